@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* Time: monotonic, in nanoseconds. */
+#ifndef FLN_BASE_CLOCK_H
+#define FLN_BASE_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+#define FLN_NS_PER_US 1000ull
+#define FLN_NS_PER_MS 1000000ull
+#define FLN_NS_PER_S 1000000000ull
+
+static inline uint64_t fln_now_ns(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * FLN_NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+#endif

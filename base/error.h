@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Errors: the code goes to the caller, the sentence to fln_last_error().
+ */
+#ifndef FLN_BASE_ERROR_H
+#define FLN_BASE_ERROR_H
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/*
+ * Remember a sentence for this thread's fln_last_error() and return -err.
+ * The sentence names the value that was refused and the mend.  @err is positive.
+ */
+int fln_fail(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Our own logic only: never the kernel's or the caller's answers. */
+_Noreturn void fln_assert_failed(const char *expr, const char *file, int line);
+
+#define FLN_ASSERT(expr) \
+	((expr) ? (void)0 : fln_assert_failed(#expr, __FILE__, __LINE__))
+
+#ifdef FLN_DEBUG
+#define FLN_DEBUG_ASSERT(expr) FLN_ASSERT(expr)
+#else
+#define FLN_DEBUG_ASSERT(expr) ((void)sizeof(expr))
+#endif
+
+/*
+ * Bring an options struct of the caller's version into ours: @dst of @dst_size
+ * bytes, zeros where @src is shorter.  -E2BIG when @src is longer and its tail
+ * is not zero, -EINVAL when its size field makes no sense.  @what names the
+ * struct in the sentence.  A NULL @src gives all zeros.
+ */
+int fln_opts_copy(void *dst, size_t dst_size, const void *src, const char *what);
+
+#endif

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* Ranked mutexes, and the check of their order in debug builds. */
+#include "base/lock.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+
+#include <errno.h>
+
+#ifdef FLN_DEBUG
+static _Thread_local unsigned long long held_ranks;
+
+static void rank_acquire(enum fln_rank rank)
+{
+	FLN_ASSERT(held_ranks >> rank == 0);
+	held_ranks |= 1ull << rank;
+}
+
+static void rank_release(enum fln_rank rank)
+{
+	FLN_ASSERT(held_ranks & (1ull << rank));
+	held_ranks &= ~(1ull << rank);
+}
+
+void fln_lock_assert_none(void)
+{
+	FLN_ASSERT(held_ranks == 0);
+}
+#else
+static void rank_acquire(enum fln_rank rank)
+{
+	(void)rank;
+}
+
+static void rank_release(enum fln_rank rank)
+{
+	(void)rank;
+}
+#endif
+
+void fln_lock_init(struct fln_lock *lock, enum fln_rank rank)
+{
+	int rc = pthread_mutex_init(&lock->mutex, NULL);
+
+	FLN_ASSERT(rc == 0);
+	lock->rank = rank;
+}
+
+void fln_lock_deinit(struct fln_lock *lock)
+{
+	int rc = pthread_mutex_destroy(&lock->mutex);
+
+	FLN_ASSERT(rc == 0);
+}
+
+void fln_lock(struct fln_lock *lock) FLN_NO_THREAD_SAFETY
+{
+	int rc;
+
+	rank_acquire(lock->rank);
+	rc = pthread_mutex_lock(&lock->mutex);
+	FLN_ASSERT(rc == 0);
+}
+
+void fln_unlock(struct fln_lock *lock) FLN_NO_THREAD_SAFETY
+{
+	int rc = pthread_mutex_unlock(&lock->mutex);
+
+	FLN_ASSERT(rc == 0);
+	rank_release(lock->rank);
+}
+
+void fln_cond_init(pthread_cond_t *cond)
+{
+	pthread_condattr_t attr;
+
+	(void)pthread_condattr_init(&attr);
+	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	FLN_ASSERT(pthread_cond_init(cond, &attr) == 0);
+	(void)pthread_condattr_destroy(&attr);
+}
+
+void fln_cond_wait(pthread_cond_t *cond, struct fln_lock *lock)
+{
+	int rc;
+
+	rank_release(lock->rank);
+	rc = pthread_cond_wait(cond, &lock->mutex);
+	FLN_ASSERT(rc == 0);
+	rank_acquire(lock->rank);
+}
+
+_Bool fln_cond_wait_until(pthread_cond_t *cond, struct fln_lock *lock,
+			  unsigned long long deadline_ns)
+{
+	struct timespec ts = { .tv_sec = (time_t)(deadline_ns / FLN_NS_PER_S),
+			       .tv_nsec = (long)(deadline_ns % FLN_NS_PER_S) };
+	int rc;
+
+	rank_release(lock->rank);
+	rc = pthread_cond_timedwait(cond, &lock->mutex, &ts);
+	FLN_ASSERT(rc == 0 || rc == ETIMEDOUT);
+	rank_acquire(lock->rank);
+	return rc == 0;
+}

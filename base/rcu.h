@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * RCU: the one header that includes liburcu (memb flavour).
+ *
+ * Debian's liburcu is not built for ThreadSanitizer, which therefore sees
+ * neither its barriers nor its grace periods.  Pointers are published with C11
+ * atomics, and the two orders that a grace period gives are told to it here:
+ * what a reader did comes before what follows the grace period.
+ */
+#ifndef FLN_BASE_RCU_H
+#define FLN_BASE_RCU_H
+
+#define URCU_API_MAP 1
+#include <urcu/urcu-memb.h>
+
+#if defined(__SANITIZE_THREAD__)
+#define FLN_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define FLN_TSAN 1
+#endif
+#endif
+
+#ifdef FLN_TSAN
+#include <sanitizer/tsan_interface.h>
+extern char fln_rcu_tsan_token;
+#define FLN_TSAN_ACQUIRE() __tsan_acquire(&fln_rcu_tsan_token)
+#define FLN_TSAN_RELEASE() __tsan_release(&fln_rcu_tsan_token)
+#else
+#define FLN_TSAN_ACQUIRE() ((void)0)
+#define FLN_TSAN_RELEASE() ((void)0)
+#endif
+
+/* Every thread that reads is registered: our own, and embedders' in our calls. */
+static inline void fln_rcu_register(void)
+{
+	urcu_memb_register_thread();
+}
+
+static inline void fln_rcu_unregister(void)
+{
+	urcu_memb_unregister_thread();
+}
+
+static inline void fln_rcu_read_lock(void)
+{
+	urcu_memb_read_lock();
+}
+
+static inline void fln_rcu_read_unlock(void)
+{
+	FLN_TSAN_RELEASE();
+	urcu_memb_read_unlock();
+}
+
+/* Wait until every reader that runs now has ended.  Not inside a reader. */
+static inline void fln_rcu_synchronize(void)
+{
+	urcu_memb_synchronize_rcu();
+	FLN_TSAN_ACQUIRE();
+}
+
+/* Call @fn(head) after a grace period; @fn begins with FLN_TSAN_ACQUIRE(). */
+static inline void fln_rcu_call(struct rcu_head *head, void (*fn)(struct rcu_head *head))
+{
+	FLN_TSAN_RELEASE();
+	urcu_memb_call_rcu(head, fn);
+}
+
+/* Wait until every callback that was queued so far has run. */
+static inline void fln_rcu_barrier(void)
+{
+	urcu_memb_barrier();
+	FLN_TSAN_ACQUIRE();
+}
+
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine: one per process.  It owns the workers (the pinned threads that
+ * answer faults), the fillers (the threads that read sources) and the budget
+ * of mappings.
+ */
+#ifndef FAULTLANE_ENGINE_H
+#define FAULTLANE_ENGINE_H
+
+#include <faultlane/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct fln_engine;
+
+enum fln_engine_flags {
+	/* Do not pin workers to processors. */
+	FLN_ENGINE_F_NO_PIN = 1 << 0,
+	/*
+	 * Ask the kernel for userfaultfds that see faults of user mode only.
+	 * That needs no privilege, and faults that the kernel takes on a
+	 * guest's behalf (system calls, KVM) then fail.
+	 */
+	FLN_ENGINE_F_USER_MODE_ONLY = 1 << 1,
+};
+
+/**
+ * struct fln_engine_opts - Options of an engine; zero means the default
+ * @size:              sizeof(struct fln_engine_opts)
+ * @allocator:         where memory comes from; NULL: the C library.  Copied.
+ * @log:               receives messages; NULL: none
+ * @log_ctx:           passed to @log
+ * @flags:             FLN_ENGINE_F_*; unknown bits are refused
+ * @spin_ns:           how long a worker polls before it sleeps, when faults
+ *                     arrive more densely than that; 0: the measured default,
+ *                     UINT64_MAX: never
+ * @source_timeout_ns: a page that its source has not delivered by then is
+ *                     treated as failed; 0: 30 s, UINT64_MAX: wait for ever
+ * @nr_workers:        threads that answer faults; 0: one per 16 processors
+ *                     that this process may use, at least one, at most 64
+ * @nr_fillers:        threads that read sources; 0: 4
+ * @batch_max:         messages taken by one read(), 1 to 256; 0: 64
+ * @held_max:          faults that one worker can hold while their contents are
+ *                     read; beyond that it leaves faults with the kernel; 0: 4096
+ * @fill_pages:        pages that one source read covers, a power of two up to
+ *                     512; 0: 64
+ * @source_retries:    how often a failed read is tried again before its pages
+ *                     count as failed; 0: 3, UINT32_MAX: never
+ * @max_stripes:       mappings that all guests together may use; 0: a quarter
+ *                     of vm.max_map_count
+ * @reserved:          zero
+ */
+struct fln_engine_opts {
+	size_t size;
+	const struct fln_allocator *allocator;
+	fln_log_fn log;
+	void *log_ctx;
+	uint64_t flags;
+	uint64_t spin_ns;
+	uint64_t source_timeout_ns;
+	uint32_t nr_workers;
+	uint32_t nr_fillers;
+	uint32_t batch_max;
+	uint32_t held_max;
+	uint32_t fill_pages;
+	uint32_t source_retries;
+	uint32_t max_stripes;
+	uint32_t reserved;
+};
+
+#define FLN_ENGINE_OPTS_INIT { .size = sizeof(struct fln_engine_opts) }
+
+/**
+ * fln_engine_create() - Make an engine; no thread runs yet
+ * @opts: options, or NULL for all defaults; not kept
+ * @out:  the engine; written only on success
+ *
+ * Return:  0; -EINVAL or -E2BIG for options (fln_last_error() names the field);
+ *          -ENOMEM; -EPERM, -EACCES or -ENOSYS when userfaultfd is not to be
+ *          had (fln_last_error() names the mend); -EOPNOTSUPP when the kernel
+ *          lacks a feature that is needed
+ * Threads: any
+ * Blocks:  briefly (reads the machine's topology)
+ */
+FLN_API int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **out);
+
+/**
+ * fln_engine_start() - Start workers and fillers
+ *
+ * Return:  0, also when it runs already; -EAGAIN when threads are not to be had:
+ *          nothing is left running then
+ * Threads: any, except a thread of this engine
+ * Blocks:  until the threads run
+ */
+FLN_API int fln_engine_start(struct fln_engine *engine);
+
+/**
+ * fln_engine_stop() - Stop every guest, then the workers and fillers
+ *
+ * Guests are stopped as by fln_guest_stop(): what was never filled becomes
+ * unreadable, it never reads as zeros.
+ *
+ * Return:  0, also when it does not run; -ETIMEDOUT when a source read has not
+ *          come back within the source timeout: everything else has stopped,
+ *          call again
+ * Threads: any, except a thread of this engine
+ * Blocks:  for reads in flight, up to the source timeout
+ */
+FLN_API int fln_engine_stop(struct fln_engine *engine);
+
+/**
+ * fln_engine_destroy() - Stop, then release; NULL is permitted
+ *
+ * Guests and images must have been destroyed before.
+ *
+ * Return:  0; -EBUSY when guests or images are left (fln_last_error() counts
+ *          them); -ETIMEDOUT as fln_engine_stop(): the engine stays usable for
+ *          another call
+ * Threads: any, except a thread of this engine
+ * Blocks:  as fln_engine_stop()
+ */
+FLN_API int fln_engine_destroy(struct fln_engine *engine);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A guest: one VM's memory, a set of regions that are served together.
+ */
+#ifndef FAULTLANE_GUEST_H
+#define FAULTLANE_GUEST_H
+
+#include <faultlane/base.h>
+#include <faultlane/engine.h>
+#include <faultlane/image.h>
+#include <faultlane/stats.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct fln_guest;
+struct fln_region;
+
+enum fln_guest_flags {
+	/*
+	 * The guest's memory lives in another process, which made and
+	 * registered @foreign_uffd and handed it over: one shard, missing
+	 * faults only, answered by copying from the image.
+	 */
+	FLN_GUEST_F_FOREIGN = 1 << 0,
+	/*
+	 * Follow fork(): children keep the guest's mappings and their faults
+	 * are served too.  Without it the mappings are left out of children.
+	 * Needs CAP_SYS_PTRACE.
+	 */
+	FLN_GUEST_F_FORK = 1 << 1,
+};
+
+/**
+ * struct fln_guest_opts - Options of a guest
+ * @size:         sizeof(struct fln_guest_opts)
+ * @name:         for messages, copied; NULL: "guest"
+ * @flags:        FLN_GUEST_F_*
+ * @nr_vcpus:     threads that are expected to touch the memory at a time; it
+ *                decides the number of shards; 0: 64
+ * @nr_shards:    userfaultfds over which the memory is spread, at most 1024;
+ *                0: from @nr_vcpus and the number of workers
+ * @window_first: pages that the first fault in a 2 MiB block resolves, a power
+ *                of two, 1 to 512; 0: the measured default
+ * @window_max:   pages that one fault resolves at most, a power of two, at least
+ *                @window_first; 0: 512.  Equal to @window_first: a fixed window.
+ * @foreign_uffd: with FLN_GUEST_F_FOREIGN: the descriptor, which the guest takes
+ *                over when fln_guest_create() succeeds; otherwise 0
+ * @reserved:     zero
+ */
+struct fln_guest_opts {
+	size_t size;
+	const char *name;
+	uint64_t flags;
+	uint32_t nr_vcpus;
+	uint32_t nr_shards;
+	uint32_t window_first;
+	uint32_t window_max;
+	int32_t foreign_uffd;
+	uint32_t reserved;
+};
+
+#define FLN_GUEST_OPTS_INIT { .size = sizeof(struct fln_guest_opts) }
+
+/**
+ * fln_guest_create() - Make a guest without regions
+ * @engine: who serves it
+ * @opts:   options, or NULL for all defaults; not kept
+ * @out:    the guest; written only on success
+ *
+ * Return:  0; -EINVAL, -E2BIG for options; -EMFILE or -ENFILE when the
+ *          userfaultfds are not to be had; -ENOMEM
+ * Threads: any
+ * Blocks:  no
+ */
+FLN_API int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opts,
+			     struct fln_guest **out);
+
+/**
+ * enum fln_discard - What a REMOVE event means for pages that were never filled
+ *
+ * The kernel tells of MADV_DONTNEED and MADV_REMOVE by the same event.  For a
+ * page that was filled, the page cache knows which it was: contents come back
+ * after the first and are zero after the second.  A page that was not filled
+ * has left no trace, and the embedder says what is due.
+ */
+enum fln_discard {
+	FLN_DISCARD_DEFAULT,	/* FLN_DISCARD_ZERO */
+	FLN_DISCARD_ZERO,	/* discards are meant: it reads zero, as balloons need */
+	FLN_DISCARD_IMAGE,	/* the image's contents are still due */
+	FLN_DISCARD_NR
+};
+
+/**
+ * struct fln_region_opts - Options of a region
+ * @size:               sizeof(struct fln_region_opts)
+ * @image:              where its contents live
+ * @image_offset_bytes: where in the image it begins, a multiple of @page_bytes
+ * @addr:               0: the engine makes the mapping; else an address of the
+ *                      caller's own shared mapping of the image (of the foreign
+ *                      process's, in a foreign guest), a multiple of @page_bytes
+ * @len_bytes:          its length, a multiple of @page_bytes
+ * @page_bytes:         size of its pages; 0: 4096, the only one so far
+ * @discard:            enum fln_discard
+ * @max_chunks:         2 MiB blocks that can be partly mapped at a time; beyond
+ *                      that a fault resolves one page; 0: all blocks, at most 65536
+ * @reserved:           zero
+ */
+struct fln_region_opts {
+	size_t size;
+	struct fln_image *image;
+	uint64_t image_offset_bytes;
+	uint64_t addr;
+	uint64_t len_bytes;
+	uint32_t page_bytes;
+	uint32_t discard;
+	uint32_t max_chunks;
+	uint32_t reserved;
+};
+
+#define FLN_REGION_OPTS_INIT { .size = sizeof(struct fln_region_opts) }
+
+/**
+ * fln_region_add() - Give a guest a range of memory
+ * @guest: running or not; when it runs, faults in the range are served at once
+ * @opts:  options; not kept
+ * @out:   the region; written only on success
+ *
+ * Return:  0; -EINVAL for a range that is unaligned, empty, too long or wraps, or
+ *          reaches beyond its image, or whose mapping is not a shared mapping of
+ *          that image; -EEXIST when it overlaps a region; -EBUSY when somebody
+ *          else's userfaultfd has it; -ENOMEM, also when mappings run out
+ *          (fln_last_error() counts them).  Nothing stays registered then.
+ * Threads: any, except a thread of the engine
+ * Blocks:  for mapping and registering
+ */
+FLN_API int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
+			   struct fln_region **out);
+
+/**
+ * fln_region_addr() - Where a region is mapped
+ *
+ * Return:  its first byte (in the foreign process, in a foreign guest)
+ * Threads: any
+ * Blocks:  no
+ */
+FLN_API void *fln_region_addr(const struct fln_region *region);
+
+/**
+ * fln_region_remove() - Take a region from its guest; NULL is permitted
+ *
+ * Fails closed as fln_guest_stop() does, then unmaps the range if the engine
+ * mapped it.  An adopted mapping stays.
+ *
+ * Return:  0
+ * Threads: any, except a thread of the engine
+ * Blocks:  until the workers have let go of it
+ */
+FLN_API int fln_region_remove(struct fln_region *region);
+
+/**
+ * fln_guest_start() - Serve the guest's faults from now on
+ *
+ * Until it is called a touch of the guest's memory waits.
+ *
+ * Return:  0, also when it runs already; -EINVAL when the engine does not run or
+ *          the guest was stopped before; -ENOMEM
+ * Threads: any, except a thread of the engine
+ * Blocks:  until the workers have taken it on
+ */
+FLN_API int fln_guest_start(struct fln_guest *guest);
+
+/**
+ * fln_guest_stop() - Stop serving, and fail closed
+ *
+ * What is filled stays readable.  What is not becomes unreadable before the
+ * userfaultfds are closed: a thread that touches it, or waits for it now, gets
+ * SIGBUS (SIGSEGV on kernels before 6.6, which cannot poison).  No thread reads
+ * zeros where contents are due.  A guest cannot be started again.
+ *
+ * Return:  0, also when it does not run
+ * Threads: any, except a thread of the engine
+ * Blocks:  until the workers have let go of it and the range is closed
+ */
+FLN_API int fln_guest_stop(struct fln_guest *guest);
+
+/**
+ * fln_guest_destroy() - Stop, remove the regions, release; NULL is permitted
+ *
+ * Return:  0
+ * Threads: any, except a thread of the engine
+ * Blocks:  as fln_guest_stop()
+ */
+FLN_API int fln_guest_destroy(struct fln_guest *guest);
+
+/**
+ * fln_guest_stats() - What has happened so far
+ * @out: its size field must be set, see FLN_STATS_INIT
+ *
+ * Return:  0; -EINVAL, -E2BIG
+ * Threads: any
+ * Blocks:  no.  Counters are read while they move: each is right, sums of them
+ *          may be a few faults apart
+ */
+FLN_API int fln_guest_stats(struct fln_guest *guest, struct fln_stats *out);
+
+/**
+ * fln_guest_nr_shards() - Over how many userfaultfds the guest is spread
+ *
+ * Return:  the number
+ * Threads: any
+ * Blocks:  no
+ */
+FLN_API uint32_t fln_guest_nr_shards(const struct fln_guest *guest);
+
+/**
+ * fln_shard_stats() - The same as fln_guest_stats() for one shard
+ * @shard: 0 to fln_guest_nr_shards() - 1
+ *
+ * Return:  0; -EINVAL, -E2BIG
+ * Threads: any
+ * Blocks:  no
+ */
+FLN_API int fln_shard_stats(struct fln_guest *guest, uint32_t shard, struct fln_stats *out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An image: the page contents of one memory, in shmem page cache (a memfd),
+ * plus the source that fills it.  Any number of guests share it.
+ */
+#ifndef FAULTLANE_IMAGE_H
+#define FAULTLANE_IMAGE_H
+
+#include <faultlane/base.h>
+#include <faultlane/engine.h>
+#include <faultlane/source.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct fln_image;
+
+enum fln_image_flags {
+	/* @memfd of the options is adopted: duplicated, not made. */
+	FLN_IMAGE_F_ADOPT = 1 << 0,
+	/*
+	 * The memfd holds the contents already; its holes are zeros.  Needs
+	 * FLN_IMAGE_F_ADOPT, and no source.
+	 */
+	FLN_IMAGE_F_FILLED = 1 << 1,
+};
+
+/**
+ * struct fln_image_opts - Options of an image
+ * @size:      sizeof(struct fln_image_opts)
+ * @len_bytes: length of the contents, a multiple of 4096
+ * @source:    where contents come from; NULL: they are pushed with
+ *             fln_image_put(), and a fault waits for them, or they are there
+ *             already (FLN_IMAGE_F_FILLED)
+ * @name:      for messages and /proc, copied; NULL: "faultlane"
+ * @flags:     FLN_IMAGE_F_*
+ * @memfd:     with FLN_IMAGE_F_ADOPT: a descriptor of shmem (memfd_create() or
+ *             tmpfs), open for reading and writing, at least @len_bytes long;
+ *             otherwise 0
+ * @node:      NUMA node that its pages should lie on, plus one; 0: the kernel's choice
+ */
+struct fln_image_opts {
+	size_t size;
+	uint64_t len_bytes;
+	struct fln_source *source;
+	const char *name;
+	uint64_t flags;
+	int32_t memfd;
+	uint32_t node;
+};
+
+#define FLN_IMAGE_OPTS_INIT { .size = sizeof(struct fln_image_opts) }
+
+/**
+ * fln_image_create() - Make an image
+ * @engine: whose fillers read the source
+ * @opts:   options; not kept
+ * @out:    the image; written only on success
+ *
+ * Return:  0; -EINVAL, -E2BIG for options; -ENODATA when the source or the memfd
+ *          is shorter than the image; -ENOMEM, -EMFILE, -ENFILE
+ * Threads: any
+ * Blocks:  no
+ */
+FLN_API int fln_image_create(struct fln_engine *engine, const struct fln_image_opts *opts,
+			     struct fln_image **out);
+
+/**
+ * fln_image_put() - Push contents, as a migration stream does
+ * @offset_bytes: where, a multiple of 4096
+ * @buf:          contents; need not be aligned
+ * @len_bytes:    how much, a multiple of 4096
+ *
+ * Pages that are filled already, or zero by the guest's own will, stay as they
+ * are: the first contents win.  Faults that wait for the pages are served.
+ *
+ * Return:  0; -EINVAL; -ENOSPC, -ENOMEM when page cache is not to be had: the
+ *          pages stay unfilled
+ * Threads: any, also inside a source's read function
+ * Blocks:  for the copy
+ */
+FLN_API int fln_image_put(struct fln_image *image, uint64_t offset_bytes, const void *buf,
+			  uint64_t len_bytes);
+
+/**
+ * fln_image_fill() - Read a range from the source now, on the caller's thread
+ * @offset_bytes: where, a multiple of 4096
+ * @len_bytes:    how much, a multiple of 4096
+ *
+ * Pages that others are filling are not waited for.
+ *
+ * Return:  0; -EINVAL; -ENODATA when the image has no source; or what the
+ *          source returned at the first page that it could not read
+ * Threads: any, except a source's own functions
+ * Blocks:  for the reads
+ */
+FLN_API int fln_image_fill(struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes);
+
+/**
+ * fln_image_discard() - The guest gave a range up: it is zero from now on
+ * @offset_bytes: where, a multiple of 4096
+ * @len_bytes:    how much, a multiple of 4096
+ *
+ * Punches the range out of the memfd, and makes sure that pages of it which
+ * were never filled are not read from the source later.  A hole that somebody
+ * punches through the descriptor by himself is noticed on pages that were filled;
+ * on pages that were not, only this call can say so.
+ *
+ * Return:  0; -EINVAL; what fallocate() returned
+ * Threads: any, except a source's own functions
+ * Blocks:  for the punch
+ */
+FLN_API int fln_image_discard(struct fln_image *image, uint64_t offset_bytes,
+			      uint64_t len_bytes);
+
+/**
+ * fln_image_memfd() - The descriptor behind the image
+ *
+ * Still the image's: duplicate it to keep it.  Map it only MADV_DONTFORK, or
+ * serve the mapping with a region: touching an unfilled page through any other
+ * mapping puts a page of zeros there, which the engine fills later.
+ *
+ * Return:  a descriptor
+ * Threads: any
+ * Blocks:  no
+ */
+FLN_API int fln_image_memfd(const struct fln_image *image);
+
+/**
+ * fln_image_filled_bytes() - How much is filled or known to be zero
+ *
+ * Return:  bytes
+ * Threads: any
+ * Blocks:  no
+ */
+FLN_API uint64_t fln_image_filled_bytes(const struct fln_image *image);
+
+/**
+ * fln_image_destroy() - Release an image; NULL is permitted
+ *
+ * Return:  0; -EBUSY while regions use it or a source read is in flight for
+ *          longer than the source timeout (fln_last_error() says which)
+ * Threads: any, except a source's own functions
+ * Blocks:  for reads in flight, up to the source timeout
+ */
+FLN_API int fln_image_destroy(struct fln_image *image);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

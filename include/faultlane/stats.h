@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Statistics: counters and a latency histogram, per shard and per guest.
+ */
+#ifndef FAULTLANE_STATS_H
+#define FAULTLANE_STATS_H
+
+#include <faultlane/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * A histogram of nanoseconds: values below 16 have a bucket each, every power
+ * of two above has 8, so that a bucket is at most an eighth of its value wide.
+ */
+#define FLN_HISTOGRAM_NR_BUCKETS 496u
+
+struct fln_histogram {
+	uint64_t count;
+	uint64_t sum_ns;
+	uint64_t max_ns;
+	uint64_t bucket[FLN_HISTOGRAM_NR_BUCKETS];
+};
+
+/**
+ * fln_histogram_record() - Count one value
+ *
+ * Threads: one at a time per histogram
+ * Blocks:  no
+ */
+FLN_API void fln_histogram_record(struct fln_histogram *h, uint64_t value_ns);
+
+/**
+ * fln_histogram_merge() - Add all of @from to @into
+ *
+ * Threads: one at a time per @into; @from may be recorded into meanwhile
+ * Blocks:  no
+ */
+FLN_API void fln_histogram_merge(struct fln_histogram *into, const struct fln_histogram *from);
+
+/**
+ * fln_histogram_quantile() - The value below which a share of the values lies
+ * @q: the share, 0.0 to 1.0; 0.5 is the median
+ *
+ * Return:  nanoseconds: the upper end of the value's bucket, at most the
+ *          largest value that was recorded; 0 when nothing was recorded
+ * Threads: one at a time per histogram
+ * Blocks:  no
+ */
+FLN_API uint64_t fln_histogram_quantile(const struct fln_histogram *h, double q);
+
+/**
+ * struct fln_stats - What has happened to a guest or a shard
+ * @size:            sizeof(struct fln_stats), set by the caller
+ * @faults:          messages taken from the kernel; the sum of the four classes
+ * @minor:           the contents were in the page cache
+ * @major:           the source was read, or contents had to be pushed
+ * @zero:            a hole, or discarded by the guest
+ * @invalid:         no region was there
+ * @refaults:        faults on pages that were mapped already, as far as we knew
+ * @resumed:         faults whose thread was let go with its page in place
+ * @poisoned:        faults whose page was made unreadable
+ * @failed:          faults that ended otherwise: invalid ones, and ranges that went away
+ * @in_flight:       faults that wait for contents; faults = resumed + poisoned +
+ *                   failed + in_flight
+ * @pages_installed: pages mapped, by faults and their windows
+ * @pages_raced:     pages that were there already when we came to map them
+ * @installs:        install calls to the kernel
+ * @wakes:           wake calls to the kernel that were needed besides installs
+ * @reads:           read calls to the kernel that returned messages
+ * @events:          messages of other kinds: REMOVE, UNMAP, REMAP, FORK
+ * @again:           install calls that the kernel put off, because an event was unread
+ * @held_full:       times that faults were left with the kernel, because too
+ *                   many were waiting for contents
+ * @no_chunk:        faults served without the map, because its pool was empty
+ * @map_bytes:       memory of the page-state maps in use now (guest only)
+ * @service:         from the message's read() to the wake
+ */
+struct fln_stats {
+	size_t size;
+	uint64_t faults;
+	uint64_t minor;
+	uint64_t major;
+	uint64_t zero;
+	uint64_t invalid;
+	uint64_t refaults;
+	uint64_t resumed;
+	uint64_t poisoned;
+	uint64_t failed;
+	uint64_t in_flight;
+	uint64_t pages_installed;
+	uint64_t pages_raced;
+	uint64_t installs;
+	uint64_t wakes;
+	uint64_t reads;
+	uint64_t events;
+	uint64_t again;
+	uint64_t held_full;
+	uint64_t no_chunk;
+	uint64_t map_bytes;
+	struct fln_histogram service;
+};
+
+#define FLN_STATS_INIT { .size = sizeof(struct fln_stats) }
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
