@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kernel's userfaultfd calls: each is made in one place, uffd.c, and comes
+ * back as one of few results.  A table stands between, so that unit tests put a
+ * fake kernel there.
+ *
+ * A struct fln_uffd has one owner at a time; only nr_calls and nr_wakes may be
+ * read by others.
+ */
+#ifndef FLN_ENGINE_UFFD_H
+#define FLN_ENGINE_UFFD_H
+
+#include "engine/uffd_compat.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct fln_uffd;
+
+struct fln_uffd_ops {
+	/* Whole messages, at most @nr; 0 when there are none, or a negative errno. */
+	ssize_t (*read)(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t nr);
+	/* 0 or a negative errno. */
+	int (*ioctl)(struct fln_uffd *u, unsigned long request, void *arg);
+	void (*close)(struct fln_uffd *u);
+};
+
+struct fln_uffd {
+	int fd;
+	bool user_mode_only;
+	uint64_t features;		/* enabled ones, UFFD_FEATURE_* */
+	uint64_t range_ioctls;		/* what the last UFFDIO_REGISTER offered */
+	const struct fln_uffd_ops *ops;
+	_Atomic uint64_t nr_calls;	/* install calls */
+	_Atomic uint64_t nr_wakes;	/* explicit wake calls */
+};
+
+/* What an install call came to; the only error taxonomy of the data plane. */
+enum fln_uffd_result {
+	FLN_UFFD_OK,		/* all of it is mapped */
+	FLN_UFFD_PRESENT,	/* the page at addr + done is there already: nobody was woken */
+	FLN_UFFD_AGAIN,		/* an event is unread or still being acted upon */
+	FLN_UFFD_NO_PAGE,	/* the page cache has no page at addr + done */
+	FLN_UFFD_GONE,		/* no such range (any more), or its process has gone */
+	FLN_UFFD_NO_MEMORY,
+	FLN_UFFD_ERROR,
+	FLN_UFFD_NR_RESULTS
+};
+
+const char *fln_uffd_result_name(enum fln_uffd_result result);
+
+/*
+ * Open a userfaultfd with @features (those the kernel lacks are left out;
+ * u->features says which are on).  /dev/userfaultfd first, then the system call.
+ * Return: 0; -EPERM, -EACCES, -ENOSYS, -EMFILE …; the sentence names the mend.
+ */
+int fln_uffd_open(struct fln_uffd *u, bool user_mode_only, uint64_t features);
+
+/* Take over a descriptor that another process opened and enabled. */
+void fln_uffd_adopt(struct fln_uffd *u, int fd);
+
+void fln_uffd_close(struct fln_uffd *u);
+
+/*
+ * What this kernel and this user can have.
+ * Return: 0 and the features; or as fln_uffd_open().
+ */
+int fln_uffd_probe(bool user_mode_only, uint64_t *features);
+
+/* Register [addr, addr + len) with @modes; u->range_ioctls is set.  Return: 0 or -errno. */
+int fln_uffd_register(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes, uint64_t modes);
+int fln_uffd_unregister(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes);
+
+/* As struct fln_uffd_ops. */
+ssize_t fln_uffd_read(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t nr);
+
+/*
+ * Map [addr, addr + len_bytes).  With @wake those who wait for it go on.
+ * Repeats what the kernel did in part.  *done_bytes is how far it came: what
+ * lies before is mapped (and woken, with @wake), whatever the result.
+ */
+enum fln_uffd_result fln_uffd_continue(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes,
+				       bool wake, uint64_t *done_bytes);
+enum fln_uffd_result fln_uffd_copy(struct fln_uffd *u, uint64_t addr, const void *from,
+				   uint64_t len_bytes, bool wake, uint64_t *done_bytes);
+enum fln_uffd_result fln_uffd_zeropage(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes,
+				       bool wake, uint64_t *done_bytes);
+
+/*
+ * Make [addr, addr + len_bytes) raise SIGBUS when it is touched, and let those
+ * who wait for it go on (into that signal).  Pages that are mapped are PRESENT.
+ */
+enum fln_uffd_result fln_uffd_poison(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes,
+				     uint64_t *done_bytes);
+
+/* Let those who wait for the range touch it again. */
+void fln_uffd_wake(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes);
+
+static inline bool fln_uffd_can_poison(const struct fln_uffd *u)
+{
+	return u->range_ioctls & (UINT64_C(1) << _UFFDIO_POISON);
+}
+
+#endif

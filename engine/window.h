@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The window policy: how many pages one fault resolves.
+ *
+ * Nobody can know whether a block of 2 MiB will be touched once or all over.
+ * What can be known is how often it has faulted so far.  The first faults map
+ * little, so that memory touched here and there costs little; each further
+ * fault maps more, so that memory touched densely is soon mapped whole.  The
+ * steps are such that what was spent on mapping stays in proportion to what was
+ * spent on faults: then the total is within a factor of two of the better of
+ * "one page" and "all of it", whatever comes.
+ *
+ * Windows are aligned to their size, lie in one block, and hold the fault.
+ * Pure arithmetic.
+ */
+#ifndef FLN_ENGINE_WINDOW_H
+#define FLN_ENGINE_WINDOW_H
+
+#include <stdint.h>
+
+struct fln_window_policy {
+	uint32_t first;		/* pages, a power of two */
+	uint32_t max;		/* pages, a power of two, at least first */
+};
+
+struct fln_window {
+	uint32_t lo, hi;	/* pages of the block, [lo, hi) */
+};
+
+/* Fill in defaults for zeros.  Return: 0; -EINVAL with a sentence. */
+int fln_window_policy_init(struct fln_window_policy *p, uint32_t first, uint32_t max);
+
+/*
+ * The window for a fault on @page (of its block, 0 to 511), when the block has
+ * had @nr_faults faults before this one.
+ */
+struct fln_window fln_window_for(const struct fln_window_policy *p, uint32_t nr_faults,
+				 uint32_t page);
+
+#endif
