@@ -52,10 +52,11 @@ int fln_opts_copy(void *dst, size_t dst_size, const void *src, const char *what)
 				src_size);
 	for (size_t i = dst_size; i < src_size; i++) {
 		if (((const unsigned char *)src)[i] != 0)
-			return fln_fail(E2BIG,
-					"%s: byte %zu is set, and this library (%s) knows %zu bytes; "
-					"use a newer library or leave the option out",
-					what, i, FLN_VERSION_STRING, dst_size);
+			return fln_fail(
+				E2BIG,
+				"%s: byte %zu is set, and this library (%s) knows %zu bytes; "
+				"use a newer library or leave the option out",
+				what, i, FLN_VERSION_STRING, dst_size);
 	}
 	memcpy(dst, src, src_size < dst_size ? src_size : dst_size);
 	memcpy(dst, &dst_size, sizeof(dst_size));

@@ -18,8 +18,7 @@ int fln_fail(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3))
 /* Our own logic only: never the kernel's or the caller's answers. */
 _Noreturn void fln_assert_failed(const char *expr, const char *file, int line);
 
-#define FLN_ASSERT(expr) \
-	((expr) ? (void)0 : fln_assert_failed(#expr, __FILE__, __LINE__))
+#define FLN_ASSERT(expr) ((expr) ? (void)0 : fln_assert_failed(#expr, __FILE__, __LINE__))
 
 #ifdef FLN_DEBUG
 #define FLN_DEBUG_ASSERT(expr) FLN_ASSERT(expr)

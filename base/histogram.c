@@ -4,7 +4,7 @@
 
 #include <assert.h>
 
-#define LINEAR 16u	/* values below have a bucket each */
+#define LINEAR 16u /* values below have a bucket each */
 #define PER_OCTAVE 8u
 #define OCTAVE_SHIFT 3u
 

@@ -10,13 +10,13 @@
 
 /* Gaps are deliberate; a new lock needs a new row. */
 enum fln_rank {
-	FLN_RANK_ENGINE = 10,	/* life cycle: start, stop, lists of guests and images */
-	FLN_RANK_GUEST = 20,	/* region table writers; readers use RCU */
-	FLN_RANK_WORKER = 30,	/* a worker's command queue */
-	FLN_RANK_FILLER = 40,	/* the fillers' run queue */
-	FLN_RANK_IMAGE = 50,	/* page states of one image */
-	FLN_RANK_SOURCE = 55,	/* a source's own state */
-	FLN_RANK_LEAF = 60,	/* tables that call nobody */
+	FLN_RANK_ENGINE = 10, /* life cycle: start, stop, lists of guests and images */
+	FLN_RANK_GUEST = 20,  /* region table writers; readers use RCU */
+	FLN_RANK_WORKER = 30, /* a worker's command queue */
+	FLN_RANK_FILLER = 40, /* the fillers' run queue */
+	FLN_RANK_IMAGE = 50,  /* page states of one image */
+	FLN_RANK_SOURCE = 55, /* a source's own state */
+	FLN_RANK_LEAF = 60,   /* tables that call nobody */
 };
 
 #if defined(__clang__)
@@ -48,8 +48,8 @@ void fln_cond_init(pthread_cond_t *cond);
 void fln_cond_wait(pthread_cond_t *cond, struct fln_lock *lock) FLN_REQUIRES(lock);
 
 /* The same until @deadline_ns of fln_now_ns(); false when that has passed. */
-_Bool fln_cond_wait_until(pthread_cond_t *cond, struct fln_lock *lock, unsigned long long deadline_ns)
-	FLN_REQUIRES(lock);
+_Bool fln_cond_wait_until(pthread_cond_t *cond, struct fln_lock *lock,
+			  unsigned long long deadline_ns) FLN_REQUIRES(lock);
 
 /* I2: before install ioctls, source reads and the log callback. */
 #ifdef FLN_DEBUG

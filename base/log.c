@@ -44,8 +44,8 @@ void fln_log_limited(const struct fln_log *log, struct fln_log_limit *limit,
 
 	if (!log->fn)
 		return;
-	if (now < next || !atomic_compare_exchange_strong(&limit->next_ns, &next,
-							  now + FLN_NS_PER_S)) {
+	if (now < next ||
+	    !atomic_compare_exchange_strong(&limit->next_ns, &next, now + FLN_NS_PER_S)) {
 		atomic_fetch_add_explicit(&limit->nr_held_back, 1, memory_order_relaxed);
 		return;
 	}
