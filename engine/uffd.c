@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kernel's userfaultfd calls, each made here and nowhere else.
+ *
+ * Install calls (CONTINUE, COPY, ZEROPAGE, POISON) share one loop: the kernel
+ * does a prefix of the range and says how much; what is left is tried again
+ * until a call makes no progress, and its error becomes one of fln_uffd_result.
+ * A call that made no progress woke nobody, so PRESENT obliges the caller to
+ * wake: the one who put the page there may not have.
+ */
+#include "engine/uffd.h"
+
+#include "base/error.h"
+#include "base/lock.h"
+#include "base/page.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static ssize_t kernel_read(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t nr)
+{
+	ssize_t got = read(u->fd, msgs, (size_t)nr * sizeof(*msgs));
+
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	return got / (ssize_t)sizeof(*msgs);
+}
+
+static int kernel_ioctl(struct fln_uffd *u, unsigned long request, void *arg)
+{
+	return ioctl(u->fd, request, arg) == 0 ? 0 : -errno;
+}
+
+static void kernel_close(struct fln_uffd *u)
+{
+	(void)close(u->fd);
+}
+
+static const struct fln_uffd_ops kernel_ops = {
+	.read = kernel_read,
+	.ioctl = kernel_ioctl,
+	.close = kernel_close,
+};
+
+static const char *const result_names[] = {
+	[FLN_UFFD_OK] = "done",
+	[FLN_UFFD_PRESENT] = "present already",
+	[FLN_UFFD_AGAIN] = "put off by an event",
+	[FLN_UFFD_NO_PAGE] = "no page in the cache",
+	[FLN_UFFD_GONE] = "range is gone",
+	[FLN_UFFD_NO_MEMORY] = "out of memory",
+	[FLN_UFFD_ERROR] = "error",
+};
+
+_Static_assert(sizeof(result_names) / sizeof(result_names[0]) == FLN_UFFD_NR_RESULTS,
+	       "every result has a name");
+
+const char *fln_uffd_result_name(enum fln_uffd_result result)
+{
+	FLN_ASSERT(result < FLN_UFFD_NR_RESULTS);
+	return result_names[result];
+}
+
+/* A bare descriptor: /dev/userfaultfd if its file permissions let us, else the system call. */
+static int open_descriptor(bool user_mode_only)
+{
+	int flags = O_CLOEXEC | O_NONBLOCK;
+	int dev, fd, dev_errno;
+
+	if (!user_mode_only) {
+		dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+		dev_errno = errno;
+		if (dev >= 0) {
+			fd = ioctl(dev, USERFAULTFD_IOC_NEW, flags);
+			dev_errno = errno;
+			(void)close(dev);
+			if (fd >= 0)
+				return fd;
+		}
+		if (dev_errno == EMFILE || dev_errno == ENFILE)
+			return -dev_errno;
+	}
+	fd = (int)syscall(SYS_userfaultfd, flags | (user_mode_only ? UFFD_USER_MODE_ONLY : 0));
+	return fd >= 0 ? fd : -errno;
+}
+
+static int open_error(int err, bool user_mode_only)
+{
+	switch (err) {
+	case EPERM:
+	case EACCES:
+		if (user_mode_only)
+			return fln_fail(err, "userfaultfd is refused even for user-mode faults "
+					     "(errno %d); allow the userfaultfd system call in the "
+					     "seccomp filter or container profile", err);
+		return fln_fail(err, "userfaultfd is refused (errno %d); give this user read and "
+				     "write access to /dev/userfaultfd, or CAP_SYS_PTRACE, or set "
+				     "vm.unprivileged_userfaultfd=1, or ask for user-mode faults only",
+				err);
+	case ENOSYS:
+		return fln_fail(err, "this kernel has no userfaultfd; build it with "
+				     "CONFIG_USERFAULTFD=y (5.14 or newer)");
+	case EMFILE:
+	case ENFILE:
+		return fln_fail(err, "no file descriptor left for a userfaultfd (%s); raise "
+				     "RLIMIT_NOFILE or fs.file-max, or use fewer shards",
+				err == EMFILE ? "of this process" : "of the system");
+	default:
+		return fln_fail(err, "userfaultfd: %s", strerror(err));
+	}
+}
+
+int fln_uffd_probe(bool user_mode_only, uint64_t *features)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	int fd = open_descriptor(user_mode_only);
+	int err;
+
+	if (fd < 0)
+		return open_error(-fd, user_mode_only);
+	err = ioctl(fd, UFFDIO_API, &api) == 0 ? 0 : errno;
+	(void)close(fd);
+	if (err)
+		return fln_fail(err, "UFFDIO_API: %s; this kernel speaks another userfaultfd "
+				     "protocol than 0x%llx", strerror(err),
+				(unsigned long long)UFFD_API);
+	*features = api.features;
+	return 0;
+}
+
+int fln_uffd_open(struct fln_uffd *u, bool user_mode_only, uint64_t features)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	uint64_t known;
+	int rc = fln_uffd_probe(user_mode_only, &known);
+
+	if (rc)
+		return rc;
+	memset(u, 0, sizeof(*u));
+	u->ops = &kernel_ops;
+	u->user_mode_only = user_mode_only;
+	u->fd = open_descriptor(user_mode_only);
+	if (u->fd < 0)
+		return open_error(-u->fd, user_mode_only);
+	api.features = features & known;
+	if (ioctl(u->fd, UFFDIO_API, &api) != 0) {
+		rc = -errno;
+		(void)close(u->fd);
+		u->fd = -1;
+		return fln_fail(-rc, "UFFDIO_API with features 0x%llx: %s%s",
+				(unsigned long long)(features & known), strerror(-rc),
+				rc == -EPERM ? "; following fork() needs CAP_SYS_PTRACE" : "");
+	}
+	u->features = features & known;
+	return 0;
+}
+
+void fln_uffd_adopt(struct fln_uffd *u, int fd)
+{
+	memset(u, 0, sizeof(*u));
+	u->ops = &kernel_ops;
+	u->fd = fd;
+}
+
+void fln_uffd_close(struct fln_uffd *u)
+{
+	if (u->fd >= 0)
+		u->ops->close(u);
+	u->fd = -1;
+}
+
+int fln_uffd_register(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes, uint64_t modes)
+{
+	struct uffdio_register arg = { .range = { .start = addr, .len = len_bytes },
+				       .mode = modes };
+	int rc = u->ops->ioctl(u, UFFDIO_REGISTER, &arg);
+
+	if (rc == 0)
+		u->range_ioctls = arg.ioctls;
+	return rc;
+}
+
+int fln_uffd_unregister(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes)
+{
+	struct uffdio_range arg = { .start = addr, .len = len_bytes };
+
+	return u->ops->ioctl(u, UFFDIO_UNREGISTER, &arg);
+}
+
+ssize_t fln_uffd_read(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t nr)
+{
+	return u->ops->read(u, msgs, nr);
+}
+
+void fln_uffd_wake(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes)
+{
+	struct uffdio_range arg = { .start = addr, .len = len_bytes };
+
+	atomic_fetch_add_explicit(&u->nr_wakes, 1, memory_order_relaxed);
+	/* Fails only when the range or its process has gone, and its waiters with it. */
+	(void)u->ops->ioctl(u, UFFDIO_WAKE, &arg);
+}
+
+/* The one place where an errno of an install call is given its meaning. */
+static enum fln_uffd_result classify(int rc)
+{
+	switch (rc) {
+	case 0:
+		return FLN_UFFD_OK;
+	case -EEXIST:
+		return FLN_UFFD_PRESENT;
+	case -EAGAIN:
+		return FLN_UFFD_AGAIN;
+	case -EFAULT:
+		return FLN_UFFD_NO_PAGE;
+	case -ENOENT:
+	case -ESRCH:
+		return FLN_UFFD_GONE;
+	case -ENOMEM:
+		return FLN_UFFD_NO_MEMORY;
+	default:
+		return FLN_UFFD_ERROR;
+	}
+}
+
+enum install_call { CALL_CONTINUE, CALL_COPY, CALL_ZEROPAGE, CALL_POISON };
+
+/* One call; *part is the number of bytes that it did, 0 when it failed outright. */
+static int install_once(struct fln_uffd *u, enum install_call call, uint64_t addr, uint64_t from,
+			uint64_t len_bytes, bool wake, int64_t *part)
+{
+	struct uffdio_range range = { .start = addr, .len = len_bytes };
+	int rc;
+
+	*part = 0;
+	switch (call) {
+	case CALL_CONTINUE: {
+		struct uffdio_continue arg = { .range = range,
+					       .mode = wake ? 0 : UFFDIO_CONTINUE_MODE_DONTWAKE };
+
+		rc = u->ops->ioctl(u, UFFDIO_CONTINUE, &arg);
+		*part = arg.mapped;
+		break;
+	}
+	case CALL_COPY: {
+		struct uffdio_copy arg = { .dst = addr, .src = from, .len = len_bytes,
+					   .mode = wake ? 0 : UFFDIO_COPY_MODE_DONTWAKE };
+
+		rc = u->ops->ioctl(u, UFFDIO_COPY, &arg);
+		*part = arg.copy;
+		break;
+	}
+	case CALL_ZEROPAGE: {
+		struct uffdio_zeropage arg = { .range = range,
+					       .mode = wake ? 0 : UFFDIO_ZEROPAGE_MODE_DONTWAKE };
+
+		rc = u->ops->ioctl(u, UFFDIO_ZEROPAGE, &arg);
+		*part = arg.zeropage;
+		break;
+	}
+	case CALL_POISON:
+	default: {
+		struct uffdio_poison arg = { .range = range,
+					     .mode = wake ? 0 : UFFDIO_POISON_MODE_DONTWAKE };
+
+		rc = u->ops->ioctl(u, UFFDIO_POISON, &arg);
+		*part = arg.updated;
+		break;
+	}
+	}
+	if (*part < 0)
+		*part = 0;	/* the kernel reports its errno there too */
+	return rc;
+}
+
+static enum fln_uffd_result install(struct fln_uffd *u, enum install_call call, uint64_t addr,
+				    uint64_t from, uint64_t len_bytes, bool wake,
+				    uint64_t *done_bytes)
+{
+	uint64_t done = 0;
+	int rc = 0;
+
+	FLN_DEBUG_ASSERT(fln_is_aligned(addr, FLN_PAGE_BYTES));
+	FLN_DEBUG_ASSERT(len_bytes && fln_is_aligned(len_bytes, FLN_PAGE_BYTES));
+	fln_lock_assert_none();	/* I2: these ioctls sleep */
+
+	while (done < len_bytes) {
+		int64_t part;
+
+		atomic_fetch_add_explicit(&u->nr_calls, 1, memory_order_relaxed);
+		rc = install_once(u, call, addr + done, from + done, len_bytes - done, wake, &part);
+		done += (uint64_t)part;
+		if (part == 0)
+			break;
+	}
+	FLN_ASSERT(done <= len_bytes);
+	*done_bytes = done;
+	if (done == len_bytes)
+		return FLN_UFFD_OK;
+	return rc == 0 ? FLN_UFFD_ERROR : classify(rc);
+}
+
+enum fln_uffd_result fln_uffd_continue(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes,
+				       bool wake, uint64_t *done_bytes)
+{
+	return install(u, CALL_CONTINUE, addr, 0, len_bytes, wake, done_bytes);
+}
+
+enum fln_uffd_result fln_uffd_copy(struct fln_uffd *u, uint64_t addr, const void *from,
+				   uint64_t len_bytes, bool wake, uint64_t *done_bytes)
+{
+	return install(u, CALL_COPY, addr, (uint64_t)(uintptr_t)from, len_bytes, wake, done_bytes);
+}
+
+enum fln_uffd_result fln_uffd_zeropage(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes,
+				       bool wake, uint64_t *done_bytes)
+{
+	return install(u, CALL_ZEROPAGE, addr, 0, len_bytes, wake, done_bytes);
+}
+
+enum fln_uffd_result fln_uffd_poison(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes,
+				     uint64_t *done_bytes)
+{
+	return install(u, CALL_POISON, addr, 0, len_bytes, true, done_bytes);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/* The window policy; the reasons are in window.h. */
+#include "engine/window.h"
+
+#include "base/error.h"
+#include "base/page.h"
+
+#include <errno.h>
+
+/* Measured defaults, see docs/ARCHITECTURE.md: what a first fault maps, and at most. */
+#define DEFAULT_FIRST 8u
+#define DEFAULT_MAX FLN_BLOCK_PAGES
+
+/*
+ * By how many powers of two the window has grown at the n-th fault of a block.
+ * A fault costs about as much as mapping 32 pages in one call, so small windows
+ * are repeated before they grow: see the header for what that buys.
+ */
+static const uint8_t growth[] = { 0, 0, 1, 1, 2, 3, 4, 6 };
+
+int fln_window_policy_init(struct fln_window_policy *p, uint32_t first, uint32_t max)
+{
+	p->max = max ? max : DEFAULT_MAX;
+	p->first = first ? first : DEFAULT_FIRST;
+	if (!first && p->first > p->max)
+		p->first = p->max;
+	if (!fln_is_pow2(p->max) || p->max > FLN_BLOCK_PAGES)
+		return fln_fail(EINVAL, "window_max is %u pages; use a power of two, 1 to %u",
+				p->max, FLN_BLOCK_PAGES);
+	if (!fln_is_pow2(p->first) || p->first > p->max)
+		return fln_fail(EINVAL, "window_first is %u pages; use a power of two, 1 to %u",
+				p->first, p->max);
+	return 0;
+}
+
+struct fln_window fln_window_for(const struct fln_window_policy *p, uint32_t nr_faults,
+				 uint32_t page)
+{
+	uint32_t last = (uint32_t)(sizeof(growth) / sizeof(growth[0])) - 1;
+	uint32_t pages = p->first << growth[nr_faults < last ? nr_faults : last];
+	struct fln_window w;
+
+	FLN_DEBUG_ASSERT(page < FLN_BLOCK_PAGES);
+	if (pages > p->max)
+		pages = p->max;
+	w.lo = (uint32_t)fln_align_down(page, pages);
+	w.hi = w.lo + pages;
+	return w;
+}
