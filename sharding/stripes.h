@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The stripe plan of a region: which shard serves which address.
+ */
+#ifndef FLN_SHARDING_STRIPES_H
+#define FLN_SHARDING_STRIPES_H
+
+#include "base/page.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What a plan can describe. */
+#define FLN_STRIPE_REGION_MAX_BYTES (UINT64_C(1) << 44)	/* 16 TiB */
+#define FLN_STRIPE_SHARDS_MAX 1024u
+
+/* The defaults of fln_default_nr_shards(), to be tuned by measurement. */
+#define FLN_SHARDS_VCPUS_PER_SHARD 8u
+#define FLN_SHARDS_DEFAULT_MAX 256u
+
+/**
+ * struct fln_stripe_plan - How a region is cut and dealt out; constant once made
+ * @addr:         first byte of the region, page aligned
+ * @len_bytes:    its length, a multiple of the page size
+ * @base_addr:    @addr aligned down to 2 MiB: where stripe 0 would begin
+ * @nr_stripes:   stripes that hold a part of the region, at least one
+ * @stripe_shift: a stripe has 2^stripe_shift bytes, at least 2 MiB
+ * @nr_shards:    shards that the stripes are dealt out to
+ * @first_shard:  shard of stripe 0, below @nr_shards
+ * @reserved:     zero
+ */
+struct fln_stripe_plan {
+	uint64_t addr;
+	uint64_t len_bytes;
+	uint64_t base_addr;
+	uint64_t nr_stripes;
+	uint32_t stripe_shift;
+	uint32_t nr_shards;
+	uint32_t first_shard;
+	uint32_t reserved;
+};
+
+/**
+ * fln_stripe_plan_init() - Cut [addr, addr + len_bytes) into stripes
+ * @plan:        written only on success; there is nothing to deinit
+ * @addr:        page aligned; need not be aligned to 2 MiB
+ * @len_bytes:   a multiple of the page size, one page to 16 TiB
+ * @nr_shards:   1 to FLN_STRIPE_SHARDS_MAX; 1 gives one stripe
+ * @first_shard: shard of the first stripe; counted modulo @nr_shards, so that a
+ *               running number spreads small regions over the shards
+ * @max_stripes: mappings that the region may use
+ *
+ * Stripes get the smallest size that keeps to @max_stripes.
+ *
+ * Return:  0; -EINVAL for a range that is unaligned, empty, too long or wraps,
+ *          or a number of shards out of range; -ENOSPC when @max_stripes is 0
+ * Threads: any
+ * Blocks:  no
+ */
+int fln_stripe_plan_init(struct fln_stripe_plan *plan, uint64_t addr, uint64_t len_bytes,
+			 uint32_t nr_shards, uint32_t first_shard, uint64_t max_stripes);
+
+/**
+ * fln_stripe_index() - Which stripe an address is in
+ * @addr: in the region, any byte
+ *
+ * Return:  the index, below nr_stripes
+ * Threads: any
+ * Blocks:  no
+ */
+uint64_t fln_stripe_index(const struct fln_stripe_plan *plan, uint64_t addr);
+
+/**
+ * fln_stripe_shard() - Which shard serves an address
+ * @addr: in the region, any byte
+ *
+ * Return:  the shard, below nr_shards
+ * Threads: any
+ * Blocks:  no
+ */
+uint32_t fln_stripe_shard(const struct fln_stripe_plan *plan, uint64_t addr);
+
+/**
+ * fln_stripe_get() - The part of the region that is one stripe
+ * @index:     stripe, in address order
+ * @addr:      first byte
+ * @len_bytes: length; the first and the last stripe can be shorter than others
+ * @shard:     who serves it
+ *
+ * To go through all: for (i = 0; fln_stripe_get(plan, i, &a, &l, &s); i++)
+ *
+ * Return:  true; false when there is no such stripe, and nothing is written
+ * Threads: any
+ * Blocks:  no
+ */
+bool fln_stripe_get(const struct fln_stripe_plan *plan, uint64_t index, uint64_t *addr,
+		    uint64_t *len_bytes, uint32_t *shard);
+
+/**
+ * fln_stripe_clip() - Cut a window to the stripe of an address
+ * @addr:    in the region and in the window
+ * @lo_addr: first byte of the window; raised to the stripe's when below
+ * @hi_addr: end of the window, exclusive; lowered to the stripe's when above
+ *
+ * The window may reach beyond the region; what is left of it does not.
+ *
+ * Threads: any
+ * Blocks:  no
+ */
+void fln_stripe_clip(const struct fln_stripe_plan *plan, uint64_t addr, uint64_t *lo_addr,
+		     uint64_t *hi_addr);
+
+/**
+ * fln_default_nr_shards() - Number of shards for a guest that did not say
+ * @nr_vcpus:   threads that are expected to fault at a time
+ * @nr_workers: threads that serve the guest
+ *
+ * A shard per FLN_SHARDS_VCPUS_PER_SHARD vCPUs keeps the threads that wait on
+ * one userfaultfd few, and each worker gets a shard at least.
+ *
+ * Return:  a power of two, 1 to FLN_SHARDS_DEFAULT_MAX, at least @nr_workers
+ *          unless that is above the maximum
+ * Threads: any
+ * Blocks:  no
+ */
+uint32_t fln_default_nr_shards(uint32_t nr_vcpus, uint32_t nr_workers);
+
+#endif

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT */
+/* The stripe plan: properties over many random regions, and the edges by hand. */
+#include "base/clock.h"
+#include "sharding/stripes.h"
+
+#include <faultlane/base.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define NR_PLANS 3000u
+#define NR_SAMPLES 64u
+#define TIB (UINT64_C(1) << 40)
+
+static uint64_t seed;
+
+/* xorshift64*: the same sequence everywhere for a seed that is not zero. */
+static uint64_t next_random(uint64_t *state)
+{
+	*state ^= *state >> 12;
+	*state ^= *state << 25;
+	*state ^= *state >> 27;
+	return *state * UINT64_C(2685821657736338717);
+}
+
+static uint64_t random_below(uint64_t *state, uint64_t limit)
+{
+	return next_random(state) % limit;
+}
+
+struct request {
+	uint64_t addr;
+	uint64_t len_bytes;
+	uint64_t max_stripes;
+	uint32_t nr_shards;
+	uint32_t first_shard;
+};
+
+/* Lengths are spread over the powers of two, so that all sizes get their share. */
+static struct request random_request(uint64_t *state)
+{
+	uint64_t scale = UINT64_C(1) << random_below(state, 33);
+	uint64_t pages = 1 + random_below(state, scale);
+	struct request r = {
+		.addr = fln_pages_to_bytes(random_below(state, UINT64_C(1) << 35)),
+		.len_bytes = fln_pages_to_bytes(pages),
+		.max_stripes = 1 + random_below(state, UINT64_C(1) << random_below(state, 15)),
+		.nr_shards = 1 + (uint32_t)random_below(state, UINT64_C(1) << random_below(state, 11)),
+		.first_shard = (uint32_t)next_random(state),
+	};
+
+	if (random_below(state, 4) == 0)
+		r.addr = fln_align_down(r.addr, FLN_BLOCK_BYTES);
+	return r;
+}
+
+static void plan_of(struct fln_stripe_plan *plan, const struct request *r)
+{
+	int rc = fln_stripe_plan_init(plan, r->addr, r->len_bytes, r->nr_shards, r->first_shard,
+				      r->max_stripes);
+
+	if (rc)
+		print_message("addr 0x%" PRIx64 " len %" PRIu64 " shards %" PRIu32 ": %s\n", r->addr,
+			      r->len_bytes, r->nr_shards, fln_last_error());
+	assert_int_equal(rc, 0);
+}
+
+static void check_size(const struct fln_stripe_plan *plan, const struct request *r)
+{
+	uint64_t size = UINT64_C(1) << plan->stripe_shift;
+	uint64_t span = r->addr + r->len_bytes - plan->base_addr;
+
+	assert_true(size >= FLN_BLOCK_BYTES);
+	assert_true(plan->nr_stripes >= 1);
+	assert_true(plan->nr_stripes <= r->max_stripes);
+	assert_int_equal(plan->nr_stripes, (span + size - 1) / size);
+	if (r->nr_shards == 1)
+		assert_int_equal(plan->nr_stripes, 1);
+	else if (size > FLN_BLOCK_BYTES) /* a smaller stripe would not have done */
+		assert_true((span + size / 2 - 1) / (size / 2) > r->max_stripes);
+}
+
+/* Stripes lie end to end, begin on blocks, and no shard has two more than another. */
+static void check_tiling(const struct fln_stripe_plan *plan, const struct request *r)
+{
+	static uint64_t nr_of[FLN_STRIPE_SHARDS_MAX];
+	uint64_t at = r->addr;
+	uint64_t addr, len, least = UINT64_MAX, most = 0;
+	uint64_t i;
+	uint32_t shard;
+
+	memset(nr_of, 0, sizeof(nr_of));
+	for (i = 0; fln_stripe_get(plan, i, &addr, &len, &shard); i++) {
+		assert_int_equal(addr, at);
+		assert_true(len > 0);
+		assert_true(fln_is_aligned(len, FLN_PAGE_BYTES));
+		if (i > 0)
+			assert_true(fln_is_aligned(addr, FLN_BLOCK_BYTES));
+		assert_true(shard < r->nr_shards);
+		assert_int_equal(shard, (r->first_shard % r->nr_shards + i) % r->nr_shards);
+		nr_of[shard]++;
+		at += len;
+		assert_int_equal(fln_stripe_index(plan, addr), i);
+		assert_int_equal(fln_stripe_index(plan, at - 1), i);
+		assert_int_equal(fln_stripe_shard(plan, addr), shard);
+		assert_int_equal(fln_stripe_shard(plan, at - 1), shard);
+	}
+	assert_int_equal(i, plan->nr_stripes);
+	assert_int_equal(at, r->addr + r->len_bytes);
+	for (uint32_t s = 0; s < r->nr_shards; s++) {
+		least = nr_of[s] < least ? nr_of[s] : least;
+		most = nr_of[s] > most ? nr_of[s] : most;
+	}
+	assert_true(most - least <= 1);
+}
+
+/* An address anywhere, and a window around it that may leave the region. */
+static void check_clip(const struct fln_stripe_plan *plan, const struct request *r, uint64_t *state)
+{
+	uint64_t addr = r->addr + random_below(state, r->len_bytes);
+	uint64_t lo = addr - random_below(state, addr + 1) % (8 * FLN_BLOCK_BYTES);
+	uint64_t hi = addr + 1 + random_below(state, 8 * FLN_BLOCK_BYTES);
+	uint64_t stripe_addr, stripe_len;
+	uint64_t was_lo = lo, was_hi = hi;
+	uint32_t shard;
+
+	assert_true(fln_stripe_get(plan, fln_stripe_index(plan, addr), &stripe_addr, &stripe_len,
+				   &shard));
+	assert_true(stripe_addr <= addr);
+	assert_true(addr < stripe_addr + stripe_len);
+	assert_int_equal(fln_stripe_shard(plan, addr), shard);
+
+	fln_stripe_clip(plan, addr, &lo, &hi);
+	assert_true(lo <= addr);
+	assert_true(addr < hi);
+	assert_int_equal(lo, was_lo > stripe_addr ? was_lo : stripe_addr);
+	assert_int_equal(hi, was_hi < stripe_addr + stripe_len ? was_hi : stripe_addr + stripe_len);
+	assert_int_equal(fln_stripe_shard(plan, lo), shard);
+	assert_int_equal(fln_stripe_shard(plan, hi - 1), shard);
+}
+
+static void test_random_plans(void **unused)
+{
+	uint64_t state = seed;
+
+	(void)unused;
+	for (uint32_t n = 0; n < NR_PLANS; n++) {
+		struct request r = random_request(&state);
+		struct fln_stripe_plan plan;
+
+		plan_of(&plan, &r);
+		check_size(&plan, &r);
+		check_tiling(&plan, &r);
+		for (uint32_t k = 0; k < NR_SAMPLES; k++)
+			check_clip(&plan, &r, &state);
+	}
+}
+
+/* No page table has two shards: all pages of a block answer alike. */
+static void test_block_has_one_shard(void **unused)
+{
+	struct request r = {
+		.addr = 0x7f0000123000,
+		.len_bytes = 64 * FLN_BLOCK_BYTES + 5 * FLN_PAGE_BYTES,
+		.max_stripes = 1000,
+		.nr_shards = 7,
+		.first_shard = 3,
+	};
+	struct fln_stripe_plan plan;
+	uint32_t shard = UINT32_MAX;
+
+	(void)unused;
+	plan_of(&plan, &r);
+	assert_int_equal(plan.stripe_shift, FLN_BLOCK_SHIFT);
+	for (uint64_t addr = r.addr; addr < r.addr + r.len_bytes; addr += FLN_PAGE_BYTES) {
+		if (addr == r.addr || fln_is_aligned(addr, FLN_BLOCK_BYTES))
+			shard = fln_stripe_shard(&plan, addr);
+		assert_int_equal(fln_stripe_shard(&plan, addr), shard);
+	}
+}
+
+static void test_edges(void **unused)
+{
+	const struct request edges[] = {
+		{ .addr = 0, .len_bytes = FLN_PAGE_BYTES, .max_stripes = 1, .nr_shards = 8 },
+		{ .addr = FLN_BLOCK_BYTES - FLN_PAGE_BYTES, .len_bytes = 2 * FLN_PAGE_BYTES,
+		  .max_stripes = 2, .nr_shards = 2 },
+		{ .addr = FLN_BLOCK_BYTES - FLN_PAGE_BYTES, .len_bytes = 2 * FLN_PAGE_BYTES,
+		  .max_stripes = 1, .nr_shards = 2 },
+		{ .addr = 1 * TIB, .len_bytes = 16 * TIB, .max_stripes = 16384, .nr_shards = 32 },
+		{ .addr = 1 * TIB, .len_bytes = 16 * TIB, .max_stripes = 1, .nr_shards = 1024 },
+		{ .addr = 1 * TIB, .len_bytes = 16 * TIB, .max_stripes = UINT64_MAX, .nr_shards = 1 },
+		{ .addr = 1 * TIB - FLN_PAGE_BYTES, .len_bytes = 16 * TIB, .max_stripes = 16384,
+		  .nr_shards = 1000, .first_shard = UINT32_MAX },
+		/* The last pages that have an exclusive end in 64 bits. */
+		{ .addr = UINT64_MAX - 16 * TIB - FLN_PAGE_BYTES + 1, .len_bytes = 16 * TIB,
+		  .max_stripes = 100, .nr_shards = 3 },
+	};
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(edges) / sizeof(edges[0]); i++) {
+		struct fln_stripe_plan plan;
+
+		plan_of(&plan, &edges[i]);
+		check_size(&plan, &edges[i]);
+		check_tiling(&plan, &edges[i]);
+	}
+}
+
+/* 16 TiB with a stripe per block: eight million of them, and the last is right. */
+static void test_largest(void **unused)
+{
+	const struct request r = {
+		.addr = 3 * TIB, .len_bytes = 16 * TIB, .max_stripes = UINT64_MAX, .nr_shards = 64,
+	};
+	struct fln_stripe_plan plan;
+	uint64_t addr, len;
+	uint32_t shard;
+
+	(void)unused;
+	plan_of(&plan, &r);
+	assert_int_equal(plan.stripe_shift, FLN_BLOCK_SHIFT);
+	assert_int_equal(plan.nr_stripes, UINT64_C(1) << 23);
+	assert_true(fln_stripe_get(&plan, plan.nr_stripes - 1, &addr, &len, &shard));
+	assert_int_equal(addr + len, 19 * TIB);
+	assert_int_equal(shard, 63);
+	assert_false(fln_stripe_get(&plan, plan.nr_stripes, &addr, &len, &shard));
+	assert_false(fln_stripe_get(&plan, UINT64_MAX, &addr, &len, &shard));
+}
+
+static void test_bad_input(void **unused)
+{
+	const struct {
+		uint64_t addr, len_bytes, max_stripes;
+		uint32_t nr_shards;
+		int rc;
+	} bad[] = {
+		{ 1, FLN_PAGE_BYTES, 1, 1, -EINVAL },
+		{ FLN_PAGE_BYTES / 2, FLN_PAGE_BYTES, 1, 1, -EINVAL },
+		{ FLN_PAGE_BYTES, 0, 1, 1, -EINVAL },
+		{ FLN_PAGE_BYTES, FLN_PAGE_BYTES + 1, 1, 1, -EINVAL },
+		{ FLN_PAGE_BYTES, 16 * TIB + FLN_PAGE_BYTES, 1, 1, -EINVAL },
+		{ UINT64_MAX - FLN_PAGE_BYTES + 1, FLN_PAGE_BYTES, 1, 1, -EINVAL },
+		{ UINT64_MAX - FLN_PAGE_BYTES + 1, 2 * FLN_PAGE_BYTES, 1, 1, -EINVAL },
+		{ FLN_PAGE_BYTES, FLN_PAGE_BYTES, 1, 0, -EINVAL },
+		{ FLN_PAGE_BYTES, FLN_PAGE_BYTES, 1, FLN_STRIPE_SHARDS_MAX + 1, -EINVAL },
+		{ FLN_PAGE_BYTES, FLN_PAGE_BYTES, 0, 1, -ENOSPC },
+		{ FLN_PAGE_BYTES, FLN_PAGE_BYTES, 0, 8, -ENOSPC },
+	};
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct fln_stripe_plan plan, before;
+		int rc;
+
+		memset(&plan, 0x5a, sizeof(plan));
+		before = plan;
+		rc = fln_stripe_plan_init(&plan, bad[i].addr, bad[i].len_bytes, bad[i].nr_shards, 0,
+					  bad[i].max_stripes);
+		assert_int_equal(rc, bad[i].rc);
+		assert_true(strlen(fln_last_error()) > 0);
+		assert_memory_equal(&plan, &before, sizeof(plan));
+	}
+}
+
+static void test_default_nr_shards(void **unused)
+{
+	(void)unused;
+	assert_int_equal(fln_default_nr_shards(0, 0), 1);
+	assert_int_equal(fln_default_nr_shards(1, 1), 1);
+	assert_int_equal(fln_default_nr_shards(9, 1), 2);
+	assert_int_equal(fln_default_nr_shards(64, 2), 8);
+	assert_int_equal(fln_default_nr_shards(8, 5), 8);
+	assert_int_equal(fln_default_nr_shards(200, 2), 32);
+	assert_int_equal(fln_default_nr_shards(UINT32_MAX, 1), FLN_SHARDS_DEFAULT_MAX);
+	assert_int_equal(fln_default_nr_shards(1, UINT32_MAX), FLN_SHARDS_DEFAULT_MAX);
+	for (uint32_t vcpus = 0; vcpus <= 2048; vcpus += 3) {
+		for (uint32_t workers = 0; workers <= 256; workers++) {
+			uint32_t nr = fln_default_nr_shards(vcpus, workers);
+
+			assert_true(fln_is_pow2(nr));
+			assert_true(nr >= workers);
+			assert_true(nr <= FLN_SHARDS_DEFAULT_MAX);
+			/* About vcpus / 8: below twice of what was wanted. */
+			assert_true(nr / 2 < workers || nr / 2 * FLN_SHARDS_VCPUS_PER_SHARD < vcpus ||
+				    nr == 1);
+		}
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_random_plans),
+		cmocka_unit_test(test_block_has_one_shard),
+		cmocka_unit_test(test_edges),
+		cmocka_unit_test(test_largest),
+		cmocka_unit_test(test_bad_input),
+		cmocka_unit_test(test_default_nr_shards),
+	};
+	const char *given = getenv("FAULTLANE_TEST_SEED");
+
+	seed = given ? strtoull(given, NULL, 0) : fln_now_ns();
+	seed |= 1;
+	printf("seed: FAULTLANE_TEST_SEED=%" PRIu64 "\n", seed);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
