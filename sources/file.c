@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A source that is a raw file or a block device.
+ *
+ * The descriptor is our own, never shared with the embedder: lseek() with
+ * SEEK_DATA and SEEK_HOLE moves its file offset, from several threads at a time,
+ * and that is harmless because reads are pread() and nobody looks at the offset.
+ *
+ * The length is taken once, when the file is opened.  A file that is truncated
+ * later fails the reads behind its new end; those pages are never taken for holes.
+ */
+#include "base/page.h"
+#include "sources/source.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static_assert(sizeof(off_t) == 8, "offsets in files have 64 bits");
+
+struct file {
+	int fd;
+	uint64_t offset_bytes; /* where the contents begin */
+	uint64_t len_bytes;    /* of the contents */
+	char path[];
+};
+
+/* What is in the file now, from its beginning; 0 when that cannot be said. */
+static uint64_t file_size_now(const struct file *f)
+{
+	struct stat st;
+
+	if (fstat(f->fd, &st) != 0)
+		return 0;
+	/* fstat() gives no size for a block device, and its size does not shrink in use. */
+	return S_ISREG(st.st_mode) ? (uint64_t)st.st_size : f->offset_bytes + f->len_bytes;
+}
+
+static int64_t file_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
+{
+	const struct file *f = ctx;
+	ssize_t n;
+
+	if (offset_bytes >= f->len_bytes)
+		return 0;
+	if (len_bytes > f->len_bytes - offset_bytes)
+		len_bytes = f->len_bytes - offset_bytes;
+	do
+		n = pread(f->fd, buf, len_bytes, (off_t)(f->offset_bytes + offset_bytes));
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	if (n == 0)
+		return fln_fail(ENODATA,
+				"the file has %llu bytes now, and had %llu when it was opened; "
+				"leave it alone while it is in use",
+				(unsigned long long)file_size_now(f),
+				(unsigned long long)(f->offset_bytes + f->len_bytes));
+	return n;
+}
+
+static int64_t file_extent(void *ctx, uint64_t offset_bytes, uint64_t len_bytes, int *is_hole)
+{
+	const struct file *f = ctx;
+	uint64_t begin = f->offset_bytes + offset_bytes;
+	uint64_t end = begin + len_bytes;
+	off_t data = lseek(f->fd, (off_t)begin, SEEK_DATA);
+	off_t hole;
+
+	if (data < 0 && errno == ENXIO) {
+		/* No data up to the end: a hole, unless the end has come towards us (I6). */
+		if (file_size_now(f) < f->offset_bytes + f->len_bytes)
+			return -ENODATA;
+		data = (off_t)end;
+	}
+	if (data < 0)
+		return -errno;
+
+	/* Holes are as fine as the file system's blocks, which may be smaller than a page. */
+	if (fln_align_down((uint64_t)data, FLN_PAGE_BYTES) > begin) {
+		uint64_t to = fln_align_down((uint64_t)data, FLN_PAGE_BYTES);
+
+		*is_hole = 1;
+		return (int64_t)((to < end ? to : end) - begin);
+	}
+	hole = lseek(f->fd, data, SEEK_HOLE);
+	if (hole < 0)
+		return -errno;
+	*is_hole = 0;
+	if ((uint64_t)hole < end)
+		end = fln_align_up((uint64_t)hole, FLN_PAGE_BYTES);
+	return (int64_t)(end - begin);
+}
+
+static void file_destroy(void *ctx)
+{
+	struct file *f = ctx;
+
+	(void)close(f->fd);
+	free(f);
+}
+
+static int check_type(const char *path, const struct stat *st)
+{
+	if (S_ISREG(st->st_mode) || S_ISBLK(st->st_mode))
+		return 0;
+	return fln_fail(EINVAL,
+			"neither a regular file nor a block device; read it with a source of your "
+			"own (fln_source_create): %s",
+			path);
+}
+
+static int open_failed(int err, const char *path)
+{
+	char text[64];
+
+	return fln_fail(err, "%s: %s", strerror_r(err, text, sizeof(text)), path);
+}
+
+/* Open @f->path, and find where its contents end; f->fd is set on success only. */
+static int file_open(struct file *f, struct stat *st)
+{
+	off_t size;
+	int fd;
+	int rc;
+
+	/* Asked before open(), which would wait at a FIFO, and again of what was opened. */
+	if (stat(f->path, st) != 0)
+		return open_failed(errno, f->path);
+	rc = check_type(f->path, st);
+	if (rc)
+		return rc;
+	fd = open(f->path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return open_failed(errno, f->path);
+
+	if (fstat(fd, st) != 0) {
+		rc = open_failed(errno, f->path);
+		goto err_close;
+	}
+	rc = check_type(f->path, st);
+	if (rc)
+		goto err_close;
+	size = S_ISREG(st->st_mode) ? st->st_size : lseek(fd, 0, SEEK_END);
+	if (size < 0) {
+		rc = open_failed(errno, f->path);
+		goto err_close;
+	}
+	if (f->offset_bytes >= (uint64_t)size) {
+		rc = fln_fail(EINVAL,
+			      "the file has %llu bytes, so nothing begins at offset %llu; use a "
+			      "smaller offset or another file: %s",
+			      (unsigned long long)size, (unsigned long long)f->offset_bytes,
+			      f->path);
+		goto err_close;
+	}
+	f->len_bytes = (uint64_t)size - f->offset_bytes;
+	f->fd = fd;
+	return 0;
+
+err_close:
+	(void)close(fd);
+	return rc;
+}
+
+int fln_source_open_file(const char *path, uint64_t offset_bytes, struct fln_source **out)
+{
+	struct fln_source_ops ops = {
+		.size = sizeof(ops),
+		.concurrency = FLN_SOURCE_PARALLEL,
+		.read = file_read,
+		.destroy = file_destroy,
+	};
+	struct stat st;
+	struct file *f;
+	size_t path_bytes;
+	int rc;
+
+	if (!path || !out)
+		return fln_fail(EINVAL, "fln_source_open_file: %s is NULL", path ? "out" : "path");
+	if (!fln_is_aligned(offset_bytes, FLN_PAGE_BYTES))
+		return fln_fail(EINVAL,
+				"fln_source_open_file: offset %llu is no multiple of %llu; align "
+				"the contents in the file",
+				(unsigned long long)offset_bytes,
+				(unsigned long long)FLN_PAGE_BYTES);
+
+	path_bytes = strlen(path) + 1;
+	f = malloc(sizeof(*f) + path_bytes);
+	if (!f)
+		return fln_fail(ENOMEM, "no memory for a source");
+	f->offset_bytes = offset_bytes;
+	memcpy(f->path, path, path_bytes);
+	rc = file_open(f, &st);
+	if (rc)
+		goto err_free;
+
+	ops.name = f->path;
+	/* A block device knows no holes: SEEK_DATA is -EINVAL there. */
+	if (S_ISREG(st.st_mode))
+		ops.extent = file_extent;
+	rc = fln_source_make(&ops, f, f->len_bytes, out);
+	if (rc)
+		goto err_close;
+	return 0;
+
+err_close:
+	(void)close(f->fd);
+err_free:
+	free(f);
+	return rc;
+}

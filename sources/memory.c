@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* A source whose contents lie in this process's memory; all of it counts as data. */
+#include "base/error.h"
+#include "sources/source.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct memory {
+	const char *addr;
+	uint64_t len_bytes;
+};
+
+static int64_t memory_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
+{
+	const struct memory *m = ctx;
+
+	if (offset_bytes >= m->len_bytes)
+		return 0;
+	if (len_bytes > m->len_bytes - offset_bytes)
+		len_bytes = m->len_bytes - offset_bytes;
+	memcpy(buf, m->addr + offset_bytes, len_bytes);
+	return (int64_t)len_bytes;
+}
+
+int fln_source_from_memory(const void *addr, uint64_t len_bytes, struct fln_source **out)
+{
+	const struct fln_source_ops ops = {
+		.size = sizeof(ops),
+		.name = "memory",
+		.concurrency = FLN_SOURCE_PARALLEL,
+		.read = memory_read,
+		.destroy = free,
+	};
+	struct memory *m;
+	int rc;
+
+	if (!addr || !out)
+		return fln_fail(EINVAL, "fln_source_from_memory: %s is NULL",
+				addr ? "out" : "addr");
+	if (len_bytes == 0 || len_bytes > UINTPTR_MAX - (uintptr_t)addr)
+		return fln_fail(EINVAL,
+				"fln_source_from_memory: length %llu at address %p; it must be "
+				"positive and end inside the address space",
+				(unsigned long long)len_bytes, addr);
+	m = malloc(sizeof(*m));
+	if (!m)
+		return fln_fail(ENOMEM, "no memory for a source");
+	m->addr = addr;
+	m->len_bytes = len_bytes;
+	rc = fln_source_make(&ops, m, len_bytes, out);
+	if (rc)
+		free(m);
+	return rc;
+}

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What all sources share: references, reading on after short reads, extents in
+ * whole pages, and one call at a time for sources that ask for it.
+ */
+#include "sources/source.h"
+
+#include "base/lock.h"
+#include "base/page.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ERRNO_MAX 4095
+#define NAME_BYTES_MAX 96u
+
+/*
+ * FLN_SOURCE_SERIAL is kept with a turnstile, not a lock held during the call:
+ * the lock only guards busy (I2).  It belongs to the source, so that images and
+ * wrappers that share one keep out of each other's way as well.
+ */
+struct source {
+	struct fln_source pub;
+	struct fln_lock lock;
+	pthread_cond_t idle;
+	bool busy; /* guarded by lock */
+};
+
+/* fln_source_make() is the only place that makes a struct fln_source; pub is its first field. */
+static struct source *source_of(struct fln_source *pub)
+{
+	return (struct source *)pub;
+}
+
+/* The end of a long name: of a path it is the part that tells. */
+static const char *name_end(const struct fln_source *source)
+{
+	size_t len = strlen(source->ops.name);
+
+	return source->ops.name + (len > NAME_BYTES_MAX ? len - NAME_BYTES_MAX : 0);
+}
+
+static void call_begin(struct fln_source *source)
+{
+	struct source *s = source_of(source);
+
+	fln_lock_assert_none(); /* I2: what follows is the embedder's code, or I/O */
+	if (source->ops.concurrency == FLN_SOURCE_PARALLEL)
+		return;
+	fln_lock(&s->lock);
+	while (s->busy)
+		fln_cond_wait(&s->idle, &s->lock);
+	s->busy = true;
+	fln_unlock(&s->lock);
+}
+
+static void call_end(struct fln_source *source)
+{
+	struct source *s = source_of(source);
+
+	if (source->ops.concurrency == FLN_SOURCE_PARALLEL)
+		return;
+	fln_lock(&s->lock);
+	FLN_DEBUG_ASSERT(s->busy);
+	s->busy = false;
+	(void)pthread_cond_signal(&s->idle);
+	fln_unlock(&s->lock);
+}
+
+int fln_source_make(const struct fln_source_ops *ops, void *ctx, uint64_t len_bytes,
+		    struct fln_source **out)
+{
+	struct fln_source_ops copy;
+	struct source *s;
+	int rc;
+
+	if (!ops || !out)
+		return fln_fail(EINVAL, "fln_source_create: %s is NULL", ops ? "out" : "ops");
+	rc = fln_opts_copy(&copy, sizeof(copy), ops, "fln_source_ops");
+	if (rc)
+		return rc;
+	if (!copy.read)
+		return fln_fail(EINVAL, "fln_source_ops: read is NULL; a source needs it");
+	if ((unsigned int)copy.concurrency >= FLN_SOURCE_NR_CONCURRENCY)
+		return fln_fail(EINVAL,
+				"fln_source_ops: concurrency is %u; use FLN_SOURCE_SERIAL or "
+				"FLN_SOURCE_PARALLEL",
+				(unsigned int)copy.concurrency);
+	if (copy.reserved)
+		return fln_fail(EINVAL, "fln_source_ops: reserved is %u; set it to 0",
+				(unsigned int)copy.reserved);
+	if (!copy.name)
+		copy.name = "source";
+
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return fln_fail(ENOMEM, "no memory for a source");
+	s->pub.ops = copy;
+	s->pub.ctx = ctx;
+	s->pub.len_bytes = len_bytes;
+	atomic_init(&s->pub.nr_refs, 1);
+	fln_lock_init(&s->lock, FLN_RANK_SOURCE);
+	fln_cond_init(&s->idle);
+	*out = &s->pub;
+	return 0;
+}
+
+int fln_source_create(const struct fln_source_ops *ops, void *ctx, struct fln_source **out)
+{
+	return fln_source_make(ops, ctx, UINT64_MAX, out);
+}
+
+void fln_source_destroy(struct fln_source *source)
+{
+	fln_source_put(source);
+}
+
+void fln_source_get(struct fln_source *source)
+{
+	/* Relaxed: who takes a reference has one, or is kept alive by somebody who has. */
+	uint32_t before = atomic_fetch_add_explicit(&source->nr_refs, 1, memory_order_relaxed);
+
+	FLN_ASSERT(before > 0);
+	FLN_ASSERT(before < UINT32_MAX);
+}
+
+void fln_source_put(struct fln_source *source)
+{
+	struct source *s;
+	uint32_t before;
+
+	if (!source)
+		return;
+	/* Release what this holder did with the source; acquire what all others did. */
+	before = atomic_fetch_sub_explicit(&source->nr_refs, 1, memory_order_acq_rel);
+	FLN_ASSERT(before > 0);
+	if (before > 1)
+		return;
+
+	s = source_of(source);
+	FLN_DEBUG_ASSERT(!s->busy);
+	fln_lock_assert_none(); /* I2 */
+	if (source->ops.destroy)
+		source->ops.destroy(source->ctx);
+	(void)pthread_cond_destroy(&s->idle);
+	fln_lock_deinit(&s->lock);
+	free(s);
+}
+
+static int64_t read_once(struct fln_source *source, uint64_t offset_bytes, void *buf,
+			 uint64_t len_bytes)
+{
+	int64_t n;
+
+	/*
+	 * Our own sources leave a sentence when they fail and embedders' do not:
+	 * what stands there afterwards must be of this call, not of an older one.
+	 */
+	(void)fln_fail(EIO, "%s", "");
+	call_begin(source);
+	n = source->ops.read(source->ctx, offset_bytes, buf, len_bytes);
+	call_end(source);
+	return n;
+}
+
+/* The source's own reason, or else the errno's, behind the source's name and the offset. */
+static int read_failed(const struct fln_source *source, uint64_t offset_bytes, int err)
+{
+	char text[64];
+	char reason[160];
+
+	(void)snprintf(reason, sizeof(reason), "%s", fln_last_error());
+	return fln_fail(err, "source '%s' failed at offset %llu: %s", name_end(source),
+			(unsigned long long)offset_bytes,
+			reason[0] ? reason : strerror_r(err, text, sizeof(text)));
+}
+
+int fln_source_read_all(struct fln_source *source, uint64_t offset_bytes, void *buf,
+			uint64_t len_bytes)
+{
+	uint64_t done = 0;
+
+	FLN_DEBUG_ASSERT(fln_is_aligned(offset_bytes, FLN_PAGE_BYTES));
+	FLN_DEBUG_ASSERT(fln_is_aligned(len_bytes, FLN_PAGE_BYTES));
+	FLN_DEBUG_ASSERT(len_bytes <= INT64_MAX);
+
+	if (offset_bytes > source->len_bytes || len_bytes > source->len_bytes - offset_bytes)
+		return fln_fail(ENODATA,
+				"source '%s' has %llu bytes, and %llu bytes from offset %llu are "
+				"wanted; make the image no longer than its source",
+				name_end(source), (unsigned long long)source->len_bytes,
+				(unsigned long long)len_bytes, (unsigned long long)offset_bytes);
+
+	/* After a short read the rest may begin inside a page: a stream ends where it ends. */
+	while (done < len_bytes) {
+		int64_t n = read_once(source, offset_bytes + done, (char *)buf + done,
+				      len_bytes - done);
+
+		if (n < -ERRNO_MAX)
+			return fln_fail(EIO,
+					"source '%s' returned %lld at offset %llu, which is no "
+					"errno; mend its read function",
+					name_end(source), (long long)n,
+					(unsigned long long)(offset_bytes + done));
+		if (n < 0)
+			return read_failed(source, offset_bytes + done, (int)-n);
+		if (n == 0)
+			return fln_fail(ENODATA,
+					"source '%s' ends at offset %llu, and contents are due up "
+					"to %llu; make the image no longer than its source",
+					name_end(source), (unsigned long long)(offset_bytes + done),
+					(unsigned long long)(offset_bytes + len_bytes));
+		if ((uint64_t)n > len_bytes - done)
+			return fln_fail(EIO,
+					"source '%s' returned %lld bytes at offset %llu where %llu "
+					"were asked for; mend its read function",
+					name_end(source), (long long)n,
+					(unsigned long long)(offset_bytes + done),
+					(unsigned long long)(len_bytes - done));
+		done += (uint64_t)n;
+	}
+	return 0;
+}
+
+uint64_t fln_source_extent(struct fln_source *source, uint64_t offset_bytes, uint64_t len_bytes,
+			   int *is_hole)
+{
+	int hole = 0;
+	int64_t n;
+	uint64_t bytes;
+
+	FLN_DEBUG_ASSERT(fln_is_aligned(offset_bytes, FLN_PAGE_BYTES));
+	FLN_DEBUG_ASSERT(fln_is_aligned(len_bytes, FLN_PAGE_BYTES));
+	FLN_DEBUG_ASSERT(len_bytes > 0);
+
+	*is_hole = 0;
+	if (!source->ops.extent || offset_bytes >= source->len_bytes)
+		return len_bytes;
+
+	call_begin(source);
+	n = source->ops.extent(source->ctx, offset_bytes, len_bytes, &hole);
+	call_end(source);
+
+	/* I6: after an error or nonsense everything is read, which is never wrong. */
+	if (n <= 0 || (uint64_t)n > len_bytes)
+		return len_bytes;
+	bytes = (uint64_t)n;
+	if (!hole)
+		return fln_align_up(bytes, FLN_PAGE_BYTES);
+
+	/* I6: what lies behind the end is missing, not zero. */
+	if (bytes > source->len_bytes - offset_bytes)
+		bytes = source->len_bytes - offset_bytes;
+	bytes = fln_align_down(bytes, FLN_PAGE_BYTES);
+	if (bytes == 0)
+		return FLN_PAGE_BYTES;
+	*is_hole = 1;
+	return bytes;
+}
