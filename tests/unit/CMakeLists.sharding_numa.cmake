@@ -1,3 +1,4 @@
 # SPDX-License-Identifier: MIT
 # Unit tests of sharding/ and numa/.
 fln_test(NAME stripes LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/stripes.c)
+fln_test(NAME topology LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/topology.c LIBS fln_jemalloc)
