@@ -10,8 +10,11 @@
 #ifndef FLN_BASE_RCU_H
 #define FLN_BASE_RCU_H
 
-#define URCU_API_MAP 1
+/* Small inline functions of a GPL-compatible licence: what liburcu permits (_LGPL_SOURCE). */
+#define _LGPL_SOURCE
 #include <urcu/urcu-memb.h>
+
+#include <stdbool.h>
 
 #if defined(__SANITIZE_THREAD__)
 #define FLN_TSAN 1
@@ -31,15 +34,23 @@ extern char fln_rcu_tsan_token;
 #define FLN_TSAN_RELEASE() ((void)0)
 #endif
 
-/* Every thread that reads is registered: our own, and embedders' in our calls. */
-static inline void fln_rcu_register(void)
+/*
+ * Every thread that reads is registered.  Threads of ours are from begin to end;
+ * a thread of the embedder's is for the time of its call, unless it has
+ * registered itself.  Returns what fln_rcu_leave() wants to know.
+ */
+static inline bool fln_rcu_enter(void)
 {
+	if (URCU_TLS(urcu_memb_reader).registered)
+		return false;
 	urcu_memb_register_thread();
+	return true;
 }
 
-static inline void fln_rcu_unregister(void)
+static inline void fln_rcu_leave(bool entered)
 {
-	urcu_memb_unregister_thread();
+	if (entered)
+		urcu_memb_unregister_thread();
 }
 
 static inline void fln_rcu_read_lock(void)

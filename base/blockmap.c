@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The block map: slots, chunks and their pool.
+ *
+ * A slot is 0 (uniform, no plane set), odd (uniform: planes << 1 | 1) or the
+ * address of a chunk.  It changes by compare-and-swap only.  A reader that
+ * loaded a chunk's address may use the chunk until it leaves its RCU section,
+ * also after the slot has moved on; what it then reads is what was true a
+ * moment ago, and users of the map treat it as a hint for that reason.
+ *
+ * The pool is a stack of free chunks, linked by index, with a tag in its head
+ * that changes at every pop and push, so that a head which went away and came
+ * back is not taken for the same (ABA).  Chunks are pushed by call_rcu only,
+ * and fresh ones are carved off the array so that a reserve costs no memory.
+ */
+#include "base/blockmap.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#define UNIFORM(planes) (((uintptr_t)(planes) << 1) | 1u)
+
+static bool slot_is_uniform(uintptr_t slot)
+{
+	return slot == 0 || (slot & 1);
+}
+
+static uint32_t slot_planes(uintptr_t slot)
+{
+	return (uint32_t)(slot >> 1);
+}
+
+/* Untouched zero pages: a slot nobody looked at costs nothing. */
+static void *reserve(uint64_t bytes)
+{
+	void *ptr = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return ptr == MAP_FAILED ? NULL : ptr;
+}
+
+int fln_blockmap_init(struct fln_blockmap *map, uint32_t lead_pages, uint64_t nr_pages,
+		      uint32_t nr_chunks, uint32_t uniform)
+{
+	FLN_ASSERT(lead_pages < FLN_BLOCK_PAGES);
+	FLN_ASSERT(nr_pages > 0);
+	memset(map, 0, sizeof(*map));
+	map->lead_pages = lead_pages;
+	map->nr_pages = nr_pages;
+	map->nr_blocks = (lead_pages + nr_pages + FLN_BLOCK_PAGES - 1) / FLN_BLOCK_PAGES;
+	map->slots = reserve(map->nr_blocks * sizeof(*map->slots));
+	if (!map->slots)
+		return fln_fail(ENOMEM, "no address space for the page-state map of %llu blocks",
+				(unsigned long long)map->nr_blocks);
+	map->pool.nr_chunks = nr_chunks;
+	map->pool.chunks = reserve((uint64_t)nr_chunks * sizeof(struct fln_chunk));
+	if (!map->pool.chunks) {
+		(void)munmap(map->slots, map->nr_blocks * sizeof(*map->slots));
+		return fln_fail(ENOMEM, "no address space for %u chunks of the page-state map",
+				nr_chunks);
+	}
+	for (uint64_t i = 0; uniform && i < map->nr_blocks; i++)
+		atomic_store_explicit(&map->slots[i], UNIFORM(uniform), memory_order_relaxed);
+	return 0;
+}
+
+void fln_blockmap_deinit(struct fln_blockmap *map)
+{
+	if (!map->slots)
+		return;
+	fln_rcu_barrier();	/* chunks may still be on their way back */
+	(void)munmap(map->pool.chunks, (uint64_t)map->pool.nr_chunks * sizeof(struct fln_chunk));
+	(void)munmap(map->slots, map->nr_blocks * sizeof(*map->slots));
+	map->slots = NULL;
+}
+
+static struct fln_chunk *pool_pop(struct fln_chunk_pool *pool)
+{
+	uint64_t head = atomic_load_explicit(&pool->free_head, memory_order_acquire);
+	uint32_t carved;
+
+	while ((uint32_t)head != 0) {
+		struct fln_chunk *c = &pool->chunks[(uint32_t)head - 1];
+		uint32_t next = atomic_load_explicit(&c->next, memory_order_relaxed);
+		uint64_t to = (((head >> 32) + 1) << 32) | next;
+
+		if (atomic_compare_exchange_weak_explicit(&pool->free_head, &head, to,
+							  memory_order_acq_rel,
+							  memory_order_acquire))
+			return c;
+	}
+	carved = atomic_load_explicit(&pool->nr_carved, memory_order_relaxed);
+	while (carved < pool->nr_chunks) {
+		if (atomic_compare_exchange_weak_explicit(&pool->nr_carved, &carved, carved + 1,
+							  memory_order_relaxed,
+							  memory_order_relaxed)) {
+			pool->chunks[carved].pool = pool;
+			return &pool->chunks[carved];
+		}
+	}
+	return NULL;
+}
+
+static void pool_push(struct fln_chunk_pool *pool, struct fln_chunk *c)
+{
+	uint32_t index = (uint32_t)(c - pool->chunks) + 1;
+	uint64_t head = atomic_load_explicit(&pool->free_head, memory_order_relaxed);
+	uint64_t to;
+
+	do {
+		atomic_store_explicit(&c->next, (uint32_t)head, memory_order_relaxed);
+		to = (((head >> 32) + 1) << 32) | index;
+	} while (!atomic_compare_exchange_weak_explicit(&pool->free_head, &head, to,
+							memory_order_acq_rel,
+							memory_order_relaxed));
+	atomic_fetch_sub_explicit(&pool->nr_used, 1, memory_order_relaxed);
+}
+
+static void chunk_return(struct rcu_head *head)
+{
+	struct fln_chunk *c = (struct fln_chunk *)((char *)head - offsetof(struct fln_chunk, rcu));
+
+	FLN_TSAN_ACQUIRE();
+	pool_push(c->pool, c);
+}
+
+static struct fln_chunk *chunk_new(struct fln_blockmap *map, uint32_t planes)
+{
+	struct fln_chunk *c = pool_pop(&map->pool);
+
+	if (!c)
+		return NULL;
+	atomic_fetch_add_explicit(&map->pool.nr_used, 1, memory_order_relaxed);
+	for (uint32_t p = 0; p < FLN_MAP_PLANES; p++) {
+		for (uint32_t i = 0; i < FLN_MASK_WORDS; i++)
+			atomic_store_explicit(&c->plane[p][i], (planes >> p) & 1 ? UINT64_MAX : 0,
+					      memory_order_relaxed);
+	}
+	atomic_store_explicit(&c->nr_faults, 0, memory_order_relaxed);
+	return c;
+}
+
+struct fln_mask fln_blockmap_valid(const struct fln_blockmap *map, uint64_t block)
+{
+	uint64_t first = block * FLN_BLOCK_PAGES;
+	uint64_t end = map->lead_pages + map->nr_pages;
+	uint32_t lo = block == 0 ? map->lead_pages : 0;
+	uint32_t hi = end - first < FLN_BLOCK_PAGES ? (uint32_t)(end - first) : FLN_BLOCK_PAGES;
+
+	FLN_DEBUG_ASSERT(block < map->nr_blocks);
+	return fln_mask_range(lo, hi);
+}
+
+static uintptr_t slot_load(const struct fln_blockmap *map, uint64_t block)
+{
+	FLN_DEBUG_ASSERT(block < map->nr_blocks);
+	return atomic_load_explicit(&map->slots[block], memory_order_acquire);
+}
+
+static struct fln_mask slot_plane(uintptr_t slot, uint32_t plane)
+{
+	struct fln_mask m = { { 0 } };
+
+	if (!slot_is_uniform(slot))
+		return fln_chunk_load((const struct fln_chunk *)slot, plane);
+	if ((slot_planes(slot) >> plane) & 1)
+		memset(&m, 0xff, sizeof(m));
+	return m;
+}
+
+struct fln_mask fln_blockmap_load(const struct fln_blockmap *map, uint32_t plane, uint64_t block)
+{
+	return slot_plane(slot_load(map, block), plane);
+}
+
+struct fln_mask fln_blockmap_load_span(const struct fln_blockmap *map, uint32_t plane,
+				       uint64_t page, uint32_t nr_pages)
+{
+	uint64_t block = page / FLN_BLOCK_PAGES;
+	uint32_t shift = (uint32_t)(page % FLN_BLOCK_PAGES);
+	struct fln_mask m = { { 0 } }, low, high = { { 0 } }, want;
+
+	FLN_DEBUG_ASSERT(nr_pages <= FLN_BLOCK_PAGES);
+	if (block >= map->nr_blocks)
+		return m;
+	low = fln_blockmap_load(map, plane, block);
+	want = fln_blockmap_valid(map, block);
+	low = fln_mask_and(&low, &want);
+	if (shift == 0) {
+		m = low;
+	} else {
+		uint32_t words = shift / 64, bits = shift % 64;
+
+		if (block + 1 < map->nr_blocks) {
+			high = fln_blockmap_load(map, plane, block + 1);
+			want = fln_blockmap_valid(map, block + 1);
+			high = fln_mask_and(&high, &want);
+		}
+		for (uint32_t i = 0; i < FLN_MASK_WORDS; i++) {
+			uint32_t from = i + words;
+			uint64_t lo_w = from < FLN_MASK_WORDS ? low.w[from]
+							      : high.w[from - FLN_MASK_WORDS];
+			uint64_t hi_w = from + 1 < FLN_MASK_WORDS
+						? low.w[from + 1]
+						: high.w[from + 1 - FLN_MASK_WORDS];
+
+			m.w[i] = bits ? lo_w >> bits | hi_w << (64 - bits) : lo_w;
+		}
+	}
+	want = fln_mask_range(0, nr_pages);
+	return fln_mask_and(&m, &want);
+}
+
+int fln_blockmap_uniform(const struct fln_blockmap *map, uint64_t block)
+{
+	uintptr_t slot = slot_load(map, block);
+
+	return slot_is_uniform(slot) ? (int)slot_planes(slot) : -1;
+}
+
+struct fln_chunk *fln_blockmap_peek(const struct fln_blockmap *map, uint64_t block)
+{
+	uintptr_t slot = slot_load(map, block);
+
+	return slot_is_uniform(slot) ? NULL : (struct fln_chunk *)slot;
+}
+
+struct fln_chunk *fln_blockmap_chunk(struct fln_blockmap *map, uint64_t block)
+{
+	uintptr_t slot = slot_load(map, block);
+
+	while (slot_is_uniform(slot)) {
+		struct fln_chunk *c = chunk_new(map, slot_planes(slot));
+
+		if (!c)
+			return NULL;
+		if (atomic_compare_exchange_strong_explicit(&map->slots[block], &slot, (uintptr_t)c,
+							    memory_order_acq_rel,
+							    memory_order_acquire))
+			return c;
+		pool_push(&map->pool, c);	/* nobody has seen it */
+	}
+	return (struct fln_chunk *)slot;
+}
+
+bool fln_blockmap_collapse(struct fln_blockmap *map, uint64_t block, struct fln_chunk *chunk,
+			   uint32_t uniform)
+{
+	uintptr_t slot = (uintptr_t)chunk;
+
+	if (!atomic_compare_exchange_strong_explicit(&map->slots[block], &slot, UNIFORM(uniform),
+						     memory_order_acq_rel, memory_order_acquire))
+		return false;
+	fln_rcu_call(&chunk->rcu, chunk_return);
+	return true;
+}
+
+bool fln_blockmap_swap_uniform(struct fln_blockmap *map, uint64_t block, uint32_t from,
+			       uint32_t to)
+{
+	uintptr_t slot = slot_load(map, block);
+
+	if (!slot_is_uniform(slot) || slot_planes(slot) != from)
+		return false;
+	return atomic_compare_exchange_strong_explicit(&map->slots[block], &slot, UNIFORM(to),
+						       memory_order_acq_rel, memory_order_acquire);
+}
+
+uint64_t fln_blockmap_bytes(const struct fln_blockmap *map)
+{
+	return map->nr_blocks * sizeof(*map->slots) +
+	       (uint64_t)atomic_load_explicit(&map->pool.nr_used, memory_order_relaxed) *
+		       sizeof(struct fln_chunk);
+}

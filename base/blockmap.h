@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A map of page states under RCU: the page-state map of regions and of images.
+ *
+ * One slot per 2 MiB block.  A slot holds either the state that all pages of
+ * the block share (four planes, one bit each) or a chunk: four planes of 512
+ * bits.  What the planes mean is the user's affair (engine/region_map.h,
+ * sources/image.c).  A map without chunks costs 8 bytes per 2 MiB, and not even
+ * that where nobody ever looked: the slots come from untouched memory.
+ *
+ * Readers hold the RCU read lock and never block.  Chunks come from a pool of
+ * the map's own, lock-free, reserved at the start; they go back to it a grace
+ * period after their block became uniform.
+ */
+#ifndef FLN_BASE_BLOCKMAP_H
+#define FLN_BASE_BLOCKMAP_H
+
+#include "base/page.h"
+#include "base/rcu.h"
+
+#include <stdatomic.h>
+
+#define FLN_MAP_PLANES 4u
+
+struct fln_chunk_pool;
+
+struct fln_chunk {
+	_Atomic uint64_t plane[FLN_MAP_PLANES][FLN_MASK_WORDS];
+	_Atomic uint32_t nr_faults;	/* for the window policy */
+	_Atomic uint32_t next;		/* in the pool's free list: index + 1 */
+	struct fln_chunk_pool *pool;
+	struct rcu_head rcu;
+};
+
+struct fln_chunk_pool {
+	struct fln_chunk *chunks;	/* touched when first used */
+	uint32_t nr_chunks;
+	_Atomic uint32_t nr_carved;	/* handed out for the first time so far */
+	_Atomic uint64_t free_head;	/* index + 1 of the first, and a tag against ABA */
+	_Atomic uint32_t nr_used;	/* not in the free list: in slots or awaiting a grace period */
+};
+
+struct fln_blockmap {
+	_Atomic uintptr_t *slots;
+	uint64_t nr_blocks;
+	uint64_t nr_pages;
+	uint32_t lead_pages;		/* pages of the first block that lie before the map */
+	struct fln_chunk_pool pool;
+};
+
+/*
+ * Pages are numbered from the beginning of the first block: @lead_pages of it
+ * are not the map's.  All are in the state @uniform (a bit per plane).
+ * Return: 0; -ENOMEM.
+ */
+int fln_blockmap_init(struct fln_blockmap *map, uint32_t lead_pages, uint64_t nr_pages,
+		      uint32_t nr_chunks, uint32_t uniform);
+
+/* Nobody may read any more.  Waits for chunks on their way back.  Not in a reader. */
+void fln_blockmap_deinit(struct fln_blockmap *map);
+
+/* The pages of @block that belong to the map. */
+struct fln_mask fln_blockmap_valid(const struct fln_blockmap *map, uint64_t block);
+
+/* One plane of a block as it is now.  RCU read lock held. */
+struct fln_mask fln_blockmap_load(const struct fln_blockmap *map, uint32_t plane, uint64_t block);
+
+/*
+ * The same for any @nr_pages (at most 512) from @page on: bit 0 is @page.  What
+ * lies beyond the map reads as 0.  RCU read lock held.
+ */
+struct fln_mask fln_blockmap_load_span(const struct fln_blockmap *map, uint32_t plane,
+				       uint64_t page, uint32_t nr_pages);
+
+/* The state that all pages of the block share, or -1 when it has a chunk. */
+int fln_blockmap_uniform(const struct fln_blockmap *map, uint64_t block);
+
+/*
+ * The chunk of a block; made from the uniform state when there is none.  NULL
+ * when the pool is empty.  RCU read lock held, for as long as it is used.
+ */
+struct fln_chunk *fln_blockmap_chunk(struct fln_blockmap *map, uint64_t block);
+
+/* The same, but never makes one. */
+struct fln_chunk *fln_blockmap_peek(const struct fln_blockmap *map, uint64_t block);
+
+/*
+ * Replace @chunk by the state @uniform and give it back after a grace period.
+ * The caller has made sure that nobody changes the chunk meanwhile.  False when
+ * the slot held something else.  RCU read lock held.
+ */
+bool fln_blockmap_collapse(struct fln_blockmap *map, uint64_t block, struct fln_chunk *chunk,
+			   uint32_t uniform);
+
+/*
+ * Replace one uniform state by another without a chunk.  False when the slot
+ * was not in the state @from.
+ */
+bool fln_blockmap_swap_uniform(struct fln_blockmap *map, uint64_t block, uint32_t from,
+			       uint32_t to);
+
+/* Memory in use: slots, and chunks that are not in the pool. */
+uint64_t fln_blockmap_bytes(const struct fln_blockmap *map);
+
+static inline struct fln_mask fln_chunk_load(const struct fln_chunk *c, uint32_t plane)
+{
+	struct fln_mask m;
+
+	for (uint32_t i = 0; i < FLN_MASK_WORDS; i++)
+		m.w[i] = atomic_load_explicit(&c->plane[plane][i], memory_order_acquire);
+	return m;
+}
+
+/* Set bits; returns those of them that were clear before. */
+static inline struct fln_mask fln_chunk_set(struct fln_chunk *c, uint32_t plane,
+					    const struct fln_mask *bits)
+{
+	struct fln_mask won = { { 0 } };
+
+	for (uint32_t i = 0; i < FLN_MASK_WORDS; i++) {
+		if (bits->w[i])
+			won.w[i] = bits->w[i] & ~atomic_fetch_or_explicit(&c->plane[plane][i],
+									  bits->w[i],
+									  memory_order_acq_rel);
+	}
+	return won;
+}
+
+static inline void fln_chunk_clear(struct fln_chunk *c, uint32_t plane,
+				   const struct fln_mask *bits)
+{
+	for (uint32_t i = 0; i < FLN_MASK_WORDS; i++) {
+		if (bits->w[i])
+			atomic_fetch_and_explicit(&c->plane[plane][i], ~bits->w[i],
+						  memory_order_acq_rel);
+	}
+}
+
+#endif

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Fillers: a pool of threads, a pool of fills, and queues that take turns.
+ *
+ * A queue is in filler->runnable while it has a fill that may begin now.  A
+ * thread takes the first queue, takes its first fill, puts the queue back at
+ * the end if more may begin, and works on the fill with no lock held (I2).
+ */
+#include "sources/filler.h"
+
+#include "base/error.h"
+#include "sources/image.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+
+int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opts)
+{
+	memset(filler, 0, sizeof(*filler));
+	filler->opts = *opts;
+	FLN_ASSERT(opts->nr_threads > 0 && opts->nr_fills > 0);
+	FLN_ASSERT(fln_is_pow2(opts->fill_pages) && opts->fill_pages <= FLN_BLOCK_PAGES);
+	filler->fills = fln_zalloc(&filler->opts.alloc, opts->nr_fills * sizeof(*filler->fills),
+				   FLN_NODE_ANY);
+	filler->threads = fln_zalloc(&filler->opts.alloc,
+				     opts->nr_threads * sizeof(*filler->threads), FLN_NODE_ANY);
+	if (!filler->fills || !filler->threads) {
+		fln_free(&filler->opts.alloc, filler->fills,
+			 opts->nr_fills * sizeof(*filler->fills), FLN_NODE_ANY);
+		fln_free(&filler->opts.alloc, filler->threads,
+			 opts->nr_threads * sizeof(*filler->threads), FLN_NODE_ANY);
+		return fln_fail(ENOMEM, "no memory for %u fills", opts->nr_fills);
+	}
+	for (uint32_t i = 0; i < opts->nr_fills; i++) {
+		filler->fills[i].next = filler->free;
+		filler->free = &filler->fills[i];
+	}
+	filler->runnable_last = &filler->runnable;
+	fln_lock_init(&filler->lock, FLN_RANK_FILLER);
+	fln_cond_init(&filler->work);
+	fln_cond_init(&filler->idle);
+	return 0;
+}
+
+void fln_filler_deinit(struct fln_filler *filler)
+{
+	FLN_ASSERT(filler->nr_running == 0);
+	(void)pthread_cond_destroy(&filler->work);
+	(void)pthread_cond_destroy(&filler->idle);
+	fln_lock_deinit(&filler->lock);
+	fln_free(&filler->opts.alloc, filler->fills,
+		 filler->opts.nr_fills * sizeof(*filler->fills), FLN_NODE_ANY);
+	fln_free(&filler->opts.alloc, filler->threads,
+		 filler->opts.nr_threads * sizeof(*filler->threads), FLN_NODE_ANY);
+}
+
+void fln_fill_queue_init(struct fln_fill_queue *queue, bool serial)
+{
+	memset(queue, 0, sizeof(*queue));
+	queue->last = &queue->first;
+	queue->serial = serial;
+}
+
+/* Put a queue in line if it has a fill that may begin. */
+static void make_runnable(struct fln_filler *filler, struct fln_fill_queue *queue)
+	FLN_REQUIRES(filler->lock)
+{
+	if (queue->runnable || !queue->first || (queue->serial && queue->nr_active))
+		return;
+	queue->runnable = true;
+	queue->next = NULL;
+	*filler->runnable_last = queue;
+	filler->runnable_last = &queue->next;
+	(void)pthread_cond_signal(&filler->work);
+}
+
+static void make_unrunnable(struct fln_filler *filler, struct fln_fill_queue *queue)
+	FLN_REQUIRES(filler->lock)
+{
+	struct fln_fill_queue **at = &filler->runnable;
+
+	if (!queue->runnable)
+		return;
+	while (*at != queue)
+		at = &(*at)->next;
+	*at = queue->next;
+	if (!*at)
+		filler->runnable_last = at;
+	queue->runnable = false;
+}
+
+/* filler->lock held */
+static struct fln_fill *take(struct fln_fill_queue *queue)
+{
+	struct fln_fill *fill = queue->first;
+
+	FLN_ASSERT(fill);
+	queue->first = fill->next;
+	if (!queue->first)
+		queue->last = &queue->first;
+	fill->next = NULL;
+	return fill;
+}
+
+static void *filler_main(void *arg)
+{
+	struct fln_filler_thread *self = arg;
+	struct fln_filler *filler = self->filler;
+	bool entered;
+
+	(void)pthread_setname_np(pthread_self(), "fln-filler");
+	entered = fln_rcu_enter();
+	fln_lock(&filler->lock);
+	while (!filler->stopping) {
+		struct fln_fill_queue *queue = filler->runnable;
+		struct fln_fill *fill;
+
+		if (!queue) {
+			fln_cond_wait(&filler->work, &filler->lock);
+			continue;
+		}
+		make_unrunnable(filler, queue);
+		fill = take(queue);
+		queue->nr_active++;
+		make_runnable(filler, queue);
+		fln_unlock(&filler->lock);
+
+		fln_image_run_fill(fill->image, fill, self->buffer);
+		fln_filler_free(filler, fill);
+
+		fln_lock(&filler->lock);
+		FLN_ASSERT(queue->nr_active > 0);
+		queue->nr_active--;
+		make_runnable(filler, queue);
+		(void)pthread_cond_broadcast(&filler->idle);
+	}
+	filler->nr_running--;
+	(void)pthread_cond_broadcast(&filler->idle);
+	fln_unlock(&filler->lock);
+	fln_rcu_leave(entered);
+	return NULL;
+}
+
+static int start_one(struct fln_filler *filler, struct fln_filler_thread *t)
+{
+	const struct fln_allocator *a = &filler->opts.alloc;
+	int rc;
+
+	t->filler = filler;
+	t->buffer = a->alloc(a->ctx, FLN_BLOCK_BYTES, FLN_PAGE_BYTES, FLN_NODE_ANY);
+	if (!t->buffer)
+		return ENOMEM;
+	/* Resident from now on: a copy out of it into the page cache never stops half-way. */
+	memset(t->buffer, 0, FLN_BLOCK_BYTES);
+	fln_lock(&filler->lock);
+	filler->nr_running++;
+	fln_unlock(&filler->lock);
+	rc = pthread_create(&t->thread, NULL, filler_main, t);
+	if (rc == 0)
+		return 0;
+	fln_lock(&filler->lock);
+	filler->nr_running--;
+	fln_unlock(&filler->lock);
+	a->free(a->ctx, t->buffer, FLN_BLOCK_BYTES, FLN_NODE_ANY);
+	return rc;
+}
+
+int fln_filler_start(struct fln_filler *filler)
+{
+	sigset_t all, before;
+	int rc = 0;
+
+	FLN_ASSERT(filler->nr_started == 0);
+	filler->stopping = false;
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	for (uint32_t i = 0; i < filler->opts.nr_threads && rc == 0; i++) {
+		rc = start_one(filler, &filler->threads[i]);
+		if (rc == 0)
+			filler->nr_started++;
+	}
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (rc) {
+		(void)fln_filler_stop(filler, UINT64_MAX);
+		return fln_fail(EAGAIN, "filler thread %u of %u: %s; raise RLIMIT_NPROC or "
+					"the cgroup's pids.max", filler->nr_started + 1,
+				filler->opts.nr_threads, strerror(rc));
+	}
+	return 0;
+}
+
+int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns)
+{
+	bool in_time = true;
+
+	fln_lock(&filler->lock);
+	filler->stopping = true;
+	(void)pthread_cond_broadcast(&filler->work);
+	while (filler->nr_running > 0 && in_time)
+		in_time = fln_cond_wait_until(&filler->idle, &filler->lock, deadline_ns);
+	in_time = filler->nr_running == 0;
+	fln_unlock(&filler->lock);
+	if (!in_time)
+		return fln_fail(ETIMEDOUT, "a source read has not come back; mend the source, "
+					   "then call again");
+	for (uint32_t i = 0; i < filler->nr_started; i++) {
+		(void)pthread_join(filler->threads[i].thread, NULL);
+		filler->opts.alloc.free(filler->opts.alloc.ctx, filler->threads[i].buffer,
+					FLN_BLOCK_BYTES, FLN_NODE_ANY);
+	}
+	filler->nr_started = 0;
+	return 0;
+}
+
+struct fln_fill *fln_filler_alloc(struct fln_filler *filler, uint32_t waiter)
+{
+	struct fln_fill *fill;
+
+	fln_lock(&filler->lock);
+	fill = filler->free;
+	if (fill)
+		filler->free = fill->next;
+	else if (waiter < FLN_MAX_WAITERS)
+		filler->starved |= UINT64_C(1) << waiter;
+	fln_unlock(&filler->lock);
+	return fill;
+}
+
+void fln_filler_free(struct fln_filler *filler, struct fln_fill *fill)
+{
+	uint64_t starved;
+
+	fln_lock(&filler->lock);
+	fill->next = filler->free;
+	filler->free = fill;
+	starved = filler->starved;
+	filler->starved = 0;
+	fln_unlock(&filler->lock);
+	if (starved)
+		filler->opts.kick(filler->opts.kick_ctx, starved);
+}
+
+void fln_filler_submit(struct fln_filler *filler, struct fln_fill_queue *queue,
+		       struct fln_fill *fill)
+{
+	fln_lock(&filler->lock);
+	fill->next = NULL;
+	*queue->last = fill;
+	queue->last = &fill->next;
+	make_runnable(filler, queue);
+	fln_unlock(&filler->lock);
+}
+
+struct fln_fill *fln_filler_withdraw(struct fln_filler *filler, struct fln_fill_queue *queue)
+{
+	struct fln_fill *fills;
+
+	fln_lock(&filler->lock);
+	make_unrunnable(filler, queue);
+	fills = queue->first;
+	queue->first = NULL;
+	queue->last = &queue->first;
+	fln_unlock(&filler->lock);
+	return fills;
+}
+
+bool fln_filler_drain(struct fln_filler *filler, struct fln_fill_queue *queue,
+		      uint64_t deadline_ns)
+{
+	bool in_time = true, drained;
+
+	fln_lock(&filler->lock);
+	while (queue->nr_active > 0 && in_time)
+		in_time = fln_cond_wait_until(&filler->idle, &filler->lock, deadline_ns);
+	drained = queue->nr_active == 0;
+	fln_unlock(&filler->lock);
+	return drained;
+}

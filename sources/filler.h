@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Fillers: the threads that read sources, and the fills that they work on.
+ *
+ * A fill is one run of an image's pages on its way from the source (or from
+ * fln_image_put()) into the page cache.  Fills wait in a queue per image; images
+ * that have some take turns, so that one guest cannot starve another (I7).  A
+ * serial source has one fill in work at a time.
+ */
+#ifndef FLN_SOURCES_FILLER_H
+#define FLN_SOURCES_FILLER_H
+
+#include "base/alloc.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/page.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fln_image;
+
+/* Waiters are numbered 0 to 63 and told by one bit each: an engine's workers. */
+#define FLN_MAX_WAITERS 64u
+
+struct fln_fill {
+	struct fln_image *image;
+	uint64_t page;			/* of the image; the run lies in one block */
+	uint32_t nr_pages;
+	uint64_t waiters;		/* guarded by image->lock */
+	struct fln_mask given_up;	/* bit 0 is @page; guarded by image->lock */
+	struct fln_fill *next_of_image;	/* guarded by image->lock */
+	struct fln_fill *next;		/* in a queue or the free list; guarded by filler->lock */
+};
+
+/* Fills of one image that wait for a thread; all guarded by filler->lock. */
+struct fln_fill_queue {
+	struct fln_fill *first, **last;
+	struct fln_fill_queue *next;	/* in filler->runnable */
+	bool runnable;			/* is in filler->runnable */
+	bool serial;
+	uint32_t nr_active;
+};
+
+struct fln_filler_opts {
+	struct fln_allocator alloc;
+	struct fln_log log;
+	uint32_t nr_threads;
+	uint32_t nr_fills;
+	uint32_t fill_pages;		/* a fill covers at most so many, aligned */
+	uint32_t nr_retries;
+	/* Tell the waiters in @waiters that pages have changed their state. */
+	void (*kick)(void *ctx, uint64_t waiters);
+	void *kick_ctx;
+};
+
+struct fln_filler_thread {
+	struct fln_filler *filler;
+	pthread_t thread;
+	void *buffer;			/* one block, page-aligned, resident */
+};
+
+struct fln_filler {
+	struct fln_filler_opts opts;
+	struct fln_lock lock;
+	pthread_cond_t work;		/* a queue is runnable, or stop */
+	pthread_cond_t idle;		/* a thread has ended, or a fill was freed */
+	struct fln_fill *fills;
+	struct fln_fill *free;		/* guarded by lock, as all that follows */
+	struct fln_fill_queue *runnable, **runnable_last;
+	uint64_t starved;		/* waiters who found no free fill */
+	struct fln_filler_thread *threads;
+	uint32_t nr_started;
+	uint32_t nr_running;
+	bool stopping;
+};
+
+int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opts);
+void fln_filler_deinit(struct fln_filler *filler);
+
+/* Return: 0; -EAGAIN and nothing left running. */
+int fln_filler_start(struct fln_filler *filler);
+
+/*
+ * End the threads after what they are reading now.  Queued fills stay queued.
+ * Return: 0; -ETIMEDOUT when one is still inside its source at @deadline_ns.
+ */
+int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns);
+
+/* A fill from the pool; or NULL, and @waiter is kicked when one comes free. */
+struct fln_fill *fln_filler_alloc(struct fln_filler *filler, uint32_t waiter);
+void fln_filler_free(struct fln_filler *filler, struct fln_fill *fill);
+
+void fln_fill_queue_init(struct fln_fill_queue *queue, bool serial);
+void fln_filler_submit(struct fln_filler *filler, struct fln_fill_queue *queue,
+		       struct fln_fill *fill);
+
+/*
+ * Take all fills out of @queue, so that no thread begins one; they are linked
+ * by next.  Fills in work go on.
+ */
+struct fln_fill *fln_filler_withdraw(struct fln_filler *filler, struct fln_fill_queue *queue);
+
+/* Wait until no thread works on @queue; false when @deadline_ns passes first. */
+bool fln_filler_drain(struct fln_filler *filler, struct fln_fill_queue *queue,
+		      uint64_t deadline_ns);
+
+#endif

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An image, seen from inside: the states of its pages, and how they move.
+ *
+ *   UNFILLED → FILLING → FILLED | ZERO | FAILED, FILLING → UNFILLED; any → ZERO
+ *
+ * The image's state alone permits an install: a page that is FILLED or ZERO.
+ * That a page is in the page cache proves nothing: others can put zeros there.
+ * A page that is FILLED and not in the page cache was punched away by somebody:
+ * it is zero by the guest's will, and never read from the source again.
+ */
+#ifndef FLN_SOURCES_IMAGE_H
+#define FLN_SOURCES_IMAGE_H
+
+#include "base/blockmap.h"
+#include "base/lock.h"
+#include "base/page.h"
+#include "sources/filler.h"
+#include "sources/source.h"
+
+#include <faultlane/image.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum fln_image_page {
+	FLN_IMAGE_UNFILLED,
+	FLN_IMAGE_FILLING,
+	FLN_IMAGE_FILLED,
+	FLN_IMAGE_ZERO,
+	FLN_IMAGE_FAILED,
+	FLN_IMAGE_NR_STATES
+};
+
+#define FLN_IMAGE_NR_BUCKETS 64u
+
+struct fln_image {
+	struct fln_filler *filler;
+	struct fln_source *source;	/* NULL: filled already, or pushed */
+	int memfd;			/* an open file description of our own */
+	char *alias;			/* the memfd mapped for us, never registered */
+	uint64_t len_bytes;
+	uint64_t inode, device;		/* of the memfd */
+	char name[32];
+	struct fln_lock lock;		/* FLN_RANK_IMAGE */
+	struct fln_blockmap map;	/* changed under lock, read under RCU */
+	struct fln_fill *in_flight[FLN_IMAGE_NR_BUCKETS];	/* guarded by lock */
+	uint64_t waiters;		/* wait for pages that no fill covers; guarded by lock */
+	_Atomic uint64_t nr_done;	/* pages FILLED or ZERO */
+	struct fln_fill_queue queue;
+	_Atomic uint32_t nr_users;	/* regions */
+};
+
+struct fln_image_init_opts {
+	struct fln_allocator alloc;
+	struct fln_filler *filler;
+	struct fln_image_opts opts;
+};
+
+/* Return: as fln_image_create(). */
+int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *opts);
+
+/* Return: 0; -ETIMEDOUT when a read is in flight at @deadline_ns: all stays as it was. */
+int fln_image_deinit(struct fln_image *image, uint64_t deadline_ns);
+
+/*
+ * Which of @nr_pages (at most 512) from @page on may be installed: FILLED, and
+ * into *zero those that are ZERO.  RCU read lock held.
+ */
+void fln_image_ready(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
+		     struct fln_mask *filled, struct fln_mask *zero);
+
+enum fln_image_request {
+	FLN_IMAGE_IS_READY,	/* look again: it is FILLED or ZERO */
+	FLN_IMAGE_IS_PENDING,	/* @waiter is kicked when it has changed */
+	FLN_IMAGE_IS_FAILED,
+};
+
+/* See to it that @page is filled.  Never blocks on a source. */
+enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page,
+					 uint32_t waiter);
+
+/*
+ * The guest gave [page, page + nr) up, and the kernel has taken or will take
+ * away what the cache had: what was not filled is ZERO from now on.
+ */
+void fln_image_give_up(struct fln_image *image, uint64_t page, uint64_t nr_pages);
+
+/*
+ * The cache has no page at @page, which was called FILLED: a hole was punched.
+ * Marks the pages up to the next one in the cache ZERO, at most @nr_pages.
+ * Return: how many pages of the hole there are, at least 1.
+ */
+uint32_t fln_image_note_hole(struct fln_image *image, uint64_t page, uint32_t nr_pages);
+
+/* A filler's work: read, write into the cache, publish.  The fill stays the caller's. */
+void fln_image_run_fill(struct fln_image *image, struct fln_fill *fill, void *buffer);
+
+/* Make or adopt the memfd and map the alias (memfd.c). */
+int fln_image_open_memfd(struct fln_image *image, const struct fln_image_opts *opts);
+void fln_image_close_memfd(struct fln_image *image);
+
+/* The state of one page, for tests and messages. */
+enum fln_image_page fln_image_state(const struct fln_image *image, uint64_t page);
+
+#endif

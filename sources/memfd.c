@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The memfd behind an image: made, or adopted, and mapped for the engine.
+ *
+ * The engine's own mapping (the alias) is never registered with a userfaultfd
+ * and not inherited by children: a child that read a hole of it would put a
+ * page of zeros into the image.
+ */
+#include "base/error.h"
+#include "sources/image.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+static int make_memfd(struct fln_image *image)
+{
+	int fd = memfd_create(image->name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int rc;
+
+	if (fd < 0)
+		return fln_fail(errno, "image %s: memfd_create: %s%s", image->name, strerror(errno),
+				errno == EMFILE ? "; raise RLIMIT_NOFILE" : "");
+	if (ftruncate(fd, (off_t)image->len_bytes) != 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
+		rc = fln_fail(errno, "image %s: cannot make a memfd of %llu bytes: %s", image->name,
+			      (unsigned long long)image->len_bytes, strerror(errno));
+		(void)close(fd);
+		return rc;
+	}
+	image->memfd = fd;
+	return 0;
+}
+
+static int check_adopted(const struct fln_image *image, int fd)
+{
+	struct statfs fs;
+	struct stat st;
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || fstat(fd, &st) != 0 || fstatfs(fd, &fs) != 0)
+		return fln_fail(errno, "image %s: descriptor %d: %s", image->name, fd,
+				strerror(errno));
+	if ((flags & O_ACCMODE) != O_RDWR)
+		return fln_fail(EINVAL, "image %s: descriptor %d is not open for reading and "
+					"writing", image->name, fd);
+	if (fs.f_type != TMPFS_MAGIC)
+		return fln_fail(EINVAL, "image %s: descriptor %d is not shmem (file system type "
+					"0x%lx); use memfd_create() or a file on tmpfs",
+				image->name, fd, (unsigned long)fs.f_type);
+	if ((uint64_t)st.st_size < image->len_bytes)
+		return fln_fail(ENODATA, "image %s: descriptor %d is %lld bytes long, shorter than "
+					 "the image's %llu; make it longer or the image shorter",
+				image->name, fd, (long long)st.st_size,
+				(unsigned long long)image->len_bytes);
+	return 0;
+}
+
+static int adopt_memfd(struct fln_image *image, int fd)
+{
+	char path[32];
+	int rc = check_adopted(image, fd);
+
+	if (rc)
+		return rc;
+	/* A file description of our own: looking for holes moves its offset. */
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	image->memfd = open(path, O_RDWR | O_CLOEXEC);
+	if (image->memfd < 0)
+		image->memfd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (image->memfd < 0)
+		return fln_fail(errno, "image %s: duplicating descriptor %d: %s; raise "
+				       "RLIMIT_NOFILE", image->name, fd, strerror(errno));
+	return 0;
+}
+
+int fln_image_open_memfd(struct fln_image *image, const struct fln_image_opts *opts)
+{
+	struct stat st;
+	int rc;
+
+	rc = opts->flags & FLN_IMAGE_F_ADOPT ? adopt_memfd(image, opts->memfd)
+					     : make_memfd(image);
+	if (rc)
+		return rc;
+	image->alias = mmap(NULL, image->len_bytes, PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_NORESERVE, image->memfd, 0);
+	if (image->alias == MAP_FAILED || fstat(image->memfd, &st) != 0) {
+		rc = fln_fail(errno, "image %s: mapping %llu bytes: %s", image->name,
+			      (unsigned long long)image->len_bytes, strerror(errno));
+		(void)close(image->memfd);
+		return rc;
+	}
+	image->inode = (uint64_t)st.st_ino;
+	image->device = (uint64_t)st.st_dev;
+	if (madvise(image->alias, image->len_bytes, MADV_DONTFORK) != 0) {
+		rc = fln_fail(errno, "image %s: MADV_DONTFORK: %s", image->name, strerror(errno));
+		fln_image_close_memfd(image);
+	}
+	return rc;
+}
+
+void fln_image_close_memfd(struct fln_image *image)
+{
+	(void)munmap(image->alias, image->len_bytes);
+	(void)close(image->memfd);
+}
