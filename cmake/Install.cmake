@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # What `cmake --install` puts where, for C compilers (pkg-config) and for CMake.
-# The public headers are installed by include/.
+# The headers are installed by include/, the programs by their folders.
 
 include(CMakePackageConfigHelpers)
 
@@ -8,8 +8,6 @@ set_target_properties(fln_static PROPERTIES OUTPUT_NAME faultlane)
 install(TARGETS faultlane fln_static
   LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
   ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")
-install(PROGRAMS "${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/faultlane"
-  DESTINATION "${CMAKE_INSTALL_BINDIR}")
 
 # Both files find the rest from where they lie themselves, so that a tree that was
 # installed with another --prefix, or moved, still works.
