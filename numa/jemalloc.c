@@ -23,15 +23,15 @@ struct jemalloc_ctx;
 
 /* jemalloc keeps a pointer to the hooks for as long as the arena lives. */
 struct node_arena {
-	extent_hooks_t hooks;	/* first: the hook gets back from it to this */
+	extent_hooks_t hooks; /* first: the hook gets back from it to this */
 	struct jemalloc_ctx *ctx;
 	uint32_t node_os_index;
 	unsigned int arena_idx;
 };
 
 struct jemalloc_ctx {
-	extent_hooks_t *dflt;		/* jemalloc's own */
-	_Atomic int bind_error;		/* the first, or 0 */
+	extent_hooks_t *dflt;   /* jemalloc's own */
+	_Atomic int bind_error; /* the first, or 0 */
 	uint32_t nr_arenas;
 	struct node_arena arenas[];
 };
@@ -107,7 +107,7 @@ static int add_arena(struct jemalloc_ctx *ctx, uint32_t node_os_index)
 	arena->ctx = ctx;
 	arena->node_os_index = node_os_index;
 	/* With the hooks from the start, so that the arena itself lies on the node. */
-	err = mallctl("arenas.create", &arena->arena_idx, &size, &hooks, sizeof(hooks));
+	err = mallctl("arenas.create", &arena->arena_idx, &size, &hooks, sizeof(void *));
 	if (err)
 		return fln_fail(err, "jemalloc gave no arena for node %u: %s", node_os_index,
 				strerror(err));
@@ -119,7 +119,7 @@ int fln_jemalloc_allocator_create(const struct fln_topology *t, struct fln_alloc
 {
 	uint32_t nr_nodes = fln_topology_nr_nodes(t);
 	struct jemalloc_ctx *ctx = calloc(1, sizeof(*ctx) + nr_nodes * sizeof(ctx->arenas[0]));
-	size_t size = sizeof(ctx->dflt);
+	size_t size = sizeof(void *); /* of a pointer to hooks */
 	int rc;
 
 	if (!ctx)

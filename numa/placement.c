@@ -43,7 +43,7 @@ int fln_place_workers(const struct fln_topology *t, uint32_t nr_workers, struct 
 		if (placed == before) {
 			/* All are taken: begin anew.  A topology has a processor. */
 			FLN_ASSERT(nth > 0);
-			nth = UINT32_MAX;	/* and the loop makes it 0 */
+			nth = UINT32_MAX; /* and the loop makes it 0 */
 		}
 	}
 	return 0;
@@ -61,15 +61,17 @@ int fln_pin_thread(uint32_t pu_os_index)
 	int err;
 
 	if (pu_os_index >= MAX_PUS)
-		return fln_fail(EINVAL, "processor %" PRIu32 " is above %u; "
-				"pin to one that exists", pu_os_index, MAX_PUS - 1);
+		return fln_fail(EINVAL,
+				"processor %" PRIu32 " is above %u; "
+				"pin to one that exists",
+				pu_os_index, MAX_PUS - 1);
 	mask_set(mask, pu_os_index);
 	if (syscall(SYS_sched_setaffinity, 0, sizeof(mask), mask) == 0)
 		return 0;
 	err = errno;
 	return fln_fail(err, "pinning to processor %" PRIu32 ": %s; %s", pu_os_index, strerror(err),
-			err == EINVAL ? "it is offline or outside this process's cpuset" :
-			"permit sched_setaffinity, or run without pinning");
+			err == EINVAL ? "it is offline or outside this process's cpuset"
+				      : "permit sched_setaffinity, or run without pinning");
 }
 
 enum memory_nodes {
@@ -87,8 +89,8 @@ static enum memory_nodes read_memory_nodes(void)
 
 	if (fd < 0) {
 		/* A kernel without NUMA has the processors there and no nodes. */
-		return access("/sys/devices/system/cpu", F_OK) == 0 ? MEMORY_NODES_ONE :
-								      MEMORY_NODES_MANY;
+		return access("/sys/devices/system/cpu", F_OK) == 0 ? MEMORY_NODES_ONE
+								    : MEMORY_NODES_MANY;
 	}
 	do {
 		got = read(fd, line, sizeof(line));
@@ -96,8 +98,8 @@ static enum memory_nodes read_memory_nodes(void)
 	(void)close(fd);
 	if (got <= 0)
 		return MEMORY_NODES_MANY;
-	return memchr(line, ',', (size_t)got) || memchr(line, '-', (size_t)got) ?
-	       MEMORY_NODES_MANY : MEMORY_NODES_ONE;
+	return memchr(line, ',', (size_t)got) || memchr(line, '-', (size_t)got) ? MEMORY_NODES_MANY
+										: MEMORY_NODES_ONE;
 }
 
 /* Whether a binding could matter; when in doubt yes, and the kernel decides. */
@@ -151,8 +153,10 @@ int fln_bind_memory(void *addr, uint64_t len_bytes, uint32_t node_os_index)
 {
 	if (!fln_is_aligned((uintptr_t)addr, FLN_PAGE_BYTES) || len_bytes == 0 ||
 	    !fln_is_aligned(len_bytes, FLN_PAGE_BYTES))
-		return fln_fail(EINVAL, "binding memory at %p of %" PRIu64 " bytes: "
-				"align both to %" PRIu64, addr, len_bytes, FLN_PAGE_BYTES);
+		return fln_fail(EINVAL,
+				"binding memory at %p of %" PRIu64 " bytes: "
+				"align both to %" PRIu64,
+				addr, len_bytes, FLN_PAGE_BYTES);
 	if (node_os_index == FLN_NODE_ANY || has_one_memory_node())
 		return 0;
 	if (node_os_index >= MAX_NODES)

@@ -11,16 +11,16 @@
 
 struct topology_node {
 	uint32_t os_index;
-	uint32_t nr_local;	/* processors near its memory, permitted or not */
-	uint32_t first_pu;	/* in the topology's table */
+	uint32_t nr_local; /* processors near its memory, permitted or not */
+	uint32_t first_pu; /* in the topology's table */
 	uint32_t nr_pus;
 };
 
 struct topology_pu {
 	uint32_t os_index;
 	uint32_t node;
-	uint32_t smt_rank;	/* 0: the first processor of its core that is permitted */
-	uint32_t logical;	/* hwloc's order: neighbours are near each other */
+	uint32_t smt_rank; /* 0: the first processor of its core that is permitted */
+	uint32_t logical;  /* hwloc's order: neighbours are near each other */
 };
 
 /* One piece of memory: the struct, then nodes, then processors by (node, rank, logical). */
@@ -39,8 +39,10 @@ static int hw_fail(int err, const char *what)
 	/* hwloc promises an errno only here and there. */
 	if (err <= 0)
 		err = EIO;
-	return fln_fail(err, "reading the topology: %s failed: %s; try lstopo, or give a "
-			"description with HWLOC_XMLFILE", what, strerror(err));
+	return fln_fail(err,
+			"reading the topology: %s failed: %s; try lstopo, or give a "
+			"description with HWLOC_XMLFILE",
+			what, strerror(err));
 }
 
 static int hw_load(hwloc_topology_t hw, const char *synthetic)
@@ -58,8 +60,10 @@ static int hw_load(hwloc_topology_t hw, const char *synthetic)
 	if (hwloc_topology_set_flags(hw, flags))
 		return hw_fail(errno, "hwloc_topology_set_flags()");
 	if (synthetic && hwloc_topology_set_synthetic(hw, synthetic))
-		return fln_fail(EINVAL, "topology description '%.100s' is not understood; "
-				"write it as in 'node:4 core:4 pu:2'", synthetic);
+		return fln_fail(EINVAL,
+				"topology description '%.100s' is not understood; "
+				"write it as in 'node:4 core:4 pu:2'",
+				synthetic);
 	if (hwloc_topology_load(hw))
 		return hw_fail(errno, "hwloc_topology_load()");
 	return 0;
@@ -83,7 +87,7 @@ static int hw_allowed(hwloc_topology_t hw, hwloc_bitmap_t *out)
 		rc = fln_fail(ENOMEM, "no memory for a set of processors");
 	if (rc == 0 && hwloc_bitmap_iszero(allowed))
 		rc = fln_fail(ENODEV, "no processor of the topology may be used; "
-			      "check cpuset, taskset and HWLOC_THISSYSTEM");
+				      "check cpuset, taskset and HWLOC_THISSYSTEM");
 out:
 	hwloc_bitmap_free(bound);
 	if (rc)
@@ -189,8 +193,10 @@ static int build(struct fln_topology **out, const struct fln_allocator *a, hwloc
 	size_t size_bytes;
 
 	if (nr_nodes < 1 || nr_pus < 1)
-		return fln_fail(ENODEV, "the topology has %d nodes and %u usable processors; "
-				"check cpuset and taskset", nr_nodes, nr_pus);
+		return fln_fail(ENODEV,
+				"the topology has %d nodes and %u usable processors; "
+				"check cpuset and taskset",
+				nr_nodes, nr_pus);
 	size_bytes = sizeof(*t) + (size_t)nr_nodes * sizeof(t->nodes[0]) +
 		     (size_t)nr_pus * sizeof(t->pus[0]);
 	t = fln_zalloc(a, size_bytes, FLN_NODE_ANY);

@@ -39,17 +39,25 @@
 static int check_range(uint64_t addr, uint64_t len_bytes)
 {
 	if (!fln_is_aligned(addr, FLN_PAGE_BYTES))
-		return fln_fail(EINVAL, "region address 0x%" PRIx64 " is not a multiple of %" PRIu64
-				"; align it", addr, FLN_PAGE_BYTES);
+		return fln_fail(EINVAL,
+				"region address 0x%" PRIx64 " is not a multiple of %" PRIu64
+				"; align it",
+				addr, FLN_PAGE_BYTES);
 	if (len_bytes == 0 || !fln_is_aligned(len_bytes, FLN_PAGE_BYTES))
-		return fln_fail(EINVAL, "region length %" PRIu64 " is not a multiple of %" PRIu64
-				" above zero; round it", len_bytes, FLN_PAGE_BYTES);
+		return fln_fail(EINVAL,
+				"region length %" PRIu64 " is not a multiple of %" PRIu64
+				" above zero; round it",
+				len_bytes, FLN_PAGE_BYTES);
 	if (len_bytes > FLN_STRIPE_REGION_MAX_BYTES)
-		return fln_fail(EINVAL, "region length %" PRIu64 " is above %" PRIu64
-				"; use several regions", len_bytes, FLN_STRIPE_REGION_MAX_BYTES);
+		return fln_fail(EINVAL,
+				"region length %" PRIu64 " is above %" PRIu64
+				"; use several regions",
+				len_bytes, FLN_STRIPE_REGION_MAX_BYTES);
 	if (len_bytes > UINT64_MAX - addr)
-		return fln_fail(EINVAL, "region at 0x%" PRIx64 " of %" PRIu64 " bytes wraps; "
-				"check address and length", addr, len_bytes);
+		return fln_fail(EINVAL,
+				"region at 0x%" PRIx64 " of %" PRIu64 " bytes wraps; "
+				"check address and length",
+				addr, len_bytes);
 	return 0;
 }
 
@@ -67,8 +75,10 @@ int fln_stripe_plan_init(struct fln_stripe_plan *plan, uint64_t addr, uint64_t l
 		return fln_fail(EINVAL, "%" PRIu32 " shards; use 1 to %u", nr_shards,
 				FLN_STRIPE_SHARDS_MAX);
 	if (max_stripes == 0)
-		return fln_fail(ENOSPC, "no mapping is left for the region at 0x%" PRIx64
-				"; raise max_stripes, and vm.max_map_count with it", addr);
+		return fln_fail(ENOSPC,
+				"no mapping is left for the region at 0x%" PRIx64
+				"; raise max_stripes, and vm.max_map_count with it",
+				addr);
 
 	if (nr_shards == 1)
 		max_stripes = 1;

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* What a plan can describe. */
-#define FLN_STRIPE_REGION_MAX_BYTES (UINT64_C(1) << 44)	/* 16 TiB */
+#define FLN_STRIPE_REGION_MAX_BYTES (UINT64_C(1) << 44) /* 16 TiB */
 #define FLN_STRIPE_SHARDS_MAX 1024u
 
 /* The defaults of fln_default_nr_shards(), to be tuned by measurement. */

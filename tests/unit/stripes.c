@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The stripe plan: properties over many random regions, and the edges by hand. */
-#include "base/clock.h"
 #include "sharding/stripes.h"
+#include "base/clock.h"
 
 #include <faultlane/base.h>
 
@@ -195,19 +195,30 @@ static void test_edges(void **unused)
 {
 	const struct request edges[] = {
 		{ .addr = 0, .len_bytes = FLN_PAGE_BYTES, .max_stripes = 1, .nr_shards = 8 },
-		{ .addr = FLN_BLOCK_BYTES - FLN_PAGE_BYTES, .len_bytes = 2 * FLN_PAGE_BYTES,
-		  .max_stripes = 2, .nr_shards = 2 },
-		{ .addr = FLN_BLOCK_BYTES - FLN_PAGE_BYTES, .len_bytes = 2 * FLN_PAGE_BYTES,
-		  .max_stripes = 1, .nr_shards = 2 },
+		{ .addr = FLN_BLOCK_BYTES - FLN_PAGE_BYTES,
+		  .len_bytes = 2 * FLN_PAGE_BYTES,
+		  .max_stripes = 2,
+		  .nr_shards = 2 },
+		{ .addr = FLN_BLOCK_BYTES - FLN_PAGE_BYTES,
+		  .len_bytes = 2 * FLN_PAGE_BYTES,
+		  .max_stripes = 1,
+		  .nr_shards = 2 },
 		{ .addr = 1 * TIB, .len_bytes = 16 * TIB, .max_stripes = 16384, .nr_shards = 32 },
 		{ .addr = 1 * TIB, .len_bytes = 16 * TIB, .max_stripes = 1, .nr_shards = 1024 },
-		{ .addr = 1 * TIB, .len_bytes = 16 * TIB, .max_stripes = UINT64_MAX,
+		{ .addr = 1 * TIB,
+		  .len_bytes = 16 * TIB,
+		  .max_stripes = UINT64_MAX,
 		  .nr_shards = 1 },
-		{ .addr = 1 * TIB - FLN_PAGE_BYTES, .len_bytes = 16 * TIB, .max_stripes = 16384,
-		  .nr_shards = 1000, .first_shard = UINT32_MAX },
+		{ .addr = 1 * TIB - FLN_PAGE_BYTES,
+		  .len_bytes = 16 * TIB,
+		  .max_stripes = 16384,
+		  .nr_shards = 1000,
+		  .first_shard = UINT32_MAX },
 		/* The last pages that have an exclusive end in 64 bits. */
-		{ .addr = UINT64_MAX - 16 * TIB - FLN_PAGE_BYTES + 1, .len_bytes = 16 * TIB,
-		  .max_stripes = 100, .nr_shards = 3 },
+		{ .addr = UINT64_MAX - 16 * TIB - FLN_PAGE_BYTES + 1,
+		  .len_bytes = 16 * TIB,
+		  .max_stripes = 100,
+		  .nr_shards = 3 },
 	};
 
 	(void)unused;
@@ -224,7 +235,10 @@ static void test_edges(void **unused)
 static void test_largest(void **unused)
 {
 	const struct request r = {
-		.addr = 3 * TIB, .len_bytes = 16 * TIB, .max_stripes = UINT64_MAX, .nr_shards = 64,
+		.addr = 3 * TIB,
+		.len_bytes = 16 * TIB,
+		.max_stripes = UINT64_MAX,
+		.nr_shards = 64,
 	};
 	struct fln_stripe_plan plan;
 	uint64_t addr, len;
@@ -304,12 +318,9 @@ static void test_default_nr_shards(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_random_plans),
-		cmocka_unit_test(test_block_has_one_shard),
-		cmocka_unit_test(test_edges),
-		cmocka_unit_test(test_largest),
-		cmocka_unit_test(test_bad_input),
-		cmocka_unit_test(test_default_nr_shards),
+		cmocka_unit_test(test_random_plans), cmocka_unit_test(test_block_has_one_shard),
+		cmocka_unit_test(test_edges),        cmocka_unit_test(test_largest),
+		cmocka_unit_test(test_bad_input),    cmocka_unit_test(test_default_nr_shards),
 	};
 	const char *given = getenv("FAULTLANE_TEST_SEED");
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Topologies live and described, the placement of workers on them, and the jemalloc adapter. */
+#include "numa/topology.h"
 #include "base/page.h"
 #include "numa/jemalloc.h"
 #include "numa/placement.h"
-#include "numa/topology.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -57,6 +57,22 @@ static struct fln_topology *load(const char *synthetic)
 		print_message("%s: %s\n", synthetic ? synthetic : "live", fln_last_error());
 	assert_int_equal(rc, 0);
 	assert_non_null(t);
+	return t;
+}
+
+/* What the environment describes; it is as before even when loading fails. */
+static struct fln_topology *load_from(const char *variable, const char *value)
+{
+	struct fln_topology *t = NULL;
+	int rc;
+
+	assert_int_equal(setenv(variable, value, 1), 0);
+	rc = fln_topology_load(&t, NULL, NULL);
+	assert_int_equal(unsetenv(variable), 0);
+	if (rc)
+		print_message("%s=%s: %s\n", variable, value, fln_last_error());
+	assert_int_equal(rc, 0);
+	assert_false(fln_topology_is_live(t));
 	return t;
 }
 
@@ -199,13 +215,9 @@ static void test_memory_only_nodes(void **unused)
 
 static void test_environment(void **unused)
 {
-	struct fln_topology *t;
+	struct fln_topology *t = load_from("HWLOC_SYNTHETIC", "node:3 core:5 pu:1");
 
 	(void)unused;
-	assert_int_equal(setenv("HWLOC_SYNTHETIC", "node:3 core:5 pu:1", 1), 0);
-	t = load(NULL);
-	assert_int_equal(unsetenv("HWLOC_SYNTHETIC"), 0);
-	assert_false(fln_topology_is_live(t));
 	assert_int_equal(fln_topology_nr_nodes(t), 3);
 	assert_int_equal(fln_topology_nr_pus(t), 15);
 	fln_topology_destroy(t);
@@ -255,7 +267,10 @@ static void test_allocator(void **unused)
 {
 	struct counting c = { 0 };
 	struct fln_allocator a = {
-		.size = sizeof(a), .ctx = &c, .alloc = counting_alloc, .free = counting_free,
+		.size = sizeof(a),
+		.ctx = &c,
+		.alloc = counting_alloc,
+		.free = counting_free,
 	};
 	struct fln_topology *t = NULL;
 
@@ -320,9 +335,15 @@ static void check_placement(const struct fln_topology *t, uint32_t nr_workers)
 static void test_placement(void **unused)
 {
 	static const char *const machines[] = {
-		"core:1 pu:1", "core:2 pu:1", "core:1 pu:8", "node:4 core:4 pu:2",
-		"node:8 core:64 pu:1", "pack:2 node:4 core:3 pu:2", "node:64 pu:1",
-		"[numa] pack:2 [numa][numa] core:2 pu:2", NULL,
+		"core:1 pu:1",
+		"core:2 pu:1",
+		"core:1 pu:8",
+		"node:4 core:4 pu:2",
+		"node:8 core:64 pu:1",
+		"pack:2 node:4 core:3 pu:2",
+		"node:64 pu:1",
+		"[numa] pack:2 [numa][numa] core:2 pu:2",
+		NULL,
 	};
 
 	(void)unused;
@@ -337,35 +358,47 @@ static void test_placement(void **unused)
 	}
 }
 
+/*
+ * hwloc's description of node 0 with one processor and node 7 with two cores of
+ * two, in the form that its plainest parser takes too.  clang-format would indent
+ * the concatenated strings off the page.
+ */
+/* clang-format off */
 #define SETS(cpus, node) \
-	"cpuset='" cpus "' complete_cpuset='" cpus "' nodeset='" node "' " \
-	"complete_nodeset='" node "' "
+	"cpuset=\"" cpus "\" complete_cpuset=\"" cpus "\" " \
+	"nodeset=\"" node "\" complete_nodeset=\"" node "\" "
+#define OBJECT(type, os, gp, cpus, node) \
+	"<object type=\"" type "\" os_index=\"" os "\" " SETS(cpus, node) "gp_index=\"" gp "\">\n"
+#define GROUP(gp, cpus, node) \
+	"<object type=\"Group\" " SETS(cpus, node) "gp_index=\"" gp "\" kind=\"1001\">\n"
+#define END "</object>\n"
 
-/* hwloc's description of node 0 with one processor and node 7 with two cores of two. */
 static const char uneven_xml[] =
-	"<?xml version='1.0' encoding='UTF-8'?>\n"
-	"<!DOCTYPE topology SYSTEM 'hwloc2.dtd'>\n"
-	"<topology version='2.0'>\n"
-	"<object type='Machine' os_index='0' cpuset='0x00000f02' complete_cpuset='0x00000f02'"
-	" allowed_cpuset='0x00000f02' nodeset='0x00000081' complete_nodeset='0x00000081'"
-	" allowed_nodeset='0x00000081' gp_index='1'>\n"
-	"<object type='Group' " SETS("0x00000002", "0x00000001") "gp_index='2' kind='1001'>\n"
-	"<object type='NUMANode' os_index='0' " SETS("0x00000002", "0x00000001") "gp_index='3'/>\n"
-	"<object type='Core' os_index='0' " SETS("0x00000002", "0x00000001") "gp_index='4'>\n"
-	"<object type='PU' os_index='1' " SETS("0x00000002", "0x00000001") "gp_index='5'/>\n"
-	"</object></object>\n"
-	"<object type='Group' " SETS("0x00000f00", "0x00000080") "gp_index='6' kind='1001'>\n"
-	"<object type='NUMANode' os_index='7' " SETS("0x00000f00", "0x00000080") "gp_index='7'/>\n"
-	"<object type='Core' os_index='4' " SETS("0x00000300", "0x00000080") "gp_index='8'>\n"
-	"<object type='PU' os_index='8' " SETS("0x00000100", "0x00000080") "gp_index='9'/>\n"
-	"<object type='PU' os_index='9' " SETS("0x00000200", "0x00000080") "gp_index='10'/>\n"
-	"</object>\n"
-	"<object type='Core' os_index='5' " SETS("0x00000c00", "0x00000080") "gp_index='11'>\n"
-	"<object type='PU' os_index='10' " SETS("0x00000400", "0x00000080") "gp_index='12'/>\n"
-	"<object type='PU' os_index='11' " SETS("0x00000800", "0x00000080") "gp_index='13'/>\n"
-	"</object></object>\n"
-	"</object>\n"
+	"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+	"<!DOCTYPE topology SYSTEM \"hwloc2.dtd\">\n"
+	"<topology version=\"2.0\">\n"
+	"<object type=\"Machine\" os_index=\"0\" " SETS("0x00000f02", "0x00000081")
+	"allowed_cpuset=\"0x00000f02\" allowed_nodeset=\"0x00000081\" gp_index=\"1\">\n"
+	GROUP("2", "0x00000002", "0x00000001")
+		OBJECT("NUMANode", "0", "3", "0x00000002", "0x00000001") END
+		OBJECT("Core", "0", "4", "0x00000002", "0x00000001")
+			OBJECT("PU", "1", "5", "0x00000002", "0x00000001") END
+		END
+	END
+	GROUP("6", "0x00000f00", "0x00000080")
+		OBJECT("NUMANode", "7", "7", "0x00000f00", "0x00000080") END
+		OBJECT("Core", "4", "8", "0x00000300", "0x00000080")
+			OBJECT("PU", "8", "9", "0x00000100", "0x00000080") END
+			OBJECT("PU", "9", "10", "0x00000200", "0x00000080") END
+		END
+		OBJECT("Core", "5", "11", "0x00000c00", "0x00000080")
+			OBJECT("PU", "10", "12", "0x00000400", "0x00000080") END
+			OBJECT("PU", "11", "13", "0x00000800", "0x00000080") END
+		END
+	END
+	END
 	"</topology>\n";
+/* clang-format on */
 
 /* A small node is passed over until the large one is full too; OS indices have gaps. */
 static void test_uneven(void **unused)
@@ -383,12 +416,9 @@ static void test_uneven(void **unused)
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, uneven_xml, sizeof(uneven_xml) - 1), sizeof(uneven_xml) - 1);
 	assert_int_equal(close(fd), 0);
-	assert_int_equal(setenv("HWLOC_XMLFILE", path, 1), 0);
-	t = load(NULL);
-	assert_int_equal(unsetenv("HWLOC_XMLFILE"), 0);
+	t = load_from("HWLOC_XMLFILE", path);
 	assert_int_equal(unlink(path), 0);
 
-	assert_false(fln_topology_is_live(t));
 	assert_int_equal(fln_topology_nr_nodes(t), 2);
 	assert_int_equal(fln_topology_node_os_index(t, 1), 7);
 	assert_int_equal(fln_topology_node_nr_pus(t, 0), 1);
@@ -503,7 +533,8 @@ static void test_jemalloc_arenas(void **unused)
 			a.free(a.ctx, ptrs[node], 100000, node);
 		fln_jemalloc_allocator_destroy(&a);
 		assert_int_equal(mallctl("arenas.narenas", round ? &nr_last : &nr_first, &size,
-					 NULL, 0), 0);
+					 NULL, 0),
+				 0);
 	}
 	assert_int_equal(nr_first, nr_last);
 	fln_topology_destroy(t);
@@ -548,8 +579,8 @@ static void test_jemalloc_threads(void **unused)
 int main(void)
 {
 	static const char *const vars[] = {
-		"HWLOC_SYNTHETIC", "HWLOC_XMLFILE", "HWLOC_FSROOT", "HWLOC_CPUID_PATH",
-		"HWLOC_COMPONENTS", "HWLOC_THISSYSTEM",
+		"HWLOC_SYNTHETIC",  "HWLOC_XMLFILE",    "HWLOC_FSROOT",
+		"HWLOC_CPUID_PATH", "HWLOC_COMPONENTS", "HWLOC_THISSYSTEM",
 	};
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_live),
