@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/* A memfd that is filled, then mapped. */
+#include "baselines/shmem.h"
+
+#include "base/error.h"
+#include "base/page.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int fln_shmem_init(struct fln_shmem *s, uint64_t len_bytes)
+{
+	int rc;
+
+	s->addr = NULL;
+	s->len_bytes = len_bytes;
+	s->memfd = memfd_create("faultlane-baseline", MFD_CLOEXEC);
+	if (s->memfd < 0)
+		return fln_fail(errno, "memfd_create: %s", strerror(errno));
+	if (ftruncate(s->memfd, (off_t)len_bytes) == 0)
+		return 0;
+	rc = fln_fail(errno, "cannot make a memfd of %llu bytes: %s", (unsigned long long)len_bytes,
+		      strerror(errno));
+	fln_shmem_deinit(s);
+	return rc;
+}
+
+int fln_shmem_put(const struct fln_shmem *s, uint64_t offset_bytes, const void *buf,
+		  uint64_t len_bytes)
+{
+	const char *from = buf;
+
+	while (len_bytes) {
+		ssize_t n = pwrite(s->memfd, from, len_bytes, (off_t)offset_bytes);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return fln_fail(n ? errno : ENOSPC, "cannot fill memory at offset %llu: %s",
+					(unsigned long long)offset_bytes,
+					n ? strerror(errno) : "no space");
+		from += n;
+		offset_bytes += (uint64_t)n;
+		len_bytes -= (uint64_t)n;
+	}
+	return 0;
+}
+
+int fln_shmem_map(struct fln_shmem *s)
+{
+	/* Reserve more, so that a boundary of 2 MiB lies in it; give the rest back. */
+	uint64_t reserve_bytes = s->len_bytes + FLN_BLOCK_BYTES;
+	char *reserved = mmap(NULL, reserve_bytes, PROT_NONE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *addr, *end;
+
+	if (reserved == MAP_FAILED)
+		return fln_fail(errno, "cannot reserve %llu bytes of addresses: %s",
+				(unsigned long long)reserve_bytes, strerror(errno));
+	end = reserved + reserve_bytes;
+	addr = reserved +
+	       (fln_align_up((uintptr_t)reserved, FLN_BLOCK_BYTES) - (uintptr_t)reserved);
+	if (mmap(addr, s->len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, s->memfd, 0) ==
+	    MAP_FAILED) {
+		int rc = fln_fail(errno, "cannot map %llu bytes: %s",
+				  (unsigned long long)s->len_bytes, strerror(errno));
+
+		(void)munmap(reserved, reserve_bytes);
+		return rc;
+	}
+	if (addr > reserved)
+		(void)munmap(reserved, (size_t)(addr - reserved));
+	if (addr + s->len_bytes < end)
+		(void)munmap(addr + s->len_bytes, (size_t)(end - (addr + s->len_bytes)));
+	(void)madvise(addr, s->len_bytes, MADV_DONTFORK);
+	s->addr = addr;
+	return 0;
+}
+
+void fln_shmem_deinit(struct fln_shmem *s)
+{
+	if (s->addr)
+		(void)munmap(s->addr, s->len_bytes);
+	if (s->memfd >= 0)
+		(void)close(s->memfd);
+	s->addr = NULL;
+	s->memfd = -1;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory as the baselines map it: a memfd, filled through the descriptor, then
+ * mapped shared.
+ */
+#ifndef FLN_BASELINES_SHMEM_H
+#define FLN_BASELINES_SHMEM_H
+
+#include <stdint.h>
+
+struct fln_shmem {
+	int memfd;
+	void *addr; /* NULL until it is mapped */
+	uint64_t len_bytes;
+};
+
+/* Make the memfd.  Return: 0 or -errno, with a sentence. */
+int fln_shmem_init(struct fln_shmem *s, uint64_t len_bytes);
+
+/* Write whole pages into it; any thread.  Return: 0 or -errno, with a sentence. */
+int fln_shmem_put(const struct fln_shmem *s, uint64_t offset_bytes, const void *buf,
+		  uint64_t len_bytes);
+
+/* Map it at a multiple of 2 MiB, and not into children.  Return: as above. */
+int fln_shmem_map(struct fln_shmem *s);
+
+/* Unmap and close; also after a failed init. */
+void fln_shmem_deinit(struct fln_shmem *s);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/* Calibration of the touch clock. */
+#include "cli/clock.h"
+
+#include <stdio.h>
+#include <string.h>
+
+bool cli_clock_is_counter;
+double cli_clock_ns_per_tick = 1.0;
+
+#if defined(__x86_64__)
+#define CALIBRATION_NS 20000000u
+
+static uint64_t raw_ns(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC_RAW, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* The kernel has watched the counter since boot: if it uses it, it is even. */
+static bool counter_is_even(void)
+{
+	char name[32] = "";
+	FILE *f = fopen("/sys/devices/system/clocksource/clocksource0/current_clocksource", "re");
+
+	if (!f)
+		return false;
+	if (!fgets(name, sizeof(name), f))
+		name[0] = '\0';
+	(void)fclose(f);
+	return strcmp(name, "tsc\n") == 0 || strcmp(name, "kvm-clock\n") == 0;
+}
+
+/* Both clocks at the same moment: the closest of a few tries. */
+static void read_pair(uint64_t *ns, uint64_t *ticks)
+{
+	uint64_t best = UINT64_MAX;
+
+	for (int i = 0; i < 16; i++) {
+		uint64_t before = __rdtsc();
+		uint64_t now_ns = raw_ns();
+		uint64_t after = __rdtsc();
+
+		if (after - before < best) {
+			best = after - before;
+			*ns = now_ns;
+			*ticks = before + (after - before) / 2;
+		}
+	}
+}
+
+void cli_clock_init(void)
+{
+	uint64_t ns0 = 0, ns1 = 0, ticks0 = 0, ticks1 = 0;
+
+	if (!counter_is_even())
+		return;
+	read_pair(&ns0, &ticks0);
+	while (raw_ns() - ns0 < CALIBRATION_NS)
+		;
+	read_pair(&ns1, &ticks1);
+	if (ticks1 <= ticks0)
+		return;
+	cli_clock_ns_per_tick = (double)(ns1 - ns0) / (double)(ticks1 - ticks0);
+	cli_clock_is_counter = true;
+}
+#else
+void cli_clock_init(void)
+{
+}
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The clock that times touches: the processor's time-stamp counter where it runs
+ * evenly, else the system's monotonic clock.
+ */
+#ifndef CLI_CLOCK_H
+#define CLI_CLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#if defined(__x86_64__)
+#include <x86intrin.h>
+#endif
+
+extern bool cli_clock_is_counter;
+extern double cli_clock_ns_per_tick;
+
+/* Decide and calibrate; takes some 20 ms.  Call once, before threads. */
+void cli_clock_init(void);
+
+static inline uint64_t cli_now_ns(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static inline uint64_t cli_ticks(void)
+{
+#if defined(__x86_64__)
+	if (cli_clock_is_counter)
+		return __rdtsc();
+#endif
+	return cli_now_ns();
+}
+
+/* Two processors' counters may differ by a few ticks: that is no negative time. */
+static inline uint64_t cli_ticks_between_ns(uint64_t from, uint64_t to)
+{
+	return to > from ? (uint64_t)((double)(to - from) * cli_clock_ns_per_tick) : 0;
+}
+
+#endif

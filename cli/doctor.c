@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `faultlane doctor`: what this machine can do, and the mend for what it cannot.
+ *
+ * Every line is the result of trying or reading, none of comparing versions.
+ */
+#include "cli/cli.h"
+#include "cli/json.h"
+#include "cli/machine.h"
+
+#include "baselines/probe.h"
+
+#include <errno.h>
+#include <faultlane/base.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+enum state {
+	STATE_OK,
+	STATE_NOTE,    /* it works, with less */
+	STATE_MISSING, /* the engine does not run */
+};
+
+static const char *const state_names[] = { "ok", "note", "missing" };
+
+struct doctor {
+	bool as_json;
+	struct cli_json json;
+	bool engine_can_run;
+	bool privileged; /* faults of the kernel's own accesses (KVM) may be served */
+};
+
+/* One line of the report; @mend may be NULL. */
+static void say(struct doctor *d, enum state state, const char *name, const char *mend,
+		const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+
+static void say(struct doctor *d, enum state state, const char *name, const char *mend,
+		const char *fmt, ...)
+{
+	char value[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(value, sizeof(value), fmt, ap);
+	va_end(ap);
+	if (state == STATE_MISSING)
+		d->engine_can_run = false;
+	if (!d->as_json) {
+		(void)printf("  %-8s %-26s %s\n", state_names[state], name, value);
+		if (mend && state != STATE_OK)
+			(void)printf("  %-8s %-26s mend: %s\n", "", "", mend);
+		return;
+	}
+	cli_json_open(&d->json, NULL, '{');
+	cli_json_string(&d->json, "name", name);
+	cli_json_string(&d->json, "state", state_names[state]);
+	cli_json_string(&d->json, "value", value);
+	if (mend && state != STATE_OK)
+		cli_json_string(&d->json, "mend", mend);
+	cli_json_close(&d->json, '}');
+}
+
+static void heading(const struct doctor *d, const char *text)
+{
+	if (!d->as_json)
+		(void)printf("\n%s\n", text);
+}
+
+static const char *device_mend(int err)
+{
+	if (err == ENOENT)
+		return "kernels from 6.1 have it; without it the system call serves as well";
+	return "as root: setfacl -m u:USER:rw /dev/userfaultfd, or a group that may open it";
+}
+
+static void check_access(struct doctor *d)
+{
+	struct fln_probe_access a;
+	const char *syscall_mend =
+		"one of: access to /dev/userfaultfd, CAP_SYS_PTRACE, sysctl vm.unprivileged_userfaultfd=1";
+
+	fln_probe_access(&a);
+	heading(d, "userfaultfd, and who may have it");
+	d->privileged = a.device == 0 || a.syscall == 0;
+	say(d, a.device ? STATE_NOTE : STATE_OK, "/dev/userfaultfd", device_mend(a.device), "%s",
+	    a.device ? strerror(a.device) : "may be opened (since Linux 6.1)");
+	say(d, a.syscall ? STATE_NOTE : STATE_OK, "system call", syscall_mend, "%s",
+	    a.syscall ? strerror(a.syscall) : "permitted for all faults (since Linux 4.3)");
+	say(d, a.syscall_user_mode ? STATE_NOTE : STATE_OK, "system call, user mode",
+	    "allow userfaultfd(2) in the seccomp filter or container profile", "%s",
+	    a.syscall_user_mode ? strerror(a.syscall_user_mode)
+				: "permitted for faults of user mode (since Linux 5.11)");
+	if (d->privileged)
+		say(d, STATE_OK, "faults of KVM", NULL, "are served");
+	else if (a.syscall_user_mode == 0)
+		say(d, STATE_NOTE, "faults of KVM", syscall_mend,
+		    "cannot be served: the engine runs for threads of user mode only");
+	else
+		say(d, STATE_MISSING, "userfaultfd",
+		    a.syscall_user_mode == ENOSYS
+			    ? "a kernel from 5.14 with CONFIG_USERFAULTFD=y; in a container, its seccomp profile"
+			    : syscall_mend,
+		    "is not to be had in any way");
+}
+
+static void check_features(struct doctor *d)
+{
+	struct fln_probe_feature features[FLN_PROBE_MAX_FEATURES];
+	uint32_t nr;
+	uint64_t touch_ns = 0;
+	int rc;
+
+	heading(d, "what the kernel's userfaultfd can do");
+	rc = fln_probe_features(!d->privileged, features, &nr);
+	for (uint32_t i = 0; i < nr; i++) {
+		const struct fln_probe_feature *f = &features[i];
+		enum state state = f->needed ? STATE_MISSING : STATE_NOTE;
+		char mend[128];
+
+		(void)snprintf(mend, sizeof(mend), "Linux %s or newer%s", f->first_kernel,
+			       f->needed ? "" : ", if it is wanted");
+		say(d, f->present ? STATE_OK : state, f->name,
+		    rc ? "get a userfaultfd first" : mend, "%s (since Linux %s)", f->purpose,
+		    f->first_kernel);
+	}
+	if (rc)
+		return;
+	rc = fln_probe_fault(!d->privileged, &touch_ns);
+	if (rc)
+		say(d, STATE_MISSING, "one fault, tried", "report this with the lines above", "%s",
+		    fln_last_error());
+	else
+		say(d, STATE_OK, "one fault, tried", NULL, "was served in %.1f us",
+		    (double)touch_ns / 1e3);
+}
+
+/* How many there are in a list such as "0-3,8". */
+static uint32_t count_list(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	uint32_t nr = 0, lo, hi;
+	int c = ',';
+
+	if (!f)
+		return 0;
+	while (c == ',' && fscanf(f, "%" SCNu32, &lo) == 1) {
+		hi = lo;
+		c = fgetc(f);
+		if (c == '-' && fscanf(f, "%" SCNu32, &hi) == 1)
+			c = fgetc(f);
+		nr += hi >= lo ? hi - lo + 1 : 0;
+	}
+	(void)fclose(f);
+	return nr;
+}
+
+static void check_shmem_huge(struct doctor *d)
+{
+	char line[128] = "";
+	FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "re");
+	char *chosen = NULL, *end = NULL;
+
+	if (f && fgets(line, sizeof(line), f))
+		chosen = strchr(line, '[');
+	if (f)
+		(void)fclose(f);
+	if (chosen)
+		end = strchr(chosen, ']');
+	if (!chosen || !end) {
+		say(d, STATE_OK, "huge pages of shmem", NULL, "the kernel has none");
+		return;
+	}
+	*end = '\0';
+	say(d, STATE_OK, "huge pages of shmem", NULL, "%s (images use pages of 4 KiB)", chosen + 1);
+}
+
+static void check_machine(struct doctor *d)
+{
+	uint64_t bytes = 0;
+	uint32_t nr_nodes = count_list("/sys/devices/system/node/online");
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	const char *why = kvm >= 0 ? "may be opened" : strerror(errno);
+
+	heading(d, "the machine");
+	say(d, STATE_OK, "processors", NULL, "%u that this process may use", cli_nr_cpus());
+	say(d, STATE_OK, "NUMA nodes", NULL, "%u", nr_nodes ? nr_nodes : 1);
+	if (cli_memory_available(&bytes))
+		say(d, STATE_OK, "memory available", NULL,
+		    "%" PRIu64 " MiB, which images (shmem) are taken from", bytes >> 20);
+	check_shmem_huge(d);
+	say(d, kvm >= 0 ? STATE_OK : STATE_NOTE, "/dev/kvm",
+	    "for KVM guests: load kvm, join the group that owns it", "%s", why);
+	if (kvm >= 0)
+		(void)close(kvm);
+}
+
+static void check_limits(struct doctor *d)
+{
+	struct rlimit limit;
+	uint64_t maps = 0;
+
+	heading(d, "limits");
+	if (cli_read_number("/proc/sys/vm/max_map_count", &maps))
+		say(d, maps < 65530 ? STATE_NOTE : STATE_OK, "vm.max_map_count",
+		    "sysctl vm.max_map_count=1048576",
+		    "%" PRIu64 "; a quarter of them are for stripes, %" PRIu64
+		    " GiB at 2 MiB each, larger stripes beyond",
+		    maps, maps / 4 * 2 / 1024);
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+		say(d, limit.rlim_cur < 1024 ? STATE_NOTE : STATE_OK, "RLIMIT_NOFILE",
+		    "ulimit -n 4096", "%llu descriptors; every shard needs one",
+		    (unsigned long long)limit.rlim_cur);
+	if (getrlimit(RLIMIT_NPROC, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+		say(d, limit.rlim_cur < 512 ? STATE_NOTE : STATE_OK, "RLIMIT_NPROC",
+		    "ulimit -u 4096", "%llu threads of this user",
+		    (unsigned long long)limit.rlim_cur);
+}
+
+static int conclude(struct doctor *d)
+{
+	if (d->as_json) {
+		cli_json_close(&d->json, ']');
+		cli_json_bool(&d->json, "engine_can_run", d->engine_can_run);
+		cli_json_bool(&d->json, "kvm_guests_can_run", d->engine_can_run && d->privileged);
+		cli_json_close(&d->json, '}');
+		(void)fputc('\n', stdout);
+	} else if (!d->engine_can_run) {
+		(void)puts("\nThe engine cannot run here: see what is missing above.");
+	} else if (d->privileged) {
+		(void)puts("\nThe engine can run here, for all faults.");
+	} else {
+		(void)puts(
+			"\nThe engine can run here for faults of user mode only; KVM guests need "
+			"the mend above.");
+	}
+	return d->engine_can_run ? CLI_OK : CLI_FAILED;
+}
+
+int cli_doctor(int argc, char **argv)
+{
+	struct doctor d = { .json = { .to = stdout }, .engine_can_run = true };
+	struct utsname name;
+
+	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+		(void)puts("usage: faultlane doctor [--json]\n\n"
+			   "Tries what the engine needs, and names the mend for what is missing.\n"
+			   "Exit status: 0 when the engine can run, 1 when it cannot.");
+		return CLI_OK;
+	}
+	d.as_json = argc == 2 && strcmp(argv[1], "--json") == 0;
+	if (argc > 1 && !d.as_json) {
+		cli_error("'%s' is unknown; 'faultlane doctor' takes nothing but --json", argv[1]);
+		return CLI_USAGE;
+	}
+	if (uname(&name) != 0)
+		memset(&name, 0, sizeof(name));
+	if (d.as_json) {
+		cli_json_open(&d.json, NULL, '{');
+		cli_json_string(&d.json, "kernel", name.release);
+		cli_json_string(&d.json, "machine", name.machine);
+		cli_json_open(&d.json, "checks", '[');
+	} else {
+		(void)printf("%s %s, %s\n", name.sysname, name.release, name.machine);
+	}
+	check_access(&d);
+	check_features(&d);
+	check_machine(&d);
+	check_limits(&d);
+	return conclude(&d);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/* What happens when guest memory cannot be read: only async-signal-safe calls here. */
+#include "cli/guard.h"
+
+#include "cli/cli.h"
+
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+static uintptr_t guard_addr;
+static uint64_t guard_len_bytes;
+
+static void put(const char *text, size_t len)
+{
+	ssize_t n = write(STDERR_FILENO, text, len);
+
+	(void)n; /* there is nobody left to tell */
+}
+
+static void put_number(uint64_t n)
+{
+	char digits[20];
+	size_t at = sizeof(digits);
+
+	do {
+		digits[--at] = (char)('0' + n % 10);
+		n /= 10;
+	} while (n);
+	put(digits + at, sizeof(digits) - at);
+}
+
+static void on_signal(int sig, siginfo_t *info, void *context)
+{
+	static const char before[] = "\nfaultlane: page ";
+	static const char after[] =
+		" could not be served, so the thread that touched it got a signal instead of zeros; "
+		"was the image file shortened or is it unreadable there?\n";
+	uint64_t offset_bytes = (uintptr_t)info->si_addr - guard_addr;
+
+	(void)context;
+	if (info->si_code <= 0 || offset_bytes >= guard_len_bytes) {
+		(void)signal(sig, SIG_DFL); /* not ours: it comes again, and ends the program */
+		return;
+	}
+	put(before, sizeof(before) - 1);
+	put_number(offset_bytes / 4096);
+	put(after, sizeof(after) - 1);
+	_exit(CLI_FAILED);
+}
+
+void cli_guard_install(const char *addr, uint64_t len_bytes)
+{
+	struct sigaction action;
+
+	guard_addr = (uintptr_t)addr;
+	guard_len_bytes = len_bytes;
+	memset(&action, 0, sizeof(action));
+	action.sa_sigaction = on_signal;
+	action.sa_flags = SA_SIGINFO;
+	(void)sigemptyset(&action.sa_mask);
+	(void)sigaction(SIGBUS, &action, NULL);
+	(void)sigaction(SIGSEGV, &action, NULL);
+}
+
+void cli_guard_remove(void)
+{
+	(void)signal(SIGBUS, SIG_DFL);
+	(void)signal(SIGSEGV, SIG_DFL);
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A page that cannot be served raises SIGBUS in who touches it (SIGSEGV on kernels
+ * that cannot poison).  The guard turns that into a message and exit status 1.
+ */
+#ifndef CLI_GUARD_H
+#define CLI_GUARD_H
+
+#include <stdint.h>
+
+/* Guard [addr, addr + len_bytes); signals from elsewhere take their usual course. */
+void cli_guard_install(const char *addr, uint64_t len_bytes);
+void cli_guard_remove(void);
+
+#endif

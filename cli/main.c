@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/* The faultlane command: finds the subcommand. */
+#include "cli/cli.h"
+
+#include <faultlane/faultlane.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+struct command {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *summary;
+};
+
+static const struct command commands[] = {
+	{ "restore", cli_restore,
+	  "restore a memory image lazily under touching threads, verified" },
+	{ "doctor", cli_doctor, "say what this machine can do, and the mend for what it cannot" },
+};
+
+#define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+void cli_error(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)fputs("faultlane: ", stderr);
+	(void)vfprintf(stderr, fmt, ap);
+	(void)fputc('\n', stderr);
+	va_end(ap);
+}
+
+static void print_help(FILE *to)
+{
+	(void)fputs(
+		"faultlane serves the page faults of very large virtual machines from user space\n"
+		"\n"
+		"usage: faultlane COMMAND [OPTIONS]\n"
+		"       faultlane COMMAND --help\n"
+		"       faultlane --version\n"
+		"\n",
+		to);
+	for (size_t i = 0; i < NR_COMMANDS; i++)
+		(void)fprintf(to, "  %-8s  %s\n", commands[i].name, commands[i].summary);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		print_help(stderr);
+		return CLI_USAGE;
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+		print_help(stdout);
+		return CLI_OK;
+	}
+	if (strcmp(argv[1], "--version") == 0) {
+		(void)printf("faultlane %s\n", fln_version());
+		return CLI_OK;
+	}
+	for (size_t i = 0; i < NR_COMMANDS; i++)
+		if (strcmp(argv[1], commands[i].name) == 0)
+			return commands[i].run(argc - 1, argv + 1);
+	cli_error("'%s' is no command; 'faultlane --help' lists them", argv[1]);
+	return CLI_USAGE;
+}

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The designs, behind one face.
+ *
+ * Filling is the same work for all of them: a crew reads pieces of the file and
+ * puts them into a memfd; the engine does so through its image.
+ */
+#include "cli/memory.h"
+
+#include "baselines/handler.h"
+#include "baselines/shmem.h"
+#include "cli/cli.h"
+#include "cli/clock.h"
+#include "cli/crew.h"
+#include "cli/machine.h"
+
+#include <faultlane/faultlane.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PIECE_BYTES (UINT64_C(2) << 20)
+#define PART_BYTES (CLI_PART_PAGES * UINT64_C(4096))
+
+struct cli_memory {
+	struct cli_options o;
+	const struct cli_input *in;
+	char *addr;
+	double fill_seconds;
+	/* kernel, single, single_window */
+	struct fln_shmem shmem;
+	struct fln_handler *handler;
+	/* engine */
+	struct fln_engine *engine;
+	struct fln_source *source;
+	struct fln_image *image;
+	struct fln_guest *guest;
+	struct fln_region *region;
+};
+
+/* A library call failed: its sentence is better than ours.  Always false. */
+static bool failed(const char *what, int rc)
+{
+	const char *sentence = fln_last_error();
+
+	cli_error("%s: %s", what, sentence[0] ? sentence : strerror(-rc));
+	return false;
+}
+
+static bool put_piece(struct cli_crew *crew, uint64_t item)
+{
+	struct cli_memory *m = crew->ctx;
+	uint64_t lo = item * PIECE_BYTES;
+	uint64_t end = lo + PIECE_BYTES < m->in->len_bytes ? lo + PIECE_BYTES : m->in->len_bytes;
+	uint64_t hi;
+	char *buf = aligned_alloc(4096, PIECE_BYTES);
+	bool ok = true;
+
+	if (!buf)
+		return cli_crew_fail(crew, "no memory for a buffer of 2 MiB");
+	while (ok && cli_input_next_data(m->in, &lo, end, &hi)) {
+		int rc = cli_input_read(m->in, lo, buf, hi - lo);
+
+		if (rc)
+			ok = cli_crew_fail(crew, "--image '%s' cannot be read at offset %llu: %s",
+					   m->in->path, (unsigned long long)lo, strerror(-rc));
+		else if (fln_shmem_put(&m->shmem, lo, buf, hi - lo))
+			ok = cli_crew_fail(crew, "%s", fln_last_error());
+		lo = hi;
+	}
+	free(buf);
+	return ok;
+}
+
+static bool fill_range(struct cli_crew *crew, uint64_t offset_bytes, uint64_t len_bytes)
+{
+	struct cli_memory *m = crew->ctx;
+	uint64_t left = m->in->len_bytes - offset_bytes;
+	int rc = fln_image_fill(m->image, offset_bytes, len_bytes < left ? len_bytes : left);
+
+	return rc == 0 || cli_crew_fail(crew, "cannot fill the image at offset %llu: %s",
+					(unsigned long long)offset_bytes, fln_last_error());
+}
+
+static bool fill_piece(struct cli_crew *crew, uint64_t item)
+{
+	return fill_range(crew, item * PIECE_BYTES, PIECE_BYTES);
+}
+
+/* Every second part, beginning with the first: those that --delay-ms leaves alone. */
+static bool fill_part(struct cli_crew *crew, uint64_t item)
+{
+	return fill_range(crew, item * 2 * PART_BYTES, PART_BYTES);
+}
+
+static bool fill(struct cli_memory *m, uint64_t stride_bytes,
+		 bool (*work)(struct cli_crew *crew, uint64_t item))
+{
+	struct cli_crew crew;
+	uint64_t start_ns = cli_now_ns();
+	uint64_t nr = (m->in->len_bytes + stride_bytes - 1) / stride_bytes;
+
+	if (!cli_crew_run(&crew, "filling", nr, work, m))
+		return false;
+	m->fill_seconds = (double)(cli_now_ns() - start_ns) / 1e9;
+	return true;
+}
+
+static bool create_baseline(struct cli_memory *m)
+{
+	struct fln_handler_opts opts = {
+		.len_bytes = m->in->len_bytes,
+		.design =
+			m->o.design == CLI_SINGLE ? FLN_HANDLER_SINGLE : FLN_HANDLER_SINGLE_WINDOW,
+		.window_first = m->o.window_first,
+		.window_max = m->o.window_max,
+		.user_mode_only = m->o.user_mode_only,
+	};
+	int rc = fln_shmem_init(&m->shmem, m->in->len_bytes);
+
+	if (rc)
+		return failed("cannot make the memory", rc);
+	if (!fill(m, PIECE_BYTES, put_piece))
+		return false;
+	rc = fln_shmem_map(&m->shmem);
+	if (rc)
+		return failed("cannot map the memory", rc);
+	m->addr = m->shmem.addr;
+	if (m->o.design == CLI_KERNEL)
+		return true;
+	opts.addr = m->shmem.addr;
+	rc = fln_handler_start(&opts, &m->handler);
+	return rc == 0 || failed("cannot start the fault handler", rc);
+}
+
+static void log_to_stderr(void *ctx, enum fln_log_level level, const char *msg)
+{
+	(void)ctx;
+	if (level <= FLN_LOG_WARNING)
+		cli_error("%s: %s", level == FLN_LOG_ERROR ? "error" : "warning", msg);
+}
+
+static bool start_engine(struct cli_memory *m)
+{
+	struct fln_engine_opts opts = FLN_ENGINE_OPTS_INIT;
+	int rc;
+
+	opts.log = log_to_stderr;
+	opts.nr_workers = m->o.nr_workers;
+	if (!m->o.pin)
+		opts.flags |= FLN_ENGINE_F_NO_PIN;
+	if (m->o.user_mode_only)
+		opts.flags |= FLN_ENGINE_F_USER_MODE_ONLY;
+	if (m->o.spin_us != UINT64_MAX)
+		opts.spin_ns = m->o.spin_us ? m->o.spin_us * 1000 : UINT64_MAX;
+	rc = fln_engine_create(&opts, &m->engine);
+	if (rc == 0)
+		rc = fln_engine_start(m->engine);
+	return rc == 0 || failed("cannot start the engine", rc);
+}
+
+static bool open_source(struct cli_memory *m)
+{
+	struct fln_source_delay_opts opts = FLN_SOURCE_DELAY_OPTS_INIT;
+	struct fln_source *slow;
+	int rc = fln_source_open_file(m->in->path, 0, &m->source);
+
+	if (rc)
+		return failed("cannot open the image", rc);
+	if (m->o.delay_ms == 0)
+		return true;
+	opts.delay_ns = m->o.delay_ms * 1000000;
+	opts.every_pages = CLI_PART_PAGES;
+	rc = fln_source_with_delay(m->source, &opts, &slow);
+	if (rc)
+		return failed("cannot delay the image", rc);
+	fln_source_destroy(m->source); /* the wrapper holds a reference */
+	m->source = slow;
+	return true;
+}
+
+static bool create_image(struct cli_memory *m)
+{
+	struct fln_image_opts opts = FLN_IMAGE_OPTS_INIT;
+	int rc;
+
+	opts.len_bytes = m->in->len_bytes;
+	opts.source = m->source;
+	rc = fln_image_create(m->engine, &opts, &m->image);
+	if (rc)
+		return failed("cannot make the image", rc);
+	if (m->o.source == CLI_MEMORY)
+		return fill(m, PIECE_BYTES, fill_piece);
+	return !m->o.prefill || fill(m, 2 * PART_BYTES, fill_part);
+}
+
+static bool create_guest(struct cli_memory *m)
+{
+	struct fln_guest_opts guest_opts = FLN_GUEST_OPTS_INIT;
+	struct fln_region_opts region_opts = FLN_REGION_OPTS_INIT;
+	int rc;
+
+	guest_opts.nr_vcpus = m->o.nr_threads;
+	guest_opts.nr_shards = m->o.nr_shards;
+	guest_opts.window_first = m->o.window_first;
+	guest_opts.window_max = m->o.window_max;
+	rc = fln_guest_create(m->engine, &guest_opts, &m->guest);
+	if (rc)
+		return failed("cannot make the guest", rc);
+	region_opts.image = m->image;
+	region_opts.len_bytes = m->in->len_bytes;
+	rc = fln_region_add(m->guest, &region_opts, &m->region);
+	if (rc)
+		return failed("cannot add the guest's memory", rc);
+	m->addr = fln_region_addr(m->region);
+	rc = fln_guest_start(m->guest);
+	return rc == 0 || failed("cannot start the guest", rc);
+}
+
+struct cli_memory *cli_memory_create(const struct cli_options *o, const struct cli_input *in)
+{
+	struct cli_memory *m = calloc(1, sizeof(*m));
+	bool ok;
+
+	if (!m) {
+		cli_error("out of memory");
+		return NULL;
+	}
+	m->o = *o;
+	m->in = in;
+	m->shmem.memfd = -1;
+	if (o->design == CLI_ENGINE)
+		ok = start_engine(m) && open_source(m) && create_image(m) && create_guest(m);
+	else
+		ok = create_baseline(m);
+	if (ok)
+		return m;
+	cli_memory_destroy(m);
+	return NULL;
+}
+
+void cli_memory_destroy(struct cli_memory *m)
+{
+	int rc;
+
+	if (!m)
+		return;
+	fln_handler_stop(m->handler);
+	fln_shmem_deinit(&m->shmem);
+	(void)fln_guest_destroy(m->guest);
+	rc = fln_image_destroy(m->image);
+	if (rc)
+		(void)failed("cannot release the image", rc);
+	fln_source_destroy(m->source);
+	rc = fln_engine_destroy(m->engine);
+	if (rc)
+		(void)failed("cannot stop the engine", rc);
+	free(m);
+}
+
+char *cli_memory_addr(const struct cli_memory *m)
+{
+	return m->addr;
+}
+
+double cli_memory_fill_seconds(const struct cli_memory *m)
+{
+	return m->fill_seconds;
+}
+
+static void handler_counters(struct cli_memory *m, struct cli_counters *out)
+{
+	struct fln_handler_stats from;
+
+	fln_handler_stats(m->handler, &from);
+	out->stats.faults = from.faults;
+	out->stats.refaults = from.refaults;
+	out->stats.zero = from.zero;
+	out->stats.minor = from.faults - from.zero;
+	out->stats.failed = from.failed;
+	out->stats.pages_installed = from.pages_installed;
+	out->stats.pages_raced = from.pages_raced;
+	out->stats.installs = from.installs;
+	out->stats.wakes = from.wakes;
+	out->stats.reads = from.reads;
+	out->stats.service = from.service;
+}
+
+/* As documented at struct fln_engine_opts; the engine has no call that tells. */
+static uint32_t default_workers(void)
+{
+	uint32_t nr = (cli_nr_cpus() + 15) / 16;
+
+	return nr > 64 ? 64 : nr;
+}
+
+bool cli_memory_counters(struct cli_memory *m, struct cli_counters *out)
+{
+	int rc;
+
+	memset(out, 0, sizeof(*out));
+	out->stats.size = sizeof(out->stats);
+	if (m->o.design == CLI_KERNEL)
+		return true;
+	out->window_first = 1;
+	out->window_max = 1;
+	out->nr_shards = 1;
+	out->nr_workers = 1;
+	if (m->o.design != CLI_SINGLE) {
+		out->window_first = m->o.window_first;
+		out->window_max = m->o.window_max;
+		(void)fln_handler_window_defaults(&out->window_first, &out->window_max);
+	}
+	if (m->o.design != CLI_ENGINE) {
+		handler_counters(m, out);
+		return true;
+	}
+	out->nr_shards = fln_guest_nr_shards(m->guest);
+	out->nr_workers = m->o.nr_workers ? m->o.nr_workers : default_workers();
+	rc = fln_guest_stats(m->guest, &out->stats);
+	return rc == 0 || failed("cannot read the statistics", rc);
+}

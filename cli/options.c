@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: MIT */
+/* Parsing and checking the command line of `faultlane restore`. */
+#include "cli/options.h"
+
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const cli_design_names[CLI_NR_DESIGNS] = {
+	[CLI_ENGINE] = "engine",
+	[CLI_SINGLE] = "single",
+	[CLI_SINGLE_WINDOW] = "single_window",
+	[CLI_KERNEL] = "kernel",
+};
+const char *const cli_order_names[CLI_NR_ORDERS] = { "random", "sequential" };
+const char *const cli_op_names[CLI_NR_OPS] = { "read", "write" };
+const char *const cli_source_names[CLI_NR_SOURCES] = { "memory", "file" };
+
+#define MAX_THREADS 4096u
+#define MAX_WINDOW 512u
+#define MAX_SHARDS 1024u
+#define MAX_WORKERS 64u
+
+enum opt {
+	OPT_IMAGE = 256,
+	OPT_THREADS,
+	OPT_ORDER,
+	OPT_OP,
+	OPT_DESIGN,
+	OPT_WINDOW,
+	OPT_WINDOW_FIRST,
+	OPT_WINDOW_MAX,
+	OPT_SHARDS,
+	OPT_WORKERS,
+	OPT_SOURCE,
+	OPT_DENSITY,
+	OPT_DELAY_MS,
+	OPT_PREFILL,
+	OPT_SPIN_US,
+	OPT_NO_PIN,
+	OPT_SEED,
+	OPT_USER_MODE_ONLY,
+	OPT_JSON,
+	OPT_HELP,
+};
+
+static const struct option long_options[] = {
+	{ "image", required_argument, NULL, OPT_IMAGE },
+	{ "threads", required_argument, NULL, OPT_THREADS },
+	{ "order", required_argument, NULL, OPT_ORDER },
+	{ "op", required_argument, NULL, OPT_OP },
+	{ "design", required_argument, NULL, OPT_DESIGN },
+	{ "window", required_argument, NULL, OPT_WINDOW },
+	{ "window-first", required_argument, NULL, OPT_WINDOW_FIRST },
+	{ "window-max", required_argument, NULL, OPT_WINDOW_MAX },
+	{ "shards", required_argument, NULL, OPT_SHARDS },
+	{ "workers", required_argument, NULL, OPT_WORKERS },
+	{ "source", required_argument, NULL, OPT_SOURCE },
+	{ "density", required_argument, NULL, OPT_DENSITY },
+	{ "delay-ms", required_argument, NULL, OPT_DELAY_MS },
+	{ "prefill", no_argument, NULL, OPT_PREFILL },
+	{ "spin-us", required_argument, NULL, OPT_SPIN_US },
+	{ "no-pin", no_argument, NULL, OPT_NO_PIN },
+	{ "seed", required_argument, NULL, OPT_SEED },
+	{ "user-mode-only", no_argument, NULL, OPT_USER_MODE_ONLY },
+	{ "json", no_argument, NULL, OPT_JSON },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{ NULL, 0, NULL, 0 },
+};
+
+static const char help[] =
+	"usage: faultlane restore --image FILE [OPTIONS]\n"
+	"\n"
+	"Restores a memory image lazily: threads touch its pages, once each, while the\n"
+	"design under test maps them; then every touched page is compared with FILE.\n"
+	"\n"
+	"  --image FILE        raw memory; its size is a multiple of 4096\n"
+	"  --threads N         touching threads, 1 to 4096 (16)\n"
+	"  --order ORDER       random (every thread all over the memory) or sequential\n"
+	"                      (every thread through its own part) (random)\n"
+	"  --op OP             read or write (read)\n"
+	"  --density D         touch one page in D, chosen at random (1)\n"
+	"  --seed S            of all random choices (1)\n"
+	"  --design DESIGN     engine         faultlane\n"
+	"                      single         one userfaultfd, one thread, one page a fault\n"
+	"                      single_window  the same with the engine's windows\n"
+	"                      kernel         the same mapping with no userfaultfd\n"
+	"                      (engine)\n"
+	"  --json              one JSON object on standard output\n"
+	"\n"
+	"of engine and single_window:\n"
+	"  --window N          a fixed window of N pages, a power of two, 1 to 512\n"
+	"  --window-first N    what the first fault in 2 MiB maps\n"
+	"  --window-max N      what a fault maps at most\n"
+	"\n"
+	"of engine:\n"
+	"  --shards N          userfaultfds, 1 to 1024\n"
+	"  --workers N         threads that answer faults, 1 to 64\n"
+	"  --spin-us N         how long a worker polls before it sleeps; 0: not at all\n"
+	"  --no-pin            leave workers to the scheduler\n"
+	"  --source SOURCE     memory: FILE is read before the clock starts; file: it is\n"
+	"                      read while its pages are touched (memory)\n"
+	"  --delay-ms MS       with --source file: reads of every second 256 KiB take MS longer\n"
+	"  --prefill           with --source file: fill the other 256 KiB parts beforehand\n"
+	"\n"
+	"  --user-mode-only    ask for userfaultfds that need no privilege (chosen by itself\n"
+	"                      where nothing else is permitted)\n";
+
+static int bad_number(const char *option, const char *value, uint64_t min, uint64_t max)
+{
+	cli_error("--%s '%s': give a whole number from %llu to %llu", option, value,
+		  (unsigned long long)min, (unsigned long long)max);
+	return CLI_USAGE;
+}
+
+static int parse_u64(const char *option, const char *value, uint64_t min, uint64_t max,
+		     uint64_t *out)
+{
+	char *end;
+	unsigned long long n;
+
+	if (value[0] < '0' || value[0] > '9')
+		return bad_number(option, value, min, max);
+	errno = 0;
+	n = strtoull(value, &end, 10);
+	if (errno || *end != '\0' || n < min || n > max)
+		return bad_number(option, value, min, max);
+	*out = n;
+	return CLI_OK;
+}
+
+static int parse_u32(const char *option, const char *value, uint32_t min, uint32_t max,
+		     uint32_t *out)
+{
+	uint64_t n;
+	int rc = parse_u64(option, value, min, max, &n);
+
+	if (rc == CLI_OK)
+		*out = (uint32_t)n;
+	return rc;
+}
+
+static int parse_window(const char *option, const char *value, uint32_t *out)
+{
+	uint32_t n;
+	int rc = parse_u32(option, value, 1, MAX_WINDOW, &n);
+
+	if (rc)
+		return rc;
+	if (n & (n - 1)) {
+		cli_error("--%s '%s': windows are powers of two: 1, 2, 4 … %u pages", option, value,
+			  MAX_WINDOW);
+		return CLI_USAGE;
+	}
+	*out = n;
+	return CLI_OK;
+}
+
+/* The index of @value among @names, or -1 after a message. */
+static int parse_name(const char *option, const char *value, const char *const *names, int nr)
+{
+	char list[128] = "";
+	size_t len = 0;
+
+	for (int i = 0; i < nr; i++) {
+		int n;
+
+		if (strcmp(value, names[i]) == 0)
+			return i;
+		n = snprintf(list + len, sizeof(list) - len, "%s%s",
+			     i == 0 ? "" : (i == nr - 1 ? " or " : ", "), names[i]);
+		len += n > 0 && (size_t)n < sizeof(list) - len ? (size_t)n : 0;
+	}
+	cli_error("--%s '%s' is unknown; use %s", option, value, list);
+	return -1;
+}
+
+static int parse_choice(struct cli_options *o, int opt, const char *option, const char *value)
+{
+	int n;
+
+	switch (opt) {
+	case OPT_ORDER:
+		n = parse_name(option, value, cli_order_names, CLI_NR_ORDERS);
+		o->order = n < 0 ? o->order : (enum cli_order)n;
+		break;
+	case OPT_OP:
+		n = parse_name(option, value, cli_op_names, CLI_NR_OPS);
+		o->op = n < 0 ? o->op : (enum cli_op)n;
+		break;
+	case OPT_DESIGN:
+		n = parse_name(option, value, cli_design_names, CLI_NR_DESIGNS);
+		o->design = n < 0 ? o->design : (enum cli_design)n;
+		break;
+	default:
+		n = parse_name(option, value, cli_source_names, CLI_NR_SOURCES);
+		o->source = n < 0 ? o->source : (enum cli_source)n;
+		break;
+	}
+	return n < 0 ? CLI_USAGE : CLI_OK;
+}
+
+static int parse_numeric(struct cli_options *o, int opt, const char *option, const char *value)
+{
+	int rc;
+
+	switch (opt) {
+	case OPT_THREADS:
+		return parse_u32(option, value, 1, MAX_THREADS, &o->nr_threads);
+	case OPT_WINDOW:
+		rc = parse_window(option, value, &o->window_first);
+		o->window_max = o->window_first;
+		return rc;
+	case OPT_WINDOW_FIRST:
+		return parse_window(option, value, &o->window_first);
+	case OPT_WINDOW_MAX:
+		return parse_window(option, value, &o->window_max);
+	case OPT_SHARDS:
+		return parse_u32(option, value, 1, MAX_SHARDS, &o->nr_shards);
+	case OPT_WORKERS:
+		return parse_u32(option, value, 1, MAX_WORKERS, &o->nr_workers);
+	case OPT_DENSITY:
+		return parse_u32(option, value, 1, UINT32_MAX, &o->density);
+	case OPT_DELAY_MS:
+		return parse_u64(option, value, 0, 60000, &o->delay_ms);
+	case OPT_SPIN_US:
+		return parse_u64(option, value, 0, 1000000, &o->spin_us);
+	default:
+		return parse_u64(option, value, 0, UINT64_MAX, &o->seed);
+	}
+}
+
+static int parse_one(struct cli_options *o, int opt, const char *option, const char *value)
+{
+	switch (opt) {
+	case OPT_IMAGE:
+		o->image = value;
+		return CLI_OK;
+	case OPT_ORDER:
+	case OPT_OP:
+	case OPT_DESIGN:
+	case OPT_SOURCE:
+		return parse_choice(o, opt, option, value);
+	case OPT_PREFILL:
+		o->prefill = true;
+		return CLI_OK;
+	case OPT_NO_PIN:
+		o->pin = false;
+		return CLI_OK;
+	case OPT_USER_MODE_ONLY:
+		o->user_mode_only = true;
+		return CLI_OK;
+	case OPT_JSON:
+		o->json = true;
+		return CLI_OK;
+	default:
+		return parse_numeric(o, opt, option, value);
+	}
+}
+
+/* An option that would have no effect is refused: the figures would be misread. */
+static int needs(bool given, bool allowed, const char *option, const char *what)
+{
+	if (!given || allowed)
+		return CLI_OK;
+	cli_error("%s has an effect only with %s; leave one of the two out", option, what);
+	return CLI_USAGE;
+}
+
+static int check(const struct cli_options *o)
+{
+	bool engine = o->design == CLI_ENGINE;
+	bool windows = engine || o->design == CLI_SINGLE_WINDOW;
+	int rc = CLI_OK;
+
+	if (!o->image) {
+		cli_error("--image FILE is missing; 'faultlane restore --help' explains");
+		return CLI_USAGE;
+	}
+	rc |= needs(o->window_first || o->window_max, windows, "--window",
+		    "--design engine or single_window");
+	rc |= needs(o->nr_shards, engine, "--shards", "--design engine");
+	rc |= needs(o->nr_workers, engine, "--workers", "--design engine");
+	rc |= needs(o->spin_us != UINT64_MAX, engine, "--spin-us", "--design engine");
+	rc |= needs(!o->pin, engine, "--no-pin", "--design engine");
+	rc |= needs(o->source == CLI_FILE, engine, "--source file", "--design engine");
+	rc |= needs(o->delay_ms, o->source == CLI_FILE, "--delay-ms", "--source file");
+	rc |= needs(o->prefill, o->source == CLI_FILE, "--prefill", "--source file");
+	if (rc)
+		return rc;
+	if (o->window_first && o->window_max && o->window_first > o->window_max) {
+		cli_error("--window-first %u is more than --window-max %u; swap them",
+			  o->window_first, o->window_max);
+		return CLI_USAGE;
+	}
+	return CLI_OK;
+}
+
+int cli_options_parse(struct cli_options *o, int argc, char **argv, bool *done)
+{
+	*o = (struct cli_options){
+		.nr_threads = 16, .density = 1, .spin_us = UINT64_MAX, .seed = 1, .pin = true
+	};
+	*done = false;
+	opterr = 0;
+	for (;;) {
+		int index = 0;
+		int at = optind;
+		int opt = getopt_long(argc, argv, "+:", long_options, &index);
+		int rc;
+
+		if (opt == -1)
+			break;
+		if (opt == OPT_HELP) {
+			(void)fputs(help, stdout);
+			*done = true;
+			return CLI_OK;
+		}
+		if (opt == '?' || opt == ':') {
+			cli_error(
+				opt == ':'
+					? "option '%s' needs a value; 'faultlane restore --help' explains"
+					: "option '%s' is unknown; 'faultlane restore --help' lists them",
+				argv[at]);
+			return CLI_USAGE;
+		}
+		rc = parse_one(o, opt, long_options[index].name, optarg);
+		if (rc)
+			return rc;
+	}
+	if (optind < argc) {
+		cli_error("'%s' is too much; an image is named with --image", argv[optind]);
+		return CLI_USAGE;
+	}
+	return check(o);
+}

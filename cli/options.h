@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The options of `faultlane restore`.
+ */
+#ifndef CLI_OPTIONS_H
+#define CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum cli_design {
+	CLI_ENGINE,
+	CLI_SINGLE,
+	CLI_SINGLE_WINDOW,
+	CLI_KERNEL,
+	CLI_NR_DESIGNS
+};
+
+enum cli_order {
+	CLI_RANDOM,
+	CLI_SEQUENTIAL,
+	CLI_NR_ORDERS
+};
+enum cli_op {
+	CLI_READ,
+	CLI_WRITE,
+	CLI_NR_OPS
+};
+enum cli_source {
+	CLI_MEMORY,
+	CLI_FILE,
+	CLI_NR_SOURCES
+};
+
+extern const char *const cli_design_names[CLI_NR_DESIGNS];
+extern const char *const cli_order_names[CLI_NR_ORDERS];
+extern const char *const cli_op_names[CLI_NR_OPS];
+extern const char *const cli_source_names[CLI_NR_SOURCES];
+
+/* --delay-ms and --prefill cut an image into parts, and tell every second one apart. */
+#define CLI_PART_PAGES 64u
+
+struct cli_options {
+	const char *image;
+	enum cli_design design;
+	enum cli_order order;
+	enum cli_op op;
+	enum cli_source source;
+	uint32_t nr_threads;
+	uint32_t density;
+	uint32_t window_first; /* 0: the default */
+	uint32_t window_max;   /* 0: the default */
+	uint32_t nr_shards;    /* 0: the default */
+	uint32_t nr_workers;   /* 0: the default */
+	uint64_t delay_ms;
+	uint64_t spin_us; /* UINT64_MAX: the default */
+	uint64_t seed;
+	bool pin;
+	bool prefill;
+	bool user_mode_only;
+	bool json;
+};
+
+/*
+ * Return: enum cli_status; with CLI_OK and *done there is nothing left to do
+ * (--help).  What is wrong has been said on stderr.
+ */
+int cli_options_parse(struct cli_options *o, int argc, char **argv, bool *done);
+
+#endif
