@@ -136,7 +136,7 @@ int fln_uffd_probe(bool user_mode_only, uint64_t *features)
 int fln_uffd_open(struct fln_uffd *u, bool user_mode_only, uint64_t features)
 {
 	struct uffdio_api api = { .api = UFFD_API };
-	uint64_t known;
+	uint64_t known = 0;
 	int rc = fln_uffd_probe(user_mode_only, &known);
 
 	if (rc)

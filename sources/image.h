@@ -33,7 +33,10 @@ enum fln_image_page {
 
 #define FLN_IMAGE_NR_BUCKETS 64u
 
+struct fln_engine;
+
 struct fln_image {
+	struct fln_engine *engine;	/* whose it is; of no use here */
 	struct fln_filler *filler;
 	struct fln_source *source;	/* NULL: filled already, or pushed */
 	int memfd;			/* an open file description of our own */
@@ -51,7 +54,6 @@ struct fln_image {
 };
 
 struct fln_image_init_opts {
-	struct fln_allocator alloc;
 	struct fln_filler *filler;
 	struct fln_image_opts opts;
 };

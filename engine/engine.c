@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine's life: options and their defaults, workers, fillers, images.
+ */
+#include "engine/engine.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define MAX_WORKERS 64u			/* FLN_MAX_WAITERS: a bit each */
+#define MAX_FILLERS 256u
+#define NR_FILLS 1024u
+#define DEFAULT_FILLERS 4u
+#define DEFAULT_BATCH 64u
+#define DEFAULT_HELD 4096u
+#define DEFAULT_FILL_PAGES 64u
+#define DEFAULT_RETRIES 3u
+#define DEFAULT_SOURCE_TIMEOUT_NS (30 * FLN_NS_PER_S)
+#define DEFAULT_SPIN_NS 0u		/* measured: see docs/ARCHITECTURE.md */
+#define PUS_PER_WORKER 16u
+#define FALLBACK_MAX_MAP_COUNT 65530u
+
+_Static_assert(MAX_WORKERS <= FLN_MAX_WAITERS, "a bit per worker");
+
+/* Take @value in [lo, hi], or the default for 0. */
+static int take_u32(uint32_t *value, uint32_t lo, uint32_t hi, uint32_t dflt, const char *name)
+{
+	if (*value == 0)
+		*value = dflt;
+	if (*value < lo || *value > hi)
+		return fln_fail(EINVAL, "engine: %s is %u; use %u to %u", name, *value, lo, hi);
+	return 0;
+}
+
+static uint32_t read_max_map_count(void)
+{
+	FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
+	uint32_t value = FALLBACK_MAX_MAP_COUNT;
+
+	if (f) {
+		if (fscanf(f, "%u", &value) != 1)
+			value = FALLBACK_MAX_MAP_COUNT;
+		(void)fclose(f);
+	}
+	return value;
+}
+
+static int set_defaults(struct fln_engine_opts *o, uint32_t nr_pus)
+{
+	uint64_t known = FLN_ENGINE_F_NO_PIN | FLN_ENGINE_F_USER_MODE_ONLY;
+	uint32_t workers = (nr_pus + PUS_PER_WORKER - 1) / PUS_PER_WORKER;
+	int rc;
+
+	if (o->flags & ~known)
+		return fln_fail(EINVAL, "engine: flags 0x%llx are not known to this version",
+				(unsigned long long)(o->flags & ~known));
+	if (o->reserved)
+		return fln_fail(EINVAL, "engine: reserved is %u; set it to 0", o->reserved);
+	rc = take_u32(&o->nr_workers, 1, MAX_WORKERS, workers < MAX_WORKERS ? workers : MAX_WORKERS,
+		      "nr_workers");
+	if (rc == 0)
+		rc = take_u32(&o->nr_fillers, 1, MAX_FILLERS, DEFAULT_FILLERS, "nr_fillers");
+	if (rc == 0)
+		rc = take_u32(&o->batch_max, 1, FLN_BATCH_LIMIT, DEFAULT_BATCH, "batch_max");
+	if (rc == 0)
+		rc = take_u32(&o->held_max, o->batch_max, 1u << 20,
+			      o->batch_max > DEFAULT_HELD ? o->batch_max : DEFAULT_HELD,
+			      "held_max");
+	if (rc == 0)
+		rc = take_u32(&o->fill_pages, 1, FLN_BLOCK_PAGES, DEFAULT_FILL_PAGES, "fill_pages");
+	if (rc)
+		return rc;
+	if (!fln_is_pow2(o->fill_pages))
+		return fln_fail(EINVAL, "engine: fill_pages is %u; use a power of two",
+				o->fill_pages);
+	if (o->source_retries == 0)
+		o->source_retries = DEFAULT_RETRIES;
+	else if (o->source_retries == UINT32_MAX)
+		o->source_retries = 0;
+	if (o->source_timeout_ns == 0)
+		o->source_timeout_ns = DEFAULT_SOURCE_TIMEOUT_NS;
+	if (o->spin_ns == 0)
+		o->spin_ns = DEFAULT_SPIN_NS;
+	else if (o->spin_ns == UINT64_MAX)
+		o->spin_ns = 0;
+	if (o->max_stripes == 0)
+		o->max_stripes = read_max_map_count() / 4;
+	return 0;
+}
+
+/* Is the engine possible here? */
+static int check_features(struct fln_engine *engine)
+{
+	uint64_t need = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM;
+	int rc = fln_uffd_probe(engine->opts.flags & FLN_ENGINE_F_USER_MODE_ONLY,
+				&engine->features);
+
+	if (rc)
+		return rc;
+	if ((engine->features & need) != need)
+		return fln_fail(EOPNOTSUPP, "this kernel's userfaultfd lacks minor faults on shmem "
+					    "(features 0x%llx); use Linux 5.14 or newer",
+				(unsigned long long)engine->features);
+	return 0;
+}
+
+static void kick_workers(void *ctx, uint64_t waiters)
+{
+	struct fln_engine *engine = ctx;
+
+	while (waiters) {
+		uint32_t i = (uint32_t)__builtin_ctzll(waiters);
+
+		waiters &= waiters - 1;
+		fln_worker_kick(&engine->workers[i]);
+	}
+}
+
+static int init_workers(struct fln_engine *engine)
+{
+	struct fln_worker_opts o = {
+		.alloc = engine->alloc,
+		.log = engine->log,
+		.batch_max = engine->opts.batch_max,
+		.held_max = engine->opts.held_max,
+		.spin_ns = engine->opts.spin_ns,
+		.source_timeout_ns = engine->opts.source_timeout_ns,
+	};
+	uint32_t nr = engine->opts.nr_workers;
+	bool pin = !(engine->opts.flags & FLN_ENGINE_F_NO_PIN) &&
+		   fln_topology_is_live(engine->topology);
+	struct fln_place places[MAX_WORKERS];
+	int rc = fln_place_workers(engine->topology, nr, places);
+
+	if (rc)
+		return rc;
+	engine->workers = fln_zalloc(&engine->alloc, nr * sizeof(*engine->workers), FLN_NODE_ANY);
+	if (!engine->workers)
+		return fln_fail(ENOMEM, "no memory for %u workers", nr);
+	for (uint32_t i = 0; i < nr; i++) {
+		o.index = i;
+		o.pu = pin ? (int64_t)places[i].pu_os_index : -1;
+		o.node = fln_topology_node_os_index(engine->topology, places[i].node);
+		rc = fln_worker_init(&engine->workers[i], &o);
+		if (rc == 0)
+			continue;
+		while (i-- > 0)
+			fln_worker_deinit(&engine->workers[i]);
+		fln_free(&engine->alloc, engine->workers, nr * sizeof(*engine->workers),
+			 FLN_NODE_ANY);
+		return rc;
+	}
+	return 0;
+}
+
+static int init_filler(struct fln_engine *engine)
+{
+	struct fln_filler_opts o = {
+		.alloc = engine->alloc,
+		.log = engine->log,
+		.nr_threads = engine->opts.nr_fillers,
+		.nr_fills = NR_FILLS,
+		.fill_pages = engine->opts.fill_pages,
+		.nr_retries = engine->opts.source_retries,
+		.kick = kick_workers,
+		.kick_ctx = engine,
+	};
+
+	return fln_filler_init(&engine->filler, &o);
+}
+
+int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **out)
+{
+	struct fln_allocator alloc;
+	struct fln_engine_opts o;
+	struct fln_engine *engine;
+	int rc;
+
+	if (!out)
+		return fln_fail(EINVAL, "fln_engine_create: out is NULL");
+	rc = fln_opts_copy(&o, sizeof(o), opts, "fln_engine_opts");
+	if (rc == 0)
+		rc = fln_alloc_init(&alloc, o.allocator);
+	if (rc)
+		return rc;
+	engine = fln_zalloc(&alloc, sizeof(*engine), FLN_NODE_ANY);
+	if (!engine)
+		return fln_fail(ENOMEM, "no memory for an engine");
+	engine->alloc = alloc;
+	engine->opts = o;
+	engine->log.fn = o.log;
+	engine->log.ctx = o.log_ctx;
+	rc = fln_topology_load(&engine->topology, &engine->alloc, NULL);
+	if (rc)
+		goto free_engine;
+	rc = set_defaults(&engine->opts, fln_topology_nr_pus(engine->topology));
+	if (rc == 0)
+		rc = check_features(engine);
+	if (rc)
+		goto destroy_topology;
+	rc = init_workers(engine);
+	if (rc)
+		goto destroy_topology;
+	rc = init_filler(engine);
+	if (rc)
+		goto deinit_workers;
+	fln_lock_init(&engine->lock, FLN_RANK_ENGINE);
+	*out = engine;
+	return 0;
+deinit_workers:
+	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
+		fln_worker_deinit(&engine->workers[i]);
+	fln_free(&engine->alloc, engine->workers,
+		 engine->opts.nr_workers * sizeof(*engine->workers), FLN_NODE_ANY);
+destroy_topology:
+	fln_topology_destroy(engine->topology);
+free_engine:
+	fln_free(&alloc, engine, sizeof(*engine), FLN_NODE_ANY);
+	return rc;
+}
+
+static bool is_running(struct fln_engine *engine)
+{
+	bool running;
+
+	fln_lock(&engine->lock);
+	running = engine->running;
+	fln_unlock(&engine->lock);
+	return running;
+}
+
+static void set_running(struct fln_engine *engine, bool running)
+{
+	fln_lock(&engine->lock);
+	engine->running = running;
+	fln_unlock(&engine->lock);
+}
+
+int fln_engine_start(struct fln_engine *engine)
+{
+	int rc;
+
+	if (!engine)
+		return fln_fail(EINVAL, "fln_engine_start: engine is NULL");
+	if (is_running(engine))
+		return 0;
+	rc = fln_filler_start(&engine->filler);
+	if (rc)
+		return rc;
+	for (uint32_t i = 0; i < engine->opts.nr_workers; i++) {
+		rc = fln_worker_start(&engine->workers[i]);
+		if (rc == 0)
+			continue;
+		while (i-- > 0)
+			fln_worker_stop(&engine->workers[i]);
+		(void)fln_filler_stop(&engine->filler, UINT64_MAX);
+		return rc;
+	}
+	set_running(engine, true);
+	return 0;
+}
+
+/* A guest that has not been stopped, or NULL. */
+static struct fln_guest *next_to_stop(struct fln_engine *engine)
+{
+	struct fln_guest *guest;
+
+	fln_lock(&engine->lock);
+	for (guest = engine->guests; guest; guest = guest->next) {
+		bool stopped;
+
+		fln_lock(&guest->lock);
+		stopped = guest->stopped;
+		fln_unlock(&guest->lock);
+		if (!stopped)
+			break;
+	}
+	fln_unlock(&engine->lock);
+	return guest;
+}
+
+static uint64_t source_deadline(const struct fln_engine *engine)
+{
+	uint64_t now = fln_now_ns();
+
+	return engine->opts.source_timeout_ns > UINT64_MAX - now
+		       ? UINT64_MAX
+		       : now + engine->opts.source_timeout_ns;
+}
+
+int fln_engine_stop(struct fln_engine *engine)
+{
+	struct fln_guest *guest;
+
+	if (!engine)
+		return fln_fail(EINVAL, "fln_engine_stop: engine is NULL");
+	if (is_running(engine)) {
+		while ((guest = next_to_stop(engine)) != NULL)
+			(void)fln_guest_stop(guest);
+		for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
+			fln_worker_stop(&engine->workers[i]);
+		set_running(engine, false);
+	}
+	return fln_filler_stop(&engine->filler, source_deadline(engine));
+}
+
+int fln_engine_destroy(struct fln_engine *engine)
+{
+	struct fln_allocator alloc;
+	uint32_t nr_guests = 0, nr_images;
+	int rc;
+
+	if (!engine)
+		return 0;
+	fln_lock(&engine->lock);
+	for (const struct fln_guest *g = engine->guests; g; g = g->next)
+		nr_guests++;
+	nr_images = engine->nr_images;
+	fln_unlock(&engine->lock);
+	if (nr_guests || nr_images)
+		return fln_fail(EBUSY, "engine: %u guests and %u images are left; destroy them "
+				       "first", nr_guests, nr_images);
+	rc = fln_engine_stop(engine);
+	if (rc)
+		return rc;
+	fln_filler_deinit(&engine->filler);
+	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
+		fln_worker_deinit(&engine->workers[i]);
+	alloc = engine->alloc;
+	fln_free(&alloc, engine->workers, engine->opts.nr_workers * sizeof(*engine->workers),
+		 FLN_NODE_ANY);
+	fln_topology_destroy(engine->topology);
+	fln_lock_deinit(&engine->lock);
+	fln_free(&alloc, engine, sizeof(*engine), FLN_NODE_ANY);
+	return 0;
+}
+
+uint64_t fln_engine_stripes_left(struct fln_engine *engine)
+{
+	uint64_t used = atomic_load(&engine->nr_stripes);
+
+	return used < engine->opts.max_stripes ? engine->opts.max_stripes - used : 0;
+}
+
+int fln_engine_take_stripes(struct fln_engine *engine, uint64_t nr)
+{
+	uint64_t used = atomic_load(&engine->nr_stripes);
+
+	do {
+		if (used + nr > engine->opts.max_stripes)
+			return fln_fail(ENOMEM, "engine: %llu mappings are in use and %llu more are "
+						"needed, of %u; raise vm.max_map_count or max_stripes",
+					(unsigned long long)used, (unsigned long long)nr,
+					engine->opts.max_stripes);
+	} while (!atomic_compare_exchange_weak(&engine->nr_stripes, &used, used + nr));
+	return 0;
+}
+
+void fln_engine_give_back_stripes(struct fln_engine *engine, uint64_t nr)
+{
+	uint64_t before = atomic_fetch_sub(&engine->nr_stripes, nr);
+
+	FLN_ASSERT(before >= nr);
+}
+
+static int check_image_opts(const struct fln_image_opts *o)
+{
+	uint64_t known = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_FILLED;
+
+	if (o->flags & ~known)
+		return fln_fail(EINVAL, "image: flags 0x%llx are not known to this version",
+				(unsigned long long)(o->flags & ~known));
+	if (o->len_bytes == 0 || !fln_is_aligned(o->len_bytes, FLN_PAGE_BYTES))
+		return fln_fail(EINVAL, "image: len_bytes is %llu; use a multiple of %llu, at least "
+					"that", (unsigned long long)o->len_bytes,
+				(unsigned long long)FLN_PAGE_BYTES);
+	if (o->len_bytes > INT64_MAX)
+		return fln_fail(EINVAL, "image: len_bytes is %llu, more than a file can have",
+				(unsigned long long)o->len_bytes);
+	if ((o->flags & FLN_IMAGE_F_FILLED) && !(o->flags & FLN_IMAGE_F_ADOPT))
+		return fln_fail(EINVAL, "image: FLN_IMAGE_F_FILLED needs FLN_IMAGE_F_ADOPT and a "
+					"memfd that holds the contents");
+	if ((o->flags & FLN_IMAGE_F_FILLED) && o->source)
+		return fln_fail(EINVAL, "image: a filled image has no source; leave one of the two "
+					"out");
+	if (!(o->flags & FLN_IMAGE_F_ADOPT) && o->memfd)
+		return fln_fail(EINVAL, "image: memfd is %d without FLN_IMAGE_F_ADOPT", o->memfd);
+	if (o->source && o->source->len_bytes < o->len_bytes)
+		return fln_fail(ENODATA, "image: source %s has %llu bytes, fewer than the image's "
+					 "%llu; make the image shorter", o->source->ops.name,
+				(unsigned long long)o->source->len_bytes,
+				(unsigned long long)o->len_bytes);
+	return 0;
+}
+
+int fln_image_create(struct fln_engine *engine, const struct fln_image_opts *opts,
+		     struct fln_image **out)
+{
+	struct fln_image_init_opts init = { .filler = NULL };
+	struct fln_image *image;
+	int rc;
+
+	if (!engine || !opts || !out)
+		return fln_fail(EINVAL, "fln_image_create: an argument is NULL");
+	rc = fln_opts_copy(&init.opts, sizeof(init.opts), opts, "fln_image_opts");
+	if (rc == 0)
+		rc = check_image_opts(&init.opts);
+	if (rc)
+		return rc;
+	image = fln_zalloc(&engine->alloc, sizeof(*image), FLN_NODE_ANY);
+	if (!image)
+		return fln_fail(ENOMEM, "no memory for an image");
+	init.filler = &engine->filler;
+	rc = fln_image_init(image, &init);
+	if (rc) {
+		fln_free(&engine->alloc, image, sizeof(*image), FLN_NODE_ANY);
+		return rc;
+	}
+	image->engine = engine;
+	if (init.opts.node &&
+	    fln_bind_memory(image->alias, image->len_bytes, init.opts.node - 1) != 0)
+		fln_log(&engine->log, FLN_LOG_WARNING,
+			"image %s: its pages cannot be bound to node %u and lie anywhere: %s",
+			image->name, init.opts.node - 1, fln_last_error());
+	fln_lock(&engine->lock);
+	engine->nr_images++;
+	fln_unlock(&engine->lock);
+	*out = image;
+	return 0;
+}
+
+int fln_image_destroy(struct fln_image *image)
+{
+	struct fln_engine *engine;
+	uint32_t users;
+	int rc;
+
+	if (!image)
+		return 0;
+	engine = image->engine;
+	users = atomic_load(&image->nr_users);
+	if (users)
+		return fln_fail(EBUSY, "image %s: %u regions use it; remove them first",
+				image->name, users);
+	rc = fln_image_deinit(image, source_deadline(engine));
+	if (rc)
+		return rc == -ETIMEDOUT ? -EBUSY : rc;
+	fln_lock(&engine->lock);
+	engine->nr_images--;
+	fln_unlock(&engine->lock);
+	fln_free(&engine->alloc, image, sizeof(*image), FLN_NODE_ANY);
+	return 0;
+}

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guests: shards, start and stop.
+ */
+#include "base/error.h"
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+#define DEFAULT_VCPUS 64u
+#define MAX_SHARDS 1024u
+
+static int check_opts(const struct fln_engine *engine, const struct fln_guest_opts *o)
+{
+	uint64_t known = FLN_GUEST_F_FOREIGN | FLN_GUEST_F_FORK;
+
+	(void)engine;
+	if (o->flags & ~known)
+		return fln_fail(EINVAL, "guest: flags 0x%llx are not known to this version",
+				(unsigned long long)(o->flags & ~known));
+	if (o->nr_shards > MAX_SHARDS)
+		return fln_fail(EINVAL, "guest: nr_shards is %u; use at most %u", o->nr_shards,
+				MAX_SHARDS);
+	if (o->reserved)
+		return fln_fail(EINVAL, "guest: reserved is %u; set it to 0", o->reserved);
+	if (!(o->flags & FLN_GUEST_F_FOREIGN)) {
+		if (o->foreign_uffd)
+			return fln_fail(EINVAL, "guest: foreign_uffd is %d without "
+						"FLN_GUEST_F_FOREIGN", o->foreign_uffd);
+		return 0;
+	}
+	if (o->flags & FLN_GUEST_F_FORK)
+		return fln_fail(EINVAL, "guest: FLN_GUEST_F_FORK is the handing process's affair "
+					"in a foreign guest");
+	if (o->nr_shards > 1)
+		return fln_fail(EINVAL, "guest: nr_shards is %u; a foreign guest has one",
+				o->nr_shards);
+	if (fcntl(o->foreign_uffd, F_GETFL) < 0)
+		return fln_fail(EINVAL, "guest: foreign_uffd is %d, which is no open descriptor",
+				o->foreign_uffd);
+	return 0;
+}
+
+static int open_shards(struct fln_guest *guest, const struct fln_guest_opts *o)
+{
+	struct fln_engine *engine = guest->engine;
+	bool user_only = engine->opts.flags & FLN_ENGINE_F_USER_MODE_ONLY;
+	uint64_t features = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM |
+			    UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP |
+			    UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_POISON;
+
+	if (guest->follow_fork)
+		features |= UFFD_FEATURE_EVENT_FORK;
+	for (uint32_t i = 0; i < guest->nr_shards; i++) {
+		struct fln_shard *s = &guest->shards[i];
+		int rc;
+
+		s->guest = guest;
+		s->index = i;
+		if (guest->foreign) {
+			(void)fcntl(o->foreign_uffd, F_SETFL,
+				    fcntl(o->foreign_uffd, F_GETFL) | O_NONBLOCK);
+			fln_uffd_adopt(&s->uffd, o->foreign_uffd);
+			/* What its own process registered we cannot ask; a try will tell. */
+			if (engine->features & UFFD_FEATURE_POISON)
+				s->uffd.range_ioctls = UINT64_C(1) << _UFFDIO_POISON;
+			continue;
+		}
+		rc = fln_uffd_open(&s->uffd, user_only, features);
+		if (rc == 0)
+			continue;
+		while (i-- > 0)
+			fln_uffd_close(&guest->shards[i].uffd);
+		return rc;
+	}
+	return 0;
+}
+
+static void free_guest(struct fln_guest *guest)
+{
+	const struct fln_allocator *a = &guest->engine->alloc;
+
+	fln_free(a, guest->shards, guest->nr_shards * sizeof(*guest->shards), FLN_NODE_ANY);
+	fln_free(a, guest->children, FLN_MAX_CHILDREN * sizeof(*guest->children), FLN_NODE_ANY);
+	fln_free(a, guest, sizeof(*guest), FLN_NODE_ANY);
+}
+
+static uint32_t choose_nr_shards(const struct fln_engine *engine, const struct fln_guest_opts *o)
+{
+	if (o->flags & FLN_GUEST_F_FOREIGN)
+		return 1;
+	if (o->nr_shards)
+		return o->nr_shards;
+	return fln_default_nr_shards(o->nr_vcpus ? o->nr_vcpus : DEFAULT_VCPUS,
+				     engine->opts.nr_workers);
+}
+
+int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opts,
+		     struct fln_guest **out)
+{
+	struct fln_guest_opts o;
+	struct fln_guest *guest;
+	int rc;
+
+	if (!engine || !out)
+		return fln_fail(EINVAL, "fln_guest_create: an argument is NULL");
+	rc = fln_opts_copy(&o, sizeof(o), opts, "fln_guest_opts");
+	if (rc == 0)
+		rc = check_opts(engine, &o);
+	if (rc)
+		return rc;
+	guest = fln_zalloc(&engine->alloc, sizeof(*guest), FLN_NODE_ANY);
+	if (!guest)
+		return fln_fail(ENOMEM, "no memory for a guest");
+	guest->engine = engine;
+	(void)snprintf(guest->name, sizeof(guest->name), "%s", o.name ? o.name : "guest");
+	guest->foreign = o.flags & FLN_GUEST_F_FOREIGN;
+	guest->follow_fork = o.flags & FLN_GUEST_F_FORK;
+	guest->nr_shards = choose_nr_shards(engine, &o);
+	rc = fln_window_policy_init(&guest->window, o.window_first, o.window_max);
+	if (rc)
+		goto fail;
+	rc = fln_fail(ENOMEM, "no memory for a guest of %u shards", guest->nr_shards);
+	guest->shards = fln_zalloc(&engine->alloc, guest->nr_shards * sizeof(*guest->shards),
+				   FLN_NODE_ANY);
+	if (!guest->shards)
+		goto fail;
+	if (guest->follow_fork) {
+		guest->children = fln_zalloc(&engine->alloc,
+					     FLN_MAX_CHILDREN * sizeof(*guest->children),
+					     FLN_NODE_ANY);
+		if (!guest->children)
+			goto fail;
+	}
+	rc = open_shards(guest, &o);
+	if (rc)
+		goto fail;
+	fln_lock_init(&guest->lock, FLN_RANK_GUEST);
+	fln_lock(&engine->lock);
+	guest->next = engine->guests;
+	engine->guests = guest;
+	fln_unlock(&engine->lock);
+	*out = guest;
+	return 0;
+fail:
+	free_guest(guest);
+	return rc;
+}
+
+/* Give the shards to the workers in turn; all or none. */
+static int attach_shards(struct fln_guest *guest)
+{
+	struct fln_engine *engine = guest->engine;
+	uint32_t first = atomic_fetch_add(&engine->next_worker, guest->nr_shards) %
+			 engine->opts.nr_workers;
+
+	for (uint32_t i = 0; i < guest->nr_shards; i++) {
+		struct fln_worker *w = &engine->workers[(first + i) % engine->opts.nr_workers];
+		int rc = fln_worker_command(w, FLN_COMMAND_ATTACH, &guest->shards[i]);
+
+		if (rc == 0)
+			continue;
+		while (i-- > 0)
+			(void)fln_worker_command(guest->shards[i].worker, FLN_COMMAND_DETACH,
+						 &guest->shards[i]);
+		return fln_fail(-rc, "guest %s: a userfaultfd cannot be watched: %s%s", guest->name,
+				strerror(-rc),
+				rc == -EPERM ? "; foreign_uffd is no userfaultfd" :
+				rc == -ENOSPC ? "; raise fs.epoll.max_user_watches" : "");
+	}
+	return 0;
+}
+
+int fln_guest_start(struct fln_guest *guest)
+{
+	bool engine_runs;
+	int rc = 0;
+
+	if (!guest)
+		return fln_fail(EINVAL, "fln_guest_start: guest is NULL");
+	fln_lock(&guest->engine->lock);
+	engine_runs = guest->engine->running;
+	fln_unlock(&guest->engine->lock);
+	if (!engine_runs)
+		return fln_fail(EINVAL, "guest %s: the engine does not run; call "
+					"fln_engine_start() first", guest->name);
+	fln_lock(&guest->lock);
+	if (guest->stopped)
+		rc = fln_fail(EINVAL, "guest %s was stopped and cannot be started again; make a "
+				      "new one", guest->name);
+	else if (!guest->running)
+		rc = attach_shards(guest);
+	if (rc == 0)
+		guest->running = true;
+	fln_unlock(&guest->lock);
+	return rc;
+}
+
+static uint32_t nr_children(const struct fln_guest *guest)
+{
+	uint32_t nr = atomic_load_explicit(&guest->nr_children, memory_order_acquire);
+
+	return nr < FLN_MAX_CHILDREN ? nr : FLN_MAX_CHILDREN;
+}
+
+void fln_guest_pass_workers(struct fln_guest *guest)
+{
+	for (uint32_t i = 0; i < guest->nr_shards; i++) {
+		if (guest->shards[i].worker)
+			(void)fln_worker_command(guest->shards[i].worker, FLN_COMMAND_PASS, NULL);
+	}
+}
+
+/*
+ * Close every region, then take the shards back and close them: closing wakes
+ * whoever still waits, and what he then touches is either contents or unreadable.
+ */
+int fln_guest_stop(struct fln_guest *guest)
+{
+	struct fln_region *r;
+	bool was_running;
+
+	if (!guest)
+		return fln_fail(EINVAL, "fln_guest_stop: guest is NULL");
+	fln_lock(&guest->lock);
+	if (guest->stopped) {
+		fln_unlock(&guest->lock);
+		return 0;
+	}
+	guest->stopped = true;
+	was_running = guest->running;
+	guest->running = false;
+	fln_unlock(&guest->lock);
+
+	/* Nobody adds regions to a stopped guest, so the list stays as it is. */
+	for (r = guest->regions; r; r = r->next)
+		fln_region_close(r);
+	for (uint32_t i = 0; was_running && i < guest->nr_shards; i++)
+		(void)fln_worker_command(guest->shards[i].worker, FLN_COMMAND_DETACH,
+					 &guest->shards[i]);
+	for (uint32_t i = 0; i < nr_children(guest); i++) {
+		struct fln_shard *child = &guest->children[i];
+
+		if (child->worker)
+			(void)fln_worker_command(child->worker, FLN_COMMAND_DETACH, child);
+	}
+	for (uint32_t i = 0; i < guest->nr_shards; i++)
+		fln_uffd_close(&guest->shards[i].uffd);
+	for (uint32_t i = 0; i < nr_children(guest); i++) {
+		if (guest->children[i].guest)
+			fln_uffd_close(&guest->children[i].uffd);
+	}
+	return 0;
+}
+
+int fln_guest_destroy(struct fln_guest *guest)
+{
+	struct fln_guest **at;
+
+	if (!guest)
+		return 0;
+	(void)fln_guest_stop(guest);
+	fln_directory_destroy(guest);
+	while (guest->regions) {
+		struct fln_region *r = guest->regions;
+
+		guest->regions = r->next;
+		fln_region_release(r);
+	}
+	fln_lock(&guest->engine->lock);
+	for (at = &guest->engine->guests; *at != guest; at = &(*at)->next)
+		;
+	*at = guest->next;
+	fln_unlock(&guest->engine->lock);
+	fln_lock_deinit(&guest->lock);
+	free_guest(guest);
+	return 0;
+}
+
+uint32_t fln_guest_nr_shards(const struct fln_guest *guest)
+{
+	return guest->nr_shards;
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Installing pages of one block, by runs.
+ *
+ * A run is one call: CONTINUE where the page cache is mapped (regions of ours),
+ * COPY from the image's alias where another process's memory is filled (foreign
+ * regions).  Calls wake those who wait for the range themselves; a page that was
+ * there already is woken by a call of its own if somebody waits for it, because
+ * whoever put it there may not have woken, and a call without progress does not.
+ *
+ * Bounded: each call maps a page at least, or settles the fate of one.
+ */
+#include "engine/install.h"
+
+#include "base/error.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+static uint64_t addr_of(const struct fln_install *in, uint32_t page)
+{
+	return in->block_addr + fln_pages_to_bytes(page);
+}
+
+static uint64_t image_page_of(const struct fln_install *in, uint32_t page)
+{
+	return fln_region_image_page(in->region, in->block_page + page);
+}
+
+/* The page is mapped, by somebody else: let go who waits for it. */
+static void settle_raced(struct fln_install *in, uint32_t page)
+{
+	fln_count(&in->shard->count.pages_raced, 1);
+	fln_mask_set(&in->present, page);
+	if (fln_mask_test(&in->faulting, page))
+		fln_uffd_wake(&in->shard->uffd, addr_of(in, page), FLN_PAGE_BYTES);
+}
+
+static void settle_installed(struct fln_install *in, uint32_t lo, uint32_t hi)
+{
+	fln_mask_set_range(&in->present, lo, hi);
+	fln_count(&in->shard->count.pages_installed, hi - lo);
+}
+
+/*
+ * What an unsuccessful call means for the run [lo, hi).  Returns the page to go
+ * on from; the results that are particular to a call are its caller's.
+ */
+static uint32_t settle_failed(struct fln_install *in, enum fln_uffd_result result, uint32_t lo,
+			      uint32_t hi)
+{
+	switch (result) {
+	case FLN_UFFD_PRESENT:
+		settle_raced(in, lo);
+		return lo + 1;
+	case FLN_UFFD_AGAIN:
+		fln_count(&in->shard->count.again, 1);
+		in->stop = true;
+		fln_mask_set_range(&in->again, lo, hi);
+		return hi;
+	case FLN_UFFD_NO_MEMORY:
+		fln_mask_set_range(&in->again, lo, hi);
+		return hi;
+	case FLN_UFFD_GONE:
+		fln_mask_set_range(&in->gone, lo, hi);
+		return hi;
+	default:
+		fln_mask_set(&in->broken, lo);
+		return lo + 1;
+	}
+}
+
+static enum fln_uffd_result map_run(struct fln_install *in, uint32_t lo, uint32_t hi,
+				    uint64_t *done)
+{
+	struct fln_uffd *u = &in->shard->uffd;
+	uint64_t len = fln_pages_to_bytes(hi - lo);
+
+	if (in->region->foreign)
+		return fln_uffd_copy(u, addr_of(in, lo),
+				     in->region->image->alias +
+					     fln_pages_to_bytes(image_page_of(in, lo)),
+				     len, true, done);
+	return fln_uffd_continue(u, addr_of(in, lo), len, true, done);
+}
+
+/*
+ * The cache has no page at @lo, though the image calls it FILLED: it was punched
+ * out.  Zero by the guest's will, now; only who waits for it gets a page.
+ */
+static uint32_t settle_hole(struct fln_install *in, uint32_t lo, uint32_t hi)
+{
+	uint32_t nr = fln_image_note_hole(in->region->image, image_page_of(in, lo), hi - lo);
+	struct fln_mask hole = fln_mask_range(lo, lo + nr);
+
+	hole = fln_mask_and(&hole, &in->faulting);
+	fln_install_zero(in, &hole);
+	return lo + nr;
+}
+
+void fln_install_filled(struct fln_install *in, const struct fln_mask *pages)
+{
+	uint32_t lo = 0, hi;
+
+	for (; !in->stop && fln_mask_next_run(pages, &lo, &hi); lo = hi) {
+		while (lo < hi) {
+			uint64_t done = 0;
+			enum fln_uffd_result result = map_run(in, lo, hi, &done);
+			uint32_t upto = lo + (uint32_t)fln_bytes_to_pages(done);
+
+			settle_installed(in, lo, upto);
+			lo = upto;
+			if (result == FLN_UFFD_OK)
+				break;
+			if (result == FLN_UFFD_NO_PAGE && !in->region->foreign)
+				lo = settle_hole(in, lo, hi);
+			else
+				lo = settle_failed(in, result, lo, hi);
+		}
+	}
+}
+
+/* Zeros were refused because a page is in the cache: then that is what the guest has. */
+static void map_cached(struct fln_install *in, uint32_t page)
+{
+	uint64_t done = 0;
+	enum fln_uffd_result result = FLN_UFFD_PRESENT;
+
+	if (!in->region->foreign)
+		result = fln_uffd_continue(&in->shard->uffd, addr_of(in, page), FLN_PAGE_BYTES,
+					   true, &done);
+	if (result == FLN_UFFD_OK)
+		settle_installed(in, page, page + 1);
+	else if (result == FLN_UFFD_NO_PAGE)
+		fln_mask_set(&in->again, page);	/* punched once more, meanwhile */
+	else
+		(void)settle_failed(in, result, page, page + 1);
+}
+
+void fln_install_zero(struct fln_install *in, const struct fln_mask *pages)
+{
+	uint32_t lo = 0, hi;
+
+	for (; !in->stop && fln_mask_next_run(pages, &lo, &hi); lo = hi) {
+		while (lo < hi) {
+			uint64_t done = 0;
+			enum fln_uffd_result result =
+				fln_uffd_zeropage(&in->shard->uffd, addr_of(in, lo),
+						  fln_pages_to_bytes(hi - lo), true, &done);
+			uint32_t upto = lo + (uint32_t)fln_bytes_to_pages(done);
+
+			settle_installed(in, lo, upto);
+			fln_mask_set_range(&in->zeroed, lo, upto);
+			lo = upto;
+			if (result == FLN_UFFD_OK)
+				break;
+			if (result == FLN_UFFD_PRESENT)
+				map_cached(in, lo++);
+			else
+				lo = settle_failed(in, result, lo, hi);
+		}
+	}
+}
+
+/* Kernels before 6.6 cannot poison: take the access away instead. */
+static void deny_run(struct fln_install *in, uint32_t lo, uint32_t hi, struct fln_mask *poisoned)
+{
+	void *at = (void *)(uintptr_t)addr_of(in, lo);
+	uint64_t len = fln_pages_to_bytes(hi - lo);
+
+	if (in->region->foreign || mprotect(at, len, PROT_NONE) != 0) {
+		/* Whoever waits goes on waiting: that is the safe side. */
+		fln_mask_set_range(&in->broken, lo, hi);
+		return;
+	}
+	fln_mask_set_range(poisoned, lo, hi);
+	fln_uffd_wake(&in->shard->uffd, addr_of(in, lo), len);
+}
+
+void fln_install_poison(struct fln_install *in, const struct fln_mask *pages,
+			struct fln_mask *poisoned)
+{
+	uint32_t lo = 0, hi;
+
+	for (; !in->stop && fln_mask_next_run(pages, &lo, &hi); lo = hi) {
+		while (lo < hi) {
+			uint64_t done = 0;
+			enum fln_uffd_result result = FLN_UFFD_ERROR;
+			uint32_t upto;
+
+			if (fln_uffd_can_poison(&in->shard->uffd))
+				result = fln_uffd_poison(&in->shard->uffd, addr_of(in, lo),
+							 fln_pages_to_bytes(hi - lo), &done);
+			upto = lo + (uint32_t)fln_bytes_to_pages(done);
+			fln_mask_set_range(poisoned, lo, upto);
+			lo = upto;
+			if (result == FLN_UFFD_OK)
+				break;
+			if (result == FLN_UFFD_ERROR) {
+				deny_run(in, lo, hi, poisoned);
+				break;
+			}
+			lo = settle_failed(in, result, lo, hi);
+		}
+	}
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * States of a region's pages: claim, settle, forget.
+ *
+ * The bit of CLAIMED decides who may touch the other planes of a page.  A
+ * claimer that finds a page PRESENT or POISONED after the fact lets go of it
+ * again: that is how claims leave such pages out without a lock.
+ */
+#include "engine/region_map.h"
+
+#include "base/error.h"
+
+#define TO(state) (1u << (state))
+
+/* Where a page may go from each state. */
+static const unsigned char page_next[] = {
+	[FLN_PAGE_ABSENT] = TO(FLN_PAGE_CLAIMED),
+	[FLN_PAGE_CLAIMED] = TO(FLN_PAGE_PRESENT) | TO(FLN_PAGE_ABSENT) | TO(FLN_PAGE_POISONED),
+	[FLN_PAGE_PRESENT] = TO(FLN_PAGE_ABSENT) | TO(FLN_PAGE_POISONED),
+	[FLN_PAGE_POISONED] = TO(FLN_PAGE_ABSENT),
+};
+
+_Static_assert(sizeof(page_next) == FLN_PAGE_NR_STATES, "last state has a row");
+
+bool fln_region_may_move(enum fln_region_page from, enum fln_region_page to)
+{
+	FLN_ASSERT(from < FLN_PAGE_NR_STATES && to < FLN_PAGE_NR_STATES);
+	return page_next[from] & TO(to);
+}
+
+static void assert_all(struct fln_chunk *c, uint32_t plane, const struct fln_mask *pages)
+{
+#ifdef FLN_DEBUG
+	struct fln_mask have = fln_chunk_load(c, plane);
+	struct fln_mask wrong = fln_mask_andnot(pages, &have);
+
+	FLN_ASSERT(fln_mask_empty(&wrong));
+#else
+	(void)c;
+	(void)plane;
+	(void)pages;
+#endif
+}
+
+struct fln_mask fln_region_claim(struct fln_chunk *c, const struct fln_mask *pages)
+{
+	struct fln_mask won = fln_chunk_set(c, FLN_PLANE_CLAIMED, pages); /* I3 */
+	struct fln_mask present = fln_chunk_load(c, FLN_PLANE_PRESENT);
+	struct fln_mask poisoned = fln_chunk_load(c, FLN_PLANE_POISONED);
+	struct fln_mask taken = fln_mask_or(&present, &poisoned);
+
+	FLN_DEBUG_ASSERT(fln_region_may_move(FLN_PAGE_ABSENT, FLN_PAGE_CLAIMED));
+	taken = fln_mask_and(&taken, &won);
+	fln_chunk_clear(c, FLN_PLANE_CLAIMED, &taken);
+	return fln_mask_andnot(&won, &taken);
+}
+
+void fln_region_settle(struct fln_chunk *c, const struct fln_mask *pages,
+		       enum fln_region_page to)
+{
+	FLN_DEBUG_ASSERT(fln_region_may_move(FLN_PAGE_CLAIMED, to));
+	assert_all(c, FLN_PLANE_CLAIMED, pages);
+	if (to == FLN_PAGE_PRESENT)
+		(void)fln_chunk_set(c, FLN_PLANE_PRESENT, pages);
+	else if (to == FLN_PAGE_POISONED)
+		(void)fln_chunk_set(c, FLN_PLANE_POISONED, pages);
+	fln_chunk_clear(c, FLN_PLANE_CLAIMED, pages);
+}
+
+void fln_region_forget(struct fln_chunk *c, const struct fln_mask *pages)
+{
+	struct fln_mask won = fln_chunk_set(c, FLN_PLANE_CLAIMED, pages);
+
+	FLN_DEBUG_ASSERT(fln_region_may_move(FLN_PAGE_PRESENT, FLN_PAGE_ABSENT));
+	fln_chunk_clear(c, FLN_PLANE_PRESENT, &won);
+	fln_chunk_clear(c, FLN_PLANE_POISONED, &won);
+	fln_chunk_clear(c, FLN_PLANE_CLAIMED, &won);
+}
+
+bool fln_region_collapse(struct fln_blockmap *map, uint64_t block, struct fln_chunk *c)
+{
+	struct fln_mask all = fln_mask_range(0, FLN_BLOCK_PAGES);
+	struct fln_mask valid = fln_blockmap_valid(map, block);
+	struct fln_mask present = fln_chunk_load(c, FLN_PLANE_PRESENT);
+	struct fln_mask rest = fln_mask_andnot(&valid, &present), won;
+
+	if (!fln_mask_empty(&rest))
+		return false;
+	/*
+	 * Own every page, so that nobody changes the chunk once it has left its
+	 * slot: a late claimer finds all of it taken, and looks the block up again.
+	 */
+	won = fln_chunk_set(c, FLN_PLANE_CLAIMED, &all);
+	present = fln_chunk_load(c, FLN_PLANE_PRESENT);
+	rest = fln_mask_andnot(&valid, &present);
+	if (fln_mask_count(&won) == FLN_BLOCK_PAGES && fln_mask_empty(&rest) &&
+	    fln_blockmap_collapse(map, block, c, 1u << FLN_PLANE_PRESENT))
+		return true;
+	fln_chunk_clear(c, FLN_PLANE_CLAIMED, &won);
+	return false;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The page-state map of a region: what we know of its page tables.
+ *
+ *   ABSENT → CLAIMED → PRESENT | POISONED | ABSENT, PRESENT → ABSENT,
+ *   POISONED → ABSENT
+ *
+ * A hint, never the truth: pages are taken away behind our back.  A fault is
+ * served whatever the map says; the map saves calls and picks windows.
+ *
+ * CLAIMED is a lock: of several who want a page, the one whose atomic OR set
+ * the bit owns it (I3), and he alone moves it on.  Besides its state a page can
+ * be DISCARDED: given up by the guest in memory that has no page cache of ours
+ * (foreign regions): zeros are due there, not the image's contents.
+ */
+#ifndef FLN_ENGINE_REGION_MAP_H
+#define FLN_ENGINE_REGION_MAP_H
+
+#include "base/blockmap.h"
+
+enum fln_region_page {
+	FLN_PAGE_ABSENT,
+	FLN_PAGE_CLAIMED,
+	FLN_PAGE_PRESENT,
+	FLN_PAGE_POISONED,
+	FLN_PAGE_NR_STATES
+};
+
+enum { FLN_PLANE_CLAIMED, FLN_PLANE_PRESENT, FLN_PLANE_POISONED, FLN_PLANE_DISCARDED };
+
+/* Claim what is ABSENT of @pages.  Returns what is the caller's now. */
+struct fln_mask fln_region_claim(struct fln_chunk *c, const struct fln_mask *pages);
+
+/* The owner's move of claimed pages to PRESENT, POISONED or back to ABSENT. */
+void fln_region_settle(struct fln_chunk *c, const struct fln_mask *pages,
+		       enum fln_region_page to);
+
+/* PRESENT or POISONED pages of @pages that nobody has claimed become ABSENT. */
+void fln_region_forget(struct fln_chunk *c, const struct fln_mask *pages);
+
+/*
+ * Give the chunk of a block back if the block is wholly PRESENT.  RCU read lock
+ * held.  True when it was.
+ */
+bool fln_region_collapse(struct fln_blockmap *map, uint64_t block, struct fln_chunk *c);
+
+/* May a page go from one state to the other?  For tests. */
+bool fln_region_may_move(enum fln_region_page from, enum fln_region_page to);
+
+#endif

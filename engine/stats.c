@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Statistics: shards count, whoever asks adds up.
+ */
+#include "base/error.h"
+#include "engine/engine.h"
+
+#include <errno.h>
+
+static uint64_t get(const _Atomic uint64_t *counter)
+{
+	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static void add_shard(struct fln_stats *out, const struct fln_shard *shard)
+{
+	const struct fln_shard_counters *c = &shard->count;
+	/* What has ended is read before what has begun: in flight is never negative. */
+	uint64_t resumed = get(&c->resumed), poisoned = get(&c->poisoned);
+	uint64_t failed = get(&c->failed), faults;
+
+	atomic_thread_fence(memory_order_acquire);
+	faults = get(&c->faults);
+	out->resumed += resumed;
+	out->poisoned += poisoned;
+	out->failed += failed;
+	out->faults += faults;
+	out->in_flight += faults - resumed - poisoned - failed;
+	out->minor += get(&c->minor);
+	out->major += get(&c->major);
+	out->zero += get(&c->zero);
+	out->invalid += get(&c->invalid);
+	out->refaults += get(&c->refaults);
+	out->pages_installed += get(&c->pages_installed);
+	out->pages_raced += get(&c->pages_raced);
+	out->installs += get(&shard->uffd.nr_calls);
+	out->wakes += get(&shard->uffd.nr_wakes);
+	out->reads += get(&c->reads);
+	out->events += get(&c->events);
+	out->again += get(&c->again);
+	out->held_full += get(&c->held_full);
+	out->no_chunk += get(&c->no_chunk);
+	fln_histogram_merge(&out->service, &c->service);
+}
+
+/* The caller's struct may be an older, shorter one, or a newer, longer one. */
+static int give(struct fln_stats *out, struct fln_stats *full)
+{
+	size_t size = out->size;
+
+	if (size < sizeof(size) || size > 65536)
+		return fln_fail(EINVAL, "fln_stats: size is %zu; start from FLN_STATS_INIT", size);
+	if (size > sizeof(*full))
+		memset((char *)out + sizeof(*full), 0, size - sizeof(*full));
+	memcpy(out, full, size < sizeof(*full) ? size : sizeof(*full));
+	out->size = size;
+	return 0;
+}
+
+int fln_guest_stats(struct fln_guest *guest, struct fln_stats *out)
+{
+	struct fln_stats full = FLN_STATS_INIT;
+	uint32_t nr_children = atomic_load_explicit(&guest->nr_children, memory_order_acquire);
+
+	for (uint32_t i = 0; i < guest->nr_shards; i++)
+		add_shard(&full, &guest->shards[i]);
+	for (uint32_t i = 0; i < nr_children && i < FLN_MAX_CHILDREN; i++)
+		add_shard(&full, &guest->children[i]);
+	fln_lock(&guest->lock);
+	for (const struct fln_region *r = guest->regions; r; r = r->next)
+		full.map_bytes += fln_blockmap_bytes(&r->map);
+	fln_unlock(&guest->lock);
+	return give(out, &full);
+}
+
+int fln_shard_stats(struct fln_guest *guest, uint32_t shard, struct fln_stats *out)
+{
+	struct fln_stats full = FLN_STATS_INIT;
+
+	if (shard >= guest->nr_shards)
+		return fln_fail(EINVAL, "guest %s has %u shards; there is no number %u",
+				guest->name, guest->nr_shards, shard);
+	add_shard(&full, &guest->shards[shard]);
+	return give(out, &full);
+}

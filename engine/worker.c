@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A worker's life: wait, serve what is ready, obey commands.
+ *
+ * The worker sleeps in epoll_wait() on the userfaultfds of its shards and one
+ * eventfd.  Before it sleeps it polls for a while, when faults have lately come
+ * more densely than that while: a wake-up from another processor costs far more
+ * than a few empty polls.  When it holds faults it looks at the clock now and
+ * then, so that a source that never answers does not hold a thread for ever.
+ *
+ * A kick says that states have changed, not which: kicked is set by the first
+ * kicker, who also writes the eventfd, and cleared by the worker before it looks
+ * at the states.  A change that comes after the look finds it cleared, and writes.
+ */
+#include "engine/worker.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "numa/placement.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define EVENTS_PER_ROUND 64
+#define HELD_TICK_MS 50		/* how often held faults are checked against their deadline */
+#define AGAIN_YIELDS 16u	/* rounds of sched_yield() before AGAIN sleeps */
+
+static size_t held_bytes(const struct fln_worker *w)
+{
+	return (size_t)w->opts.held_max * sizeof(struct fln_held);
+}
+
+static void free_tables(struct fln_worker *w)
+{
+	const struct fln_allocator *a = &w->opts.alloc;
+
+	fln_free(a, w->held, held_bytes(w), w->opts.node);
+	fln_free(a, w->held_spare, held_bytes(w), w->opts.node);
+	fln_free(a, w->msgs, FLN_BATCH_LIMIT * sizeof(*w->msgs), w->opts.node);
+	fln_free(a, w->faults, FLN_BATCH_LIMIT * sizeof(*w->faults), w->opts.node);
+}
+
+int fln_worker_init(struct fln_worker *w, const struct fln_worker_opts *opts)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = NULL };
+
+	FLN_ASSERT(opts->batch_max > 0 && opts->batch_max <= FLN_BATCH_LIMIT);
+	FLN_ASSERT(opts->held_max >= opts->batch_max);
+	memset(w, 0, sizeof(*w));
+	w->opts = *opts;
+	w->held = fln_zalloc(&opts->alloc, held_bytes(w), opts->node);
+	w->held_spare = fln_zalloc(&opts->alloc, held_bytes(w), opts->node);
+	w->msgs = fln_zalloc(&opts->alloc, FLN_BATCH_LIMIT * sizeof(*w->msgs), opts->node);
+	w->faults = fln_zalloc(&opts->alloc, FLN_BATCH_LIMIT * sizeof(*w->faults), opts->node);
+	if (!w->held || !w->held_spare || !w->msgs || !w->faults) {
+		free_tables(w);
+		return fln_fail(ENOMEM, "no memory for worker %u with room for %u held faults",
+				opts->index, opts->held_max);
+	}
+	w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	w->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (w->epoll_fd < 0 || w->event_fd < 0 ||
+	    epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, w->event_fd, &ev) != 0) {
+		int err = errno;
+
+		if (w->epoll_fd >= 0)
+			(void)close(w->epoll_fd);
+		if (w->event_fd >= 0)
+			(void)close(w->event_fd);
+		free_tables(w);
+		return fln_fail(err, "worker %u: epoll or eventfd: %s%s", opts->index,
+				strerror(err), err == EMFILE ? "; raise RLIMIT_NOFILE" : "");
+	}
+	fln_lock_init(&w->lock, FLN_RANK_WORKER);
+	fln_cond_init(&w->done);
+	return 0;
+}
+
+void fln_worker_deinit(struct fln_worker *w)
+{
+	(void)close(w->epoll_fd);
+	(void)close(w->event_fd);
+	(void)pthread_cond_destroy(&w->done);
+	fln_lock_deinit(&w->lock);
+	free_tables(w);
+}
+
+static void ring(struct fln_worker *w)
+{
+	uint64_t one = 1;
+
+	/* Fails only when the counter is full: then it is readable anyway. */
+	(void)!write(w->event_fd, &one, sizeof(one));
+}
+
+void fln_worker_kick(struct fln_worker *w)
+{
+	if (!atomic_exchange_explicit(&w->kicked, true, memory_order_acq_rel))
+		ring(w);
+}
+
+int fln_worker_command(struct fln_worker *w, enum fln_command_kind kind, struct fln_shard *shard)
+{
+	struct fln_command cmd = { .kind = kind, .shard = shard };
+
+	fln_lock(&w->lock);
+	cmd.next = w->commands;
+	w->commands = &cmd;
+	fln_unlock(&w->lock);
+	ring(w);
+	fln_lock(&w->lock);
+	while (!cmd.done)
+		fln_cond_wait(&w->done, &w->lock);
+	fln_unlock(&w->lock);
+	return cmd.result;
+}
+
+static int obey(struct fln_worker *w, const struct fln_command *cmd)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = cmd->shard };
+
+	switch (cmd->kind) {
+	case FLN_COMMAND_ATTACH:
+		if (epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, cmd->shard->uffd.fd, &ev) != 0)
+			return -errno;
+		cmd->shard->worker = w;
+		return 0;
+	case FLN_COMMAND_DETACH:
+		(void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, cmd->shard->uffd.fd, NULL);
+		fln_drop_held(w, cmd->shard);
+		cmd->shard->worker = NULL;
+		return 0;
+	case FLN_COMMAND_PASS:
+		return 0;
+	case FLN_COMMAND_STOP:
+	default:
+		w->stopping = true;
+		return 0;
+	}
+}
+
+static void obey_all(struct fln_worker *w)
+{
+	struct fln_command *cmd;
+
+	fln_lock(&w->lock);
+	cmd = w->commands;
+	w->commands = NULL;
+	fln_unlock(&w->lock);
+	while (cmd) {
+		struct fln_command *next = cmd->next;
+		int result = obey(w, cmd);
+
+		fln_lock(&w->lock);
+		cmd->result = result;
+		cmd->done = true;	/* from here on it is not ours */
+		(void)pthread_cond_broadcast(&w->done);
+		fln_unlock(&w->lock);
+		cmd = next;
+	}
+}
+
+/* No room to hold what a read might bring: leave faults with the kernel. */
+static bool is_full(const struct fln_worker *w)
+{
+	return w->nr_held + w->opts.batch_max > w->opts.held_max;
+}
+
+void fln_worker_round(struct fln_worker *w, int timeout_ms)
+{
+	struct epoll_event events[EVENTS_PER_ROUND];
+	bool rung = false, served = false, kicked;
+	int nr;
+
+	if (is_full(w)) {
+		struct pollfd only = { .fd = w->event_fd, .events = POLLIN };
+
+		rung = poll(&only, 1, HELD_TICK_MS) > 0;
+		nr = 0;
+	} else {
+		nr = epoll_wait(w->epoll_fd, events, EVENTS_PER_ROUND, timeout_ms);
+	}
+	for (int i = 0; i < nr; i++) {
+		if (events[i].data.ptr) {
+			fln_serve_shard(w, events[i].data.ptr);
+			served = true;
+		} else {
+			rung = true;
+		}
+	}
+	if (rung) {
+		uint64_t count;
+
+		(void)!read(w->event_fd, &count, sizeof(count));
+	}
+	kicked = atomic_exchange_explicit(&w->kicked, false, memory_order_acq_rel);
+	if (w->nr_held > 0 && (kicked || w->nr_again > 0 || nr <= 0))
+		fln_serve_held(w);
+	/* Last: a shard that is let go of may not turn up in this round any more. */
+	if (rung)
+		obey_all(w);
+	if (served) {
+		uint64_t now = fln_now_ns();
+
+		w->gap_ns += (now - w->last_arrival_ns) / 8 - w->gap_ns / 8;
+		w->last_arrival_ns = now;
+		w->nr_idle_rounds = 0;
+	} else {
+		w->nr_idle_rounds++;
+	}
+}
+
+/* How long the next round may wait, in milliseconds; -1: for ever. */
+static int patience(struct fln_worker *w)
+{
+	if (w->nr_again > 0) {
+		if (w->nr_idle_rounds >= AGAIN_YIELDS)
+			return 1;
+		/* Most often a thread must run before it can go on: let it. */
+		(void)sched_yield();
+		return 0;
+	}
+	if (w->opts.spin_ns > 0 && w->gap_ns < w->opts.spin_ns &&
+	    fln_now_ns() - w->last_arrival_ns < w->opts.spin_ns)
+		return 0;
+	return w->nr_held > 0 ? HELD_TICK_MS : -1;
+}
+
+static void *worker_main(void *arg)
+{
+	struct fln_worker *w = arg;
+	bool entered = fln_rcu_enter();
+	char name[16];
+	int rc;
+
+	(void)snprintf(name, sizeof(name), "fln-worker-%u", w->opts.index % 1000);
+	(void)pthread_setname_np(pthread_self(), name);
+	if (w->opts.pu >= 0) {
+		rc = fln_pin_thread((uint32_t)w->opts.pu);
+		if (rc)
+			fln_log(&w->opts.log, FLN_LOG_WARNING,
+				"worker %u cannot be pinned to processor %lld and runs anywhere: %s",
+				w->opts.index, (long long)w->opts.pu, fln_last_error());
+	}
+	w->gap_ns = UINT32_MAX;
+	while (!w->stopping)
+		fln_worker_round(w, patience(w));
+	fln_rcu_leave(entered);
+	return NULL;
+}
+
+int fln_worker_start(struct fln_worker *w)
+{
+	sigset_t all, before;
+	int rc;
+
+	w->stopping = false;
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	rc = pthread_create(&w->thread, NULL, worker_main, w);
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (rc)
+		return fln_fail(EAGAIN, "worker thread %u: %s; raise RLIMIT_NPROC or the cgroup's "
+					"pids.max", w->opts.index, strerror(rc));
+	return 0;
+}
+
+void fln_worker_stop(struct fln_worker *w)
+{
+	(void)fln_worker_command(w, FLN_COMMAND_STOP, NULL);
+	(void)pthread_join(w->thread, NULL);
+}

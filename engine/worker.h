@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A worker: the pinned thread that serves some shards.
+ *
+ * All that a worker needs while it serves is reserved when it is made (I5): the
+ * messages of one read, the table of held faults.  Others talk to it in two
+ * ways: a kick (pages of an image have changed, look at what you hold) and a
+ * command (take a shard on, let go of a shard), both through one eventfd.
+ */
+#ifndef FLN_ENGINE_WORKER_H
+#define FLN_ENGINE_WORKER_H
+
+#include "engine/shard.h"
+
+#include <pthread.h>
+
+/* Messages that one read() takes at most. */
+#define FLN_BATCH_LIMIT 256u
+
+/* One fault on its way through a worker. */
+struct fln_fault {
+	uint64_t addr;			/* page-aligned, as the kernel gave it */
+	uint64_t t0_ns;			/* when its message was read */
+	bool missing;			/* the kernel found no page in the cache */
+	bool held;			/* its contents had to be fetched */
+};
+
+/* Why a fault is held. */
+enum fln_held_reason {
+	FLN_HELD_FILL,			/* its image page is being filled */
+	FLN_HELD_AGAIN,			/* to be tried again at once: an event, a claim, memory */
+};
+
+struct fln_held {
+	struct fln_fault fault;
+	struct fln_shard *shard;
+	enum fln_held_reason reason;
+};
+
+enum fln_command_kind {
+	FLN_COMMAND_ATTACH,
+	FLN_COMMAND_DETACH,
+	FLN_COMMAND_PASS,		/* nothing: what the worker was doing is done */
+	FLN_COMMAND_STOP,
+};
+
+struct fln_command {
+	enum fln_command_kind kind;
+	struct fln_shard *shard;
+	int result;
+	bool done;			/* guarded by worker->lock */
+	struct fln_command *next;
+};
+
+struct fln_worker_opts {
+	struct fln_allocator alloc;
+	struct fln_log log;
+	uint32_t index;
+	uint32_t batch_max;
+	uint32_t held_max;
+	uint64_t spin_ns;
+	uint64_t source_timeout_ns;
+	int64_t pu;			/* processor to run on, or -1 */
+	uint32_t node;
+};
+
+struct fln_worker {
+	struct fln_worker_opts opts;
+	pthread_t thread;
+	int epoll_fd;
+	int event_fd;
+	_Atomic bool kicked;
+	struct fln_lock lock;		/* FLN_RANK_WORKER */
+	pthread_cond_t done;
+	struct fln_command *commands;	/* guarded by lock */
+
+	/* All that follows is the thread's alone. */
+	bool stopping;
+	uint32_t nr_held;
+	uint32_t nr_again;		/* of them, those to be tried at once */
+	struct fln_held *held;
+	struct fln_held *held_spare;	/* for a round of looking at them */
+	struct uffd_msg *msgs;
+	struct fln_fault *faults;	/* of one read or one round of held ones */
+	uint64_t last_arrival_ns;
+	uint64_t gap_ns;		/* between arrivals, smoothed */
+	uint32_t nr_idle_rounds;
+	struct fln_log_limit log_limit;
+};
+
+int fln_worker_init(struct fln_worker *w, const struct fln_worker_opts *opts);
+void fln_worker_deinit(struct fln_worker *w);
+
+/* Return: 0; -EAGAIN. */
+int fln_worker_start(struct fln_worker *w);
+void fln_worker_stop(struct fln_worker *w);
+
+/* Pages have changed: look at held faults.  Any thread; never blocks. */
+void fln_worker_kick(struct fln_worker *w);
+
+/*
+ * Hand a shard to a worker, or take it back; returns when that is done.  After
+ * DETACH the worker does not know the shard any more.  Return: 0 or -errno.
+ */
+int fln_worker_command(struct fln_worker *w, enum fln_command_kind kind,
+		       struct fln_shard *shard);
+
+/* One round, waiting at most @timeout_ms (-1: for ever).  For the thread, and for tests. */
+void fln_worker_round(struct fln_worker *w, int timeout_ms);
+
+/* serve.c: read what a shard has and answer it.  The worker's thread only. */
+void fln_serve_shard(struct fln_worker *w, struct fln_shard *shard);
+
+/* serve.c: look at held faults again. */
+void fln_serve_held(struct fln_worker *w);
+
+/* serve.c: let go of what is held for a shard: its range has been closed. */
+void fln_drop_held(struct fln_worker *w, struct fln_shard *shard);
+
+/* events.c: act on a message that is no page fault. */
+void fln_event(struct fln_worker *w, struct fln_shard *shard, const struct uffd_msg *msg);
+
+/* events.c: where a fault's page was before mremap() moved it. */
+uint64_t fln_shard_unmove(const struct fln_shard *shard, uint64_t addr);
+
+#endif
