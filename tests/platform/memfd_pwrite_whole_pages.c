@@ -10,7 +10,13 @@
 #include <pthread.h>
 #include <time.h>
 
-enum { THREADS = 8, ROUNDS = 8, BLOCKS = 16, PAGES = BLOCKS * 512, WORDS = 512 };
+enum {
+	THREADS = 8,
+	ROUNDS = 8,
+	BLOCKS = 16,
+	PAGES = BLOCKS * 512,
+	WORDS = 512
+};
 
 static uint64_t *mem;
 static _Atomic int running;
@@ -60,7 +66,7 @@ static void fill_block(int fd, uint64_t *buf, uint64_t block)
 		  strerror(errno));
 }
 
-static void run(uint64_t *buf, unsigned int round)
+static void run(uint64_t *buf, uintptr_t round)
 {
 	uint64_t until = plt_now_ns() + (uint64_t)PLT_WAIT_MS * 1000000u;
 	bool filled[BLOCKS] = { false };
@@ -73,7 +79,8 @@ static void run(uint64_t *buf, unsigned int round)
 	atomic_store(&running, THREADS);
 	for (uintptr_t i = 0; i < THREADS; i++)
 		PLT_CHECK(pthread_create(&threads[i], NULL, reader,
-					 (void *)(i + round * THREADS)) == 0, "pthread_create");
+					 (void *)(i + round * THREADS)) == 0,
+			  "pthread_create");
 	while (atomic_load(&running) > 0) {
 		struct uffd_msg msgs[16];
 		unsigned int nr;
@@ -88,7 +95,8 @@ static void run(uint64_t *buf, unsigned int round)
 			if (!filled[block])
 				fill_block(fd, buf, block);
 			filled[block] = true;
-			plt_expect_err(plt_wake(uffd, (uint8_t *)mem + block * PLT_BLOCK, PLT_BLOCK),
+			plt_expect_err(plt_wake(uffd, (uint8_t *)mem + block * PLT_BLOCK,
+						PLT_BLOCK),
 				       0, "WAKE");
 		}
 	}
@@ -106,7 +114,7 @@ int main(void)
 	plt_init();
 	buf = (uint64_t *)(void *)plt_map(-1, PLT_BLOCK, MAP_PRIVATE | MAP_ANONYMOUS);
 	memset(buf, 0xff, PLT_BLOCK);
-	for (unsigned int i = 0; i < ROUNDS && atomic_load(&wrong) == 0; i++)
+	for (uintptr_t i = 0; i < ROUNDS && atomic_load(&wrong) == 0; i++)
 		run(buf, i);
 	PLT_CHECK(atomic_load(&wrong) == 0, "expected whole pages only, saw %u wrong of %llu",
 		  atomic_load(&wrong), (unsigned long long)atomic_load(&checked));

@@ -18,8 +18,8 @@ static _Thread_local struct plt_toucher *volatile self;
 
 /* Verdicts */
 
-__attribute__((format(printf, 2, 0)))
-static void say(const char *verdict, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void say(const char *verdict, const char *fmt,
+						      va_list ap)
 {
 	printf("%s: ", verdict);
 	vprintf(fmt, ap);
@@ -412,8 +412,8 @@ struct uffd_msg plt_expect_event(int uffd, unsigned int event, const char *what)
 	struct uffd_msg msg;
 
 	waiting_for = what;
-	PLT_CHECK(plt_poll(uffd, PLT_WAIT_MS), "%s: waited %u ms for a %s message, saw none",
-		  what, PLT_WAIT_MS, event_name(event));
+	PLT_CHECK(plt_poll(uffd, PLT_WAIT_MS), "%s: waited %u ms for a %s message, saw none", what,
+		  PLT_WAIT_MS, event_name(event));
 	PLT_CHECK(plt_read(uffd, &msg, 1) == 1,
 		  "%s: poll promised a message, read had none (a %s was expected)", what,
 		  event_name(event));
@@ -461,6 +461,7 @@ static void *touch_main(void *arg)
 	int sig;
 
 	self = t;
+	atomic_store(&t->tid, (int)syscall(SYS_gettid));
 	sig = sigsetjmp(t->env, 1);
 	if (sig == 0) {
 		if (t->write)
@@ -528,8 +529,7 @@ void plt_expect_end(struct plt_toucher *t, enum plt_end end, const char *what)
 	waiting_for = what;
 	seen = plt_touch_wait(t, PLT_WAIT_MS);
 	PLT_CHECK(seen == end, "%s: expected the touching thread to end with '%s', saw '%s'%s",
-		  what, end_name(end), end_name(seen),
-		  seen == PLT_PENDING ? " after 8 s" : "");
+		  what, end_name(end), end_name(seen), seen == PLT_PENDING ? " after 8 s" : "");
 	if (end == PLT_SIGBUS || end == PLT_SIGSEGV)
 		PLT_CHECK(((uintptr_t)t->sig_addr & ~(PLT_PAGE - 1)) ==
 				  ((uintptr_t)t->addr & ~(PLT_PAGE - 1)),
@@ -540,8 +540,8 @@ void plt_expect_end(struct plt_toucher *t, enum plt_end end, const char *what)
 void plt_expect_value(struct plt_toucher *t, uint8_t value, const char *what)
 {
 	plt_expect_end(t, PLT_DONE, what);
-	PLT_CHECK(t->value == value, "%s: expected to read %#x, saw %#x", what,
-		  (unsigned int)value, (unsigned int)t->value);
+	PLT_CHECK(t->value == value, "%s: expected to read %#x, saw %#x", what, (unsigned int)value,
+		  (unsigned int)t->value);
 }
 
 void plt_expect_asleep(struct plt_toucher *t, const char *what)
@@ -550,6 +550,41 @@ void plt_expect_asleep(struct plt_toucher *t, const char *what)
 
 	PLT_CHECK(seen == PLT_PENDING, "%s: expected the touching thread to sleep on, saw '%s'",
 		  what, end_name(seen));
+}
+
+static int thread_state(int tid)
+{
+	char path[64];
+	char text[256] = "";
+	char *end;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return '?';
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	end = n > 0 ? strrchr(text, ')') : NULL;
+	return end && end[1] == ' ' ? end[2] : '?';
+}
+
+void plt_wait_blocked(struct plt_toucher *t, const char *what)
+{
+	uint64_t until = plt_now_ns() + (uint64_t)PLT_WAIT_MS * 1000000u;
+
+	waiting_for = what;
+	for (;;) {
+		int tid = atomic_load(&t->tid);
+		int state = tid ? thread_state(tid) : 'R';
+
+		if (state == 'S' || state == 'D')
+			return;
+		PLT_CHECK(atomic_load(&t->end) == PLT_PENDING && plt_now_ns() < until,
+			  "%s: expected the touching thread to sleep, saw state %c", what, state);
+		plt_sleep_us(200);
+	}
 }
 
 void plt_expect_read(void *addr, uint8_t value, const char *what)
@@ -615,8 +650,8 @@ int plt_do_munmap(struct plt_task *task)
 
 int plt_do_mremap(struct plt_task *task)
 {
-	void *at = mremap(task->addr, task->len, task->len, MREMAP_MAYMOVE | MREMAP_FIXED,
-			  task->to);
+	void *at =
+		mremap(task->addr, task->len, task->len, MREMAP_MAYMOVE | MREMAP_FIXED, task->to);
 
 	return at == task->to ? 0 : errno;
 }

@@ -76,8 +76,8 @@ struct uffdio_move {
 
 #define PLT_PAGE ((uint64_t)4096)
 #define PLT_BLOCK ((uint64_t)2 << 20)
-#define PLT_QUIET_MS 50u	/* how long "nothing happens" is watched */
-#define PLT_WAIT_MS 8000u	/* how long something that must happen may take */
+#define PLT_QUIET_MS 50u  /* how long "nothing happens" is watched */
+#define PLT_WAIT_MS 8000u /* how long something that must happen may take */
 #define PLT_MISSING ((uint64_t)UFFDIO_REGISTER_MODE_MISSING)
 #define PLT_MINOR ((uint64_t)UFFDIO_REGISTER_MODE_MINOR)
 #define PLT_BOTH (PLT_MISSING | PLT_MINOR)
@@ -89,10 +89,10 @@ _Noreturn void plt_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2
 _Noreturn void plt_skip(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void plt_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-#define PLT_CHECK(cond, ...)                      \
-	do {                                      \
-		if (!(cond))                      \
-			plt_fail(__VA_ARGS__);    \
+#define PLT_CHECK(cond, ...)                   \
+	do {                                   \
+		if (!(cond))                   \
+			plt_fail(__VA_ARGS__); \
 	} while (0)
 
 /* @got and @want are errno values; 0 is success. */
@@ -102,7 +102,7 @@ void plt_expect_err(int got, int want, const char *call);
 int plt_memfd(uint64_t bytes);
 uint8_t *plt_map(int fd, uint64_t bytes, int flags);
 void plt_fill(int fd, uint64_t page, uint64_t nr_pages, uint8_t value);
-bool plt_cached(int fd, uint64_t page);	/* is the page in the page cache? */
+bool plt_cached(int fd, uint64_t page); /* is the page in the page cache? */
 uint64_t plt_cached_pages(int fd);
 
 /*
@@ -127,23 +127,29 @@ int plt_wake(int uffd, void *addr, uint64_t len);
 int plt_unregister(int uffd, void *addr, uint64_t len);
 
 /* Messages. */
-unsigned int plt_read(int uffd, struct uffd_msg *msgs, unsigned int nr);	/* 0: none */
+unsigned int plt_read(int uffd, struct uffd_msg *msgs, unsigned int nr); /* 0: none */
 bool plt_poll(int uffd, unsigned int ms);
 struct uffd_msg plt_expect_event(int uffd, unsigned int event, const char *what);
 void plt_expect_fault(int uffd, const void *addr, bool minor, const char *what);
 void plt_expect_no_message(int uffd, const char *what);
 
 /* A thread that touches one byte. */
-enum plt_end { PLT_PENDING, PLT_DONE, PLT_SIGBUS, PLT_SIGSEGV };
+enum plt_end {
+	PLT_PENDING,
+	PLT_DONE,
+	PLT_SIGBUS,
+	PLT_SIGSEGV
+};
 
 struct plt_toucher {
 	volatile uint8_t *addr;
 	bool write;
-	uint8_t value;	/* to write, or what was read */
+	uint8_t value; /* to write, or what was read */
 	int sig_code;
 	void *sig_addr;
 	sigjmp_buf env;
-	_Atomic int end;	/* enum plt_end; publishes the fields above */
+	_Atomic int tid; /* 0 until it runs */
+	_Atomic int end; /* enum plt_end; publishes the fields above */
 };
 
 struct plt_toucher *plt_touch_read(void *addr);
@@ -152,28 +158,30 @@ enum plt_end plt_touch_wait(struct plt_toucher *t, unsigned int ms);
 void plt_expect_end(struct plt_toucher *t, enum plt_end end, const char *what);
 void plt_expect_value(struct plt_toucher *t, uint8_t value, const char *what);
 void plt_expect_asleep(struct plt_toucher *t, const char *what);
+/* Returns when the kernel shows the thread asleep: its fault is queued. */
+void plt_wait_blocked(struct plt_toucher *t, const char *what);
 /* Touch and expect to get through without a message. */
 void plt_expect_read(void *addr, uint8_t value, const char *what);
 void plt_expect_write(void *addr, uint8_t value, const char *what);
 
 /* A thread that makes one call which may block. */
 struct plt_task {
-	int (*fn)(struct plt_task *task);	/* 0 or errno */
+	int (*fn)(struct plt_task *task); /* 0 or errno */
 	void *addr;
 	void *to;
 	uint64_t len;
 	int arg;
 	int rc;
-	_Atomic bool done;	/* publishes rc */
+	_Atomic bool done; /* publishes rc */
 };
 
 void plt_task_start(struct plt_task *task);
 bool plt_task_ended(struct plt_task *task, unsigned int ms);
 int plt_task_wait(struct plt_task *task, const char *what);
 void plt_task_expect_asleep(struct plt_task *task, const char *what);
-int plt_do_madvise(struct plt_task *task);	/* addr, len, arg */
-int plt_do_munmap(struct plt_task *task);	/* addr, len */
-int plt_do_mremap(struct plt_task *task);	/* addr, len, to */
+int plt_do_madvise(struct plt_task *task); /* addr, len, arg */
+int plt_do_munmap(struct plt_task *task);  /* addr, len */
+int plt_do_mremap(struct plt_task *task);  /* addr, len, to */
 /* madvise() with its REMOVE event read, and checked, by the caller's thread. */
 void plt_madvise_served(int uffd, void *addr, uint64_t len, int advice);
 

@@ -29,7 +29,8 @@ int main(void)
 	PLT_CHECK(mapped <= 0, "expected nothing mapped, saw %lld", (long long)mapped);
 	t = plt_touch_read(edge);
 	plt_expect_fault(uffd[0], edge, true, "the page before the edge is still not mapped");
-	plt_expect_err(plt_continue(uffd[0], edge, PLT_PAGE, 0, NULL), 0, "CONTINUE up to the edge");
+	plt_expect_err(plt_continue(uffd[0], edge, PLT_PAGE, 0, NULL), 0,
+		       "CONTINUE up to the edge");
 	plt_expect_value(t, 0x21, "the page before the edge");
 	plt_pass();
 }

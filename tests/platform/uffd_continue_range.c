@@ -5,7 +5,9 @@
  */
 #include "platform.h"
 
-enum { NR = 512 };
+enum {
+	NR = 512
+};
 
 int main(void)
 {

@@ -30,7 +30,8 @@ int main(void)
 	last = plt_touch_read(mem + 7 * PLT_PAGE);
 	plt_expect_fault(uffd, mem + 7 * PLT_PAGE, true, "fault on page 7");
 	plt_expect_err(plt_continue(uffd, mem + 3 * PLT_PAGE, PLT_PAGE,
-				    UFFDIO_CONTINUE_MODE_DONTWAKE, NULL), 0, "CONTINUE of page 3");
+				    UFFDIO_CONTINUE_MODE_DONTWAKE, NULL),
+		       0, "CONTINUE of page 3");
 
 	plt_expect_err(plt_continue(uffd, mem, 8 * PLT_PAGE, 0, &mapped), EAGAIN,
 		       "CONTINUE of 8 pages, the fourth present");

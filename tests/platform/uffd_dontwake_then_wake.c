@@ -6,7 +6,9 @@
  */
 #include "platform.h"
 
-enum { NR = 8 };
+enum {
+	NR = 8
+};
 
 int main(void)
 {
@@ -29,8 +31,8 @@ int main(void)
 	for (uint64_t i = 0; i < NR; i++)
 		if (i != 2)
 			plt_expect_err(plt_continue(uffd, mem + i * PLT_PAGE, PLT_PAGE,
-						    UFFDIO_CONTINUE_MODE_DONTWAKE, NULL), 0,
-				       "CONTINUE with DONTWAKE");
+						    UFFDIO_CONTINUE_MODE_DONTWAKE, NULL),
+				       0, "CONTINUE with DONTWAKE");
 	for (int i = 0; i < NR; i++)
 		plt_expect_asleep(t[i], "after CONTINUE with DONTWAKE");
 

@@ -10,7 +10,9 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-enum { NR = 4 };
+enum {
+	NR = 4
+};
 
 struct hello {
 	uint64_t addr;
@@ -67,13 +69,14 @@ static void say_byte(int sock, uint8_t value)
 		_exit(1);
 }
 
-static uint8_t hear_byte(int sock, const char *what)
+static void expect_byte(int sock, uint8_t want, const char *what)
 {
 	uint8_t value = 0;
 
 	PLT_CHECK(recv(sock, &value, 1, 0) == 1, "%s: waited for the child's byte: %s", what,
 		  strerror(errno));
-	return value;
+	PLT_CHECK(value == want, "%s: expected the child to read %#x, saw %#x", what,
+		  (unsigned int)want, (unsigned int)value);
 }
 
 /* Touches page 0, discards it, touches it again, touches page 1. */
@@ -100,61 +103,71 @@ static void be_the_vmm(int sock)
 	_exit(0);
 }
 
-int main(void)
+static pid_t start_vmm(int *sock)
+{
+	struct timeval patience = { .tv_sec = PLT_WAIT_MS / 1000 };
+	int pair[2];
+	pid_t pid;
+
+	PLT_CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0,
+		  "socketpair: %s", strerror(errno));
+	setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	pid = fork();
+	PLT_CHECK(pid >= 0, "fork: %s", strerror(errno));
+	if (pid == 0)
+		be_the_vmm(pair[1]);
+	close(pair[1]);
+	*sock = pair[0];
+	return pid;
+}
+
+static void serve(int uffd, int sock, uint8_t *there)
 {
 	static uint8_t pages[NR][4096];
-	struct timeval patience = { .tv_sec = PLT_WAIT_MS / 1000 };
+	uint64_t start = (uintptr_t)there;
 	struct uffd_msg msg;
+
+	for (int i = 0; i < NR; i++)
+		memset(pages[i], 0xa0 + i, sizeof(pages[i]));
+	plt_expect_fault(uffd, there, false, "the child's first touch");
+	plt_expect_err(plt_copy(uffd, there, pages[0], PLT_PAGE, 0, NULL), 0,
+		       "COPY into the child");
+	expect_byte(sock, 0xa0, "after COPY");
+
+	msg = plt_expect_event(uffd, UFFD_EVENT_REMOVE, "the child's MADV_DONTNEED");
+	PLT_CHECK(msg.arg.remove.start == start && msg.arg.remove.end == start + PLT_PAGE,
+		  "REMOVE: expected the child's first page, saw [%#llx, %#llx)",
+		  (unsigned long long)msg.arg.remove.start, (unsigned long long)msg.arg.remove.end);
+	plt_expect_fault(uffd, there, false, "the child's touch after its discard");
+	plt_expect_err(plt_zeropage(uffd, there, PLT_PAGE, 0, NULL), 0, "ZEROPAGE in the child");
+	expect_byte(sock, 0, "after ZEROPAGE");
+
+	plt_expect_fault(uffd, there + PLT_PAGE, false, "the child's write");
+	plt_expect_err(plt_copy(uffd, there + PLT_PAGE, pages[1], (NR - 1) * PLT_PAGE, 0, NULL), 0,
+		       "COPY of three pages");
+	expect_byte(sock, 0xa1, "after the second COPY");
+	expect_byte(sock, 0x55, "after the child's own write");
+}
+
+int main(void)
+{
 	struct hello hello;
 	uint8_t *there;
-	uint8_t byte;
-	int sock[2];
+	int sock = -1;
 	int status;
 	int uffd;
 	pid_t pid;
 
 	plt_init();
-	close(plt_uffd(UFFD_FEATURE_EVENT_REMOVE));	/* skips here, and not in the child */
-	PLT_CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock) == 0,
-		  "socketpair: %s", strerror(errno));
-	setsockopt(sock[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	for (int i = 0; i < NR; i++)
-		memset(pages[i], 0xa0 + i, sizeof(pages[i]));
-	pid = fork();
-	PLT_CHECK(pid >= 0, "fork: %s", strerror(errno));
-	if (pid == 0)
-		be_the_vmm(sock[1]);
-	close(sock[1]);
-	uffd = receive_hello(sock[0], &hello);
+	close(plt_uffd(UFFD_FEATURE_EVENT_REMOVE)); /* skips here, and not in the child */
+	pid = start_vmm(&sock);
+	uffd = receive_hello(sock, &hello);
 	there = (uint8_t *)(uintptr_t)hello.addr;
-
-	plt_expect_fault(uffd, there, false, "the child's first touch");
-	plt_expect_err(plt_copy(uffd, there, pages[0], PLT_PAGE, 0, NULL), 0,
-		       "COPY into the child");
-	byte = hear_byte(sock[0], "after COPY");
-	PLT_CHECK(byte == 0xa0, "expected the child to read 0xa0, saw %#x", (unsigned int)byte);
-
-	msg = plt_expect_event(uffd, UFFD_EVENT_REMOVE, "the child's MADV_DONTNEED");
-	PLT_CHECK(msg.arg.remove.start == hello.addr && msg.arg.remove.end == hello.addr + PLT_PAGE,
-		  "REMOVE: expected the child's first page, saw [%#llx, %#llx)",
-		  (unsigned long long)msg.arg.remove.start,
-		  (unsigned long long)msg.arg.remove.end);
-	plt_expect_fault(uffd, there, false, "the child's touch after its discard");
-	plt_expect_err(plt_zeropage(uffd, there, PLT_PAGE, 0, NULL), 0, "ZEROPAGE in the child");
-	byte = hear_byte(sock[0], "after ZEROPAGE");
-	PLT_CHECK(byte == 0, "expected the child to read 0, saw %#x", (unsigned int)byte);
-
-	plt_expect_fault(uffd, there + PLT_PAGE, false, "the child's write");
-	plt_expect_err(plt_copy(uffd, there + PLT_PAGE, pages[1], (NR - 1) * PLT_PAGE, 0, NULL), 0,
-		       "COPY of three pages");
-	byte = hear_byte(sock[0], "after the second COPY");
-	PLT_CHECK(byte == 0xa1, "expected the child to read 0xa1, saw %#x", (unsigned int)byte);
-	byte = hear_byte(sock[0], "the child's own write");
-	PLT_CHECK(byte == 0x55, "expected the child to read its 0x55, saw %#x", (unsigned int)byte);
+	serve(uffd, sock, there);
 	status = plt_wait_child(pid);
 	PLT_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0,
 		  "expected the child to end well, saw status %#x", (unsigned int)status);
-	plt_expect_err(plt_copy(uffd, there, pages[0], PLT_PAGE, 0, NULL), ESRCH,
-		       "COPY when the child is gone");
+	status = plt_zeropage(uffd, there, PLT_PAGE, 0, NULL);
+	plt_expect_err(status, ESRCH, "ZEROPAGE when the child is gone");
 	plt_pass();
 }

@@ -29,7 +29,7 @@ int main(void)
 	plt_expect_value(t, 0, "a page that nobody filled");
 
 	plt_expect_read(alias + PLT_PAGE, 0, "a read of a hole through the alias");
-	t = plt_touch_read(mem + PLT_PAGE);
+	plt_touch_read(mem + PLT_PAGE);
 	plt_expect_fault(uffd, mem + PLT_PAGE, true, "a hole that was read through the alias");
 	plt_pass();
 }

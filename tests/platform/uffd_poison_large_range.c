@@ -5,11 +5,14 @@
  */
 #include "platform.h"
 
-enum { MIB = 256 };
+enum {
+	MIB = 256
+};
 
 int main(void)
 {
 	const uint64_t bytes = (uint64_t)MIB << 20;
+	const double pages = (double)bytes / (double)PLT_PAGE;
 	int64_t updated;
 	uint64_t ns[2];
 	uint8_t *mem;
@@ -35,7 +38,7 @@ int main(void)
 		  (unsigned long long)plt_cached_pages(fd));
 	plt_expect_end(plt_touch_read(mem + bytes - 1), PLT_SIGBUS, "the last page");
 	plt_note("POISON of %d MiB: %.1f ns per page (first, with page tables to make), %.1f ns "
-		 "(again)", MIB, (double)ns[0] / (double)(bytes / PLT_PAGE),
-		 (double)ns[1] / (double)(bytes / PLT_PAGE));
+		 "(again)",
+		 MIB, (double)ns[0] / pages, (double)ns[1] / pages);
 	plt_pass();
 }

@@ -23,7 +23,8 @@ int main(void)
 	t = plt_touch_read(mem + 2 * PLT_PAGE);
 	plt_expect_fault(uffd, mem + 2 * PLT_PAGE, true, "fault");
 	plt_expect_err(plt_continue(uffd, mem + 2 * PLT_PAGE, PLT_PAGE,
-				    UFFDIO_CONTINUE_MODE_DONTWAKE, NULL), 0, "CONTINUE");
+				    UFFDIO_CONTINUE_MODE_DONTWAKE, NULL),
+		       0, "CONTINUE");
 
 	plt_expect_err(plt_poison(uffd, mem, 8 * PLT_PAGE, 0, &updated), EAGAIN,
 		       "POISON of 8 pages, the third present");

@@ -29,8 +29,9 @@ int main(void)
 
 	t = plt_touch_write(mem + 4 * PLT_PAGE, 1);
 	plt_expect_fault(uffd, mem + 4 * PLT_PAGE, true, "fault on a cached page");
-	plt_expect_err(plt_poison(uffd, mem + 4 * PLT_PAGE, PLT_PAGE,
-				  UFFDIO_POISON_MODE_DONTWAKE, NULL), 0, "POISON with DONTWAKE");
+	plt_expect_err(plt_poison(uffd, mem + 4 * PLT_PAGE, PLT_PAGE, UFFDIO_POISON_MODE_DONTWAKE,
+				  NULL),
+		       0, "POISON with DONTWAKE");
 	plt_expect_asleep(t, "POISON with DONTWAKE");
 	plt_expect_err(plt_wake(uffd, mem + 4 * PLT_PAGE, PLT_PAGE), 0, "WAKE");
 	plt_expect_end(t, PLT_SIGBUS, "the waiter on a cached page, after POISON and WAKE");

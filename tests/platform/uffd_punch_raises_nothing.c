@@ -23,7 +23,8 @@ int main(void)
 	plt_expect_read(mem + PLT_PAGE, 0x61, "before the punch");
 
 	PLT_CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)PLT_PAGE,
-			    (off_t)PLT_PAGE) == 0, "PUNCH_HOLE: %s", strerror(errno));
+			    (off_t)PLT_PAGE) == 0,
+		  "PUNCH_HOLE: %s", strerror(errno));
 	plt_expect_no_message(uffd, "PUNCH_HOLE");
 	PLT_CHECK(!plt_cached(fd, 1), "expected the punched page to be gone, saw it in the cache");
 	t = plt_touch_read(mem + PLT_PAGE);

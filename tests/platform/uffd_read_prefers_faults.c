@@ -28,7 +28,7 @@ int main(void)
 	plt_task_start(&task);
 	PLT_CHECK(plt_poll(uffd, PLT_WAIT_MS), "waited 8 s for a REMOVE message, saw none");
 	t = plt_touch_read(mem + 4 * PLT_PAGE);
-	plt_expect_asleep(t, "the thread that faults after the REMOVE");
+	plt_wait_blocked(t, "the thread that faults after the REMOVE");
 
 	nr = plt_read(uffd, msgs, 8);
 	PLT_CHECK(nr == 2, "expected one read to return both messages, saw %u", nr);

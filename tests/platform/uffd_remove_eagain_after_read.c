@@ -9,7 +9,9 @@
 
 #include <sched.h>
 
-enum { ROUNDS = 100 };
+enum {
+	ROUNDS = 100
+};
 
 static cpu_set_t all;
 
@@ -44,9 +46,7 @@ static void rounds(const char *where, int uffd, uint8_t *mem, int cpu, bool yiel
 	uint64_t max_ns = 0;
 
 	for (int i = 0; i < ROUNDS; i++) {
-		struct plt_task task = {
-			.fn = discard, .addr = mem, .len = PLT_PAGE, .arg = cpu
-		};
+		struct plt_task task = { .fn = discard, .addr = mem, .len = PLT_PAGE, .arg = cpu };
 		uint64_t begin;
 		uint64_t ns;
 		int calls = 0;
@@ -54,7 +54,7 @@ static void rounds(const char *where, int uffd, uint8_t *mem, int cpu, bool yiel
 
 		plt_task_start(&task);
 		PLT_CHECK(plt_poll(uffd, PLT_WAIT_MS), "waited 8 s for a REMOVE message");
-		plt_sleep_us(200);	/* the discarding thread is asleep by now */
+		plt_sleep_us(200); /* the discarding thread is asleep by now */
 		plt_expect_event(uffd, UFFD_EVENT_REMOVE, "discard");
 		begin = plt_now_ns();
 		for (;;) {

@@ -37,8 +37,7 @@ static void unread(void)
 	PLT_CHECK(msg.arg.remove.start == (uintptr_t)mem &&
 			  msg.arg.remove.end == (uintptr_t)mem + PLT_PAGE,
 		  "REMOVE: expected one page at %p, saw [%#llx, %#llx)", (void *)mem,
-		  (unsigned long long)msg.arg.remove.start,
-		  (unsigned long long)msg.arg.remove.end);
+		  (unsigned long long)msg.arg.remove.start, (unsigned long long)msg.arg.remove.end);
 	plt_expect_err(plt_task_wait(&task, "madvise after its event was read"), 0, "madvise");
 	plt_expect_err(plt_continue(uffd, mem + 8 * PLT_PAGE, PLT_PAGE, 0, NULL), 0,
 		       "CONTINUE after the discarding thread has returned");

@@ -7,7 +7,10 @@
  */
 #include "platform.h"
 
-enum { ROUNDS = 40, BLOCKS = 16 };
+enum {
+	ROUNDS = 40,
+	BLOCKS = 16
+};
 
 static uint8_t *mem;
 static int uffd;
@@ -66,10 +69,11 @@ int main(void)
 	plt_register(uffd, mem, BLOCKS * PLT_BLOCK, PLT_BOTH);
 
 	for (int i = 0; i < ROUNDS; i++) {
-		struct plt_task task = {
-			.fn = plt_do_madvise, .addr = mem, .len = BLOCKS * PLT_BLOCK,
-			.arg = MADV_DONTNEED
-		};
+		struct plt_task task = { .fn = plt_do_madvise,
+					 .addr = mem,
+					 .len = BLOCKS * PLT_BLOCK,
+					 .arg = MADV_DONTNEED };
+		uint64_t until;
 		bool again;
 		int err;
 
@@ -77,7 +81,10 @@ int main(void)
 		map_all(i % 2 ? pages - 1 : pages);
 		plt_task_start(&task);
 		plt_expect_event(uffd, UFFD_EVENT_REMOVE, "discard");
+		until = plt_now_ns() + (uint64_t)PLT_WAIT_MS * 1000000u;
 		do {
+			PLT_CHECK(plt_now_ns() < until,
+				  "waited 8 s after the REMOVE was read for EAGAIN to end");
 			err = plt_continue(uffd, last, PLT_PAGE, 0, NULL);
 		} while (err == EAGAIN);
 		PLT_CHECK(err == 0 || err == EEXIST, "CONTINUE after REMOVE: %s", strerror(err));
@@ -91,6 +98,7 @@ int main(void)
 		plt_madvise_served(uffd, last, PLT_PAGE, MADV_DONTNEED);
 	}
 	plt_note("install after REMOVE was read, %d rounds: found the page not yet zapped (EEXIST) "
-		 "%u times, was itself zapped %u times, stayed %u times", ROUNDS, exists, lost, kept);
+		 "%u times, was itself zapped %u times, stayed %u times",
+		 ROUNDS, exists, lost, kept);
 	plt_pass();
 }

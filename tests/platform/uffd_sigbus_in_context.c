@@ -30,7 +30,7 @@ int main(void)
 	uint8_t *mem;
 	ssize_t n;
 	int fd;
-	int null;
+	int sink;
 
 	plt_init();
 	memset(&sa, 0, sizeof(sa));
@@ -49,9 +49,9 @@ int main(void)
 	PLT_CHECK(atomic_load(&nr_signals) == 1, "expected one SIGBUS, saw %d",
 		  atomic_load(&nr_signals));
 
-	null = open("/proc/self/comm", O_WRONLY | O_CLOEXEC);
-	PLT_CHECK(null >= 0, "open of /proc/self/comm: %s", strerror(errno));
-	n = write(null, mem + 2 * PLT_PAGE, 8);
+	sink = open("/proc/self/comm", O_WRONLY | O_CLOEXEC);
+	PLT_CHECK(sink >= 0, "open of /proc/self/comm: %s", strerror(errno));
+	n = write(sink, mem + 2 * PLT_PAGE, 8);
 	plt_expect_err(n < 0 ? errno : 0, EFAULT, "write() from memory in SIGBUS mode");
 	PLT_CHECK(atomic_load(&nr_signals) == 1, "expected no SIGBUS from a system call, saw one");
 	plt_expect_no_message(uffd, "SIGBUS mode");

@@ -32,8 +32,7 @@ int main(void)
 	PLT_CHECK(msg.arg.remove.start == (uintptr_t)mem &&
 			  msg.arg.remove.end == (uintptr_t)mem + PLT_BLOCK,
 		  "UNMAP: expected 2 MiB at %p, saw [%#llx, %#llx)", (void *)mem,
-		  (unsigned long long)msg.arg.remove.start,
-		  (unsigned long long)msg.arg.remove.end);
+		  (unsigned long long)msg.arg.remove.start, (unsigned long long)msg.arg.remove.end);
 	plt_expect_err(plt_task_wait(&task, "munmap after its event was read"), 0, "munmap");
 	plt_expect_err(plt_continue(uffd, mem, PLT_PAGE, 0, NULL), ENOENT,
 		       "CONTINUE in a range that is gone");

@@ -5,7 +5,9 @@
  */
 #include "platform.h"
 
-enum { ROUNDS = 1000 };
+enum {
+	ROUNDS = 1000
+};
 
 int main(void)
 {
