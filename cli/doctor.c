@@ -16,6 +16,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
@@ -143,33 +144,30 @@ static void check_features(struct doctor *d)
 /* How many there are in a list such as "0-3,8". */
 static uint32_t count_list(const char *path)
 {
-	FILE *f = fopen(path, "re");
-	uint32_t nr = 0, lo, hi;
-	int c = ',';
+	char line[256];
+	char *at = line;
+	uint32_t nr = 0;
 
-	if (!f)
+	if (!cli_read_line(path, "", line, sizeof(line)))
 		return 0;
-	while (c == ',' && fscanf(f, "%" SCNu32, &lo) == 1) {
-		hi = lo;
-		c = fgetc(f);
-		if (c == '-' && fscanf(f, "%" SCNu32, &hi) == 1)
-			c = fgetc(f);
-		nr += hi >= lo ? hi - lo + 1 : 0;
+	while (*at >= '0' && *at <= '9') {
+		unsigned long lo = strtoul(at, &at, 10);
+		unsigned long hi = *at == '-' ? strtoul(at + 1, &at, 10) : lo;
+
+		nr += hi >= lo ? (uint32_t)(hi - lo + 1) : 0;
+		at += *at == ',';
 	}
-	(void)fclose(f);
 	return nr;
 }
 
 static void check_shmem_huge(struct doctor *d)
 {
-	char line[128] = "";
-	FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "re");
+	char line[128];
 	char *chosen = NULL, *end = NULL;
 
-	if (f && fgets(line, sizeof(line), f))
+	if (cli_read_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "", line,
+			  sizeof(line)))
 		chosen = strchr(line, '[');
-	if (f)
-		(void)fclose(f);
 	if (chosen)
 		end = strchr(chosen, ']');
 	if (!chosen || !end) {

@@ -4,9 +4,9 @@
 
 #include "cli/clock.h"
 
-#include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -25,50 +25,57 @@ uint32_t cli_nr_cpus(void)
 	return nr > 0 ? (uint32_t)nr : 1;
 }
 
-bool cli_read_number(const char *path, uint64_t *out)
+bool cli_read_line(const char *path, const char *begins, char *line, size_t size)
 {
 	FILE *f = fopen(path, "re");
-	bool got;
-
-	if (!f)
-		return false;
-	got = fscanf(f, "%" SCNu64, out) == 1;
-	(void)fclose(f);
-	return got;
-}
-
-bool cli_memory_available(uint64_t *bytes)
-{
-	FILE *f = fopen("/proc/meminfo", "re");
-	char line[128];
 	bool got = false;
 
 	if (!f)
 		return false;
-	while (!got && fgets(line, sizeof(line), f))
-		got = sscanf(line, "MemAvailable: %" SCNu64 " kB", bytes) == 1;
+	while (!got && fgets(line, (int)size, f))
+		got = strncmp(line, begins, strlen(begins)) == 0;
 	(void)fclose(f);
-	*bytes *= got ? 1024 : 1;
 	return got;
 }
 
-/* The first line of /proc/stat: user nice system idle iowait irq softirq steal … */
+bool cli_read_number(const char *path, uint64_t *out)
+{
+	char line[64];
+	char *end;
+
+	if (!cli_read_line(path, "", line, sizeof(line)))
+		return false;
+	*out = strtoull(line, &end, 10);
+	return end != line;
+}
+
+bool cli_memory_available(uint64_t *bytes)
+{
+	static const char begins[] = "MemAvailable:";
+	char line[128];
+
+	if (!cli_read_line("/proc/meminfo", begins, line, sizeof(line)))
+		return false;
+	*bytes = strtoull(line + sizeof(begins) - 1, NULL, 10) * 1024;
+	return true;
+}
+
+/* The first line of /proc/stat: cpu user nice system idle iowait irq softirq steal … */
 static uint64_t machine_busy_ns(void)
 {
-	FILE *f = fopen("/proc/stat", "re");
-	uint64_t t[8] = { 0 };
+	char line[256];
+	char *at = line + strlen("cpu ");
 	long hz = sysconf(_SC_CLK_TCK);
-	uint64_t ticks;
+	uint64_t ticks = 0;
 
-	if (!f)
+	if (!cli_read_line("/proc/stat", "cpu ", line, sizeof(line)))
 		return 0;
-	if (fscanf(f,
-		   "cpu %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64
-		   " %" SCNu64 " %" SCNu64,
-		   &t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6], &t[7]) < 4)
-		memset(t, 0, sizeof(t));
-	(void)fclose(f);
-	ticks = t[0] + t[1] + t[2] + t[5] + t[6] + t[7];
+	for (int i = 0; i < 8; i++) {
+		uint64_t n = strtoull(at, &at, 10);
+
+		if (i != 3 && i != 4) /* idle, and idle with I/O under way */
+			ticks += n;
+	}
 	return ticks * (1000000000u / (uint64_t)(hz > 0 ? hz : 100));
 }
 

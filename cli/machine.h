@@ -6,10 +6,14 @@
 #define CLI_MACHINE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Processors that this process may use, at least one. */
 uint32_t cli_nr_cpus(void);
+
+/* The first line of a file that begins so; false when there is none. */
+bool cli_read_line(const char *path, const char *begins, char *line, size_t size);
 
 /* The number in a file that begins with one, such as /proc/sys/vm/max_map_count. */
 bool cli_read_number(const char *path, uint64_t *out);

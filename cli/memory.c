@@ -277,6 +277,7 @@ static void handler_counters(struct cli_memory *m, struct cli_counters *out)
 	out->stats.refaults = from.refaults;
 	out->stats.zero = from.zero;
 	out->stats.minor = from.faults - from.zero;
+	out->stats.resumed = from.faults - from.failed;
 	out->stats.failed = from.failed;
 	out->stats.pages_installed = from.pages_installed;
 	out->stats.pages_raced = from.pages_raced;

@@ -163,12 +163,12 @@ void cli_report_table(const struct cli_report *r)
 	row("touches", &r->touch.all);
 	row("touches that faulted", &r->touch.faulted);
 	row("faults, read to wake", &s->service);
-	if (s->faults)
-		(void)printf("\n  %" PRIu64 " faults (%" PRIu64 " minor, %" PRIu64
-			     " major, %" PRIu64 " zero; %" PRIu64 " refaults), %" PRIu64
-			     " pages mapped by %" PRIu64 " calls\n",
-			     s->faults, s->minor, s->major, s->zero, s->refaults,
-			     s->pages_installed, s->installs);
-	(void)printf("\n  %" PRIu64 " pages verified, %" PRIu64 " wrong\n", r->verify.nr_verified,
+	(void)printf("\n  %" PRIu64 " faults (%" PRIu64 " minor, %" PRIu64 " major, %" PRIu64
+		     " zero; %" PRIu64 " refaults)",
+		     s->faults, s->minor, s->major, s->zero, s->refaults);
+	if (s->installs)
+		(void)printf(", %" PRIu64 " pages mapped by %" PRIu64 " calls", s->pages_installed,
+			     s->installs);
+	(void)printf("\n\n  %" PRIu64 " pages verified, %" PRIu64 " wrong\n", r->verify.nr_verified,
 		     r->verify.nr_wrong);
 }

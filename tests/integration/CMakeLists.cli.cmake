@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: MIT
+fln_test(NAME baselines_handler LABEL integration
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/baselines_handler.c LIBS fln_baselines)
+
+add_test(NAME integration.cli_restore
+  COMMAND ${CMAKE_CURRENT_LIST_DIR}/cli_restore.sh $<TARGET_FILE:faultlane_cli>)
+set(FLN_CLI_TIMEOUT 120)
+if(FAULTLANE_SANITIZE)
+  set(FLN_CLI_TIMEOUT 480)
+endif()
+set_tests_properties(integration.cli_restore PROPERTIES
+  LABELS integration TIMEOUT ${FLN_CLI_TIMEOUT} SKIP_RETURN_CODE 77)

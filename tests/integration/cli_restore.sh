@@ -1,0 +1,157 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# The command: every design restores and verifies, JSON has its fields, and bad
+# input is answered by its exit status, the value and the mend.
+#
+# usage: cli_restore.sh PATH-OF-faultlane
+# DESIGNS="kernel single" restricts the designs that are tried.
+set -uo pipefail
+
+faultlane=${1:?path of faultlane}
+designs=${DESIGNS:-kernel single single_window engine}
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+nr_failed=0
+
+fail()
+{
+	echo "FAILED: $*"
+	sed 's/^/    /' "$dir/err"
+	nr_failed=$((nr_failed + 1))
+}
+
+# field NAME: a value of the last JSON object
+field()
+{
+	sed -n 's/.*[{ ]"'"$1"'": "\{0,1\}\([^",}]*\).*/\1/p' "$dir/out"
+}
+
+# restored ARGUMENTS...: a restore that must verify
+restored()
+{
+	"$faultlane" restore --image "$dir/image" --json "$@" >"$dir/out" 2>"$dir/err"
+	local status=$?
+
+	if [[ $status -ne 0 ]]; then
+		fail "restore $* ends with $status"
+	elif [[ $(wc -l <"$dir/out") -ne 1 ]]; then
+		fail "restore $*: not one line of JSON"
+	elif [[ $(field pages_wrong) != 0 || $(field pages_verified) != "$(field pages_touched)" ]]; then
+		fail "restore $*: $(field pages_wrong) of $(field pages_verified) wrong, $(field pages_touched) touched"
+	fi
+}
+
+# refused STATUS TEXT COMMAND...: ends with STATUS, and stderr has TEXT
+refused()
+{
+	local want=$1 text=$2 status
+	shift 2
+	"$@" >"$dir/out" 2>"$dir/err"
+	status=$?
+	[[ $status -eq $want ]] || fail "'${*:2}' ends with $status, not $want"
+	grep -qF -- "$text" "$dir/err" || fail "'${*:2}' does not say '$text'"
+}
+
+# Random contents, with a hole of 64 KiB that a sparse file has too.
+head -c $((16 << 20)) /dev/urandom >"$dir/image"
+dd if=/dev/zero of="$dir/zeros" bs=64K count=1 status=none
+dd if="$dir/zeros" of="$dir/image" bs=64K seek=5 conv=notrunc status=none
+fallocate --punch-hole --offset $((1 << 20)) --length $((128 << 10)) "$dir/image" 2>/dev/null ||
+	echo "no holes in this file system: the image has none"
+
+refused 2 "usage:" "$faultlane"
+refused 2 "'fly' is no command" "$faultlane" fly
+refused 2 "--image FILE is missing" "$faultlane" restore
+refused 2 "'--colour' is unknown" "$faultlane" restore --colour blue
+refused 2 "'--threads' needs a value" "$faultlane" restore --image "$dir/image" --threads
+refused 2 "'also' is too much" "$faultlane" restore --image "$dir/image" also
+for n in 0 4097 -1 1x ""; do
+	refused 2 "--threads '$n': give a whole number from 1 to 4096" \
+		"$faultlane" restore --image "$dir/image" --threads "$n"
+done
+refused 2 "--threads 4096 is more than the 8 pages" \
+	"$faultlane" restore --image "$dir/image" --threads 4096 --density 512 --design kernel
+refused 2 "--design 'magic' is unknown; use engine, single, single_window or kernel" \
+	"$faultlane" restore --image "$dir/image" --design magic
+refused 2 "--order 'up' is unknown" "$faultlane" restore --image "$dir/image" --order up
+refused 2 "--op 'wipe' is unknown" "$faultlane" restore --image "$dir/image" --op wipe
+refused 2 "--source 'tape' is unknown" "$faultlane" restore --image "$dir/image" --source tape
+refused 2 "--window '3': windows are powers of two" \
+	"$faultlane" restore --image "$dir/image" --window 3
+refused 2 "--window '1024': give a whole number from 1 to 512" \
+	"$faultlane" restore --image "$dir/image" --window 1024
+refused 2 "--window-first 64 is more than --window-max 8" \
+	"$faultlane" restore --image "$dir/image" --window-first 64 --window-max 8
+refused 2 "--shards has an effect only with --design engine" \
+	"$faultlane" restore --image "$dir/image" --design single --shards 4
+refused 2 "--source file has an effect only with --design engine" \
+	"$faultlane" restore --image "$dir/image" --design kernel --source file
+refused 2 "--delay-ms has an effect only with --source file" \
+	"$faultlane" restore --image "$dir/image" --delay-ms 5
+
+refused 1 "No such file" "$faultlane" restore --image "$dir/none"
+refused 1 "no regular file" "$faultlane" restore --image "$dir"
+: >"$dir/empty"
+refused 1 "is empty" "$faultlane" restore --image "$dir/empty"
+head -c 5000 /dev/zero >"$dir/odd"
+refused 1 "truncate -s 8192" "$faultlane" restore --image "$dir/odd"
+truncate -s 1P "$dir/huge" 2>/dev/null || truncate -s 15T "$dir/huge" 2>/dev/null
+if [[ -s $dir/huge ]]; then
+	refused 1 "--image '$dir/huge'" "$faultlane" restore --image "$dir/huge" --design kernel
+fi
+rm -f "$dir/huge"
+
+"$faultlane" --version | grep -q '^faultlane [0-9]' || fail "--version"
+"$faultlane" --help | grep -q doctor || fail "--help"
+"$faultlane" restore --help | grep -q -- --density || fail "restore --help"
+refused 2 "is unknown" "$faultlane" doctor --loud
+"$faultlane" doctor >"$dir/doctor" 2>"$dir/err"
+can_run=$?
+
+restored --design kernel --threads 3 --op write
+for key in design threads order op density window_first window_max shards workers source \
+	pages_touched seconds fill_seconds pages_per_second cpu_us_per_page cpu_used_by_others \
+	touch_p50_us touch_p99_us touch_p999_us touch_max_us faulted_touches faulted_p50_us \
+	faulted_p99_us faulted_p999_us faulted_max_us waits_over_10ms faults refaults minor major \
+	zero invalid pages_installed pages_raced installs wakes reads service_p50_us \
+	service_p99_us map_bytes pages_verified pages_wrong nr_voluntary_switches; do
+	[[ -n $(field $key) ]] || fail "the JSON object has no $key"
+done
+
+if [[ $can_run -ne 0 ]]; then
+	[[ $nr_failed -eq 0 ]] || exit 1
+	echo "SKIP: faultlane doctor says that userfaultfd is not to be had here"
+	exit 77
+fi
+
+for design in $designs; do
+	for op in read write; do
+		for order in random sequential; do
+			restored --design "$design" --threads 5 --op $op --order $order
+			[[ $(field pages_touched) == 4096 ]] || fail "$design: not every page was touched"
+		done
+	done
+	restored --design "$design" --threads 7 --density 8 --seed 42
+	[[ $(field pages_touched) == 512 ]] || fail "$design: density 8 touched $(field pages_touched)"
+	[[ $design == kernel ]] || restored --design "$design" --threads 2 --user-mode-only
+done
+for design in single_window engine; do
+	[[ " $designs " == *" $design "* ]] || continue
+	restored --design $design --threads 4 --window 16 --op write
+	[[ $(field window_first) == 16 && $(field window_max) == 16 ]] || fail "$design: --window 16"
+done
+if [[ " $designs " == *" single "* ]]; then
+	restored --design single --threads 1 --op write
+	[[ $(field faults) == 4096 ]] || fail "single: $(field faults) faults for 4096 pages"
+fi
+if [[ " $designs " == *" engine "* ]]; then
+	restored --design engine --threads 20 --window 1 --shards 4 --workers 2 --no-pin --spin-us 0
+	[[ $(field shards) == 4 && $(field workers) == 2 ]] || fail "engine: shards and workers"
+	restored --design engine --threads 20 --source file
+	[[ $(field major) -gt 0 ]] || fail "engine: no fault was major with --source file"
+	restored --design engine --threads 20 --source file --delay-ms 2 --prefill --op write
+fi
+
+[[ $nr_failed -eq 0 ]] || exit 1
+echo "all designs restored and verified: $designs"
