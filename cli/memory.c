@@ -15,11 +15,13 @@
 #include "cli/machine.h"
 
 #include <faultlane/faultlane.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define PIECE_BYTES (UINT64_C(2) << 20)
+#define MAX_MESSAGES 8u
 #define PART_BYTES (CLI_PART_PAGES * UINT64_C(4096))
 
 struct cli_memory {
@@ -133,11 +135,20 @@ static bool create_baseline(struct cli_memory *m)
 	return rc == 0 || failed("cannot start the fault handler", rc);
 }
 
+/* A source that fails does so for many pages; the first few messages tell it all. */
 static void log_to_stderr(void *ctx, enum fln_log_level level, const char *msg)
 {
+	static _Atomic uint32_t nr_said;
+	uint32_t nr;
+
 	(void)ctx;
-	if (level <= FLN_LOG_WARNING)
+	if (level > FLN_LOG_WARNING)
+		return;
+	nr = atomic_fetch_add(&nr_said, 1);
+	if (nr < MAX_MESSAGES)
 		cli_error("%s: %s", level == FLN_LOG_ERROR ? "error" : "warning", msg);
+	else if (nr == MAX_MESSAGES)
+		cli_error("further messages are left out");
 }
 
 static bool start_engine(struct cli_memory *m)

@@ -151,6 +151,18 @@ if [[ " $designs " == *" engine "* ]]; then
 	restored --design engine --threads 20 --source file
 	[[ $(field major) -gt 0 ]] || fail "engine: no fault was major with --source file"
 	restored --design engine --threads 20 --source file --delay-ms 2 --prefill --op write
+
+	# Half of the image is in memory when the file is overwritten, the rest comes late.
+	cp "$dir/image" "$dir/victim"
+	(sleep 0.3 && head -c $((16 << 20)) /dev/zero | dd of="$dir/victim" bs=1M conv=notrunc status=none) &
+	refused 1 "pages are wrong, the first is page 0 (offset 0)" "$faultlane" restore \
+		--image "$dir/victim" --threads 20 --source file --delay-ms 200 --prefill
+	wait
+	cp "$dir/image" "$dir/victim"
+	(sleep 0.3 && truncate -s 1M "$dir/victim") &
+	refused 1 "could not be served" "$faultlane" restore \
+		--image "$dir/victim" --threads 20 --source file --delay-ms 200 --prefill
+	wait
 fi
 
 [[ $nr_failed -eq 0 ]] || exit 1
