@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: MIT */
+/* A fake kernel behind struct fln_uffd_ops; what it imitates is in fake_uffd.h. */
+#include "tests/support/fake_uffd.h"
+
+#include "base/error.h"
+#include "base/page.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#define NR_FAKES 16
+#define PAGE_WORDS (FLN_PAGE_BYTES / sizeof(uint64_t))
+#define DONTWAKE UINT64_C(1) /* the same bit in all four calls */
+
+static struct fake_uffd *fakes[NR_FAKES];
+
+static struct fake_uffd *fake_of(const struct fln_uffd *u)
+{
+	FLN_ASSERT(u->fd >= 0 && u->fd < NR_FAKES && fakes[u->fd]);
+	return fakes[u->fd];
+}
+
+/* NULL outside of the fake. */
+struct fake_page *fake_page(struct fake_uffd *f, uint64_t addr)
+{
+	uint64_t at = fln_bytes_to_pages(addr - f->addr);
+
+	return addr >= f->addr && at < f->nr_pages ? &f->pages[at] : NULL;
+}
+
+bool fake_in_cache(const struct fake_page *page)
+{
+	off_t at = (off_t)fln_pages_to_bytes(page->file_page);
+
+	return page->fd >= 0 && lseek(page->fd, at, SEEK_DATA) == at;
+}
+
+static uint64_t word_of(const uint64_t *words)
+{
+	for (uint32_t i = 1; i < PAGE_WORDS; i++) {
+		if (words[i] != words[0])
+			return FAKE_TORN;
+	}
+	return words[0];
+}
+
+uint64_t fake_contents(const struct fake_page *page)
+{
+	uint64_t words[PAGE_WORDS];
+
+	if (page->fd < 0)
+		return page->value;
+	FLN_ASSERT(pread(page->fd, words, sizeof(words),
+			 (off_t)fln_pages_to_bytes(page->file_page)) == (ssize_t)sizeof(words));
+	return word_of(words);
+}
+
+static void touch(struct fake_uffd *f, struct fake_thread *t)
+{
+	const struct fake_page *page = fake_page(f, t->addr);
+
+	if (!page || !page->vma || page->pte == FAKE_POISONED) {
+		t->state = FAKE_KILLED;
+	} else if (page->pte == FAKE_MAPPED) {
+		t->state = FAKE_READ;
+		t->value = fake_contents(page);
+	} else {
+		t->state = FAKE_QUEUED;
+		t->seq = f->seq++;
+		t->nr_faults++;
+	}
+}
+
+uint32_t fake_touch(struct fake_uffd *f, uint64_t addr)
+{
+	for (uint32_t i = 0; i < FAKE_MAX_THREADS; i++) {
+		struct fake_thread *t = &f->threads[i];
+
+		if (t->state != FAKE_IDLE)
+			continue;
+		memset(t, 0, sizeof(*t));
+		t->addr = addr;
+		touch(f, t);
+		return i;
+	}
+	FLN_ASSERT(!"too many threads");
+	return 0;
+}
+
+void fake_reap(struct fake_uffd *f, uint32_t thread)
+{
+	FLN_ASSERT(f->threads[thread].state == FAKE_READ ||
+		   f->threads[thread].state == FAKE_KILLED);
+	f->threads[thread].state = FAKE_IDLE;
+}
+
+static void wake(struct fake_uffd *f, uint64_t start, uint64_t len_bytes)
+{
+	for (uint32_t i = 0; i < FAKE_MAX_THREADS; i++) {
+		struct fake_thread *t = &f->threads[i];
+
+		if ((t->state == FAKE_QUEUED || t->state == FAKE_WAITING) && t->addr >= start &&
+		    t->addr - start < len_bytes)
+			t->state = FAKE_WOKEN;
+	}
+}
+
+static void zap(struct fake_uffd *f, uint64_t addr, uint64_t nr_pages, bool punch)
+{
+	for (uint64_t i = 0; i < nr_pages; i++) {
+		struct fake_page *page = fake_page(f, addr + fln_pages_to_bytes(i));
+
+		if (!page || !page->vma)
+			continue;
+		page->pte = FAKE_ABSENT;
+		page->value = 0;
+		if (punch && page->fd >= 0)
+			FLN_ASSERT(fallocate(page->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+					     (off_t)fln_pages_to_bytes(page->file_page),
+					     (off_t)FLN_PAGE_BYTES) == 0);
+	}
+}
+
+void fake_run(struct fake_uffd *f)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < f->nr_events; i++) {
+		const struct fake_event *e = &f->events[i];
+
+		if (!e->read)
+			f->events[kept++] = *e;
+		else if (e->zap)
+			zap(f, e->msg.arg.remove.start,
+			    fln_bytes_to_pages(e->msg.arg.remove.end - e->msg.arg.remove.start),
+			    e->punch);
+	}
+	f->nr_events = kept;
+	for (uint32_t i = 0; i < FAKE_MAX_THREADS; i++) {
+		if (f->threads[i].state == FAKE_WOKEN)
+			touch(f, &f->threads[i]);
+	}
+}
+
+static struct fake_event *add_event(struct fake_uffd *f, uint8_t kind)
+{
+	struct fake_event *e = &f->events[f->nr_events];
+
+	FLN_ASSERT(f->nr_events < FAKE_MAX_EVENTS);
+	f->nr_events++;
+	memset(e, 0, sizeof(*e));
+	e->msg.event = kind;
+	return e;
+}
+
+void fake_discard(struct fake_uffd *f, uint64_t addr, uint64_t nr_pages, bool punch)
+{
+	struct fake_event *e = add_event(f, UFFD_EVENT_REMOVE);
+
+	e->msg.arg.remove.start = addr;
+	e->msg.arg.remove.end = addr + fln_pages_to_bytes(nr_pages);
+	e->zap = true;
+	e->punch = punch;
+}
+
+void fake_unmap(struct fake_uffd *f, uint64_t addr, uint64_t nr_pages)
+{
+	struct fake_event *e = add_event(f, UFFD_EVENT_UNMAP);
+
+	e->msg.arg.remove.start = addr;
+	e->msg.arg.remove.end = addr + fln_pages_to_bytes(nr_pages);
+	zap(f, addr, nr_pages, false);
+	for (uint64_t i = 0; i < nr_pages; i++)
+		fake_page(f, addr + fln_pages_to_bytes(i))->vma = false;
+}
+
+void fake_remap(struct fake_uffd *f, uint64_t from, uint64_t to, uint64_t nr_pages)
+{
+	struct fake_event *e = add_event(f, UFFD_EVENT_REMAP);
+
+	e->msg.arg.remap.from = from;
+	e->msg.arg.remap.to = to;
+	e->msg.arg.remap.len = fln_pages_to_bytes(nr_pages);
+	for (uint64_t i = 0; i < nr_pages; i++) {
+		struct fake_page *a = fake_page(f, from + fln_pages_to_bytes(i));
+		struct fake_page *b = fake_page(f, to + fln_pages_to_bytes(i));
+
+		*b = *a;
+		memset(a, 0, sizeof(*a));
+	}
+}
+
+void fake_zap(struct fake_uffd *f, uint64_t addr, uint64_t nr_pages)
+{
+	zap(f, addr, nr_pages, false);
+}
+
+void fake_punch(struct fake_uffd *f, uint64_t addr, uint64_t nr_pages)
+{
+	zap(f, addr, nr_pages, true);
+}
+
+static ssize_t read_messages(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t nr)
+{
+	struct fake_uffd *f = fake_of(u);
+	uint32_t got = 0;
+
+	if (f->read_errno)
+		return -f->read_errno;
+	while (got < nr) {
+		struct fake_thread *oldest = NULL;
+
+		for (uint32_t i = 0; i < FAKE_MAX_THREADS; i++) {
+			struct fake_thread *t = &f->threads[i];
+
+			if (t->state == FAKE_QUEUED && (!oldest || t->seq < oldest->seq))
+				oldest = t;
+		}
+		if (!oldest)
+			break;
+		memset(&msgs[got], 0, sizeof(msgs[got]));
+		msgs[got].event = UFFD_EVENT_PAGEFAULT;
+		msgs[got].arg.pagefault.address = oldest->addr;
+		if (fake_in_cache(fake_page(f, oldest->addr)))
+			msgs[got].arg.pagefault.flags = UFFD_PAGEFAULT_FLAG_MINOR;
+		oldest->state = FAKE_WAITING;
+		got++;
+	}
+	for (uint32_t i = 0; i < f->nr_events && got < nr; i++) {
+		if (f->events[i].read)
+			continue;
+		f->events[i].read = true;
+		f->events[i].again = f->again_after_read;
+		msgs[got++] = f->events[i].msg;
+	}
+	return (ssize_t)got;
+}
+
+/* An event is unread, or who caused it has not run since. */
+static bool is_put_off(struct fake_uffd *f)
+{
+	bool put_off = false;
+
+	for (uint32_t i = 0; i < f->nr_events; i++) {
+		struct fake_event *e = &f->events[i];
+
+		if (!e->read || e->again)
+			put_off = true;
+		if (e->read && e->again)
+			e->again--;
+	}
+	return put_off;
+}
+
+static int injected(struct fake_uffd *f)
+{
+	if (f->fail_in == 0 || --f->fail_in > 0)
+		return 0;
+	if (f->fail_times > 1) {
+		f->fail_times--;
+		f->fail_in = 1;
+	}
+	return f->fail_errno;
+}
+
+static bool is_one_mapping(struct fake_uffd *f, uint64_t start, uint64_t nr_pages)
+{
+	const struct fake_page *first = fake_page(f, start);
+
+	for (uint64_t i = 0; i < nr_pages; i++) {
+		const struct fake_page *page = fake_page(f, start + fln_pages_to_bytes(i));
+
+		if (!page || !page->vma || page->fd != first->fd ||
+		    (page->fd >= 0 && page->file_page != first->file_page + i))
+			return false;
+	}
+	return true;
+}
+
+static void map_page(struct fake_uffd *f, struct fake_page *page)
+{
+	f->nr_unpoisoned += page->pte == FAKE_POISONED;
+	page->pte = FAKE_MAPPED;
+}
+
+/* 0 or the errno of one page. */
+static int install_page(struct fake_uffd *f, enum fake_call call, struct fake_page *page,
+			const void *src)
+{
+	static const uint64_t zeros[PAGE_WORDS];
+
+	if (page->pte == FAKE_MAPPED)
+		return EEXIST;
+	switch (call) {
+	case FAKE_CONTINUE:
+		if (!fake_in_cache(page))
+			return EFAULT;
+		break;
+	case FAKE_COPY:
+		if (page->fd >= 0 || page->pte == FAKE_POISONED)
+			return EEXIST;
+		page->value = word_of(src);
+		break;
+	case FAKE_ZEROPAGE:
+		if (fake_in_cache(page))
+			return EEXIST;
+		page->value = 0;
+		if (page->fd >= 0)
+			FLN_ASSERT(pwrite(page->fd, zeros, sizeof(zeros),
+					  (off_t)fln_pages_to_bytes(page->file_page)) ==
+				   (ssize_t)sizeof(zeros));
+		break;
+	case FAKE_POISON:
+	default:
+		if (page->pte == FAKE_POISONED)
+			return EEXIST;
+		page->pte = FAKE_POISONED;
+		return 0;
+	}
+	map_page(f, page);
+	return 0;
+}
+
+static int install(struct fake_uffd *f, enum fake_call call, const struct uffdio_range *range,
+		   uint64_t mode, uint64_t src, int64_t *done)
+{
+	uint64_t nr = fln_bytes_to_pages(range->len), at = 0;
+	int err;
+
+	f->nr_calls[call]++;
+	f->last_start = range->start;
+	f->last_len = range->len;
+	if (nr == 0 || !fln_is_aligned(range->start | range->len, FLN_PAGE_BYTES))
+		err = EINVAL;
+	else if (is_put_off(f))
+		err = EAGAIN;
+	else if ((err = injected(f)) == 0 && !is_one_mapping(f, range->start, nr))
+		err = ENOENT;
+	while (err == 0 && at < nr) {
+		uint64_t addr = range->start + fln_pages_to_bytes(at);
+
+		err = install_page(f, call, fake_page(f, addr),
+				   (const char *)(uintptr_t)src + fln_pages_to_bytes(at));
+		if (err)
+			break;
+		if (f->on_map && (call == FAKE_CONTINUE || call == FAKE_COPY))
+			f->on_map(f->ctx, addr);
+		at++;
+		if (at == f->max_pages)
+			break;
+	}
+	f->nr_pages_done[call] += (uint32_t)at;
+	if (at == 0) {
+		*done = -err;
+		return -err;
+	}
+	*done = (int64_t)fln_pages_to_bytes(at);
+	if (!(mode & DONTWAKE))
+		wake(f, range->start, fln_pages_to_bytes(at));
+	return at == nr ? 0 : -EAGAIN;
+}
+
+static int do_ioctl(struct fln_uffd *u, unsigned long request, void *arg)
+{
+	struct fake_uffd *f = fake_of(u);
+
+	if (f->closed)
+		return -EBADF;
+	if (request == UFFDIO_CONTINUE) {
+		struct uffdio_continue *a = arg;
+
+		return install(f, FAKE_CONTINUE, &a->range, a->mode, 0, (int64_t *)&a->mapped);
+	}
+	if (request == UFFDIO_COPY) {
+		struct uffdio_copy *a = arg;
+		struct uffdio_range range = { .start = a->dst, .len = a->len };
+
+		return install(f, FAKE_COPY, &range, a->mode, a->src, (int64_t *)&a->copy);
+	}
+	if (request == UFFDIO_ZEROPAGE) {
+		struct uffdio_zeropage *a = arg;
+
+		return install(f, FAKE_ZEROPAGE, &a->range, a->mode, 0, (int64_t *)&a->zeropage);
+	}
+	if (request == UFFDIO_POISON) {
+		struct uffdio_poison *a = arg;
+
+		return install(f, FAKE_POISON, &a->range, a->mode, 0, (int64_t *)&a->updated);
+	}
+	if (request == UFFDIO_WAKE) {
+		const struct uffdio_range *a = arg;
+
+		f->nr_wake_calls++;
+		wake(f, a->start, a->len);
+		return 0;
+	}
+	if (request == UFFDIO_REGISTER) {
+		struct uffdio_register *a = arg;
+
+		f->nr_registers++;
+		a->ioctls = UINT64_C(1) << _UFFDIO_POISON;
+		return 0;
+	}
+	if (request == UFFDIO_UNREGISTER) {
+		f->nr_unregisters++;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static void do_close(struct fln_uffd *u)
+{
+	fake_of(u)->closed = true;
+}
+
+static const struct fln_uffd_ops fake_ops = {
+	.read = read_messages,
+	.ioctl = do_ioctl,
+	.close = do_close,
+};
+
+void fake_init(struct fake_uffd *f, struct fln_uffd *u, uint64_t addr, uint64_t nr_pages)
+{
+	int fd = 0;
+
+	while (fd < NR_FAKES && fakes[fd])
+		fd++;
+	FLN_ASSERT(fd < NR_FAKES);
+	memset(f, 0, sizeof(*f));
+	f->addr = addr;
+	f->nr_pages = nr_pages;
+	f->pages = calloc(nr_pages, sizeof(*f->pages));
+	FLN_ASSERT(f->pages);
+	f->fd = fd;
+	fakes[fd] = f;
+	memset(u, 0, sizeof(*u));
+	u->fd = fd;
+	u->ops = &fake_ops;
+	u->range_ioctls = UINT64_C(1) << _UFFDIO_POISON;
+}
+
+void fake_deinit(struct fake_uffd *f)
+{
+	fakes[f->fd] = NULL;
+	free(f->pages);
+}
+
+void fake_map(struct fake_uffd *f, uint64_t addr, uint64_t nr_pages, int fd, uint64_t file_page)
+{
+	for (uint64_t i = 0; i < nr_pages; i++) {
+		struct fake_page *page = fake_page(f, addr + fln_pages_to_bytes(i));
+
+		FLN_ASSERT(page && !page->vma);
+		page->vma = true;
+		page->pte = FAKE_ABSENT;
+		page->fd = fd;
+		page->file_page = file_page + i;
+	}
+}
+
+uint32_t fake_count(const struct fake_uffd *f, enum fake_thread_state state)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t i = 0; i < FAKE_MAX_THREADS; i++)
+		nr += f->threads[i].state == state;
+	return nr;
+}
+
+uint32_t fake_nr_mapped(const struct fake_uffd *f)
+{
+	uint32_t nr = 0;
+
+	for (uint64_t i = 0; i < f->nr_pages; i++)
+		nr += f->pages[i].pte == FAKE_MAPPED;
+	return nr;
+}
+
+uint32_t fake_nr_installs(const struct fake_uffd *f)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t i = 0; i < FAKE_NR_CALLS; i++)
+		nr += f->nr_calls[i];
+	return nr;
+}
+
+bool fake_event_pending(const struct fake_uffd *f)
+{
+	return f->nr_events > 0;
+}
