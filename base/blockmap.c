@@ -122,6 +122,7 @@ static void chunk_return(struct rcu_head *head)
 
 	FLN_TSAN_ACQUIRE();
 	pool_push(c->pool, c);
+	FLN_TSAN_RELEASE();	/* for who waits for the barrier */
 }
 
 static struct fln_chunk *chunk_new(struct fln_blockmap *map, uint32_t planes)

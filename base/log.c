@@ -10,7 +10,7 @@
 
 #define LOG_LINE_BYTES 512
 
-static void log_line(const struct fln_log *log, enum fln_log_level level, uint64_t nr_held_back,
+__attribute__((format(printf, 4, 0))) static void log_line(const struct fln_log *log, enum fln_log_level level, uint64_t nr_held_back,
 		     const char *fmt, va_list ap)
 {
 	char line[LOG_LINE_BYTES];

@@ -95,6 +95,12 @@ static void unmap_range(struct fln_region *r, uint64_t start, uint64_t end)
 	forget_range(r, start, end, false);
 }
 
+/* munmap() wakes nobody who waits in the range: let them find that it has gone. */
+static void wake_unmapped(struct fln_shard *shard, uint64_t start, uint64_t end)
+{
+	fln_uffd_wake(&shard->uffd, start, end - start);
+}
+
 /*
  * Call @fn for the part of each region in [start, end).  The guest's regions do
  * not go away meanwhile: whoever removes one first takes leave of the worker
@@ -188,6 +194,7 @@ void fln_event(struct fln_worker *w, struct fln_shard *shard, const struct uffd_
 	case UFFD_EVENT_UNMAP:
 		if (!shard->is_child)
 			each_region(shard, msg->arg.remove.start, msg->arg.remove.end, unmap_range);
+		wake_unmapped(shard, msg->arg.remove.start, msg->arg.remove.end);
 		break;
 	case UFFD_EVENT_REMAP:
 		remap(w, shard, msg->arg.remap.from, msg->arg.remap.to, msg->arg.remap.len);

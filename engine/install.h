@@ -26,7 +26,7 @@ struct fln_install {
 /* Map @pages, whose contents the image has, and wake those who wait for them. */
 void fln_install_filled(struct fln_install *in, const struct fln_mask *pages);
 
-/* Map zeros at @pages, and wake.  @try_cache: a page may be in the cache after all. */
+/* Map zeros at @pages, and wake. A page may be in the cache after all: then that. */
 void fln_install_zero(struct fln_install *in, const struct fln_mask *pages);
 
 /*

@@ -30,6 +30,13 @@
 
 #define EVENTS_PER_ROUND 64
 #define HELD_TICK_MS 50		/* how often held faults are checked against their deadline */
+/*
+ * How much of what was left for later is mapped between two looks at who waits.
+ * While faults come in, more: each costs as much as mapping some 30 pages, and
+ * windows that stay unmapped for long cost further faults.
+ */
+#define LATER_PAGES_BUSY 4096u
+#define LATER_PAGES_IDLE 1024u
 #define AGAIN_YIELDS 16u	/* rounds of sched_yield() before AGAIN sleeps */
 
 static size_t held_bytes(const struct fln_worker *w)
@@ -43,6 +50,8 @@ static void free_tables(struct fln_worker *w)
 
 	fln_free(a, w->held, held_bytes(w), w->opts.node);
 	fln_free(a, w->held_spare, held_bytes(w), w->opts.node);
+	fln_free(a, w->later, FLN_NR_LATER * sizeof(*w->later), w->opts.node);
+	fln_free(a, w->later_queue, FLN_NR_LATER * sizeof(*w->later_queue), w->opts.node);
 	fln_free(a, w->msgs, FLN_BATCH_LIMIT * sizeof(*w->msgs), w->opts.node);
 	fln_free(a, w->faults, FLN_BATCH_LIMIT * sizeof(*w->faults), w->opts.node);
 }
@@ -59,7 +68,10 @@ int fln_worker_init(struct fln_worker *w, const struct fln_worker_opts *opts)
 	w->held_spare = fln_zalloc(&opts->alloc, held_bytes(w), opts->node);
 	w->msgs = fln_zalloc(&opts->alloc, FLN_BATCH_LIMIT * sizeof(*w->msgs), opts->node);
 	w->faults = fln_zalloc(&opts->alloc, FLN_BATCH_LIMIT * sizeof(*w->faults), opts->node);
-	if (!w->held || !w->held_spare || !w->msgs || !w->faults) {
+	w->later = fln_zalloc(&opts->alloc, FLN_NR_LATER * sizeof(*w->later), opts->node);
+	w->later_queue = fln_zalloc(&opts->alloc, FLN_NR_LATER * sizeof(*w->later_queue),
+				    opts->node);
+	if (!w->held || !w->held_spare || !w->msgs || !w->faults || !w->later || !w->later_queue) {
 		free_tables(w);
 		return fln_fail(ENOMEM, "no memory for worker %u with room for %u held faults",
 				opts->index, opts->held_max);
@@ -154,6 +166,9 @@ static void obey_all(struct fln_worker *w)
 	cmd = w->commands;
 	w->commands = NULL;
 	fln_unlock(&w->lock);
+	/* With nothing left for later, the shard or region in question is nowhere any more. */
+	if (cmd)
+		fln_serve_later(w, UINT32_MAX);
 	while (cmd) {
 		struct fln_command *next = cmd->next;
 		int result = obey(w, cmd);
@@ -203,6 +218,7 @@ void fln_worker_round(struct fln_worker *w, int timeout_ms)
 	kicked = atomic_exchange_explicit(&w->kicked, false, memory_order_acq_rel);
 	if (w->nr_held > 0 && (kicked || w->nr_again > 0 || nr <= 0))
 		fln_serve_held(w);
+	fln_serve_later(w, served ? LATER_PAGES_BUSY : LATER_PAGES_IDLE);
 	/* Last: a shard that is let go of may not turn up in this round any more. */
 	if (rung)
 		obey_all(w);
@@ -220,6 +236,8 @@ void fln_worker_round(struct fln_worker *w, int timeout_ms)
 /* How long the next round may wait, in milliseconds; -1: for ever. */
 static int patience(struct fln_worker *w)
 {
+	if (w->nr_later > 0)
+		return 0;
 	if (w->nr_again > 0) {
 		if (w->nr_idle_rounds >= AGAIN_YIELDS)
 			return 1;

@@ -21,7 +21,6 @@
 struct fln_fault {
 	uint64_t addr;			/* page-aligned, as the kernel gave it */
 	uint64_t t0_ns;			/* when its message was read */
-	bool missing;			/* the kernel found no page in the cache */
 	bool held;			/* its contents had to be fetched */
 };
 
@@ -36,6 +35,20 @@ struct fln_held {
 	struct fln_shard *shard;
 	enum fln_held_reason reason;
 };
+
+/*
+ * The part of windows that nobody waits for, of one block.  Demand goes first
+ * (I7): it is mapped between rounds, when all who wait have been served.  Only
+ * a wish: nothing is claimed, and all is looked up anew.
+ */
+struct fln_later {
+	struct fln_shard *shard;	/* NULL: the slot is free */
+	uint64_t block_addr;
+	struct fln_mask pages;
+};
+
+/* Blocks that can have something left for later at a time; a power of two. */
+#define FLN_NR_LATER 1024u
 
 enum fln_command_kind {
 	FLN_COMMAND_ATTACH,
@@ -80,6 +93,9 @@ struct fln_worker {
 	uint32_t nr_again;		/* of them, those to be tried at once */
 	struct fln_held *held;
 	struct fln_held *held_spare;	/* for a round of looking at them */
+	struct fln_later *later;	/* by block address, FLN_NR_LATER slots */
+	uint32_t *later_queue;		/* slots in use, oldest first, a ring */
+	uint32_t later_head, nr_later;
 	struct uffd_msg *msgs;
 	struct fln_fault *faults;	/* of one read or one round of held ones */
 	uint64_t last_arrival_ns;
@@ -111,10 +127,37 @@ void fln_worker_round(struct fln_worker *w, int timeout_ms);
 /* serve.c: read what a shard has and answer it.  The worker's thread only. */
 void fln_serve_shard(struct fln_worker *w, struct fln_shard *shard);
 
-/* serve.c: look at held faults again. */
+/* serve.c: answer faults of one shard; sorts @f. */
+void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_fault *f,
+		      uint32_t nr);
+
+/*
+ * block.c: answer @nr faults that lie in one block of @region.  @home_addr is
+ * where the first one's page was before mremap().  RCU read lock held.
+ */
+void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_region *region,
+		     uint64_t home_addr, const struct fln_fault *faults, uint32_t nr);
+
+/*
+ * block.c: map what windows have left for later, oldest first, until @nr_pages
+ * are mapped or nothing is left.
+ */
+void fln_serve_later(struct fln_worker *w, uint32_t nr_pages);
+
+/* held.c: keep a fault until something has changed. */
+void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fault *fault,
+	      enum fln_held_reason reason);
+
+enum fln_ending { FLN_ENDED_RESUMED, FLN_ENDED_POISONED, FLN_ENDED_FAILED };
+
+/* held.c: a fault has ended: count how, and of which class it was (I4). */
+void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault,
+		   enum fln_ending ending, bool zero, uint64_t now_ns);
+
+/* held.c: look at held faults again. */
 void fln_serve_held(struct fln_worker *w);
 
-/* serve.c: let go of what is held for a shard: its range has been closed. */
+/* held.c: let go of what is held for a shard: its range has been closed. */
 void fln_drop_held(struct fln_worker *w, struct fln_shard *shard);
 
 /* events.c: act on a message that is no page fault. */

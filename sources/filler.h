@@ -69,6 +69,7 @@ struct fln_filler {
 	struct fln_fill *fills;
 	struct fln_fill *free;		/* guarded by lock, as all that follows */
 	struct fln_fill_queue *runnable, **runnable_last;
+	struct fln_log_limit log_limit;
 	uint64_t starved;		/* waiters who found no free fill */
 	struct fln_filler_thread *threads;
 	uint32_t nr_started;

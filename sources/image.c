@@ -323,7 +323,8 @@ static int fill_data(struct fln_image *image, struct fln_fill *fill, uint32_t lo
 				   image->filler->opts.nr_retries);
 		publish(image, fill, i, i + 1, rc ? FLN_IMAGE_FAILED : FLN_IMAGE_FILLED);
 		if (rc) {
-			fln_log(&image->filler->opts.log, FLN_LOG_ERROR,
+			fln_log_limited(&image->filler->opts.log, &image->filler->log_limit,
+					FLN_LOG_ERROR,
 				"image %s: page %llu (offset %llu) cannot be had: %s", image->name,
 				(unsigned long long)(fill->page + i),
 				(unsigned long long)fln_pages_to_bytes(fill->page + i),

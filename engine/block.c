@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Serving one block of 2 MiB: claim, map what somebody waits for, leave the rest
+ * of the windows for later.
+ *
+ * The pages that threads wait for are mapped first, with a few neighbours, which
+ * cost little more than the call, and their threads go on.  The rest of their
+ * windows is only noted; it is mapped between rounds, so that a large window
+ * makes nobody wait (I7).  What has been noted is a wish, not a claim: pages are
+ * claimed when they are mapped, so faults in between go their own way.
+ *
+ * The map is a hint.  A fault on a page that it calls PRESENT is installed again
+ * (and finds EEXIST, and is woken, or finds that the page was taken away).
+ */
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/install.h"
+#include "engine/region_map.h"
+#include "engine/worker.h"
+
+/* What is mapped at once of a window; the rest is left for later. */
+#define FRONT_PAGES 16u
+
+/* A block, and what is known of its pages. */
+struct block_round {
+	struct fln_install in;
+	struct fln_chunk *chunk;	/* NULL: a child's, or the pool is empty */
+	uint64_t block;
+	struct fln_mask claimed;	/* ours */
+	struct fln_mask lost;		/* somebody else's */
+	struct fln_mask filled, zero;	/* what may be installed */
+	struct fln_mask later;		/* of the windows, what nobody waits for */
+};
+
+/* Shift a mask towards higher pages. */
+static struct fln_mask mask_up(const struct fln_mask *m, uint32_t by)
+{
+	struct fln_mask out = { { 0 } };
+	uint32_t lo = 0, hi;
+
+	if (by == 0)
+		return *m;
+	for (; fln_mask_next_run(m, &lo, &hi) && lo + by < FLN_BLOCK_PAGES; lo = hi)
+		fln_mask_set_range(&out, lo + by,
+				   hi + by < FLN_BLOCK_PAGES ? hi + by : FLN_BLOCK_PAGES);
+	return out;
+}
+
+/* What of the block the image has. */
+static void look_at_image(struct block_round *b)
+{
+	const struct fln_region *r = b->in.region;
+	uint32_t lead = b->block == 0 ? r->map.lead_pages : 0;
+
+	fln_image_ready(r->image, fln_region_image_page(r, b->in.block_page + lead),
+			FLN_BLOCK_PAGES - lead, &b->filled, &b->zero);
+	b->filled = mask_up(&b->filled, lead);
+	b->zero = mask_up(&b->zero, lead);
+	if (b->chunk) {
+		/* Given up in memory that is not ours: zeros are due, not the image. */
+		struct fln_mask discarded = fln_chunk_load(b->chunk, FLN_PLANE_DISCARDED);
+
+		b->filled = fln_mask_andnot(&b->filled, &discarded);
+		b->zero = fln_mask_or(&b->zero, &discarded);
+	} else if (fln_blockmap_uniform(&r->map, b->block) & (1 << FLN_PLANE_DISCARDED)) {
+		b->zero = fln_mask_range(0, FLN_BLOCK_PAGES);
+		memset(&b->filled, 0, sizeof(b->filled));
+	}
+}
+
+/* The windows of the block's faults: what to map now, and what later. */
+static struct fln_mask open_windows(struct block_round *b, const struct fln_fault *faults,
+				    uint32_t nr, const uint32_t *pages)
+{
+	const struct fln_window_policy *policy = &b->in.shard->guest->window;
+	struct fln_mask now = { { 0 } };
+	uint32_t seen = atomic_load_explicit(&b->chunk->nr_faults, memory_order_relaxed);
+
+	for (uint32_t i = 0; i < nr; i++) {
+		struct fln_window win = fln_window_for(policy, seen, pages[i]);
+
+		if (!faults[i].held)
+			seen++;
+		fln_mask_set_range(&b->later, win.lo, win.hi);
+		if (win.hi - win.lo > FRONT_PAGES) {
+			win.lo = (uint32_t)fln_align_down(pages[i], FRONT_PAGES);
+			win.hi = win.lo + FRONT_PAGES;
+		}
+		fln_mask_set_range(&now, win.lo, win.hi);
+	}
+	atomic_store_explicit(&b->chunk->nr_faults, seen, memory_order_relaxed);
+	return now;
+}
+
+/* Claim what is to be mapped now, the faulting pages in any case. */
+static void claim_windows(struct block_round *b, const struct fln_fault *faults, uint32_t nr,
+			  const uint32_t *pages)
+{
+	struct fln_mask present = fln_chunk_load(b->chunk, FLN_PLANE_PRESENT);
+	struct fln_mask poisoned = fln_chunk_load(b->chunk, FLN_PLANE_POISONED);
+	struct fln_mask valid = fln_blockmap_valid(&b->in.region->map, b->block);
+	struct fln_mask known = fln_mask_or(&present, &poisoned), want, again;
+
+	again = fln_mask_and(&known, &b->in.faulting);
+	if (!fln_mask_empty(&again)) {
+		fln_count(&b->in.shard->count.refaults, fln_mask_count(&again));
+		fln_region_forget(b->chunk, &again);
+	}
+	want = open_windows(b, faults, nr, pages);
+	valid = fln_mask_andnot(&valid, &known);
+	want = fln_mask_and(&want, &valid);
+	want = fln_mask_or(&want, &b->in.faulting);
+	b->later = fln_mask_and(&b->later, &valid);
+	b->later = fln_mask_andnot(&b->later, &want);
+	b->claimed = fln_region_claim(b->chunk, &want);
+	b->lost = fln_mask_andnot(&b->in.faulting, &b->claimed);
+}
+
+/* Map what is there of what is claimed; zeros only where somebody waits for them. */
+static void install_claimed(struct block_round *b)
+{
+	struct fln_mask filled = fln_mask_and(&b->claimed, &b->filled);
+	struct fln_mask zero = fln_mask_and(&b->claimed, &b->zero);
+
+	zero = fln_mask_and(&zero, &b->in.faulting);
+	fln_install_filled(&b->in, &filled);
+	fln_install_zero(&b->in, &zero);
+}
+
+/* The claims end: the pages are PRESENT, POISONED or ABSENT again. */
+static void settle_claims(struct block_round *b, const struct fln_mask *poisoned)
+{
+	struct fln_mask present, dead, rest;
+
+	if (!b->chunk)
+		return;
+	present = fln_mask_and(&b->claimed, &b->in.present);
+	rest = fln_mask_andnot(&b->claimed, &present);
+	dead = fln_mask_and(poisoned, &rest);
+	rest = fln_mask_andnot(&rest, &dead);
+	fln_chunk_clear(b->chunk, FLN_PLANE_DISCARDED, &present);
+	fln_region_settle(b->chunk, &present, FLN_PAGE_PRESENT);
+	fln_region_settle(b->chunk, &dead, FLN_PAGE_POISONED);
+	fln_region_settle(b->chunk, &rest, FLN_PAGE_ABSENT);
+	(void)fln_region_collapse(&b->in.region->map, b->block, b->chunk);
+}
+
+static void poison_page(struct fln_worker *w, struct block_round *b, uint32_t page,
+			struct fln_mask *poisoned)
+{
+	struct fln_mask one = fln_mask_range(page, page + 1);
+
+	fln_install_poison(&b->in, &one, poisoned);
+	if (fln_mask_test(poisoned, page))
+		fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
+				"guest %s: the page at 0x%llx cannot be had and is poisoned",
+				b->in.shard->guest->name,
+				(unsigned long long)(b->in.block_addr + fln_pages_to_bytes(page)));
+}
+
+/*
+ * A faulting page that is not filled: ask for it.  True when it can never be
+ * had: its source failed, or has not answered in time.
+ */
+static bool must_poison(struct fln_worker *w, struct block_round *b,
+			const struct fln_fault *fault, uint32_t page, uint64_t now_ns,
+			enum fln_held_reason *reason)
+{
+	uint64_t image_page = fln_region_image_page(b->in.region, b->in.block_page + page);
+
+	if (fault->held && w->opts.source_timeout_ns != UINT64_MAX &&
+	    now_ns - fault->t0_ns > w->opts.source_timeout_ns) {
+		fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
+				"guest %s: image %s: page %llu was not delivered in %llu ms",
+				b->in.shard->guest->name, b->in.region->image->name,
+				(unsigned long long)image_page,
+				(unsigned long long)((now_ns - fault->t0_ns) / FLN_NS_PER_MS));
+		return true;
+	}
+	switch (fln_image_request(b->in.region->image, image_page, w->opts.index)) {
+	case FLN_IMAGE_IS_FAILED:
+		return true;
+	case FLN_IMAGE_IS_READY:
+		*reason = FLN_HELD_AGAIN;
+		return false;
+	default:
+		*reason = FLN_HELD_FILL;
+		return false;
+	}
+}
+
+/* What became of each fault of the block. */
+static void settle_faults(struct fln_worker *w, struct block_round *b,
+			  const struct fln_fault *faults, uint32_t nr, const uint32_t *pages)
+{
+	struct fln_shard *shard = b->in.shard;
+	struct fln_mask ready = fln_mask_or(&b->filled, &b->zero);
+	struct fln_mask poisoned = { { 0 } };
+	uint64_t now = fln_now_ns();
+
+	for (uint32_t i = 0; i < nr; i++) {
+		enum fln_held_reason reason = FLN_HELD_AGAIN;
+		uint32_t p = pages[i];
+		bool untried = !fln_mask_test(&b->in.present, p) &&
+			       !fln_mask_test(&b->in.again, p) &&
+			       !fln_mask_test(&b->in.gone, p) && !fln_mask_test(&b->lost, p) &&
+			       !fln_mask_test(&poisoned, p);
+
+		if ((untried && fln_mask_test(&b->in.broken, p)) ||
+		    (untried && !fln_mask_test(&ready, p) &&
+		     must_poison(w, b, &faults[i], p, now, &reason)))
+			poison_page(w, b, p, &poisoned);
+		if (fln_mask_test(&b->in.present, p)) {
+			fln_end_fault(shard, &faults[i], FLN_ENDED_RESUMED,
+				  fln_mask_test(&b->in.zeroed, p), now);
+		} else if (fln_mask_test(&poisoned, p)) {
+			fln_end_fault(shard, &faults[i], FLN_ENDED_POISONED, false, now);
+		} else if (fln_mask_test(&b->in.gone, p)) {
+			/* Nobody else tells those who wait that their range has gone. */
+			fln_uffd_wake(&shard->uffd, faults[i].addr, FLN_PAGE_BYTES);
+			fln_end_fault(shard, &faults[i], FLN_ENDED_FAILED, false, now);
+		} else {
+			fln_hold(w, shard, &faults[i], reason);
+		}
+	}
+	settle_claims(b, &poisoned);
+}
+
+/* Which slot a block's later pages go into. */
+static uint32_t later_slot(uint64_t block_addr)
+{
+	return (uint32_t)(block_addr >> FLN_BLOCK_SHIFT) & (FLN_NR_LATER - 1);
+}
+
+static void note_later(struct fln_worker *w, struct block_round *b)
+{
+	uint32_t slot = later_slot(b->in.block_addr);
+	struct fln_later *l = &w->later[slot];
+
+	if (fln_mask_empty(&b->later))
+		return;
+	if (l->shard == b->in.shard && l->block_addr == b->in.block_addr) {
+		l->pages = fln_mask_or(&l->pages, &b->later);
+		return;
+	}
+	if (l->shard)
+		return;	/* another block has the slot: this one's next fault will ask again */
+	l->shard = b->in.shard;
+	l->block_addr = b->in.block_addr;
+	l->pages = b->later;
+	w->later_queue[(w->later_head + w->nr_later++) & (FLN_NR_LATER - 1)] = slot;
+}
+
+void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_region *region,
+		     uint64_t home_addr, const struct fln_fault *faults, uint32_t nr)
+{
+	uint64_t first_page = fln_region_page_of(region, home_addr);
+	struct block_round b = { .block = first_page / FLN_BLOCK_PAGES };
+	uint32_t pages[FLN_BATCH_LIMIT];
+
+	FLN_DEBUG_ASSERT(nr > 0 && nr <= FLN_BATCH_LIMIT);
+	b.in.shard = shard;
+	b.in.region = region;
+	b.in.block_page = b.block * FLN_BLOCK_PAGES;
+	b.in.block_addr = faults[0].addr - fln_pages_to_bytes(first_page - b.in.block_page);
+	for (uint32_t i = 0; i < nr; i++) {
+		pages[i] = (uint32_t)fln_bytes_to_pages(faults[i].addr - b.in.block_addr);
+		FLN_DEBUG_ASSERT(pages[i] < FLN_BLOCK_PAGES);
+		fln_mask_set(&b.in.faulting, pages[i]);
+	}
+	if (!shard->is_child)
+		b.chunk = fln_blockmap_chunk(&region->map, b.block);
+	if (b.chunk) {
+		claim_windows(&b, faults, nr, pages);
+	} else {
+		b.claimed = b.in.faulting;
+		if (!shard->is_child)
+			fln_count(&shard->count.no_chunk, nr);
+	}
+	look_at_image(&b);
+	install_claimed(&b);
+	settle_faults(w, &b, faults, nr, pages);
+	note_later(w, &b);
+}
+
+/* Map what is left of a block's windows, as far as it may be mapped now. */
+static uint32_t serve_one_later(const struct fln_later *l)
+{
+	uint32_t first = fln_mask_next_set(&l->pages, 0);
+	uint64_t addr = l->block_addr + fln_pages_to_bytes(first);
+	uint64_t home = fln_shard_unmove(l->shard, addr);
+	struct fln_region *region = fln_directory_find(l->shard->guest, home);
+	struct block_round b = { .claimed = l->pages };
+	struct fln_mask none = { { 0 } };
+
+	if (!region || atomic_load_explicit(&region->closing, memory_order_acquire))
+		return 0;
+	b.block = fln_region_page_of(region, home) / FLN_BLOCK_PAGES;
+	b.chunk = fln_blockmap_peek(&region->map, b.block);
+	if (!b.chunk)
+		return 0;	/* whole by now, or forgotten */
+	b.in.shard = l->shard;
+	b.in.region = region;
+	b.in.block_page = b.block * FLN_BLOCK_PAGES;
+	b.in.block_addr = l->block_addr;
+	b.claimed = fln_region_claim(b.chunk, &l->pages);
+	look_at_image(&b);
+	install_claimed(&b);
+	settle_claims(&b, &none);
+	return fln_mask_count(&b.in.present);
+}
+
+void fln_serve_later(struct fln_worker *w, uint32_t nr_pages)
+{
+	uint32_t nr = 0;
+
+	while (w->nr_later > 0 && nr < nr_pages) {
+		struct fln_later *l = &w->later[w->later_queue[w->later_head]];
+
+		w->later_head = (w->later_head + 1) & (FLN_NR_LATER - 1);
+		w->nr_later--;
+		fln_rcu_read_lock();
+		nr += serve_one_later(l);
+		fln_rcu_read_unlock();
+		l->shard = NULL;
+	}
+}
