@@ -80,7 +80,11 @@ static void poison_block(struct fln_region *r, struct fln_shard *shard, uint64_t
 		in.block_addr = fln_region_addr_of(r, in.block_page);
 		in.faulting = todo;
 		fln_install_poison(&in, &todo, &poisoned);
-		todo = in.again;
+		/* Not in.again: what came after a call that was put off was not tried at all. */
+		todo = fln_mask_andnot(&todo, &poisoned);
+		todo = fln_mask_andnot(&todo, &in.present);
+		todo = fln_mask_andnot(&todo, &in.gone);
+		todo = fln_mask_andnot(&todo, &in.broken);
 		if (fln_mask_empty(&todo))
 			return;
 		if (!shard->worker)

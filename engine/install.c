@@ -8,6 +8,11 @@
  * there already is woken by a call of its own if somebody waits for it, because
  * whoever put it there may not have woken, and a call without progress does not.
  *
+ * A call must lie in one mapping of the kernel's, and the embedder may have split
+ * ours: by mprotect() or madvise() of a part, by taking a part away.  A run that
+ * is refused as GONE is therefore tried again by halves, until what is left is
+ * the page that has really gone.
+ *
  * Bounded: each call maps a page at least, or settles the fate of one.
  */
 #include "engine/install.h"
@@ -34,6 +39,31 @@ static void settle_raced(struct fln_install *in, uint32_t page)
 	fln_mask_set(&in->present, page);
 	if (fln_mask_test(&in->faulting, page))
 		fln_uffd_wake(&in->shard->uffd, addr_of(in, page), FLN_PAGE_BYTES);
+}
+
+/* How much of a run is tried at a time: see above.  Starts with all of it. */
+struct pace {
+	uint32_t pages;
+};
+
+static uint32_t pace_end(const struct pace *pace, uint32_t lo, uint32_t hi)
+{
+	return hi - lo > pace->pages ? lo + pace->pages : hi;
+}
+
+/* A call for [lo, end) has come to @result.  True: try less of it. */
+static bool pace_slower(struct pace *pace, const struct fln_install *in,
+			enum fln_uffd_result result, uint32_t lo, uint32_t end)
+{
+	if (result == FLN_UFFD_OK) {
+		pace->pages *= 2;
+		return false;
+	}
+	if (result != FLN_UFFD_GONE || end - lo < 2 ||
+	    atomic_load_explicit(&in->shard->uffd.process_gone, memory_order_relaxed))
+		return false;
+	pace->pages = (end - lo) / 2;
+	return true;
 }
 
 static void settle_installed(struct fln_install *in, uint32_t lo, uint32_t hi)
@@ -103,19 +133,22 @@ void fln_install_filled(struct fln_install *in, const struct fln_mask *pages)
 	uint32_t lo = 0, hi;
 
 	for (; !in->stop && fln_mask_next_run(pages, &lo, &hi); lo = hi) {
-		while (lo < hi) {
+		struct pace pace = { hi - lo };
+
+		while (lo < hi && !in->stop) {
 			uint64_t done = 0;
-			enum fln_uffd_result result = map_run(in, lo, hi, &done);
+			uint32_t end = pace_end(&pace, lo, hi);
+			enum fln_uffd_result result = map_run(in, lo, end, &done);
 			uint32_t upto = lo + (uint32_t)fln_bytes_to_pages(done);
 
 			settle_installed(in, lo, upto);
 			lo = upto;
-			if (result == FLN_UFFD_OK)
-				break;
+			if (pace_slower(&pace, in, result, lo, end) || result == FLN_UFFD_OK)
+				continue;
 			if (result == FLN_UFFD_NO_PAGE && !in->region->foreign)
-				lo = settle_hole(in, lo, hi);
+				lo = settle_hole(in, lo, end);
 			else
-				lo = settle_failed(in, result, lo, hi);
+				lo = settle_failed(in, result, lo, end);
 		}
 	}
 }
@@ -142,22 +175,25 @@ void fln_install_zero(struct fln_install *in, const struct fln_mask *pages)
 	uint32_t lo = 0, hi;
 
 	for (; !in->stop && fln_mask_next_run(pages, &lo, &hi); lo = hi) {
-		while (lo < hi) {
+		struct pace pace = { hi - lo };
+
+		while (lo < hi && !in->stop) {
 			uint64_t done = 0;
+			uint32_t end = pace_end(&pace, lo, hi);
 			enum fln_uffd_result result =
 				fln_uffd_zeropage(&in->shard->uffd, addr_of(in, lo),
-						  fln_pages_to_bytes(hi - lo), true, &done);
+						  fln_pages_to_bytes(end - lo), true, &done);
 			uint32_t upto = lo + (uint32_t)fln_bytes_to_pages(done);
 
 			settle_installed(in, lo, upto);
 			fln_mask_set_range(&in->zeroed, lo, upto);
 			lo = upto;
-			if (result == FLN_UFFD_OK)
-				break;
+			if (pace_slower(&pace, in, result, lo, end) || result == FLN_UFFD_OK)
+				continue;
 			if (result == FLN_UFFD_PRESENT)
 				map_cached(in, lo++);
 			else
-				lo = settle_failed(in, result, lo, hi);
+				lo = settle_failed(in, result, lo, end);
 		}
 	}
 }
@@ -183,24 +219,27 @@ void fln_install_poison(struct fln_install *in, const struct fln_mask *pages,
 	uint32_t lo = 0, hi;
 
 	for (; !in->stop && fln_mask_next_run(pages, &lo, &hi); lo = hi) {
-		while (lo < hi) {
+		struct pace pace = { hi - lo };
+
+		while (lo < hi && !in->stop) {
 			uint64_t done = 0;
+			uint32_t upto, end = pace_end(&pace, lo, hi);
 			enum fln_uffd_result result = FLN_UFFD_ERROR;
-			uint32_t upto;
 
 			if (fln_uffd_can_poison(&in->shard->uffd))
 				result = fln_uffd_poison(&in->shard->uffd, addr_of(in, lo),
-							 fln_pages_to_bytes(hi - lo), &done);
+							 fln_pages_to_bytes(end - lo), &done);
 			upto = lo + (uint32_t)fln_bytes_to_pages(done);
 			fln_mask_set_range(poisoned, lo, upto);
 			lo = upto;
-			if (result == FLN_UFFD_OK)
-				break;
+			if (pace_slower(&pace, in, result, lo, end) || result == FLN_UFFD_OK)
+				continue;
 			if (result == FLN_UFFD_ERROR) {
-				deny_run(in, lo, hi, poisoned);
-				break;
+				deny_run(in, lo, end, poisoned);
+				lo = end;
+				continue;
 			}
-			lo = settle_failed(in, result, lo, hi);
+			lo = settle_failed(in, result, lo, end);
 		}
 	}
 }

@@ -302,6 +302,8 @@ static enum fln_uffd_result install(struct fln_uffd *u, enum install_call call, 
 	*done_bytes = done;
 	if (done == len_bytes)
 		return FLN_UFFD_OK;
+	if (rc == -ESRCH)
+		atomic_store_explicit(&u->process_gone, true, memory_order_relaxed);
 	return rc == 0 ? FLN_UFFD_ERROR : classify(rc);
 }
 

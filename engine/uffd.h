@@ -4,8 +4,8 @@
  * back as one of few results.  A table stands between, so that unit tests put a
  * fake kernel there.
  *
- * A struct fln_uffd has one owner at a time; only nr_calls and nr_wakes may be
- * read by others.
+ * A struct fln_uffd has one owner at a time; only its atomics may be read by
+ * others.
  */
 #ifndef FLN_ENGINE_UFFD_H
 #define FLN_ENGINE_UFFD_H
@@ -34,6 +34,7 @@ struct fln_uffd {
 	const struct fln_uffd_ops *ops;
 	_Atomic uint64_t nr_calls;	/* install calls */
 	_Atomic uint64_t nr_wakes;	/* explicit wake calls */
+	_Atomic bool process_gone;	/* an install said so; it does not come back */
 };
 
 /* What an install call came to; the only error taxonomy of the data plane. */
