@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #define UNIFORM(planes) (((uintptr_t)(planes) << 1) | 1u)
 
@@ -68,7 +69,9 @@ void fln_blockmap_deinit(struct fln_blockmap *map)
 {
 	if (!map->slots)
 		return;
-	fln_rcu_barrier();	/* chunks may still be on their way back */
+	/* Chunks may still be on their way back. */
+	while (atomic_load_explicit(&map->pool.nr_returning, memory_order_acquire) > 0)
+		(void)nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
 	(void)munmap(map->pool.chunks, (uint64_t)map->pool.nr_chunks * sizeof(struct fln_chunk));
 	(void)munmap(map->slots, map->nr_blocks * sizeof(*map->slots));
 	map->slots = NULL;
@@ -120,9 +123,12 @@ static void chunk_return(struct rcu_head *head)
 {
 	struct fln_chunk *c = (struct fln_chunk *)((char *)head - offsetof(struct fln_chunk, rcu));
 
+	struct fln_chunk_pool *pool = c->pool;
+
 	FLN_TSAN_ACQUIRE();
-	pool_push(c->pool, c);
-	FLN_TSAN_RELEASE();	/* for who waits for the barrier */
+	pool_push(pool, c);
+	/* The last look at the pool: it may be gone after this. */
+	atomic_fetch_sub_explicit(&pool->nr_returning, 1, memory_order_release);
 }
 
 static struct fln_chunk *chunk_new(struct fln_blockmap *map, uint32_t planes)
@@ -252,6 +258,7 @@ bool fln_blockmap_collapse(struct fln_blockmap *map, uint64_t block, struct fln_
 	if (!atomic_compare_exchange_strong_explicit(&map->slots[block], &slot, UNIFORM(uniform),
 						     memory_order_acq_rel, memory_order_acquire))
 		return false;
+	atomic_fetch_add_explicit(&map->pool.nr_returning, 1, memory_order_relaxed);
 	fln_rcu_call(&chunk->rcu, chunk_return);
 	return true;
 }

@@ -37,6 +37,7 @@ struct fln_chunk_pool {
 	uint32_t nr_chunks;
 	_Atomic uint32_t nr_carved;	/* handed out for the first time so far */
 	_Atomic uint64_t free_head;	/* index + 1 of the first, and a tag against ABA */
+	_Atomic uint32_t nr_returning;	/* wait for a grace period */
 	_Atomic uint32_t nr_used;	/* not in the free list: in slots or awaiting a grace period */
 };
 

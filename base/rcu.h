@@ -10,9 +10,9 @@
 #ifndef FLN_BASE_RCU_H
 #define FLN_BASE_RCU_H
 
-/* Small inline functions of a GPL-compatible licence: what liburcu permits (_LGPL_SOURCE). */
-#define _LGPL_SOURCE
 #include <urcu/urcu-memb.h>
+/* For one field, "registered": the functions of this header are not used. */
+#include <urcu/static/urcu-memb.h>
 
 #include <stdbool.h>
 
@@ -76,13 +76,6 @@ static inline void fln_rcu_call(struct rcu_head *head, void (*fn)(struct rcu_hea
 {
 	FLN_TSAN_RELEASE();
 	urcu_memb_call_rcu(head, fn);
-}
-
-/* Wait until every callback that was queued so far has run. */
-static inline void fln_rcu_barrier(void)
-{
-	urcu_memb_barrier();
-	FLN_TSAN_ACQUIRE();
 }
 
 #endif
