@@ -65,13 +65,17 @@ int fln_blockmap_init(struct fln_blockmap *map, uint32_t lead_pages, uint64_t nr
 	return 0;
 }
 
+void fln_blockmap_drain(struct fln_blockmap *map)
+{
+	while (atomic_load_explicit(&map->pool.nr_returning, memory_order_acquire) > 0)
+		(void)nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
+}
+
 void fln_blockmap_deinit(struct fln_blockmap *map)
 {
 	if (!map->slots)
 		return;
-	/* Chunks may still be on their way back. */
-	while (atomic_load_explicit(&map->pool.nr_returning, memory_order_acquire) > 0)
-		(void)nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
+	fln_blockmap_drain(map);
 	(void)munmap(map->pool.chunks, (uint64_t)map->pool.nr_chunks * sizeof(struct fln_chunk));
 	(void)munmap(map->slots, map->nr_blocks * sizeof(*map->slots));
 	map->slots = NULL;
@@ -123,9 +127,10 @@ static void chunk_return(struct rcu_head *head)
 {
 	struct fln_chunk *c = (struct fln_chunk *)((char *)head - offsetof(struct fln_chunk, rcu));
 
-	struct fln_chunk_pool *pool = c->pool;
+	struct fln_chunk_pool *pool;
 
 	FLN_TSAN_ACQUIRE();
+	pool = c->pool;
 	pool_push(pool, c);
 	/* The last look at the pool: it may be gone after this. */
 	atomic_fetch_sub_explicit(&pool->nr_returning, 1, memory_order_release);

@@ -60,6 +60,9 @@ int fln_blockmap_init(struct fln_blockmap *map, uint32_t lead_pages, uint64_t nr
 /* Nobody may read any more.  Waits for chunks on their way back.  Not in a reader. */
 void fln_blockmap_deinit(struct fln_blockmap *map);
 
+/* Wait until no chunk is on its way back to the pool.  Not in a reader. */
+void fln_blockmap_drain(struct fln_blockmap *map);
+
 /* The pages of @block that belong to the map. */
 struct fln_mask fln_blockmap_valid(const struct fln_blockmap *map, uint64_t block);
 

@@ -49,7 +49,7 @@ static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint
 	while (!c && discarded) {
 		/* Discards must not be forgotten; chunks are on their way back. */
 		fln_rcu_read_unlock();
-		fln_rcu_synchronize();
+		fln_blockmap_drain(&r->map);
 		fln_rcu_read_lock();
 		c = fln_blockmap_chunk(&r->map, block);
 	}

@@ -91,7 +91,7 @@ static void the_pool_runs_out_and_comes_back(void **state)
 		/* Not twice, and not for a chunk that is not in the slot. */
 		assert_false(fln_blockmap_collapse(&map, 0, c[0], 0));
 		fln_rcu_read_unlock();
-		fln_rcu_barrier();
+		fln_blockmap_drain(&map);
 		assert_int_equal(fln_blockmap_bytes(&map), before);
 		assert_int_equal(fln_blockmap_uniform(&map, 2), ALL_PRESENT);
 		for (uint64_t b = 0; b < 3; b++)
@@ -199,7 +199,7 @@ static void what_a_gibibyte_costs(void **state)
 		make_present(&map, b, &pages);
 	}
 	fln_rcu_read_unlock();
-	fln_rcu_barrier();
+	fln_blockmap_drain(&map);
 	whole = fln_blockmap_bytes(&map);
 	printf("page-state map of 1 GiB: untouched %llu bytes, half present at random %llu bytes, "
 	       "whole %llu bytes (%llu per 2 MiB)\n",
