@@ -41,14 +41,21 @@ static void sort_faults(struct fln_fault *f, uint32_t nr)
 	}
 }
 
-/* An address of no region: there is nothing to map.  Never a hang, never silent. */
+/*
+ * An address of no region: there is nothing to map.  Never a hang, never silent,
+ * and never only a wake: the thread would fault again, for ever.
+ */
 static void end_invalid(struct fln_worker *w, struct fln_shard *shard,
 			const struct fln_fault *fault)
 {
+	uint64_t done;
+
 	fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
-			"guest %s: a fault at 0x%llx, where no region is; its thread is let go",
+			"guest %s: a fault at 0x%llx, where no region is; its page is poisoned",
 			shard->guest->name, (unsigned long long)fault->addr);
-	fln_uffd_wake(&shard->uffd, fault->addr, FLN_PAGE_BYTES);
+	if (!fln_uffd_can_poison(&shard->uffd) ||
+	    fln_uffd_poison(&shard->uffd, fault->addr, FLN_PAGE_BYTES, &done) != FLN_UFFD_OK)
+		fln_uffd_wake(&shard->uffd, fault->addr, FLN_PAGE_BYTES);
 	fln_end_fault(shard, fault, FLN_ENDED_FAILED, false, fln_now_ns());
 }
 
