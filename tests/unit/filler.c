@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+/* Fillers: turns between images, one read at a time of a serial source, stop, starvation. */
+#include "sources/filler.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "sources/image.h"
+#include "tests/support/cm.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#define NR_PAGES 64u
+#define MAX_READS 1024u
+
+/* A source that writes down who read what, and can keep its readers inside. */
+struct book {
+	char name;
+	struct fln_source *source;
+	struct fln_image image;
+	_Atomic uint32_t nr_inside, most_inside;
+	_Atomic bool gate_shut;
+};
+
+struct fixture {
+	struct fln_filler filler;
+	struct book a, b;
+	char order[MAX_READS + 1];
+	_Atomic uint32_t nr_reads;
+	_Atomic uint64_t kicked;
+	bool entered;
+};
+
+static struct fixture f;
+
+static int64_t book_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
+{
+	struct book *book = ctx;
+	uint32_t inside = atomic_fetch_add(&book->nr_inside, 1) + 1;
+	uint32_t most = atomic_load(&book->most_inside);
+
+	(void)offset_bytes;
+	while (inside > most && !atomic_compare_exchange_weak(&book->most_inside, &most, inside))
+		;
+	f.order[atomic_fetch_add(&f.nr_reads, 1)] = book->name;
+	do
+		(void)sched_yield();
+	while (atomic_load(&book->gate_shut));
+	memset(buf, book->name, len_bytes);
+	(void)atomic_fetch_sub(&book->nr_inside, 1);
+	return (int64_t)len_bytes;
+}
+
+static void on_kick(void *ctx, uint64_t waiters)
+{
+	(void)ctx;
+	(void)atomic_fetch_or(&f.kicked, waiters);
+}
+
+static void open_book(struct book *book, char name, enum fln_source_concurrency concurrency)
+{
+	const struct fln_source_ops ops = {
+		.size = sizeof(ops), .name = "book", .concurrency = concurrency, .read = book_read
+	};
+	struct fln_image_init_opts opts = { .filler = &f.filler, .opts = FLN_IMAGE_OPTS_INIT };
+
+	book->name = name;
+	assert_int_equal(fln_source_create(&ops, book, &book->source), 0);
+	opts.opts.len_bytes = fln_pages_to_bytes(NR_PAGES);
+	opts.opts.source = book->source;
+	assert_int_equal(fln_image_init(&book->image, &opts), 0);
+}
+
+static void close_book(struct book *book)
+{
+	assert_int_equal(fln_image_deinit(&book->image, UINT64_MAX), 0);
+	fln_source_destroy(book->source);
+}
+
+static void setup(uint32_t nr_threads, uint32_t nr_fills, enum fln_source_concurrency concurrency)
+{
+	struct fln_filler_opts o = {
+		.nr_threads = nr_threads,
+		.nr_fills = nr_fills,
+		.fill_pages = 1,
+		.kick = on_kick,
+	};
+
+	memset(&f, 0, sizeof(f));
+	f.entered = fln_rcu_enter();
+	assert_int_equal(fln_alloc_init(&o.alloc, NULL), 0);
+	assert_int_equal(fln_filler_init(&f.filler, &o), 0);
+	open_book(&f.a, 'a', concurrency);
+	open_book(&f.b, 'b', concurrency);
+}
+
+static void teardown(void)
+{
+	assert_int_equal(fln_filler_stop(&f.filler, UINT64_MAX), 0);
+	close_book(&f.a);
+	close_book(&f.b);
+	fln_filler_deinit(&f.filler);
+	fln_rcu_leave(f.entered);
+}
+
+static void request(struct book *book, uint64_t page)
+{
+	assert_int_equal(fln_image_request(&book->image, page, 0), FLN_IMAGE_IS_PENDING);
+}
+
+static void wait_filled(struct book *book, uint64_t nr_pages)
+{
+	while (fln_image_filled_bytes(&book->image) < fln_pages_to_bytes(nr_pages))
+		(void)sched_yield();
+}
+
+static void wait_inside(struct book *book, uint32_t nr)
+{
+	while (atomic_load(&book->nr_inside) < nr)
+		(void)sched_yield();
+}
+
+static void images_take_turns(void **state)
+{
+	(void)state;
+	setup(1, 64, FLN_SOURCE_PARALLEL);
+	for (uint64_t p = 0; p < 20; p++)
+		request(&f.a, p);
+	for (uint64_t p = 0; p < 5; p++)
+		request(&f.b, p);
+	assert_int_equal(fln_filler_start(&f.filler), 0);
+	wait_filled(&f.a, 20);
+	wait_filled(&f.b, 5);
+	assert_string_equal(f.order, "abababababaaaaaaaaaaaaaaa"); /* I7 */
+	teardown();
+}
+
+static void a_serial_source_is_read_one_at_a_time(void **state)
+{
+	(void)state;
+	setup(4, 64, FLN_SOURCE_SERIAL);
+	assert_int_equal(fln_filler_start(&f.filler), 0);
+	for (uint64_t p = 0; p < 30; p++) {
+		request(&f.a, p);
+		request(&f.b, p);
+	}
+	wait_filled(&f.a, 30);
+	wait_filled(&f.b, 30);
+	assert_int_equal(f.a.most_inside, 1);
+	assert_int_equal(f.b.most_inside, 1);
+	teardown();
+}
+
+static void a_serial_source_holds_up_one_thread_only(void **state)
+{
+	(void)state;
+	setup(2, 64, FLN_SOURCE_SERIAL);
+	atomic_store(&f.a.gate_shut, true);
+	assert_int_equal(fln_filler_start(&f.filler), 0);
+	for (uint64_t p = 0; p < 10; p++)
+		request(&f.a, p);
+	wait_inside(&f.a, 1);
+	for (uint64_t p = 0; p < 10; p++)
+		request(&f.b, p);
+	wait_filled(&f.b, 10); /* or the test hangs */
+	assert_int_equal(fln_image_filled_bytes(&f.a.image), 0);
+	atomic_store(&f.a.gate_shut, false);
+	wait_filled(&f.a, 10);
+	teardown();
+}
+
+static void a_parallel_source_is_read_by_all(void **state)
+{
+	(void)state;
+	setup(3, 64, FLN_SOURCE_PARALLEL);
+	atomic_store(&f.a.gate_shut, true);
+	assert_int_equal(fln_filler_start(&f.filler), 0);
+	for (uint64_t p = 0; p < 3; p++)
+		request(&f.a, p);
+	wait_inside(&f.a, 3); /* or the test hangs */
+	atomic_store(&f.a.gate_shut, false);
+	wait_filled(&f.a, 3);
+	teardown();
+}
+
+static void stopping_leaves_queued_fills_for_later(void **state)
+{
+	(void)state;
+	setup(1, 64, FLN_SOURCE_PARALLEL);
+	atomic_store(&f.a.gate_shut, true);
+	assert_int_equal(fln_filler_start(&f.filler), 0);
+	request(&f.a, 0);
+	request(&f.a, 1);
+	wait_inside(&f.a, 1);
+	assert_int_equal(fln_filler_stop(&f.filler, fln_now_ns()), -ETIMEDOUT);
+	assert_int_equal(fln_filler_stop(&f.filler, fln_now_ns()), -ETIMEDOUT);
+	/* The image cannot go either, while its read is out. */
+	assert_false(fln_filler_drain(&f.filler, &f.a.image.queue, fln_now_ns()));
+	atomic_store(&f.a.gate_shut, false);
+	assert_int_equal(fln_filler_stop(&f.filler, UINT64_MAX), 0);
+	assert_int_equal(fln_image_state(&f.a.image, 0), FLN_IMAGE_FILLED);
+	assert_int_equal(fln_image_state(&f.a.image, 1), FLN_IMAGE_FILLING);
+	assert_int_equal(fln_filler_start(&f.filler), 0);
+	wait_filled(&f.a, 2);
+	teardown();
+}
+
+static void an_image_waits_for_its_read(void **state)
+{
+	struct book *c;
+
+	(void)state;
+	setup(1, 64, FLN_SOURCE_PARALLEL);
+	c = &f.b;
+	atomic_store(&c->gate_shut, true);
+	assert_int_equal(fln_filler_start(&f.filler), 0);
+	request(c, 0);
+	wait_inside(c, 1);
+	request(c, 1);
+	assert_int_equal(fln_image_deinit(&c->image, fln_now_ns()), -ETIMEDOUT);
+	assert_non_null(strstr(fln_last_error(), "book"));
+	assert_int_equal(fln_image_state(&c->image, 1), FLN_IMAGE_UNFILLED); /* cancelled */
+	atomic_store(&c->gate_shut, false);
+	teardown();
+}
+
+static uint32_t nr_free(void)
+{
+	uint32_t nr = 0;
+
+	for (const struct fln_fill *fill = f.filler.free; fill; fill = fill->next)
+		nr++;
+	return nr;
+}
+
+static void who_finds_no_fill_is_told_when_there_is_one(void **state)
+{
+	struct fln_fill *fill;
+	static _Alignas(4096) char buffer[FLN_PAGE_BYTES];
+
+	(void)state;
+	setup(1, 2, FLN_SOURCE_PARALLEL);
+	request(&f.a, 0);
+	request(&f.a, 1);
+	assert_int_equal(nr_free(), 0);
+	assert_int_equal(fln_image_request(&f.a.image, 2, 7), FLN_IMAGE_IS_PENDING);
+	assert_int_equal(fln_image_request(&f.b.image, 2, 9), FLN_IMAGE_IS_PENDING);
+	assert_int_equal(fln_image_state(&f.a.image, 2), FLN_IMAGE_UNFILLED);
+	assert_int_equal(f.kicked, 0);
+	fill = fln_filler_withdraw(&f.filler, &f.a.image.queue);
+	fln_filler_submit(&f.filler, &f.a.image.queue, fill->next);
+	fln_image_run_fill(&f.a.image, fill, buffer);
+	fln_filler_free(&f.filler, fill);
+	assert_int_equal(f.kicked, 1u << 0 | 1u << 7 | 1u << 9);
+	assert_int_equal(fln_image_request(&f.b.image, 2, 9), FLN_IMAGE_IS_PENDING);
+	assert_int_equal(fln_image_state(&f.b.image, 2), FLN_IMAGE_FILLING);
+	teardown();
+}
+
+static void a_request_that_needs_no_fill_gives_it_back(void **state)
+{
+	(void)state;
+	setup(1, 2, FLN_SOURCE_PARALLEL);
+	request(&f.a, 0);
+	request(&f.a, 0);
+	assert_int_equal(nr_free(), 1);
+	fln_image_give_up(&f.a.image, 1, 1);
+	assert_int_equal(fln_image_request(&f.a.image, 1, 0), FLN_IMAGE_IS_READY);
+	assert_int_equal(nr_free(), 1);
+	teardown();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(images_take_turns),
+		cmocka_unit_test(a_serial_source_is_read_one_at_a_time),
+		cmocka_unit_test(a_serial_source_holds_up_one_thread_only),
+		cmocka_unit_test(a_parallel_source_is_read_by_all),
+		cmocka_unit_test(stopping_leaves_queued_fills_for_later),
+		cmocka_unit_test(an_image_waits_for_its_read),
+		cmocka_unit_test(who_finds_no_fill_is_told_when_there_is_one),
+		cmocka_unit_test(a_request_that_needs_no_fill_gives_it_back),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
