@@ -216,8 +216,12 @@ void fln_worker_round(struct fln_worker *w, int timeout_ms)
 		(void)!read(w->event_fd, &count, sizeof(count));
 	}
 	kicked = atomic_exchange_explicit(&w->kicked, false, memory_order_acq_rel);
-	if (w->nr_held > 0 && (kicked || w->nr_again > 0 || nr <= 0))
+	/* By the clock too: other faults without a pause must not put deadlines off. */
+	if (w->nr_held > 0 && (kicked || w->nr_again > 0 || nr <= 0 ||
+			       fln_now_ns() - w->last_held_ns > HELD_TICK_MS * FLN_NS_PER_MS)) {
 		fln_serve_held(w);
+		w->last_held_ns = fln_now_ns();
+	}
 	fln_serve_later(w, served ? LATER_PAGES_BUSY : LATER_PAGES_IDLE);
 	/* Last: a shard that is let go of may not turn up in this round any more. */
 	if (rung)

@@ -100,6 +100,7 @@ struct fln_worker {
 	struct fln_fault *faults;	/* of one read or one round of held ones */
 	uint64_t last_arrival_ns;
 	uint64_t gap_ns;		/* between arrivals, smoothed */
+	uint64_t last_held_ns;		/* when held faults were looked at */
 	uint32_t nr_idle_rounds;
 	struct fln_log_limit log_limit;
 };

@@ -171,7 +171,9 @@ int fln_filler_start(struct fln_filler *filler)
 	sigset_t all, before;
 	int rc = 0;
 
-	FLN_ASSERT(filler->nr_started == 0);
+	if (filler->nr_started > 0)
+		return fln_fail(EBUSY, "a source read has not come back since the engine was "
+				       "stopped; mend the source and stop the engine again");
 	filler->stopping = false;
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
