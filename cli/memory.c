@@ -160,6 +160,8 @@ static bool start_engine(struct cli_memory *m)
 	opts.nr_workers = m->o.nr_workers;
 	if (!m->o.pin)
 		opts.flags |= FLN_ENGINE_F_NO_PIN;
+	if (m->o.keep_nice)
+		opts.worker_nice = FLN_NICE_KEEP;
 	if (m->o.user_mode_only)
 		opts.flags |= FLN_ENGINE_F_USER_MODE_ONLY;
 	if (m->o.spin_us != UINT64_MAX)

@@ -42,6 +42,7 @@ enum opt {
 	OPT_PREFILL,
 	OPT_SPIN_US,
 	OPT_NO_PIN,
+	OPT_KEEP_NICE,
 	OPT_SEED,
 	OPT_USER_MODE_ONLY,
 	OPT_JSON,
@@ -65,6 +66,7 @@ static const struct option long_options[] = {
 	{ "prefill", no_argument, NULL, OPT_PREFILL },
 	{ "spin-us", required_argument, NULL, OPT_SPIN_US },
 	{ "no-pin", no_argument, NULL, OPT_NO_PIN },
+	{ "keep-nice", no_argument, NULL, OPT_KEEP_NICE },
 	{ "seed", required_argument, NULL, OPT_SEED },
 	{ "user-mode-only", no_argument, NULL, OPT_USER_MODE_ONLY },
 	{ "json", no_argument, NULL, OPT_JSON },
@@ -102,6 +104,7 @@ static const char help[] =
 	"  --workers N         threads that answer faults, 1 to 64\n"
 	"  --spin-us N         how long a worker polls before it sleeps; 0: not at all\n"
 	"  --no-pin            leave workers to the scheduler\n"
+	"  --keep-nice         do not let workers go before the touching threads\n"
 	"  --source SOURCE     memory: FILE is read before the clock starts; file: it is\n"
 	"                      read while its pages are touched (memory)\n"
 	"  --delay-ms MS       with --source file: reads of every second 256 KiB take MS longer\n"
@@ -251,6 +254,9 @@ static int parse_one(struct cli_options *o, int opt, const char *option, const c
 	case OPT_NO_PIN:
 		o->pin = false;
 		return CLI_OK;
+	case OPT_KEEP_NICE:
+		o->keep_nice = true;
+		return CLI_OK;
 	case OPT_USER_MODE_ONLY:
 		o->user_mode_only = true;
 		return CLI_OK;
@@ -287,6 +293,7 @@ static int check(const struct cli_options *o)
 	rc |= needs(o->nr_workers, engine, "--workers", "--design engine");
 	rc |= needs(o->spin_us != UINT64_MAX, engine, "--spin-us", "--design engine");
 	rc |= needs(!o->pin, engine, "--no-pin", "--design engine");
+	rc |= needs(o->keep_nice, engine, "--keep-nice", "--design engine");
 	rc |= needs(o->source == CLI_FILE, engine, "--source file", "--design engine");
 	rc |= needs(o->delay_ms, o->source == CLI_FILE, "--delay-ms", "--source file");
 	rc |= needs(o->prefill, o->source == CLI_FILE, "--prefill", "--source file");

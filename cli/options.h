@@ -53,6 +53,7 @@ struct cli_options {
 	uint32_t nr_shards;    /* 0: the default */
 	uint32_t nr_workers;   /* 0: the default */
 	uint64_t delay_ms;
+	bool keep_nice;
 	uint64_t spin_us; /* UINT64_MAX: the default */
 	uint64_t seed;
 	bool pin;

@@ -21,7 +21,8 @@
 #define DEFAULT_RETRIES 3u
 #define DEFAULT_SOURCE_TIMEOUT_NS (30 * FLN_NS_PER_S)
 #define DEFAULT_SPIN_NS 0u		/* measured: see docs/ARCHITECTURE.md */
-#define PUS_PER_WORKER 16u
+#define PUS_PER_WORKER 8u
+#define MIN_WORKERS 2u			/* where there are as many processors */
 #define FALLBACK_MAX_MAP_COUNT 65530u
 
 _Static_assert(MAX_WORKERS <= FLN_MAX_WAITERS, "a bit per worker");
@@ -52,14 +53,20 @@ static uint32_t read_max_map_count(void)
 static int set_defaults(struct fln_engine_opts *o, uint32_t nr_pus)
 {
 	uint64_t known = FLN_ENGINE_F_NO_PIN | FLN_ENGINE_F_USER_MODE_ONLY;
-	uint32_t workers = (nr_pus + PUS_PER_WORKER - 1) / PUS_PER_WORKER;
+	uint32_t workers = nr_pus / PUS_PER_WORKER;
 	int rc;
 
+	if (workers < MIN_WORKERS)
+		workers = nr_pus < MIN_WORKERS ? nr_pus : MIN_WORKERS;
 	if (o->flags & ~known)
 		return fln_fail(EINVAL, "engine: flags 0x%llx are not known to this version",
 				(unsigned long long)(o->flags & ~known));
-	if (o->reserved)
-		return fln_fail(EINVAL, "engine: reserved is %u; set it to 0", o->reserved);
+	if (o->reserved || o->reserved2)
+		return fln_fail(EINVAL, "engine: reserved is %u; set it to 0",
+				o->reserved ? o->reserved : o->reserved2);
+	if (o->worker_nice != FLN_NICE_KEEP && (o->worker_nice < -20 || o->worker_nice > 19))
+		return fln_fail(EINVAL, "engine: worker_nice is %d; use -20 to 19, or "
+					"FLN_NICE_KEEP", o->worker_nice);
 	rc = take_u32(&o->nr_workers, 1, MAX_WORKERS, workers < MAX_WORKERS ? workers : MAX_WORKERS,
 		      "nr_workers");
 	if (rc == 0)
@@ -129,6 +136,7 @@ static int init_workers(struct fln_engine *engine)
 		.held_max = engine->opts.held_max,
 		.spin_ns = engine->opts.spin_ns,
 		.source_timeout_ns = engine->opts.source_timeout_ns,
+		.nice = engine->opts.worker_nice,
 	};
 	uint32_t nr = engine->opts.nr_workers;
 	bool pin = !(engine->opts.flags & FLN_ENGINE_F_NO_PIN) &&

@@ -26,6 +26,8 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define EVENTS_PER_ROUND 64
@@ -37,6 +39,7 @@
  */
 #define LATER_PAGES_BUSY 4096u
 #define LATER_PAGES_IDLE 1024u
+#define DEFAULT_NICE (-20)
 #define AGAIN_YIELDS 16u	/* rounds of sched_yield() before AGAIN sleeps */
 
 static size_t held_bytes(const struct fln_worker *w)
@@ -255,6 +258,22 @@ static int patience(struct fln_worker *w)
 	return w->nr_held > 0 ? HELD_TICK_MS : -1;
 }
 
+/*
+ * Threads that wait for a fault and threads that have theirs compete for the
+ * worker's processor; without precedence the worker gets one share of many.
+ */
+static void take_precedence(const struct fln_worker *w)
+{
+	int nice = w->opts.nice ? w->opts.nice : DEFAULT_NICE;
+
+	if (w->opts.nice == FLN_NICE_KEEP)
+		return;
+	if (setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), nice) != 0)
+		fln_log(&w->opts.log, w->opts.nice ? FLN_LOG_WARNING : FLN_LOG_INFO,
+			"worker %u keeps its nice value, %d is not permitted: give CAP_SYS_NICE "
+			"or raise RLIMIT_NICE", w->opts.index, nice);
+}
+
 static void *worker_main(void *arg)
 {
 	struct fln_worker *w = arg;
@@ -271,6 +290,7 @@ static void *worker_main(void *arg)
 				"worker %u cannot be pinned to processor %lld and runs anywhere: %s",
 				w->opts.index, (long long)w->opts.pu, fln_last_error());
 	}
+	take_precedence(w);
 	w->gap_ns = UINT32_MAX;
 	while (!w->stopping)
 		fln_worker_round(w, patience(w));

@@ -75,6 +75,7 @@ struct fln_worker_opts {
 	uint64_t source_timeout_ns;
 	int64_t pu;			/* processor to run on, or -1 */
 	uint32_t node;
+	int32_t nice;			/* as fln_engine_opts.worker_nice */
 };
 
 struct fln_worker {

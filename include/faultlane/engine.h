@@ -38,8 +38,9 @@ enum fln_engine_flags {
  *                     UINT64_MAX: never
  * @source_timeout_ns: a page that its source has not delivered by then is
  *                     treated as failed; 0: 30 s, UINT64_MAX: wait for ever
- * @nr_workers:        threads that answer faults; 0: one per 16 processors
- *                     that this process may use, at least one, at most 64
+ * @nr_workers:        threads that answer faults; 0: one per 8 processors
+ *                     that this process may use, at least two if there are as
+ *                     many, at most 64
  * @nr_fillers:        threads that read sources; 0: 4
  * @batch_max:         messages taken by one read(), 1 to 256; 0: 64
  * @held_max:          faults that one worker can hold while their contents are
@@ -50,7 +51,12 @@ enum fln_engine_flags {
  *                     count as failed; 0: 3, UINT32_MAX: never
  * @max_stripes:       mappings that all guests together may use; 0: a quarter
  *                     of vm.max_map_count
+ * @worker_nice:       nice value of the workers, -20 to 19.  A worker that waits
+ *                     for a processor behind the threads that wait for it helps
+ *                     nobody; 0: -20 where that is permitted (CAP_SYS_NICE or
+ *                     RLIMIT_NICE), else as it is; FLN_NICE_KEEP: as it is
  * @reserved:          zero
+ * @reserved2:         zero
  */
 struct fln_engine_opts {
 	size_t size;
@@ -67,8 +73,13 @@ struct fln_engine_opts {
 	uint32_t fill_pages;
 	uint32_t source_retries;
 	uint32_t max_stripes;
+	int32_t worker_nice;
 	uint32_t reserved;
+	uint32_t reserved2;
 };
+
+/* worker_nice: leave the workers' nice value alone. */
+#define FLN_NICE_KEEP INT32_MIN
 
 #define FLN_ENGINE_OPTS_INIT { .size = sizeof(struct fln_engine_opts) }
 
