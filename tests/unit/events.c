@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT */
+/* Events: what becomes of the map and of the image when a guest changes its mappings. */
+#include "engine/region_map.h"
+#include "tests/support/cm.h"
+#include "tests/support/rig.h"
+
+#include <string.h>
+
+static struct rig *rig_of(struct rig_opts opts)
+{
+	return rig_create(&opts);
+}
+
+static void assert_image(struct rig *r, uint64_t page, enum fln_image_page state)
+{
+	assert_int_equal(fln_image_state(&r->image, rig_image_page(r, page)), state);
+}
+
+static bool is_present(struct rig *r, uint64_t page)
+{
+	return rig_map_says(r, FLN_PLANE_PRESENT, page);
+}
+
+/* Map pages by touching them one by one. */
+static void map_pages(struct rig *r, uint64_t page, uint64_t nr_pages)
+{
+	rig_put(r, page, nr_pages);
+	for (uint64_t p = page; p < page + nr_pages; p++) {
+		uint32_t t = rig_touch(r, p);
+
+		rig_settle(r);
+		rig_assert_read(r, t, rig_due(r, p));
+		fake_reap(&r->fake, t);
+	}
+}
+
+static void remove_forgets_and_gives_up(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 1024, .lead_pages = 9 });
+
+	(void)state;
+	map_pages(r, 0, 32);
+	fake_discard(&r->fake, rig_addr(r, 10), 900, false);
+	rig_serve(r);
+	assert_int_equal(rig_count(&r->shard.count.events), 1);
+	for (uint64_t p = 0; p < 32; p++) {
+		assert_int_equal(is_present(r, p), p < 10);
+		/* It was filled: the page cache knows whether it is still due. */
+		assert_image(r, p, FLN_IMAGE_FILLED);
+	}
+	assert_image(r, 32, FLN_IMAGE_ZERO);
+	assert_image(r, 909, FLN_IMAGE_ZERO);
+	assert_image(r, 910, FLN_IMAGE_UNFILLED);
+	rig_destroy(r);
+}
+
+static void dontneed_brings_contents_back_and_remove_zeros(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64 });
+	uint32_t a, b, c;
+
+	(void)state;
+	map_pages(r, 0, 2);
+	fake_discard(&r->fake, rig_addr(r, 0), 1, false);
+	fake_discard(&r->fake, rig_addr(r, 1), 2, true);
+	rig_serve(r);
+	a = rig_touch(r, 0);
+	b = rig_touch(r, 1);
+	c = rig_touch(r, 2);
+	rig_settle(r);
+	rig_assert_read(r, a, rig_due(r, 0));
+	rig_assert_read(r, b, 0);
+	rig_assert_read(r, c, 0); /* it was never filled, and is not read now */
+	assert_int_equal(r->nr_reads[2], 0);
+	assert_int_equal(rig_count(&r->shard.count.zero), 2);
+	rig_destroy(r);
+}
+
+static void discards_that_are_not_meant(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .discard = FLN_DISCARD_IMAGE });
+	uint32_t t;
+
+	(void)state;
+	fake_discard(&r->fake, rig_addr(r, 0), 8, false);
+	rig_serve(r);
+	assert_image(r, 3, FLN_IMAGE_UNFILLED);
+	t = rig_touch(r, 3);
+	rig_settle(r);
+	rig_assert_read(r, t, rig_due(r, 3));
+	rig_destroy(r);
+}
+
+static void a_whole_block_is_forgotten_without_a_chunk(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 1024, .window = 512 });
+	uint32_t t;
+
+	(void)state;
+	rig_put(r, 0, 1024);
+	(void)rig_touch(r, 0);
+	(void)rig_touch(r, 600);
+	rig_settle(r);
+	assert_int_equal(fln_blockmap_uniform(&r->region.map, 0), 1 << FLN_PLANE_PRESENT);
+	fake_discard(&r->fake, rig_addr(r, 0), 520, false);
+	rig_serve(r);
+	assert_int_equal(fln_blockmap_uniform(&r->region.map, 0), 0);
+	assert_false(is_present(r, 519));
+	assert_true(is_present(r, 520));
+	t = rig_touch(r, 5);
+	rig_settle(r);
+	rig_assert_read(r, t, rig_due(r, 5));
+	assert_int_equal(rig_count(&r->shard.count.refaults), 0);
+	rig_destroy(r);
+}
+
+static void discarded_foreign_memory_is_zero(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 1024, .foreign = true });
+	uint32_t a, b, c;
+
+	(void)state;
+	map_pages(r, 0, 4);
+	fake_discard(&r->fake, rig_addr(r, 2), 1022, false);
+	rig_serve(r);
+	assert_image(r, 2, FLN_IMAGE_FILLED); /* other guests may share it */
+	assert_image(r, 5, FLN_IMAGE_UNFILLED);
+	a = rig_touch(r, 1);
+	b = rig_touch(r, 2);
+	c = rig_touch(r, 700); /* of a block that is uniformly DISCARDED */
+	rig_settle(r);
+	rig_assert_read(r, a, rig_due(r, 1));
+	rig_assert_read(r, b, 0);
+	rig_assert_read(r, c, 0);
+	assert_int_equal(r->nr_reads[700], 0);
+	rig_destroy(r);
+}
+
+static void discards_of_foreign_memory_survive_an_empty_pool(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){
+		.nr_pages = 1024, .foreign = true, .nr_chunks = 1, .window = 512 });
+	uint32_t t;
+
+	(void)state;
+	rig_put(r, 0, 1024);
+	(void)rig_touch(r, 0); /* block 0 becomes whole: its chunk is on the way back */
+	rig_settle(r);
+	fake_discard(&r->fake, rig_addr(r, 520), 8, false); /* and is waited for */
+	rig_serve(r);
+	t = rig_touch(r, 523);
+	rig_settle(r);
+	rig_assert_read(r, t, 0);
+	rig_destroy(r);
+}
+
+static void unmap_forgets_and_gives_nothing_up(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64 });
+	uint32_t near;
+
+	(void)state;
+	map_pages(r, 0, 4);
+	fake_unmap(&r->fake, rig_addr(r, 2), 8);
+	rig_serve(r);
+	assert_true(is_present(r, 1));
+	assert_false(is_present(r, 2));
+	assert_image(r, 2, FLN_IMAGE_FILLED);
+	assert_image(r, 8, FLN_IMAGE_UNFILLED);
+	/* Windows that reach into what has gone do not hold anybody up. */
+	rig_put(r, 4, 60);
+	near = rig_touch(r, 11);
+	rig_settle(r);
+	rig_assert_read(r, near, rig_due(r, 11));
+	assert_int_equal(rig_thread(r, near)->nr_faults, 1);
+	rig_destroy(r);
+}
+
+static void who_waits_in_what_is_unmapped_is_let_go(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64 });
+	uint32_t t = rig_touch(r, 5);
+
+	(void)state;
+	rig_serve(r); /* held: the page must be read */
+	assert_int_equal(r->worker.nr_held, 1);
+	fake_unmap(&r->fake, rig_addr(r, 5), 1);
+	rig_settle(r);
+	rig_assert_killed(r, t);
+	assert_int_equal(rig_count(&r->shard.count.failed), 1);
+	rig_destroy(r);
+}
+
+static void moved_pages_are_found_at_home(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .spare_pages = 256 });
+	uint32_t a, b, old;
+
+	(void)state;
+	rig_put(r, 0, 40); /* the rest must be read */
+	fake_remap(&r->fake, rig_addr(r, 0), rig_addr(r, 100), 64);
+	old = fake_touch(&r->fake, rig_addr(r, 3));
+	rig_assert_killed(r, old);
+	a = fake_touch(&r->fake, rig_addr(r, 103));
+	b = fake_touch(&r->fake, rig_addr(r, 150));
+	rig_settle(r);
+	rig_assert_read(r, a, rig_due(r, 3));
+	rig_assert_read(r, b, rig_due(r, 50));
+	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 103)), rig_addr(r, 3));
+
+	/* On and on, and a part alone. */
+	fake_remap(&r->fake, rig_addr(r, 100), rig_addr(r, 170), 64);
+	fake_remap(&r->fake, rig_addr(r, 173), rig_addr(r, 250), 5);
+	rig_serve(r);
+	fake_zap(&r->fake, RIG_ADDR, r->fake.nr_pages);
+	a = fake_touch(&r->fake, rig_addr(r, 251));
+	b = fake_touch(&r->fake, rig_addr(r, 170 + 33));
+	rig_settle(r);
+	rig_assert_read(r, a, rig_due(r, 4));
+	rig_assert_read(r, b, rig_due(r, 33));
+	rig_destroy(r);
+}
+
+static void discards_of_moved_pages(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .spare_pages = 256 });
+	uint32_t a, b;
+
+	(void)state;
+	fake_remap(&r->fake, rig_addr(r, 0), rig_addr(r, 100), 64);
+	rig_serve(r);
+	fake_discard(&r->fake, rig_addr(r, 110), 4, true);
+	rig_serve(r);
+	assert_image(r, 9, FLN_IMAGE_UNFILLED);
+	assert_image(r, 10, FLN_IMAGE_ZERO);
+	assert_image(r, 13, FLN_IMAGE_ZERO);
+	assert_image(r, 14, FLN_IMAGE_UNFILLED);
+	a = fake_touch(&r->fake, rig_addr(r, 111));
+	b = fake_touch(&r->fake, rig_addr(r, 114));
+	rig_settle(r);
+	rig_assert_read(r, a, 0);
+	rig_assert_read(r, b, rig_due(r, 14));
+	rig_destroy(r);
+}
+
+static void more_moves_than_are_followed(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 4, .spare_pages = 16 });
+
+	(void)state;
+	for (uint32_t i = 0; i <= FLN_MAX_MOVES; i++) {
+		fake_remap(&r->fake, rig_addr(r, i % 2 ? 8 : 0), rig_addr(r, i % 2 ? 0 : 8), 4);
+		rig_serve(r);
+	}
+	assert_int_equal(r->shard.nr_moves, FLN_MAX_MOVES);
+	assert_int_equal(r->nr_log_lines, 1);
+	assert_non_null(strstr(r->last_line, "mremap"));
+	rig_destroy(r);
+}
+
+static void events_that_nobody_knows(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 4 });
+	struct uffd_msg msg = { .event = 0x77 };
+
+	(void)state;
+	fln_event(&r->worker, &r->shard, &msg);
+	assert_non_null(strstr(r->last_line, "0x77"));
+	rig_destroy(r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(remove_forgets_and_gives_up),
+		cmocka_unit_test(dontneed_brings_contents_back_and_remove_zeros),
+		cmocka_unit_test(discards_that_are_not_meant),
+		cmocka_unit_test(a_whole_block_is_forgotten_without_a_chunk),
+		cmocka_unit_test(discarded_foreign_memory_is_zero),
+		cmocka_unit_test(discards_of_foreign_memory_survive_an_empty_pool),
+		cmocka_unit_test(unmap_forgets_and_gives_nothing_up),
+		cmocka_unit_test(who_waits_in_what_is_unmapped_is_let_go),
+		cmocka_unit_test(moved_pages_are_found_at_home),
+		cmocka_unit_test(discards_of_moved_pages),
+		cmocka_unit_test(more_moves_than_are_followed),
+		cmocka_unit_test(events_that_nobody_knows),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
