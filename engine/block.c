@@ -51,21 +51,17 @@ static void look_at_image(struct block_round *b)
 {
 	const struct fln_region *r = b->in.region;
 	uint32_t lead = b->block == 0 ? r->map.lead_pages : 0;
+	struct fln_mask discarded;
 
 	fln_image_ready(r->image, fln_region_image_page(r, b->in.block_page + lead),
 			FLN_BLOCK_PAGES - lead, &b->filled, &b->zero);
 	b->filled = mask_up(&b->filled, lead);
 	b->zero = mask_up(&b->zero, lead);
-	if (b->chunk) {
-		/* Given up in memory that is not ours: zeros are due, not the image. */
-		struct fln_mask discarded = fln_chunk_load(b->chunk, FLN_PLANE_DISCARDED);
-
-		b->filled = fln_mask_andnot(&b->filled, &discarded);
-		b->zero = fln_mask_or(&b->zero, &discarded);
-	} else if (fln_blockmap_uniform(&r->map, b->block) & (1 << FLN_PLANE_DISCARDED)) {
-		b->zero = fln_mask_range(0, FLN_BLOCK_PAGES);
-		memset(&b->filled, 0, sizeof(b->filled));
-	}
+	/* Given up in memory that is not ours: zeros are due, not the image. */
+	discarded = b->chunk ? fln_chunk_load(b->chunk, FLN_PLANE_DISCARDED)
+			     : fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, b->block);
+	b->filled = fln_mask_andnot(&b->filled, &discarded);
+	b->zero = fln_mask_or(&b->zero, &discarded);
 }
 
 /* The windows of the block's faults: what to map now, and what later. */

@@ -67,9 +67,12 @@ static void wait_a_little(uint32_t round)
 		(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
 }
 
-/* Poison pages of a block through one shard, until it is done. */
+/*
+ * Poison pages of a block through one shard, until it is done.  @moved is how
+ * far mremap() has carried them.
+ */
 static void poison_block(struct fln_region *r, struct fln_shard *shard, uint64_t block,
-			 const struct fln_mask *pages)
+			 const struct fln_mask *pages, uint64_t moved)
 {
 	struct fln_mask todo = *pages, poisoned = { { 0 } };
 
@@ -77,7 +80,7 @@ static void poison_block(struct fln_region *r, struct fln_shard *shard, uint64_t
 		struct fln_install in = { .shard = shard, .region = r };
 
 		in.block_page = block * FLN_BLOCK_PAGES;
-		in.block_addr = fln_region_addr_of(r, in.block_page);
+		in.block_addr = fln_region_addr_of(r, in.block_page) + moved;
 		in.faulting = todo;
 		fln_install_poison(&in, &todo, &poisoned);
 		/* Not in.again: what came after a call that was put off was not tried at all. */
@@ -106,12 +109,59 @@ static void close_block(struct fln_region *r, uint64_t block)
 	if (fln_mask_empty(&pages))
 		return;
 	addr = fln_region_addr_of(r, block * FLN_BLOCK_PAGES + fln_mask_next_set(&pages, 0));
-	poison_block(r, &guest->shards[fln_stripe_shard(&r->plan, addr)], block, &pages);
+	poison_block(r, &guest->shards[fln_stripe_shard(&r->plan, addr)], block, &pages, 0);
 	if (guest->children)
 		nr_children = atomic_load_explicit(&guest->nr_children, memory_order_acquire);
 	for (uint32_t i = 0; i < nr_children && i < FLN_MAX_CHILDREN; i++) {
 		if (guest->children[i].guest)
-			poison_block(r, &guest->children[i], block, &pages);
+			poison_block(r, &guest->children[i], block, &pages, 0);
+	}
+}
+
+/* The same for what has moved away, where it is now; what moved on is GONE there. */
+static void close_moved(struct fln_region *r, struct fln_shard *shard)
+{
+	uint32_t nr = atomic_load_explicit(&shard->nr_moves, memory_order_acquire);
+
+	for (uint32_t i = 0; i < nr; i++) {
+		const struct fln_move *m = &shard->moves[i];
+		uint64_t at = m->from > r->addr ? m->from : r->addr;
+		uint64_t end = m->from + m->len_bytes, stop;
+
+		if (end > r->addr + r->len_bytes)
+			end = r->addr + r->len_bytes;
+		for (; at < end; at = stop) {
+			uint64_t page = fln_region_page_of(r, at), block = page / FLN_BLOCK_PAGES;
+			uint32_t lo = (uint32_t)(page % FLN_BLOCK_PAGES), hi = FLN_BLOCK_PAGES;
+			struct fln_mask pages, there;
+
+			stop = fln_align_down(at, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
+			if (stop > end) {
+				hi = lo + (uint32_t)fln_bytes_to_pages(end - at);
+				stop = end;
+			}
+			there = fln_mask_range(lo, hi);
+			fln_rcu_read_lock();
+			pages = unsafe_pages(r, block);
+			fln_rcu_read_unlock();
+			pages = fln_mask_and(&pages, &there);
+			if (!fln_mask_empty(&pages))
+				poison_block(r, shard, block, &pages, m->to - m->from);
+		}
+	}
+}
+
+static void close_all_moved(struct fln_region *r)
+{
+	struct fln_guest *guest = r->guest;
+
+	/* An event that was read before the region closed has been acted upon after this. */
+	fln_guest_pass_workers(guest);
+	for (uint32_t i = 0; i < guest->nr_shards; i++)
+		close_moved(r, &guest->shards[i]);
+	for (uint32_t i = 0; guest->children && i < FLN_MAX_CHILDREN; i++) {
+		if (guest->children[i].guest)
+			close_moved(r, &guest->children[i]);
 	}
 }
 
@@ -125,5 +175,6 @@ void fln_region_close(struct fln_region *region)
 	fln_rcu_synchronize();
 	for (uint64_t block = 0; block < region->map.nr_blocks; block++)
 		close_block(region, block);
+	close_all_moved(region);
 	fln_rcu_leave(entered);
 }

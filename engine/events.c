@@ -22,7 +22,7 @@
 
 uint64_t fln_shard_unmove(const struct fln_shard *shard, uint64_t addr)
 {
-	for (uint32_t i = shard->nr_moves; i > 0; i--) {
+	for (uint32_t i = atomic_load_explicit(&shard->nr_moves, memory_order_acquire); i > 0; i--) {
 		const struct fln_move *m = &shard->moves[i - 1];
 
 		if (addr >= m->to && addr - m->to < m->len_bytes)
@@ -134,17 +134,19 @@ static void each_region(struct fln_shard *shard, uint64_t start, uint64_t end, r
 static void remap(struct fln_worker *w, struct fln_shard *shard, uint64_t from, uint64_t to,
 		  uint64_t len_bytes)
 {
-	if (shard->nr_moves == FLN_MAX_MOVES) {
+	uint32_t nr = atomic_load_explicit(&shard->nr_moves, memory_order_relaxed);
+
+	if (nr == FLN_MAX_MOVES) {
 		fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
 				"guest %s: mremap() from 0x%llx: more than %u moves of one shard "
 				"are not followed; faults there are not served",
 				shard->guest->name, (unsigned long long)from, FLN_MAX_MOVES);
 		return;
 	}
-	shard->moves[shard->nr_moves].from = fln_shard_unmove(shard, from);
-	shard->moves[shard->nr_moves].to = to;
-	shard->moves[shard->nr_moves].len_bytes = len_bytes;
-	shard->nr_moves++;
+	shard->moves[nr].from = fln_shard_unmove(shard, from);
+	shard->moves[nr].to = to;
+	shard->moves[nr].len_bytes = len_bytes;
+	atomic_store_explicit(&shard->nr_moves, nr + 1, memory_order_release);
 }
 
 /*
@@ -177,6 +179,9 @@ static void serve_child(struct fln_worker *w, struct fln_shard *shard, int fd)
 	child->index = shard->index;
 	child->is_child = true;
 	child->worker = w;
+	/* What the parent had moved lies there in the child too. */
+	memcpy(child->moves, shard->moves, sizeof(child->moves));
+	atomic_store_explicit(&child->nr_moves, atomic_load(&shard->nr_moves), memory_order_release);
 	ev.data.ptr = child;
 	if (epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &ev) != 0)
 		fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,

@@ -73,7 +73,7 @@ struct fln_shard {
 	uint32_t index;
 	bool is_child;			/* the shard of a forked child: no map of its own */
 	uint32_t nr_held;		/* in worker->held; the worker's */
-	uint32_t nr_moves;		/* the worker's */
+	_Atomic uint32_t nr_moves;	/* appended to by the worker; who closes reads */
 	struct fln_move moves[FLN_MAX_MOVES];
 	struct fln_shard_counters count;
 };
