@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: MIT */
+/* The worker on the fake kernel: faults whose contents are not there, and events in between. */
+#include "base/clock.h"
+#include "engine/region_map.h"
+#include "tests/support/cm.h"
+#include "tests/support/rig.h"
+
+#include <string.h>
+
+#define COUNT(r, what) rig_count(&(r)->shard.count.what)
+
+static struct rig *rig_of(struct rig_opts opts)
+{
+	return rig_create(&opts);
+}
+
+static void what_is_there_does_not_wait_for_what_is_not(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1 });
+	uint32_t slow, fast[20];
+
+	(void)state;
+	rig_put(r, 20, 20);
+	slow = rig_touch(r, 0);
+	for (uint32_t i = 0; i < 20; i++)
+		fast[i] = rig_touch(r, 20 + i);
+	rig_serve(r);
+	for (uint32_t i = 0; i < 20; i++)
+		rig_assert_read(r, fast[i], rig_due(r, 20 + i));
+	assert_int_equal(rig_thread(r, slow)->state, FAKE_WAITING);
+	assert_int_equal(r->worker.nr_held, 1);
+	rig_check_accounts(r);
+	rig_held(r); /* nothing new: it stays */
+	assert_int_equal(r->worker.nr_held, 1);
+	assert_int_equal(r->nr_source_reads, 0);
+	assert_int_equal(rig_fill(r, 1), 1);
+	assert_int_equal(r->kicked, 1u << 3); /* this worker */
+	rig_held(r);
+	rig_assert_read(r, slow, rig_due(r, 0));
+	assert_int_equal(COUNT(r, major), 1);
+	assert_int_equal(COUNT(r, minor), 20);
+	rig_destroy(r);
+}
+
+static void many_wait_for_one_fill(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .fill_pages = 8 });
+	uint32_t t[12];
+
+	(void)state;
+	for (uint32_t i = 0; i < 12; i++)
+		t[i] = rig_touch(r, i % 8);
+	rig_serve(r);
+	assert_int_equal(r->worker.nr_held, 12);
+	assert_int_equal(rig_fill(r, UINT32_MAX), 1);
+	assert_int_equal(r->nr_source_reads, 1);
+	rig_held(r);
+	for (uint32_t i = 0; i < 12; i++) {
+		rig_assert_read(r, t[i], rig_due(r, i % 8));
+		assert_int_equal(rig_thread(r, t[i])->nr_faults, 1); /* no spurious wake */
+	}
+	assert_int_equal(COUNT(r, major), 12);
+	rig_destroy(r);
+}
+
+static void nobody_is_woken_before_his_page_is_there(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 16 });
+	uint32_t t[16];
+
+	(void)state;
+	for (uint32_t i = 0; i < 16; i++)
+		t[i] = rig_touch(r, i);
+	rig_serve(r);
+	for (uint32_t i = 0; i < 16; i++) {
+		assert_int_equal(rig_fill(r, 1), 16 - i); /* oldest first */
+		rig_held(r);
+		assert_int_equal(fake_count(&r->fake, FAKE_READ), i + 1);
+		rig_check_accounts(r);
+	}
+	for (uint32_t i = 0; i < 16; i++)
+		assert_int_equal(rig_thread(r, t[i])->nr_faults, 1);
+	rig_destroy(r);
+}
+
+static void a_failed_page_is_poisoned(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .fill_pages = 8 });
+	uint32_t bad[3], good, again;
+
+	(void)state;
+	r->bad[5] = true;
+	for (uint32_t i = 0; i < 3; i++)
+		bad[i] = rig_touch(r, 5);
+	good = rig_touch(r, 6);
+	rig_settle(r);
+	for (uint32_t i = 0; i < 3; i++)
+		rig_assert_killed(r, bad[i]);
+	rig_assert_read(r, good, rig_due(r, 6));
+	assert_int_equal(COUNT(r, poisoned), 3);
+	assert_int_equal(COUNT(r, resumed), 1);
+	assert_true(rig_map_says(r, FLN_PLANE_POISONED, 5));
+	rig_check_accounts(r);
+	/* The neighbours' windows leave the marker alone (rig_destroy() checks it). */
+	rig_put(r, 0, 5);
+	(void)rig_touch(r, 4);
+	rig_settle(r);
+	assert_int_equal(fake_page(&r->fake, rig_addr(r, 5))->pte, FAKE_POISONED);
+	/* The guest clears the marker, the source has been mended: it is given up, so zero. */
+	fake_discard(&r->fake, rig_addr(r, 5), 1, false);
+	rig_settle(r);
+	again = rig_touch(r, 5);
+	rig_settle(r);
+	rig_assert_read(r, again, 0);
+	rig_destroy(r);
+}
+
+static void what_was_poisoned_may_be_pushed_later(void **state)
+{
+	struct rig *r = rig_of(
+		(struct rig_opts){ .nr_pages = 64, .window = 1, .discard = FLN_DISCARD_IMAGE });
+	uint32_t t;
+
+	(void)state;
+	r->bad[5] = true;
+	t = rig_touch(r, 5);
+	rig_settle(r);
+	rig_assert_killed(r, t);
+	rig_put(r, 5, 1);
+	fake_discard(&r->fake, rig_addr(r, 5), 1, false); /* clears the marker */
+	rig_serve(r);
+	t = rig_touch(r, 5);
+	rig_settle(r);
+	rig_assert_read(r, t, rig_due(r, 5));
+	rig_destroy(r);
+}
+
+static void a_source_that_does_not_answer(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .timeout_ns = 1, .window = 1 });
+	uint32_t late = rig_touch(r, 3);
+
+	(void)state;
+	fln_serve_shard(&r->worker, &r->shard);
+	assert_int_equal(r->worker.nr_held, 1);
+	while (fln_now_ns() <= r->worker.held[0].fault.t0_ns + 1)
+		;
+	rig_held(r);
+	rig_assert_killed(r, late);
+	assert_int_equal(COUNT(r, poisoned), 1);
+	rig_check_accounts(r);
+	/* What comes too late is still the image's. */
+	assert_int_equal(rig_fill(r, UINT32_MAX), 1);
+	assert_int_equal(fln_image_state(&r->image, 3), FLN_IMAGE_FILLED);
+	rig_destroy(r);
+}
+
+static void contents_that_are_pushed(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .pushed = true, .window = 1 });
+	uint32_t a = rig_touch(r, 3), b = rig_touch(r, 40);
+
+	(void)state;
+	rig_serve(r);
+	rig_held(r);
+	assert_int_equal(r->worker.nr_held, 2);
+	rig_put(r, 3, 1);
+	assert_int_equal(r->nr_kicks, 1);
+	rig_held(r);
+	rig_assert_read(r, a, rig_due(r, 3));
+	assert_int_equal(rig_thread(r, b)->state, FAKE_WAITING);
+	/* The one that is left is told again. */
+	rig_put(r, 40, 1);
+	assert_int_equal(r->nr_kicks, 2);
+	rig_held(r);
+	rig_assert_read(r, b, rig_due(r, 40));
+	rig_destroy(r);
+}
+
+static void no_fill_is_left(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .nr_fills = 2, .window = 1 });
+	uint32_t t[10];
+
+	(void)state;
+	for (uint32_t i = 0; i < 10; i++)
+		t[i] = rig_touch(r, i);
+	rig_serve(r);
+	assert_int_equal(rig_nr_queued_fills(r), 2);
+	while (r->worker.nr_held > 0) {
+		uint32_t kicks = r->nr_kicks;
+
+		assert_true(rig_fill(r, 1) > 0);
+		assert_true(r->nr_kicks > kicks); /* who waits for a fill learns of each */
+		rig_held(r);
+	}
+	for (uint32_t i = 0; i < 10; i++)
+		rig_assert_read(r, t[i], rig_due(r, i));
+	rig_destroy(r);
+}
+
+static void a_full_table_leaves_faults_with_the_kernel(void **state)
+{
+	struct rig *r = rig_of(
+		(struct rig_opts){ .nr_pages = 64, .window = 1, .batch_max = 8, .held_max = 20 });
+
+	(void)state;
+	for (uint32_t i = 0; i < 40; i++)
+		(void)rig_touch(r, i);
+	rig_serve(r);
+	rig_serve(r);
+	assert_int_equal(r->worker.nr_held, 16);
+	assert_int_equal(COUNT(r, held_full), 0);
+	rig_serve(r);
+	assert_int_equal(r->worker.nr_held, 16);
+	assert_int_equal(COUNT(r, held_full), 1);
+	assert_int_equal(fake_count(&r->fake, FAKE_QUEUED), 24);
+	rig_check_accounts(r);
+	rig_settle(r);
+	assert_int_equal(fake_count(&r->fake, FAKE_READ), 40);
+	assert_int_equal(COUNT(r, resumed), 40);
+	rig_destroy(r);
+}
+
+static void letting_go_of_a_shard(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1 });
+
+	(void)state;
+	for (uint32_t i = 0; i < 5; i++)
+		(void)rig_touch(r, i);
+	rig_serve(r);
+	assert_int_equal(r->worker.nr_held, 5);
+	fln_drop_held(&r->worker, &r->shard);
+	assert_int_equal(r->worker.nr_held, 0);
+	assert_int_equal(COUNT(r, poisoned), 5);
+	rig_check_accounts(r);
+	rig_destroy(r);
+}
+
+static void removed_in_the_same_batch(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1 });
+	uint32_t unfilled, filled, beside;
+
+	(void)state;
+	rig_put(r, 4, 1);
+	unfilled = rig_touch(r, 3);
+	filled = rig_touch(r, 4);
+	beside = rig_touch(r, 9);
+	fake_discard(&r->fake, rig_addr(r, 3), 2, false);
+	rig_serve(r); /* the faults are read first, and the event acted upon first */
+	assert_int_equal(fln_image_state(&r->image, 3), FLN_IMAGE_ZERO);
+	rig_settle(r);
+	assert_int_equal(r->nr_reads[3], 0);
+	rig_assert_read(r, unfilled, 0);
+	rig_assert_read(r, filled, rig_due(r, 4));
+	rig_assert_read(r, beside, rig_due(r, 9));
+	rig_destroy(r);
+}
+
+static void removed_and_not_yet_read(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1, .batch_max = 2 });
+	uint32_t t[2];
+
+	(void)state;
+	rig_put(r, 0, 10);
+	t[0] = rig_touch(r, 0);
+	t[1] = rig_touch(r, 1);
+	r->fake.again_after_read = 2;
+	fake_discard(&r->fake, rig_addr(r, 30), 1, false);
+	fln_serve_shard(&r->worker, &r->shard); /* a full batch: the event stays behind */
+	assert_int_equal(COUNT(r, events), 0);
+	assert_int_equal(COUNT(r, again), 1); /* no call after the first is tried */
+	assert_int_equal(r->worker.nr_again, 2);
+	rig_check_accounts(r);
+	fln_serve_held(&r->worker);
+	assert_int_equal(r->worker.nr_held, 2);
+	fln_serve_shard(&r->worker, &r->shard);
+	assert_int_equal(COUNT(r, events), 1);
+	fln_serve_held(&r->worker); /* who caused it has not run yet */
+	assert_int_equal(r->worker.nr_held, 2);
+	rig_settle(r);
+	for (uint32_t i = 0; i < 2; i++) {
+		rig_assert_read(r, t[i], rig_due(r, i));
+		assert_int_equal(rig_thread(r, t[i])->nr_faults, 1);
+	}
+	assert_int_equal(COUNT(r, minor), 2);
+	rig_destroy(r);
+}
+
+/* REMOVE is told before the pages go: what is mapped in between goes with them. */
+static void installed_between_the_event_and_the_zap(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1 });
+	uint32_t t;
+
+	(void)state;
+	rig_put(r, 3, 1);
+	fake_discard(&r->fake, rig_addr(r, 3), 1, true);
+	fln_serve_shard(&r->worker, &r->shard);
+	t = rig_touch(r, 3);
+	fln_serve_shard(&r->worker, &r->shard);
+	assert_int_equal(rig_thread(r, t)->state, FAKE_WOKEN);
+	assert_true(rig_map_says(r, FLN_PLANE_PRESENT, 3));
+	fake_run(&r->fake); /* zapped, and touched again */
+	assert_int_equal(rig_thread(r, t)->state, FAKE_QUEUED);
+	rig_settle(r);
+	rig_assert_read(r, t, 0);
+	assert_int_equal(COUNT(r, refaults), 1);
+	rig_destroy(r);
+}
+
+static void removed_while_it_is_being_filled(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1 });
+	uint32_t t = rig_touch(r, 3);
+
+	(void)state;
+	rig_serve(r);
+	assert_int_equal(r->worker.nr_held, 1);
+	fake_discard(&r->fake, rig_addr(r, 3), 1, true);
+	rig_serve(r);
+	assert_int_equal(rig_thread(r, t)->state, FAKE_WAITING);
+	assert_int_equal(rig_fill(r, 1), 1);
+	rig_held(r);
+	rig_assert_read(r, t, 0); /* not the contents that were on their way */
+	assert_int_equal(COUNT(r, zero), 1);
+	rig_destroy(r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_there_does_not_wait_for_what_is_not),
+		cmocka_unit_test(many_wait_for_one_fill),
+		cmocka_unit_test(nobody_is_woken_before_his_page_is_there),
+		cmocka_unit_test(a_failed_page_is_poisoned),
+		cmocka_unit_test(what_was_poisoned_may_be_pushed_later),
+		cmocka_unit_test(a_source_that_does_not_answer),
+		cmocka_unit_test(contents_that_are_pushed),
+		cmocka_unit_test(no_fill_is_left),
+		cmocka_unit_test(a_full_table_leaves_faults_with_the_kernel),
+		cmocka_unit_test(letting_go_of_a_shard),
+		cmocka_unit_test(removed_in_the_same_batch),
+		cmocka_unit_test(removed_and_not_yet_read),
+		cmocka_unit_test(installed_between_the_event_and_the_zap),
+		cmocka_unit_test(removed_while_it_is_being_filled),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
