@@ -134,7 +134,6 @@ static void settle_claims(struct block_round *b, const struct fln_mask *poisoned
 	rest = fln_mask_andnot(&b->claimed, &present);
 	dead = fln_mask_and(poisoned, &rest);
 	rest = fln_mask_andnot(&rest, &dead);
-	fln_chunk_clear(b->chunk, FLN_PLANE_DISCARDED, &present);
 	fln_region_settle(b->chunk, &present, FLN_PAGE_PRESENT);
 	fln_region_settle(b->chunk, &dead, FLN_PAGE_POISONED);
 	fln_region_settle(b->chunk, &rest, FLN_PAGE_ABSENT);
@@ -142,13 +141,14 @@ static void settle_claims(struct block_round *b, const struct fln_mask *poisoned
 }
 
 static void poison_page(struct fln_worker *w, struct block_round *b, uint32_t page,
-			struct fln_mask *poisoned)
+			struct fln_mask *poisoned, enum fln_held_reason *reason)
 {
 	struct fln_mask one = fln_mask_range(page, page + 1);
 
 	fln_install_poison(&b->in, &one, poisoned);
+	*reason = fln_mask_test(&b->in.broken, page) ? FLN_HELD_STUCK : FLN_HELD_AGAIN;
 	if (fln_mask_test(poisoned, page))
-		fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
+		fln_log_limited(&w->opts.log, &w->poison_limit, FLN_LOG_ERROR,
 				"guest %s: the page at 0x%llx cannot be had and is poisoned",
 				b->in.shard->guest->name,
 				(unsigned long long)(b->in.block_addr + fln_pages_to_bytes(page)));
@@ -205,7 +205,7 @@ static void settle_faults(struct fln_worker *w, struct block_round *b,
 		if ((untried && fln_mask_test(&b->in.broken, p)) ||
 		    (untried && !fln_mask_test(&ready, p) &&
 		     must_poison(w, b, &faults[i], p, now, &reason)))
-			poison_page(w, b, p, &poisoned);
+			poison_page(w, b, p, &poisoned, &reason);
 		if (fln_mask_test(&b->in.present, p)) {
 			fln_end_fault(shard, &faults[i], FLN_ENDED_RESUMED,
 				  fln_mask_test(&b->in.zeroed, p), now);

@@ -11,17 +11,68 @@
 #include "base/error.h"
 #include "engine/worker.h"
 
-void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fault *fault,
-		 enum fln_held_reason reason)
+/* Slots of the index: twice the entries, so that a search is short. */
+static uint32_t index_slots(const struct fln_worker *w)
 {
-	struct fln_held *h = &w->held[w->nr_held++];
+	return w->opts.held_max * 2;
+}
 
-	FLN_ASSERT(w->nr_held <= w->opts.held_max);
+static void clear_index(struct fln_worker *w)
+{
+	memset(w->held_index, 0, index_slots(w) * sizeof(*w->held_index));
+}
+
+/* Where the entry of a page is in the index, or would be put. */
+static uint32_t *find_slot(struct fln_worker *w, const struct fln_shard *shard, uint64_t addr)
+{
+	uint64_t hash = (fln_bytes_to_pages(addr) ^ ((uintptr_t)shard >> 6)) *
+			UINT64_C(0x9e3779b97f4a7c15);
+	uint32_t at = (uint32_t)(((hash >> 32) * index_slots(w)) >> 32);
+
+	for (;; at = at + 1 < index_slots(w) ? at + 1 : 0) {
+		uint32_t entry = w->held_index[at];
+
+		if (entry == 0 || (w->held[entry - 1].fault.addr == addr &&
+				   w->held[entry - 1].shard == shard))
+			return &w->held_index[at];
+	}
+}
+
+/* No room: the thread sleeps on, and is as good as not read. */
+static void put_back(struct fln_worker *w, struct fln_shard *shard, const struct fln_fault *fault)
+{
+	fln_count(&shard->count.held_full, fault->nr);
+	fln_count(&shard->count.faults, (uint64_t)0 - fault->nr);
+	if (shard->overflowed)
+		return;
+	shard->overflowed = true;
+	shard->next_overflowed = w->overflowed;
+	w->overflowed = shard;
+}
+
+void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fault *fault,
+	      enum fln_held_reason reason)
+{
+	uint32_t *slot = find_slot(w, shard, fault->addr);
+	struct fln_held *h;
+
+	if (*slot) {
+		/* The same page again: another thread, or one that a signal made fault anew. */
+		w->held[*slot - 1].fault.nr += fault->nr;
+		shard->nr_held += fault->nr;
+		return;
+	}
+	if (w->nr_held == w->opts.held_max) {
+		put_back(w, shard, fault);
+		return;
+	}
+	h = &w->held[w->nr_held++];
+	*slot = w->nr_held;
 	h->fault = *fault;
 	h->fault.held |= reason == FLN_HELD_FILL;
 	h->shard = shard;
 	h->reason = reason;
-	shard->nr_held++;
+	shard->nr_held += fault->nr;
 	if (reason == FLN_HELD_AGAIN)
 		w->nr_again++;
 }
@@ -33,14 +84,14 @@ void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum 
 	struct fln_shard_counters *c = &shard->count;
 
 	if (ending == FLN_ENDED_FAILED)
-		fln_count(&c->invalid, 1);
+		fln_count(&c->invalid, fault->nr);
 	else if (zero)
-		fln_count(&c->zero, 1);
+		fln_count(&c->zero, fault->nr);
 	else
-		fln_count(fault->held ? &c->major : &c->minor, 1);
+		fln_count(fault->held ? &c->major : &c->minor, fault->nr);
 	fln_count(ending == FLN_ENDED_RESUMED    ? &c->resumed
 		  : ending == FLN_ENDED_POISONED ? &c->poisoned
-					     : &c->failed, 1);
+					     : &c->failed, fault->nr);
 	fln_histogram_record(&c->service, now_ns - fault->t0_ns);
 }
 
@@ -50,7 +101,7 @@ static bool is_due(struct fln_worker *w, const struct fln_held *h, uint64_t now_
 	struct fln_region *region;
 	uint64_t home;
 
-	if (h->reason == FLN_HELD_AGAIN)
+	if (h->reason != FLN_HELD_FILL)
 		return true;
 	if (w->opts.source_timeout_ns != UINT64_MAX &&
 	    now_ns - h->fault.t0_ns > w->opts.source_timeout_ns)
@@ -76,6 +127,7 @@ void fln_serve_held(struct fln_worker *w)
 	w->held_spare = old;
 	w->nr_held = 0;
 	w->nr_again = 0;
+	clear_index(w);
 	for (uint32_t i = 0; i < nr_old; i++) {
 		struct fln_held *h = &old[i];
 		bool due;
@@ -83,7 +135,7 @@ void fln_serve_held(struct fln_worker *w)
 		fln_rcu_read_lock();
 		due = is_due(w, h, now);
 		fln_rcu_read_unlock();
-		h->shard->nr_held--;
+		h->shard->nr_held -= h->fault.nr;
 		if (!due) {
 			fln_hold(w, h->shard, &h->fault, h->reason);
 			continue;
@@ -101,20 +153,51 @@ void fln_serve_held(struct fln_worker *w)
 
 void fln_drop_held(struct fln_worker *w, struct fln_shard *shard)
 {
-	uint32_t kept = 0;
+	uint32_t nr = w->nr_held;
 
+	w->nr_held = 0;
 	w->nr_again = 0;
-	for (uint32_t i = 0; i < w->nr_held; i++) {
-		struct fln_held *h = &w->held[i];
+	clear_index(w);
+	for (uint32_t i = 0; i < nr; i++) {
+		struct fln_held h = w->held[i];
 
-		if (h->shard == shard) {
-			fln_end_fault(shard, &h->fault, FLN_ENDED_POISONED, false, fln_now_ns());
-			continue;
-		}
-		if (h->reason == FLN_HELD_AGAIN)
-			w->nr_again++;
-		w->held[kept++] = *h;
+		h.shard->nr_held -= h.fault.nr;
+		if (h.shard == shard)
+			fln_end_fault(shard, &h.fault, FLN_ENDED_POISONED, false, fln_now_ns());
+		else
+			fln_hold(w, h.shard, &h.fault, h.reason);
 	}
-	w->nr_held = kept;
-	shard->nr_held = 0;
+	for (struct fln_shard **at = &w->overflowed; *at; at = &(*at)->next_overflowed) {
+		if (*at == shard) {
+			*at = shard->next_overflowed;
+			shard->overflowed = false;
+			break;
+		}
+	}
+}
+
+/* Wakes more than were put back; who has no reason to wait any more goes on. */
+static void wake_shard(struct fln_shard *shard)
+{
+	const struct fln_directory *d;
+
+	fln_rcu_read_lock();
+	d = atomic_load_explicit(&shard->guest->directory, memory_order_acquire);
+	for (uint32_t i = 0; d && i < d->nr; i++)
+		fln_uffd_wake(&shard->uffd, d->regions[i]->addr, d->regions[i]->len_bytes);
+	fln_rcu_read_unlock();
+	for (uint32_t i = 0; i < shard->nr_moves; i++)
+		fln_uffd_wake(&shard->uffd, shard->moves[i].to, shard->moves[i].len_bytes);
+}
+
+void fln_wake_overflowed(struct fln_worker *w)
+{
+	/* Half empty: else they would come back at once, to be put back again. */
+	while (w->overflowed && w->nr_held <= w->opts.held_max / 2) {
+		struct fln_shard *shard = w->overflowed;
+
+		w->overflowed = shard->next_overflowed;
+		shard->overflowed = false;
+		wake_shard(shard);
+	}
 }

@@ -9,6 +9,8 @@
 #include "base/error.h"
 #include "engine/worker.h"
 
+#include <sys/epoll.h>
+
 /* The closer of a region wakes everybody in it; see closing.c. */
 static void leave_to_closer(struct fln_shard *shard, struct fln_region *region,
 			    const struct fln_fault *fault)
@@ -95,24 +97,27 @@ void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_
 	fln_rcu_read_unlock();
 }
 
+/* A descriptor that cannot be read never can: do not be told of it for ever. */
+static void give_up_reading(struct fln_worker *w, struct fln_shard *shard, int err)
+{
+	(void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, shard->uffd.fd, NULL);
+	fln_log(&w->opts.log, FLN_LOG_ERROR,
+		"guest %s: shard %u cannot be read (errno %d) and is not served any more; "
+		"hand over a userfaultfd on which UFFDIO_API was called",
+		shard->guest->name, shard->index, err);
+}
+
 void fln_serve_shard(struct fln_worker *w, struct fln_shard *shard)
 {
 	uint32_t nr_faults = 0;
 	uint64_t now;
 	ssize_t nr;
 
-	if (w->nr_held + w->opts.batch_max > w->opts.held_max) {
-		fln_count(&shard->count.held_full, 1);
-		return;
-	}
 	nr = fln_uffd_read(&shard->uffd, w->msgs, w->opts.batch_max);
-	if (nr <= 0) {
-		if (nr < 0)
-			fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
-					"guest %s: reading shard %u: errno %d",
-					shard->guest->name, shard->index, (int)-nr);
+	if (nr < 0)
+		give_up_reading(w, shard, (int)-nr);
+	if (nr <= 0)
 		return;
-	}
 	now = fln_now_ns();
 	fln_count(&shard->count.reads, 1);
 	for (ssize_t i = 0; i < nr; i++) {
@@ -127,6 +132,7 @@ void fln_serve_shard(struct fln_worker *w, struct fln_shard *shard)
 		f->addr = fln_align_down(m->arg.pagefault.address, FLN_PAGE_BYTES);
 		f->t0_ns = now;
 		f->held = false;
+		f->nr = 1;
 		nr_faults++;
 	}
 	fln_count(&shard->count.faults, nr_faults);

@@ -72,7 +72,9 @@ struct fln_shard {
 	struct fln_worker *worker;	/* set while attached */
 	uint32_t index;
 	bool is_child;			/* the shard of a forked child: no map of its own */
-	uint32_t nr_held;		/* in worker->held; the worker's */
+	uint32_t nr_held;		/* faults in worker->held; the worker's */
+	bool overflowed;		/* in worker->overflowed; the worker's */
+	struct fln_shard *next_overflowed;
 	_Atomic uint32_t nr_moves;	/* appended to by the worker; who closes reads */
 	struct fln_move moves[FLN_MAX_MOVES];
 	struct fln_shard_counters count;

@@ -28,6 +28,9 @@ static ssize_t kernel_read(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t n
 
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	/* End of file, or half a message: not a userfaultfd. */
+	if (got == 0 || got % (ssize_t)sizeof(*msgs) != 0)
+		return -EPROTO;
 	return got / (ssize_t)sizeof(*msgs);
 }
 

@@ -20,8 +20,6 @@
 #include "numa/placement.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/epoll.h>
@@ -31,7 +29,7 @@
 #include <unistd.h>
 
 #define EVENTS_PER_ROUND 64
-#define HELD_TICK_MS 50		/* how often held faults are checked against their deadline */
+#define HELD_TICK_NS (50 * (int64_t)FLN_NS_PER_MS) /* held faults against their deadline */
 /*
  * How much of what was left for later is mapped between two looks at who waits.
  * While faults come in, more: each costs as much as mapping some 30 pages, and
@@ -40,11 +38,18 @@
 #define LATER_PAGES_BUSY 4096u
 #define LATER_PAGES_IDLE 1024u
 #define DEFAULT_NICE (-20)
-#define AGAIN_YIELDS 16u	/* rounds of sched_yield() before AGAIN sleeps */
+#define AGAIN_SHORT_NS (50 * (int64_t)FLN_NS_PER_US)
+#define AGAIN_LONG_NS ((int64_t)FLN_NS_PER_MS)
+#define AGAIN_SHORT_ROUNDS 20u
 
 static size_t held_bytes(const struct fln_worker *w)
 {
 	return (size_t)w->opts.held_max * sizeof(struct fln_held);
+}
+
+static size_t index_bytes(const struct fln_worker *w)
+{
+	return (size_t)w->opts.held_max * 2 * sizeof(*w->held_index);
 }
 
 static void free_tables(struct fln_worker *w)
@@ -53,6 +58,7 @@ static void free_tables(struct fln_worker *w)
 
 	fln_free(a, w->held, held_bytes(w), w->opts.node);
 	fln_free(a, w->held_spare, held_bytes(w), w->opts.node);
+	fln_free(a, w->held_index, index_bytes(w), w->opts.node);
 	fln_free(a, w->later, FLN_NR_LATER * sizeof(*w->later), w->opts.node);
 	fln_free(a, w->later_queue, FLN_NR_LATER * sizeof(*w->later_queue), w->opts.node);
 	fln_free(a, w->msgs, FLN_BATCH_LIMIT * sizeof(*w->msgs), w->opts.node);
@@ -71,10 +77,12 @@ int fln_worker_init(struct fln_worker *w, const struct fln_worker_opts *opts)
 	w->held_spare = fln_zalloc(&opts->alloc, held_bytes(w), opts->node);
 	w->msgs = fln_zalloc(&opts->alloc, FLN_BATCH_LIMIT * sizeof(*w->msgs), opts->node);
 	w->faults = fln_zalloc(&opts->alloc, FLN_BATCH_LIMIT * sizeof(*w->faults), opts->node);
+	w->held_index = fln_zalloc(&opts->alloc, index_bytes(w), opts->node);
 	w->later = fln_zalloc(&opts->alloc, FLN_NR_LATER * sizeof(*w->later), opts->node);
 	w->later_queue = fln_zalloc(&opts->alloc, FLN_NR_LATER * sizeof(*w->later_queue),
 				    opts->node);
-	if (!w->held || !w->held_spare || !w->msgs || !w->faults || !w->later || !w->later_queue) {
+	if (!w->held || !w->held_spare || !w->held_index || !w->msgs || !w->faults || !w->later ||
+	    !w->later_queue) {
 		free_tables(w);
 		return fln_fail(ENOMEM, "no memory for worker %u with room for %u held faults",
 				opts->index, opts->held_max);
@@ -185,26 +193,15 @@ static void obey_all(struct fln_worker *w)
 	}
 }
 
-/* No room to hold what a read might bring: leave faults with the kernel. */
-static bool is_full(const struct fln_worker *w)
-{
-	return w->nr_held + w->opts.batch_max > w->opts.held_max;
-}
-
-void fln_worker_round(struct fln_worker *w, int timeout_ms)
+void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 {
 	struct epoll_event events[EVENTS_PER_ROUND];
+	struct timespec timeout = { .tv_sec = timeout_ns / (int64_t)FLN_NS_PER_S,
+				    .tv_nsec = timeout_ns % (int64_t)FLN_NS_PER_S };
 	bool rung = false, served = false, kicked;
-	int nr;
+	int nr = epoll_pwait2(w->epoll_fd, events, EVENTS_PER_ROUND,
+			      timeout_ns < 0 ? NULL : &timeout, NULL);
 
-	if (is_full(w)) {
-		struct pollfd only = { .fd = w->event_fd, .events = POLLIN };
-
-		rung = poll(&only, 1, HELD_TICK_MS) > 0;
-		nr = 0;
-	} else {
-		nr = epoll_wait(w->epoll_fd, events, EVENTS_PER_ROUND, timeout_ms);
-	}
 	for (int i = 0; i < nr; i++) {
 		if (events[i].data.ptr) {
 			fln_serve_shard(w, events[i].data.ptr);
@@ -221,10 +218,11 @@ void fln_worker_round(struct fln_worker *w, int timeout_ms)
 	kicked = atomic_exchange_explicit(&w->kicked, false, memory_order_acq_rel);
 	/* By the clock too: other faults without a pause must not put deadlines off. */
 	if (w->nr_held > 0 && (kicked || w->nr_again > 0 || nr <= 0 ||
-			       fln_now_ns() - w->last_held_ns > HELD_TICK_MS * FLN_NS_PER_MS)) {
+			       fln_now_ns() - w->last_held_ns > HELD_TICK_NS)) {
 		fln_serve_held(w);
 		w->last_held_ns = fln_now_ns();
 	}
+	fln_wake_overflowed(w);
 	fln_serve_later(w, served ? LATER_PAGES_BUSY : LATER_PAGES_IDLE);
 	/* Last: a shard that is let go of may not turn up in this round any more. */
 	if (rung)
@@ -240,22 +238,18 @@ void fln_worker_round(struct fln_worker *w, int timeout_ms)
 	}
 }
 
-/* How long the next round may wait, in milliseconds; -1: for ever. */
-static int patience(struct fln_worker *w)
+/* How long the next round may wait, in nanoseconds; -1: for ever. */
+static int64_t patience(const struct fln_worker *w)
 {
 	if (w->nr_later > 0)
 		return 0;
-	if (w->nr_again > 0) {
-		if (w->nr_idle_rounds >= AGAIN_YIELDS)
-			return 1;
-		/* Most often a thread must run before it can go on: let it. */
-		(void)sched_yield();
-		return 0;
-	}
+	/* Most often a thread must run before it can go on: leave it the processor. */
+	if (w->nr_again > 0)
+		return w->nr_idle_rounds < AGAIN_SHORT_ROUNDS ? AGAIN_SHORT_NS : AGAIN_LONG_NS;
 	if (w->opts.spin_ns > 0 && w->gap_ns < w->opts.spin_ns &&
 	    fln_now_ns() - w->last_arrival_ns < w->opts.spin_ns)
 		return 0;
-	return w->nr_held > 0 ? HELD_TICK_MS : -1;
+	return w->nr_held > 0 ? HELD_TICK_NS : -1;
 }
 
 /*

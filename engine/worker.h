@@ -17,17 +17,19 @@
 /* Messages that one read() takes at most. */
 #define FLN_BATCH_LIMIT 256u
 
-/* One fault on its way through a worker. */
+/* One fault on its way through a worker, or several on the same page. */
 struct fln_fault {
 	uint64_t addr;			/* page-aligned, as the kernel gave it */
-	uint64_t t0_ns;			/* when its message was read */
+	uint64_t t0_ns;			/* when its (first) message was read */
+	uint32_t nr;			/* messages that it stands for */
 	bool held;			/* its contents had to be fetched */
 };
 
 /* Why a fault is held. */
 enum fln_held_reason {
 	FLN_HELD_FILL,			/* its image page is being filled */
-	FLN_HELD_AGAIN,			/* to be tried again at once: an event, a claim, memory */
+	FLN_HELD_AGAIN,			/* to be tried again soon: an event, a claim, memory */
+	FLN_HELD_STUCK,			/* can be neither mapped nor poisoned: now and then */
 };
 
 struct fln_held {
@@ -94,6 +96,8 @@ struct fln_worker {
 	uint32_t nr_again;		/* of them, those to be tried at once */
 	struct fln_held *held;
 	struct fln_held *held_spare;	/* for a round of looking at them */
+	uint32_t *held_index;		/* by shard and page: number in held, plus 1 */
+	struct fln_shard *overflowed;	/* shards that have faults put back with the kernel */
 	struct fln_later *later;	/* by block address, FLN_NR_LATER slots */
 	uint32_t *later_queue;		/* slots in use, oldest first, a ring */
 	uint32_t later_head, nr_later;
@@ -103,7 +107,7 @@ struct fln_worker {
 	uint64_t gap_ns;		/* between arrivals, smoothed */
 	uint64_t last_held_ns;		/* when held faults were looked at */
 	uint32_t nr_idle_rounds;
-	struct fln_log_limit log_limit;
+	struct fln_log_limit log_limit, poison_limit;
 };
 
 int fln_worker_init(struct fln_worker *w, const struct fln_worker_opts *opts);
@@ -123,8 +127,8 @@ void fln_worker_kick(struct fln_worker *w);
 int fln_worker_command(struct fln_worker *w, enum fln_command_kind kind,
 		       struct fln_shard *shard);
 
-/* One round, waiting at most @timeout_ms (-1: for ever).  For the thread, and for tests. */
-void fln_worker_round(struct fln_worker *w, int timeout_ms);
+/* One round, waiting at most @timeout_ns (-1: for ever).  For the thread, and for tests. */
+void fln_worker_round(struct fln_worker *w, int64_t timeout_ns);
 
 /* serve.c: read what a shard has and answer it.  The worker's thread only. */
 void fln_serve_shard(struct fln_worker *w, struct fln_shard *shard);
@@ -146,7 +150,11 @@ void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_r
  */
 void fln_serve_later(struct fln_worker *w, uint32_t nr_pages);
 
-/* held.c: keep a fault until something has changed. */
+/*
+ * held.c: keep a fault until something has changed.  When the table is full the
+ * fault is put back with the kernel: it sleeps on, and is woken to fault again
+ * when there is room (fln_wake_overflowed()).
+ */
 void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fault *fault,
 	      enum fln_held_reason reason);
 
@@ -158,6 +166,9 @@ void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault,
 
 /* held.c: look at held faults again. */
 void fln_serve_held(struct fln_worker *w);
+
+/* held.c: with room in the table again, let those fault again who were put back. */
+void fln_wake_overflowed(struct fln_worker *w);
 
 /* held.c: let go of what is held for a shard: its range has been closed. */
 void fln_drop_held(struct fln_worker *w, struct fln_shard *shard);
