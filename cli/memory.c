@@ -300,14 +300,6 @@ static void handler_counters(struct cli_memory *m, struct cli_counters *out)
 	out->stats.service = from.service;
 }
 
-/* As documented at struct fln_engine_opts; the engine has no call that tells. */
-static uint32_t default_workers(void)
-{
-	uint32_t nr = (cli_nr_cpus() + 15) / 16;
-
-	return nr > 64 ? 64 : nr;
-}
-
 bool cli_memory_counters(struct cli_memory *m, struct cli_counters *out)
 {
 	int rc;
@@ -330,7 +322,7 @@ bool cli_memory_counters(struct cli_memory *m, struct cli_counters *out)
 		return true;
 	}
 	out->nr_shards = fln_guest_nr_shards(m->guest);
-	out->nr_workers = m->o.nr_workers ? m->o.nr_workers : default_workers();
+	out->nr_workers = fln_engine_nr_workers(m->engine);
 	rc = fln_guest_stats(m->guest, &out->stats);
 	return rc == 0 || failed("cannot read the statistics", rc);
 }

@@ -347,6 +347,11 @@ int fln_engine_destroy(struct fln_engine *engine)
 	return 0;
 }
 
+uint32_t fln_engine_nr_workers(const struct fln_engine *engine)
+{
+	return engine->opts.nr_workers;
+}
+
 uint64_t fln_engine_stripes_left(struct fln_engine *engine)
 {
 	uint64_t used = atomic_load(&engine->nr_stripes);

@@ -135,6 +135,15 @@ FLN_API int fln_engine_stop(struct fln_engine *engine);
  */
 FLN_API int fln_engine_destroy(struct fln_engine *engine);
 
+/**
+ * fln_engine_nr_workers() - How many threads answer faults
+ *
+ * Return:  the number, also when none of them runs yet
+ * Threads: any
+ * Blocks:  no
+ */
+FLN_API uint32_t fln_engine_nr_workers(const struct fln_engine *engine);
+
 #ifdef __cplusplus
 }
 #endif
