@@ -82,10 +82,19 @@ bool fln_region_collapse(struct fln_blockmap *map, uint64_t block, struct fln_ch
 	struct fln_mask all = fln_mask_range(0, FLN_BLOCK_PAGES);
 	struct fln_mask valid = fln_blockmap_valid(map, block);
 	struct fln_mask present = fln_chunk_load(c, FLN_PLANE_PRESENT);
+	struct fln_mask discarded = fln_chunk_load(c, FLN_PLANE_DISCARDED);
 	struct fln_mask rest = fln_mask_andnot(&valid, &present), won;
+	uint32_t uniform = 1u << FLN_PLANE_PRESENT;
 
 	if (!fln_mask_empty(&rest))
 		return false;
+	/* Which pages were discarded must not be forgotten: all of them, none, or a chunk. */
+	discarded = fln_mask_and(&discarded, &valid);
+	if (!fln_mask_empty(&discarded)) {
+		if (fln_mask_count(&discarded) != fln_mask_count(&valid))
+			return false;
+		uniform |= 1u << FLN_PLANE_DISCARDED;
+	}
 	/*
 	 * Own every page, so that nobody changes the chunk once it has left its
 	 * slot: a late claimer finds all of it taken, and looks the block up again.
@@ -94,7 +103,7 @@ bool fln_region_collapse(struct fln_blockmap *map, uint64_t block, struct fln_ch
 	present = fln_chunk_load(c, FLN_PLANE_PRESENT);
 	rest = fln_mask_andnot(&valid, &present);
 	if (fln_mask_count(&won) == FLN_BLOCK_PAGES && fln_mask_empty(&rest) &&
-	    fln_blockmap_collapse(map, block, c, 1u << FLN_PLANE_PRESENT))
+	    fln_blockmap_collapse(map, block, c, uniform))
 		return true;
 	fln_chunk_clear(c, FLN_PLANE_CLAIMED, &won);
 	return false;

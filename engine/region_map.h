@@ -11,7 +11,8 @@
  * CLAIMED is a lock: of several who want a page, the one whose atomic OR set
  * the bit owns it (I3), and he alone moves it on.  Besides its state a page can
  * be DISCARDED: given up by the guest in memory that has no page cache of ours
- * (foreign regions): zeros are due there, not the image's contents.
+ * (foreign regions): zeros are due there, not the image's contents, from then on
+ * and for good: the pages may go once more after zeros have been mapped.
  */
 #ifndef FLN_ENGINE_REGION_MAP_H
 #define FLN_ENGINE_REGION_MAP_H
@@ -39,8 +40,8 @@ void fln_region_settle(struct fln_chunk *c, const struct fln_mask *pages,
 void fln_region_forget(struct fln_chunk *c, const struct fln_mask *pages);
 
 /*
- * Give the chunk of a block back if the block is wholly PRESENT.  RCU read lock
- * held.  True when it was.
+ * Give the chunk of a block back if the block is wholly PRESENT, and wholly or
+ * nowhere DISCARDED.  RCU read lock held.  True when it was.
  */
 bool fln_region_collapse(struct fln_blockmap *map, uint64_t block, struct fln_chunk *c);
 

@@ -154,6 +154,58 @@ static void discards_of_foreign_memory_survive_an_empty_pool(void **state)
 	rig_destroy(r);
 }
 
+/*
+ * The event is told before the pages go: zeros that are mapped in between go too,
+ * and zeros are due again.
+ */
+static void discarded_foreign_memory_stays_zero(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .foreign = true, .window = 1 });
+	uint32_t t;
+
+	(void)state;
+	rig_put(r, 0, 64);
+	fake_discard(&r->fake, rig_addr(r, 3), 1, false);
+	fln_serve_shard(&r->worker, &r->shard);
+	t = rig_touch(r, 3);
+	fln_serve_shard(&r->worker, &r->shard);
+	assert_int_equal(fake_page(&r->fake, rig_addr(r, 3))->pte, FAKE_MAPPED);
+	fake_run(&r->fake);
+	assert_int_equal(rig_thread(r, t)->state, FAKE_QUEUED);
+	rig_settle(r);
+	rig_assert_read(r, t, 0);
+	rig_destroy(r);
+}
+
+/* Nor does a block forget it when it becomes whole and gives its chunk back. */
+static void a_whole_block_remembers_its_discards(void **state)
+{
+	(void)state;
+	for (uint32_t nr = 1; nr <= 512; nr += 511) {
+		struct rig *r = rig_of(
+			(struct rig_opts){ .nr_pages = 512, .foreign = true, .window = 512 });
+		uint32_t t;
+
+		rig_put(r, 0, 512);
+		fake_discard(&r->fake, rig_addr(r, 0), nr, false);
+		fln_serve_shard(&r->worker, &r->shard);
+		for (uint32_t p = 0; p < nr; p++)
+			(void)rig_touch(r, p);
+		(void)rig_touch(r, 511);
+		do {
+			fln_serve_shard(&r->worker, &r->shard);
+			fln_serve_later(&r->worker, UINT32_MAX);
+		} while (fake_count(&r->fake, FAKE_QUEUED) > 0);
+		assert_int_equal(fake_nr_mapped(&r->fake), 512);
+		fake_run(&r->fake); /* only now the discarded pages go */
+		rig_settle(r);
+		t = rig_touch(r, nr - 1);
+		rig_settle(r);
+		rig_assert_read(r, t, 0);
+		rig_destroy(r);
+	}
+}
+
 static void unmap_forgets_and_gives_nothing_up(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64 });
@@ -278,6 +330,8 @@ int main(void)
 		cmocka_unit_test(a_whole_block_is_forgotten_without_a_chunk),
 		cmocka_unit_test(discarded_foreign_memory_is_zero),
 		cmocka_unit_test(discards_of_foreign_memory_survive_an_empty_pool),
+		cmocka_unit_test(discarded_foreign_memory_stays_zero),
+		cmocka_unit_test(a_whole_block_remembers_its_discards),
 		cmocka_unit_test(unmap_forgets_and_gives_nothing_up),
 		cmocka_unit_test(who_waits_in_what_is_unmapped_is_let_go),
 		cmocka_unit_test(moved_pages_are_found_at_home),
