@@ -208,8 +208,12 @@ static uint32_t nr_children(const struct fln_guest *guest)
 void fln_guest_pass_workers(struct fln_guest *guest)
 {
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
-		if (guest->shards[i].worker)
-			(void)fln_worker_command(guest->shards[i].worker, FLN_COMMAND_PASS, NULL);
+		struct fln_worker *w = guest->shards[i].worker;
+
+		if (!w)
+			continue;
+		fln_worker_kick(w);	/* look at what you hold, then pass */
+		(void)fln_worker_command(w, FLN_COMMAND_PASS, NULL);
 	}
 }
 

@@ -156,13 +156,20 @@ static int register_error(const struct fln_region *r, int err, uint64_t addr, ui
 	}
 }
 
+/*
+ * UNREGISTER wakes who waits, but before it takes the mapping's lock: a fault
+ * that comes in between sleeps on a userfaultfd that has forgotten it.
+ */
 static void unregister_stripes(struct fln_region *r, uint64_t nr)
 {
+	struct fln_guest *guest = r->guest;
 	uint64_t addr, len;
 	uint32_t shard;
 
 	for (uint64_t i = 0; i < nr && fln_stripe_get(&r->plan, i, &addr, &len, &shard); i++)
-		(void)fln_uffd_unregister(&r->guest->shards[shard].uffd, addr, len);
+		(void)fln_uffd_unregister(&guest->shards[shard].uffd, addr, len);
+	for (uint32_t i = 0; i < guest->nr_shards; i++)
+		fln_uffd_wake(&guest->shards[i].uffd, r->addr, r->len_bytes);
 }
 
 /* Register every stripe with its shard; none stays registered when one fails. */
@@ -354,6 +361,8 @@ int fln_region_remove(struct fln_region *region)
 		return 0;
 	guest = region->guest;
 	fln_region_close(region);
+	/* While they still know the region, workers end the faults that they hold in it. */
+	fln_guest_pass_workers(guest);
 	if (!region->foreign)
 		unregister_stripes(region, UINT64_MAX);
 	fln_lock(&guest->lock);
