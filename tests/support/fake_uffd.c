@@ -77,18 +77,15 @@ static void touch(struct fake_uffd *f, struct fake_thread *t)
 
 uint32_t fake_touch(struct fake_uffd *f, uint64_t addr)
 {
-	for (uint32_t i = 0; i < FAKE_MAX_THREADS; i++) {
-		struct fake_thread *t = &f->threads[i];
+	uint32_t i = 0;
 
-		if (t->state != FAKE_IDLE)
-			continue;
-		memset(t, 0, sizeof(*t));
-		t->addr = addr;
-		touch(f, t);
-		return i;
-	}
-	FLN_ASSERT(!"too many threads");
-	return 0;
+	while (i < FAKE_MAX_THREADS && f->threads[i].state != FAKE_IDLE)
+		i++;
+	FLN_ASSERT(i < FAKE_MAX_THREADS);
+	memset(&f->threads[i], 0, sizeof(f->threads[i]));
+	f->threads[i].addr = addr;
+	touch(f, &f->threads[i]);
+	return i;
 }
 
 void fake_reap(struct fake_uffd *f, uint32_t thread)

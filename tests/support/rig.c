@@ -275,6 +275,7 @@ void rig_held(struct rig *r)
 {
 	fln_serve_held(&r->worker);
 	fln_serve_later(&r->worker, UINT32_MAX);
+	fln_wake_overflowed(&r->worker);
 	fake_run(&r->fake);
 }
 
@@ -310,7 +311,8 @@ void rig_settle(struct rig *r)
 		rig_serve(r);
 		nr = rig_fill(r, UINT32_MAX);
 		rig_held(r);
-		if (nr == 0 && r->worker.nr_held == 0 && fake_count(&r->fake, FAKE_QUEUED) == 0 &&
+		if (nr == 0 && r->worker.nr_held == 0 && !r->worker.overflowed &&
+		    fake_count(&r->fake, FAKE_QUEUED) == 0 &&
 		    fake_count(&r->fake, FAKE_WOKEN) == 0 && !fake_event_pending(&r->fake))
 			return;
 	}
@@ -326,12 +328,16 @@ void rig_check_accounts(const struct rig *r)
 {
 	const struct fln_shard_counters *c = &r->shard.count;
 	uint64_t ended = rig_count(&c->resumed) + rig_count(&c->poisoned) + rig_count(&c->failed);
+	uint32_t nr_held = 0;
 
-	assert_int_equal(rig_count(&c->faults), ended + r->worker.nr_held);
-	assert_int_equal(r->shard.nr_held, r->worker.nr_held);
+	/* An entry stands for all faults on its page. */
+	for (uint32_t i = 0; i < r->worker.nr_held; i++)
+		nr_held += r->worker.held[i].fault.nr;
+	assert_int_equal(r->shard.nr_held, nr_held);
+	assert_int_equal(rig_count(&c->faults), ended + nr_held);
 	assert_int_equal(ended, rig_count(&c->minor) + rig_count(&c->major) + rig_count(&c->zero) +
 					rig_count(&c->invalid));
-	assert_int_equal(c->service.count, ended);
+	assert_true(c->service.count <= ended);
 }
 
 void rig_assert_read(const struct rig *r, uint32_t thread, uint64_t value)

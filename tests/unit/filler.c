@@ -132,6 +132,7 @@ static void images_take_turns(void **state)
 	assert_int_equal(fln_filler_start(&f.filler), 0);
 	wait_filled(&f.a, 20);
 	wait_filled(&f.b, 5);
+	assert_int_equal(fln_filler_stop(&f.filler, UINT64_MAX), 0);
 	assert_string_equal(f.order, "abababababaaaaaaaaaaaaaaa"); /* I7 */
 	teardown();
 }

@@ -51,7 +51,8 @@ static void many_wait_for_one_fill(void **state)
 	for (uint32_t i = 0; i < 12; i++)
 		t[i] = rig_touch(r, i % 8);
 	rig_serve(r);
-	assert_int_equal(r->worker.nr_held, 12);
+	assert_int_equal(r->shard.nr_held, 12);
+	assert_int_equal(r->worker.nr_held, 8); /* one entry per page */
 	assert_int_equal(rig_fill(r, UINT32_MAX), 1);
 	assert_int_equal(r->nr_source_reads, 1);
 	rig_held(r);
@@ -199,7 +200,8 @@ static void no_fill_is_left(void **state)
 	rig_destroy(r);
 }
 
-static void a_full_table_leaves_faults_with_the_kernel(void **state)
+/* Nobody is lost when the table is full: who has no room faults again later. */
+static void a_full_table_puts_faults_back(void **state)
 {
 	struct rig *r = rig_of(
 		(struct rig_opts){ .nr_pages = 64, .window = 1, .batch_max = 8, .held_max = 20 });
@@ -207,18 +209,61 @@ static void a_full_table_leaves_faults_with_the_kernel(void **state)
 	(void)state;
 	for (uint32_t i = 0; i < 40; i++)
 		(void)rig_touch(r, i);
-	rig_serve(r);
-	rig_serve(r);
-	assert_int_equal(r->worker.nr_held, 16);
-	assert_int_equal(COUNT(r, held_full), 0);
-	rig_serve(r);
-	assert_int_equal(r->worker.nr_held, 16);
-	assert_int_equal(COUNT(r, held_full), 1);
-	assert_int_equal(fake_count(&r->fake, FAKE_QUEUED), 24);
+	for (uint32_t i = 0; i < 5; i++)
+		rig_serve(r);
+	assert_int_equal(r->worker.nr_held, 20);
+	assert_int_equal(COUNT(r, held_full), 20);
+	assert_int_equal(COUNT(r, faults), 20);
+	assert_int_equal(fake_count(&r->fake, FAKE_WAITING), 40);
+	rig_check_accounts(r);
+	/* There must be room for a while before they are told to come again. */
+	assert_int_equal(rig_fill(r, 5), 40); /* also for those who were put back */
+	rig_held(r);
+	assert_int_equal(r->worker.nr_held, 15);
+	assert_int_equal(fake_count(&r->fake, FAKE_QUEUED), 0);
 	rig_check_accounts(r);
 	rig_settle(r);
 	assert_int_equal(fake_count(&r->fake, FAKE_READ), 40);
-	assert_int_equal(COUNT(r, resumed), 40);
+	rig_destroy(r);
+}
+
+/* Installs wait for the event, the event for its being read, and that for nobody. */
+static void a_full_table_does_not_stop_events(void **state)
+{
+	struct rig *r = rig_of(
+		(struct rig_opts){ .nr_pages = 64, .window = 1, .batch_max = 4, .held_max = 4 });
+
+	(void)state;
+	for (uint32_t i = 0; i < 20; i++)
+		(void)rig_touch(r, i);
+	rig_serve(r);
+	assert_int_equal(r->worker.nr_held, 4);
+	fake_discard(&r->fake, rig_addr(r, 60), 1, false);
+	assert_int_equal(rig_fill(r, UINT32_MAX), 4);
+	rig_held(r);
+	assert_int_equal(r->worker.nr_again, 4); /* put off */
+	rig_settle(r);
+	assert_int_equal(fake_count(&r->fake, FAKE_READ), 20);
+	assert_int_equal(COUNT(r, events), 1);
+	rig_destroy(r);
+}
+
+static void a_shard_that_is_let_go_of_is_not_woken(void **state)
+{
+	struct rig *r = rig_of(
+		(struct rig_opts){ .nr_pages = 64, .window = 1, .batch_max = 8, .held_max = 8 });
+
+	(void)state;
+	for (uint32_t i = 0; i < 20; i++)
+		(void)rig_touch(r, i);
+	for (uint32_t i = 0; i < 3; i++)
+		rig_serve(r);
+	assert_non_null(r->worker.overflowed);
+	fln_drop_held(&r->worker, &r->shard);
+	assert_null(r->worker.overflowed);
+	assert_false(r->shard.overflowed);
+	fln_wake_overflowed(&r->worker);
+	assert_int_equal(r->fake.nr_wake_calls, 0);
 	rig_destroy(r);
 }
 
@@ -341,7 +386,9 @@ int main(void)
 		cmocka_unit_test(a_source_that_does_not_answer),
 		cmocka_unit_test(contents_that_are_pushed),
 		cmocka_unit_test(no_fill_is_left),
-		cmocka_unit_test(a_full_table_leaves_faults_with_the_kernel),
+		cmocka_unit_test(a_full_table_puts_faults_back),
+		cmocka_unit_test(a_full_table_does_not_stop_events),
+		cmocka_unit_test(a_shard_that_is_let_go_of_is_not_woken),
 		cmocka_unit_test(letting_go_of_a_shard),
 		cmocka_unit_test(removed_in_the_same_batch),
 		cmocka_unit_test(removed_and_not_yet_read),

@@ -180,6 +180,7 @@ static void step(struct run *run)
 		fln_serve_shard(&r->worker, &r->shard);
 	} else if (dice < 68) {
 		fln_serve_held(&r->worker);
+		fln_wake_overflowed(&r->worker);
 	} else if (dice < 72) {
 		fln_serve_later(&r->worker, rng_below(&run->rng, 1000));
 	} else if (dice < 82) {
@@ -218,6 +219,7 @@ static void drain(struct run *run)
 		(void)rig_fill(r, UINT32_MAX);
 		fln_serve_held(&r->worker);
 		fln_serve_later(&r->worker, UINT32_MAX);
+		fln_wake_overflowed(&r->worker);
 		let_run(run);
 		if (fake_count(&r->fake, FAKE_IDLE) == FAKE_MAX_THREADS && r->worker.nr_held == 0 &&
 		    !fake_event_pending(&r->fake))
@@ -235,7 +237,6 @@ static void choose_opts(struct rng *rng, struct rig_opts *o)
 		.lead_pages = rng_below(rng, 2) ? 0 : rng_below(rng, 512),
 		.image_page = rng_below(rng, 2) ? 0 : rng_below(rng, 600),
 		.batch_max = 1 + rng_below(rng, 64),
-		.held_max = 1024,
 		.window = windows[rng_below(rng, 5)],
 		.window_max = 512,
 		.fill_pages = 1u << rng_below(rng, 7),
@@ -254,6 +255,7 @@ static void one_run(uint64_t seed, bool foreign)
 	run->rng.state = seed;
 	run->foreign = foreign;
 	choose_opts(&run->rng, &opts);
+	opts.held_max = opts.batch_max + rng_below(&run->rng, 100);
 	opts.foreign = foreign;
 	opts.nr_chunks += foreign ? 5 : 0; /* discards must find room, as in region.c */
 	run->r = rig_create(&opts);
@@ -272,10 +274,13 @@ static void one_run(uint64_t seed, bool foreign)
 		step(run);
 	run->r->fake.fail_in = 0;
 	drain(run);
-	printf("  %u read, %u killed, %llu faults, %llu refaults, %llu put off\n", run->nr_read,
-	       run->nr_killed, (unsigned long long)rig_count(&run->r->shard.count.faults),
+	printf("  %u read, %u killed, %llu faults, %llu refaults, %llu put off, "
+	       "%llu put back\n",
+	       run->nr_read, run->nr_killed,
+	       (unsigned long long)rig_count(&run->r->shard.count.faults),
 	       (unsigned long long)rig_count(&run->r->shard.count.refaults),
-	       (unsigned long long)rig_count(&run->r->shard.count.again));
+	       (unsigned long long)rig_count(&run->r->shard.count.again),
+	       (unsigned long long)rig_count(&run->r->shard.count.held_full));
 	rig_destroy(run->r);
 	free(run);
 }
