@@ -134,6 +134,12 @@ int fln_worker_command(struct fln_worker *w, enum fln_command_kind kind, struct 
 	struct fln_command cmd = { .kind = kind, .shard = shard };
 
 	fln_lock(&w->lock);
+	if (w->ended) {
+		fln_unlock(&w->lock);
+		return -ESHUTDOWN;
+	}
+	/* What came before STOP is obeyed with it; nothing comes after. */
+	w->ended = kind == FLN_COMMAND_STOP;
 	cmd.next = w->commands;
 	w->commands = &cmd;
 	fln_unlock(&w->lock);
@@ -298,6 +304,9 @@ int fln_worker_start(struct fln_worker *w)
 	int rc;
 
 	w->stopping = false;
+	fln_lock(&w->lock);
+	w->ended = false;
+	fln_unlock(&w->lock);
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
 	rc = pthread_create(&w->thread, NULL, worker_main, w);

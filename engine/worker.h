@@ -89,6 +89,7 @@ struct fln_worker {
 	struct fln_lock lock;		/* FLN_RANK_WORKER */
 	pthread_cond_t done;
 	struct fln_command *commands;	/* guarded by lock */
+	bool ended;			/* takes no command any more; guarded by lock */
 
 	/* All that follows is the thread's alone. */
 	bool stopping;
@@ -122,7 +123,8 @@ void fln_worker_kick(struct fln_worker *w);
 
 /*
  * Hand a shard to a worker, or take it back; returns when that is done.  After
- * DETACH the worker does not know the shard any more.  Return: 0 or -errno.
+ * DETACH the worker does not know the shard any more.  Return: 0 or -errno;
+ * -ESHUTDOWN when the worker has been stopped.
  */
 int fln_worker_command(struct fln_worker *w, enum fln_command_kind kind,
 		       struct fln_shard *shard);
