@@ -132,6 +132,7 @@ static int init_workers(struct fln_engine *engine)
 	struct fln_worker_opts o = {
 		.alloc = engine->alloc,
 		.log = engine->log,
+		.filler = &engine->filler,
 		.batch_max = engine->opts.batch_max,
 		.held_max = engine->opts.held_max,
 		.spin_ns = engine->opts.spin_ns,

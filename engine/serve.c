@@ -107,7 +107,8 @@ static void give_up_reading(struct fln_worker *w, struct fln_shard *shard, int e
 		shard->guest->name, shard->index, err);
 }
 
-void fln_serve_shard(struct fln_worker *w, struct fln_shard *shard)
+/* Read a batch, act upon its events, and gather its faults; returns how many. */
+static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard)
 {
 	uint32_t nr_faults = 0;
 	uint64_t now;
@@ -117,7 +118,7 @@ void fln_serve_shard(struct fln_worker *w, struct fln_shard *shard)
 	if (nr < 0)
 		give_up_reading(w, shard, (int)-nr);
 	if (nr <= 0)
-		return;
+		return 0;
 	now = fln_now_ns();
 	fln_count(&shard->count.reads, 1);
 	for (ssize_t i = 0; i < nr; i++) {
@@ -136,5 +137,16 @@ void fln_serve_shard(struct fln_worker *w, struct fln_shard *shard)
 		nr_faults++;
 	}
 	fln_count(&shard->count.faults, nr_faults);
+	return nr_faults;
+}
+
+void fln_serve_shard(struct fln_worker *w, struct fln_shard *shard)
+{
+	uint32_t nr_faults;
+
+	/* No page is published between the read and the events: it may have been given up. */
+	fln_filler_reading_begin(w->opts.filler, w->opts.index);
+	nr_faults = read_batch(w, shard);
+	fln_filler_reading_end(w->opts.filler, w->opts.index);
 	fln_serve_faults(w, shard, w->faults, nr_faults);
 }

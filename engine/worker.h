@@ -70,6 +70,7 @@ struct fln_command {
 struct fln_worker_opts {
 	struct fln_allocator alloc;
 	struct fln_log log;
+	struct fln_filler *filler;	/* of the images that its shards map */
 	uint32_t index;
 	uint32_t batch_max;
 	uint32_t held_max;

@@ -8,12 +8,15 @@
  */
 #include "sources/filler.h"
 
-#include "base/error.h"
 #include "sources/image.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <time.h>
+
+#define YIELDS 64u /* before a wait for who reads events sleeps */
 
 int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opts)
 {
@@ -49,8 +52,8 @@ void fln_filler_deinit(struct fln_filler *filler)
 	(void)pthread_cond_destroy(&filler->work);
 	(void)pthread_cond_destroy(&filler->idle);
 	fln_lock_deinit(&filler->lock);
-	fln_free(&filler->opts.alloc, filler->fills,
-		 filler->opts.nr_fills * sizeof(*filler->fills), FLN_NODE_ANY);
+	fln_free(&filler->opts.alloc, filler->fills, filler->opts.nr_fills * sizeof(*filler->fills),
+		 FLN_NODE_ANY);
 	fln_free(&filler->opts.alloc, filler->threads,
 		 filler->opts.nr_threads * sizeof(*filler->threads), FLN_NODE_ANY);
 }
@@ -185,9 +188,10 @@ int fln_filler_start(struct fln_filler *filler)
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (rc) {
 		(void)fln_filler_stop(filler, UINT64_MAX);
-		return fln_fail(EAGAIN, "filler thread %u of %u: %s; raise RLIMIT_NPROC or "
-					"the cgroup's pids.max", filler->nr_started + 1,
-				filler->opts.nr_threads, strerror(rc));
+		return fln_fail(EAGAIN,
+				"filler thread %u of %u: %s; raise RLIMIT_NPROC or "
+				"the cgroup's pids.max",
+				filler->nr_started + 1, filler->opts.nr_threads, strerror(rc));
 	}
 	return 0;
 }
@@ -213,6 +217,25 @@ int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns)
 	}
 	filler->nr_started = 0;
 	return 0;
+}
+
+void fln_filler_wait_readers(struct fln_filler *filler)
+{
+	struct timespec ts = { .tv_nsec = 50000 };
+
+	fln_lock_assert_none();
+	for (uint32_t i = 0; i < FLN_MAX_WAITERS; i++) {
+		uint64_t seq = atomic_load(&filler->reading[i].seq);
+
+		if (seq % 2 == 0)
+			continue;
+		for (uint32_t round = 0; atomic_load(&filler->reading[i].seq) == seq; round++) {
+			if (round < YIELDS)
+				(void)sched_yield();
+			else
+				(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+		}
+	}
 }
 
 struct fln_fill *fln_filler_alloc(struct fln_filler *filler, uint32_t waiter)
@@ -267,8 +290,7 @@ struct fln_fill *fln_filler_withdraw(struct fln_filler *filler, struct fln_fill_
 	return fills;
 }
 
-bool fln_filler_drain(struct fln_filler *filler, struct fln_fill_queue *queue,
-		      uint64_t deadline_ns)
+bool fln_filler_drain(struct fln_filler *filler, struct fln_fill_queue *queue, uint64_t deadline_ns)
 {
 	bool in_time = true, drained;
 

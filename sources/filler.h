@@ -11,11 +11,13 @@
 #define FLN_SOURCES_FILLER_H
 
 #include "base/alloc.h"
+#include "base/error.h"
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/page.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -26,19 +28,19 @@ struct fln_image;
 
 struct fln_fill {
 	struct fln_image *image;
-	uint64_t page;			/* of the image; the run lies in one block */
+	uint64_t page; /* of the image; the run lies in one block */
 	uint32_t nr_pages;
-	uint64_t waiters;		/* guarded by image->lock */
-	struct fln_mask given_up;	/* bit 0 is @page; guarded by image->lock */
-	struct fln_fill *next_of_image;	/* guarded by image->lock */
-	struct fln_fill *next;		/* in a queue or the free list; guarded by filler->lock */
+	uint64_t waiters;               /* guarded by image->lock */
+	struct fln_mask given_up;       /* bit 0 is @page; guarded by image->lock */
+	struct fln_fill *next_of_image; /* guarded by image->lock */
+	struct fln_fill *next;          /* in a queue or the free list; guarded by filler->lock */
 };
 
 /* Fills of one image that wait for a thread; all guarded by filler->lock. */
 struct fln_fill_queue {
 	struct fln_fill *first, **last;
-	struct fln_fill_queue *next;	/* in filler->runnable */
-	bool runnable;			/* is in filler->runnable */
+	struct fln_fill_queue *next; /* in filler->runnable */
+	bool runnable;               /* is in filler->runnable */
 	bool serial;
 	uint32_t nr_active;
 };
@@ -48,7 +50,7 @@ struct fln_filler_opts {
 	struct fln_log log;
 	uint32_t nr_threads;
 	uint32_t nr_fills;
-	uint32_t fill_pages;		/* a fill covers at most so many, aligned */
+	uint32_t fill_pages; /* a fill covers at most so many, aligned */
 	uint32_t nr_retries;
 	/* Tell the waiters in @waiters that pages have changed their state. */
 	void (*kick)(void *ctx, uint64_t waiters);
@@ -58,19 +60,26 @@ struct fln_filler_opts {
 struct fln_filler_thread {
 	struct fln_filler *filler;
 	pthread_t thread;
-	void *buffer;			/* one block, page-aligned, resident */
+	void *buffer; /* one block, page-aligned, resident */
+};
+
+/* Odd while a waiter has read events, or may have, that it has not acted upon.  A cache line. */
+struct fln_reading {
+	_Atomic uint64_t seq;
+	uint64_t pad[7];
 };
 
 struct fln_filler {
 	struct fln_filler_opts opts;
+	struct fln_reading reading[FLN_MAX_WAITERS];
 	struct fln_lock lock;
-	pthread_cond_t work;		/* a queue is runnable, or stop */
-	pthread_cond_t idle;		/* a thread has ended, or a fill was freed */
+	pthread_cond_t work; /* a queue is runnable, or stop */
+	pthread_cond_t idle; /* a thread has ended, or a fill was freed */
 	struct fln_fill *fills;
-	struct fln_fill *free;		/* guarded by lock, as all that follows */
+	struct fln_fill *free; /* guarded by lock, as all that follows */
 	struct fln_fill_queue *runnable, **runnable_last;
 	struct fln_log_limit log_limit;
-	uint64_t starved;		/* waiters who found no free fill */
+	uint64_t starved; /* waiters who found no free fill */
 	struct fln_filler_thread *threads;
 	uint32_t nr_started;
 	uint32_t nr_running;
@@ -92,6 +101,38 @@ int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns);
 /* A fill from the pool; or NULL, and @waiter is kicked when one comes free. */
 struct fln_fill *fln_filler_alloc(struct fln_filler *filler, uint32_t waiter);
 void fln_filler_free(struct fln_filler *filler, struct fln_fill *fill);
+
+/*
+ * A waiter reads events, between these two, and tells the image what was given up.
+ *
+ * Reading an event lets the thread that caused it go on: MADV_REMOVE punches its
+ * pages out.  A fill that writes such a page afterwards, and publishes it before
+ * the waiter has got round to the event, would bring contents back that were
+ * given up: the waiter cannot tell such a page from one that was there all the
+ * time and that MADV_DONTNEED leaves alone.  So who has written pages and is
+ * about to publish them waits until nobody is in between who was when the pages
+ * had been written.  If the page was given up, the image knows it then.  Who
+ * begins to read later lets the thread go on later: it punches out what was written.
+ */
+static inline void fln_filler_reading_begin(struct fln_filler *filler, uint32_t waiter)
+{
+	/* Sequentially consistent, as the look in fln_filler_wait_readers(): one sees the other. */
+	uint64_t before = atomic_fetch_add(&filler->reading[waiter].seq, 1);
+
+	FLN_DEBUG_ASSERT(before % 2 == 0);
+	(void)before;
+}
+
+static inline void fln_filler_reading_end(struct fln_filler *filler, uint32_t waiter)
+{
+	uint64_t before = atomic_fetch_add(&filler->reading[waiter].seq, 1);
+
+	FLN_DEBUG_ASSERT(before % 2 == 1);
+	(void)before;
+}
+
+/* Between writing and publishing; no lock held.  As long as events take, mostly microseconds. */
+void fln_filler_wait_readers(struct fln_filler *filler);
 
 void fln_fill_queue_init(struct fln_fill_queue *queue, bool serial);
 void fln_filler_submit(struct fln_filler *filler, struct fln_fill_queue *queue,

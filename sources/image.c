@@ -15,7 +15,9 @@
  * A discard may come while a page is FILLING.  The write cannot be called back,
  * so the page is marked as given up; its fill punches it out again before it
  * publishes it, as ZERO.  Nothing else can have touched it: nobody installs a
- * page that is not published.
+ * page that is not published.  That also holds for a discard whose event has
+ * been read and not been acted upon yet: publishing waits for it (filler.h).
+ * When several guests share the image, a discard by one is a discard for all.
  */
 #include "sources/image.h"
 
@@ -222,6 +224,9 @@ static void publish(struct fln_image *image, struct fln_fill *fill, uint32_t lo,
 	struct fln_chunk *c;
 	uint64_t waiters;
 
+	/* What was given up before we wrote it, or while we did: the image knows from here on. */
+	if (to == FLN_IMAGE_FILLED)
+		fln_filler_wait_readers(image->filler);
 	fln_rcu_read_lock();
 	fln_lock(&image->lock);
 	for (;;) {

@@ -77,7 +77,7 @@ FLN_API int fln_image_create(struct fln_engine *engine, const struct fln_image_o
  *
  * Return:  0; -EINVAL; -ENOSPC, -ENOMEM when page cache is not to be had: the
  *          pages stay unfilled
- * Threads: any, also inside a source's read function
+ * Threads: any, also inside a source's read function; not in the log function
  * Blocks:  for the copy
  */
 FLN_API int fln_image_put(struct fln_image *image, uint64_t offset_bytes, const void *buf,

@@ -234,6 +234,8 @@ static ssize_t read_messages(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t
 		f->events[i].again = f->again_after_read;
 		msgs[got++] = f->events[i].msg;
 	}
+	if (got > 0 && f->on_read)
+		f->on_read(f->ctx);
 	return (ssize_t)got;
 }
 

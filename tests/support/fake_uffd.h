@@ -92,6 +92,8 @@ struct fake_uffd {
 
 	/* Called for each page that CONTINUE or COPY maps. */
 	void (*on_map)(void *ctx, uint64_t addr);
+	/* Called when messages have been read and nobody has acted upon them yet. */
+	void (*on_read)(void *ctx);
 	void *ctx;
 
 	/* What happened. */

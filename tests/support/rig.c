@@ -169,6 +169,7 @@ static void make_worker(struct rig *r)
 	struct fln_worker_opts o = {
 		.alloc = r->engine.alloc,
 		.log = r->engine.log,
+		.filler = &r->filler,
 		.index = 3,
 		.batch_max = r->opts.batch_max,
 		.held_max = r->opts.held_max,
