@@ -30,7 +30,8 @@ struct fln_uffd {
 	int fd;
 	bool user_mode_only;
 	uint64_t features;		/* enabled ones, UFFD_FEATURE_* */
-	uint64_t range_ioctls;		/* what the last UFFDIO_REGISTER offered */
+	/* What the last UFFDIO_REGISTER offered; regions are added while workers look at it. */
+	_Atomic uint64_t range_ioctls;
 	const struct fln_uffd_ops *ops;
 	_Atomic uint64_t nr_calls;	/* install calls */
 	_Atomic uint64_t nr_wakes;	/* explicit wake calls */

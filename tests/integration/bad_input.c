@@ -298,7 +298,7 @@ static void sources(void)
 static void file_truncated_in_use(void)
 {
 	char path[] = "/tmp/faultlane-test-XXXXXX";
-	static char buf[PAGE];
+	static _Alignas(8) char buf[PAGE];
 	int fd = mkstemp(path);
 	uint64_t nr = 256, cut = 100, value;
 
@@ -338,7 +338,7 @@ static void file_truncated_in_use(void)
 /* The adopted memfd itself is cut: the kernel's SIGBUS, and nobody hangs. */
 static void memfd_truncated_in_use(void)
 {
-	static char buf[PAGE];
+	static _Alignas(8) char buf[PAGE];
 	uint64_t value;
 	int fd = memfd_create("cut", MFD_CLOEXEC);
 

@@ -26,6 +26,8 @@
 #endif
 
 #define CASE_LIMIT_S 120u
+/* ThreadSanitizer calls handlers with every signal blocked. */
+#define SAVE_MASK TEST_TSAN
 #define STACK_BYTES ((size_t)256 << 10)
 
 static char current_step[256] = "start-up";
@@ -236,7 +238,7 @@ void contents_of(uint64_t salt, uint64_t page, void *buf)
 
 enum touch touch_read(const void *addr, uint64_t *value)
 {
-	int sig = sigsetjmp(touch_env, 0);
+	int sig = sigsetjmp(touch_env, SAVE_MASK);
 
 	if (sig)
 		return sig == SIGBUS ? TOUCH_SIGBUS : TOUCH_SIGSEGV;
@@ -248,7 +250,7 @@ enum touch touch_read(const void *addr, uint64_t *value)
 
 enum touch touch_write(void *addr, uint64_t value)
 {
-	int sig = sigsetjmp(touch_env, 0);
+	int sig = sigsetjmp(touch_env, SAVE_MASK);
 
 	if (sig)
 		return sig == SIGBUS ? TOUCH_SIGBUS : TOUCH_SIGSEGV;
@@ -262,7 +264,7 @@ enum touch touch_page(const void *addr, uint64_t salt, uint64_t page, bool *righ
 {
 	const volatile uint64_t *words = addr;
 	uint64_t first = word_of(salt, page, 0);
-	int sig = sigsetjmp(touch_env, 0);
+	int sig = sigsetjmp(touch_env, SAVE_MASK);
 	bool same = true;
 
 	if (sig)

@@ -14,9 +14,10 @@ static void no_source(struct bed *b)
 
 static void put_page(struct bed *b, uint64_t page, uint64_t salt)
 {
-	static _Thread_local char buf[PAGE + 1];
+	static _Thread_local _Alignas(8) char contents[PAGE], buf[PAGE + 1];
 
-	contents_of(salt, page, buf + 1); /* not aligned: need not be */
+	contents_of(salt, page, contents);
+	memcpy(buf + 1, contents, PAGE); /* not aligned: need not be */
 	OK(fln_image_put(b->image, page * PAGE, buf + 1, PAGE));
 }
 
@@ -97,7 +98,8 @@ static void post_copy(void)
 	struct crew pushers;
 	struct bed b;
 
-	bed_init(&b, test_scale(16, 64, 512) * 1024 / 7 * 16 / 16 * 16);
+	/* 7 and the number of pieces have no common factor: every piece is pushed. */
+	bed_init(&b, test_scale(16, 64, 512) * 128);
 	while (b.nr_pages / 16 % 7 == 0)
 		b.nr_pages += 16;
 	b.image_opts.len_bytes = b.region_opts.len_bytes = b.nr_pages * PAGE;

@@ -132,7 +132,9 @@ static void two_guests_one_image(void)
 	OK(fln_guest_create(b.engine, NULL, &second));
 	OK(fln_region_add(second, &b.region_opts, &second_region));
 	OK(fln_guest_start(second));
-	other = b;
+	memset(&other, 0, sizeof(other));
+	other.nr_pages = b.nr_pages;
+	other.maker.salt = b.maker.salt;
 	other.mem = fln_region_addr(second_region);
 	for (uint64_t page = 0; page < b.nr_pages; page += 97) {
 		CHECK(touch_read(other.mem + page * PAGE + 8, &value) == TOUCH_OK &&

@@ -19,7 +19,7 @@ static uint64_t nr_pages(void)
 static int filled_memfd(uint64_t pages, uint32_t every_zero)
 {
 	int fd = memfd_create("contents", MFD_CLOEXEC);
-	static char buf[PAGE];
+	static _Alignas(8) char buf[PAGE];
 
 	CHECK(fd >= 0 && ftruncate(fd, (off_t)(pages * PAGE)) == 0, "%s", strerror(errno));
 	for (uint64_t page = 0; page < pages; page++) {
@@ -198,7 +198,7 @@ static void lazy_memory(void)
 static void lazy_file(void)
 {
 	char path[] = "/tmp/faultlane-test-XXXXXX";
-	static char buf[PAGE];
+	static _Alignas(8) char buf[PAGE];
 	uint64_t value;
 	struct bed b;
 	int fd = mkstemp(path);

@@ -226,7 +226,7 @@ static void more_than_can_be_held(void)
 static void mended_by_put(void)
 {
 	struct fln_source_error_opts o = FLN_SOURCE_ERROR_OPTS_INIT;
-	static char buf[PAGE];
+	static _Alignas(8) char buf[PAGE];
 	struct bed b;
 	uint64_t value;
 
