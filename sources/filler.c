@@ -2,13 +2,14 @@
 /*
  * Fillers: a pool of threads, a pool of fills, and queues that take turns.
  *
- * A queue is in filler->runnable while it has a fill that may begin now.  A
- * thread takes the first queue, takes its first fill, puts the queue back at
- * the end if more may begin, and works on the fill with no lock held (I2).
+ * A queue is in line while it has fills.  A thread takes the first queue that may
+ * begin one, takes its first fill, puts the queue back at the end if it has more,
+ * and works on the fill with no lock held (I2).
  */
 #include "sources/filler.h"
 
 #include "sources/image.h"
+#include "sources/source.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -39,7 +40,7 @@ int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opt
 		filler->fills[i].next = filler->free;
 		filler->free = &filler->fills[i];
 	}
-	filler->runnable_last = &filler->runnable;
+	filler->line_last = &filler->line;
 	fln_lock_init(&filler->lock, FLN_RANK_FILLER);
 	fln_cond_init(&filler->work);
 	fln_cond_init(&filler->idle);
@@ -58,39 +59,102 @@ void fln_filler_deinit(struct fln_filler *filler)
 		 filler->opts.nr_threads * sizeof(*filler->threads), FLN_NODE_ANY);
 }
 
-void fln_fill_queue_init(struct fln_fill_queue *queue, bool serial)
+void fln_filler_add_queue(struct fln_filler *filler, struct fln_fill_queue *queue,
+			  const struct fln_source *source)
 {
 	memset(queue, 0, sizeof(*queue));
 	queue->last = &queue->first;
-	queue->serial = serial;
+	queue->source = source;
+	fln_lock(&filler->lock);
+	queue->next_of_filler = filler->queues;
+	filler->queues = queue;
+	filler->nr_sources += source != NULL;
+	fln_unlock(&filler->lock);
 }
 
-/* Put a queue in line if it has a fill that may begin. */
-static void make_runnable(struct fln_filler *filler, struct fln_fill_queue *queue)
+void fln_filler_remove_queue(struct fln_filler *filler, struct fln_fill_queue *queue)
+{
+	struct fln_fill_queue **at = &filler->queues;
+
+	fln_lock(&filler->lock);
+	FLN_ASSERT(!queue->first && !queue->in_line && queue->nr_active == 0);
+	while (*at != queue)
+		at = &(*at)->next_of_filler;
+	*at = queue->next_of_filler;
+	filler->nr_sources -= queue->source != NULL;
+	fln_unlock(&filler->lock);
+}
+
+/* Is the source of a queue being read, for this image or another? */
+static bool source_is_busy(const struct fln_filler *filler, const struct fln_source *source)
+{
+	for (const struct fln_fill_queue *q = filler->queues; q; q = q->next_of_filler) {
+		if (q->source == source && q->nr_active > 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * May a fill of @queue begin now?  A source that never comes back keeps the
+ * threads that are inside for good, so no image has more than half of them
+ * beside others, and the last free one is for an image that has none (I7).
+ */
+static bool may_begin(const struct fln_filler *filler, const struct fln_fill_queue *queue)
+{
+	uint32_t nr = filler->opts.nr_threads, half = nr > 1 ? nr / 2 : 1;
+
+	if (queue->source && queue->source->ops.concurrency == FLN_SOURCE_SERIAL &&
+	    source_is_busy(filler, queue->source))
+		return false;
+	if (queue->nr_active == 0)
+		return true;
+	if (filler->nr_sources > 1 && queue->nr_active >= half)
+		return false;
+	return filler->nr_active + 1 < nr;
+}
+
+/* The first queue in line that may begin a fill, or NULL. */
+static struct fln_fill_queue *pick(const struct fln_filler *filler)
+{
+	struct fln_fill_queue *queue = filler->line;
+
+	while (queue && !may_begin(filler, queue))
+		queue = queue->next;
+	return queue;
+}
+
+static void enter_line(struct fln_filler *filler, struct fln_fill_queue *queue)
 	FLN_REQUIRES(filler->lock)
 {
-	if (queue->runnable || !queue->first || (queue->serial && queue->nr_active))
+	if (queue->in_line || !queue->first)
 		return;
-	queue->runnable = true;
+	queue->in_line = true;
 	queue->next = NULL;
-	*filler->runnable_last = queue;
-	filler->runnable_last = &queue->next;
-	(void)pthread_cond_signal(&filler->work);
+	*filler->line_last = queue;
+	filler->line_last = &queue->next;
 }
 
-static void make_unrunnable(struct fln_filler *filler, struct fln_fill_queue *queue)
+static void leave_line(struct fln_filler *filler, struct fln_fill_queue *queue)
 	FLN_REQUIRES(filler->lock)
 {
-	struct fln_fill_queue **at = &filler->runnable;
+	struct fln_fill_queue **at = &filler->line;
 
-	if (!queue->runnable)
+	if (!queue->in_line)
 		return;
 	while (*at != queue)
 		at = &(*at)->next;
 	*at = queue->next;
 	if (!*at)
-		filler->runnable_last = at;
-	queue->runnable = false;
+		filler->line_last = at;
+	queue->in_line = false;
+}
+
+/* A thread for what may begin; it sees to it that there is one more if there is more. */
+static void wake_one(struct fln_filler *filler) FLN_REQUIRES(filler->lock)
+{
+	if (pick(filler))
+		(void)pthread_cond_signal(&filler->work);
 }
 
 /* filler->lock held */
@@ -116,17 +180,19 @@ static void *filler_main(void *arg)
 	entered = fln_rcu_enter();
 	fln_lock(&filler->lock);
 	while (!filler->stopping) {
-		struct fln_fill_queue *queue = filler->runnable;
+		struct fln_fill_queue *queue = pick(filler);
 		struct fln_fill *fill;
 
 		if (!queue) {
 			fln_cond_wait(&filler->work, &filler->lock);
 			continue;
 		}
-		make_unrunnable(filler, queue);
+		leave_line(filler, queue);
 		fill = take(queue);
 		queue->nr_active++;
-		make_runnable(filler, queue);
+		filler->nr_active++;
+		enter_line(filler, queue);
+		wake_one(filler);
 		fln_unlock(&filler->lock);
 
 		fln_image_run_fill(fill->image, fill, self->buffer);
@@ -135,7 +201,7 @@ static void *filler_main(void *arg)
 		fln_lock(&filler->lock);
 		FLN_ASSERT(queue->nr_active > 0);
 		queue->nr_active--;
-		make_runnable(filler, queue);
+		filler->nr_active--;
 		(void)pthread_cond_broadcast(&filler->idle);
 	}
 	filler->nr_running--;
@@ -273,7 +339,8 @@ void fln_filler_submit(struct fln_filler *filler, struct fln_fill_queue *queue,
 	fill->next = NULL;
 	*queue->last = fill;
 	queue->last = &fill->next;
-	make_runnable(filler, queue);
+	enter_line(filler, queue);
+	wake_one(filler);
 	fln_unlock(&filler->lock);
 }
 
@@ -282,7 +349,7 @@ struct fln_fill *fln_filler_withdraw(struct fln_filler *filler, struct fln_fill_
 	struct fln_fill *fills;
 
 	fln_lock(&filler->lock);
-	make_unrunnable(filler, queue);
+	leave_line(filler, queue);
 	fills = queue->first;
 	queue->first = NULL;
 	queue->last = &queue->first;

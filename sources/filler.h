@@ -4,8 +4,9 @@
  *
  * A fill is one run of an image's pages on its way from the source (or from
  * fln_image_put()) into the page cache.  Fills wait in a queue per image; images
- * that have some take turns, so that one guest cannot starve another (I7).  A
- * serial source has one fill in work at a time.
+ * that have some take turns, and no image has all threads, so that one guest
+ * cannot starve another (I7).  A serial source has one fill in work at a time,
+ * also when several images share it.
  */
 #ifndef FLN_SOURCES_FILLER_H
 #define FLN_SOURCES_FILLER_H
@@ -39,9 +40,10 @@ struct fln_fill {
 /* Fills of one image that wait for a thread; all guarded by filler->lock. */
 struct fln_fill_queue {
 	struct fln_fill *first, **last;
-	struct fln_fill_queue *next; /* in filler->runnable */
-	bool runnable;               /* is in filler->runnable */
-	bool serial;
+	struct fln_fill_queue *next;           /* in filler->line */
+	struct fln_fill_queue *next_of_filler; /* in filler->queues */
+	const struct fln_source *source;       /* NULL: there are no fills */
+	bool in_line;
 	uint32_t nr_active;
 };
 
@@ -73,11 +75,14 @@ struct fln_filler {
 	struct fln_filler_opts opts;
 	struct fln_reading reading[FLN_MAX_WAITERS];
 	struct fln_lock lock;
-	pthread_cond_t work; /* a queue is runnable, or stop */
+	pthread_cond_t work; /* a fill may begin, or stop */
 	pthread_cond_t idle; /* a thread has ended, or a fill was freed */
 	struct fln_fill *fills;
-	struct fln_fill *free; /* guarded by lock, as all that follows */
-	struct fln_fill_queue *runnable, **runnable_last;
+	struct fln_fill *free;                    /* guarded by lock, as all that follows */
+	struct fln_fill_queue *line, **line_last; /* that have fills */
+	struct fln_fill_queue *queues;            /* of all images */
+	uint32_t nr_sources;                      /* of them, those that have one */
+	uint32_t nr_active;                       /* fills in work */
 	struct fln_log_limit log_limit;
 	uint64_t starved; /* waiters who found no free fill */
 	struct fln_filler_thread *threads;
@@ -134,7 +139,12 @@ static inline void fln_filler_reading_end(struct fln_filler *filler, uint32_t wa
 /* Between writing and publishing; no lock held.  As long as events take, mostly microseconds. */
 void fln_filler_wait_readers(struct fln_filler *filler);
 
-void fln_fill_queue_init(struct fln_fill_queue *queue, bool serial);
+/* @source: NULL for an image that has none. */
+void fln_filler_add_queue(struct fln_filler *filler, struct fln_fill_queue *queue,
+			  const struct fln_source *source);
+/* Nothing is queued in it any more, and nothing in work. */
+void fln_filler_remove_queue(struct fln_filler *filler, struct fln_fill_queue *queue);
+
 void fln_filler_submit(struct fln_filler *filler, struct fln_fill_queue *queue,
 		       struct fln_fill *fill);
 

@@ -698,9 +698,7 @@ int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *in
 	}
 	atomic_store_explicit(&image->nr_done, filled ? nr_pages : 0, memory_order_relaxed);
 	fln_lock_init(&image->lock, FLN_RANK_IMAGE);
-	fln_fill_queue_init(&image->queue,
-			    image->source &&
-				    image->source->ops.concurrency == FLN_SOURCE_SERIAL);
+	fln_filler_add_queue(image->filler, &image->queue, image->source);
 	if (image->source)
 		fln_source_get(image->source);
 	return 0;
@@ -730,6 +728,7 @@ int fln_image_deinit(struct fln_image *image, uint64_t deadline_ns)
 		return fln_fail(ETIMEDOUT, "image %s: a read of source %s has not come back; mend "
 					   "the source, then call again", image->name,
 				image->source->ops.name);
+	fln_filler_remove_queue(image->filler, &image->queue);
 	fln_blockmap_deinit(&image->map);
 	fln_image_close_memfd(image);
 	fln_lock_deinit(&image->lock);

@@ -37,11 +37,19 @@ enum fln_engine_flags {
  *                     arrive more densely than that; 0: the measured default,
  *                     UINT64_MAX: never
  * @source_timeout_ns: a page that its source has not delivered by then is
- *                     treated as failed; 0: 30 s, UINT64_MAX: wait for ever
+ *                     treated as failed; 0: 30 s, UINT64_MAX: wait for ever.
+ *                     Counted from the fault: waiting for a filler thread
+ *                     behind other reads, and reads that failed and are tried
+ *                     again, are part of it.  Give it several times what the
+ *                     slowest read takes
  * @nr_workers:        threads that answer faults; 0: one per 8 processors
  *                     that this process may use, at least two if there are as
  *                     many, at most 64
- * @nr_fillers:        threads that read sources; 0: 4
+ * @nr_fillers:        threads that read sources; 0: 4.  While several images
+ *                     have a source, one has at most half of the threads; and
+ *                     the last free one goes only to an image that has none.
+ *                     So with two or more a source that hangs does not hold up
+ *                     the images of others
  * @batch_max:         messages taken by one read(), 1 to 256; 0: 64
  * @held_max:          faults that one worker can hold while their contents are
  *                     read; beyond that it leaves faults with the kernel; 0: 4096

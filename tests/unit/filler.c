@@ -174,7 +174,7 @@ static void a_serial_source_holds_up_one_thread_only(void **state)
 static void a_parallel_source_is_read_by_all(void **state)
 {
 	(void)state;
-	setup(3, 64, FLN_SOURCE_PARALLEL);
+	setup(6, 64, FLN_SOURCE_PARALLEL);
 	atomic_store(&f.a.gate_shut, true);
 	assert_int_equal(fln_filler_start(&f.filler), 0);
 	for (uint64_t p = 0; p < 3; p++)
@@ -182,6 +182,92 @@ static void a_parallel_source_is_read_by_all(void **state)
 	wait_inside(&f.a, 3); /* or the test hangs */
 	atomic_store(&f.a.gate_shut, false);
 	wait_filled(&f.a, 3);
+	teardown();
+}
+
+/* Let threads do what they should not. */
+static void yield_often(void)
+{
+	for (int i = 0; i < 2000; i++)
+		(void)sched_yield();
+}
+
+static void a_stuck_source_leaves_threads_to_others(void **state)
+{
+	struct book c = { 0 };
+
+	(void)state;
+	setup(4, 64, FLN_SOURCE_PARALLEL);
+	open_book(&c, 'c', FLN_SOURCE_PARALLEL);
+	atomic_store(&f.a.gate_shut, true);
+	atomic_store(&f.b.gate_shut, true);
+	assert_int_equal(fln_filler_start(&f.filler), 0);
+	for (uint64_t p = 0; p < 10; p++) {
+		request(&f.a, p);
+		request(&f.b, p);
+	}
+	wait_inside(&f.a, 1);
+	wait_inside(&f.b, 1);
+	yield_often();
+	assert_int_equal(f.a.nr_inside + f.b.nr_inside, 3); /* half, and not the last one */
+	for (uint64_t p = 0; p < 10; p++)
+		request(&c, p);
+	wait_filled(&c, 10); /* or the test hangs */
+	assert_int_equal(c.most_inside, 1);
+	atomic_store(&f.a.gate_shut, false);
+	atomic_store(&f.b.gate_shut, false);
+	wait_filled(&f.a, 10);
+	wait_filled(&f.b, 10);
+	close_book(&c);
+	teardown();
+}
+
+static void an_image_alone_has_all_threads_but_one(void **state)
+{
+	(void)state;
+	setup(4, 64, FLN_SOURCE_PARALLEL);
+	close_book(&f.b);
+	atomic_store(&f.a.gate_shut, true);
+	assert_int_equal(fln_filler_start(&f.filler), 0);
+	for (uint64_t p = 0; p < 10; p++)
+		request(&f.a, p);
+	wait_inside(&f.a, 3);
+	yield_often();
+	assert_int_equal(f.a.nr_inside, 3);
+	open_book(&f.b, 'b', FLN_SOURCE_PARALLEL);
+	request(&f.b, 0);
+	wait_filled(&f.b, 1); /* or the test hangs */
+	atomic_store(&f.a.gate_shut, false);
+	wait_filled(&f.a, 10);
+	teardown();
+}
+
+static void a_serial_source_of_several_images_holds_up_one_thread(void **state)
+{
+	struct fln_image_init_opts opts = { .filler = &f.filler, .opts = FLN_IMAGE_OPTS_INIT };
+	struct fln_image twin;
+
+	(void)state;
+	setup(2, 64, FLN_SOURCE_SERIAL);
+	opts.opts.len_bytes = fln_pages_to_bytes(NR_PAGES);
+	opts.opts.source = f.a.source;
+	assert_int_equal(fln_image_init(&twin, &opts), 0);
+	atomic_store(&f.a.gate_shut, true);
+	for (uint64_t p = 0; p < 5; p++) {
+		request(&f.a, p);
+		assert_int_equal(fln_image_request(&twin, p, 0), FLN_IMAGE_IS_PENDING);
+	}
+	assert_int_equal(fln_filler_start(&f.filler), 0);
+	wait_inside(&f.a, 1);
+	for (uint64_t p = 0; p < 5; p++)
+		request(&f.b, p);
+	wait_filled(&f.b, 5); /* or the test hangs */
+	atomic_store(&f.a.gate_shut, false);
+	wait_filled(&f.a, 5);
+	while (fln_image_filled_bytes(&twin) < fln_pages_to_bytes(5))
+		(void)sched_yield();
+	assert_int_equal(f.a.most_inside, 1);
+	assert_int_equal(fln_image_deinit(&twin, UINT64_MAX), 0);
 	teardown();
 }
 
@@ -279,6 +365,9 @@ int main(void)
 		cmocka_unit_test(a_serial_source_is_read_one_at_a_time),
 		cmocka_unit_test(a_serial_source_holds_up_one_thread_only),
 		cmocka_unit_test(a_parallel_source_is_read_by_all),
+		cmocka_unit_test(a_stuck_source_leaves_threads_to_others),
+		cmocka_unit_test(an_image_alone_has_all_threads_but_one),
+		cmocka_unit_test(a_serial_source_of_several_images_holds_up_one_thread),
 		cmocka_unit_test(stopping_leaves_queued_fills_for_later),
 		cmocka_unit_test(an_image_waits_for_its_read),
 		cmocka_unit_test(who_finds_no_fill_is_told_when_there_is_one),
