@@ -193,8 +193,8 @@ void fln_event(struct fln_worker *w, struct fln_shard *shard, const struct uffd_
 {
 	switch (msg->event) {
 	case UFFD_EVENT_REMOVE:
-		if (!shard->is_child)
-			each_region(shard, msg->arg.remove.start, msg->arg.remove.end, remove_range);
+		/* A child's too: the memory is shared, and the source must not bring it back. */
+		each_region(shard, msg->arg.remove.start, msg->arg.remove.end, remove_range);
 		break;
 	case UFFD_EVENT_UNMAP:
 		if (!shard->is_child)

@@ -46,11 +46,11 @@ static void adopted(void)
 	STEP("fln_region_remove");
 	OK(fln_region_remove(bed.region));
 	/* It stays, filled, and is nobody's any more. */
-	CHECK(touch_read(p + 8 * PAGE, &value) == TOUCH_OK && value == word_of(1, 8, 0),
-	      "0x%llx", (unsigned long long)value);
+	CHECK(touch_read(p + 8 * PAGE, &value) == TOUCH_OK && value == word_of(1, 8, 0), "0x%llx",
+	      (unsigned long long)value);
 	bed_down(&bed);
-	CHECK(touch_read(p + 9 * PAGE, &value) == TOUCH_OK && value == word_of(1, 9, 0),
-	      "0x%llx", (unsigned long long)value);
+	CHECK(touch_read(p + 9 * PAGE, &value) == TOUCH_OK && value == word_of(1, 9, 0), "0x%llx",
+	      (unsigned long long)value);
 	(void)munmap(p, LEN);
 }
 
@@ -114,7 +114,7 @@ static void refused(void)
 
 	p = map_at(0, LEN, MAP_SHARED);
 	(void)snprintf(text, sizeof(text), "%p", (void *)p);
-	refuse((uintptr_t)p, PAGE, LEN - PAGE, -EINVAL, text);	/* at another offset */
+	refuse((uintptr_t)p, PAGE, LEN - PAGE, -EINVAL, text); /* at another offset */
 	expect_free(p, LEN);
 	(void)munmap(p, LEN);
 
@@ -248,8 +248,8 @@ static void split_then_stop(void)
 		enum touch end = touch_read(p + page * PAGE, &value);
 
 		CHECK(end == (page >= 700 && page < 703 ? TOUCH_SIGSEGV : TOUCH_SIGBUS),
-		      "page %llu: the thread %s, 0x%llx", (unsigned long long)page,
-		      touch_name(end), (unsigned long long)value);
+		      "page %llu: the thread %s, 0x%llx", (unsigned long long)page, touch_name(end),
+		      (unsigned long long)value);
 	}
 	bed_down(&bed);
 	(void)munmap(p, LEN);

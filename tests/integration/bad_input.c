@@ -20,15 +20,18 @@ static void engine_refused(const char *word, struct fln_engine_opts o, int want)
 	CHECK(engine == (void *)0x1, "out was written");
 }
 
-#define ENGINE(field_, value_)                                                  \
-	((struct fln_engine_opts){ .size = sizeof(struct fln_engine_opts),      \
-				   .flags = test_engine_flags(), .field_ = (value_) })
+#define ENGINE(field_, value_)                                             \
+	((struct fln_engine_opts){ .size = sizeof(struct fln_engine_opts), \
+				   .flags = test_engine_flags(),           \
+				   .field_ = (value_) })
 
 static void engines(void)
 {
 	REFUSED(fln_engine_create(NULL, NULL), -EINVAL, "out");
-	engine_refused("0x80", (struct fln_engine_opts){ .size = sizeof(struct fln_engine_opts),
-							 .flags = 0x80 }, -EINVAL);
+	engine_refused("0x80",
+		       (struct fln_engine_opts){ .size = sizeof(struct fln_engine_opts),
+						 .flags = 0x80 },
+		       -EINVAL);
 	engine_refused("nr_workers is 65", ENGINE(nr_workers, 65), -EINVAL);
 	engine_refused("nr_fillers is 257", ENGINE(nr_fillers, 257), -EINVAL);
 	engine_refused("batch_max is 257", ENGINE(batch_max, 257), -EINVAL);
@@ -188,8 +191,9 @@ static void guests(void)
 	guest_refused("window_first is 8", -EINVAL,
 		      (struct fln_guest_opts){ .window_first = 8, .window_max = 4 });
 	guest_refused("foreign_uffd is 5", -EINVAL, (struct fln_guest_opts){ .foreign_uffd = 5 });
-	guest_refused("987654", -EINVAL, (struct fln_guest_opts){ .flags = FLN_GUEST_F_FOREIGN,
-								  .foreign_uffd = 987654 });
+	guest_refused("987654", -EINVAL,
+		      (struct fln_guest_opts){ .flags = FLN_GUEST_F_FOREIGN,
+					       .foreign_uffd = 987654 });
 	guest_refused("nr_shards is 2", -EINVAL,
 		      (struct fln_guest_opts){ .flags = FLN_GUEST_F_FOREIGN, .nr_shards = 2 });
 	guest_refused("FLN_GUEST_F_FORK", -EINVAL,
@@ -242,13 +246,15 @@ static void regions(void)
 		       (struct fln_region_opts){ .addr = 0x1001, .len_bytes = PAGE });
 	region_refused("image_offset_bytes is 8", -EINVAL,
 		       (struct fln_region_opts){ .image_offset_bytes = 8, .len_bytes = PAGE });
-	region_refused("4611686018427387904", -EINVAL, (struct fln_region_opts){ .len_bytes = huge });
+	region_refused("4611686018427387904", -EINVAL,
+		       (struct fln_region_opts){ .len_bytes = huge });
 	region_refused("0xfffffffffffff000", -EINVAL,
 		       (struct fln_region_opts){ .addr = UINT64_MAX - PAGE + 1,
 						 .len_bytes = 2 * PAGE });
 	region_refused("266240", -EINVAL, (struct fln_region_opts){ .len_bytes = 65 * PAGE });
-	region_refused("beyond", -EINVAL, (struct fln_region_opts){ .image_offset_bytes = 60 * PAGE,
-								    .len_bytes = 5 * PAGE });
+	region_refused("beyond", -EINVAL,
+		       (struct fln_region_opts){ .image_offset_bytes = 60 * PAGE,
+						 .len_bytes = 5 * PAGE });
 	region_refused("18446744073709547520", -EINVAL,
 		       (struct fln_region_opts){ .image_offset_bytes = UINT64_MAX - PAGE + 1,
 						 .len_bytes = 5 * PAGE });
@@ -286,8 +292,7 @@ static void sources(void)
 	REFUSED(fln_source_open_file("/proc/self/exe", UINT64_C(1) << 50, &source), -EINVAL,
 		"1125899906842624");
 	REFUSED(fln_source_from_memory(NULL, PAGE, &source), -EINVAL, "addr");
-	REFUSED(fln_source_from_memory(&ops, UINT64_MAX, &source), -EINVAL,
-		"18446744073709551615");
+	REFUSED(fln_source_from_memory(&ops, UINT64_MAX, &source), -EINVAL, "18446744073709551615");
 	OK(fln_source_from_memory(&ops, sizeof(ops), &source));
 	errors.fail_percent = 101;
 	REFUSED(fln_source_with_errors(source, &errors, &wrapped), -EINVAL, "101");
@@ -377,7 +382,8 @@ static void address_of_no_region(void)
 	bed.guest_opts.flags = FLN_GUEST_F_FOREIGN;
 	bed.guest_opts.foreign_uffd = raw_uffd(UFFD_FEATURE_EVENT_REMOVE);
 	CHECK(raw_register(bed.guest_opts.foreign_uffd, p, 32 * PAGE,
-			   UFFDIO_REGISTER_MODE_MISSING) == 0, "register");
+			   UFFDIO_REGISTER_MODE_MISSING) == 0,
+	      "register");
 	maker_source(&bed.maker, &bed.source);
 	bed.image_opts.source = bed.source;
 	OK(fln_image_create(bed.engine, &bed.image_opts, &bed.image));

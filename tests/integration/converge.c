@@ -44,10 +44,11 @@ static void on_one_page(bool write)
 	atomic_store(&b.maker.gate_closed, false);
 	crew_wait(&crew, 30, "threads that wait for one page");
 	check_stats(b.guest, false, &s);
-	test_note("%u threads: %llu faults, %u source reads, %llu installs, %llu wakes, %llu refaults",
-		  NR_THREADS, (unsigned long long)s.faults, atomic_load(&b.maker.nr_reads),
-		  (unsigned long long)s.installs, (unsigned long long)s.wakes,
-		  (unsigned long long)s.refaults);
+	test_note(
+		"%u threads: %llu faults, %u source reads, %llu installs, %llu wakes, %llu refaults",
+		NR_THREADS, (unsigned long long)s.faults, atomic_load(&b.maker.nr_reads),
+		(unsigned long long)s.installs, (unsigned long long)s.wakes,
+		(unsigned long long)s.refaults);
 	CHECK(atomic_load(&b.maker.nr_reads) == 1, "%u source reads",
 	      atomic_load(&b.maker.nr_reads));
 	CHECK(s.faults <= 2 * NR_THREADS, "%llu faults", (unsigned long long)s.faults);

@@ -22,14 +22,14 @@
 #define MAX_RUN 24u
 
 struct page {
-	_Atomic uint64_t nr_begun;	/* discards that take contents away */
+	_Atomic uint64_t nr_begun; /* discards that take contents away */
 	_Atomic uint64_t nr_ended;
-	_Atomic uint64_t last_begun;	/* stamp: the beginning of the last that has ended */
-	_Atomic uint64_t soft_begun;	/* MADV_DONTNEED, which counts while unfilled only */
+	_Atomic uint64_t last_begun; /* stamp: the beginning of the last that has ended */
+	_Atomic uint64_t soft_begun; /* MADV_DONTNEED, which counts while unfilled only */
 	/* The owner's alone. */
-	uint64_t value;			/* what was last seen or written */
-	uint64_t stamp;			/* when that was over */
-	uint64_t ended_before;		/* nr_ended when it began */
+	uint64_t value;        /* what was last seen or written */
+	uint64_t stamp;        /* when that was over */
+	uint64_t ended_before; /* nr_ended when it began */
 	bool known;
 };
 
@@ -114,7 +114,7 @@ static void owner(void *arg, uint32_t index)
 	while (!atomic_load(&storm.stop)) {
 		for (uint32_t i = 0; i < 16; i++)
 			use_page(next_random(&random) % nr * NR_THREADS + index, &random);
-		sleep_ms(1);	/* room for those who give up */
+		sleep_ms(1); /* room for those who give up */
 	}
 }
 
@@ -167,7 +167,8 @@ static void discarder(void *arg, uint32_t index)
 
 		for (uint64_t i = page; i < page + nr; i++)
 			atomic_fetch_add(soft ? &storm.pages[i].soft_begun
-					      : &storm.pages[i].nr_begun, 1);
+					      : &storm.pages[i].nr_begun,
+					 1);
 		discard(way, page, nr);
 		for (uint64_t i = page; i < page + nr && !soft; i++) {
 			raise_to(&storm.pages[i].last_begun, begun);
@@ -198,7 +199,8 @@ static void run_storm(bool lazy)
 	if (!lazy)
 		OK(fln_image_fill(storm.bed.image, 0, nr * PAGE));
 	CHECK(peer_do(&storm.peer, PEER_MAP, 0, nr * PAGE, fln_image_memfd(storm.bed.image), NULL,
-		      NULL) == 0, "the other process cannot map");
+		      NULL) == 0,
+	      "the other process cannot map");
 	STEP("the storm");
 	crew_start(&owners, NR_THREADS, owner, NULL);
 	crew_start(&discarders, NR_DISCARDERS, discarder, NULL);

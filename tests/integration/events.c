@@ -130,7 +130,8 @@ static void by_another_process(void)
 {
 	begin(FLN_DISCARD_ZERO);
 	CHECK(peer_do(&peer, PEER_MAP, 0, NR_PAGES * PAGE, fln_image_memfd(bed.image), NULL,
-		      NULL) == 0, "the other process cannot map");
+		      NULL) == 0,
+	      "the other process cannot map");
 	read_all(&bed, 20);
 	CHECK(touch_write(bed_page(&bed, 31), 31) == TOUCH_OK, "write");
 	CHECK(peer_do(&peer, PEER_DONTNEED, 30 * PAGE, 2 * PAGE, -1, NULL, NULL) == 0, "DONTNEED");
@@ -163,7 +164,8 @@ static void moved(void)
 	to = mmap(NULL, 200 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	STEP("mremap");
 	CHECK(mremap(bed_page(&bed, 90), 200 * PAGE, 200 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
-		     to) == to, "mremap: %s", strerror(errno));
+		     to) == to,
+	      "mremap: %s", strerror(errno));
 	STEP("touching what was moved");
 	for (uint64_t page = 90; page < 190; page++) {
 		toucher_read(&t, to + (page - 90) * PAGE);
@@ -277,8 +279,7 @@ static void fork_with(void)
 
 			CHECK(end == TOUCH_OK && value == word_of(1, page, 0),
 			      "the child's page %llu: the thread %s, 0x%llx",
-			      (unsigned long long)page, touch_name(end),
-			      (unsigned long long)value);
+			      (unsigned long long)page, touch_name(end), (unsigned long long)value);
 		}
 		_exit(touch_write(bed_page(&bed, 7), 777) == TOUCH_OK ? 0 : 2);
 	}

@@ -139,8 +139,7 @@ static void stopped(void)
 			CHECK(end == TOUCH_SIGBUS || value == 0, "page 50");
 		else
 			CHECK(end == TOUCH_SIGBUS, "page %llu: the thread %s, 0x%llx",
-			      (unsigned long long)page, touch_name(end),
-			      (unsigned long long)value);
+			      (unsigned long long)page, touch_name(end), (unsigned long long)value);
 	}
 	bed_down(&b);
 	(void)munmap(p, LEN);
@@ -151,8 +150,7 @@ static uint64_t peer_read(uint64_t page, enum touch want, const char *what)
 	uint64_t value = 0;
 	int64_t end = peer_do(&peer, PEER_READ, page * PAGE, 0, -1, NULL, &value);
 
-	CHECK(end == (int64_t)want, "%s: the other process %s", what,
-	      touch_name((enum touch)end));
+	CHECK(end == (int64_t)want, "%s: the other process %s", what, touch_name((enum touch)end));
 	return value;
 }
 

@@ -906,8 +906,8 @@ int64_t peer_do(struct peer *p, enum peer_order order, uint64_t offset, uint64_t
 	CHECK(send_message(p->socket, &m, fd) == 0, "order %d to the other process: %s", order,
 	      strerror(errno));
 	CHECK(receive_message(p->socket, &m, &got) == 0,
-	      "the other process has not answered order %d for [%llu, +%llu) within %u s: %s", order,
-	      (unsigned long long)offset, (unsigned long long)len, WAIT_S, strerror(errno));
+	      "the other process has not answered order %d for [%llu, +%llu) within %u s: %s",
+	      order, (unsigned long long)offset, (unsigned long long)len, WAIT_S, strerror(errno));
 	(void)pthread_mutex_unlock(&p->lock);
 	if (fd_out)
 		*fd_out = got;

@@ -47,19 +47,19 @@
 #endif
 
 /* Ends the process with a message when @cond does not hold. */
-#define CHECK(cond, ...)                                             \
-	do {                                                         \
-		if (!(cond))                                         \
+#define CHECK(cond, ...)                                                   \
+	do {                                                               \
+		if (!(cond))                                               \
 			test_fail(__FILE__, __LINE__, #cond, __VA_ARGS__); \
 	} while (0)
 
 /* A call of the library that must succeed. */
-#define OK(call)                                                                       \
-	do {                                                                           \
-		int ok_rc_ = (call);                                                   \
-		if (ok_rc_ != 0)                                                       \
+#define OK(call)                                                                        \
+	do {                                                                            \
+		int ok_rc_ = (call);                                                    \
+		if (ok_rc_ != 0)                                                        \
 			test_fail(__FILE__, __LINE__, #call, "returned %d: %s", ok_rc_, \
-				  fln_last_error());                                   \
+				  fln_last_error());                                    \
 	} while (0)
 
 /* A call that must fail with @want (negative), and whose sentence holds @word. */
@@ -73,8 +73,7 @@
 
 _Noreturn void test_fail(const char *file, int line, const char *what, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
-void test_refused(const char *file, int line, const char *call, int rc, int want,
-		  const char *word);
+void test_refused(const char *file, int line, const char *call, int rc, int want, const char *word);
 void test_step(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void test_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void test_run(const char *name, void (*fn)(void));
@@ -103,7 +102,12 @@ uint64_t word_of(uint64_t salt, uint64_t page, uint32_t word);
 void contents_of(uint64_t salt, uint64_t page, void *buf);
 
 /* A touch: what became of it. */
-enum touch { TOUCH_PENDING, TOUCH_OK, TOUCH_SIGBUS, TOUCH_SIGSEGV };
+enum touch {
+	TOUCH_PENDING,
+	TOUCH_OK,
+	TOUCH_SIGBUS,
+	TOUCH_SIGSEGV
+};
 
 enum touch touch_read(const void *addr, uint64_t *value);
 enum touch touch_write(void *addr, uint64_t value);
@@ -140,7 +144,7 @@ struct crew {
 		uint32_t index;
 		pthread_t thread;
 		_Atomic bool ended;
-	} *members;
+	} * members;
 };
 
 void crew_start(struct crew *c, uint32_t nr, void (*fn)(void *arg, uint32_t index), void *arg);
@@ -154,8 +158,8 @@ struct maker {
 	uint64_t salt;
 	uint64_t delay_ns;
 	enum fln_source_concurrency concurrency;
-	uint32_t every_zero;		 /* every so many pages is a hole; 0: none */
-	_Atomic bool gate_closed;	 /* reads wait while it is */
+	uint32_t every_zero;      /* every so many pages is a hole; 0: none */
+	_Atomic bool gate_closed; /* reads wait while it is */
 	_Atomic uint32_t nr_reads, nr_inside, max_inside, nr_destroyed;
 	_Atomic uint64_t nr_bytes;
 };
@@ -222,13 +226,13 @@ int raw_unregister(int uffd, void *addr, uint64_t len);
  */
 enum peer_order {
 	PEER_QUIT,
-	PEER_MAP,	/* maps the memfd that comes along, @len bytes */
-	PEER_REMOVE,	/* MADV_REMOVE of [offset, +len) */
+	PEER_MAP,    /* maps the memfd that comes along, @len bytes */
+	PEER_REMOVE, /* MADV_REMOVE of [offset, +len) */
 	PEER_DONTNEED,
-	PEER_PUNCH,	/* by the descriptor */
-	PEER_FOREIGN,	/* anonymous memory of @len bytes; answers its address, sends a userfaultfd */
-	PEER_READ,	/* reads a word at @offset: answers how it ended and the word */
-	PEER_WRITE,	/* writes a word (@len) at @offset */
+	PEER_PUNCH,   /* by the descriptor */
+	PEER_FOREIGN, /* anonymous memory of @len bytes; answers its address, sends a userfaultfd */
+	PEER_READ,    /* reads a word at @offset: answers how it ended and the word */
+	PEER_WRITE,   /* writes a word (@len) at @offset */
 };
 
 struct peer {

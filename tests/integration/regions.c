@@ -105,7 +105,8 @@ static void removed_under_waiters(void)
 	for (uint32_t i = 0; i < 16; i++) {
 		enum touch end = toucher_wait(&t[i], "a thread in a region that was removed");
 
-		CHECK(end == TOUCH_SIGBUS || end == TOUCH_SIGSEGV, "the thread %s", touch_name(end));
+		CHECK(end == TOUCH_SIGBUS || end == TOUCH_SIGSEGV, "the thread %s",
+		      touch_name(end));
 	}
 	CHECK(touch_read(bed_page(&b, 100), &value) == TOUCH_OK && value == word_of(1, 100, 0),
 	      "the other region");
@@ -141,8 +142,7 @@ static void two_guests_one_image(void)
 			      value == word_of(1, page, 1),
 		      "page %llu", (unsigned long long)page);
 		CHECK(touch_write(bed_page(&b, page), page + 5) == TOUCH_OK, "write");
-		CHECK(touch_read(other.mem + page * PAGE, &value) == TOUCH_OK &&
-			      value == page + 5,
+		CHECK(touch_read(other.mem + page * PAGE, &value) == TOUCH_OK && value == page + 5,
 		      "page %llu: the other guest reads 0x%llx", (unsigned long long)page,
 		      (unsigned long long)value);
 		CHECK(touch_write(bed_page(&b, page), word_of(1, page, 0)) == TOUCH_OK, "write");

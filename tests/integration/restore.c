@@ -89,7 +89,7 @@ static void prefilled_read(void)
 	b.image_opts.flags = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_FILLED;
 	b.image_opts.memfd = fd;
 	bed_up(&b);
-	(void)close(fd);	/* the image has its own */
+	(void)close(fd); /* the image has its own */
 	CHECK(fln_image_filled_bytes(b.image) == b.nr_pages * PAGE, "not filled");
 	read_all(&b, NR_THREADS);
 	check_stats(b.guest, false, &s);
@@ -269,7 +269,10 @@ static void holes(void)
 static void shapes(void)
 {
 	static const uint32_t shape[][4] = {
-		{ 1, 1, 1, 1 }, { 512, 512, 1, 1 }, { 16, 16, 7, 2 }, { 1, 512, 32, 3 },
+		{ 1, 1, 1, 1 },
+		{ 512, 512, 1, 1 },
+		{ 16, 16, 7, 2 },
+		{ 1, 512, 32, 3 },
 	};
 	struct bed b;
 

@@ -195,7 +195,8 @@ static void asynchronous(void)
 	t0 = now_ns() - t0;
 	for (uint32_t i = 0; i < 8; i++)
 		CHECK(atomic_load(&slow[i].end) == TOUCH_PENDING, "the slow one went through");
-	test_note("2048 filled pages in %llu us beside 8 that wait", (unsigned long long)(t0 / 1000));
+	test_note("2048 filled pages in %llu us beside 8 that wait",
+		  (unsigned long long)(t0 / 1000));
 	atomic_store(&b.maker.gate_closed, false);
 	for (uint32_t i = 0; i < 8; i++)
 		toucher_expect_value(&slow[i], word_of(1, i * 200, 0), "the slow one");

@@ -9,7 +9,13 @@
 
 #define NR_THREADS 200u
 
-enum ending { BY_STOP, BY_DESTROY, BY_REMOVE, BY_ENGINE, NR_ENDINGS };
+enum ending {
+	BY_STOP,
+	BY_DESTROY,
+	BY_REMOVE,
+	BY_ENGINE,
+	NR_ENDINGS
+};
 
 struct round {
 	struct bed bed;
@@ -28,9 +34,8 @@ static void touch_until_signal(void *arg, uint32_t index)
 		enum touch end = touch_read(bed_page(b, page) + 8 * (index % 512), &value);
 
 		if (end == TOUCH_OK) {
-			CHECK(value == word_of(1, page, index % 512),
-			      "page %llu reads 0x%llx", (unsigned long long)page,
-			      (unsigned long long)value);
+			CHECK(value == word_of(1, page, index % 512), "page %llu reads 0x%llx",
+			      (unsigned long long)page, (unsigned long long)value);
 			atomic_fetch_add(&r->nr_ok, 1);
 			continue;
 		}
@@ -82,9 +87,10 @@ static void one_round(enum ending ending, uint32_t number)
 	CHECK(ending == BY_DESTROY || ending == BY_REMOVE || atomic_load(&r.nr_sigsegv) == 0,
 	      "%u threads got SIGSEGV", atomic_load(&r.nr_sigsegv));
 	if (number % 10 == 0)
-		test_note("round %u: %u touches went through, %u SIGBUS, %u SIGSEGV, %llu pages filled",
-			  number, atomic_load(&r.nr_ok), atomic_load(&r.nr_sigbus),
-			  atomic_load(&r.nr_sigsegv), (unsigned long long)(filled / PAGE));
+		test_note(
+			"round %u: %u touches went through, %u SIGBUS, %u SIGSEGV, %llu pages filled",
+			number, atomic_load(&r.nr_ok), atomic_load(&r.nr_sigbus),
+			atomic_load(&r.nr_sigsegv), (unsigned long long)(filled / PAGE));
 	if (b->guest)
 		check_stats(b->guest, ending != BY_REMOVE, NULL);
 	STEP("round %u: taking down", number);

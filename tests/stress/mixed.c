@@ -37,8 +37,8 @@ static void check_touch(struct round *r, uint64_t page, enum touch end, uint64_t
 		return;
 	}
 	if (value == 0) {
-		CHECK(atomic_load(&r->given_up[page]), "page %llu reads zero, and nobody gave it up",
-		      (unsigned long long)page);
+		CHECK(atomic_load(&r->given_up[page]),
+		      "page %llu reads zero, and nobody gave it up", (unsigned long long)page);
 		atomic_fetch_add(&r->nr_zero, 1);
 		return;
 	}
@@ -129,8 +129,8 @@ static void come_and_go(struct round *r, uint64_t *random)
 	OK(fln_region_add(r->bed.guest, &o, &region));
 	for (uint32_t i = 0; i < 20; i++) {
 		uint64_t page = next_random(random) % nr;
-		enum touch end = touch_read((uint8_t *)fln_region_addr(region) + page * PAGE,
-					    &value);
+		enum touch end =
+			touch_read((uint8_t *)fln_region_addr(region) + page * PAGE, &value);
 
 		check_touch(r, first + page, end, value, 0);
 	}
@@ -169,8 +169,8 @@ static void make_source(struct round *r, uint64_t *random)
 	struct fln_source_delay_opts delay = FLN_SOURCE_DELAY_OPTS_INIT;
 	struct fln_source *made, *slow, *flaky;
 
-	r->bed.maker.concurrency = next_random(random) % 3 ? FLN_SOURCE_PARALLEL
-							   : FLN_SOURCE_SERIAL;
+	r->bed.maker.concurrency =
+		next_random(random) % 3 ? FLN_SOURCE_PARALLEL : FLN_SOURCE_SERIAL;
 	maker_source(&r->bed.maker, &made);
 	delay.delay_ns = next_random(random) % (2 * MS);
 	delay.every_pages = 16;
@@ -211,7 +211,8 @@ static void one_round(uint64_t seed, struct peer *peer, uint32_t ms)
 	make_source(&r, &random);
 	bed_up(&r.bed);
 	CHECK(peer_do(peer, PEER_MAP, 0, r.bed.nr_pages * PAGE, fln_image_memfd(r.bed.image), NULL,
-		      NULL) == 0, "the other process cannot map");
+		      NULL) == 0,
+	      "the other process cannot map");
 	STEP("seed %llu: all at once", (unsigned long long)seed);
 	crew_start(&touchers, NR_THREADS, toucher, &r);
 	crew_start(&meddlers, 5, meddler, &r);
