@@ -5,9 +5,14 @@
  * The kernel goes on serving a mapping whose userfaultfd is closed: what is in
  * the page cache reads its contents, and what is not reads zeros.  So before
  * anything is closed or unregistered, every page whose contents are due and not
- * there is poisoned.  That wakes the threads that wait for these pages, into a
- * SIGBUS; whoever waits for another page is woken when its userfaultfd is closed
- * or its range unregistered, and finds the page in the cache.
+ * there is poisoned, wherever mremap() has put it, in forked children too.  That
+ * wakes the threads that wait for these pages, into a SIGBUS; whoever waits for
+ * another page is woken when its range is unregistered, and finds it in the cache.
+ *
+ * A kernel that cannot poison: the access is taken away, by whole stripes, which
+ * are mappings of their own: single pages would need a mapping each.  Where that
+ * cannot be done either (another process, a sealed mapping), the range stays
+ * registered and its userfaultfd open for good: who touches it waits for ever.
  *
  * Workers leave the region alone from the moment that closing is set and a grace
  * period has passed.  Their shards stay attached meanwhile, so that events are
@@ -19,7 +24,10 @@
 #include "engine/install.h"
 #include "engine/region_map.h"
 
+#include <errno.h>
+#include <inttypes.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <time.h>
 
 /* Pages of a block that may not be left to the kernel. */
@@ -29,17 +37,19 @@ static struct fln_mask unsafe_pages(const struct fln_region *r, uint64_t block)
 	uint32_t lo = fln_mask_next_set(&valid, 0), hi = fln_mask_next_clear(&valid, lo);
 	struct fln_mask filled, zero;
 
-	m = fln_blockmap_load(&r->map, FLN_PLANE_PRESENT, block);
-	safe = fln_mask_or(&safe, &m);
+	fln_rcu_read_lock();
 	if (r->foreign) {
 		/* Nothing but what is mapped is there; what was discarded is zero. */
+		safe = fln_blockmap_load(&r->map, FLN_PLANE_PRESENT, block);
 		m = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
 		safe = fln_mask_or(&safe, &m);
+		fln_rcu_read_unlock();
 		return fln_mask_andnot(&valid, &safe);
 	}
+	/* The map may be wrong about PRESENT; the image is not about FILLED. */
 	fln_image_ready(r->image, fln_region_image_page(r, block * FLN_BLOCK_PAGES + lo), hi - lo,
 			&filled, &zero);
-	/* The map may be wrong about PRESENT; the image is not about FILLED. */
+	fln_rcu_read_unlock();
 	safe = fln_mask_or(&filled, &zero);
 	for (uint32_t p = hi; p-- > lo;) {
 		if (fln_mask_test(&safe, p - lo))
@@ -48,13 +58,36 @@ static struct fln_mask unsafe_pages(const struct fln_region *r, uint64_t block)
 	return valid;
 }
 
-/* Nobody reads the events of a guest that does not run: read them here, and forget them. */
+/* Of a block, the unsafe pages with home addresses in [start, end). */
+static struct fln_mask unsafe_within(const struct fln_region *r, uint64_t block, uint64_t start,
+				     uint64_t end)
+{
+	uint64_t base = fln_region_addr_of(r, block * FLN_BLOCK_PAGES);
+	uint64_t lo = start > base ? start - base : 0;
+	uint64_t hi = end - base < FLN_BLOCK_BYTES ? end - base : FLN_BLOCK_BYTES;
+	struct fln_mask within =
+		fln_mask_range((uint32_t)fln_bytes_to_pages(lo), (uint32_t)fln_bytes_to_pages(hi));
+	struct fln_mask pages = unsafe_pages(r, block);
+
+	return fln_mask_and(&pages, &within);
+}
+
+/*
+ * Nobody reads the events of a shard that no worker has: read them here.  The
+ * userfaultfd of a child that was forked so late stays open, and its faults wait.
+ */
 static void read_events(struct fln_shard *shard)
 {
 	struct uffd_msg msgs[16];
+	ssize_t nr;
 
-	while (fln_uffd_read(&shard->uffd, msgs, 16) > 0)
-		;
+	while ((nr = fln_uffd_read(&shard->uffd, msgs, 16)) > 0) {
+		for (ssize_t i = 0; i < nr; i++) {
+			if (msgs[i].event == UFFD_EVENT_REMAP)
+				(void)fln_shard_remap(shard, msgs[i].arg.remap.from,
+						      msgs[i].arg.remap.to, msgs[i].arg.remap.len);
+		}
+	}
 }
 
 static void wait_a_little(uint32_t round)
@@ -69,12 +102,13 @@ static void wait_a_little(uint32_t round)
 
 /*
  * Poison pages of a block through one shard, until it is done.  @moved is how
- * far mremap() has carried them.
+ * far mremap() has carried them.  False: the kernel refuses.
  */
-static void poison_block(struct fln_region *r, struct fln_shard *shard, uint64_t block,
+static bool poison_block(struct fln_region *r, struct fln_shard *shard, uint64_t block,
 			 const struct fln_mask *pages, uint64_t moved)
 {
 	struct fln_mask todo = *pages, poisoned = { { 0 } };
+	bool done = true;
 
 	for (uint32_t round = 0; !fln_mask_empty(&todo); round++) {
 		struct fln_install in = { .shard = shard, .region = r };
@@ -88,93 +122,276 @@ static void poison_block(struct fln_region *r, struct fln_shard *shard, uint64_t
 		todo = fln_mask_andnot(&todo, &in.present);
 		todo = fln_mask_andnot(&todo, &in.gone);
 		todo = fln_mask_andnot(&todo, &in.broken);
+		done &= fln_mask_empty(&in.broken);
 		if (fln_mask_empty(&todo))
-			return;
+			break;
 		if (!shard->worker)
 			read_events(shard);
 		wait_a_little(round);
 	}
+	return done;
 }
 
-static void close_block(struct fln_region *r, uint64_t block)
+/* Poison what is unsafe in [start, end), home addresses, through one shard. */
+static bool poison_range(struct fln_region *r, struct fln_shard *shard, uint64_t start,
+			 uint64_t end, uint64_t moved)
+{
+	bool done = true;
+
+	while (start < end) {
+		uint64_t block = fln_region_page_of(r, start) / FLN_BLOCK_PAGES;
+		struct fln_mask pages = unsafe_within(r, block, start, end);
+
+		if (!fln_mask_empty(&pages)) {
+			r->sealed = true;
+			if (!fln_uffd_can_poison(&shard->uffd))
+				return false;
+			done &= poison_block(r, shard, block, &pages, moved);
+		}
+		start = fln_align_down(start, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
+	}
+	return done;
+}
+
+/* Take the access to the stripes of a piece away that have pages which are unsafe. */
+static int deny_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
+{
+	uint64_t at = addr - moved, end = at + len_bytes, stop;
+	int rc = 0;
+
+	for (; at < end; at = stop) {
+		uint64_t stripe = 0, stripe_len = 0;
+		bool unsafe = false;
+		uint32_t shard;
+
+		(void)fln_stripe_get(&r->plan, fln_stripe_index(&r->plan, at), &stripe, &stripe_len,
+				     &shard);
+		stop = stripe + stripe_len < end ? stripe + stripe_len : end;
+		for (uint64_t a = at; !unsafe && a < stop;
+		     a = fln_align_down(a, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES) {
+			struct fln_mask pages =
+				unsafe_within(r, fln_region_page_of(r, a) / FLN_BLOCK_PAGES, a,
+					      stop);
+
+			unsafe = !fln_mask_empty(&pages);
+		}
+		if (unsafe && mprotect((void *)(uintptr_t)(at + moved), stop - at, PROT_NONE) != 0)
+			rc = -errno;
+	}
+	return rc;
+}
+
+/* The part of a move that is the region's; empty when start >= end. */
+struct moved_part {
+	uint64_t start, end; /* home addresses */
+	uint64_t moved;
+};
+
+static struct moved_part moved_part(const struct fln_region *r, const struct fln_move *m)
+{
+	uint64_t r_end = r->addr + r->len_bytes, m_end = m->from + m->len_bytes;
+	struct moved_part p = {
+		.start = m->from > r->addr ? m->from : r->addr,
+		.end = m_end < r_end ? m_end : r_end,
+		.moved = m->to - m->from,
+	};
+
+	return p;
+}
+
+/* All that a shard has of a region: at home, where @home says so, and moved. */
+static void close_shard(struct fln_region *r, struct fln_shard *shard, bool home)
+{
+	struct fln_move moves[FLN_MAX_MOVES];
+	uint64_t addr, len;
+	uint32_t of;
+	bool done = true;
+
+	for (uint64_t i = 0; home && fln_stripe_get(&r->plan, i, &addr, &len, &of); i++) {
+		if (of == shard->index)
+			done &= poison_range(r, shard, addr, addr + len, 0);
+	}
+	if (!done && !shard->is_child && !r->foreign)
+		done = fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, deny_piece) == 0;
+	for (uint32_t i = 0, nr = fln_shard_moves(shard, moves); i < nr; i++) {
+		struct moved_part p = moved_part(r, &moves[i]);
+
+		if (p.start >= p.end || poison_range(r, shard, p.start, p.end, p.moved))
+			continue;
+		if (shard->is_child || r->foreign ||
+		    fln_mapping_each(r, p.start + p.moved, p.end + p.moved, p.moved, deny_piece))
+			done = false;
+	}
+	if (done)
+		return;
+	/* A child's userfaultfd is a matter of its own. */
+	atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
+	if (!shard->is_child)
+		r->unsafe = true;
+}
+
+static void close_shards(struct fln_region *r, bool home)
 {
 	struct fln_guest *guest = r->guest;
-	struct fln_mask pages;
-	uint64_t addr;
-	uint32_t nr_children = 0;
 
-	fln_rcu_read_lock();
-	pages = unsafe_pages(r, block);
-	fln_rcu_read_unlock();
-	if (fln_mask_empty(&pages))
-		return;
-	addr = fln_region_addr_of(r, block * FLN_BLOCK_PAGES + fln_mask_next_set(&pages, 0));
-	poison_block(r, &guest->shards[fln_stripe_shard(&r->plan, addr)], block, &pages, 0);
-	if (guest->children)
-		nr_children = atomic_load_explicit(&guest->nr_children, memory_order_acquire);
-	for (uint32_t i = 0; i < nr_children && i < FLN_MAX_CHILDREN; i++) {
-		if (guest->children[i].guest)
-			poison_block(r, &guest->children[i], block, &pages, 0);
+	for (uint32_t i = 0; i < guest->nr_shards; i++)
+		close_shard(r, &guest->shards[i], home);
+	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
+		struct fln_shard *child = fln_child(guest, i);
+
+		if (child)
+			close_shard(r, child, home);
 	}
 }
 
-/* The same for what has moved away, where it is now; what moved on is GONE there. */
-static void close_moved(struct fln_region *r, struct fln_shard *shard)
+static int keep_from_children(struct fln_region *r, uint64_t addr, uint64_t len_bytes,
+			      uint64_t moved)
 {
-	uint32_t nr = atomic_load_explicit(&shard->nr_moves, memory_order_acquire);
+	(void)r;
+	(void)moved;
+	return madvise((void *)(uintptr_t)addr, len_bytes, MADV_DONTFORK) == 0 ? 0 : -errno;
+}
 
-	for (uint32_t i = 0; i < nr; i++) {
-		const struct fln_move *m = &shard->moves[i];
-		uint64_t at = m->from > r->addr ? m->from : r->addr;
-		uint64_t end = m->from + m->len_bytes, stop;
+/* From here on no child inherits what nobody will serve. */
+static void stop_following_forks(struct fln_region *r)
+{
+	struct fln_guest *guest = r->guest;
+	struct fln_move moves[FLN_MAX_MOVES];
 
-		if (end > r->addr + r->len_bytes)
-			end = r->addr + r->len_bytes;
-		for (; at < end; at = stop) {
-			uint64_t page = fln_region_page_of(r, at), block = page / FLN_BLOCK_PAGES;
-			uint32_t lo = (uint32_t)(page % FLN_BLOCK_PAGES), hi = FLN_BLOCK_PAGES;
-			struct fln_mask pages, there;
+	(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, keep_from_children);
+	for (uint32_t s = 0; s < guest->nr_shards; s++) {
+		for (uint32_t i = 0, nr = fln_shard_moves(&guest->shards[s], moves); i < nr; i++) {
+			struct moved_part p = moved_part(r, &moves[i]);
 
-			stop = fln_align_down(at, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
-			if (stop > end) {
-				hi = lo + (uint32_t)fln_bytes_to_pages(end - at);
-				stop = end;
-			}
-			there = fln_mask_range(lo, hi);
-			fln_rcu_read_lock();
-			pages = unsafe_pages(r, block);
-			fln_rcu_read_unlock();
-			pages = fln_mask_and(&pages, &there);
-			if (!fln_mask_empty(&pages))
-				poison_block(r, shard, block, &pages, m->to - m->from);
+			if (p.start < p.end)
+				(void)fln_mapping_each(r, p.start + p.moved, p.end + p.moved,
+						       p.moved, keep_from_children);
 		}
 	}
 }
 
-static void close_all_moved(struct fln_region *r)
+static int result(const struct fln_region *r)
 {
-	struct fln_guest *guest = r->guest;
-
-	/* An event that was read before the region closed has been acted upon after this. */
-	fln_guest_pass_workers(guest);
-	for (uint32_t i = 0; i < guest->nr_shards; i++)
-		close_moved(r, &guest->shards[i]);
-	for (uint32_t i = 0; guest->children && i < FLN_MAX_CHILDREN; i++) {
-		if (guest->children[i].guest)
-			close_moved(r, &guest->children[i]);
-	}
+	if (!r->unsafe)
+		return 0;
+	fln_log(&r->guest->engine->log, FLN_LOG_ERROR,
+		"guest %s: the region at 0x%" PRIx64 " has pages that are not filled and cannot be "
+		"made unreadable; who touches it waits for ever",
+		r->guest->name, r->addr);
+	return fln_fail(EIO,
+			"region: pages at 0x%" PRIx64 " that were never filled can be neither "
+			"poisoned nor protected; their userfaultfd stays open, unmap them",
+			r->addr);
 }
 
-void fln_region_close(struct fln_region *region)
+int fln_region_close(struct fln_region *region)
 {
 	bool entered;
 
-	if (atomic_exchange_explicit(&region->closing, true, memory_order_acq_rel))
-		return;
+	if (region->closed)
+		return region->unsafe ? result(region) : 0;
+	if (region->guest->follow_fork)
+		stop_following_forks(region);
+	atomic_store_explicit(&region->closing, true, memory_order_release);
 	entered = fln_rcu_enter();
 	fln_rcu_synchronize();
-	for (uint64_t block = 0; block < region->map.nr_blocks; block++)
-		close_block(region, block);
-	close_all_moved(region);
+	/* An event or a fault that was read before has been acted upon after this. */
+	fln_guest_pass_workers(region->guest);
+	close_shards(region, true);
 	fln_rcu_leave(entered);
+	region->closed = true;
+	return result(region);
+}
+
+int fln_region_close_rest(struct fln_region *region)
+{
+	struct fln_guest *guest = region->guest;
+	bool entered = fln_rcu_enter();
+
+	for (uint32_t i = 0; i < guest->nr_shards; i++)
+		read_events(&guest->shards[i]);
+	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
+		struct fln_shard *child = fln_child(guest, i);
+
+		if (child)
+			read_events(child);
+	}
+	close_shards(region, false);
+	fln_rcu_leave(entered);
+	return region->unsafe ? -EIO : 0;
+}
+
+/*
+ * UNREGISTER wakes who waits, but before it takes the mapping's lock: a fault
+ * that comes in between sleeps on a userfaultfd that has forgotten it.
+ */
+static int unregister(struct fln_shard *shard, uint64_t addr, uint64_t len_bytes)
+{
+	int rc = fln_uffd_unregister(&shard->uffd, addr, len_bytes);
+
+	fln_uffd_wake(&shard->uffd, addr, len_bytes);
+	return rc;
+}
+
+/* A piece at its home, cut by stripes: what could not be unregistered as a whole. */
+static int unregister_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
+{
+	uint64_t end = addr + len_bytes, stop;
+
+	(void)moved;
+	for (uint64_t at = addr; at < end; at = stop) {
+		uint64_t stripe = 0, stripe_len = 0;
+		uint32_t shard = 0;
+
+		(void)fln_stripe_get(&r->plan, fln_stripe_index(&r->plan, at), &stripe, &stripe_len,
+				     &shard);
+		stop = stripe + stripe_len < end ? stripe + stripe_len : end;
+		(void)unregister(&r->guest->shards[shard], at, stop - at);
+	}
+	return 0;
+}
+
+static void unregister_moved(struct fln_region *r, struct fln_shard *shard)
+{
+	struct fln_move moves[FLN_MAX_MOVES];
+
+	for (uint32_t i = 0, nr = fln_shard_moves(shard, moves); i < nr; i++) {
+		struct moved_part p = moved_part(r, &moves[i]);
+
+		if (p.start < p.end)
+			(void)unregister(shard, p.start + p.moved, p.end - p.start);
+	}
+}
+
+/*
+ * Not left to close(): a forked child that has not called exec keeps the
+ * userfaultfd open, and so whoever waits would wait as long as it lives.
+ */
+void fln_region_unregister(struct fln_region *region)
+{
+	struct fln_guest *guest = region->guest;
+	bool cut = false; /* something else lies in a stripe by now */
+	uint64_t addr, len;
+	uint32_t shard;
+
+	for (uint64_t i = 0;
+	     i < region->nr_registered && fln_stripe_get(&region->plan, i, &addr, &len, &shard);
+	     i++)
+		cut |= unregister(&guest->shards[shard], addr, len) == -EINVAL;
+	if (cut && !region->foreign)
+		(void)fln_mapping_each(region, region->addr, addr + len, 0, unregister_piece);
+	for (uint32_t i = 0; i < guest->nr_shards; i++)
+		unregister_moved(region, &guest->shards[i]);
+	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
+		struct fln_shard *child = fln_child(guest, i);
+
+		if (!child || atomic_load_explicit(&child->keep_open, memory_order_relaxed))
+			continue;
+		for (uint64_t k = 0; fln_stripe_get(&region->plan, k, &addr, &len, &shard); k++) {
+			if (shard == child->index)
+				(void)unregister(child, addr, len);
+		}
+		unregister_moved(region, child);
+	}
+	region->nr_registered = 0;
 }

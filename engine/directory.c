@@ -2,8 +2,10 @@
 /*
  * The region directory: which region an address belongs to.
  *
- * A sorted array that is never changed: a new one is made and published, the old
- * one freed when no reader can see it any more.
+ * A sorted array that is never changed: a new one is made and published.  The old
+ * one retires until no reader can see it any more; then it is the spare, which is
+ * large enough for the list with any one region left out: so that a region can be
+ * removed when there is no memory.
  */
 #include "base/error.h"
 #include "base/rcu.h"
@@ -11,13 +13,11 @@
 
 #include <errno.h>
 
-struct fln_region *fln_directory_find(const struct fln_guest *guest, uint64_t addr)
+/* How many regions begin at or before @addr. */
+static uint32_t nr_up_to(const struct fln_directory *d, uint64_t addr)
 {
-	const struct fln_directory *d =
-		atomic_load_explicit(&guest->directory, memory_order_acquire);
 	uint32_t lo = 0, hi = d ? d->nr : 0;
 
-	/* The last region that begins at or before the address. */
 	while (lo < hi) {
 		uint32_t mid = lo + (hi - lo) / 2;
 
@@ -26,39 +26,71 @@ struct fln_region *fln_directory_find(const struct fln_guest *guest, uint64_t ad
 		else
 			hi = mid;
 	}
-	if (lo == 0 || addr - d->regions[lo - 1]->addr >= d->regions[lo - 1]->len_bytes)
+	return lo;
+}
+
+struct fln_region *fln_directory_find(const struct fln_guest *guest, uint64_t addr)
+{
+	const struct fln_directory *d =
+		atomic_load_explicit(&guest->directory, memory_order_acquire);
+	uint32_t nr = nr_up_to(d, addr);
+
+	if (nr == 0 || addr - d->regions[nr - 1]->addr >= d->regions[nr - 1]->len_bytes)
 		return NULL;
-	return d->regions[lo - 1];
+	return d->regions[nr - 1];
 }
 
-static size_t directory_bytes(uint32_t nr)
+struct fln_region *fln_directory_next(const struct fln_guest *guest, uint64_t addr)
 {
-	return sizeof(struct fln_directory) + nr * sizeof(struct fln_region *);
+	const struct fln_directory *d =
+		atomic_load_explicit(&guest->directory, memory_order_acquire);
+	uint32_t nr = nr_up_to(d, addr);
+
+	if (nr > 0 && addr - d->regions[nr - 1]->addr < d->regions[nr - 1]->len_bytes)
+		return d->regions[nr - 1];
+	return d && nr < d->nr ? d->regions[nr] : NULL;
 }
 
-static void swap_in(struct fln_guest *guest, struct fln_directory *d)
+static size_t directory_bytes(uint32_t capacity)
 {
-	struct fln_directory *old =
-		atomic_exchange_explicit(&guest->directory, d, memory_order_acq_rel);
+	return sizeof(struct fln_directory) + capacity * sizeof(struct fln_region *);
+}
 
-	if (!old)
+static void free_directory(struct fln_guest *guest, struct fln_directory *d)
+{
+	if (d)
+		fln_free(&guest->engine->alloc, d, directory_bytes(d->capacity), FLN_NODE_ANY);
+}
+
+static void retire(struct fln_guest *guest, struct fln_directory *d) FLN_REQUIRES(guest->lock)
+{
+	if (!d)
 		return;
-	fln_rcu_synchronize();
-	fln_free(&guest->engine->alloc, old, directory_bytes(old->nr), FLN_NODE_ANY);
+	d->next = guest->retired;
+	guest->retired = d;
 }
 
 int fln_directory_publish(struct fln_guest *guest, const struct fln_region *without)
 {
-	struct fln_directory *d;
+	struct fln_directory *d = guest->spare;
 	struct fln_region *r;
 	uint32_t nr = 0, at;
 
 	for (r = guest->regions; r; r = r->next)
 		nr += r != without;
-	d = fln_zalloc(&guest->engine->alloc, directory_bytes(nr), FLN_NODE_ANY);
-	if (!d)
-		return fln_fail(ENOMEM, "guest %s: no memory for a directory of %u regions",
-				guest->name, nr);
+	if (d && d->capacity >= nr) {
+		guest->spare = NULL;
+	} else if (nr > 0) {
+		d = fln_zalloc(&guest->engine->alloc, directory_bytes(nr), FLN_NODE_ANY);
+		if (!d)
+			return fln_fail(ENOMEM, "guest %s: no memory for a directory of %u regions",
+					guest->name, nr);
+		d->capacity = nr;
+	} else {
+		d = NULL;
+	}
+	if (d)
+		d->nr = 0;
 	for (r = guest->regions; r; r = r->next) {
 		if (r == without)
 			continue;
@@ -67,11 +99,44 @@ int fln_directory_publish(struct fln_guest *guest, const struct fln_region *with
 		d->regions[at] = r;
 		d->nr++;
 	}
-	swap_in(guest, d);
+	retire(guest, atomic_exchange_explicit(&guest->directory, d, memory_order_acq_rel));
 	return 0;
+}
+
+void fln_directory_reap(struct fln_guest *guest)
+{
+	struct fln_directory *d, *spare;
+
+	fln_lock(&guest->lock);
+	d = guest->retired;
+	guest->retired = NULL;
+	spare = guest->spare;
+	guest->spare = NULL;
+	fln_unlock(&guest->lock);
+	if (d)
+		fln_rcu_synchronize();
+	while (d) {
+		struct fln_directory *next = d->next;
+
+		if (!spare || d->capacity > spare->capacity) {
+			free_directory(guest, spare);
+			spare = d;
+		} else {
+			free_directory(guest, d);
+		}
+		d = next;
+	}
+	fln_lock(&guest->lock);
+	guest->spare = spare;
+	fln_unlock(&guest->lock);
 }
 
 void fln_directory_destroy(struct fln_guest *guest)
 {
-	swap_in(guest, NULL);
+	fln_lock(&guest->lock);
+	retire(guest, atomic_exchange_explicit(&guest->directory, NULL, memory_order_acq_rel));
+	fln_unlock(&guest->lock);
+	fln_directory_reap(guest);
+	free_directory(guest, guest->spare);
+	guest->spare = NULL;
 }

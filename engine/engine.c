@@ -218,6 +218,8 @@ int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **ou
 	if (rc)
 		goto deinit_workers;
 	fln_lock_init(&engine->lock, FLN_RANK_ENGINE);
+	fln_turn_init(&engine->turn);
+	fln_cond_init(&engine->unpinned);
 	*out = engine;
 	return 0;
 deinit_workers:
@@ -232,32 +234,56 @@ free_engine:
 	return rc;
 }
 
-static bool is_running(struct fln_engine *engine)
+void fln_turn_init(struct fln_turn *turn)
+{
+	turn->taken = false;
+	fln_cond_init(&turn->given);
+}
+
+void fln_turn_deinit(struct fln_turn *turn)
+{
+	(void)pthread_cond_destroy(&turn->given);
+}
+
+void fln_turn_take(struct fln_turn *turn, struct fln_lock *lock)
+{
+	while (turn->taken)
+		fln_cond_wait(&turn->given, lock);
+	turn->taken = true;
+}
+
+void fln_turn_give(struct fln_turn *turn, struct fln_lock *lock)
+{
+	(void)lock;
+	turn->taken = false;
+	(void)pthread_cond_signal(&turn->given);
+}
+
+/* Returns whether the engine runs. */
+static bool take_turn(struct fln_engine *engine)
 {
 	bool running;
 
 	fln_lock(&engine->lock);
+	fln_turn_take(&engine->turn, &engine->lock);
 	running = engine->running;
 	fln_unlock(&engine->lock);
 	return running;
 }
 
-static void set_running(struct fln_engine *engine, bool running)
+static void give_turn(struct fln_engine *engine, bool running)
 {
 	fln_lock(&engine->lock);
 	engine->running = running;
+	engine->stopping = false;
+	fln_turn_give(&engine->turn, &engine->lock);
 	fln_unlock(&engine->lock);
 }
 
-int fln_engine_start(struct fln_engine *engine)
+static int start_threads(struct fln_engine *engine)
 {
-	int rc;
+	int rc = fln_filler_start(&engine->filler);
 
-	if (!engine)
-		return fln_fail(EINVAL, "fln_engine_start: engine is NULL");
-	if (is_running(engine))
-		return 0;
-	rc = fln_filler_start(&engine->filler);
 	if (rc)
 		return rc;
 	for (uint32_t i = 0; i < engine->opts.nr_workers; i++) {
@@ -269,16 +295,30 @@ int fln_engine_start(struct fln_engine *engine)
 		(void)fln_filler_stop(&engine->filler, UINT64_MAX);
 		return rc;
 	}
-	set_running(engine, true);
 	return 0;
 }
 
-/* A guest that has not been stopped, or NULL. */
-static struct fln_guest *next_to_stop(struct fln_engine *engine)
+int fln_engine_start(struct fln_engine *engine)
+{
+	bool running;
+	int rc = 0;
+
+	if (!engine)
+		return fln_fail(EINVAL, "fln_engine_start: engine is NULL");
+	running = take_turn(engine);
+	if (!running)
+		rc = start_threads(engine);
+	give_turn(engine, running || rc == 0);
+	return rc;
+}
+
+/* A guest that has not been stopped, which stays until unpin(); or NULL. */
+static struct fln_guest *pin_next_to_stop(struct fln_engine *engine)
 {
 	struct fln_guest *guest;
 
 	fln_lock(&engine->lock);
+	engine->stopping = true;	/* from here on no guest starts */
 	for (guest = engine->guests; guest; guest = guest->next) {
 		bool stopped;
 
@@ -288,8 +328,18 @@ static struct fln_guest *next_to_stop(struct fln_engine *engine)
 		if (!stopped)
 			break;
 	}
+	if (guest)
+		guest->nr_pins++;
 	fln_unlock(&engine->lock);
 	return guest;
+}
+
+static void unpin(struct fln_engine *engine, struct fln_guest *guest)
+{
+	fln_lock(&engine->lock);
+	guest->nr_pins--;
+	(void)pthread_cond_broadcast(&engine->unpinned);
+	fln_unlock(&engine->lock);
 }
 
 static uint64_t source_deadline(const struct fln_engine *engine)
@@ -304,17 +354,21 @@ static uint64_t source_deadline(const struct fln_engine *engine)
 int fln_engine_stop(struct fln_engine *engine)
 {
 	struct fln_guest *guest;
+	int rc;
 
 	if (!engine)
 		return fln_fail(EINVAL, "fln_engine_stop: engine is NULL");
-	if (is_running(engine)) {
-		while ((guest = next_to_stop(engine)) != NULL)
+	if (take_turn(engine)) {
+		while ((guest = pin_next_to_stop(engine)) != NULL) {
 			(void)fln_guest_stop(guest);
+			unpin(engine, guest);
+		}
 		for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
 			fln_worker_stop(&engine->workers[i]);
-		set_running(engine, false);
 	}
-	return fln_filler_stop(&engine->filler, source_deadline(engine));
+	rc = fln_filler_stop(&engine->filler, source_deadline(engine));
+	give_turn(engine, false);
+	return rc;
 }
 
 int fln_engine_destroy(struct fln_engine *engine)
@@ -343,6 +397,8 @@ int fln_engine_destroy(struct fln_engine *engine)
 	fln_free(&alloc, engine->workers, engine->opts.nr_workers * sizeof(*engine->workers),
 		 FLN_NODE_ANY);
 	fln_topology_destroy(engine->topology);
+	(void)pthread_cond_destroy(&engine->unpinned);
+	fln_turn_deinit(&engine->turn);
 	fln_lock_deinit(&engine->lock);
 	fln_free(&alloc, engine, sizeof(*engine), FLN_NODE_ANY);
 	return 0;

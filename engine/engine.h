@@ -23,9 +23,11 @@ struct fln_engine {
 	struct fln_filler filler;
 	struct fln_worker *workers;
 	struct fln_lock lock;		/* FLN_RANK_ENGINE */
+	struct fln_turn turn;		/* of start and stop */
+	pthread_cond_t unpinned;	/* some guest's nr_pins has come to 0 */
 	struct fln_guest *guests;	/* guarded by lock, as all that follows */
 	uint32_t nr_images;
-	bool running;
+	bool running, stopping;
 	_Atomic uint64_t nr_stripes;	/* mappings in use by all guests */
 	_Atomic uint32_t next_worker;	/* who gets the next guest's first shard */
 };
@@ -35,22 +37,61 @@ int fln_engine_take_stripes(struct fln_engine *engine, uint64_t nr);
 void fln_engine_give_back_stripes(struct fln_engine *engine, uint64_t nr);
 uint64_t fln_engine_stripes_left(struct fln_engine *engine);
 
-/* region.c: regions of a guest; guest->lock held by the callers' side. */
+/* region.c: free a region that nobody uses any more.  In the guest's turn. */
 void fln_region_release(struct fln_region *region);
 
 /*
  * closing.c: make what was never filled unreadable, and tell workers to leave
  * the region's faults alone.  Afterwards its userfaultfds may be closed or the
  * range unregistered: nobody can read zeros where contents are due (I6).
+ * Return: 0; -EIO when that could not be done: then they may not.
+ * In the guest's turn, as all of closing.c.
  */
-void fln_region_close(struct fln_region *region);
+int fln_region_close(struct fln_region *region);
 
-/* guest.c: make sure that no worker is inside the guest's regions any more. */
+/*
+ * The same once more for what mremap() has moved while the region was being
+ * closed, and for events that nobody had read.  No worker has the guest's shards.
+ */
+int fln_region_close_rest(struct fln_region *region);
+
+/* Take a closed region's ranges from their userfaultfds, and let go who waits there. */
+void fln_region_unregister(struct fln_region *region);
+
+/*
+ * mapping.c: is all of the region a shared mapping of its image?  Return: 0; or
+ * -EINVAL with the sentence that says what is there.
+ */
+int fln_mapping_check(const struct fln_region *region);
+
+typedef int (*fln_mapping_fn)(struct fln_region *region, uint64_t addr, uint64_t len_bytes,
+			      uint64_t moved);
+
+/*
+ * Call @fn for each piece of [start, end) that is still a mapping of the region's
+ * image at its place.  @moved: how far mremap() has carried it.  Return: what the
+ * first call of @fn returned that did not return 0.
+ */
+int fln_mapping_each(struct fln_region *region, uint64_t start, uint64_t end, uint64_t moved,
+		     fln_mapping_fn fn);
+
+/* guest.c: all that workers were doing with the guest's regions is done. */
 void fln_guest_pass_workers(struct fln_guest *guest);
 
-/* directory.c: publish the guest's list of regions anew, less @without. */
+/* events.c: the moves of a shard as they are now; returns how many. */
+uint32_t fln_shard_moves(struct fln_shard *shard, struct fln_move moves[FLN_MAX_MOVES]);
+
+/* events.c: note that mremap() has moved something.  False: no room; it is not served. */
+bool fln_shard_remap(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes);
+
+/*
+ * directory.c: publish the guest's list of regions anew, less @without.  To leave
+ * one out cannot fail, if the one before was followed by fln_directory_reap().
+ */
 int fln_directory_publish(struct fln_guest *guest, const struct fln_region *without)
 	FLN_REQUIRES(guest->lock);
+/* Free what nobody can see any more; waits for a grace period, with no lock held. */
+void fln_directory_reap(struct fln_guest *guest);
 void fln_directory_destroy(struct fln_guest *guest);
 
 #endif

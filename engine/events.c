@@ -14,15 +14,16 @@
  * alone, MADV_REMOVE takes the page out, and install.c finds a hole.
  */
 #include "base/error.h"
+#include "engine/engine.h"
 #include "engine/region_map.h"
-#include "engine/worker.h"
 
 #include <errno.h>
 #include <sys/epoll.h>
 
 uint64_t fln_shard_unmove(const struct fln_shard *shard, uint64_t addr)
 {
-	for (uint32_t i = atomic_load_explicit(&shard->nr_moves, memory_order_acquire); i > 0; i--) {
+	for (uint32_t i = atomic_load_explicit(&shard->nr_moves, memory_order_acquire); i > 0;
+	     i--) {
 		const struct fln_move *m = &shard->moves[i - 1];
 
 		if (addr >= m->to && addr - m->to < m->len_bytes)
@@ -54,7 +55,7 @@ static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint
 		c = fln_blockmap_chunk(&r->map, block);
 	}
 	if (!c)
-		return;	/* the map goes on calling them PRESENT: a hint, mended by the fault */
+		return; /* the map goes on calling them PRESENT: a hint, mended by the fault */
 	fln_region_forget(c, &pages);
 	if (discarded)
 		(void)fln_chunk_set(c, FLN_PLANE_DISCARDED, &pages);
@@ -82,8 +83,7 @@ static void remove_range(struct fln_region *r, uint64_t start, uint64_t end)
 	bool zero = r->discard != FLN_DISCARD_IMAGE;
 
 	if (!r->foreign && zero)
-		fln_image_give_up(r->image,
-				  fln_region_image_page(r, fln_region_page_of(r, start)),
+		fln_image_give_up(r->image, fln_region_image_page(r, fln_region_page_of(r, start)),
 				  fln_bytes_to_pages(end - start));
 	forget_range(r, start, end, r->foreign && zero);
 }
@@ -101,6 +101,31 @@ static void wake_unmapped(struct fln_shard *shard, uint64_t start, uint64_t end)
 	fln_uffd_wake(&shard->uffd, start, end - start);
 }
 
+/* The part of [start, end) that lies together: in one move, or in none. */
+struct span {
+	uint64_t home;
+	uint64_t stop;
+};
+
+static struct span span_at(const struct fln_shard *shard, uint64_t at, uint64_t end)
+{
+	uint32_t nr = atomic_load_explicit(&shard->nr_moves, memory_order_relaxed);
+	struct span s = { .home = at, .stop = end };
+
+	for (uint32_t i = 0; i < nr; i++) {
+		const struct fln_move *m = &shard->moves[i];
+		uint64_t bound = m->to;
+
+		if (at >= m->to && at - m->to < m->len_bytes) {
+			s.home = m->from + (at - m->to);
+			bound = m->to + m->len_bytes;
+		}
+		if (bound > at && bound < s.stop)
+			s.stop = bound;
+	}
+	return s;
+}
+
 /*
  * Call @fn for the part of each region in [start, end).  The guest's regions do
  * not go away meanwhile: whoever removes one first takes leave of the worker
@@ -108,45 +133,181 @@ static void wake_unmapped(struct fln_shard *shard, uint64_t start, uint64_t end)
  */
 static void each_region(struct fln_shard *shard, uint64_t start, uint64_t end, range_fn fn)
 {
-	uint64_t at = start;
+	struct span s;
 
-	while (at < end) {
-		uint64_t home = fln_shard_unmove(shard, at), stop;
-		struct fln_region *r;
+	for (uint64_t at = start; at < end; at = s.stop) {
+		uint64_t home, home_end;
 
-		fln_rcu_read_lock();
-		r = fln_directory_find(shard->guest, home);
-		fln_rcu_read_unlock();
-		if (!r) {
-			at = fln_align_down(at, FLN_PAGE_BYTES) + FLN_PAGE_BYTES;
-			continue;
+		s = span_at(shard, at, end);
+		home = s.home;
+		home_end = home + (s.stop - at);
+		while (home < home_end) {
+			struct fln_region *r;
+			uint64_t lo, hi;
+
+			fln_rcu_read_lock();
+			r = fln_directory_next(shard->guest, home);
+			fln_rcu_read_unlock();
+			if (!r || r->addr >= home_end)
+				break;
+			lo = r->addr > home ? r->addr : home;
+			hi = r->addr + r->len_bytes;
+			hi = hi < home_end ? hi : home_end;
+			fn(r, lo, hi);
+			home = hi;
 		}
-		stop = r->addr + r->len_bytes - home < end - at ? at + (r->addr + r->len_bytes - home)
-								 : end;
-		/* What was moved away ends where its move ends. */
-		if (home != at)
-			stop = at + FLN_PAGE_BYTES;
-		fn(r, home, home + (stop - at));
-		at = stop;
 	}
 }
 
-static void remap(struct fln_worker *w, struct fln_shard *shard, uint64_t from, uint64_t to,
-		  uint64_t len_bytes)
+uint32_t fln_shard_moves(struct fln_shard *shard, struct fln_move moves[FLN_MAX_MOVES])
+{
+	uint32_t nr;
+
+	fln_lock(&shard->guest->lock);
+	nr = atomic_load_explicit(&shard->nr_moves, memory_order_relaxed);
+	memcpy(moves, shard->moves, nr * sizeof(*moves));
+	fln_unlock(&shard->guest->lock);
+	return nr;
+}
+
+/* What cannot be followed must not be let go of either: see closing.c. */
+static bool add_move(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes)
 {
 	uint32_t nr = atomic_load_explicit(&shard->nr_moves, memory_order_relaxed);
 
+	if (from == to)
+		return true; /* home again */
 	if (nr == FLN_MAX_MOVES) {
-		fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
-				"guest %s: mremap() from 0x%llx: more than %u moves of one shard "
-				"are not followed; faults there are not served",
-				shard->guest->name, (unsigned long long)from, FLN_MAX_MOVES);
-		return;
+		atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
+		return false;
 	}
-	shard->moves[nr].from = fln_shard_unmove(shard, from);
+	shard->moves[nr].from = from;
 	shard->moves[nr].to = to;
 	shard->moves[nr].len_bytes = len_bytes;
 	atomic_store_explicit(&shard->nr_moves, nr + 1, memory_order_release);
+	return true;
+}
+
+/* Nothing that was moved lies in [start, end) any more. */
+static bool cut_moves(struct fln_shard *shard, uint64_t start, uint64_t end)
+{
+	uint32_t nr = atomic_load_explicit(&shard->nr_moves, memory_order_relaxed);
+	bool room = true;
+
+	for (uint32_t i = nr; i-- > 0;) {
+		struct fln_move *m = &shard->moves[i], old = *m;
+		uint64_t old_end = old.to + old.len_bytes;
+
+		if (old.to >= end || old_end <= start)
+			continue;
+		/* What is left is a head, a tail, both, or nothing. */
+		if (old.to < start) {
+			m->len_bytes = start - old.to;
+			if (old_end > end)
+				room &= add_move(shard, old.from + (end - old.to), end,
+						 old_end - end);
+		} else if (old_end > end) {
+			m->from = old.from + (end - old.to);
+			m->to = end;
+			m->len_bytes = old_end - end;
+		} else {
+			nr = atomic_load_explicit(&shard->nr_moves, memory_order_relaxed) - 1;
+			*m = shard->moves[nr];
+			atomic_store_explicit(&shard->nr_moves, nr, memory_order_release);
+		}
+	}
+	return room;
+}
+
+bool fln_shard_remap(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes)
+{
+	uint64_t end = from + len_bytes;
+	bool room;
+	struct span s;
+
+	/* The old place is left to the UNMAP event that follows, if one does. */
+	fln_lock(&shard->guest->lock);
+	room = cut_moves(shard, to, to + len_bytes);
+	for (uint64_t at = from; at < end; at = s.stop) {
+		s = span_at(shard, at, end);
+		room &= add_move(shard, s.home, to + (at - from), s.stop - at);
+	}
+	fln_unlock(&shard->guest->lock);
+	return room;
+}
+
+static void say_no_room(struct fln_worker *w, const struct fln_shard *shard, uint64_t at)
+{
+	fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
+			"guest %s: mremap() or munmap() at 0x%llx: more than %u moves of one "
+			"shard are not followed; pages there are not served",
+			shard->guest->name, (unsigned long long)at, FLN_MAX_MOVES);
+}
+
+static void unmap(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end)
+{
+	bool room = true;
+
+	if (!shard->is_child)
+		each_region(shard, start, end, unmap_range);
+	if (atomic_load_explicit(&shard->nr_moves, memory_order_relaxed) > 0) {
+		fln_lock(&shard->guest->lock);
+		room = cut_moves(shard, start, end);
+		fln_unlock(&shard->guest->lock);
+	}
+	if (!room)
+		say_no_room(w, shard, start);
+	wake_unmapped(shard, start, end);
+}
+
+/*
+ * Has the process of a child gone?  Asked with an address that no userfaultfd
+ * serves, this code's own: all other answers say that the process is there.
+ */
+static bool child_is_gone(struct fln_shard *child)
+{
+	uint64_t addr = fln_align_down((uintptr_t)&fln_event, FLN_PAGE_BYTES);
+
+	return fln_uffd_unregister(&child->uffd, addr, FLN_PAGE_BYTES) == -ENOMEM;
+}
+
+/*
+ * A slot for a child of @shard, or of a child of it: empty, or of a child whose
+ * process has gone.  The slots of a shard are its worker's alone.
+ */
+static struct fln_shard *take_child_slot(struct fln_worker *w, const struct fln_shard *shard)
+{
+	struct fln_guest *guest = shard->guest;
+	uint32_t first = shard->index * FLN_MAX_CHILDREN;
+
+	if (!guest->children)
+		return NULL;
+	for (uint32_t i = first; i < first + FLN_MAX_CHILDREN; i++) {
+		struct fln_shard *child = fln_child(guest, i);
+
+		if (!child)
+			return &guest->children[i];
+		if (child == shard || !child_is_gone(child))
+			continue;
+		(void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, child->uffd.fd, NULL);
+		fln_drop_held(w, child);
+		fln_uffd_close(&child->uffd);
+		return child;
+	}
+	return NULL;
+}
+
+static void adopt_child_uffd(struct fln_shard *child, const struct fln_shard *shard, int fd)
+{
+	/* A slot that is used again goes on counting. */
+	uint64_t nr_calls = atomic_load(&child->uffd.nr_calls);
+	uint64_t nr_wakes = atomic_load(&child->uffd.nr_wakes);
+
+	fln_uffd_adopt(&child->uffd, fd);
+	atomic_store(&child->uffd.nr_calls, nr_calls);
+	atomic_store(&child->uffd.nr_wakes, nr_wakes);
+	child->uffd.features = shard->uffd.features;
+	child->uffd.range_ioctls = shard->uffd.range_ioctls;
 }
 
 /*
@@ -156,37 +317,40 @@ static void remap(struct fln_worker *w, struct fln_shard *shard, uint64_t from, 
  */
 static void serve_child(struct fln_worker *w, struct fln_shard *shard, int fd)
 {
+	struct fln_shard *child = take_child_slot(w, shard);
 	struct fln_guest *guest = shard->guest;
-	uint32_t at = atomic_load_explicit(&guest->nr_children, memory_order_relaxed);
 	struct epoll_event ev = { .events = EPOLLIN };
-	struct fln_shard *child;
 
-	while (at < FLN_MAX_CHILDREN &&
-	       !atomic_compare_exchange_weak(&guest->nr_children, &at, at + 1))
-		;
-	if (!guest->children || at >= FLN_MAX_CHILDREN) {
+	if (!child) {
 		/* Kept open, and so its faults wait: closed, they would read zeros (I6). */
 		fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
-				"guest %s: more than %u userfaultfds of forked children; this "
-				"child's faults wait for ever", guest->name, FLN_MAX_CHILDREN);
+				"guest %s: more than %u forked children at a time; the faults of "
+				"one more wait for ever",
+				guest->name, FLN_MAX_CHILDREN);
 		return;
 	}
-	child = &guest->children[at];
-	fln_uffd_adopt(&child->uffd, fd);
-	child->uffd.features = shard->uffd.features;
-	child->uffd.range_ioctls = shard->uffd.range_ioctls;
+	fln_lock(&guest->lock);
+	adopt_child_uffd(child, shard, fd);
 	child->guest = guest;
 	child->index = shard->index;
 	child->is_child = true;
 	child->worker = w;
 	/* What the parent had moved lies there in the child too. */
 	memcpy(child->moves, shard->moves, sizeof(child->moves));
-	atomic_store_explicit(&child->nr_moves, atomic_load(&shard->nr_moves), memory_order_release);
+	atomic_store_explicit(&child->nr_moves, atomic_load(&shard->nr_moves),
+			      memory_order_release);
+	atomic_store_explicit(&child->keep_open, atomic_load(&shard->keep_open),
+			      memory_order_relaxed);
+	fln_unlock(&guest->lock);
+	/* Last: whoever closes or counts sees all of it (fln_child()). */
+	atomic_store_explicit(&child->ready, true, memory_order_release);
 	ev.data.ptr = child;
 	if (epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &ev) != 0)
-		fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
-				"guest %s: a forked child's userfaultfd cannot be watched (errno %d); "
-				"its faults wait for ever", guest->name, errno);
+		fln_log_limited(
+			&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
+			"guest %s: a forked child's userfaultfd cannot be watched (errno %d); "
+			"its faults wait for ever",
+			guest->name, errno);
 }
 
 void fln_event(struct fln_worker *w, struct fln_shard *shard, const struct uffd_msg *msg)
@@ -197,12 +361,12 @@ void fln_event(struct fln_worker *w, struct fln_shard *shard, const struct uffd_
 		each_region(shard, msg->arg.remove.start, msg->arg.remove.end, remove_range);
 		break;
 	case UFFD_EVENT_UNMAP:
-		if (!shard->is_child)
-			each_region(shard, msg->arg.remove.start, msg->arg.remove.end, unmap_range);
-		wake_unmapped(shard, msg->arg.remove.start, msg->arg.remove.end);
+		unmap(w, shard, msg->arg.remove.start, msg->arg.remove.end);
 		break;
 	case UFFD_EVENT_REMAP:
-		remap(w, shard, msg->arg.remap.from, msg->arg.remap.to, msg->arg.remap.len);
+		if (!fln_shard_remap(shard, msg->arg.remap.from, msg->arg.remap.to,
+				     msg->arg.remap.len))
+			say_no_room(w, shard, msg->arg.remap.from);
 		break;
 	case UFFD_EVENT_FORK:
 		serve_child(w, shard, (int)msg->arg.fork.ufd);

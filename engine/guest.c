@@ -27,8 +27,10 @@ static int check_opts(const struct fln_engine *engine, const struct fln_guest_op
 		return fln_fail(EINVAL, "guest: reserved is %u; set it to 0", o->reserved);
 	if (!(o->flags & FLN_GUEST_F_FOREIGN)) {
 		if (o->foreign_uffd)
-			return fln_fail(EINVAL, "guest: foreign_uffd is %d without "
-						"FLN_GUEST_F_FOREIGN", o->foreign_uffd);
+			return fln_fail(EINVAL,
+					"guest: foreign_uffd is %d without "
+					"FLN_GUEST_F_FOREIGN",
+					o->foreign_uffd);
 		return 0;
 	}
 	if (o->flags & FLN_GUEST_F_FORK)
@@ -78,12 +80,17 @@ static int open_shards(struct fln_guest *guest, const struct fln_guest_opts *o)
 	return 0;
 }
 
+static size_t children_bytes(const struct fln_guest *guest)
+{
+	return (size_t)guest->nr_shards * FLN_MAX_CHILDREN * sizeof(*guest->children);
+}
+
 static void free_guest(struct fln_guest *guest)
 {
 	const struct fln_allocator *a = &guest->engine->alloc;
 
 	fln_free(a, guest->shards, guest->nr_shards * sizeof(*guest->shards), FLN_NODE_ANY);
-	fln_free(a, guest->children, FLN_MAX_CHILDREN * sizeof(*guest->children), FLN_NODE_ANY);
+	fln_free(a, guest->children, children_bytes(guest), FLN_NODE_ANY);
 	fln_free(a, guest, sizeof(*guest), FLN_NODE_ANY);
 }
 
@@ -95,6 +102,16 @@ static uint32_t choose_nr_shards(const struct fln_engine *engine, const struct f
 		return o->nr_shards;
 	return fln_default_nr_shards(o->nr_vcpus ? o->nr_vcpus : DEFAULT_VCPUS,
 				     engine->opts.nr_workers);
+}
+
+static int refuse_while_stopping(struct fln_engine *engine)
+{
+	bool stopping;
+
+	fln_lock(&engine->lock);
+	stopping = engine->stopping;
+	fln_unlock(&engine->lock);
+	return stopping ? fln_fail(EBUSY, "guest: the engine is being stopped; wait for that") : 0;
 }
 
 int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opts,
@@ -123,21 +140,22 @@ int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opt
 	if (rc)
 		goto fail;
 	rc = fln_fail(ENOMEM, "no memory for a guest of %u shards", guest->nr_shards);
-	guest->shards = fln_zalloc(&engine->alloc, guest->nr_shards * sizeof(*guest->shards),
-				   FLN_NODE_ANY);
+	guest->shards =
+		fln_zalloc(&engine->alloc, guest->nr_shards * sizeof(*guest->shards), FLN_NODE_ANY);
 	if (!guest->shards)
 		goto fail;
 	if (guest->follow_fork) {
-		guest->children = fln_zalloc(&engine->alloc,
-					     FLN_MAX_CHILDREN * sizeof(*guest->children),
-					     FLN_NODE_ANY);
+		guest->children = fln_zalloc(&engine->alloc, children_bytes(guest), FLN_NODE_ANY);
 		if (!guest->children)
 			goto fail;
 	}
-	rc = open_shards(guest, &o);
+	rc = refuse_while_stopping(engine);
+	if (rc == 0)
+		rc = open_shards(guest, &o);
 	if (rc)
 		goto fail;
 	fln_lock_init(&guest->lock, FLN_RANK_GUEST);
+	fln_turn_init(&guest->turn);
 	fln_lock(&engine->lock);
 	guest->next = engine->guests;
 	engine->guests = guest;
@@ -149,12 +167,32 @@ fail:
 	return rc;
 }
 
+/* Who was read and is nobody's now faults again when he is woken. */
+static void wake_everybody(struct fln_guest *guest)
+{
+	for (uint32_t i = 0; i < guest->nr_shards; i++) {
+		struct fln_shard *shard = &guest->shards[i];
+		struct fln_move moves[FLN_MAX_MOVES];
+
+		for (const struct fln_region *r = guest->regions; r; r = r->next)
+			fln_uffd_wake(&shard->uffd, r->addr, r->len_bytes);
+		for (uint32_t k = 0, nr = fln_shard_moves(shard, moves); k < nr; k++)
+			fln_uffd_wake(&shard->uffd, moves[k].to, moves[k].len_bytes);
+	}
+}
+
+static void detach_shard(struct fln_shard *shard)
+{
+	if (shard->worker)
+		(void)fln_worker_command(shard->worker, FLN_COMMAND_DETACH, shard);
+}
+
 /* Give the shards to the workers in turn; all or none. */
 static int attach_shards(struct fln_guest *guest)
 {
 	struct fln_engine *engine = guest->engine;
-	uint32_t first = atomic_fetch_add(&engine->next_worker, guest->nr_shards) %
-			 engine->opts.nr_workers;
+	uint32_t first =
+		atomic_fetch_add(&engine->next_worker, guest->nr_shards) % engine->opts.nr_workers;
 
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
 		struct fln_worker *w = &engine->workers[(first + i) % engine->opts.nr_workers];
@@ -163,46 +201,72 @@ static int attach_shards(struct fln_guest *guest)
 		if (rc == 0)
 			continue;
 		while (i-- > 0)
-			(void)fln_worker_command(guest->shards[i].worker, FLN_COMMAND_DETACH,
-						 &guest->shards[i]);
+			detach_shard(&guest->shards[i]);
+		wake_everybody(guest);
 		return fln_fail(-rc, "guest %s: a userfaultfd cannot be watched: %s%s", guest->name,
 				strerror(-rc),
-				rc == -EPERM ? "; foreign_uffd is no userfaultfd" :
-				rc == -ENOSPC ? "; raise fs.epoll.max_user_watches" : "");
+				rc == -EPERM    ? "; foreign_uffd is no userfaultfd"
+				: rc == -ENOSPC ? "; raise fs.epoll.max_user_watches"
+						: "");
 	}
 	return 0;
 }
 
+static int start_in_turn(struct fln_guest *guest)
+{
+	struct fln_engine *engine = guest->engine;
+	bool engine_runs;
+	int rc;
+
+	if (guest->stopped)
+		return fln_fail(EINVAL,
+				"guest %s was stopped and cannot be started again; make a "
+				"new one",
+				guest->name);
+	if (guest->running)
+		return 0;
+	/* An engine that stops from here on waits for this turn to end. */
+	fln_lock(&engine->lock);
+	engine_runs = engine->running && !engine->stopping;
+	fln_unlock(&engine->lock);
+	if (!engine_runs)
+		return fln_fail(EINVAL,
+				"guest %s: the engine does not run; call "
+				"fln_engine_start() first",
+				guest->name);
+	rc = attach_shards(guest);
+	if (rc)
+		return rc;
+	fln_lock(&guest->lock);
+	guest->running = true;
+	fln_unlock(&guest->lock);
+	return 0;
+}
+
+static void take_turn(struct fln_guest *guest)
+{
+	fln_lock(&guest->lock);
+	fln_turn_take(&guest->turn, &guest->lock);
+	fln_unlock(&guest->lock);
+}
+
+static void give_turn(struct fln_guest *guest)
+{
+	fln_lock(&guest->lock);
+	fln_turn_give(&guest->turn, &guest->lock);
+	fln_unlock(&guest->lock);
+}
+
 int fln_guest_start(struct fln_guest *guest)
 {
-	bool engine_runs;
-	int rc = 0;
+	int rc;
 
 	if (!guest)
 		return fln_fail(EINVAL, "fln_guest_start: guest is NULL");
-	fln_lock(&guest->engine->lock);
-	engine_runs = guest->engine->running;
-	fln_unlock(&guest->engine->lock);
-	if (!engine_runs)
-		return fln_fail(EINVAL, "guest %s: the engine does not run; call "
-					"fln_engine_start() first", guest->name);
-	fln_lock(&guest->lock);
-	if (guest->stopped)
-		rc = fln_fail(EINVAL, "guest %s was stopped and cannot be started again; make a "
-				      "new one", guest->name);
-	else if (!guest->running)
-		rc = attach_shards(guest);
-	if (rc == 0)
-		guest->running = true;
-	fln_unlock(&guest->lock);
+	take_turn(guest);
+	rc = start_in_turn(guest);
+	give_turn(guest);
 	return rc;
-}
-
-static uint32_t nr_children(const struct fln_guest *guest)
-{
-	uint32_t nr = atomic_load_explicit(&guest->nr_children, memory_order_acquire);
-
-	return nr < FLN_MAX_CHILDREN ? nr : FLN_MAX_CHILDREN;
 }
 
 void fln_guest_pass_workers(struct fln_guest *guest)
@@ -212,60 +276,91 @@ void fln_guest_pass_workers(struct fln_guest *guest)
 
 		if (!w)
 			continue;
-		fln_worker_kick(w);	/* look at what you hold, then pass */
+		fln_worker_kick(w); /* look at what you hold, then pass */
 		(void)fln_worker_command(w, FLN_COMMAND_PASS, NULL);
 	}
 }
 
+/* The end of a shard; what is not safe stays open for good. */
+static void close_shard(struct fln_shard *shard)
+{
+	if (!atomic_load_explicit(&shard->keep_open, memory_order_relaxed))
+		fln_uffd_close(&shard->uffd);
+}
+
 /*
- * Close every region, then take the shards back and close them: closing wakes
- * whoever still waits, and what he then touches is either contents or unreadable.
+ * Close every region, then take the shards back, let go who waits, and close
+ * them: what he then touches is either contents or unreadable.
  */
+static int stop_in_turn(struct fln_guest *guest)
+{
+	int rc = 0;
+
+	for (struct fln_region *r = guest->regions; r; r = r->next)
+		(void)fln_region_close(r);
+	for (uint32_t i = 0; i < guest->nr_shards; i++)
+		detach_shard(&guest->shards[i]);
+	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
+		if (fln_child(guest, i))
+			detach_shard(fln_child(guest, i));
+	}
+	for (struct fln_region *r = guest->regions; r; r = r->next) {
+		if (fln_region_close_rest(r) == 0)
+			fln_region_unregister(r);
+	}
+	for (uint32_t i = 0; i < guest->nr_shards; i++) {
+		if (atomic_load_explicit(&guest->shards[i].keep_open, memory_order_relaxed))
+			rc = fln_fail(EIO,
+				      "guest %s: pages that were never filled can be neither "
+				      "poisoned nor protected; their userfaultfd stays open",
+				      guest->name);
+		close_shard(&guest->shards[i]);
+	}
+	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
+		if (fln_child(guest, i))
+			close_shard(fln_child(guest, i));
+	}
+	fln_lock(&guest->lock);
+	guest->running = false;
+	guest->stopped = true;
+	guest->stop_result = rc;
+	fln_unlock(&guest->lock);
+	return rc;
+}
+
 int fln_guest_stop(struct fln_guest *guest)
 {
-	struct fln_region *r;
-	bool was_running;
+	int rc;
 
 	if (!guest)
 		return fln_fail(EINVAL, "fln_guest_stop: guest is NULL");
-	fln_lock(&guest->lock);
-	if (guest->stopped) {
-		fln_unlock(&guest->lock);
-		return 0;
-	}
-	guest->stopped = true;
-	was_running = guest->running;
-	guest->running = false;
-	fln_unlock(&guest->lock);
+	take_turn(guest);
+	rc = guest->stopped ? guest->stop_result : stop_in_turn(guest);
+	give_turn(guest);
+	return rc;
+}
 
-	/* Nobody adds regions to a stopped guest, so the list stays as it is. */
-	for (r = guest->regions; r; r = r->next)
-		fln_region_close(r);
-	for (uint32_t i = 0; was_running && i < guest->nr_shards; i++)
-		(void)fln_worker_command(guest->shards[i].worker, FLN_COMMAND_DETACH,
-					 &guest->shards[i]);
-	for (uint32_t i = 0; i < nr_children(guest); i++) {
-		struct fln_shard *child = &guest->children[i];
+/* The engine may be stopping the guest just now: it comes first. */
+static void leave_engine(struct fln_guest *guest)
+{
+	struct fln_engine *engine = guest->engine;
+	struct fln_guest **at;
 
-		if (child->worker)
-			(void)fln_worker_command(child->worker, FLN_COMMAND_DETACH, child);
-	}
-	for (uint32_t i = 0; i < guest->nr_shards; i++)
-		fln_uffd_close(&guest->shards[i].uffd);
-	for (uint32_t i = 0; i < nr_children(guest); i++) {
-		if (guest->children[i].guest)
-			fln_uffd_close(&guest->children[i].uffd);
-	}
-	return 0;
+	fln_lock(&engine->lock);
+	while (guest->nr_pins > 0)
+		fln_cond_wait(&engine->unpinned, &engine->lock);
+	for (at = &engine->guests; *at != guest; at = &(*at)->next)
+		;
+	*at = guest->next;
+	fln_unlock(&engine->lock);
 }
 
 int fln_guest_destroy(struct fln_guest *guest)
 {
-	struct fln_guest **at;
-
 	if (!guest)
 		return 0;
 	(void)fln_guest_stop(guest);
+	leave_engine(guest);
 	fln_directory_destroy(guest);
 	while (guest->regions) {
 		struct fln_region *r = guest->regions;
@@ -273,11 +368,7 @@ int fln_guest_destroy(struct fln_guest *guest)
 		guest->regions = r->next;
 		fln_region_release(r);
 	}
-	fln_lock(&guest->engine->lock);
-	for (at = &guest->engine->guests; *at != guest; at = &(*at)->next)
-		;
-	*at = guest->next;
-	fln_unlock(&guest->engine->lock);
+	fln_turn_deinit(&guest->turn);
 	fln_lock_deinit(&guest->lock);
 	free_guest(guest);
 	return 0;

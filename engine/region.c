@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <sys/sysmacros.h>
 
-#define REGION_MAX_BYTES (UINT64_C(1) << 44)	/* 16 TiB */
+#define REGION_MAX_BYTES (UINT64_C(1) << 44) /* 16 TiB */
 #define CHUNKS_DEFAULT_MAX 65536u
 
 static int check_opts(const struct fln_guest *guest, const struct fln_region_opts *o)
@@ -25,8 +25,9 @@ static int check_opts(const struct fln_guest *guest, const struct fln_region_opt
 	if (!o->image)
 		return fln_fail(EINVAL, "region: image is NULL; make one with fln_image_create()");
 	if (page != FLN_PAGE_BYTES)
-		return fln_fail(EINVAL, "region: page_bytes is %u; this version knows %" PRIu64
-					" only", o->page_bytes, FLN_PAGE_BYTES);
+		return fln_fail(EINVAL,
+				"region: page_bytes is %u; this version knows %" PRIu64 " only",
+				o->page_bytes, FLN_PAGE_BYTES);
 	if (o->len_bytes == 0)
 		return fln_fail(EINVAL, "region: len_bytes is 0; a region has a page at least");
 	if (!fln_is_aligned(o->len_bytes, page))
@@ -36,20 +37,27 @@ static int check_opts(const struct fln_guest *guest, const struct fln_region_opt
 		return fln_fail(EINVAL, "region: addr is 0x%" PRIx64 ", no multiple of %" PRIu64,
 				o->addr, page);
 	if (!fln_is_aligned(o->image_offset_bytes, page))
-		return fln_fail(EINVAL, "region: image_offset_bytes is %" PRIu64
-					", no multiple of %" PRIu64, o->image_offset_bytes, page);
+		return fln_fail(EINVAL,
+				"region: image_offset_bytes is %" PRIu64
+				", no multiple of %" PRIu64,
+				o->image_offset_bytes, page);
 	if (o->len_bytes > REGION_MAX_BYTES)
-		return fln_fail(EINVAL, "region: len_bytes is %" PRIu64 ", more than the %" PRIu64
-					" (16 TiB) that a region can have; add several",
+		return fln_fail(EINVAL,
+				"region: len_bytes is %" PRIu64 ", more than the %" PRIu64
+				" (16 TiB) that a region can have; add several",
 				o->len_bytes, REGION_MAX_BYTES);
 	if (o->addr + o->len_bytes < o->addr)
-		return fln_fail(EINVAL, "region: 0x%" PRIx64 " + %" PRIu64 " bytes wraps around the "
-					"address space", o->addr, o->len_bytes);
+		return fln_fail(EINVAL,
+				"region: 0x%" PRIx64 " + %" PRIu64 " bytes wraps around the "
+				"address space",
+				o->addr, o->len_bytes);
 	if (o->image_offset_bytes > o->image->len_bytes ||
 	    o->len_bytes > o->image->len_bytes - o->image_offset_bytes)
-		return fln_fail(EINVAL, "region: %" PRIu64 " bytes at offset %" PRIu64 " end beyond "
-					"image %s, which has %" PRIu64, o->len_bytes,
-				o->image_offset_bytes, o->image->name, o->image->len_bytes);
+		return fln_fail(EINVAL,
+				"region: %" PRIu64 " bytes at offset %" PRIu64 " end beyond "
+				"image %s, which has %" PRIu64,
+				o->len_bytes, o->image_offset_bytes, o->image->name,
+				o->image->len_bytes);
 	if (o->discard >= FLN_DISCARD_NR)
 		return fln_fail(EINVAL, "region: discard is %u; use one of enum fln_discard",
 				o->discard);
@@ -58,44 +66,6 @@ static int check_opts(const struct fln_guest *guest, const struct fln_region_opt
 	if (guest->foreign && o->addr == 0)
 		return fln_fail(EINVAL, "region: addr is 0 in a foreign guest; give the address in "
 					"the process that handed its userfaultfd over");
-	return 0;
-}
-
-/* The caller's mapping must be a shared one of this image at this offset, all of it. */
-static int check_mapping(const struct fln_region *r)
-{
-	FILE *maps = fopen("/proc/self/maps", "re");
-	uint64_t at = r->addr, end = r->addr + r->len_bytes;
-	char line[512];
-
-	if (!maps)
-		return 0;	/* no /proc: the kernel's own checks must do */
-	while (at < end && fgets(line, sizeof(line), maps)) {
-		uint64_t lo, hi, offset, inode;
-		unsigned int major, minor;
-		char perms[5];
-
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64, &lo, &hi,
-			   perms, &offset, &major, &minor, &inode) != 7 || hi <= at)
-			continue;
-		if (lo > at)
-			break;
-		if (perms[3] != 's' || inode != r->image->inode ||
-		    makedev(major, minor) != r->image->device ||
-		    offset + (at - lo) != fln_pages_to_bytes(r->image_page) + (at - r->addr)) {
-			(void)fclose(maps);
-			return fln_fail(EINVAL, "region: the mapping at 0x%" PRIx64 " is not a shared "
-						"mapping of image %s at its offset %" PRIu64 "; map "
-						"fln_image_memfd() with MAP_SHARED", at,
-					r->image->name,
-					fln_pages_to_bytes(r->image_page) + (at - r->addr));
-		}
-		at = hi;
-	}
-	(void)fclose(maps);
-	if (at < end)
-		return fln_fail(EINVAL, "region: nothing is mapped at 0x%" PRIx64 "; map "
-					"fln_image_memfd() with MAP_SHARED there, or give addr 0", at);
 	return 0;
 }
 
@@ -115,9 +85,10 @@ static int map_region(struct fln_region *r)
 		 MAP_SHARED | MAP_FIXED | MAP_NORESERVE, r->image->memfd,
 		 (off_t)fln_pages_to_bytes(r->image_page));
 	if (p == MAP_FAILED) {
-		int rc = fln_fail(errno, "region: mapping %" PRIu64 " bytes of image %s: %s; raise "
-					 "vm.max_map_count if mappings ran out", r->len_bytes,
-				  r->image->name, strerror(errno));
+		int rc = fln_fail(errno,
+				  "region: mapping %" PRIu64 " bytes of image %s: %s; raise "
+				  "vm.max_map_count if mappings ran out",
+				  r->len_bytes, r->image->name, strerror(errno));
 
 		(void)munmap((void *)(uintptr_t)at, room);
 		return rc;
@@ -132,47 +103,112 @@ static int map_region(struct fln_region *r)
 	return 0;
 }
 
-static void unmap_region(struct fln_region *r)
-{
-	if (r->mapped_by_us)
-		(void)munmap((void *)(uintptr_t)r->addr, r->len_bytes);
-	r->mapped_by_us = false;
-}
-
 static int register_error(const struct fln_region *r, int err, uint64_t addr, uint64_t nr)
 {
 	switch (err) {
 	case EBUSY:
-		return fln_fail(EBUSY, "region: 0x%" PRIx64 " belongs to another userfaultfd; "
-				       "unregister it there first", addr);
+		return fln_fail(EBUSY,
+				"region: 0x%" PRIx64 " belongs to another userfaultfd; "
+				"unregister it there first",
+				addr);
 	case ENOMEM:
-		return fln_fail(ENOMEM, "region: no mapping left for stripe %" PRIu64 " of %" PRIu64
-					"; raise vm.max_map_count or lower max_stripes", nr,
-				r->plan.nr_stripes);
+		return fln_fail(ENOMEM,
+				"region: no mapping left for stripe %" PRIu64 " of %" PRIu64
+				"; raise vm.max_map_count or lower max_stripes",
+				nr, r->plan.nr_stripes);
 	default:
 		return fln_fail(err, "region: registering 0x%" PRIx64 ": %s%s", addr, strerror(err),
-				err == EINVAL ? "; this mapping is not one that userfaultfd can serve"
-					      : "");
+				err == EINVAL
+					? "; this mapping is not one that userfaultfd can serve"
+					: "");
 	}
 }
 
-/*
- * UNREGISTER wakes who waits, but before it takes the mapping's lock: a fault
- * that comes in between sleeps on a userfaultfd that has forgotten it.
- */
-static void unregister_stripes(struct fln_region *r, uint64_t nr)
+static int unmap_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
 {
-	struct fln_guest *guest = r->guest;
-	uint64_t addr, len;
-	uint32_t shard;
-
-	for (uint64_t i = 0; i < nr && fln_stripe_get(&r->plan, i, &addr, &len, &shard); i++)
-		(void)fln_uffd_unregister(&guest->shards[shard].uffd, addr, len);
-	for (uint32_t i = 0; i < guest->nr_shards; i++)
-		fln_uffd_wake(&guest->shards[i].uffd, r->addr, r->len_bytes);
+	(void)r;
+	(void)moved;
+	return munmap((void *)(uintptr_t)addr, len_bytes) == 0 ? 0 : -errno;
 }
 
-/* Register every stripe with its shard; none stays registered when one fails. */
+static int allow_children(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
+{
+	(void)r;
+	(void)moved;
+	return madvise((void *)(uintptr_t)addr, len_bytes, MADV_DOFORK) == 0 ? 0 : -errno;
+}
+
+/*
+ * Nothing is registered any more.  What we mapped goes, except where the embedder
+ * has put something else.  What he mapped stays; and stays out of children, where
+ * the kernel does not copy poison, if there is something that nobody may read.
+ */
+static void unmap_region(struct fln_region *r)
+{
+	if (r->foreign || r->unsafe)
+		return;
+	if (r->mapped_by_us)
+		(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, unmap_piece);
+	else if (!r->guest->follow_fork && !r->sealed)
+		(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, allow_children);
+}
+
+/*
+ * Nobody else's userfaultfd has the range: what is emptied there would be told to
+ * its owner as a discard.  Asked with a userfaultfd that nobody reads and that
+ * lives no longer than this.
+ */
+static int check_unowned(const struct fln_region *r)
+{
+	const struct fln_engine *engine = r->guest->engine;
+	struct fln_uffd u;
+	int rc = fln_uffd_open(&u, engine->opts.flags & FLN_ENGINE_F_USER_MODE_ONLY,
+			       UFFD_FEATURE_MISSING_SHMEM);
+
+	if (rc)
+		return rc;
+	rc = fln_uffd_register(&u, r->addr, r->len_bytes, UFFDIO_REGISTER_MODE_MISSING);
+	if (rc)
+		rc = register_error(r, -rc, r->addr, 0);
+	else
+		(void)fln_uffd_unregister(&u, r->addr, r->len_bytes);
+	fln_uffd_wake(&u, r->addr, r->len_bytes);
+	fln_uffd_close(&u);
+	return rc;
+}
+
+/*
+ * A caller's mapping: what he has touched before is in the page tables, perhaps
+ * as zeros, and would never fault.  The page cache keeps what it has: zeros there
+ * do no harm, because the image's state decides what is served.
+ */
+static int take_over(struct fln_region *r)
+{
+	int rc = fln_mapping_check(r);
+
+	if (rc == 0)
+		rc = check_unowned(r);
+	if (rc == 0 && madvise((void *)(uintptr_t)r->addr, r->len_bytes, MADV_DONTNEED) != 0)
+		rc = fln_fail(EINVAL,
+			      "region: the mapping at 0x%" PRIx64 " cannot be emptied: %s; "
+			      "it must not be locked with mlock()",
+			      r->addr, strerror(errno));
+	return rc;
+}
+
+static int keep_from_children(struct fln_region *r)
+{
+	/* What a child touched unserved would put zeros into the image. */
+	if (r->guest->follow_fork ||
+	    madvise((void *)(uintptr_t)r->addr, r->len_bytes, MADV_DONTFORK) == 0)
+		return 0;
+	return fln_fail(errno,
+			"region: 0x%" PRIx64 " cannot be kept from forked children "
+			"(MADV_DONTFORK): %s",
+			r->addr, strerror(errno));
+}
+
+/* Register every stripe with its shard.  What was registered is counted, also on failure. */
 static int register_stripes(struct fln_region *r)
 {
 	uint64_t need = (UINT64_C(1) << _UFFDIO_CONTINUE) | (UINT64_C(1) << _UFFDIO_WAKE);
@@ -181,21 +217,18 @@ static int register_stripes(struct fln_region *r)
 
 	for (uint64_t i = 0; fln_stripe_get(&r->plan, i, &addr, &len, &shard); i++) {
 		struct fln_uffd *u = &r->guest->shards[shard].uffd;
-		int rc = fln_uffd_register(u, addr, len, UFFDIO_REGISTER_MODE_MISSING |
-							      UFFDIO_REGISTER_MODE_MINOR);
+		int rc = fln_uffd_register(u, addr, len,
+					   UFFDIO_REGISTER_MODE_MISSING |
+						   UFFDIO_REGISTER_MODE_MINOR);
 
-		if (rc == 0 && (u->range_ioctls & need) == need)
-			continue;
-		if (rc == 0) {
-			(void)fln_uffd_unregister(u, addr, len);
-			rc = fln_fail(EOPNOTSUPP, "region: this kernel offers no CONTINUE for the "
-						  "mapping at 0x%" PRIx64 "; use 5.14 or newer",
-				      addr);
-		} else {
-			rc = register_error(r, -rc, addr, i);
-		}
-		unregister_stripes(r, i);
-		return rc;
+		if (rc)
+			return register_error(r, -rc, addr, i);
+		r->nr_registered++;
+		if ((u->range_ioctls & need) != need)
+			return fln_fail(EOPNOTSUPP,
+					"region: this kernel offers no CONTINUE for the "
+					"mapping at 0x%" PRIx64 "; use 5.14 or newer",
+					addr);
 	}
 	return 0;
 }
@@ -204,9 +237,10 @@ static int check_overlap(const struct fln_guest *guest, const struct fln_region 
 {
 	for (const struct fln_region *o = guest->regions; o; o = o->next) {
 		if (r->addr < o->addr + o->len_bytes && o->addr < r->addr + r->len_bytes)
-			return fln_fail(EEXIST, "region: [0x%" PRIx64 ", +%" PRIu64 ") overlaps the "
-						"region at [0x%" PRIx64 ", +%" PRIu64 ")", r->addr,
-					r->len_bytes, o->addr, o->len_bytes);
+			return fln_fail(EEXIST,
+					"region: [0x%" PRIx64 ", +%" PRIu64 ") overlaps the "
+					"region at [0x%" PRIx64 ", +%" PRIu64 ")",
+					r->addr, r->len_bytes, o->addr, o->len_bytes);
 	}
 	return 0;
 }
@@ -238,7 +272,7 @@ static int init_map(struct fln_region *r, uint32_t max_chunks)
 	if (!nr_chunks)
 		nr_chunks = nr_blocks < CHUNKS_DEFAULT_MAX ? nr_blocks : CHUNKS_DEFAULT_MAX;
 	if (r->foreign)
-		nr_chunks = nr_blocks;	/* discards must find room */
+		nr_chunks = nr_blocks; /* discards must find room */
 	/* And some on their way back. */
 	nr_chunks += nr_chunks / 8 + 8;
 	r->base_addr = fln_align_down(r->addr, FLN_BLOCK_BYTES);
@@ -246,19 +280,83 @@ static int init_map(struct fln_region *r, uint32_t max_chunks)
 				 nr_chunks < UINT32_MAX ? (uint32_t)nr_chunks : UINT32_MAX - 1, 0);
 }
 
-/* Everything about a region that can fail, and its undoing. */
-static int build_region(struct fln_guest *guest, struct fln_region *r, uint32_t max_chunks)
-	FLN_REQUIRES(guest->lock)
+/* Take a region that is closed, or was never served, out of the guest. */
+static void take_out(struct fln_region *r)
+{
+	struct fln_guest *guest = r->guest;
+	struct fln_region **at;
+	int rc;
+
+	if (!r->unsafe)
+		fln_region_unregister(r);
+	/* Workers still know it: what they have read of it ends as it should. */
+	fln_guest_pass_workers(guest);
+	fln_lock(&guest->lock);
+	for (at = &guest->regions; *at != r; at = &(*at)->next)
+		;
+	*at = r->next;
+	rc = fln_directory_publish(guest, NULL);
+	FLN_ASSERT(rc == 0); /* there is a spare */
+	fln_unlock(&guest->lock);
+	fln_directory_reap(guest);
+	/* An event that found the region has been acted upon. */
+	fln_guest_pass_workers(guest);
+}
+
+static int publish_region(struct fln_region *r)
+{
+	struct fln_guest *guest = r->guest;
+	int rc;
+
+	fln_lock(&guest->lock);
+	r->next = guest->regions;
+	guest->regions = r;
+	rc = fln_directory_publish(guest, NULL);
+	if (rc)
+		guest->regions = r->next;
+	fln_unlock(&guest->lock);
+	fln_directory_reap(guest);
+	return rc;
+}
+
+/*
+ * Workers know the region before its first fault can come.  If it fails half-way
+ * faults have perhaps been served already, and those that wait are let go.
+ */
+static int open_region(struct fln_region *r)
 {
 	int rc;
 
-	if (r->addr == 0)
-		rc = map_region(r);
+	/* What the guest did here before, an UNMAP of its last moves too, is past. */
+	fln_guest_pass_workers(r->guest);
+	rc = publish_region(r);
+	if (rc)
+		return rc;
+	if (r->foreign)
+		r->nr_registered = r->plan.nr_stripes;
 	else
-		rc = r->foreign ? 0 : check_mapping(r);
+		rc = register_stripes(r);
+	if (rc == 0)
+		return 0;
+	atomic_store_explicit(&r->closing, true, memory_order_release);
+	take_out(r);
+	return rc;
+}
+
+/* Everything about a region that can fail, and its undoing.  In the guest's turn. */
+static int build_region(struct fln_guest *guest, struct fln_region *r, uint32_t max_chunks)
+{
+	int rc;
+
+	rc = r->addr == 0 ? map_region(r) : 0;
 	if (rc)
 		return rc;
 	rc = check_overlap(guest, r);
+	if (rc == 0 && !r->foreign && !r->mapped_by_us)
+		rc = take_over(r);
+	if (rc)
+		goto unmap;
+	rc = r->foreign ? 0 : keep_from_children(r);
 	if (rc)
 		goto unmap;
 	rc = plan_stripes(r);
@@ -267,23 +365,9 @@ static int build_region(struct fln_guest *guest, struct fln_region *r, uint32_t 
 	rc = init_map(r, max_chunks);
 	if (rc)
 		goto give_back;
-	if (!r->foreign) {
-		rc = register_stripes(r);
-		if (rc)
-			goto deinit_map;
-		/* What a child touched unserved would put zeros into the image. */
-		if (!guest->follow_fork)
-			(void)madvise((void *)(uintptr_t)r->addr, r->len_bytes, MADV_DONTFORK);
-	}
-	r->next = guest->regions;
-	guest->regions = r;
-	rc = fln_directory_publish(guest, NULL);
+	rc = open_region(r);
 	if (rc == 0)
 		return 0;
-	guest->regions = r->next;
-	if (!r->foreign)
-		unregister_stripes(r, UINT64_MAX);
-deinit_map:
 	fln_blockmap_deinit(&r->map);
 give_back:
 	if (!r->foreign)
@@ -291,6 +375,20 @@ give_back:
 unmap:
 	unmap_region(r);
 	return rc;
+}
+
+static void take_turn(struct fln_guest *guest)
+{
+	fln_lock(&guest->lock);
+	fln_turn_take(&guest->turn, &guest->lock);
+	fln_unlock(&guest->lock);
+}
+
+static void give_turn(struct fln_guest *guest)
+{
+	fln_lock(&guest->lock);
+	fln_turn_give(&guest->turn, &guest->lock);
+	fln_unlock(&guest->lock);
 }
 
 int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
@@ -318,17 +416,18 @@ int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 	r->page_bytes = (uint32_t)FLN_PAGE_BYTES;
 	r->discard = (enum fln_discard)o.discard;
 	r->foreign = guest->foreign;
-	fln_lock(&guest->lock);
+	atomic_fetch_add(&r->image->nr_users, 1);
+	take_turn(guest);
 	if (guest->stopped)
 		rc = fln_fail(EINVAL, "guest %s was stopped; make a new one", guest->name);
 	else
 		rc = build_region(guest, r, o.max_chunks);
-	fln_unlock(&guest->lock);
+	give_turn(guest);
 	if (rc) {
+		atomic_fetch_sub(&r->image->nr_users, 1);
 		fln_free(&guest->engine->alloc, r, sizeof(*r), FLN_NODE_ANY);
 		return rc;
 	}
-	atomic_fetch_add(&r->image->nr_users, 1);
 	*out = r;
 	return 0;
 }
@@ -353,29 +452,19 @@ void fln_region_release(struct fln_region *region)
 
 int fln_region_remove(struct fln_region *region)
 {
-	struct fln_region **at;
 	struct fln_guest *guest;
-	int rc;
+	int rc = 0;
 
 	if (!region)
 		return 0;
 	guest = region->guest;
-	fln_region_close(region);
-	/* While they still know the region, workers end the faults that they hold in it. */
-	fln_guest_pass_workers(guest);
-	if (!region->foreign)
-		unregister_stripes(region, UINT64_MAX);
-	fln_lock(&guest->lock);
-	rc = fln_directory_publish(guest, region);
+	take_turn(guest);
+	if (!guest->stopped)
+		rc = fln_region_close(region);
 	if (rc == 0) {
-		for (at = &guest->regions; *at != region; at = &(*at)->next)
-			;
-		*at = region->next;
+		take_out(region);
+		fln_region_release(region);
 	}
-	fln_unlock(&guest->lock);
-	if (rc)
-		return rc;
-	fln_guest_pass_workers(guest);
-	fln_region_release(region);
-	return 0;
+	give_turn(guest);
+	return rc;
 }

@@ -26,8 +26,22 @@
 struct fln_engine;
 struct fln_worker;
 
-#define FLN_MAX_CHILDREN 16u
+#define FLN_MAX_CHILDREN 16u		/* forked children at a time; a slot of each shard each */
 #define FLN_MAX_MOVES 64u
+
+/*
+ * Whose turn it is: life-cycle calls on one object go one after the other.  No
+ * lock, because they make system calls, wait for workers and write to the log (I2).
+ */
+struct fln_turn {
+	bool taken;			/* guarded by the object's lock */
+	pthread_cond_t given;
+};
+
+void fln_turn_init(struct fln_turn *turn);
+void fln_turn_deinit(struct fln_turn *turn);
+void fln_turn_take(struct fln_turn *turn, struct fln_lock *lock) FLN_REQUIRES(lock);
+void fln_turn_give(struct fln_turn *turn, struct fln_lock *lock) FLN_REQUIRES(lock);
 
 struct fln_region {
 	struct fln_guest *guest;
@@ -41,6 +55,10 @@ struct fln_region {
 	bool foreign;
 	bool mapped_by_us;
 	_Atomic bool closing;		/* workers leave its faults alone */
+	bool closed;			/* all that follows: in the guest's turn */
+	bool sealed;			/* some pages were made unreadable */
+	bool unsafe;			/* some should have been, and could not */
+	uint64_t nr_registered;		/* stripes, from the first on */
 	struct fln_stripe_plan plan;
 	struct fln_blockmap map;
 	struct fln_region *next;	/* of the guest; guarded by guest->lock */
@@ -48,7 +66,8 @@ struct fln_region {
 
 /* Regions by address; replaced as a whole, freed after a grace period. */
 struct fln_directory {
-	uint32_t nr;
+	uint32_t nr, capacity;
+	struct fln_directory *next;	/* of those that are retired */
 	struct fln_region *regions[];
 };
 
@@ -72,11 +91,14 @@ struct fln_shard {
 	struct fln_worker *worker;	/* set while attached */
 	uint32_t index;
 	bool is_child;			/* the shard of a forked child: no map of its own */
+	_Atomic bool ready;		/* of a child: all else is set; stays so */
+	_Atomic bool keep_open;		/* closed, unfilled pages would read zeros */
 	uint32_t nr_held;		/* faults in worker->held; the worker's */
 	bool overflowed;		/* in worker->overflowed; the worker's */
 	struct fln_shard *next_overflowed;
-	_Atomic uint32_t nr_moves;	/* appended to by the worker; who closes reads */
-	struct fln_move moves[FLN_MAX_MOVES];
+	/* Changed by the worker under guest->lock, which others read it under. */
+	_Atomic uint32_t nr_moves;
+	struct fln_move moves[FLN_MAX_MOVES];	/* no two overlap at their new places */
 	struct fln_shard_counters count;
 };
 
@@ -84,29 +106,50 @@ struct fln_guest {
 	struct fln_engine *engine;
 	char name[32];
 	struct fln_lock lock;		/* FLN_RANK_GUEST */
+	struct fln_turn turn;
 	_Atomic(struct fln_directory *) directory;
-	struct fln_region *regions;	/* guarded by lock */
+	struct fln_directory *spare;	/* so that leaving a region out cannot fail; by lock */
+	struct fln_directory *retired;	/* wait for a grace period; guarded by lock */
+	struct fln_region *regions;	/* changed in the guest's turn, under lock */
 	struct fln_window_policy window;
 	bool foreign;
 	bool follow_fork;
-	bool running, stopped;		/* guarded by lock */
+	bool running, stopped;		/* set in the guest's turn, under lock */
+	int stop_result;
 	uint32_t nr_shards;
 	struct fln_shard *shards;
-	struct fln_shard *children;	/* FLN_MAX_CHILDREN, with follow_fork */
-	_Atomic uint32_t nr_children;
+	struct fln_shard *children;	/* with follow_fork: FLN_MAX_CHILDREN of each shard */
 	struct fln_log_limit log_limit;
 	struct fln_guest *next;		/* of the engine; guarded by engine->lock */
+	uint32_t nr_pins;		/* who else uses it just now; guarded by engine->lock */
 };
 
+/* Release: who sees that a fault has ended sees that it had begun (stats.c). */
 static inline void fln_count(_Atomic uint64_t *counter, uint64_t n)
 {
 	atomic_store_explicit(counter,
 			      atomic_load_explicit(counter, memory_order_relaxed) + n,
-			      memory_order_relaxed);
+			      memory_order_release);
+}
+
+/* How many slots for children there are, and what is in one: NULL for nothing. */
+static inline uint32_t fln_nr_child_slots(const struct fln_guest *guest)
+{
+	return guest->children ? guest->nr_shards * FLN_MAX_CHILDREN : 0;
+}
+
+static inline struct fln_shard *fln_child(const struct fln_guest *guest, uint32_t slot)
+{
+	struct fln_shard *child = &guest->children[slot];
+
+	return atomic_load_explicit(&child->ready, memory_order_acquire) ? child : NULL;
 }
 
 /* The region at @addr, or NULL.  RCU read lock held. */
 struct fln_region *fln_directory_find(const struct fln_guest *guest, uint64_t addr);
+
+/* The first region that ends above @addr, or NULL.  RCU read lock held. */
+struct fln_region *fln_directory_next(const struct fln_guest *guest, uint64_t addr);
 
 /* Conversions of one region, in one place. */
 static inline uint64_t fln_region_page_of(const struct fln_region *r, uint64_t addr)

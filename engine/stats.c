@@ -15,7 +15,10 @@ static uint64_t get(const _Atomic uint64_t *counter)
 static void add_shard(struct fln_stats *out, const struct fln_shard *shard)
 {
 	const struct fln_shard_counters *c = &shard->count;
-	/* What has ended is read before what has begun: in flight is never negative. */
+	/*
+	 * What has ended is read before what has begun, and was counted after it
+	 * (fln_count() releases): in flight is never negative.
+	 */
 	uint64_t resumed = get(&c->resumed), poisoned = get(&c->poisoned);
 	uint64_t failed = get(&c->failed), faults;
 
@@ -57,19 +60,28 @@ static int give(struct fln_stats *out, struct fln_stats *full)
 	return 0;
 }
 
+/* No lock of the guest's: a log callback may ask, whatever its thread is in. */
 int fln_guest_stats(struct fln_guest *guest, struct fln_stats *out)
 {
 	struct fln_stats full = FLN_STATS_INIT;
-	uint32_t nr_children = atomic_load_explicit(&guest->nr_children, memory_order_acquire);
+	const struct fln_directory *d;
+	bool entered;
 
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
 		add_shard(&full, &guest->shards[i]);
-	for (uint32_t i = 0; i < nr_children && i < FLN_MAX_CHILDREN; i++)
-		add_shard(&full, &guest->children[i]);
-	fln_lock(&guest->lock);
-	for (const struct fln_region *r = guest->regions; r; r = r->next)
-		full.map_bytes += fln_blockmap_bytes(&r->map);
-	fln_unlock(&guest->lock);
+	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
+		const struct fln_shard *child = fln_child(guest, i);
+
+		if (child)
+			add_shard(&full, child);
+	}
+	entered = fln_rcu_enter();
+	fln_rcu_read_lock();
+	d = atomic_load_explicit(&guest->directory, memory_order_acquire);
+	for (uint32_t i = 0; d && i < d->nr; i++)
+		full.map_bytes += fln_blockmap_bytes(&d->regions[i]->map);
+	fln_rcu_read_unlock();
+	fln_rcu_leave(entered);
 	return give(out, &full);
 }
 

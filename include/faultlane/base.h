@@ -11,6 +11,9 @@
  *    library does not know is zero, and refused with -E2BIG when it is not.
  *  - Sizes and offsets are in bytes (_bytes) unless the name says _pages.
  *  - Handles are opaque.  destroy functions accept NULL.
+ *  - "Threads: any" means at the same time, too: calls that begin or end
+ *    something wait for one another.  Whoever destroys an object (removes a
+ *    region) sees to it that no other thread uses its handle then or later.
  */
 #ifndef FAULTLANE_BASE_H
 #define FAULTLANE_BASE_H
@@ -61,7 +64,10 @@ enum fln_log_level {
 /**
  * typedef fln_log_fn - Receives one line, without a newline at its end
  *
- * Threads: called on any thread of the library, never under a lock of it
+ * It may ask for statistics; it must not begin or end anything of the library.
+ *
+ * Threads: called on any thread, the embedder's own during its calls too; never
+ *          under a lock of the library
  * Blocks:  it should not: a worker may be the caller
  */
 typedef void (*fln_log_fn)(void *ctx, enum fln_log_level level, const char *msg);

@@ -120,7 +120,8 @@ FLN_API int fln_engine_start(struct fln_engine *engine);
  * fln_engine_stop() - Stop every guest, then the workers and fillers
  *
  * Guests are stopped as by fln_guest_stop(): what was never filled becomes
- * unreadable, it never reads as zeros.
+ * unreadable, it never reads as zeros.  Its -EIO is only logged here.  From the
+ * beginning of the call no guest can be started, or made, until it has returned.
  *
  * Return:  0, also when it does not run; -ETIMEDOUT when a source read has not
  *          come back within the source timeout: everything else has stopped,

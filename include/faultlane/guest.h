@@ -26,8 +26,11 @@ enum fln_guest_flags {
 	FLN_GUEST_F_FOREIGN = 1 << 0,
 	/*
 	 * Follow fork(): children keep the guest's mappings and their faults
-	 * are served too.  Without it the mappings are left out of children.
-	 * Needs CAP_SYS_PTRACE.
+	 * are served too, of at most 16 children at a time; faults of further
+	 * ones wait for ever.  When the guest stops they fail closed like the
+	 * guest itself; but see to it that no fork() is under way then: a child
+	 * of which the engine has not heard reads zeros.  Without the flag the
+	 * mappings are left out of children.  Needs CAP_SYS_PTRACE.
 	 */
 	FLN_GUEST_F_FORK = 1 << 1,
 };
@@ -70,7 +73,8 @@ struct fln_guest_opts {
  * @out:    the guest; written only on success
  *
  * Return:  0; -EINVAL, -E2BIG for options; -EMFILE or -ENFILE when the
- *          userfaultfds are not to be had; -ENOMEM
+ *          userfaultfds are not to be had; -ENOMEM; -EBUSY while the engine
+ *          is being stopped
  * Threads: any
  * Blocks:  no
  */
@@ -127,6 +131,12 @@ struct fln_region_opts {
  * @opts:  options; not kept
  * @out:   the region; written only on success
  *
+ * A mapping of the caller's may have been touched before: its page tables are
+ * emptied (the page cache is not), so that every page faults again.  Nobody may
+ * touch pages that are not filled while the call runs: what comes between reads
+ * zeros.  Unless forks are followed the mapping is left out of children from now
+ * on (MADV_DONTFORK).
+ *
  * Return:  0; -EINVAL for a range that is unaligned, empty, too long or wraps, or
  *          reaches beyond its image, or whose mapping is not a shared mapping of
  *          that image; -EEXIST when it overlaps a region; -EBUSY when somebody
@@ -151,9 +161,13 @@ FLN_API void *fln_region_addr(const struct fln_region *region);
  * fln_region_remove() - Take a region from its guest; NULL is permitted
  *
  * Fails closed as fln_guest_stop() does, then unmaps the range if the engine
- * mapped it.  An adopted mapping stays.
+ * mapped it, except where the embedder has put something else, or has moved parts
+ * away: those stay, at their new places.  An adopted mapping stays.  It is copied
+ * to children again (MADV_DOFORK), unless it has pages that are not to be read:
+ * the kernel would not keep them from children.
  *
- * Return:  0
+ * Return:  0; -EIO as fln_guest_stop(): then it stays with the guest, and is not
+ *          served any more
  * Threads: any, except a thread of the engine
  * Blocks:  until the workers have let go of it
  */
@@ -175,11 +189,17 @@ FLN_API int fln_guest_start(struct fln_guest *guest);
  * fln_guest_stop() - Stop serving, and fail closed
  *
  * What is filled stays readable.  What is not becomes unreadable before the
- * userfaultfds are closed: a thread that touches it, or waits for it now, gets
- * SIGBUS (SIGSEGV on kernels before 6.6, which cannot poison).  No thread reads
- * zeros where contents are due.  A guest cannot be started again.
+ * userfaultfds are closed, also where mremap() has moved it: a thread that touches
+ * it, or waits for it now, gets SIGBUS.  Kernels before 6.6 cannot do that by the
+ * page: there all of a stripe (up to the whole region) that has pages which are
+ * not filled becomes inaccessible, and a touch gets SIGSEGV.  No thread reads zeros
+ * where contents are due.  A guest cannot be started again.
  *
- * Return:  0, also when it does not run
+ * Return:  0, also when it does not run; -EIO when unfilled pages could not be made
+ *          unreadable (another process's memory before 6.6, a sealed mapping, more
+ *          moves by mremap() than are followed): the guest has stopped, but the
+ *          userfaultfds of these pages stay open until the process ends, so that
+ *          who touches them waits for ever
  * Threads: any, except a thread of the engine
  * Blocks:  until the workers have let go of it and the range is closed
  */
@@ -188,7 +208,8 @@ FLN_API int fln_guest_stop(struct fln_guest *guest);
 /**
  * fln_guest_destroy() - Stop, remove the regions, release; NULL is permitted
  *
- * Return:  0
+ * Return:  0; pages that could not be made unreadable stay mapped, and whoever
+ *          touches them waits for ever (fln_guest_stop())
  * Threads: any, except a thread of the engine
  * Blocks:  as fln_guest_stop()
  */

@@ -54,11 +54,12 @@ FLN_API uint64_t fln_histogram_quantile(const struct fln_histogram *h, double q)
 /**
  * struct fln_stats - What has happened to a guest or a shard
  * @size:            sizeof(struct fln_stats), set by the caller
- * @faults:          messages taken from the kernel; the sum of the four classes
- * @minor:           the contents were in the page cache
- * @major:           the source was read, or contents had to be pushed
+ * @faults:          messages taken from the kernel; a fault that has ended is counted
+ *                   in one of the four classes that follow, whatever its ending
+ * @minor:           its contents were there, and nothing had to be waited for
+ * @major:           it waited for its contents: for the source, or for who pushes them
  * @zero:            a hole, or discarded by the guest
- * @invalid:         no region was there
+ * @invalid:         no region was there, or its range went away
  * @refaults:        faults on pages that were mapped already, as far as we knew
  * @resumed:         faults whose thread was let go with its page in place
  * @poisoned:        faults whose page was made unreadable

@@ -297,16 +297,65 @@ static void discards_of_moved_pages(void **state)
 
 static void more_moves_than_are_followed(void **state)
 {
-	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 4, .spare_pages = 16 });
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = FLN_MAX_MOVES + 1,
+						  .spare_pages = 2 * FLN_MAX_MOVES + 8 });
 
 	(void)state;
+	/* There and back is no move. */
+	for (uint32_t i = 0; i < 2 * FLN_MAX_MOVES; i++) {
+		fake_remap(&r->fake, rig_addr(r, i % 2 ? 80 : 0), rig_addr(r, i % 2 ? 0 : 80), 4);
+		rig_serve(r);
+	}
+	assert_int_equal(r->nr_log_lines, 0);
+	fake_unmap(&r->fake, rig_addr(r, 80), 4);
+	rig_serve(r);
+	assert_int_equal(r->shard.nr_moves, 0);
 	for (uint32_t i = 0; i <= FLN_MAX_MOVES; i++) {
-		fake_remap(&r->fake, rig_addr(r, i % 2 ? 8 : 0), rig_addr(r, i % 2 ? 0 : 8), 4);
+		assert_false(r->shard.keep_open);
+		fake_remap(&r->fake, rig_addr(r, i), rig_addr(r, FLN_MAX_MOVES + 2 + 2 * i), 1);
 		rig_serve(r);
 	}
 	assert_int_equal(r->shard.nr_moves, FLN_MAX_MOVES);
 	assert_int_equal(r->nr_log_lines, 1);
 	assert_non_null(strstr(r->last_line, "mremap"));
+	/* It may not be let go of: it would read zeros where the lost page is now. */
+	assert_true(r->shard.keep_open);
+	rig_destroy(r);
+}
+
+/* Moves of parts of what was moved before, and what is taken away of them. */
+static void moves_are_split_and_cut(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 32, .spare_pages = 200 });
+
+	(void)state;
+	fake_remap(&r->fake, rig_addr(r, 0), rig_addr(r, 100), 16);
+	rig_serve(r);
+	/* The middle of it goes on, together with nothing else. */
+	fake_remap(&r->fake, rig_addr(r, 104), rig_addr(r, 140), 4);
+	rig_serve(r);
+	fake_unmap(&r->fake, rig_addr(r, 104), 4);
+	rig_serve(r);
+	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 103)), rig_addr(r, 3));
+	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 104)), rig_addr(r, 104));
+	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 108)), rig_addr(r, 8));
+	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 142)), rig_addr(r, 6));
+	/* A move over the boundary of two moves. */
+	fake_remap(&r->fake, rig_addr(r, 108), rig_addr(r, 144), 8);
+	rig_serve(r);
+	fake_unmap(&r->fake, rig_addr(r, 108), 8);
+	fake_remap(&r->fake, rig_addr(r, 142), rig_addr(r, 160), 6);
+	rig_serve(r);
+	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 161)), rig_addr(r, 7));
+	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 162)), rig_addr(r, 8));
+	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 165)), rig_addr(r, 11));
+	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 166)), rig_addr(r, 166));
+	/* What comes to lie there hides what was there. */
+	fake_remap(&r->fake, rig_addr(r, 20), rig_addr(r, 161), 2);
+	rig_serve(r);
+	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 160)), rig_addr(r, 6));
+	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 161)), rig_addr(r, 20));
+	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 163)), rig_addr(r, 9));
 	rig_destroy(r);
 }
 
@@ -337,6 +386,7 @@ int main(void)
 		cmocka_unit_test(moved_pages_are_found_at_home),
 		cmocka_unit_test(discards_of_moved_pages),
 		cmocka_unit_test(more_moves_than_are_followed),
+		cmocka_unit_test(moves_are_split_and_cut),
 		cmocka_unit_test(events_that_nobody_knows),
 	};
 

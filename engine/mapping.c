@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is mapped where in this process, by /proc/self/maps.
+ *
+ * The embedder may take parts of a region's mapping away and put something else
+ * there.  Whoever takes access or mappings away asks here first what is still a
+ * mapping of the region's image.
+ */
+#include "base/error.h"
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/sysmacros.h>
+
+struct map_line {
+	uint64_t lo, hi, offset, inode;
+	dev_t device;
+	bool shared;
+};
+
+static bool next_line(FILE *maps, struct map_line *m)
+{
+	unsigned int major, minor;
+	char line[512], perms[5];
+
+	while (fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64, &m->lo,
+			   &m->hi, perms, &m->offset, &major, &minor, &m->inode) != 7)
+			continue;
+		m->device = makedev(major, minor);
+		m->shared = perms[3] == 's';
+		return true;
+	}
+	return false;
+}
+
+/* Does the line map the region's image, with the page that is due at @addr there? */
+static bool is_own(const struct fln_region *r, const struct map_line *m, uint64_t addr,
+		   uint64_t home)
+{
+	return m->shared && m->inode == r->image->inode && m->device == r->image->device &&
+	       m->offset + (addr - m->lo) == fln_pages_to_bytes(r->image_page) + (home - r->addr);
+}
+
+int fln_mapping_check(const struct fln_region *r)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	uint64_t at = r->addr, end = r->addr + r->len_bytes;
+	struct map_line m;
+	int rc = 0;
+
+	if (!maps)
+		return 0; /* no /proc: the kernel's own checks must do */
+	while (rc == 0 && at < end && next_line(maps, &m)) {
+		if (m.hi <= at)
+			continue;
+		if (m.lo > at)
+			break;
+		if (!is_own(r, &m, at, at))
+			rc = fln_fail(EINVAL,
+				      "region: the mapping at 0x%" PRIx64 " is not a "
+				      "shared mapping of image %s at its offset %" PRIu64
+				      "; map fln_image_memfd() with MAP_SHARED",
+				      at, r->image->name,
+				      fln_pages_to_bytes(r->image_page) + (at - r->addr));
+		at = m.hi;
+	}
+	(void)fclose(maps);
+	if (rc == 0 && at < end)
+		rc = fln_fail(EINVAL,
+			      "region: nothing is mapped at 0x%" PRIx64 "; map "
+			      "fln_image_memfd() with MAP_SHARED there, or give addr 0",
+			      at);
+	return rc;
+}
+
+int fln_mapping_each(struct fln_region *r, uint64_t start, uint64_t end, uint64_t moved,
+		     fln_mapping_fn fn)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	uint64_t lo = start, hi = start; /* a piece, until it turns out to be whole */
+	struct map_line m;
+	int rc = 0, first_rc = 0;
+
+	if (!maps)
+		return fn(r, start, end - start, moved);
+	while (next_line(maps, &m) && m.lo < end) {
+		uint64_t from = m.lo > start ? m.lo : start, to = m.hi < end ? m.hi : end;
+
+		if (m.hi <= start || !is_own(r, &m, from, from - moved))
+			continue;
+		if (from > hi) {
+			rc = hi > lo ? fn(r, lo, hi - lo, moved) : 0;
+			first_rc = first_rc ? first_rc : rc;
+			lo = from;
+		}
+		hi = to;
+	}
+	(void)fclose(maps);
+	rc = hi > lo ? fn(r, lo, hi - lo, moved) : 0;
+	return first_rc ? first_rc : rc;
+}
