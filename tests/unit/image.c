@@ -7,7 +7,9 @@
 #include "tests/support/rig.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define WAITER 3u
@@ -138,6 +140,31 @@ static void put_tells_who_waits(void **state)
 	assert_int_equal(fln_image_request(&r->image, 20, WAITER), FLN_IMAGE_IS_PENDING);
 	fln_image_give_up(&r->image, 20, 1);
 	assert_int_equal(r->nr_kicks, 2);
+	rig_destroy(r);
+}
+
+/* A limit on the size of files stands for a machine without memory for page cache. */
+static void no_page_cache_is_to_be_had(void **state)
+{
+	struct rig *r = rig(64, 8);
+	struct rlimit before, none = { 0, 0 };
+	static const uint64_t words[512];
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	none.rlim_max = before.rlim_max;
+	assert_int_equal(fln_image_request(&r->image, 4, WAITER), FLN_IMAGE_IS_PENDING);
+	(void)signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+	assert_int_equal(fln_image_put(&r->image, BYTES(20), words, BYTES(1)), -EFBIG);
+	assert_non_null(strstr(fln_last_error(), "memory"));
+	assert_int_equal(rig_fill(r, 1), 1);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_state(r, 20, FLN_IMAGE_UNFILLED); /* the pusher may try again */
+	assert_state(r, 4, FLN_IMAGE_FAILED);    /* nobody would */
+	rig_put(r, 20, 1);
+	assert_filled(r, 20);
+	assert_int_equal(fln_image_filled_bytes(&r->image), BYTES(1));
 	rig_destroy(r);
 }
 
@@ -432,6 +459,7 @@ int main(void)
 		cmocka_unit_test(a_fill_covers_its_window_as_far_as_that_is_open),
 		cmocka_unit_test(put_loses_to_what_is_there),
 		cmocka_unit_test(put_tells_who_waits),
+		cmocka_unit_test(no_page_cache_is_to_be_had),
 		cmocka_unit_test(what_is_given_up_is_never_read),
 		cmocka_unit_test(given_up_while_it_is_read),
 		cmocka_unit_test(given_up_while_its_read_fails),

@@ -250,6 +250,21 @@ static void addresses_of_nobody(void **state)
 	rig_destroy(r);
 }
 
+/* Before its event is there, or where nobody is told. */
+static void a_page_that_has_gone(void **state)
+{
+	struct rig *r = filled((struct rig_opts){ .nr_pages = 64 });
+	uint32_t t = rig_touch(r, 5);
+
+	(void)state;
+	fake_page(&r->fake, rig_addr(r, 5))->vma = false;
+	rig_serve(r);
+	rig_assert_killed(r, t); /* it was woken to find that out */
+	assert_int_equal(COUNT(r, failed), 1);
+	assert_int_equal(fake_nr_mapped(&r->fake), 15); /* its window was not lost for that */
+	rig_destroy(r);
+}
+
 static void a_region_that_closes_is_left_alone(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1 });
@@ -333,6 +348,7 @@ int main(void)
 		cmocka_unit_test(out_of_memory_is_tried_again),
 		cmocka_unit_test(a_page_that_the_kernel_refuses_is_poisoned),
 		cmocka_unit_test(addresses_of_nobody),
+		cmocka_unit_test(a_page_that_has_gone),
 		cmocka_unit_test(a_region_that_closes_is_left_alone),
 		cmocka_unit_test(closing_poisons_what_is_due),
 		cmocka_unit_test(a_read_that_fails_is_told),

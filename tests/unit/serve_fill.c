@@ -5,6 +5,7 @@
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define COUNT(r, what) rig_count(&(r)->shard.count.what)
@@ -113,6 +114,25 @@ static void a_failed_page_is_poisoned(void **state)
 	again = rig_touch(r, 5);
 	rig_settle(r);
 	rig_assert_read(r, again, 0);
+	rig_destroy(r);
+}
+
+/* The image knows already, from another guest say, and this one's threads come all at once. */
+static void a_page_that_failed_before(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1 });
+	uint32_t t[3];
+
+	(void)state;
+	r->bad[5] = true;
+	assert_int_equal(fln_image_fill(&r->image, 5 * FLN_PAGE_BYTES, FLN_PAGE_BYTES), -EIO);
+	for (uint32_t i = 0; i < 3; i++)
+		t[i] = rig_touch(r, 5);
+	rig_serve(r);
+	for (uint32_t i = 0; i < 3; i++)
+		rig_assert_killed(r, t[i]);
+	assert_int_equal(r->fake.nr_calls[FAKE_POISON], 1);
+	assert_int_equal(COUNT(r, poisoned), 3);
 	rig_destroy(r);
 }
 
@@ -382,6 +402,7 @@ int main(void)
 		cmocka_unit_test(many_wait_for_one_fill),
 		cmocka_unit_test(nobody_is_woken_before_his_page_is_there),
 		cmocka_unit_test(a_failed_page_is_poisoned),
+		cmocka_unit_test(a_page_that_failed_before),
 		cmocka_unit_test(what_was_poisoned_may_be_pushed_later),
 		cmocka_unit_test(a_source_that_does_not_answer),
 		cmocka_unit_test(contents_that_are_pushed),

@@ -257,6 +257,7 @@ static void one_run(uint64_t seed, bool foreign)
 	choose_opts(&run->rng, &opts);
 	opts.held_max = opts.batch_max + rng_below(&run->rng, 100);
 	opts.foreign = foreign;
+	opts.may_unpoison = true;          /* between a discard's event and its end */
 	opts.nr_chunks += foreign ? 5 : 0; /* discards must find room, as in region.c */
 	run->r = rig_create(&opts);
 	for (uint32_t p = 0; p < NR_PAGES; p++) {
