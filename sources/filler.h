@@ -31,8 +31,10 @@ struct fln_fill {
 	struct fln_image *image;
 	uint64_t page; /* of the image; the run lies in one block */
 	uint32_t nr_pages;
-	uint64_t waiters;               /* guarded by image->lock */
-	struct fln_mask given_up;       /* bit 0 is @page; guarded by image->lock */
+	uint64_t waiters;         /* guarded by image->lock */
+	struct fln_mask gone;     /* published, or taken over by a put; as given_up */
+	bool writing;             /* into the cache: cannot be taken over; guarded by image->lock */
+	struct fln_mask given_up; /* bit 0 is @page; guarded by image->lock */
 	struct fln_fill *next_of_image; /* guarded by image->lock */
 	struct fln_fill *next;          /* in a queue or the free list; guarded by filler->lock */
 };

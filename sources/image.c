@@ -12,6 +12,10 @@
  * under which the page would be published, so no wake-up is lost: either the
  * page is found published, or the publisher finds the waiter.
  *
+ * fln_image_put() takes a page over from a fill that has not begun to write it:
+ * its contents are here, and the source may hang, or fail.  What the source
+ * delivers for the page later is dropped.  A fill that writes already goes first.
+ *
  * A discard may come while a page is FILLING.  The write cannot be called back,
  * so the page is marked as given up; its fill punches it out again before it
  * publishes it, as ZERO.  Nothing else can have touched it: nobody installs a
@@ -29,7 +33,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PLANE_FILLING, PLANE_FILLED, PLANE_ZERO, PLANE_FAILED };
+enum {
+	PLANE_FILLING,
+	PLANE_FILLED,
+	PLANE_ZERO,
+	PLANE_FAILED
+};
 
 _Static_assert(PLANE_FAILED < FLN_MAP_PLANES, "planes");
 
@@ -49,10 +58,8 @@ static const unsigned char image_next[] = {
 _Static_assert(sizeof(image_next) == FLN_IMAGE_NR_STATES, "last state has a row");
 
 static const uint32_t plane_of[] = {
-	[FLN_IMAGE_UNFILLED] = NO_PLANE,
-	[FLN_IMAGE_FILLING] = PLANE_FILLING,
-	[FLN_IMAGE_FILLED] = PLANE_FILLED,
-	[FLN_IMAGE_ZERO] = PLANE_ZERO,
+	[FLN_IMAGE_UNFILLED] = NO_PLANE,   [FLN_IMAGE_FILLING] = PLANE_FILLING,
+	[FLN_IMAGE_FILLED] = PLANE_FILLED, [FLN_IMAGE_ZERO] = PLANE_ZERO,
 	[FLN_IMAGE_FAILED] = PLANE_FAILED,
 };
 
@@ -102,8 +109,7 @@ static void move(struct fln_image *image, struct fln_chunk *c, const struct fln_
  * begin with, becomes uniform at most once (fills only ever end), and takes one
  * more for discards after that; the pool has two per block.
  */
-static struct fln_chunk *chunk_of(struct fln_image *image, uint64_t block)
-	FLN_REQUIRES(image->lock)
+static struct fln_chunk *chunk_of(struct fln_image *image, uint64_t block) FLN_REQUIRES(image->lock)
 {
 	struct fln_chunk *c = fln_blockmap_chunk(&image->map, block);
 
@@ -136,23 +142,34 @@ static uint32_t bucket_of(uint64_t page)
 	return (uint32_t)(page / FLN_BLOCK_PAGES) % FLN_IMAGE_NR_BUCKETS;
 }
 
-/* The fill that covers @page, or NULL. */
-static struct fln_fill *find_fill(struct fln_image *image, uint64_t page)
-	FLN_REQUIRES(image->lock)
+/* The fill that a page which is FILLING belongs to, or NULL. */
+static struct fln_fill *find_fill(struct fln_image *image, uint64_t page) FLN_REQUIRES(image->lock)
 {
 	struct fln_fill *fill = image->in_flight[bucket_of(page)];
 
-	while (fill && !(page >= fill->page && page < fill->page + fill->nr_pages))
+	while (fill && !(page >= fill->page && page < fill->page + fill->nr_pages &&
+			 !fln_mask_test(&fill->gone, (uint32_t)(page - fill->page))))
 		fill = fill->next_of_image;
 	return fill;
+}
+
+static void enter_fill(struct fln_image *image, struct fln_fill *fill, uint64_t page,
+		       uint32_t nr_pages) FLN_REQUIRES(image->lock)
+{
+	memset(fill, 0, sizeof(*fill));
+	fill->image = image;
+	fill->page = page;
+	fill->nr_pages = nr_pages;
+	fill->next_of_image = image->in_flight[bucket_of(page)];
+	image->in_flight[bucket_of(page)] = fill;
 }
 
 /*
  * Claim the run of pages from @page on, within [.., end), that wait to be filled
  * (also those that failed, with @also_failed), for @fill.  False: there is none.
  */
-static bool begin_fill(struct fln_image *image, struct fln_fill *fill, uint64_t page,
-		       uint64_t end, bool also_failed) FLN_REQUIRES(image->lock)
+static bool begin_fill(struct fln_image *image, struct fln_fill *fill, uint64_t page, uint64_t end,
+		       bool also_failed) FLN_REQUIRES(image->lock)
 {
 	uint64_t block = page / FLN_BLOCK_PAGES, base = block * FLN_BLOCK_PAGES;
 	struct fln_chunk *c = chunk_of(image, block);
@@ -173,12 +190,7 @@ static bool begin_fill(struct fln_image *image, struct fln_fill *fill, uint64_t 
 	failed = fln_mask_and(&failed, &run);
 	move(image, c, &unfilled, FLN_IMAGE_UNFILLED, FLN_IMAGE_FILLING);
 	move(image, c, &failed, FLN_IMAGE_FAILED, FLN_IMAGE_FILLING);
-	memset(fill, 0, sizeof(*fill));
-	fill->image = image;
-	fill->page = page;
-	fill->nr_pages = hi - lo;
-	fill->next_of_image = image->in_flight[bucket_of(page)];
-	image->in_flight[bucket_of(page)] = fill;
+	enter_fill(image, fill, page, hi - lo);
 	return true;
 }
 
@@ -211,6 +223,36 @@ static void punch_runs(struct fln_image *image, uint64_t page, const struct fln_
 		(void)punch(image, page + lo, hi - lo);
 }
 
+/* Pages [lo, hi) of a fill, as far as they are still its own. */
+static struct fln_mask owned(const struct fln_fill *fill, uint32_t lo, uint32_t hi)
+{
+	struct fln_mask range = fln_mask_range(lo, hi);
+
+	return fln_mask_andnot(&range, &fill->gone);
+}
+
+/* Pages @range of a fill move to @to, and of them @dead to ZERO. */
+static void move_run(struct fln_image *image, struct fln_fill *fill, const struct fln_mask *range,
+		     const struct fln_mask *dead, enum fln_image_page to) FLN_REQUIRES(image->lock)
+{
+	uint64_t block = fill->page / FLN_BLOCK_PAGES;
+	uint32_t shift = (uint32_t)(fill->page % FLN_BLOCK_PAGES);
+	struct fln_mask live = { { 0 } }, zero = { { 0 } };
+	struct fln_chunk *c;
+
+	/* All taken over: the block may be whole by now, and have no chunk. */
+	if (fln_mask_empty(range))
+		return;
+	for (uint32_t i = 0; i < fill->nr_pages; i++) {
+		if (fln_mask_test(range, i))
+			fln_mask_set(fln_mask_test(dead, i) ? &zero : &live, shift + i);
+	}
+	c = chunk_of(image, block);
+	move(image, c, &live, FLN_IMAGE_FILLING, to);
+	move(image, c, &zero, FLN_IMAGE_FILLING, FLN_IMAGE_ZERO);
+	collapse(image, block, c);
+}
+
 /*
  * Publish pages [lo, hi) of a fill in the state @to, those that were given up
  * meanwhile as ZERO, and kick who waits.
@@ -218,10 +260,7 @@ static void punch_runs(struct fln_image *image, uint64_t page, const struct fln_
 static void publish(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
 		    enum fln_image_page to)
 {
-	uint64_t block = fill->page / FLN_BLOCK_PAGES;
-	uint32_t shift = (uint32_t)(fill->page % FLN_BLOCK_PAGES);
-	struct fln_mask range = fln_mask_range(lo, hi), punched = { { 0 } }, fresh, dead, live;
-	struct fln_chunk *c;
+	struct fln_mask punched = { { 0 } }, range, fresh, dead;
 	uint64_t waiters;
 
 	/* What was given up before we wrote it, or while we did: the image knows from here on. */
@@ -230,6 +269,7 @@ static void publish(struct fln_image *image, struct fln_fill *fill, uint32_t lo,
 	fln_rcu_read_lock();
 	fln_lock(&image->lock);
 	for (;;) {
+		range = owned(fill, lo, hi);
 		dead = fln_mask_and(&fill->given_up, &range);
 		fresh = fln_mask_andnot(&dead, &punched);
 		if (fln_mask_empty(&fresh))
@@ -240,17 +280,10 @@ static void publish(struct fln_image *image, struct fln_fill *fill, uint32_t lo,
 		punched = fln_mask_or(&punched, &fresh);
 		fln_lock(&image->lock);
 	}
-	c = chunk_of(image, block);
-	live = fln_mask_range(shift + lo, shift + hi);
-	for (uint32_t i = lo; i < hi; i++) {
-		if (fln_mask_test(&dead, i))
-			fln_mask_clear(&live, shift + i);
-	}
-	range = fln_mask_range(shift + lo, shift + hi);
-	dead = fln_mask_andnot(&range, &live);
-	move(image, c, &live, FLN_IMAGE_FILLING, to);
-	move(image, c, &dead, FLN_IMAGE_FILLING, FLN_IMAGE_ZERO);
-	collapse(image, block, c);
+	move_run(image, fill, &range, &dead, to);
+	fill->gone = fln_mask_or(&fill->gone, &range);
+	fill->writing = false;
+	(void)pthread_cond_broadcast(&image->written);
 	waiters = fill->waiters | image->waiters;
 	image->waiters = 0;
 	fln_unlock(&image->lock);
@@ -259,7 +292,23 @@ static void publish(struct fln_image *image, struct fln_fill *fill, uint32_t lo,
 		image->filler->opts.kick(image->filler->opts.kick_ctx, waiters);
 }
 
-/* Write whole pages from resident memory into the page cache. */
+static int write_failed(const struct fln_image *image, int err, uint64_t offset_bytes,
+			uint64_t len_bytes)
+{
+	if (err == EFAULT)
+		return fln_fail(EFAULT,
+				"image %s: the buffer with the contents of %llu bytes at "
+				"offset %llu cannot be read",
+				image->name, (unsigned long long)len_bytes,
+				(unsigned long long)offset_bytes);
+	return fln_fail(err,
+			"image %s: no page cache for %llu bytes at offset %llu: %s; give the "
+			"machine or the cgroup more memory",
+			image->name, (unsigned long long)len_bytes,
+			(unsigned long long)offset_bytes, strerror(err));
+}
+
+/* Write whole pages into the page cache; all of them, or none stays there. */
 static int write_cache(struct fln_image *image, uint64_t page, const void *buf, uint32_t nr_pages)
 {
 	uint64_t done = 0, len = fln_pages_to_bytes(nr_pages), at = fln_pages_to_bytes(page);
@@ -267,19 +316,43 @@ static int write_cache(struct fln_image *image, uint64_t page, const void *buf, 
 	while (done < len) {
 		ssize_t n = pwrite(image->memfd, (const char *)buf + done, len - done,
 				   (off_t)(at + done));
+		int err = n < 0 ? errno : EIO;
 
-		if (n < 0 && errno == EINTR)
+		if (n < 0 && err == EINTR)
 			continue;
-		if (n <= 0)
-			return fln_fail(n < 0 ? errno : EIO,
-					"image %s: no page cache for %llu bytes at offset %llu: %s; "
-					"give the machine or the cgroup more memory", image->name,
-					(unsigned long long)(len - done),
-					(unsigned long long)(at + done),
-					n < 0 ? strerror(errno) : "nothing was written");
+		if (n <= 0) {
+			/* Who gives the pages up before they are filled must find zeros. */
+			(void)punch(image, page, nr_pages);
+			return write_failed(image, err, at + done, len - done);
+		}
 		done += (uint64_t)n;
 	}
 	return 0;
+}
+
+/* Write what has been read of [lo, hi), as far as it is still due; on success publish it next. */
+static int write_owned(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
+		       const char *buffer)
+{
+	struct fln_mask todo;
+	uint32_t at = 0, end;
+	int rc = 0;
+
+	fln_lock(&image->lock);
+	fill->writing = true;
+	todo = owned(fill, lo, hi);
+	fln_unlock(&image->lock);
+	for (; rc == 0 && fln_mask_next_run(&todo, &at, &end); at = end)
+		rc = write_cache(image, fill->page + at, buffer + fln_pages_to_bytes(at - lo),
+				 end - at);
+	if (rc) {
+		punch_runs(image, fill->page, &todo);
+		fln_lock(&image->lock);
+		fill->writing = false;
+		(void)pthread_cond_broadcast(&image->written);
+		fln_unlock(&image->lock);
+	}
+	return rc;
 }
 
 static void back_off(uint32_t attempt)
@@ -289,18 +362,18 @@ static void back_off(uint32_t attempt)
 	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
 }
 
-/* Read pages from the source into the cache; tried again when that fails. */
-static int fetch(struct fln_image *image, uint64_t page, uint32_t nr_pages, void *buffer,
-		 uint32_t nr_retries)
+/* Read pages [lo, hi) of a fill from the source into the cache; tried again when that fails. */
+static int fetch(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
+		 void *buffer, uint32_t nr_retries)
 {
 	int rc;
 
 	for (uint32_t attempt = 0;; attempt++) {
-		fln_lock_assert_none();	/* I2 */
-		rc = fln_source_read_all(image->source, fln_pages_to_bytes(page), buffer,
-					 fln_pages_to_bytes(nr_pages));
+		fln_lock_assert_none(); /* I2 */
+		rc = fln_source_read_all(image->source, fln_pages_to_bytes(fill->page + lo), buffer,
+					 fln_pages_to_bytes(hi - lo));
 		if (rc == 0)
-			rc = write_cache(image, page, buffer, nr_pages);
+			rc = write_owned(image, fill, lo, hi, buffer);
 		if (rc == 0 || attempt >= nr_retries)
 			return rc;
 		back_off(attempt);
@@ -314,7 +387,7 @@ static int fetch(struct fln_image *image, uint64_t page, uint32_t nr_pages, void
 static int fill_data(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
 		     void *buffer)
 {
-	int rc = fetch(image, fill->page + lo, hi - lo, buffer,
+	int rc = fetch(image, fill, lo, hi, buffer,
 		       hi - lo > 1 ? 0 : image->filler->opts.nr_retries);
 	int first = 0;
 
@@ -324,16 +397,15 @@ static int fill_data(struct fln_image *image, struct fln_fill *fill, uint32_t lo
 	}
 	for (uint32_t i = lo; i < hi; i++) {
 		if (hi - lo > 1)
-			rc = fetch(image, fill->page + i, 1, buffer,
-				   image->filler->opts.nr_retries);
+			rc = fetch(image, fill, i, i + 1, buffer, image->filler->opts.nr_retries);
 		publish(image, fill, i, i + 1, rc ? FLN_IMAGE_FAILED : FLN_IMAGE_FILLED);
 		if (rc) {
 			fln_log_limited(&image->filler->opts.log, &image->filler->log_limit,
 					FLN_LOG_ERROR,
-				"image %s: page %llu (offset %llu) cannot be had: %s", image->name,
-				(unsigned long long)(fill->page + i),
-				(unsigned long long)fln_pages_to_bytes(fill->page + i),
-				fln_last_error());
+					"image %s: page %llu (offset %llu) cannot be had: %s",
+					image->name, (unsigned long long)(fill->page + i),
+					(unsigned long long)fln_pages_to_bytes(fill->page + i),
+					fln_last_error());
 			first = first ? first : rc;
 		}
 	}
@@ -346,10 +418,9 @@ static int run_fill(struct fln_image *image, struct fln_fill *fill, void *buffer
 
 	for (uint32_t lo = 0; lo < fill->nr_pages;) {
 		int is_hole = 0, rc = 0;
-		uint64_t bytes = fln_source_extent(image->source,
-						   fln_pages_to_bytes(fill->page + lo),
-						   fln_pages_to_bytes(fill->nr_pages - lo),
-						   &is_hole);
+		uint64_t bytes =
+			fln_source_extent(image->source, fln_pages_to_bytes(fill->page + lo),
+					  fln_pages_to_bytes(fill->nr_pages - lo), &is_hole);
 		uint32_t hi = lo + (uint32_t)fln_bytes_to_pages(bytes);
 
 		FLN_ASSERT(hi > lo && hi <= fill->nr_pages);
@@ -398,9 +469,8 @@ void fln_image_ready(const struct fln_image *image, uint64_t page, uint32_t nr_p
 }
 
 /* What a fault on a page that no fill covers comes to; registers who waits. */
-static enum fln_image_request wait_unfilled(struct fln_image *image, uint64_t page,
-					    uint32_t waiter, struct fln_fill **spare)
-	FLN_REQUIRES(image->lock)
+static enum fln_image_request wait_unfilled(struct fln_image *image, uint64_t page, uint32_t waiter,
+					    struct fln_fill **spare) FLN_REQUIRES(image->lock)
 {
 	uint64_t window = image->filler->opts.fill_pages;
 	uint64_t lo = page, first = fln_align_down(page, window), end = first + window;
@@ -466,64 +536,135 @@ enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page,
 static int check_range(const struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes)
 {
 	if (len_bytes == 0 || !fln_is_aligned(offset_bytes | len_bytes, FLN_PAGE_BYTES))
-		return fln_fail(EINVAL, "image %s: range of %llu bytes at %llu is empty or no "
-					"multiple of %llu", image->name,
-				(unsigned long long)len_bytes, (unsigned long long)offset_bytes,
+		return fln_fail(EINVAL,
+				"image %s: range of %llu bytes at %llu is empty or no "
+				"multiple of %llu",
+				image->name, (unsigned long long)len_bytes,
+				(unsigned long long)offset_bytes,
 				(unsigned long long)FLN_PAGE_BYTES);
 	if (offset_bytes > image->len_bytes || len_bytes > image->len_bytes - offset_bytes)
-		return fln_fail(EINVAL, "image %s: range of %llu bytes at %llu ends beyond the "
-					"image's %llu bytes", image->name,
-				(unsigned long long)len_bytes, (unsigned long long)offset_bytes,
+		return fln_fail(EINVAL,
+				"image %s: range of %llu bytes at %llu ends beyond the "
+				"image's %llu bytes",
+				image->name, (unsigned long long)len_bytes,
+				(unsigned long long)offset_bytes,
 				(unsigned long long)image->len_bytes);
 	return 0;
+}
+
+enum claim {
+	CLAIM_NONE,
+	CLAIM_BEGUN,
+	CLAIM_BUSY
+};
+
+/* Take the run from @page on, which is FILLING, over from its fill, for @fill. */
+static enum claim take_over(struct fln_image *image, struct fln_fill *fill, uint64_t page,
+			    uint64_t end) FLN_REQUIRES(image->lock)
+{
+	struct fln_fill *from = find_fill(image, page);
+	uint32_t at, nr = 0;
+
+	FLN_ASSERT(from);
+	if (from->writing)
+		return CLAIM_BUSY;
+	for (at = (uint32_t)(page - from->page); page + nr < end && at + nr < from->nr_pages;
+	     nr++) {
+		/* What was given up stays with the fill that was told of it. */
+		if (fln_mask_test(&from->gone, at + nr) || fln_mask_test(&from->given_up, at + nr))
+			break;
+		fln_mask_set(&from->gone, at + nr);
+	}
+	if (nr == 0)
+		return CLAIM_NONE;
+	enter_fill(image, fill, page, nr);
+	fill->waiters = from->waiters;
+	return CLAIM_BEGUN;
+}
+
+/*
+ * Claim the first run of [*page, end), within one block, that waits to be filled,
+ * and let *page be where it begins; CLAIM_NONE: there is none from *page on, or
+ * none at *page.  With @may_take_over also what is FILLING.
+ */
+static enum claim claim_run(struct fln_image *image, struct fln_fill *fill, uint64_t *page,
+			    uint64_t end, bool may_take_over) FLN_REQUIRES(image->lock)
+{
+	uint64_t block = *page / FLN_BLOCK_PAGES, base = block * FLN_BLOCK_PAGES;
+	struct fln_mask passed, zero, filling;
+	enum claim claim = CLAIM_BEGUN;
+	struct fln_chunk *c;
+
+	if (fln_blockmap_uniform(&image->map, block) > 0) {
+		*page = end;
+		return CLAIM_NONE;
+	}
+	c = chunk_of(image, block);
+	filling = in_state(c, FLN_IMAGE_FILLING);
+	passed = in_state(c, FLN_IMAGE_FILLED);
+	zero = in_state(c, FLN_IMAGE_ZERO);
+	passed = fln_mask_or(&passed, &zero);
+	if (!may_take_over)
+		passed = fln_mask_or(&passed, &filling);
+	*page = base + fln_mask_next_clear(&passed, (uint32_t)(*page - base));
+	if (*page >= end) {
+		*page = end;
+		return CLAIM_NONE;
+	}
+	if (fln_mask_test(&filling, (uint32_t)(*page - base)))
+		claim = take_over(image, fill, *page, end);
+	else
+		claim = begin_fill(image, fill, *page, end, true) ? CLAIM_BEGUN : CLAIM_NONE;
+	/* Whoever may take over has the contents, and writes them at once. */
+	if (claim == CLAIM_BEGUN)
+		fill->writing = may_take_over;
+	else if (claim == CLAIM_NONE)
+		++*page;
+	return claim;
 }
 
 /* What is done with each run of unfilled pages of a range. */
 typedef int (*fill_run_fn)(struct fln_image *image, struct fln_fill *fill, void *arg);
 
-/* Claim and treat every run of [page, end) that waits to be filled, by pieces. */
-static int each_open_run(struct fln_image *image, uint64_t page, uint64_t end, uint64_t piece,
+/* Claim and treat every run of [page, end) that waits to be filled. */
+static int each_open_run(struct fln_image *image, uint64_t page, uint64_t end, bool may_take_over,
 			 fill_run_fn fn, void *arg)
 {
 	int first = 0;
 
 	while (page < end) {
-		uint64_t stop = fln_align_down(page, piece) + piece;
+		uint64_t stop = fln_align_down(page, FLN_BLOCK_PAGES) + FLN_BLOCK_PAGES;
 		struct fln_fill fill;
-		bool begun;
+		enum claim claim;
+		int rc;
 
-		if (stop > end)
-			stop = end;
 		fln_rcu_read_lock();
 		fln_lock(&image->lock);
-		begun = fln_blockmap_uniform(&image->map, page / FLN_BLOCK_PAGES) <= 0 &&
-			begin_fill(image, &fill, page, stop, true);
-		fln_unlock(&image->lock);
+		claim = claim_run(image, &fill, &page, stop < end ? stop : end, may_take_over);
 		fln_rcu_read_unlock();
-		if (begun) {
-			int rc = fn(image, &fill, arg);
-
-			end_fill(image, &fill);
-			first = first ? first : rc;
-			page += fill.nr_pages;
-		} else {
-			page++;
-		}
+		if (claim == CLAIM_BUSY)
+			fln_cond_wait(&image->written, &image->lock);
+		fln_unlock(&image->lock);
+		if (claim != CLAIM_BEGUN)
+			continue;
+		rc = fn(image, &fill, arg);
+		end_fill(image, &fill);
+		first = first ? first : rc;
+		page += fill.nr_pages;
 	}
 	return first;
 }
 
 struct put {
 	const char *buf;
-	uint64_t page;		/* of the image, at the beginning of buf */
+	uint64_t page; /* of the image, at the beginning of buf */
 };
 
 static int put_run(struct fln_image *image, struct fln_fill *fill, void *arg)
 {
 	const struct put *put = arg;
 	int rc = write_cache(image, fill->page,
-			     put->buf + fln_pages_to_bytes(fill->page - put->page),
-			     fill->nr_pages);
+			     put->buf + fln_pages_to_bytes(fill->page - put->page), fill->nr_pages);
 
 	publish(image, fill, 0, fill->nr_pages, rc ? FLN_IMAGE_UNFILLED : FLN_IMAGE_FILLED);
 	return rc;
@@ -541,8 +682,8 @@ int fln_image_put(struct fln_image *image, uint64_t offset_bytes, const void *bu
 	if (!buf)
 		return fln_fail(EINVAL, "image %s: buf is NULL", image->name);
 	entered = fln_rcu_enter();
-	rc = each_open_run(image, put.page, put.page + fln_bytes_to_pages(len_bytes),
-			   FLN_BLOCK_PAGES, put_run, &put);
+	rc = each_open_run(image, put.page, put.page + fln_bytes_to_pages(len_bytes), true, put_run,
+			   &put);
 	fln_rcu_leave(entered);
 	return rc;
 }
@@ -564,8 +705,8 @@ int fln_image_fill(struct fln_image *image, uint64_t offset_bytes, uint64_t len_
 		return fln_fail(ENOMEM, "no memory to fill image %s", image->name);
 	memset(buffer, 0, FLN_BLOCK_BYTES);
 	entered = fln_rcu_enter();
-	rc = each_open_run(image, page, page + fln_bytes_to_pages(len_bytes), FLN_BLOCK_PAGES,
-			   run_fill, buffer);
+	rc = each_open_run(image, page, page + fln_bytes_to_pages(len_bytes), false, run_fill,
+			   buffer);
 	fln_rcu_leave(entered);
 	a->free(a->ctx, buffer, FLN_BLOCK_BYTES, FLN_NODE_ANY);
 	return rc;
@@ -653,7 +794,7 @@ uint32_t fln_image_note_hole(struct fln_image *image, uint64_t page, uint32_t nr
 	if (next >= 0 && fln_bytes_to_pages((uint64_t)next) < end)
 		end = fln_bytes_to_pages((uint64_t)next);
 	if (end <= page)
-		end = page + 1;	/* it has come back since; the caller looks again */
+		end = page + 1; /* it has come back since; the caller looks again */
 	else
 		give_up(image, page, end - page, true);
 	return (uint32_t)(end - page);
@@ -698,6 +839,7 @@ int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *in
 	}
 	atomic_store_explicit(&image->nr_done, filled ? nr_pages : 0, memory_order_relaxed);
 	fln_lock_init(&image->lock, FLN_RANK_IMAGE);
+	fln_cond_init(&image->written);
 	fln_filler_add_queue(image->filler, &image->queue, image->source);
 	if (image->source)
 		fln_source_get(image->source);
@@ -725,12 +867,14 @@ int fln_image_deinit(struct fln_image *image, uint64_t deadline_ns)
 	}
 	fln_rcu_leave(entered);
 	if (!fln_filler_drain(image->filler, &image->queue, deadline_ns))
-		return fln_fail(ETIMEDOUT, "image %s: a read of source %s has not come back; mend "
-					   "the source, then call again", image->name,
-				image->source->ops.name);
+		return fln_fail(ETIMEDOUT,
+				"image %s: a read of source %s has not come back; mend "
+				"the source, then call again",
+				image->name, image->source->ops.name);
 	fln_filler_remove_queue(image->filler, &image->queue);
 	fln_blockmap_deinit(&image->map);
 	fln_image_close_memfd(image);
+	(void)pthread_cond_destroy(&image->written);
 	fln_lock_deinit(&image->lock);
 	fln_source_put(image->source);
 	return 0;

@@ -45,6 +45,7 @@ struct fln_image {
 	uint64_t inode, device;		/* of the memfd */
 	char name[32];
 	struct fln_lock lock;		/* FLN_RANK_IMAGE */
+	pthread_cond_t written;		/* a fill is not writing any more */
 	struct fln_blockmap map;	/* changed under lock, read under RCU */
 	struct fln_fill *in_flight[FLN_IMAGE_NR_BUCKETS];	/* guarded by lock */
 	uint64_t waiters;		/* wait for pages that no fill covers; guarded by lock */

@@ -75,10 +75,18 @@ FLN_API int fln_image_create(struct fln_engine *engine, const struct fln_image_o
  * Pages that are filled already, or zero by the guest's own will, stay as they
  * are: the first contents win.  Faults that wait for the pages are served.
  *
- * Return:  0; -EINVAL; -ENOSPC, -ENOMEM when page cache is not to be had: the
- *          pages stay unfilled
+ * A page for which the source is being read takes these contents, and what the
+ * source delivers later, or that it fails, is of no account.  So when this
+ * returns 0 nothing is lost, whatever the source does; and a thread that pushes
+ * never waits for a source, not even for one whose read function waits for the
+ * pushes.  A page that is being written at this moment, by a read that has come
+ * back or by another push, is waited for, and pushed when that has failed.
+ *
+ * Return:  0; -EINVAL; -ENOSPC, -ENOMEM when page cache is not to be had, -EFAULT
+ *          when @buf cannot be read: pages that have not come in are unfilled
+ *          as before, and can be pushed again
  * Threads: any, also inside a source's read function; not in the log function
- * Blocks:  for the copy
+ * Blocks:  for the copy, and for copies of others to the same pages
  */
 FLN_API int fln_image_put(struct fln_image *image, uint64_t offset_bytes, const void *buf,
 			  uint64_t len_bytes);

@@ -13,6 +13,7 @@ fln_test(NAME region_map LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/region_map
 fln_test(NAME uffd LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/uffd.c ${FLN_FAKE})
 fln_test(NAME filler LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/filler.c)
 fln_test(NAME image LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/image.c ${FLN_RIG} ${FLN_DEATH})
+fln_test(NAME image_put LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/image_put.c ${FLN_RIG})
 fln_test(NAME image_race LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/image_race.c ${FLN_RIG})
 fln_test(NAME install LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/install.c ${FLN_RIG})
 fln_test(NAME stats LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/stats.c)
