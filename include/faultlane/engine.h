@@ -41,7 +41,8 @@ enum fln_engine_flags {
  *                     Counted from the fault: waiting for a filler thread
  *                     behind other reads, and reads that failed and are tried
  *                     again, are part of it.  Give it several times what the
- *                     slowest read takes
+ *                     slowest read takes.  Images without a source have none:
+ *                     faults wait for fln_image_put() as long as it takes
  * @nr_workers:        threads that answer faults; 0: one per 8 processors
  *                     that this process may use, at least two if there are as
  *                     many, at most 64
