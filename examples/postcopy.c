@@ -4,7 +4,7 @@
  *
  * The image has no source.  A stream pushes its pages with fln_image_put(), in
  * an order of its own; a vCPU that touches a page which has not come yet waits
- * for it, and for that one only.
+ * for it, as long as it takes, and for that one only.
  *
  * A real stream is also asked for the pages that vCPUs wait for.  Give the image
  * a source for that: its read function asks, waits for the answer, and returns
@@ -86,7 +86,6 @@ static int start(struct migration *m)
 	int rc;
 
 	engine_opts.flags = FLN_ENGINE_F_USER_MODE_ONLY; /* no KVM here */
-	engine_opts.source_timeout_ns = UINT64_MAX;      /* a stream may stall: go on waiting */
 	rc = fln_engine_create(&engine_opts, &m->engine);
 	if (rc == 0)
 		rc = fln_engine_start(m->engine);
