@@ -38,11 +38,12 @@ static uint32_t *find_slot(struct fln_worker *w, const struct fln_shard *shard, 
 	}
 }
 
-/* No room: the thread sleeps on, and is as good as not read. */
+/* No room: the thread sleeps on, and will fault again; that is another fault then. */
 static void put_back(struct fln_worker *w, struct fln_shard *shard, const struct fln_fault *fault)
 {
 	fln_count(&shard->count.held_full, fault->nr);
-	fln_count(&shard->count.faults, (uint64_t)0 - fault->nr);
+	fln_count(&shard->count.major, fault->nr);
+	fln_count(&shard->count.failed, fault->nr);
 	if (shard->overflowed)
 		return;
 	shard->overflowed = true;
@@ -92,7 +93,8 @@ void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum 
 	fln_count(ending == FLN_ENDED_RESUMED    ? &c->resumed
 		  : ending == FLN_ENDED_POISONED ? &c->poisoned
 					     : &c->failed, fault->nr);
-	fln_histogram_record(&c->service, now_ns - fault->t0_ns);
+	for (uint32_t i = 0; i < fault->nr; i++)
+		fln_histogram_record(&c->service, now_ns - fault->t0_ns);
 }
 
 /* Is there anything new about a held fault? */

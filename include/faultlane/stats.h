@@ -63,7 +63,8 @@ FLN_API uint64_t fln_histogram_quantile(const struct fln_histogram *h, double q)
  * @refaults:        faults on pages that were mapped already, as far as we knew
  * @resumed:         faults whose thread was let go with its page in place
  * @poisoned:        faults whose page was made unreadable
- * @failed:          faults that ended otherwise: invalid ones, and ranges that went away
+ * @failed:          faults that ended otherwise: invalid ones, ranges that went away,
+ *                   and those of @held_full
  * @in_flight:       faults that wait for contents; faults = resumed + poisoned +
  *                   failed + in_flight
  * @pages_installed: pages mapped, by faults and their windows
@@ -73,8 +74,8 @@ FLN_API uint64_t fln_histogram_quantile(const struct fln_histogram *h, double q)
  * @reads:           read calls to the kernel that returned messages
  * @events:          messages of other kinds: REMOVE, UNMAP, REMAP, FORK
  * @again:           install calls that the kernel put off, because an event was unread
- * @held_full:       times that faults were left with the kernel, because too
- *                   many were waiting for contents
+ * @held_full:       faults that were left with the kernel, because too many were
+ *                   waiting for contents; their threads fault again when there is room
  * @no_chunk:        faults served without the map, because its pool was empty
  * @map_bytes:       memory of the page-state maps in use now (guest only)
  * @service:         from the message's read() to the wake

@@ -236,7 +236,8 @@ static void a_full_table_puts_faults_back(void **state)
 		rig_serve(r);
 	assert_int_equal(r->worker.nr_held, 20);
 	assert_int_equal(COUNT(r, held_full), 20);
-	assert_int_equal(COUNT(r, faults), 20);
+	assert_int_equal(COUNT(r, faults), 40);
+	assert_int_equal(COUNT(r, failed), 20);
 	assert_int_equal(fake_count(&r->fake, FAKE_WAITING), 40);
 	rig_check_accounts(r);
 	/* There must be room for a while before they are told to come again. */
