@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Ends of guests where closing the userfaultfd would not do: held open by a forked
+ * child, in another's memory, on a kernel that cannot poison.
+ */
+#include "engine/shard.h"
+#include "tests/integration/harness.h"
+
+#include <linux/userfaultfd.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NR_PAGES 4096u
+#define LEN (NR_PAGES * PAGE)
+
+static struct bed bed;
+
+/* A kernel before 6.6: nothing that is registered offers POISON. */
+static void cannot_poison(void)
+{
+	for (uint32_t i = 0; i < bed.guest->nr_shards; i++)
+		bed.guest->shards[i].uffd.range_ioctls &= ~(UINT64_C(1) << _UFFDIO_POISON);
+}
+
+/* A child that has not called exec has a descriptor of each userfaultfd. */
+static void under_a_forked_child(void)
+{
+	struct toucher t[8];
+	uint64_t value;
+	pid_t pid;
+
+	bed_init(&bed, NR_PAGES);
+	atomic_store(&bed.maker.gate_closed, true);
+	bed_up(&bed);
+	pid = fork();
+	CHECK(pid >= 0, "fork: %s", strerror(errno));
+	if (pid == 0) {
+		(void)pause();
+		_exit(0);
+	}
+	for (uint32_t i = 0; i < 8; i++)
+		toucher_read(&t[i], bed_page(&bed, i * 512));
+	toucher_expect_asleep(&t[7], 30, "the source is held back");
+	STEP("fln_guest_stop");
+	OK(fln_guest_stop(bed.guest));
+	for (uint32_t i = 0; i < 8; i++)
+		toucher_expect(&t[i], TOUCH_SIGBUS, "a page that was waited for");
+	atomic_store(&bed.maker.gate_closed, false);
+	OK(fln_image_fill(bed.image, 0, LEN));
+	OK(fln_guest_destroy(bed.guest));
+	bed.guest = NULL;
+	bed.region = NULL;
+	bed_up(&bed);
+	CHECK(touch_read(bed_page(&bed, 3), &value) == TOUCH_OK, "filled");
+	STEP("fln_guest_stop, all filled");
+	OK(fln_guest_stop(bed.guest));
+	toucher_read(&t[0], bed_page(&bed, 2000));
+	toucher_expect_value(&t[0], word_of(1, 2000, 0), "a filled page that was never mapped");
+	(void)kill(pid, SIGKILL);
+	(void)waitpid(pid, NULL, 0);
+	bed_down(&bed);
+}
+
+/* Every second page filled: with a mapping per page they would run out. */
+static void without_poison_of(uint64_t nr_pages, uint32_t nr_shards, bool remove)
+{
+	static uint64_t words[PAGE / sizeof(uint64_t)];
+	uint64_t value, nr_readable = 0;
+	struct toucher t;
+	uint8_t *p;
+
+	bed_init(&bed, nr_pages);
+	bed.image_opts.source = NULL;
+	bed.guest_opts.nr_shards = nr_shards;
+	OK(fln_engine_create(&bed.engine_opts, &bed.engine));
+	OK(fln_engine_start(bed.engine));
+	OK(fln_image_create(bed.engine, &bed.image_opts, &bed.image));
+	p = mmap(NULL, nr_pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+		 fln_image_memfd(bed.image), 0);
+	CHECK(p != MAP_FAILED, "mmap: %s", strerror(errno));
+	bed.region_opts.addr = (uintptr_t)p;
+	bed_up(&bed);
+	cannot_poison();
+	/* The first half whole, of the second half every other page. */
+	for (uint64_t page = 0; page < nr_pages; page += page < nr_pages / 2 ? 1 : 2) {
+		contents_of(1, page, words);
+		OK(fln_image_put(bed.image, page * PAGE, words, PAGE));
+	}
+	toucher_read(&t, p + (nr_pages - 1) * PAGE);
+	toucher_expect_asleep(&t, 30, "a page that nobody has filled");
+	STEP("closing without POISON");
+	if (remove)
+		OK(fln_region_remove(bed.region));
+	else
+		OK(fln_guest_stop(bed.guest));
+	toucher_expect(&t, TOUCH_SIGSEGV, "who waited");
+	for (uint64_t page = 0; page < nr_pages; page++) {
+		enum touch end = touch_read(p + page * PAGE, &value);
+
+		CHECK(end == TOUCH_SIGSEGV || (end == TOUCH_OK && value == word_of(1, page, 0)),
+		      "page %llu: the thread %s, 0x%llx", (unsigned long long)page, touch_name(end),
+		      (unsigned long long)value);
+		nr_readable += end == TOUCH_OK;
+	}
+	/* The stripe where the second half begins has a part of the first. */
+	CHECK(nr_shards == 1 || (nr_readable <= nr_pages / 2 && nr_readable + 512 >= nr_pages / 2),
+	      "%llu pages are readable", (unsigned long long)nr_readable);
+	bed_down(&bed);
+	(void)munmap(p, nr_pages * PAGE);
+}
+
+static void without_poison(void)
+{
+	without_poison_of(NR_PAGES, 4, false);
+	without_poison_of(NR_PAGES, 4, true);
+	/* More pages than there can be mappings. */
+	without_poison_of(test_scale(65536, 160 * 1024, 160 * 1024), 1, false);
+}
+
+static uint8_t *anonymous(int *uffd)
+{
+	uint8_t *p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	CHECK(p != MAP_FAILED, "mmap: %s", strerror(errno));
+	(void)madvise(p, LEN, MADV_NOHUGEPAGE);
+	*uffd = raw_uffd(UFFD_FEATURE_EVENT_REMOVE);
+	CHECK(raw_register(*uffd, p, LEN, UFFDIO_REGISTER_MODE_MISSING) == 0, "register");
+	return p;
+}
+
+static uint8_t *foreign_up(void)
+{
+	uint8_t *p;
+	int uffd;
+
+	bed_init(&bed, NR_PAGES);
+	p = anonymous(&uffd);
+	bed.guest_opts.flags = FLN_GUEST_F_FOREIGN;
+	bed.guest_opts.foreign_uffd = uffd;
+	bed.region_opts.addr = (uintptr_t)p;
+	bed_up(&bed);
+	return p;
+}
+
+/* In memory that is not ours, what was discarded reads zero once it is let go. */
+static void discarded_foreign_pages(void)
+{
+	struct toucher t;
+	uint8_t *p;
+
+	for (int remove = 0; remove < 2; remove++) {
+		p = foreign_up();
+		toucher_read(&t, p + 9 * PAGE);
+		toucher_expect_value(&t, word_of(1, 9, 0), "contents");
+		CHECK(madvise(p + 9 * PAGE, 2 * PAGE, MADV_DONTNEED) == 0, "madvise");
+		STEP(remove ? "fln_region_remove" : "fln_guest_stop");
+		OK(remove ? fln_region_remove(bed.region) : fln_guest_stop(bed.guest));
+		toucher_read(&t, p + 9 * PAGE);
+		toucher_expect_value(&t, 0, "a page that was given up");
+		toucher_read(&t, p + (NR_PAGES - 1) * PAGE);
+		toucher_expect(&t, TOUCH_SIGBUS, "a page that was never filled");
+		bed_down(&bed);
+		(void)munmap(p, LEN);
+	}
+}
+
+/* Neither POISON nor mprotect(): it is said, and who touches it waits. Last: it stays so. */
+static void nothing_helps(void)
+{
+	static struct toucher t[2];
+	uint64_t value;
+	uint8_t *p = foreign_up();
+
+	toucher_read(&t[0], p + 9 * PAGE);
+	toucher_expect_value(&t[0], word_of(1, 9, 0), "contents");
+	cannot_poison();
+	STEP("fln_region_remove that cannot be safe");
+	REFUSED(fln_region_remove(bed.region), -EIO, "never filled");
+	STEP("fln_guest_stop that cannot be safe");
+	REFUSED(fln_guest_stop(bed.guest), -EIO, "never filled");
+	REFUSED(fln_guest_stop(bed.guest), -EIO, "");
+	CHECK(log_has(&bed.log, "made unreadable"), "nobody was told");
+	CHECK(touch_read(p + 9 * PAGE, &value) == TOUCH_OK && value == word_of(1, 9, 0), "filled");
+	toucher_read(&t[0], p + (NR_PAGES - 1) * PAGE);
+	toucher_expect_asleep(&t[0], 100, "a page that was never filled");
+	STEP("fln_guest_destroy");
+	OK(fln_guest_destroy(bed.guest));
+	toucher_read(&t[1], p + (NR_PAGES - 2) * PAGE);
+	toucher_expect_asleep(&t[1], 100, "a page that was never filled");
+	OK(fln_image_destroy(bed.image));
+	OK(fln_engine_destroy(bed.engine));
+}
+
+int main(void)
+{
+	test_init();
+	RUN(under_a_forked_child);
+	RUN(without_poison);
+	RUN(discarded_foreign_pages);
+	RUN(nothing_helps);
+	(void)fflush(stdout);
+	_exit(0); /* two threads wait for ever, as they should */
+}
