@@ -8,6 +8,7 @@
  */
 #include "sources/filler.h"
 
+#include "base/clock.h"
 #include "sources/image.h"
 #include "sources/source.h"
 
@@ -43,6 +44,7 @@ int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opt
 	filler->line_last = &filler->line;
 	fln_lock_init(&filler->lock, FLN_RANK_FILLER);
 	fln_cond_init(&filler->work);
+	fln_cond_init(&filler->stop);
 	fln_cond_init(&filler->idle);
 	return 0;
 }
@@ -51,6 +53,7 @@ void fln_filler_deinit(struct fln_filler *filler)
 {
 	FLN_ASSERT(filler->nr_running == 0);
 	(void)pthread_cond_destroy(&filler->work);
+	(void)pthread_cond_destroy(&filler->stop);
 	(void)pthread_cond_destroy(&filler->idle);
 	fln_lock_deinit(&filler->lock);
 	fln_free(&filler->opts.alloc, filler->fills, filler->opts.nr_fills * sizeof(*filler->fills),
@@ -195,6 +198,7 @@ static void *filler_main(void *arg)
 		wake_one(filler);
 		fln_unlock(&filler->lock);
 
+		fill->stoppable = true;
 		fln_image_run_fill(fill->image, fill, self->buffer);
 		fln_filler_free(filler, fill);
 
@@ -269,6 +273,7 @@ int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns)
 	fln_lock(&filler->lock);
 	filler->stopping = true;
 	(void)pthread_cond_broadcast(&filler->work);
+	(void)pthread_cond_broadcast(&filler->stop);
 	while (filler->nr_running > 0 && in_time)
 		in_time = fln_cond_wait_until(&filler->idle, &filler->lock, deadline_ns);
 	in_time = filler->nr_running == 0;
@@ -283,6 +288,16 @@ int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns)
 	}
 	filler->nr_started = 0;
 	return 0;
+}
+
+void fln_filler_pause(struct fln_filler *filler, uint64_t ns)
+{
+	uint64_t until = fln_now_ns() + ns;
+
+	fln_lock(&filler->lock);
+	while (!filler->stopping && fln_cond_wait_until(&filler->stop, &filler->lock, until))
+		;
+	fln_unlock(&filler->lock);
 }
 
 void fln_filler_wait_readers(struct fln_filler *filler)

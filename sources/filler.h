@@ -35,6 +35,8 @@ struct fln_fill {
 	struct fln_mask gone;     /* published, or taken over by a put; as given_up */
 	bool writing;             /* into the cache: cannot be taken over; guarded by image->lock */
 	struct fln_mask given_up; /* bit 0 is @page; guarded by image->lock */
+	bool stoppable;           /* a filler thread has it: it ends early when asked to */
+	bool put_off; /* its thread's: what is not published yet goes back to UNFILLED */
 	struct fln_fill *next_of_image; /* guarded by image->lock */
 	struct fln_fill *next;          /* in a queue or the free list; guarded by filler->lock */
 };
@@ -77,8 +79,10 @@ struct fln_filler {
 	struct fln_filler_opts opts;
 	struct fln_reading reading[FLN_MAX_WAITERS];
 	struct fln_lock lock;
-	pthread_cond_t work; /* a fill may begin, or stop */
-	pthread_cond_t idle; /* a thread has ended, or a fill was freed */
+	pthread_cond_t work;   /* a fill may begin, or stop */
+	pthread_cond_t stop;   /* stopping was set */
+	_Atomic bool stopping; /* set under lock */
+	pthread_cond_t idle;   /* a thread has ended, or a fill was freed */
 	struct fln_fill *fills;
 	struct fln_fill *free;                    /* guarded by lock, as all that follows */
 	struct fln_fill_queue *line, **line_last; /* that have fills */
@@ -90,7 +94,6 @@ struct fln_filler {
 	struct fln_filler_thread *threads;
 	uint32_t nr_started;
 	uint32_t nr_running;
-	bool stopping;
 };
 
 int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opts);
@@ -100,10 +103,14 @@ void fln_filler_deinit(struct fln_filler *filler);
 int fln_filler_start(struct fln_filler *filler);
 
 /*
- * End the threads after what they are reading now.  Queued fills stay queued.
+ * End the threads after what they are reading now; the rest of their fills goes
+ * back to UNFILLED.  Queued fills stay queued.
  * Return: 0; -ETIMEDOUT when one is still inside its source at @deadline_ns.
  */
 int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns);
+
+/* Sleep before another attempt; not longer than until the fillers are to stop. */
+void fln_filler_pause(struct fln_filler *filler, uint64_t ns);
 
 /* A fill from the pool; or NULL, and @waiter is kicked when one comes free. */
 struct fln_fill *fln_filler_alloc(struct fln_filler *filler, uint32_t waiter);

@@ -43,6 +43,7 @@ enum {
 _Static_assert(PLANE_FAILED < FLN_MAP_PLANES, "planes");
 
 #define NO_PLANE UINT32_MAX
+#define NO_CACHE_PAUSE_NS (20 * FLN_NS_PER_MS) /* before a fill is put off for want of memory */
 #define TO(state) (1u << (state))
 
 /* Where a page may go from each state. */
@@ -355,14 +356,23 @@ static int write_owned(struct fln_image *image, struct fln_fill *fill, uint32_t 
 	return rc;
 }
 
-static void back_off(uint32_t attempt)
+/* Has a fill of the fillers to end: are they to stop, or is the image to go? */
+static bool must_end(const struct fln_image *image, const struct fln_fill *fill)
 {
-	struct timespec ts = { .tv_nsec = (long)(FLN_NS_PER_MS << (attempt < 6 ? attempt : 6)) };
-
-	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+	return fill->stoppable &&
+	       (atomic_load_explicit(&image->filler->stopping, memory_order_relaxed) ||
+		atomic_load_explicit(&image->ending, memory_order_relaxed));
 }
 
-/* Read pages [lo, hi) of a fill from the source into the cache; tried again when that fails. */
+static void back_off(struct fln_image *image, uint32_t attempt)
+{
+	fln_filler_pause(image->filler, FLN_NS_PER_MS << (attempt < 6 ? attempt : 6));
+}
+
+/*
+ * Read pages [lo, hi) of a fill from the source into the cache; tried again when
+ * that fails.  Sets fill->put_off when the pages are not to be called failed.
+ */
 static int fetch(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
 		 void *buffer, uint32_t nr_retries)
 {
@@ -370,13 +380,19 @@ static int fetch(struct fln_image *image, struct fln_fill *fill, uint32_t lo, ui
 
 	for (uint32_t attempt = 0;; attempt++) {
 		fln_lock_assert_none(); /* I2 */
+		fill->put_off = must_end(image, fill);
+		if (fill->put_off)
+			return fln_fail(ECANCELED, "image %s: the fillers stop", image->name);
 		rc = fln_source_read_all(image->source, fln_pages_to_bytes(fill->page + lo), buffer,
 					 fln_pages_to_bytes(hi - lo));
-		if (rc == 0)
+		if (rc == 0) {
 			rc = write_owned(image, fill, lo, hi, buffer);
-		if (rc == 0 || attempt >= nr_retries)
+			/* The source is well, and memory may come back. */
+			fill->put_off = rc == -ENOMEM || rc == -ENOSPC;
+		}
+		if (rc == 0 || fill->put_off || attempt >= nr_retries)
 			return rc;
-		back_off(attempt);
+		back_off(image, attempt);
 	}
 }
 
@@ -398,6 +414,8 @@ static int fill_data(struct fln_image *image, struct fln_fill *fill, uint32_t lo
 	for (uint32_t i = lo; i < hi; i++) {
 		if (hi - lo > 1)
 			rc = fetch(image, fill, i, i + 1, buffer, image->filler->opts.nr_retries);
+		if (fill->put_off)
+			return first ? first : rc;
 		publish(image, fill, i, i + 1, rc ? FLN_IMAGE_FAILED : FLN_IMAGE_FILLED);
 		if (rc) {
 			fln_log_limited(&image->filler->opts.log, &image->filler->log_limit,
@@ -412,11 +430,27 @@ static int fill_data(struct fln_image *image, struct fln_fill *fill, uint32_t lo
 	return first;
 }
 
+/*
+ * What is left of a fill goes back to UNFILLED.  Faults ask for it again, as long
+ * as they have patience with the source, so a want of memory is waited out; not in
+ * a circle that takes a whole processor.
+ */
+static void put_off(struct fln_image *image, struct fln_fill *fill)
+{
+	if (fill->stoppable && !must_end(image, fill)) {
+		fln_log_limited(&image->filler->opts.log, &image->filler->log_limit,
+				FLN_LOG_WARNING, "%s; tried again", fln_last_error());
+		fln_filler_pause(image->filler, NO_CACHE_PAUSE_NS);
+	}
+	publish(image, fill, 0, fill->nr_pages, FLN_IMAGE_UNFILLED);
+}
+
 static int run_fill(struct fln_image *image, struct fln_fill *fill, void *buffer)
 {
 	int first = 0;
 
-	for (uint32_t lo = 0; lo < fill->nr_pages;) {
+	fill->put_off = must_end(image, fill);
+	for (uint32_t lo = 0; lo < fill->nr_pages && !fill->put_off;) {
 		int is_hole = 0, rc = 0;
 		uint64_t bytes =
 			fln_source_extent(image->source, fln_pages_to_bytes(fill->page + lo),
@@ -431,6 +465,8 @@ static int run_fill(struct fln_image *image, struct fln_fill *fill, void *buffer
 		first = first ? first : rc;
 		lo = hi;
 	}
+	if (fill->put_off)
+		put_off(image, fill);
 	return first;
 }
 
@@ -859,6 +895,7 @@ int fln_image_deinit(struct fln_image *image, uint64_t deadline_ns)
 	struct fln_fill *fill = fln_filler_withdraw(image->filler, &image->queue);
 	bool entered = fln_rcu_enter();
 
+	atomic_store_explicit(&image->ending, true, memory_order_relaxed);
 	while (fill) {
 		struct fln_fill *next = fill->next;
 
@@ -866,11 +903,13 @@ int fln_image_deinit(struct fln_image *image, uint64_t deadline_ns)
 		fill = next;
 	}
 	fln_rcu_leave(entered);
-	if (!fln_filler_drain(image->filler, &image->queue, deadline_ns))
+	if (!fln_filler_drain(image->filler, &image->queue, deadline_ns)) {
+		atomic_store_explicit(&image->ending, false, memory_order_relaxed);
 		return fln_fail(ETIMEDOUT,
 				"image %s: a read of source %s has not come back; mend "
 				"the source, then call again",
 				image->name, image->source->ops.name);
+	}
 	fln_filler_remove_queue(image->filler, &image->queue);
 	fln_blockmap_deinit(&image->map);
 	fln_image_close_memfd(image);

@@ -51,6 +51,7 @@ struct fln_image {
 	uint64_t waiters;		/* wait for pages that no fill covers; guarded by lock */
 	_Atomic uint64_t nr_done;	/* pages FILLED or ZERO */
 	struct fln_fill_queue queue;
+	_Atomic bool ending;		/* fills in work end early */
 	_Atomic uint32_t nr_users;	/* regions */
 };
 
@@ -62,7 +63,10 @@ struct fln_image_init_opts {
 /* Return: as fln_image_create(). */
 int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *opts);
 
-/* Return: 0; -ETIMEDOUT when a read is in flight at @deadline_ns: all stays as it was. */
+/*
+ * Return: 0; -ETIMEDOUT when a read is in flight at @deadline_ns: the image is as
+ * usable as before, but fills that no thread had begun have been cancelled.
+ */
 int fln_image_deinit(struct fln_image *image, uint64_t deadline_ns);
 
 /*

@@ -20,7 +20,7 @@ struct book {
 	struct fln_source *source;
 	struct fln_image image;
 	_Atomic uint32_t nr_inside, most_inside;
-	_Atomic bool gate_shut;
+	_Atomic bool gate_shut, fails;
 };
 
 struct fixture {
@@ -49,6 +49,8 @@ static int64_t book_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t l
 	while (atomic_load(&book->gate_shut));
 	memset(buf, book->name, len_bytes);
 	(void)atomic_fetch_sub(&book->nr_inside, 1);
+	if (atomic_load(&book->fails))
+		return -EIO;
 	return (int64_t)len_bytes;
 }
 
@@ -84,6 +86,7 @@ static void setup(uint32_t nr_threads, uint32_t nr_fills, enum fln_source_concur
 		.nr_threads = nr_threads,
 		.nr_fills = nr_fills,
 		.fill_pages = 1,
+		.nr_retries = 1000, /* each waits for 64 ms in the end */
 		.kick = on_kick,
 	};
 
@@ -293,6 +296,32 @@ static void stopping_leaves_queued_fills_for_later(void **state)
 	teardown();
 }
 
+/* Attempts that fail are not carried on with when the fillers are to stop, or the image is to go. */
+static void retries_end_with_the_fillers_and_with_the_image(void **state)
+{
+	(void)state;
+	setup(2, 64, FLN_SOURCE_PARALLEL);
+	atomic_store(&f.a.fails, true);
+	atomic_store(&f.b.fails, true);
+	assert_int_equal(fln_filler_start(&f.filler), 0);
+	request(&f.b, 0);
+	while (atomic_load(&f.nr_reads) < 2)
+		(void)sched_yield();
+	assert_int_equal(fln_image_deinit(&f.b.image, UINT64_MAX), 0); /* or the test hangs */
+	fln_source_destroy(f.b.source);
+	request(&f.a, 0);
+	request(&f.a, 1);
+	wait_inside(&f.a, 1);
+	assert_int_equal(fln_filler_stop(&f.filler, UINT64_MAX), 0); /* or the test hangs */
+	assert_int_equal(fln_image_state(&f.a.image, 0), FLN_IMAGE_UNFILLED);
+	open_book(&f.b, 'b', FLN_SOURCE_PARALLEL);
+	atomic_store(&f.a.fails, false);
+	assert_int_equal(fln_filler_start(&f.filler), 0);
+	request(&f.a, 0);
+	wait_filled(&f.a, 1);
+	teardown();
+}
+
 static void an_image_waits_for_its_read(void **state)
 {
 	struct book *c;
@@ -369,6 +398,7 @@ int main(void)
 		cmocka_unit_test(an_image_alone_has_all_threads_but_one),
 		cmocka_unit_test(a_serial_source_of_several_images_holds_up_one_thread),
 		cmocka_unit_test(stopping_leaves_queued_fills_for_later),
+		cmocka_unit_test(retries_end_with_the_fillers_and_with_the_image),
 		cmocka_unit_test(an_image_waits_for_its_read),
 		cmocka_unit_test(who_finds_no_fill_is_told_when_there_is_one),
 		cmocka_unit_test(a_request_that_needs_no_fill_gives_it_back),
