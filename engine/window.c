@@ -10,13 +10,7 @@
 /* Measured defaults, see docs/ARCHITECTURE.md: what a first fault maps, and at most. */
 #define DEFAULT_FIRST 8u
 #define DEFAULT_MAX FLN_BLOCK_PAGES
-
-/*
- * By how many powers of two the window has grown at the n-th fault of a block.
- * A fault costs about as much as mapping 32 pages in one call, so small windows
- * are repeated before they grow: see the header for what that buys.
- */
-static const uint8_t growth[] = { 0, 0, 1, 1, 2, 3, 4, 6 };
+#define MAX_DOUBLINGS 9u /* from one page to a block */
 
 int fln_window_policy_init(struct fln_window_policy *p, uint32_t first, uint32_t max)
 {
@@ -36,8 +30,8 @@ int fln_window_policy_init(struct fln_window_policy *p, uint32_t first, uint32_t
 struct fln_window fln_window_for(const struct fln_window_policy *p, uint32_t nr_faults,
 				 uint32_t page)
 {
-	uint32_t last = (uint32_t)(sizeof(growth) / sizeof(growth[0])) - 1;
-	uint32_t pages = p->first << growth[nr_faults < last ? nr_faults : last];
+	/* Doubling: what all windows of a block came to so far is about what the next maps. */
+	uint32_t pages = nr_faults < MAX_DOUBLINGS ? p->first << nr_faults : p->max;
 	struct fln_window w;
 
 	FLN_DEBUG_ASSERT(page < FLN_BLOCK_PAGES);

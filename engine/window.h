@@ -3,12 +3,11 @@
  * The window policy: how many pages one fault resolves.
  *
  * Nobody can know whether a block of 2 MiB will be touched once or all over.
- * What can be known is how often it has faulted so far.  The first faults map
- * little, so that memory touched here and there costs little; each further
- * fault maps more, so that memory touched densely is soon mapped whole.  The
- * steps are such that what was spent on mapping stays in proportion to what was
- * spent on faults: then the total is within a factor of two of the better of
- * "one page" and "all of it", whatever comes.
+ * What can be known is how often it has faulted so far.  The first fault maps
+ * little, so that memory touched here and there costs little; each further fault
+ * maps twice as much, so that memory touched densely is soon mapped whole.  What
+ * was spent on mapping stays in proportion to what was spent on faults: then the
+ * total is within a factor of two of the better of "one page" and "all of it".
  *
  * Windows are aligned to their size, lie in one block, and hold the fault.
  * Pure arithmetic.
