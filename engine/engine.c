@@ -102,17 +102,10 @@ static int set_defaults(struct fln_engine_opts *o, uint32_t nr_pus)
 /* Is the engine possible here? */
 static int check_features(struct fln_engine *engine)
 {
-	uint64_t need = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM;
 	int rc = fln_uffd_probe(engine->opts.flags & FLN_ENGINE_F_USER_MODE_ONLY,
 				&engine->features);
 
-	if (rc)
-		return rc;
-	if ((engine->features & need) != need)
-		return fln_fail(EOPNOTSUPP, "this kernel's userfaultfd lacks minor faults on shmem "
-					    "(features 0x%llx); use Linux 5.14 or newer",
-				(unsigned long long)engine->features);
-	return 0;
+	return rc ? rc : fln_uffd_check_features(engine->features);
 }
 
 static void kick_workers(void *ctx, uint64_t waiters)

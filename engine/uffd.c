@@ -136,6 +136,18 @@ int fln_uffd_probe(bool user_mode_only, uint64_t *features)
 	return 0;
 }
 
+int fln_uffd_check_features(uint64_t features)
+{
+	uint64_t need = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM;
+
+	if ((features & need) == need)
+		return 0;
+	return fln_fail(EOPNOTSUPP,
+			"this kernel's userfaultfd lacks minor faults on shmem (features 0x%llx); "
+			"use Linux 5.14 or newer",
+			(unsigned long long)features);
+}
+
 int fln_uffd_open(struct fln_uffd *u, bool user_mode_only, uint64_t features)
 {
 	struct uffdio_api api = { .api = UFFD_API };

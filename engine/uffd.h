@@ -70,6 +70,9 @@ void fln_uffd_close(struct fln_uffd *u);
  */
 int fln_uffd_probe(bool user_mode_only, uint64_t *features);
 
+/* Do these features suffice for an engine?  Return: 0; -EOPNOTSUPP with the mend. */
+int fln_uffd_check_features(uint64_t features);
+
 /* Register [addr, addr + len) with @modes; u->range_ioctls is set.  Return: 0 or -errno. */
 int fln_uffd_register(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes, uint64_t modes);
 int fln_uffd_unregister(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes);

@@ -7,7 +7,9 @@
 #include "tests/support/fake_uffd.h"
 
 #include <errno.h>
+#include <faultlane/base.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -270,6 +272,20 @@ static void registration_and_closing(void **state)
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
+/* A kernel without minor faults on shmem is refused, and the mend is named. */
+static void old_kernels_are_refused(void **state)
+{
+	uint64_t enough = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM;
+
+	(void)state;
+	assert_int_equal(fln_uffd_check_features(enough), 0);
+	assert_int_equal(fln_uffd_check_features(enough | UFFD_FEATURE_POISON), 0);
+	assert_int_equal(fln_uffd_check_features(UFFD_FEATURE_MISSING_SHMEM), -EOPNOTSUPP);
+	assert_non_null(strstr(fln_last_error(), "0x20"));
+	assert_non_null(strstr(fln_last_error(), "5.14"));
+	assert_int_equal(fln_uffd_check_features(0), -EOPNOTSUPP);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -287,6 +303,7 @@ int main(void)
 		TEST(copies_bring_contents),
 		TEST(poison),
 		TEST(registration_and_closing),
+		TEST(old_kernels_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
