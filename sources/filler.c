@@ -242,6 +242,7 @@ static int start_one(struct fln_filler *filler, struct fln_filler_thread *t)
 int fln_filler_start(struct fln_filler *filler)
 {
 	sigset_t all, before;
+	uint32_t nr = 0;
 	int rc = 0;
 
 	if (filler->nr_started > 0)
@@ -250,20 +251,22 @@ int fln_filler_start(struct fln_filler *filler)
 	filler->stopping = false;
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	for (uint32_t i = 0; i < filler->opts.nr_threads && rc == 0; i++) {
-		rc = start_one(filler, &filler->threads[i]);
-		if (rc == 0)
-			filler->nr_started++;
+	for (; nr < filler->opts.nr_threads; nr++) {
+		rc = start_one(filler, &filler->threads[nr]);
+		if (rc)
+			break;
+		filler->nr_started++;
 	}
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (rc) {
-		(void)fln_filler_stop(filler, UINT64_MAX);
-		return fln_fail(EAGAIN,
-				"filler thread %u of %u: %s; raise RLIMIT_NPROC or "
-				"the cgroup's pids.max",
-				filler->nr_started + 1, filler->opts.nr_threads, strerror(rc));
-	}
-	return 0;
+	if (rc == 0)
+		return 0;
+	(void)fln_filler_stop(filler, UINT64_MAX);
+	if (rc == ENOMEM)
+		return fln_fail(ENOMEM, "no memory for filler thread %u of %u and its buffer",
+				nr + 1, filler->opts.nr_threads);
+	return fln_fail(EAGAIN,
+			"filler thread %u of %u: %s; raise RLIMIT_NPROC or the cgroup's pids.max",
+			nr + 1, filler->opts.nr_threads, strerror(rc));
 }
 
 int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns)

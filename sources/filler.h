@@ -99,7 +99,7 @@ struct fln_filler {
 int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opts);
 void fln_filler_deinit(struct fln_filler *filler);
 
-/* Return: 0; -EAGAIN and nothing left running; -EBUSY after a stop that timed out. */
+/* Return: 0; -EAGAIN or -ENOMEM and nothing left running; -EBUSY after a stop that timed out. */
 int fln_filler_start(struct fln_filler *filler);
 
 /*

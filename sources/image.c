@@ -531,42 +531,55 @@ static enum fln_image_request wait_unfilled(struct fln_image *image, uint64_t pa
 	return FLN_IMAGE_IS_PENDING;
 }
 
-enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page, uint32_t waiter)
+/* What a request comes to, with the lock held; *spare is used when a fill is needed. */
+static enum fln_image_request answer(struct fln_image *image, uint64_t page, uint32_t waiter,
+				     struct fln_fill **spare) FLN_REQUIRES(image->lock)
 {
-	struct fln_fill *spare = NULL, *taken = NULL, *covering;
-	enum fln_image_request answer;
+	struct fln_fill *covering;
 
-	FLN_ASSERT(waiter < FLN_MAX_WAITERS);
-	if (image->source && fln_image_state(image, page) == FLN_IMAGE_UNFILLED)
-		taken = spare = fln_filler_alloc(image->filler, waiter);
-	fln_rcu_read_lock();
-	fln_lock(&image->lock);
 	switch (fln_image_state(image, page)) {
 	case FLN_IMAGE_FILLED:
 	case FLN_IMAGE_ZERO:
-		answer = FLN_IMAGE_IS_READY;
-		break;
+		return FLN_IMAGE_IS_READY;
 	case FLN_IMAGE_FAILED:
-		answer = FLN_IMAGE_IS_FAILED;
-		break;
+		return FLN_IMAGE_IS_FAILED;
 	case FLN_IMAGE_FILLING:
 		covering = find_fill(image, page);
 		FLN_ASSERT(covering);
 		covering->waiters |= UINT64_C(1) << waiter;
-		answer = FLN_IMAGE_IS_PENDING;
-		break;
+		return FLN_IMAGE_IS_PENDING;
 	case FLN_IMAGE_UNFILLED:
 	default:
-		answer = wait_unfilled(image, page, waiter, &spare);
-		break;
+		return wait_unfilled(image, page, waiter, spare);
 	}
-	fln_unlock(&image->lock);
-	fln_rcu_read_unlock();
+}
+
+enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page, uint32_t waiter)
+{
+	bool may_fill = image->source && fln_image_state(image, page) == FLN_IMAGE_UNFILLED, again;
+	enum fln_image_request result = FLN_IMAGE_IS_PENDING;
+	struct fln_fill *spare, *taken;
+
+	FLN_ASSERT(waiter < FLN_MAX_WAITERS);
+	do {
+		/* Not under the image's lock: the fillers' comes before it. */
+		taken = spare = may_fill ? fln_filler_alloc(image->filler, waiter) : NULL;
+		fln_rcu_read_lock();
+		fln_lock(&image->lock);
+		/* Its fill was put off since the first look: then one is needed after all. */
+		again = image->source && !may_fill &&
+			fln_image_state(image, page) == FLN_IMAGE_UNFILLED;
+		if (!again)
+			result = answer(image, page, waiter, &spare);
+		fln_unlock(&image->lock);
+		fln_rcu_read_unlock();
+		may_fill = true;
+	} while (again);
 	if (taken && spare)
 		fln_filler_free(image->filler, taken);
 	else if (taken)
 		fln_filler_submit(image->filler, &image->queue, taken);
-	return answer;
+	return result;
 }
 
 static int check_range(const struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes)

@@ -46,15 +46,19 @@ static int check_adopted(const struct fln_image *image, int fd)
 		return fln_fail(errno, "image %s: descriptor %d: %s", image->name, fd,
 				strerror(errno));
 	if ((flags & O_ACCMODE) != O_RDWR)
-		return fln_fail(EINVAL, "image %s: descriptor %d is not open for reading and "
-					"writing", image->name, fd);
+		return fln_fail(EINVAL,
+				"image %s: descriptor %d is not open for reading and "
+				"writing",
+				image->name, fd);
 	if (fs.f_type != TMPFS_MAGIC)
-		return fln_fail(EINVAL, "image %s: descriptor %d is not shmem (file system type "
-					"0x%lx); use memfd_create() or a file on tmpfs",
+		return fln_fail(EINVAL,
+				"image %s: descriptor %d is not shmem (file system type "
+				"0x%lx); use memfd_create() or a file on tmpfs",
 				image->name, fd, (unsigned long)fs.f_type);
 	if ((uint64_t)st.st_size < image->len_bytes)
-		return fln_fail(ENODATA, "image %s: descriptor %d is %lld bytes long, shorter than "
-					 "the image's %llu; make it longer or the image shorter",
+		return fln_fail(ENODATA,
+				"image %s: descriptor %d is %lld bytes long, shorter than "
+				"the image's %llu; make it longer or the image shorter",
 				image->name, fd, (long long)st.st_size,
 				(unsigned long long)image->len_bytes);
 	return 0;
@@ -73,8 +77,10 @@ static int adopt_memfd(struct fln_image *image, int fd)
 	if (image->memfd < 0)
 		image->memfd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (image->memfd < 0)
-		return fln_fail(errno, "image %s: duplicating descriptor %d: %s; raise "
-				       "RLIMIT_NOFILE", image->name, fd, strerror(errno));
+		return fln_fail(errno,
+				"image %s: duplicating descriptor %d: %s; raise "
+				"RLIMIT_NOFILE",
+				image->name, fd, strerror(errno));
 	return 0;
 }
 
@@ -83,8 +89,7 @@ int fln_image_open_memfd(struct fln_image *image, const struct fln_image_opts *o
 	struct stat st;
 	int rc;
 
-	rc = opts->flags & FLN_IMAGE_F_ADOPT ? adopt_memfd(image, opts->memfd)
-					     : make_memfd(image);
+	rc = opts->flags & FLN_IMAGE_F_ADOPT ? adopt_memfd(image, opts->memfd) : make_memfd(image);
 	if (rc)
 		return rc;
 	image->alias = mmap(NULL, image->len_bytes, PROT_READ | PROT_WRITE,
@@ -92,6 +97,8 @@ int fln_image_open_memfd(struct fln_image *image, const struct fln_image_opts *o
 	if (image->alias == MAP_FAILED || fstat(image->memfd, &st) != 0) {
 		rc = fln_fail(errno, "image %s: mapping %llu bytes: %s", image->name,
 			      (unsigned long long)image->len_bytes, strerror(errno));
+		if (image->alias != MAP_FAILED)
+			(void)munmap(image->alias, image->len_bytes);
 		(void)close(image->memfd);
 		return rc;
 	}

@@ -109,8 +109,8 @@ FLN_API int fln_engine_create(const struct fln_engine_opts *opts, struct fln_eng
 /**
  * fln_engine_start() - Start workers and fillers
  *
- * Return:  0, also when it runs already; -EAGAIN when threads are not to be had:
- *          nothing is left running then; -EBUSY when fln_engine_stop() has
+ * Return:  0, also when it runs already; -EAGAIN when threads are not to be had,
+ *          -ENOMEM: nothing is left running then; -EBUSY when fln_engine_stop() has
  *          not ended with 0 since
  * Threads: any, except a thread of this engine
  * Blocks:  until the threads run

@@ -148,7 +148,9 @@ FLN_API uint64_t fln_image_filled_bytes(const struct fln_image *image);
  * fln_image_destroy() - Release an image; NULL is permitted
  *
  * Return:  0; -EBUSY while regions use it or a source read is in flight for
- *          longer than the source timeout (fln_last_error() says which)
+ *          longer than the source timeout (fln_last_error() says which): the
+ *          image can be used on, but reads that had not begun are cancelled,
+ *          and whoever wants those pages has to ask for them again, as faults do
  * Threads: any, except a source's own functions
  * Blocks:  for reads in flight, up to the source timeout
  */

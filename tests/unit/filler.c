@@ -322,6 +322,31 @@ static void retries_end_with_the_fillers_and_with_the_image(void **state)
 	teardown();
 }
 
+static uint32_t nr_allocs;
+static void *(*real_alloc)(void *ctx, size_t size_bytes, size_t align_bytes, uint32_t node);
+
+static void *third_fails(void *ctx, size_t size_bytes, size_t align_bytes, uint32_t node)
+{
+	return ++nr_allocs == 3 ? NULL : real_alloc(ctx, size_bytes, align_bytes, node);
+}
+
+static void a_start_that_fails_leaves_nothing_running(void **state)
+{
+	(void)state;
+	setup(4, 64, FLN_SOURCE_PARALLEL);
+	nr_allocs = 0;
+	real_alloc = f.filler.opts.alloc.alloc;
+	f.filler.opts.alloc.alloc = third_fails;
+	assert_int_equal(fln_filler_start(&f.filler), -ENOMEM);
+	assert_non_null(strstr(fln_last_error(), "3 of 4"));
+	assert_int_equal(f.filler.nr_running, 0);
+	assert_int_equal(fln_filler_start(&f.filler), 0);
+	request(&f.a, 0);
+	wait_filled(&f.a, 1);
+	f.filler.opts.alloc.alloc = real_alloc;
+	teardown();
+}
+
 static void an_image_waits_for_its_read(void **state)
 {
 	struct book *c;
@@ -399,6 +424,7 @@ int main(void)
 		cmocka_unit_test(a_serial_source_of_several_images_holds_up_one_thread),
 		cmocka_unit_test(stopping_leaves_queued_fills_for_later),
 		cmocka_unit_test(retries_end_with_the_fillers_and_with_the_image),
+		cmocka_unit_test(a_start_that_fails_leaves_nothing_running),
 		cmocka_unit_test(an_image_waits_for_its_read),
 		cmocka_unit_test(who_finds_no_fill_is_told_when_there_is_one),
 		cmocka_unit_test(a_request_that_needs_no_fill_gives_it_back),
