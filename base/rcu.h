@@ -35,6 +35,14 @@ extern char fln_rcu_tsan_token;
 #endif
 
 /*
+ * Start the thread that does what fln_rcu_call() puts off, unless it runs.  It
+ * would be started by the first call otherwise: on the fault path, which must not
+ * allocate (I5), with the worker's processor and nice value, and the embedder's
+ * signals.  Of this process only: a forked child that calls has to begin anew.
+ */
+void fln_rcu_prepare(void);
+
+/*
  * Every thread that reads is registered.  Threads of ours are from begin to end;
  * a thread of the embedder's is for the time of its call, unless it has
  * registered itself.  Returns what fln_rcu_leave() wants to know.

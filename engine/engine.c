@@ -204,6 +204,7 @@ int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **ou
 		rc = check_features(engine);
 	if (rc)
 		goto destroy_topology;
+	fln_rcu_prepare();
 	rc = init_workers(engine);
 	if (rc)
 		goto destroy_topology;
