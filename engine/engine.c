@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define MAX_WORKERS 64u			/* FLN_MAX_WAITERS: a bit each */
 #define MAX_FILLERS 256u
@@ -40,14 +41,15 @@ static int take_u32(uint32_t *value, uint32_t lo, uint32_t hi, uint32_t dflt, co
 static uint32_t read_max_map_count(void)
 {
 	FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
-	uint32_t value = FALLBACK_MAX_MAP_COUNT;
+	unsigned long value = 0;
+	char line[32];
 
 	if (f) {
-		if (fscanf(f, "%u", &value) != 1)
-			value = FALLBACK_MAX_MAP_COUNT;
+		if (fgets(line, sizeof(line), f))
+			value = strtoul(line, NULL, 10);
 		(void)fclose(f);
 	}
-	return value;
+	return value > 0 && value <= UINT32_MAX ? (uint32_t)value : FALLBACK_MAX_MAP_COUNT;
 }
 
 static int set_defaults(struct fln_engine_opts *o, uint32_t nr_pus)

@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/sysmacros.h>
 
 struct map_line {
@@ -20,18 +22,43 @@ struct map_line {
 	bool shared;
 };
 
+/* "lo-hi perms offset major:minor inode path": numbers are hexadecimal but for the inode. */
+static bool parse_line(const char *line, struct map_line *m)
+{
+	unsigned long major, minor;
+	char *at;
+
+	m->lo = strtoull(line, &at, 16);
+	if (*at != '-')
+		return false;
+	m->hi = strtoull(at + 1, &at, 16);
+	if (*at != ' ' || strlen(at) < sizeof(" rwxs 0"))
+		return false;
+	m->shared = at[4] == 's';
+	m->offset = strtoull(at + 6, &at, 16);
+	major = strtoul(at, &at, 16);
+	if (*at != ':')
+		return false;
+	minor = strtoul(at + 1, &at, 16);
+	m->device = makedev((unsigned int)major, (unsigned int)minor);
+	m->inode = strtoull(at, &at, 10);
+	return true;
+}
+
 static bool next_line(FILE *maps, struct map_line *m)
 {
-	unsigned int major, minor;
-	char line[512], perms[5];
+	bool begins = true; /* a line, that is: paths can be long */
+	char line[512];
 
 	while (fgets(line, sizeof(line), maps)) {
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64, &m->lo,
-			   &m->hi, perms, &m->offset, &major, &minor, &m->inode) != 7)
-			continue;
-		m->device = makedev(major, minor);
-		m->shared = perms[3] == 's';
-		return true;
+		bool found = begins && parse_line(line, m);
+
+		begins = strchr(line, '\n') != NULL;
+		if (found) {
+			while (!begins && fgets(line, sizeof(line), maps))
+				begins = strchr(line, '\n') != NULL;
+			return true;
+		}
 	}
 	return false;
 }

@@ -167,7 +167,7 @@ static void statistics_from_the_log(void)
 	bed.image_opts.source = bed.source;
 	bed_up(&bed);
 	for (uint32_t i = 0; i < 8; i++)
-		toucher_read(&t[i], bed_page(&bed, i * 512));
+		toucher_read(&t[i], bed_page(&bed, (uint64_t)i * 512));
 	for (uint32_t i = 0; i < 10; i++) {
 		STEP("fln_region_add while the log asks for statistics");
 		OK(fln_region_add(bed.guest, &bed.region_opts, &region));
@@ -187,7 +187,7 @@ static void a_start_that_fails(void)
 	struct toucher t;
 	struct fln_worker *w;
 
-	bed_init(&bed, 512 * 8);
+	bed_init(&bed, (uint64_t)512 * 8);
 	bed.engine_opts.nr_workers = 1;
 	bed.guest_opts.nr_shards = 2;
 	OK(fln_engine_create(&bed.engine_opts, &bed.engine));

@@ -41,7 +41,7 @@ static void under_a_forked_child(void)
 		_exit(0);
 	}
 	for (uint32_t i = 0; i < 8; i++)
-		toucher_read(&t[i], bed_page(&bed, i * 512));
+		toucher_read(&t[i], bed_page(&bed, (uint64_t)i * 512));
 	toucher_expect_asleep(&t[7], 30, "the source is held back");
 	STEP("fln_guest_stop");
 	OK(fln_guest_stop(bed.guest));
@@ -63,16 +63,13 @@ static void under_a_forked_child(void)
 	bed_down(&bed);
 }
 
-/* Every second page filled: with a mapping per page they would run out. */
-static void without_poison_of(uint64_t nr_pages, uint32_t nr_shards, bool remove)
+/* A mapping of the caller's, the first half filled, and of the second every other page. */
+static uint8_t *half_filled(uint64_t nr_pages, uint32_t nr_shards)
 {
 	static uint64_t words[PAGE / sizeof(uint64_t)];
-	uint64_t value, nr_readable = 0;
-	struct toucher t;
 	uint8_t *p;
 
 	bed_init(&bed, nr_pages);
-	bed.image_opts.source = NULL;
 	bed.guest_opts.nr_shards = nr_shards;
 	OK(fln_engine_create(&bed.engine_opts, &bed.engine));
 	OK(fln_engine_start(bed.engine));
@@ -82,19 +79,25 @@ static void without_poison_of(uint64_t nr_pages, uint32_t nr_shards, bool remove
 	CHECK(p != MAP_FAILED, "mmap: %s", strerror(errno));
 	bed.region_opts.addr = (uintptr_t)p;
 	bed_up(&bed);
-	cannot_poison();
-	/* The first half whole, of the second half every other page. */
 	for (uint64_t page = 0; page < nr_pages; page += page < nr_pages / 2 ? 1 : 2) {
 		contents_of(1, page, words);
 		OK(fln_image_put(bed.image, page * PAGE, words, PAGE));
 	}
+	return p;
+}
+
+/* With a mapping for each page that is not filled they would run out. */
+static void without_poison_of(uint64_t nr_pages, uint32_t nr_shards, bool remove)
+{
+	uint8_t *p = half_filled(nr_pages, nr_shards);
+	uint64_t value, nr_readable = 0;
+	struct toucher t;
+
+	cannot_poison();
 	toucher_read(&t, p + (nr_pages - 1) * PAGE);
 	toucher_expect_asleep(&t, 30, "a page that nobody has filled");
 	STEP("closing without POISON");
-	if (remove)
-		OK(fln_region_remove(bed.region));
-	else
-		OK(fln_guest_stop(bed.guest));
+	OK(remove ? fln_region_remove(bed.region) : fln_guest_stop(bed.guest));
 	toucher_expect(&t, TOUCH_SIGSEGV, "who waited");
 	for (uint64_t page = 0; page < nr_pages; page++) {
 		enum touch end = touch_read(p + page * PAGE, &value);
