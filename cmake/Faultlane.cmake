@@ -21,6 +21,9 @@ if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release)
 endif()
 
+set(FAULTLANE_TEST_TIMEOUT_FACTOR 1 CACHE STRING
+    "Multiplies the time limit of each test; for FAULTLANE_TEST_SCALE=long")
+
 add_library(fln_flags INTERFACE)
 target_compile_definitions(fln_flags INTERFACE _GNU_SOURCE _FILE_OFFSET_BITS=64
   $<$<CONFIG:Debug>:FLN_DEBUG=1>)
@@ -71,6 +74,7 @@ function(fln_test)
   if(FAULTLANE_SANITIZE)
     math(EXPR T_TIMEOUT "${T_TIMEOUT} * 4")
   endif()
+  math(EXPR T_TIMEOUT "${T_TIMEOUT} * ${FAULTLANE_TEST_TIMEOUT_FACTOR}")
   add_executable(test_${T_LABEL}_${T_NAME} ${T_SOURCES})
   target_link_libraries(test_${T_LABEL}_${T_NAME} PRIVATE fln_flags fln_static ${T_LIBS} cmocka m)
   set_target_properties(test_${T_LABEL}_${T_NAME} PROPERTIES
