@@ -333,6 +333,20 @@ static int unregister(struct fln_shard *shard, uint64_t addr, uint64_t len_bytes
 	return rc;
 }
 
+/* In another process we cannot look what is left of a range: block by block. */
+static void unregister_unseen(struct fln_shard *shard, uint64_t addr, uint64_t len_bytes)
+{
+	uint64_t end = addr + len_bytes, stop;
+
+	if (unregister(shard, addr, len_bytes) != -EINVAL)
+		return;
+	for (uint64_t at = addr; at < end; at = stop) {
+		stop = fln_align_down(at, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
+		stop = stop < end ? stop : end;
+		(void)unregister(shard, at, stop - at);
+	}
+}
+
 /* A piece at its home, cut by stripes: what could not be unregistered as a whole. */
 static int unregister_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
 {
@@ -376,9 +390,13 @@ void fln_region_unregister(struct fln_region *region)
 
 	for (uint64_t i = 0;
 	     i < region->nr_registered && fln_stripe_get(&region->plan, i, &addr, &len, &shard);
-	     i++)
-		cut |= unregister(&guest->shards[shard], addr, len) == -EINVAL;
-	if (cut && !region->foreign)
+	     i++) {
+		if (region->foreign)
+			unregister_unseen(&guest->shards[shard], addr, len);
+		else
+			cut |= unregister(&guest->shards[shard], addr, len) == -EINVAL;
+	}
+	if (cut)
 		(void)fln_mapping_each(region, region->addr, addr + len, 0, unregister_piece);
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
 		unregister_moved(region, &guest->shards[i]);
@@ -389,7 +407,7 @@ void fln_region_unregister(struct fln_region *region)
 			continue;
 		for (uint64_t k = 0; fln_stripe_get(&region->plan, k, &addr, &len, &shard); k++) {
 			if (shard == child->index)
-				(void)unregister(child, addr, len);
+				unregister_unseen(child, addr, len);
 		}
 		unregister_moved(region, child);
 	}

@@ -281,6 +281,14 @@ void fln_guest_pass_workers(struct fln_guest *guest)
 	}
 }
 
+static int unsafe_error(const struct fln_guest *guest)
+{
+	return fln_fail(EIO,
+			"guest %s: pages that were never filled can be neither poisoned nor "
+			"protected; their userfaultfd stays open, unmap them",
+			guest->name);
+}
+
 /* The end of a shard; what is not safe stays open for good. */
 static void close_shard(struct fln_shard *shard)
 {
@@ -310,10 +318,7 @@ static int stop_in_turn(struct fln_guest *guest)
 	}
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
 		if (atomic_load_explicit(&guest->shards[i].keep_open, memory_order_relaxed))
-			rc = fln_fail(EIO,
-				      "guest %s: pages that were never filled can be neither "
-				      "poisoned nor protected; their userfaultfd stays open",
-				      guest->name);
+			rc = unsafe_error(guest);
 		close_shard(&guest->shards[i]);
 	}
 	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
@@ -335,7 +340,10 @@ int fln_guest_stop(struct fln_guest *guest)
 	if (!guest)
 		return fln_fail(EINVAL, "fln_guest_stop: guest is NULL");
 	take_turn(guest);
-	rc = guest->stopped ? guest->stop_result : stop_in_turn(guest);
+	if (!guest->stopped)
+		rc = stop_in_turn(guest);
+	else
+		rc = guest->stop_result ? unsafe_error(guest) : 0;
 	give_turn(guest);
 	return rc;
 }

@@ -139,8 +139,8 @@ struct fln_region_opts {
  *
  * Return:  0; -EINVAL for a range that is unaligned, empty, too long or wraps, or
  *          reaches beyond its image, or whose mapping is not a shared mapping of
- *          that image; -EEXIST when it overlaps a region; -EBUSY when somebody
- *          else's userfaultfd has it; -ENOMEM, also when mappings run out
+ *          that image, or is locked; -EEXIST when it overlaps a region; -EBUSY when somebody
+ *          else's userfaultfd has it; -EMFILE or -ENFILE; -ENOMEM, also when mappings run out
  *          (fln_last_error() counts them).  Nothing stays registered then.
  * Threads: any, except a thread of the engine
  * Blocks:  for mapping and registering

@@ -184,7 +184,7 @@ static void nothing_helps(void)
 	REFUSED(fln_region_remove(bed.region), -EIO, "never filled");
 	STEP("fln_guest_stop that cannot be safe");
 	REFUSED(fln_guest_stop(bed.guest), -EIO, "never filled");
-	REFUSED(fln_guest_stop(bed.guest), -EIO, "");
+	REFUSED(fln_guest_stop(bed.guest), -EIO, "neither");
 	CHECK(log_has(&bed.log, "made unreadable"), "nobody was told");
 	CHECK(touch_read(p + 9 * PAGE, &value) == TOUCH_OK && value == word_of(1, 9, 0), "filled");
 	toucher_read(&t[0], p + (NR_PAGES - 1) * PAGE);
