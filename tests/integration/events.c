@@ -258,13 +258,15 @@ static void fork_without(void)
 static void fork_with(void)
 {
 	uint64_t value, until;
-	int status;
+	int status, go[2];
 	pid_t pid;
+	char c;
 
 	if (test_engine_flags()) {
 		test_note("SKIP: following fork() needs CAP_SYS_PTRACE");
 		return;
 	}
+	CHECK(pipe(go) == 0, "pipe: %s", strerror(errno));
 	bed_init(&bed, NR_PAGES);
 	bed.guest_opts.flags = FLN_GUEST_F_FORK;
 	bed_up(&bed);
@@ -281,10 +283,15 @@ static void fork_with(void)
 			      "the child's page %llu: the thread %s, 0x%llx",
 			      (unsigned long long)page, touch_name(end), (unsigned long long)value);
 		}
+		/* Not before the parent has seen what was there. */
+		CHECK(read(go[0], &c, 1) == 1, "read: %s", strerror(errno));
 		_exit(touch_write(bed_page(&bed, 7), 777) == TOUCH_OK ? 0 : 2);
 	}
 	STEP("reading in parent and child");
 	read_all(&bed, 8);
+	CHECK(write(go[1], "", 1) == 1, "write: %s", strerror(errno));
+	(void)close(go[0]);
+	(void)close(go[1]);
 	until = now_ns() + WAIT_S * 1000 * MS;
 	while (waitpid(pid, &status, WNOHANG) != pid) {
 		CHECK(now_ns() < until, "the child's touches of 2000 pages wait for %u s", WAIT_S);
