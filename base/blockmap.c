@@ -210,8 +210,8 @@ struct fln_mask fln_blockmap_load_span(const struct fln_blockmap *map, uint32_t 
 		}
 		for (uint32_t i = 0; i < FLN_MASK_WORDS; i++) {
 			uint32_t from = i + words;
-			uint64_t lo_w = from < FLN_MASK_WORDS ? low.w[from]
-							      : high.w[from - FLN_MASK_WORDS];
+			uint64_t lo_w =
+				from < FLN_MASK_WORDS ? low.w[from] : high.w[from - FLN_MASK_WORDS];
 			uint64_t hi_w = from + 1 < FLN_MASK_WORDS
 						? low.w[from + 1]
 						: high.w[from + 1 - FLN_MASK_WORDS];
@@ -250,7 +250,7 @@ struct fln_chunk *fln_blockmap_chunk(struct fln_blockmap *map, uint64_t block)
 							    memory_order_acq_rel,
 							    memory_order_acquire))
 			return c;
-		pool_push(&map->pool, c);	/* nobody has seen it */
+		pool_push(&map->pool, c); /* nobody has seen it */
 	}
 	return (struct fln_chunk *)slot;
 }
@@ -268,8 +268,7 @@ bool fln_blockmap_collapse(struct fln_blockmap *map, uint64_t block, struct fln_
 	return true;
 }
 
-bool fln_blockmap_swap_uniform(struct fln_blockmap *map, uint64_t block, uint32_t from,
-			       uint32_t to)
+bool fln_blockmap_swap_uniform(struct fln_blockmap *map, uint64_t block, uint32_t from, uint32_t to)
 {
 	uintptr_t slot = slot_load(map, block);
 

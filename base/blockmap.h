@@ -26,26 +26,26 @@ struct fln_chunk_pool;
 
 struct fln_chunk {
 	_Atomic uint64_t plane[FLN_MAP_PLANES][FLN_MASK_WORDS];
-	_Atomic uint32_t nr_faults;	/* for the window policy */
-	_Atomic uint32_t next;		/* in the pool's free list: index + 1 */
+	_Atomic uint32_t nr_faults; /* for the window policy */
+	_Atomic uint32_t next;      /* in the pool's free list: index + 1 */
 	struct fln_chunk_pool *pool;
 	struct rcu_head rcu;
 };
 
 struct fln_chunk_pool {
-	struct fln_chunk *chunks;	/* touched when first used */
+	struct fln_chunk *chunks; /* touched when first used */
 	uint32_t nr_chunks;
-	_Atomic uint32_t nr_carved;	/* handed out for the first time so far */
-	_Atomic uint64_t free_head;	/* index + 1 of the first, and a tag against ABA */
-	_Atomic uint32_t nr_returning;	/* wait for a grace period */
-	_Atomic uint32_t nr_used;	/* not in the free list: in slots or awaiting a grace period */
+	_Atomic uint32_t nr_carved;    /* handed out for the first time so far */
+	_Atomic uint64_t free_head;    /* index + 1 of the first, and a tag against ABA */
+	_Atomic uint32_t nr_returning; /* wait for a grace period */
+	_Atomic uint32_t nr_used; /* not in the free list: in slots or awaiting a grace period */
 };
 
 struct fln_blockmap {
 	_Atomic uintptr_t *slots;
 	uint64_t nr_blocks;
 	uint64_t nr_pages;
-	uint32_t lead_pages;		/* pages of the first block that lie before the map */
+	uint32_t lead_pages; /* pages of the first block that lie before the map */
 	struct fln_chunk_pool pool;
 };
 
@@ -130,8 +130,7 @@ static inline struct fln_mask fln_chunk_set(struct fln_chunk *c, uint32_t plane,
 	return won;
 }
 
-static inline void fln_chunk_clear(struct fln_chunk *c, uint32_t plane,
-				   const struct fln_mask *bits)
+static inline void fln_chunk_clear(struct fln_chunk *c, uint32_t plane, const struct fln_mask *bits)
 {
 	for (uint32_t i = 0; i < FLN_MASK_WORDS; i++) {
 		if (bits->w[i])

@@ -10,8 +10,10 @@
 
 #define LOG_LINE_BYTES 512
 
-__attribute__((format(printf, 4, 0))) static void log_line(const struct fln_log *log, enum fln_log_level level, uint64_t nr_held_back,
-		     const char *fmt, va_list ap)
+__attribute__((format(printf, 4, 0))) static void log_line(const struct fln_log *log,
+							   enum fln_log_level level,
+							   uint64_t nr_held_back, const char *fmt,
+							   va_list ap)
 {
 	char line[LOG_LINE_BYTES];
 	int n;

@@ -24,12 +24,12 @@
 /* A block, and what is known of its pages. */
 struct block_round {
 	struct fln_install in;
-	struct fln_chunk *chunk;	/* NULL: a child's, or the pool is empty */
+	struct fln_chunk *chunk; /* NULL: a child's, or the pool is empty */
 	uint64_t block;
-	struct fln_mask claimed;	/* ours */
-	struct fln_mask lost;		/* somebody else's */
-	struct fln_mask filled, zero;	/* what may be installed */
-	struct fln_mask later;		/* of the windows, what nobody waits for */
+	struct fln_mask claimed;      /* ours */
+	struct fln_mask lost;         /* somebody else's */
+	struct fln_mask filled, zero; /* what may be installed */
+	struct fln_mask later;        /* of the windows, what nobody waits for */
 };
 
 /* Shift a mask towards higher pages. */
@@ -158,9 +158,8 @@ static void poison_page(struct fln_worker *w, struct block_round *b, uint32_t pa
  * A faulting page that is not filled: ask for it.  True when it can never be
  * had: its source failed, or has not answered in time.
  */
-static bool must_poison(struct fln_worker *w, struct block_round *b,
-			const struct fln_fault *fault, uint32_t page, uint64_t now_ns,
-			enum fln_held_reason *reason)
+static bool must_poison(struct fln_worker *w, struct block_round *b, const struct fln_fault *fault,
+			uint32_t page, uint64_t now_ns, enum fln_held_reason *reason)
 {
 	uint64_t image_page = fln_region_image_page(b->in.region, b->in.block_page + page);
 
@@ -199,9 +198,8 @@ static void settle_faults(struct fln_worker *w, struct block_round *b,
 		enum fln_held_reason reason = FLN_HELD_AGAIN;
 		uint32_t p = pages[i];
 		bool untried = !fln_mask_test(&b->in.present, p) &&
-			       !fln_mask_test(&b->in.again, p) &&
-			       !fln_mask_test(&b->in.gone, p) && !fln_mask_test(&b->lost, p) &&
-			       !fln_mask_test(&poisoned, p);
+			       !fln_mask_test(&b->in.again, p) && !fln_mask_test(&b->in.gone, p) &&
+			       !fln_mask_test(&b->lost, p) && !fln_mask_test(&poisoned, p);
 
 		if ((untried && fln_mask_test(&b->in.broken, p)) ||
 		    (untried && !fln_mask_test(&ready, p) &&
@@ -209,7 +207,7 @@ static void settle_faults(struct fln_worker *w, struct block_round *b,
 			poison_page(w, b, p, &poisoned, &reason);
 		if (fln_mask_test(&b->in.present, p)) {
 			fln_end_fault(shard, &faults[i], FLN_ENDED_RESUMED,
-				  fln_mask_test(&b->in.zeroed, p), now);
+				      fln_mask_test(&b->in.zeroed, p), now);
 		} else if (fln_mask_test(&poisoned, p)) {
 			fln_end_fault(shard, &faults[i], FLN_ENDED_POISONED, false, now);
 		} else if (fln_mask_test(&b->in.gone, p)) {
@@ -241,7 +239,7 @@ static void note_later(struct fln_worker *w, struct block_round *b)
 		return;
 	}
 	if (l->shard)
-		return;	/* another block has the slot: this one's next fault will ask again */
+		return; /* another block has the slot: this one's next fault will ask again */
 	l->shard = b->in.shard;
 	l->block_addr = b->in.block_addr;
 	l->pages = b->later;
@@ -295,7 +293,7 @@ static uint32_t serve_one_later(const struct fln_later *l)
 	b.block = fln_region_page_of(region, home) / FLN_BLOCK_PAGES;
 	b.chunk = fln_blockmap_peek(&region->map, b.block);
 	if (!b.chunk)
-		return 0;	/* whole by now, or forgotten */
+		return 0; /* whole by now, or forgotten */
 	b.in.shard = l->shard;
 	b.in.region = region;
 	b.in.block_page = b.block * FLN_BLOCK_PAGES;

@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define MAX_WORKERS 64u			/* FLN_MAX_WAITERS: a bit each */
+#define MAX_WORKERS 64u /* FLN_MAX_WAITERS: a bit each */
 #define MAX_FILLERS 256u
 #define NR_FILLS 1024u
 #define DEFAULT_FILLERS 4u
@@ -21,9 +21,9 @@
 #define DEFAULT_FILL_PAGES 64u
 #define DEFAULT_RETRIES 3u
 #define DEFAULT_SOURCE_TIMEOUT_NS (30 * FLN_NS_PER_S)
-#define DEFAULT_SPIN_NS 0u		/* measured: see docs/ARCHITECTURE.md */
+#define DEFAULT_SPIN_NS 0u /* measured: see docs/ARCHITECTURE.md */
 #define PUS_PER_WORKER 8u
-#define MIN_WORKERS 2u			/* where there are as many processors */
+#define MIN_WORKERS 2u /* where there are as many processors */
 #define FALLBACK_MAX_MAP_COUNT 65530u
 
 _Static_assert(MAX_WORKERS <= FLN_MAX_WAITERS, "a bit per worker");
@@ -67,8 +67,10 @@ static int set_defaults(struct fln_engine_opts *o, uint32_t nr_pus)
 		return fln_fail(EINVAL, "engine: reserved is %u; set it to 0",
 				o->reserved ? o->reserved : o->reserved2);
 	if (o->worker_nice != FLN_NICE_KEEP && (o->worker_nice < -20 || o->worker_nice > 19))
-		return fln_fail(EINVAL, "engine: worker_nice is %d; use -20 to 19, or "
-					"FLN_NICE_KEEP", o->worker_nice);
+		return fln_fail(EINVAL,
+				"engine: worker_nice is %d; use -20 to 19, or "
+				"FLN_NICE_KEEP",
+				o->worker_nice);
 	rc = take_u32(&o->nr_workers, 1, MAX_WORKERS, workers < MAX_WORKERS ? workers : MAX_WORKERS,
 		      "nr_workers");
 	if (rc == 0)
@@ -104,8 +106,8 @@ static int set_defaults(struct fln_engine_opts *o, uint32_t nr_pus)
 /* Is the engine possible here? */
 static int check_features(struct fln_engine *engine)
 {
-	int rc = fln_uffd_probe(engine->opts.flags & FLN_ENGINE_F_USER_MODE_ONLY,
-				&engine->features);
+	int rc =
+		fln_uffd_probe(engine->opts.flags & FLN_ENGINE_F_USER_MODE_ONLY, &engine->features);
 
 	return rc ? rc : fln_uffd_check_features(engine->features);
 }
@@ -314,7 +316,7 @@ static struct fln_guest *pin_next_to_stop(struct fln_engine *engine)
 	struct fln_guest *guest;
 
 	fln_lock(&engine->lock);
-	engine->stopping = true;	/* from here on no guest starts */
+	engine->stopping = true; /* from here on no guest starts */
 	for (guest = engine->guests; guest; guest = guest->next) {
 		bool stopped;
 
@@ -381,8 +383,10 @@ int fln_engine_destroy(struct fln_engine *engine)
 	nr_images = engine->nr_images;
 	fln_unlock(&engine->lock);
 	if (nr_guests || nr_images)
-		return fln_fail(EBUSY, "engine: %u guests and %u images are left; destroy them "
-				       "first", nr_guests, nr_images);
+		return fln_fail(EBUSY,
+				"engine: %u guests and %u images are left; destroy them "
+				"first",
+				nr_guests, nr_images);
 	rc = fln_engine_stop(engine);
 	if (rc)
 		return rc;
@@ -418,8 +422,9 @@ int fln_engine_take_stripes(struct fln_engine *engine, uint64_t nr)
 
 	do {
 		if (used + nr > engine->opts.max_stripes)
-			return fln_fail(ENOMEM, "engine: %llu mappings are in use and %llu more are "
-						"needed, of %u; raise vm.max_map_count or max_stripes",
+			return fln_fail(ENOMEM,
+					"engine: %llu mappings are in use and %llu more are "
+					"needed, of %u; raise vm.max_map_count or max_stripes",
 					(unsigned long long)used, (unsigned long long)nr,
 					engine->opts.max_stripes);
 	} while (!atomic_compare_exchange_weak(&engine->nr_stripes, &used, used + nr));
@@ -441,8 +446,10 @@ static int check_image_opts(const struct fln_image_opts *o)
 		return fln_fail(EINVAL, "image: flags 0x%llx are not known to this version",
 				(unsigned long long)(o->flags & ~known));
 	if (o->len_bytes == 0 || !fln_is_aligned(o->len_bytes, FLN_PAGE_BYTES))
-		return fln_fail(EINVAL, "image: len_bytes is %llu; use a multiple of %llu, at least "
-					"that", (unsigned long long)o->len_bytes,
+		return fln_fail(EINVAL,
+				"image: len_bytes is %llu; use a multiple of %llu, at least "
+				"that",
+				(unsigned long long)o->len_bytes,
 				(unsigned long long)FLN_PAGE_BYTES);
 	if (o->len_bytes > INT64_MAX)
 		return fln_fail(EINVAL, "image: len_bytes is %llu, more than a file can have",
@@ -456,9 +463,10 @@ static int check_image_opts(const struct fln_image_opts *o)
 	if (!(o->flags & FLN_IMAGE_F_ADOPT) && o->memfd)
 		return fln_fail(EINVAL, "image: memfd is %d without FLN_IMAGE_F_ADOPT", o->memfd);
 	if (o->source && o->source->len_bytes < o->len_bytes)
-		return fln_fail(ENODATA, "image: source %s has %llu bytes, fewer than the image's "
-					 "%llu; make the image shorter", o->source->ops.name,
-				(unsigned long long)o->source->len_bytes,
+		return fln_fail(ENODATA,
+				"image: source %s has %llu bytes, fewer than the image's "
+				"%llu; make the image shorter",
+				o->source->ops.name, (unsigned long long)o->source->len_bytes,
 				(unsigned long long)o->len_bytes);
 	return 0;
 }

@@ -15,21 +15,21 @@
 #include <faultlane/engine.h>
 
 struct fln_engine {
-	struct fln_engine_opts opts;	/* defaults filled in */
+	struct fln_engine_opts opts; /* defaults filled in */
 	struct fln_allocator alloc;
 	struct fln_log log;
 	struct fln_topology *topology;
-	uint64_t features;		/* of this kernel and this user */
+	uint64_t features; /* of this kernel and this user */
 	struct fln_filler filler;
 	struct fln_worker *workers;
-	struct fln_lock lock;		/* FLN_RANK_ENGINE */
-	struct fln_turn turn;		/* of start and stop */
-	pthread_cond_t unpinned;	/* some guest's nr_pins has come to 0 */
-	struct fln_guest *guests;	/* guarded by lock, as all that follows */
+	struct fln_lock lock;     /* FLN_RANK_ENGINE */
+	struct fln_turn turn;     /* of start and stop */
+	pthread_cond_t unpinned;  /* some guest's nr_pins has come to 0 */
+	struct fln_guest *guests; /* guarded by lock, as all that follows */
 	uint32_t nr_images;
 	bool running, stopping;
-	_Atomic uint64_t nr_stripes;	/* mappings in use by all guests */
-	_Atomic uint32_t next_worker;	/* who gets the next guest's first shard */
+	_Atomic uint64_t nr_stripes;  /* mappings in use by all guests */
+	_Atomic uint32_t next_worker; /* who gets the next guest's first shard */
 };
 
 /* Set a share of the budget of mappings aside; give_back undoes it. */

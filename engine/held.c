@@ -25,15 +25,15 @@ static void clear_index(struct fln_worker *w)
 /* Where the entry of a page is in the index, or would be put. */
 static uint32_t *find_slot(struct fln_worker *w, const struct fln_shard *shard, uint64_t addr)
 {
-	uint64_t hash = (fln_bytes_to_pages(addr) ^ ((uintptr_t)shard >> 6)) *
-			UINT64_C(0x9e3779b97f4a7c15);
+	uint64_t hash =
+		(fln_bytes_to_pages(addr) ^ ((uintptr_t)shard >> 6)) * UINT64_C(0x9e3779b97f4a7c15);
 	uint32_t at = (uint32_t)(((hash >> 32) * index_slots(w)) >> 32);
 
 	for (;; at = at + 1 < index_slots(w) ? at + 1 : 0) {
 		uint32_t entry = w->held_index[at];
 
-		if (entry == 0 || (w->held[entry - 1].fault.addr == addr &&
-				   w->held[entry - 1].shard == shard))
+		if (entry == 0 ||
+		    (w->held[entry - 1].fault.addr == addr && w->held[entry - 1].shard == shard))
 			return &w->held_index[at];
 	}
 }
@@ -80,7 +80,7 @@ void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fa
 
 /* A fault has ended: count how, and of which class it was (I4). */
 void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum fln_ending ending,
-		      bool zero, uint64_t now_ns)
+		   bool zero, uint64_t now_ns)
 {
 	struct fln_shard_counters *c = &shard->count;
 
@@ -92,7 +92,8 @@ void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum 
 		fln_count(fault->held ? &c->major : &c->minor, fault->nr);
 	fln_count(ending == FLN_ENDED_RESUMED    ? &c->resumed
 		  : ending == FLN_ENDED_POISONED ? &c->poisoned
-					     : &c->failed, fault->nr);
+						 : &c->failed,
+		  fault->nr);
 	for (uint32_t i = 0; i < fault->nr; i++)
 		fln_histogram_record(&c->service, now_ns - fault->t0_ns);
 }

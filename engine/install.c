@@ -165,7 +165,7 @@ static void map_cached(struct fln_install *in, uint32_t page)
 	if (result == FLN_UFFD_OK)
 		settle_installed(in, page, page + 1);
 	else if (result == FLN_UFFD_NO_PAGE)
-		fln_mask_set(&in->again, page);	/* punched once more, meanwhile */
+		fln_mask_set(&in->again, page); /* punched once more, meanwhile */
 	else
 		(void)settle_failed(in, result, page, page + 1);
 }

@@ -11,16 +11,16 @@
 struct fln_install {
 	struct fln_shard *shard;
 	struct fln_region *region;
-	uint64_t block_addr;		/* where the block is now (mremap() may have moved it) */
-	uint64_t block_page;		/* the region's page at its beginning */
-	struct fln_mask faulting;	/* pages that somebody waits for */
+	uint64_t block_addr;      /* where the block is now (mremap() may have moved it) */
+	uint64_t block_page;      /* the region's page at its beginning */
+	struct fln_mask faulting; /* pages that somebody waits for */
 
-	struct fln_mask present;	/* out: are mapped now */
-	struct fln_mask zeroed;		/* out: of them, those that are zero */
-	struct fln_mask again;		/* out: to be tried again */
-	struct fln_mask gone;		/* out: their range has gone */
-	struct fln_mask broken;		/* out: the kernel refuses; the policy decides */
-	bool stop;			/* an event is unread: more calls would fail too */
+	struct fln_mask present; /* out: are mapped now */
+	struct fln_mask zeroed;  /* out: of them, those that are zero */
+	struct fln_mask again;   /* out: to be tried again */
+	struct fln_mask gone;    /* out: their range has gone */
+	struct fln_mask broken;  /* out: the kernel refuses; the policy decides */
+	bool stop;               /* an event is unread: more calls would fail too */
 };
 
 /* Map @pages, whose contents the image has, and wake those who wait for them. */

@@ -55,8 +55,7 @@ struct fln_mask fln_region_claim(struct fln_chunk *c, const struct fln_mask *pag
 	return fln_mask_andnot(&won, &taken);
 }
 
-void fln_region_settle(struct fln_chunk *c, const struct fln_mask *pages,
-		       enum fln_region_page to)
+void fln_region_settle(struct fln_chunk *c, const struct fln_mask *pages, enum fln_region_page to)
 {
 	FLN_DEBUG_ASSERT(fln_region_may_move(FLN_PAGE_CLAIMED, to));
 	assert_all(c, FLN_PLANE_CLAIMED, pages);

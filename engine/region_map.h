@@ -27,14 +27,18 @@ enum fln_region_page {
 	FLN_PAGE_NR_STATES
 };
 
-enum { FLN_PLANE_CLAIMED, FLN_PLANE_PRESENT, FLN_PLANE_POISONED, FLN_PLANE_DISCARDED };
+enum {
+	FLN_PLANE_CLAIMED,
+	FLN_PLANE_PRESENT,
+	FLN_PLANE_POISONED,
+	FLN_PLANE_DISCARDED
+};
 
 /* Claim what is ABSENT of @pages.  Returns what is the caller's now. */
 struct fln_mask fln_region_claim(struct fln_chunk *c, const struct fln_mask *pages);
 
 /* The owner's move of claimed pages to PRESENT, POISONED or back to ABSENT. */
-void fln_region_settle(struct fln_chunk *c, const struct fln_mask *pages,
-		       enum fln_region_page to);
+void fln_region_settle(struct fln_chunk *c, const struct fln_mask *pages, enum fln_region_page to);
 
 /* PRESENT or POISONED pages of @pages that nobody has claimed become ABSENT. */
 void fln_region_forget(struct fln_chunk *c, const struct fln_mask *pages);

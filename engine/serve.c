@@ -20,8 +20,9 @@ static void leave_to_closer(struct fln_shard *shard, struct fln_region *region,
 	enum fln_image_page state = fln_image_state(region->image, page);
 	bool readable = state == FLN_IMAGE_FILLED || state == FLN_IMAGE_ZERO;
 
-	fln_end_fault(shard, fault, readable && !region->foreign ? FLN_ENDED_RESUMED : FLN_ENDED_POISONED,
-		  state == FLN_IMAGE_ZERO, fln_now_ns());
+	fln_end_fault(shard, fault,
+		      readable && !region->foreign ? FLN_ENDED_RESUMED : FLN_ENDED_POISONED,
+		      state == FLN_IMAGE_ZERO, fln_now_ns());
 }
 
 /* Shell sort: batches are small, nearly sorted often, and nothing may allocate (I5). */

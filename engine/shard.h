@@ -26,7 +26,7 @@
 struct fln_engine;
 struct fln_worker;
 
-#define FLN_MAX_CHILDREN 16u		/* forked children at a time; a slot of each shard each */
+#define FLN_MAX_CHILDREN 16u /* forked children at a time; a slot of each shard each */
 #define FLN_MAX_MOVES 64u
 
 /*
@@ -34,7 +34,7 @@ struct fln_worker;
  * lock, because they make system calls, wait for workers and write to the log (I2).
  */
 struct fln_turn {
-	bool taken;			/* guarded by the object's lock */
+	bool taken; /* guarded by the object's lock */
 	pthread_cond_t given;
 };
 
@@ -48,26 +48,26 @@ struct fln_region {
 	struct fln_image *image;
 	uint64_t addr;
 	uint64_t len_bytes;
-	uint64_t base_addr;		/* addr, down to a block: page 0 of the map */
-	uint64_t image_page;		/* the image's page at addr */
+	uint64_t base_addr;  /* addr, down to a block: page 0 of the map */
+	uint64_t image_page; /* the image's page at addr */
 	uint32_t page_bytes;
 	enum fln_discard discard;
 	bool foreign;
 	bool mapped_by_us;
-	_Atomic bool closing;		/* workers leave its faults alone */
-	bool closed;			/* all that follows: in the guest's turn */
-	bool sealed;			/* some pages were made unreadable */
-	bool unsafe;			/* some should have been, and could not */
-	uint64_t nr_registered;		/* stripes, from the first on */
+	_Atomic bool closing;   /* workers leave its faults alone */
+	bool closed;            /* all that follows: in the guest's turn */
+	bool sealed;            /* some pages were made unreadable */
+	bool unsafe;            /* some should have been, and could not */
+	uint64_t nr_registered; /* stripes, from the first on */
 	struct fln_stripe_plan plan;
 	struct fln_blockmap map;
-	struct fln_region *next;	/* of the guest; guarded by guest->lock */
+	struct fln_region *next; /* of the guest; guarded by guest->lock */
 };
 
 /* Regions by address; replaced as a whole, freed after a grace period. */
 struct fln_directory {
 	uint32_t nr, capacity;
-	struct fln_directory *next;	/* of those that are retired */
+	struct fln_directory *next; /* of those that are retired */
 	struct fln_region *regions[];
 };
 
@@ -88,47 +88,46 @@ struct fln_move {
 struct fln_shard {
 	struct fln_uffd uffd;
 	struct fln_guest *guest;
-	struct fln_worker *worker;	/* set while attached */
+	struct fln_worker *worker; /* set while attached */
 	uint32_t index;
-	bool is_child;			/* the shard of a forked child: no map of its own */
-	_Atomic bool ready;		/* of a child: all else is set; stays so */
-	_Atomic bool keep_open;		/* closed, unfilled pages would read zeros */
-	uint32_t nr_held;		/* faults in worker->held; the worker's */
-	bool overflowed;		/* in worker->overflowed; the worker's */
+	bool is_child;          /* the shard of a forked child: no map of its own */
+	_Atomic bool ready;     /* of a child: all else is set; stays so */
+	_Atomic bool keep_open; /* closed, unfilled pages would read zeros */
+	uint32_t nr_held;       /* faults in worker->held; the worker's */
+	bool overflowed;        /* in worker->overflowed; the worker's */
 	struct fln_shard *next_overflowed;
 	/* Changed by the worker under guest->lock, which others read it under. */
 	_Atomic uint32_t nr_moves;
-	struct fln_move moves[FLN_MAX_MOVES];	/* no two overlap at their new places */
+	struct fln_move moves[FLN_MAX_MOVES]; /* no two overlap at their new places */
 	struct fln_shard_counters count;
 };
 
 struct fln_guest {
 	struct fln_engine *engine;
 	char name[32];
-	struct fln_lock lock;		/* FLN_RANK_GUEST */
+	struct fln_lock lock; /* FLN_RANK_GUEST */
 	struct fln_turn turn;
 	_Atomic(struct fln_directory *) directory;
-	struct fln_directory *spare;	/* so that leaving a region out cannot fail; by lock */
-	struct fln_directory *retired;	/* wait for a grace period; guarded by lock */
-	struct fln_region *regions;	/* changed in the guest's turn, under lock */
+	struct fln_directory *spare;   /* so that leaving a region out cannot fail; by lock */
+	struct fln_directory *retired; /* wait for a grace period; guarded by lock */
+	struct fln_region *regions;    /* changed in the guest's turn, under lock */
 	struct fln_window_policy window;
 	bool foreign;
 	bool follow_fork;
-	bool running, stopped;		/* set in the guest's turn, under lock */
+	bool running, stopped; /* set in the guest's turn, under lock */
 	int stop_result;
 	uint32_t nr_shards;
 	struct fln_shard *shards;
-	struct fln_shard *children;	/* with follow_fork: FLN_MAX_CHILDREN of each shard */
+	struct fln_shard *children; /* with follow_fork: FLN_MAX_CHILDREN of each shard */
 	struct fln_log_limit log_limit;
-	struct fln_guest *next;		/* of the engine; guarded by engine->lock */
-	uint32_t nr_pins;		/* who else uses it just now; guarded by engine->lock */
+	struct fln_guest *next; /* of the engine; guarded by engine->lock */
+	uint32_t nr_pins;       /* who else uses it just now; guarded by engine->lock */
 };
 
 /* Release: who sees that a fault has ended sees that it had begun (stats.c). */
 static inline void fln_count(_Atomic uint64_t *counter, uint64_t n)
 {
-	atomic_store_explicit(counter,
-			      atomic_load_explicit(counter, memory_order_relaxed) + n,
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
 			      memory_order_release);
 }
 

@@ -98,20 +98,24 @@ static int open_error(int err, bool user_mode_only)
 	case EPERM:
 	case EACCES:
 		if (user_mode_only)
-			return fln_fail(err, "userfaultfd is refused even for user-mode faults "
-					     "(errno %d); allow the userfaultfd system call in the "
-					     "seccomp filter or container profile", err);
-		return fln_fail(err, "userfaultfd is refused (errno %d); give this user read and "
-				     "write access to /dev/userfaultfd, or CAP_SYS_PTRACE, or set "
-				     "vm.unprivileged_userfaultfd=1, or ask for user-mode faults only",
+			return fln_fail(err,
+					"userfaultfd is refused even for user-mode faults "
+					"(errno %d); allow the userfaultfd system call in the "
+					"seccomp filter or container profile",
+					err);
+		return fln_fail(err,
+				"userfaultfd is refused (errno %d); give this user read and "
+				"write access to /dev/userfaultfd, or CAP_SYS_PTRACE, or set "
+				"vm.unprivileged_userfaultfd=1, or ask for user-mode faults only",
 				err);
 	case ENOSYS:
 		return fln_fail(err, "this kernel has no userfaultfd; build it with "
 				     "CONFIG_USERFAULTFD=y (5.14 or newer)");
 	case EMFILE:
 	case ENFILE:
-		return fln_fail(err, "no file descriptor left for a userfaultfd (%s); raise "
-				     "RLIMIT_NOFILE or fs.file-max, or use fewer shards",
+		return fln_fail(err,
+				"no file descriptor left for a userfaultfd (%s); raise "
+				"RLIMIT_NOFILE or fs.file-max, or use fewer shards",
 				err == EMFILE ? "of this process" : "of the system");
 	default:
 		return fln_fail(err, "userfaultfd: %s", strerror(err));
@@ -129,9 +133,10 @@ int fln_uffd_probe(bool user_mode_only, uint64_t *features)
 	err = ioctl(fd, UFFDIO_API, &api) == 0 ? 0 : errno;
 	(void)close(fd);
 	if (err)
-		return fln_fail(err, "UFFDIO_API: %s; this kernel speaks another userfaultfd "
-				     "protocol than 0x%llx", strerror(err),
-				(unsigned long long)UFFD_API);
+		return fln_fail(err,
+				"UFFDIO_API: %s; this kernel speaks another userfaultfd "
+				"protocol than 0x%llx",
+				strerror(err), (unsigned long long)UFFD_API);
 	*features = api.features;
 	return 0;
 }
@@ -243,7 +248,12 @@ static enum fln_uffd_result classify(int rc)
 	}
 }
 
-enum install_call { CALL_CONTINUE, CALL_COPY, CALL_ZEROPAGE, CALL_POISON };
+enum install_call {
+	CALL_CONTINUE,
+	CALL_COPY,
+	CALL_ZEROPAGE,
+	CALL_POISON
+};
 
 /* One call; *part is the number of bytes that it did, 0 when it failed outright. */
 static int install_once(struct fln_uffd *u, enum install_call call, uint64_t addr, uint64_t from,
@@ -263,7 +273,9 @@ static int install_once(struct fln_uffd *u, enum install_call call, uint64_t add
 		break;
 	}
 	case CALL_COPY: {
-		struct uffdio_copy arg = { .dst = addr, .src = from, .len = len_bytes,
+		struct uffdio_copy arg = { .dst = addr,
+					   .src = from,
+					   .len = len_bytes,
 					   .mode = wake ? 0 : UFFDIO_COPY_MODE_DONTWAKE };
 
 		rc = u->ops->ioctl(u, UFFDIO_COPY, &arg);
@@ -289,7 +301,7 @@ static int install_once(struct fln_uffd *u, enum install_call call, uint64_t add
 	}
 	}
 	if (*part < 0)
-		*part = 0;	/* the kernel reports its errno there too */
+		*part = 0; /* the kernel reports its errno there too */
 	return rc;
 }
 
@@ -302,7 +314,7 @@ static enum fln_uffd_result install(struct fln_uffd *u, enum install_call call, 
 
 	FLN_DEBUG_ASSERT(fln_is_aligned(addr, FLN_PAGE_BYTES));
 	FLN_DEBUG_ASSERT(len_bytes && fln_is_aligned(len_bytes, FLN_PAGE_BYTES));
-	fln_lock_assert_none();	/* I2: these ioctls sleep */
+	fln_lock_assert_none(); /* I2: these ioctls sleep */
 
 	while (done < len_bytes) {
 		int64_t part;

@@ -29,22 +29,22 @@ struct fln_uffd_ops {
 struct fln_uffd {
 	int fd;
 	bool user_mode_only;
-	uint64_t features;		/* enabled ones, UFFD_FEATURE_* */
+	uint64_t features; /* enabled ones, UFFD_FEATURE_* */
 	/* What the last UFFDIO_REGISTER offered; regions are added while workers look at it. */
 	_Atomic uint64_t range_ioctls;
 	const struct fln_uffd_ops *ops;
-	_Atomic uint64_t nr_calls;	/* install calls */
-	_Atomic uint64_t nr_wakes;	/* explicit wake calls */
-	_Atomic bool process_gone;	/* an install said so; it does not come back */
+	_Atomic uint64_t nr_calls; /* install calls */
+	_Atomic uint64_t nr_wakes; /* explicit wake calls */
+	_Atomic bool process_gone; /* an install said so; it does not come back */
 };
 
 /* What an install call came to; the only error taxonomy of the data plane. */
 enum fln_uffd_result {
-	FLN_UFFD_OK,		/* all of it is mapped */
-	FLN_UFFD_PRESENT,	/* the page at addr + done is there already: nobody was woken */
-	FLN_UFFD_AGAIN,		/* an event is unread or still being acted upon */
-	FLN_UFFD_NO_PAGE,	/* the page cache has no page at addr + done */
-	FLN_UFFD_GONE,		/* no such range (any more), or its process has gone */
+	FLN_UFFD_OK,      /* all of it is mapped */
+	FLN_UFFD_PRESENT, /* the page at addr + done is there already: nobody was woken */
+	FLN_UFFD_AGAIN,   /* an event is unread or still being acted upon */
+	FLN_UFFD_NO_PAGE, /* the page cache has no page at addr + done */
+	FLN_UFFD_GONE,    /* no such range (any more), or its process has gone */
 	FLN_UFFD_NO_MEMORY,
 	FLN_UFFD_ERROR,
 	FLN_UFFD_NR_RESULTS

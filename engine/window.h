@@ -18,12 +18,12 @@
 #include <stdint.h>
 
 struct fln_window_policy {
-	uint32_t first;		/* pages, a power of two */
-	uint32_t max;		/* pages, a power of two, at least first */
+	uint32_t first; /* pages, a power of two */
+	uint32_t max;   /* pages, a power of two, at least first */
 };
 
 struct fln_window {
-	uint32_t lo, hi;	/* pages of the block, [lo, hi) */
+	uint32_t lo, hi; /* pages of the block, [lo, hi) */
 };
 
 /* Fill in defaults for zeros.  Return: 0; -EINVAL with a sentence. */

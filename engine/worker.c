@@ -79,8 +79,8 @@ int fln_worker_init(struct fln_worker *w, const struct fln_worker_opts *opts)
 	w->faults = fln_zalloc(&opts->alloc, FLN_BATCH_LIMIT * sizeof(*w->faults), opts->node);
 	w->held_index = fln_zalloc(&opts->alloc, index_bytes(w), opts->node);
 	w->later = fln_zalloc(&opts->alloc, FLN_NR_LATER * sizeof(*w->later), opts->node);
-	w->later_queue = fln_zalloc(&opts->alloc, FLN_NR_LATER * sizeof(*w->later_queue),
-				    opts->node);
+	w->later_queue =
+		fln_zalloc(&opts->alloc, FLN_NR_LATER * sizeof(*w->later_queue), opts->node);
 	if (!w->held || !w->held_spare || !w->held_index || !w->msgs || !w->faults || !w->later ||
 	    !w->later_queue) {
 		free_tables(w);
@@ -192,7 +192,7 @@ static void obey_all(struct fln_worker *w)
 
 		fln_lock(&w->lock);
 		cmd->result = result;
-		cmd->done = true;	/* from here on it is not ours */
+		cmd->done = true; /* from here on it is not ours */
 		(void)pthread_cond_broadcast(&w->done);
 		fln_unlock(&w->lock);
 		cmd = next;
@@ -271,7 +271,8 @@ static void take_precedence(const struct fln_worker *w)
 	if (setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), nice) != 0)
 		fln_log(&w->opts.log, w->opts.nice ? FLN_LOG_WARNING : FLN_LOG_INFO,
 			"worker %u keeps its nice value, %d is not permitted: give CAP_SYS_NICE "
-			"or raise RLIMIT_NICE", w->opts.index, nice);
+			"or raise RLIMIT_NICE",
+			w->opts.index, nice);
 }
 
 static void *worker_main(void *arg)
@@ -312,8 +313,10 @@ int fln_worker_start(struct fln_worker *w)
 	rc = pthread_create(&w->thread, NULL, worker_main, w);
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (rc)
-		return fln_fail(EAGAIN, "worker thread %u: %s; raise RLIMIT_NPROC or the cgroup's "
-					"pids.max", w->opts.index, strerror(rc));
+		return fln_fail(EAGAIN,
+				"worker thread %u: %s; raise RLIMIT_NPROC or the cgroup's "
+				"pids.max",
+				w->opts.index, strerror(rc));
 	return 0;
 }
 

@@ -19,17 +19,17 @@
 
 /* One fault on its way through a worker, or several on the same page. */
 struct fln_fault {
-	uint64_t addr;			/* page-aligned, as the kernel gave it */
-	uint64_t t0_ns;			/* when its (first) message was read */
-	uint32_t nr;			/* messages that it stands for */
-	bool held;			/* its contents had to be fetched */
+	uint64_t addr;  /* page-aligned, as the kernel gave it */
+	uint64_t t0_ns; /* when its (first) message was read */
+	uint32_t nr;    /* messages that it stands for */
+	bool held;      /* its contents had to be fetched */
 };
 
 /* Why a fault is held. */
 enum fln_held_reason {
-	FLN_HELD_FILL,			/* its image page is being filled */
-	FLN_HELD_AGAIN,			/* to be tried again soon: an event, a claim, memory */
-	FLN_HELD_STUCK,			/* can be neither mapped nor poisoned: now and then */
+	FLN_HELD_FILL,  /* its image page is being filled */
+	FLN_HELD_AGAIN, /* to be tried again soon: an event, a claim, memory */
+	FLN_HELD_STUCK, /* can be neither mapped nor poisoned: now and then */
 };
 
 struct fln_held {
@@ -44,7 +44,7 @@ struct fln_held {
  * a wish: nothing is claimed, and all is looked up anew.
  */
 struct fln_later {
-	struct fln_shard *shard;	/* NULL: the slot is free */
+	struct fln_shard *shard; /* NULL: the slot is free */
 	uint64_t block_addr;
 	struct fln_mask pages;
 };
@@ -55,7 +55,7 @@ struct fln_later {
 enum fln_command_kind {
 	FLN_COMMAND_ATTACH,
 	FLN_COMMAND_DETACH,
-	FLN_COMMAND_PASS,		/* nothing: what the worker was doing is done */
+	FLN_COMMAND_PASS, /* nothing: what the worker was doing is done */
 	FLN_COMMAND_STOP,
 };
 
@@ -63,22 +63,22 @@ struct fln_command {
 	enum fln_command_kind kind;
 	struct fln_shard *shard;
 	int result;
-	bool done;			/* guarded by worker->lock */
+	bool done; /* guarded by worker->lock */
 	struct fln_command *next;
 };
 
 struct fln_worker_opts {
 	struct fln_allocator alloc;
 	struct fln_log log;
-	struct fln_filler *filler;	/* of the images that its shards map */
+	struct fln_filler *filler; /* of the images that its shards map */
 	uint32_t index;
 	uint32_t batch_max;
 	uint32_t held_max;
 	uint64_t spin_ns;
 	uint64_t source_timeout_ns;
-	int64_t pu;			/* processor to run on, or -1 */
+	int64_t pu; /* processor to run on, or -1 */
 	uint32_t node;
-	int32_t nice;			/* as fln_engine_opts.worker_nice */
+	int32_t nice; /* as fln_engine_opts.worker_nice */
 };
 
 struct fln_worker {
@@ -87,27 +87,27 @@ struct fln_worker {
 	int epoll_fd;
 	int event_fd;
 	_Atomic bool kicked;
-	struct fln_lock lock;		/* FLN_RANK_WORKER */
+	struct fln_lock lock; /* FLN_RANK_WORKER */
 	pthread_cond_t done;
-	struct fln_command *commands;	/* guarded by lock */
-	bool ended;			/* takes no command any more; guarded by lock */
+	struct fln_command *commands; /* guarded by lock */
+	bool ended;                   /* takes no command any more; guarded by lock */
 
 	/* All that follows is the thread's alone. */
 	bool stopping;
 	uint32_t nr_held;
-	uint32_t nr_again;		/* of them, those to be tried at once */
+	uint32_t nr_again; /* of them, those to be tried at once */
 	struct fln_held *held;
-	struct fln_held *held_spare;	/* for a round of looking at them */
-	uint32_t *held_index;		/* by shard and page: number in held, plus 1 */
-	struct fln_shard *overflowed;	/* shards that have faults put back with the kernel */
-	struct fln_later *later;	/* by block address, FLN_NR_LATER slots */
-	uint32_t *later_queue;		/* slots in use, oldest first, a ring */
+	struct fln_held *held_spare;  /* for a round of looking at them */
+	uint32_t *held_index;         /* by shard and page: number in held, plus 1 */
+	struct fln_shard *overflowed; /* shards that have faults put back with the kernel */
+	struct fln_later *later;      /* by block address, FLN_NR_LATER slots */
+	uint32_t *later_queue;        /* slots in use, oldest first, a ring */
 	uint32_t later_head, nr_later;
 	struct uffd_msg *msgs;
-	struct fln_fault *faults;	/* of one read or one round of held ones */
+	struct fln_fault *faults; /* of one read or one round of held ones */
 	uint64_t last_arrival_ns;
-	uint64_t gap_ns;		/* between arrivals, smoothed */
-	uint64_t last_held_ns;		/* when held faults were looked at */
+	uint64_t gap_ns;       /* between arrivals, smoothed */
+	uint64_t last_held_ns; /* when held faults were looked at */
 	uint32_t nr_idle_rounds;
 	struct fln_log_limit log_limit, poison_limit;
 };
@@ -127,8 +127,7 @@ void fln_worker_kick(struct fln_worker *w);
  * DETACH the worker does not know the shard any more.  Return: 0 or -errno;
  * -ESHUTDOWN when the worker has been stopped.
  */
-int fln_worker_command(struct fln_worker *w, enum fln_command_kind kind,
-		       struct fln_shard *shard);
+int fln_worker_command(struct fln_worker *w, enum fln_command_kind kind, struct fln_shard *shard);
 
 /* One round, waiting at most @timeout_ns (-1: for ever).  For the thread, and for tests. */
 void fln_worker_round(struct fln_worker *w, int64_t timeout_ns);
@@ -161,11 +160,15 @@ void fln_serve_later(struct fln_worker *w, uint32_t nr_pages);
 void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fault *fault,
 	      enum fln_held_reason reason);
 
-enum fln_ending { FLN_ENDED_RESUMED, FLN_ENDED_POISONED, FLN_ENDED_FAILED };
+enum fln_ending {
+	FLN_ENDED_RESUMED,
+	FLN_ENDED_POISONED,
+	FLN_ENDED_FAILED
+};
 
 /* held.c: a fault has ended: count how, and of which class it was (I4). */
-void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault,
-		   enum fln_ending ending, bool zero, uint64_t now_ns);
+void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum fln_ending ending,
+		   bool zero, uint64_t now_ns);
 
 /* held.c: look at held faults again. */
 void fln_serve_held(struct fln_worker *w);

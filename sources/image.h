@@ -36,23 +36,23 @@ enum fln_image_page {
 struct fln_engine;
 
 struct fln_image {
-	struct fln_engine *engine;	/* whose it is; of no use here */
+	struct fln_engine *engine; /* whose it is; of no use here */
 	struct fln_filler *filler;
-	struct fln_source *source;	/* NULL: filled already, or pushed */
-	int memfd;			/* an open file description of our own */
-	char *alias;			/* the memfd mapped for us, never registered */
+	struct fln_source *source; /* NULL: filled already, or pushed */
+	int memfd;                 /* an open file description of our own */
+	char *alias;               /* the memfd mapped for us, never registered */
 	uint64_t len_bytes;
-	uint64_t inode, device;		/* of the memfd */
+	uint64_t inode, device; /* of the memfd */
 	char name[32];
-	struct fln_lock lock;		/* FLN_RANK_IMAGE */
-	pthread_cond_t written;		/* a fill is not writing any more */
-	struct fln_blockmap map;	/* changed under lock, read under RCU */
-	struct fln_fill *in_flight[FLN_IMAGE_NR_BUCKETS];	/* guarded by lock */
-	uint64_t waiters;		/* wait for pages that no fill covers; guarded by lock */
-	_Atomic uint64_t nr_done;	/* pages FILLED or ZERO */
+	struct fln_lock lock;                             /* FLN_RANK_IMAGE */
+	pthread_cond_t written;                           /* a fill is not writing any more */
+	struct fln_blockmap map;                          /* changed under lock, read under RCU */
+	struct fln_fill *in_flight[FLN_IMAGE_NR_BUCKETS]; /* guarded by lock */
+	uint64_t waiters;         /* wait for pages that no fill covers; guarded by lock */
+	_Atomic uint64_t nr_done; /* pages FILLED or ZERO */
 	struct fln_fill_queue queue;
-	_Atomic bool ending;		/* fills in work end early */
-	_Atomic uint32_t nr_users;	/* regions */
+	_Atomic bool ending;       /* fills in work end early */
+	_Atomic uint32_t nr_users; /* regions */
 };
 
 struct fln_image_init_opts {
@@ -77,14 +77,13 @@ void fln_image_ready(const struct fln_image *image, uint64_t page, uint32_t nr_p
 		     struct fln_mask *filled, struct fln_mask *zero);
 
 enum fln_image_request {
-	FLN_IMAGE_IS_READY,	/* look again: it is FILLED or ZERO */
-	FLN_IMAGE_IS_PENDING,	/* @waiter is kicked when it has changed */
+	FLN_IMAGE_IS_READY,   /* look again: it is FILLED or ZERO */
+	FLN_IMAGE_IS_PENDING, /* @waiter is kicked when it has changed */
 	FLN_IMAGE_IS_FAILED,
 };
 
 /* See to it that @page is filled.  Never blocks on a source. */
-enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page,
-					 uint32_t waiter);
+enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page, uint32_t waiter);
 
 /*
  * The guest gave [page, page + nr) up, and the kernel has taken or will take

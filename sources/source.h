@@ -12,7 +12,7 @@
 struct fln_source {
 	struct fln_source_ops ops;
 	void *ctx;
-	uint64_t len_bytes;	/* length when it is known, else UINT64_MAX */
+	uint64_t len_bytes; /* length when it is known, else UINT64_MAX */
 	_Atomic uint32_t nr_refs;
 };
 

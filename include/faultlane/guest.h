@@ -64,7 +64,10 @@ struct fln_guest_opts {
 	uint32_t reserved;
 };
 
-#define FLN_GUEST_OPTS_INIT { .size = sizeof(struct fln_guest_opts) }
+#define FLN_GUEST_OPTS_INIT                           \
+	{                                             \
+		.size = sizeof(struct fln_guest_opts) \
+	}
 
 /**
  * fln_guest_create() - Make a guest without regions
@@ -90,9 +93,9 @@ FLN_API int fln_guest_create(struct fln_engine *engine, const struct fln_guest_o
  * has left no trace, and the embedder says what is due.
  */
 enum fln_discard {
-	FLN_DISCARD_DEFAULT,	/* FLN_DISCARD_ZERO */
-	FLN_DISCARD_ZERO,	/* discards are meant: it reads zero, as balloons need */
-	FLN_DISCARD_IMAGE,	/* the image's contents are still due */
+	FLN_DISCARD_DEFAULT, /* FLN_DISCARD_ZERO */
+	FLN_DISCARD_ZERO,    /* discards are meant: it reads zero, as balloons need */
+	FLN_DISCARD_IMAGE,   /* the image's contents are still due */
 	FLN_DISCARD_NR
 };
 
@@ -123,7 +126,10 @@ struct fln_region_opts {
 	uint32_t reserved;
 };
 
-#define FLN_REGION_OPTS_INIT { .size = sizeof(struct fln_region_opts) }
+#define FLN_REGION_OPTS_INIT                           \
+	{                                              \
+		.size = sizeof(struct fln_region_opts) \
+	}
 
 /**
  * fln_region_add() - Give a guest a range of memory

@@ -50,7 +50,10 @@ struct fln_image_opts {
 	uint32_t node;
 };
 
-#define FLN_IMAGE_OPTS_INIT { .size = sizeof(struct fln_image_opts) }
+#define FLN_IMAGE_OPTS_INIT                           \
+	{                                             \
+		.size = sizeof(struct fln_image_opts) \
+	}
 
 /**
  * fln_image_create() - Make an image
@@ -119,8 +122,7 @@ FLN_API int fln_image_fill(struct fln_image *image, uint64_t offset_bytes, uint6
  * Threads: any, except a source's own functions
  * Blocks:  for the punch
  */
-FLN_API int fln_image_discard(struct fln_image *image, uint64_t offset_bytes,
-			      uint64_t len_bytes);
+FLN_API int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes);
 
 /**
  * fln_image_memfd() - The descriptor behind the image

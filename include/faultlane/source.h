@@ -14,8 +14,8 @@ extern "C" {
 struct fln_source;
 
 enum fln_source_concurrency {
-	FLN_SOURCE_SERIAL,	/* one call at a time, from any thread */
-	FLN_SOURCE_PARALLEL,	/* any number of calls at a time */
+	FLN_SOURCE_SERIAL,   /* one call at a time, from any thread */
+	FLN_SOURCE_PARALLEL, /* any number of calls at a time */
 	FLN_SOURCE_NR_CONCURRENCY
 };
 
@@ -59,8 +59,7 @@ struct fln_source_ops {
  * Threads: any
  * Blocks:  no
  */
-FLN_API int fln_source_create(const struct fln_source_ops *ops, void *ctx,
-			      struct fln_source **out);
+FLN_API int fln_source_create(const struct fln_source_ops *ops, void *ctx, struct fln_source **out);
 
 /**
  * fln_source_open_file() - A raw file; its holes are not read
@@ -72,8 +71,7 @@ FLN_API int fln_source_create(const struct fln_source_ops *ops, void *ctx,
  * Threads: any
  * Blocks:  for open()
  */
-FLN_API int fln_source_open_file(const char *path, uint64_t offset_bytes,
-				 struct fln_source **out);
+FLN_API int fln_source_open_file(const char *path, uint64_t offset_bytes, struct fln_source **out);
 
 /**
  * fln_source_from_memory() - Contents that lie in this process's memory
@@ -85,8 +83,7 @@ FLN_API int fln_source_open_file(const char *path, uint64_t offset_bytes,
  * Threads: any
  * Blocks:  no
  */
-FLN_API int fln_source_from_memory(const void *addr, uint64_t len_bytes,
-				   struct fln_source **out);
+FLN_API int fln_source_from_memory(const void *addr, uint64_t len_bytes, struct fln_source **out);
 
 /**
  * struct fln_source_delay_opts - What fln_source_with_delay() delays
@@ -101,7 +98,10 @@ struct fln_source_delay_opts {
 	uint64_t every_pages;
 };
 
-#define FLN_SOURCE_DELAY_OPTS_INIT { .size = sizeof(struct fln_source_delay_opts) }
+#define FLN_SOURCE_DELAY_OPTS_INIT                           \
+	{                                                    \
+		.size = sizeof(struct fln_source_delay_opts) \
+	}
 
 /**
  * fln_source_with_delay() - Slow another source down, for tests
@@ -139,7 +139,10 @@ struct fln_source_error_opts {
 	uint64_t nr_failures;
 };
 
-#define FLN_SOURCE_ERROR_OPTS_INIT { .size = sizeof(struct fln_source_error_opts) }
+#define FLN_SOURCE_ERROR_OPTS_INIT                           \
+	{                                                    \
+		.size = sizeof(struct fln_source_error_opts) \
+	}
 
 /**
  * fln_source_with_errors() - Make another source fail, for tests

@@ -105,7 +105,10 @@ struct fln_stats {
 	struct fln_histogram service;
 };
 
-#define FLN_STATS_INIT { .size = sizeof(struct fln_stats) }
+#define FLN_STATS_INIT                           \
+	{                                        \
+		.size = sizeof(struct fln_stats) \
+	}
 
 #ifdef __cplusplus
 }

@@ -178,8 +178,8 @@ static void a_source_that_does_not_answer(void **state)
 
 static void contents_that_are_pushed(void **state)
 {
-	struct rig *r = rig_of((struct rig_opts){
-		.nr_pages = 64, .pushed = true, .window = 1, .timeout_ns = 1 });
+	struct rig *r = rig_of(
+		(struct rig_opts){ .nr_pages = 64, .pushed = true, .window = 1, .timeout_ns = 1 });
 	uint32_t a = rig_touch(r, 3), b = rig_touch(r, 40);
 
 	(void)state;

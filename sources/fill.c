@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A fill from the source: read, write into the page cache, publish, by pieces.
+ */
+#include "sources/image_state.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#define NO_CACHE_PAUSE_NS (20 * FLN_NS_PER_MS) /* before a fill is put off for want of memory */
+
+static int write_failed(const struct fln_image *image, int err, uint64_t offset_bytes,
+			uint64_t len_bytes)
+{
+	if (err == EFAULT)
+		return fln_fail(EFAULT,
+				"image %s: the buffer with the contents of %llu bytes at "
+				"offset %llu cannot be read",
+				image->name, (unsigned long long)len_bytes,
+				(unsigned long long)offset_bytes);
+	return fln_fail(err,
+			"image %s: no page cache for %llu bytes at offset %llu: %s; give the "
+			"machine or the cgroup more memory",
+			image->name, (unsigned long long)len_bytes,
+			(unsigned long long)offset_bytes, strerror(err));
+}
+
+/* Write whole pages into the page cache; all of them, or none stays there. */
+int fln_image_write(struct fln_image *image, uint64_t page, const void *buf, uint32_t nr_pages)
+{
+	uint64_t done = 0, len = fln_pages_to_bytes(nr_pages), at = fln_pages_to_bytes(page);
+
+	while (done < len) {
+		ssize_t n = pwrite(image->memfd, (const char *)buf + done, len - done,
+				   (off_t)(at + done));
+		int err = n < 0 ? errno : EIO;
+
+		if (n < 0 && err == EINTR)
+			continue;
+		if (n <= 0) {
+			/* Who gives the pages up before they are filled must find zeros. */
+			(void)fln_image_punch(image, page, nr_pages);
+			return write_failed(image, err, at + done, len - done);
+		}
+		done += (uint64_t)n;
+	}
+	return 0;
+}
+
+/* Write what has been read of [lo, hi), as far as it is still due; on success publish it next. */
+static int write_owned(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
+		       const char *buffer)
+{
+	struct fln_mask todo;
+	uint32_t at = 0, end;
+	int rc = 0;
+
+	fln_lock(&image->lock);
+	fill->writing = true;
+	todo = fln_fill_owned(fill, lo, hi);
+	fln_unlock(&image->lock);
+	for (; rc == 0 && fln_mask_next_run(&todo, &at, &end); at = end)
+		rc = fln_image_write(image, fill->page + at, buffer + fln_pages_to_bytes(at - lo),
+				     end - at);
+	if (rc) {
+		fln_image_punch_runs(image, fill->page, &todo);
+		fln_lock(&image->lock);
+		fill->writing = false;
+		(void)pthread_cond_broadcast(&image->written);
+		fln_unlock(&image->lock);
+	}
+	return rc;
+}
+
+/* Has a fill of the fillers to end: are they to stop, or is the image to go? */
+static bool must_end(const struct fln_image *image, const struct fln_fill *fill)
+{
+	return fill->stoppable &&
+	       (atomic_load_explicit(&image->filler->stopping, memory_order_relaxed) ||
+		atomic_load_explicit(&image->ending, memory_order_relaxed));
+}
+
+static void back_off(struct fln_image *image, uint32_t attempt)
+{
+	fln_filler_pause(image->filler, FLN_NS_PER_MS << (attempt < 6 ? attempt : 6));
+}
+
+/*
+ * Read pages [lo, hi) of a fill from the source into the cache; tried again when
+ * that fails.  Sets fill->put_off when the pages are not to be called failed.
+ */
+static int fetch(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
+		 void *buffer, uint32_t nr_retries)
+{
+	int rc;
+
+	for (uint32_t attempt = 0;; attempt++) {
+		fln_lock_assert_none(); /* I2 */
+		fill->put_off = must_end(image, fill);
+		if (fill->put_off)
+			return fln_fail(ECANCELED, "image %s: the fillers stop", image->name);
+		rc = fln_source_read_all(image->source, fln_pages_to_bytes(fill->page + lo), buffer,
+					 fln_pages_to_bytes(hi - lo));
+		if (rc == 0) {
+			rc = write_owned(image, fill, lo, hi, buffer);
+			/* The source is well, and memory may come back. */
+			fill->put_off = rc == -ENOMEM || rc == -ENOSPC;
+		}
+		if (rc == 0 || fill->put_off || attempt >= nr_retries)
+			return rc;
+		back_off(image, attempt);
+	}
+}
+
+/*
+ * Fill pages [lo, hi) of a fill, all data.  When the run cannot be read at once,
+ * page by page, so that a page that cannot be had takes no other with it.
+ */
+static int fill_data(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
+		     void *buffer)
+{
+	int rc = fetch(image, fill, lo, hi, buffer,
+		       hi - lo > 1 ? 0 : image->filler->opts.nr_retries);
+	int first = 0;
+
+	if (rc == 0) {
+		fln_fill_publish(image, fill, lo, hi, FLN_IMAGE_FILLED);
+		return 0;
+	}
+	for (uint32_t i = lo; i < hi; i++) {
+		if (hi - lo > 1)
+			rc = fetch(image, fill, i, i + 1, buffer, image->filler->opts.nr_retries);
+		if (fill->put_off)
+			return first ? first : rc;
+		fln_fill_publish(image, fill, i, i + 1, rc ? FLN_IMAGE_FAILED : FLN_IMAGE_FILLED);
+		if (rc) {
+			fln_log_limited(&image->filler->opts.log, &image->filler->log_limit,
+					FLN_LOG_ERROR,
+					"image %s: page %llu (offset %llu) cannot be had: %s",
+					image->name, (unsigned long long)(fill->page + i),
+					(unsigned long long)fln_pages_to_bytes(fill->page + i),
+					fln_last_error());
+			first = first ? first : rc;
+		}
+	}
+	return first;
+}
+
+/*
+ * What is left of a fill goes back to UNFILLED.  Faults ask for it again, as long
+ * as they have patience with the source, so a want of memory is waited out; not in
+ * a circle that takes a whole processor.
+ */
+static void put_off(struct fln_image *image, struct fln_fill *fill)
+{
+	if (fill->stoppable && !must_end(image, fill)) {
+		fln_log_limited(&image->filler->opts.log, &image->filler->log_limit,
+				FLN_LOG_WARNING, "%s; tried again", fln_last_error());
+		fln_filler_pause(image->filler, NO_CACHE_PAUSE_NS);
+	}
+	fln_fill_publish(image, fill, 0, fill->nr_pages, FLN_IMAGE_UNFILLED);
+}
+
+int fln_fill_run(struct fln_image *image, struct fln_fill *fill, void *buffer)
+{
+	int first = 0;
+
+	fill->put_off = must_end(image, fill);
+	for (uint32_t lo = 0; lo < fill->nr_pages && !fill->put_off;) {
+		int is_hole = 0, rc = 0;
+		uint64_t bytes =
+			fln_source_extent(image->source, fln_pages_to_bytes(fill->page + lo),
+					  fln_pages_to_bytes(fill->nr_pages - lo), &is_hole);
+		uint32_t hi = lo + (uint32_t)fln_bytes_to_pages(bytes);
+
+		FLN_ASSERT(hi > lo && hi <= fill->nr_pages);
+		if (is_hole)
+			fln_fill_publish(image, fill, lo, hi, FLN_IMAGE_ZERO);
+		else
+			rc = fill_data(image, fill, lo, hi, buffer);
+		first = first ? first : rc;
+		lo = hi;
+	}
+	if (fill->put_off)
+		put_off(image, fill);
+	return first;
+}
+
+void fln_image_run_fill(struct fln_image *image, struct fln_fill *fill, void *buffer)
+{
+	(void)fln_fill_run(image, fill, buffer);
+	fln_fill_end(image, fill);
+}

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The states of an image's pages, and the fills that move them.
+ *
+ * Contents come in by fills.  A fill claims a run of UNFILLED pages (FILLING),
+ * writes them into the page cache and publishes them (FILLED), all by pieces.
+ * fln_image_put() and fln_image_fill() make a fill on their own stack, faults
+ * take one from the fillers' pool; from there on it is the same path.
+ *
+ * States move under image->lock, in fln_image_move() and nowhere else, and are read
+ * without it.  Whoever wants to wait for a page registers under the same lock
+ * under which the page would be published, so no wake-up is lost: either the
+ * page is found published, or the publisher finds the waiter.
+ *
+ * fln_image_put() takes a page over from a fill that has not begun to write it:
+ * its contents are here, and the source may hang, or fail.  What the source
+ * delivers for the page later is dropped.  A fill that writes already goes first.
+ *
+ * A discard may come while a page is FILLING.  The write cannot be called back,
+ * so the page is marked as given up; its fill punches it out again before it
+ * publishes it, as ZERO.  Nothing else can have touched it: nobody installs a
+ * page that is not published.  That also holds for a discard whose event has
+ * been read and not been acted upon yet: publishing waits for it (filler.h).
+ * When several guests share the image, a discard by one is a discard for all.
+ */
+#include "sources/image_state.h"
+
+#include "base/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+_Static_assert(FLN_IMAGE_PLANE_FAILED < FLN_MAP_PLANES, "planes");
+
+#define NO_PLANE UINT32_MAX
+#define TO(state) (1u << (state))
+
+/* Where a page may go from each state. */
+static const unsigned char image_next[] = {
+	[FLN_IMAGE_UNFILLED] = TO(FLN_IMAGE_FILLING) | TO(FLN_IMAGE_ZERO),
+	[FLN_IMAGE_FILLING] = TO(FLN_IMAGE_FILLED) | TO(FLN_IMAGE_ZERO) | TO(FLN_IMAGE_FAILED) |
+			      TO(FLN_IMAGE_UNFILLED),
+	[FLN_IMAGE_FILLED] = TO(FLN_IMAGE_ZERO),
+	[FLN_IMAGE_ZERO] = TO(FLN_IMAGE_ZERO),
+	[FLN_IMAGE_FAILED] = TO(FLN_IMAGE_FILLING) | TO(FLN_IMAGE_ZERO),
+};
+
+_Static_assert(sizeof(image_next) == FLN_IMAGE_NR_STATES, "last state has a row");
+
+static const uint32_t plane_of[] = {
+	[FLN_IMAGE_UNFILLED] = NO_PLANE,
+	[FLN_IMAGE_FILLING] = FLN_IMAGE_PLANE_FILLING,
+	[FLN_IMAGE_FILLED] = FLN_IMAGE_PLANE_FILLED,
+	[FLN_IMAGE_ZERO] = FLN_IMAGE_PLANE_ZERO,
+	[FLN_IMAGE_FAILED] = FLN_IMAGE_PLANE_FAILED,
+};
+
+/* Pages of a chunk that are in a state.  Exact only under image->lock. */
+struct fln_mask fln_image_in_state(const struct fln_chunk *c, enum fln_image_page state)
+{
+	struct fln_mask any = { { 0 } }, all = fln_mask_range(0, FLN_BLOCK_PAGES);
+
+	if (plane_of[state] != NO_PLANE)
+		return fln_chunk_load(c, plane_of[state]);
+	for (uint32_t p = 0; p < FLN_MAP_PLANES; p++) {
+		struct fln_mask m = fln_chunk_load(c, p);
+
+		any = fln_mask_or(&any, &m);
+	}
+	return fln_mask_andnot(&all, &any);
+}
+
+/* The one place where states of an image move.  All of @pages is in the state @from. */
+void fln_image_move(struct fln_image *image, struct fln_chunk *c, const struct fln_mask *pages,
+		    enum fln_image_page from, enum fln_image_page to) FLN_REQUIRES(image->lock)
+{
+	bool was_done = from == FLN_IMAGE_FILLED || from == FLN_IMAGE_ZERO;
+	bool is_done = to == FLN_IMAGE_FILLED || to == FLN_IMAGE_ZERO;
+	uint32_t nr = fln_mask_count(pages);
+#ifdef FLN_DEBUG
+	struct fln_mask have = fln_image_in_state(c, from);
+	struct fln_mask wrong = fln_mask_andnot(pages, &have);
+
+	FLN_ASSERT(image_next[from] & TO(to));
+	FLN_ASSERT(fln_mask_empty(&wrong));
+#endif
+	if (from == to)
+		return;
+	/* The new plane first: readers see the page in one state or the other, never in none. */
+	if (plane_of[to] != NO_PLANE)
+		(void)fln_chunk_set(c, plane_of[to], pages);
+	if (plane_of[from] != NO_PLANE)
+		fln_chunk_clear(c, plane_of[from], pages);
+	if (is_done && !was_done)
+		atomic_fetch_add_explicit(&image->nr_done, nr, memory_order_relaxed);
+	FLN_ASSERT(is_done || !was_done);
+}
+
+/*
+ * The chunk to change a block in.  There is always one: a block takes one to
+ * begin with, becomes uniform at most once (fills only ever end), and takes one
+ * more for discards after that; the pool has two per block.
+ */
+struct fln_chunk *fln_image_chunk(struct fln_image *image, uint64_t block) FLN_REQUIRES(image->lock)
+{
+	struct fln_chunk *c = fln_blockmap_chunk(&image->map, block);
+
+	FLN_ASSERT(c);
+	return c;
+}
+
+/* Give the chunk back when the whole block is FILLED or ZERO. */
+static void collapse(struct fln_image *image, uint64_t block, struct fln_chunk *c)
+	FLN_REQUIRES(image->lock)
+{
+	struct fln_mask valid = fln_blockmap_valid(&image->map, block);
+	struct fln_mask filled = fln_image_in_state(c, FLN_IMAGE_FILLED);
+	struct fln_mask zero = fln_image_in_state(c, FLN_IMAGE_ZERO);
+	struct fln_mask done = fln_mask_or(&filled, &zero);
+	struct fln_mask rest = fln_mask_andnot(&valid, &done);
+
+	if (!fln_mask_empty(&rest))
+		return;
+	/* FILLED may stand for ZERO too: the page cache has a hole there, and that decides. */
+	zero = fln_mask_and(&zero, &valid);
+	(void)fln_blockmap_collapse(&image->map, block, c,
+				    fln_mask_count(&zero) == fln_mask_count(&valid)
+					    ? 1u << FLN_IMAGE_PLANE_ZERO
+					    : 1u << FLN_IMAGE_PLANE_FILLED);
+}
+
+static uint32_t bucket_of(uint64_t page)
+{
+	return (uint32_t)(page / FLN_BLOCK_PAGES) % FLN_IMAGE_NR_BUCKETS;
+}
+
+/* The fill that a page which is FILLING belongs to, or NULL. */
+struct fln_fill *fln_fill_find(struct fln_image *image, uint64_t page) FLN_REQUIRES(image->lock)
+{
+	struct fln_fill *fill = image->in_flight[bucket_of(page)];
+
+	while (fill && !(page >= fill->page && page < fill->page + fill->nr_pages &&
+			 !fln_mask_test(&fill->gone, (uint32_t)(page - fill->page))))
+		fill = fill->next_of_image;
+	return fill;
+}
+
+void fln_fill_enter(struct fln_image *image, struct fln_fill *fill, uint64_t page,
+		    uint32_t nr_pages) FLN_REQUIRES(image->lock)
+{
+	memset(fill, 0, sizeof(*fill));
+	fill->image = image;
+	fill->page = page;
+	fill->nr_pages = nr_pages;
+	fill->next_of_image = image->in_flight[bucket_of(page)];
+	image->in_flight[bucket_of(page)] = fill;
+}
+
+/*
+ * Claim the run of pages from @page on, within [.., end), that wait to be filled
+ * (also those that failed, with @also_failed), for @fill.  False: there is none.
+ */
+bool fln_fill_begin(struct fln_image *image, struct fln_fill *fill, uint64_t page, uint64_t end,
+		    bool also_failed) FLN_REQUIRES(image->lock)
+{
+	uint64_t block = page / FLN_BLOCK_PAGES, base = block * FLN_BLOCK_PAGES;
+	struct fln_chunk *c = fln_image_chunk(image, block);
+	struct fln_mask unfilled = fln_image_in_state(c, FLN_IMAGE_UNFILLED), failed = { { 0 } },
+			open, run;
+	uint32_t lo = (uint32_t)(page - base), hi;
+
+	FLN_DEBUG_ASSERT(end > page && end <= base + FLN_BLOCK_PAGES);
+	if (also_failed)
+		failed = fln_image_in_state(c, FLN_IMAGE_FAILED);
+	open = fln_mask_or(&unfilled, &failed);
+	if (!fln_mask_test(&open, lo))
+		return false;
+	hi = fln_mask_next_clear(&open, lo);
+	if (hi > end - base)
+		hi = (uint32_t)(end - base);
+	run = fln_mask_range(lo, hi);
+	unfilled = fln_mask_and(&unfilled, &run);
+	failed = fln_mask_and(&failed, &run);
+	fln_image_move(image, c, &unfilled, FLN_IMAGE_UNFILLED, FLN_IMAGE_FILLING);
+	fln_image_move(image, c, &failed, FLN_IMAGE_FAILED, FLN_IMAGE_FILLING);
+	fln_fill_enter(image, fill, page, hi - lo);
+	return true;
+}
+
+void fln_fill_end(struct fln_image *image, struct fln_fill *fill)
+{
+	struct fln_fill **at;
+
+	fln_lock(&image->lock);
+	at = &image->in_flight[bucket_of(fill->page)];
+	while (*at != fill)
+		at = &(*at)->next_of_image;
+	*at = fill->next_of_image;
+	fln_unlock(&image->lock);
+}
+
+int fln_image_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages)
+{
+	if (fallocate(image->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		      (off_t)fln_pages_to_bytes(page), (off_t)fln_pages_to_bytes(nr_pages)) == 0)
+		return 0;
+	return fln_fail(errno, "image %s: punching %llu pages at page %llu: %s", image->name,
+			(unsigned long long)nr_pages, (unsigned long long)page, strerror(errno));
+}
+
+void fln_image_punch_runs(struct fln_image *image, uint64_t page, const struct fln_mask *pages)
+{
+	uint32_t lo = 0, hi;
+
+	for (; fln_mask_next_run(pages, &lo, &hi); lo = hi)
+		(void)fln_image_punch(image, page + lo, hi - lo);
+}
+
+/* Pages [lo, hi) of a fill, as far as they are still its own. */
+struct fln_mask fln_fill_owned(const struct fln_fill *fill, uint32_t lo, uint32_t hi)
+{
+	struct fln_mask range = fln_mask_range(lo, hi);
+
+	return fln_mask_andnot(&range, &fill->gone);
+}
+
+/* Pages @range of a fill move to @to, and of them @dead to ZERO. */
+static void move_run(struct fln_image *image, struct fln_fill *fill, const struct fln_mask *range,
+		     const struct fln_mask *dead, enum fln_image_page to) FLN_REQUIRES(image->lock)
+{
+	uint64_t block = fill->page / FLN_BLOCK_PAGES;
+	uint32_t shift = (uint32_t)(fill->page % FLN_BLOCK_PAGES);
+	struct fln_mask live = { { 0 } }, zero = { { 0 } };
+	struct fln_chunk *c;
+
+	/* All taken over: the block may be whole by now, and have no chunk. */
+	if (fln_mask_empty(range))
+		return;
+	for (uint32_t i = 0; i < fill->nr_pages; i++) {
+		if (fln_mask_test(range, i))
+			fln_mask_set(fln_mask_test(dead, i) ? &zero : &live, shift + i);
+	}
+	c = fln_image_chunk(image, block);
+	fln_image_move(image, c, &live, FLN_IMAGE_FILLING, to);
+	fln_image_move(image, c, &zero, FLN_IMAGE_FILLING, FLN_IMAGE_ZERO);
+	collapse(image, block, c);
+}
+
+/*
+ * Publish pages [lo, hi) of a fill in the state @to, those that were given up
+ * meanwhile as ZERO, and kick who waits.
+ */
+void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
+		      enum fln_image_page to)
+{
+	struct fln_mask punched = { { 0 } }, range, fresh, dead;
+	uint64_t waiters;
+
+	/* What was given up before we wrote it, or while we did: the image knows from here on. */
+	if (to == FLN_IMAGE_FILLED)
+		fln_filler_wait_readers(image->filler);
+	fln_rcu_read_lock();
+	fln_lock(&image->lock);
+	for (;;) {
+		range = fln_fill_owned(fill, lo, hi);
+		dead = fln_mask_and(&fill->given_up, &range);
+		fresh = fln_mask_andnot(&dead, &punched);
+		if (fln_mask_empty(&fresh))
+			break;
+		/* Take back what was written after the guest had given the page up. */
+		fln_unlock(&image->lock);
+		fln_image_punch_runs(image, fill->page, &fresh);
+		punched = fln_mask_or(&punched, &fresh);
+		fln_lock(&image->lock);
+	}
+	move_run(image, fill, &range, &dead, to);
+	fill->gone = fln_mask_or(&fill->gone, &range);
+	fill->writing = false;
+	(void)pthread_cond_broadcast(&image->written);
+	waiters = fill->waiters | image->waiters;
+	image->waiters = 0;
+	fln_unlock(&image->lock);
+	fln_rcu_read_unlock();
+	if (waiters)
+		image->filler->opts.kick(image->filler->opts.kick_ctx, waiters);
+}
+
+/* Within one block: what is not filled becomes ZERO; with @filled_too, what is as well. */
+static void give_up_block(struct fln_image *image, uint64_t block, uint32_t lo, uint32_t hi,
+			  bool filled_too) FLN_REQUIRES(image->lock)
+{
+	int uniform = fln_blockmap_uniform(&image->map, block);
+	struct fln_mask range = fln_mask_range(lo, hi);
+	struct fln_chunk *c;
+
+	if (uniform == 1 << FLN_IMAGE_PLANE_ZERO ||
+	    (uniform == 1 << FLN_IMAGE_PLANE_FILLED && !filled_too))
+		return;
+	c = fln_image_chunk(image, block);
+	for (enum fln_image_page s = FLN_IMAGE_UNFILLED; s < FLN_IMAGE_NR_STATES; s++) {
+		struct fln_mask pages = fln_image_in_state(c, s);
+		uint32_t at = 0, end;
+
+		pages = fln_mask_and(&pages, &range);
+		if (s != FLN_IMAGE_FILLING) {
+			if (s != FLN_IMAGE_FILLED || filled_too)
+				fln_image_move(image, c, &pages, s, FLN_IMAGE_ZERO);
+			continue;
+		}
+		for (; fln_mask_next_run(&pages, &at, &end); at = end) {
+			for (uint32_t i = at; i < end; i++) {
+				uint64_t page = block * FLN_BLOCK_PAGES + i;
+				struct fln_fill *fill = fln_fill_find(image, page);
+
+				FLN_ASSERT(fill);
+				fln_mask_set(&fill->given_up, (uint32_t)(page - fill->page));
+			}
+		}
+	}
+}
+
+void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, bool filled_too)
+{
+	uint64_t end = page + nr_pages, waiters;
+
+	while (page < end) {
+		uint64_t block = page / FLN_BLOCK_PAGES, base = block * FLN_BLOCK_PAGES;
+		uint64_t stop = base + FLN_BLOCK_PAGES < end ? base + FLN_BLOCK_PAGES : end;
+
+		fln_rcu_read_lock();
+		fln_lock(&image->lock);
+		give_up_block(image, block, (uint32_t)(page - base), (uint32_t)(stop - base),
+			      filled_too);
+		waiters = image->waiters;
+		image->waiters = 0;
+		fln_unlock(&image->lock);
+		fln_rcu_read_unlock();
+		if (waiters)
+			image->filler->opts.kick(image->filler->opts.kick_ctx, waiters);
+		page = stop;
+	}
+}
+
+void fln_image_give_up(struct fln_image *image, uint64_t page, uint64_t nr_pages)
+{
+	fln_image_drop(image, page, nr_pages, false);
+}
+
+enum fln_image_page fln_image_state(const struct fln_image *image, uint64_t page)
+{
+	enum fln_image_page state = FLN_IMAGE_UNFILLED;
+	bool entered = fln_rcu_enter();
+
+	fln_rcu_read_lock();
+	for (enum fln_image_page s = FLN_IMAGE_FILLING; s < FLN_IMAGE_NR_STATES; s++) {
+		struct fln_mask m = fln_blockmap_load_span(&image->map, plane_of[s], page, 1);
+
+		if (fln_mask_test(&m, 0)) {
+			state = s;
+			break;
+		}
+	}
+	fln_rcu_read_unlock();
+	fln_rcu_leave(entered);
+	return state;
+}
+
+void fln_image_ready(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
+		     struct fln_mask *filled, struct fln_mask *zero)
+{
+	*filled = fln_blockmap_load_span(&image->map, FLN_IMAGE_PLANE_FILLED, page, nr_pages);
+	*zero = fln_blockmap_load_span(&image->map, FLN_IMAGE_PLANE_ZERO, page, nr_pages);
+	/* A page may move from FILLED to ZERO between the two looks; it is in one at least. */
+	*filled = fln_mask_andnot(filled, zero);
+}
