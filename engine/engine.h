@@ -75,6 +75,10 @@ typedef int (*fln_mapping_fn)(struct fln_region *region, uint64_t addr, uint64_t
 int fln_mapping_each(struct fln_region *region, uint64_t start, uint64_t end, uint64_t moved,
 		     fln_mapping_fn fn);
 
+/* guest.c: life-cycle calls on one guest and its regions go one after the other. */
+void fln_guest_take_turn(struct fln_guest *guest);
+void fln_guest_give_turn(struct fln_guest *guest);
+
 /* guest.c: all that workers were doing with the guest's regions is done. */
 void fln_guest_pass_workers(struct fln_guest *guest);
 

@@ -243,14 +243,14 @@ static int start_in_turn(struct fln_guest *guest)
 	return 0;
 }
 
-static void take_turn(struct fln_guest *guest)
+void fln_guest_take_turn(struct fln_guest *guest)
 {
 	fln_lock(&guest->lock);
 	fln_turn_take(&guest->turn, &guest->lock);
 	fln_unlock(&guest->lock);
 }
 
-static void give_turn(struct fln_guest *guest)
+void fln_guest_give_turn(struct fln_guest *guest)
 {
 	fln_lock(&guest->lock);
 	fln_turn_give(&guest->turn, &guest->lock);
@@ -263,9 +263,9 @@ int fln_guest_start(struct fln_guest *guest)
 
 	if (!guest)
 		return fln_fail(EINVAL, "fln_guest_start: guest is NULL");
-	take_turn(guest);
+	fln_guest_take_turn(guest);
 	rc = start_in_turn(guest);
-	give_turn(guest);
+	fln_guest_give_turn(guest);
 	return rc;
 }
 
@@ -339,12 +339,12 @@ int fln_guest_stop(struct fln_guest *guest)
 
 	if (!guest)
 		return fln_fail(EINVAL, "fln_guest_stop: guest is NULL");
-	take_turn(guest);
+	fln_guest_take_turn(guest);
 	if (!guest->stopped)
 		rc = stop_in_turn(guest);
 	else
 		rc = guest->stop_result ? unsafe_error(guest) : 0;
-	give_turn(guest);
+	fln_guest_give_turn(guest);
 	return rc;
 }
 

@@ -377,20 +377,6 @@ unmap:
 	return rc;
 }
 
-static void take_turn(struct fln_guest *guest)
-{
-	fln_lock(&guest->lock);
-	fln_turn_take(&guest->turn, &guest->lock);
-	fln_unlock(&guest->lock);
-}
-
-static void give_turn(struct fln_guest *guest)
-{
-	fln_lock(&guest->lock);
-	fln_turn_give(&guest->turn, &guest->lock);
-	fln_unlock(&guest->lock);
-}
-
 int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 		   struct fln_region **out)
 {
@@ -417,12 +403,12 @@ int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 	r->discard = (enum fln_discard)o.discard;
 	r->foreign = guest->foreign;
 	atomic_fetch_add(&r->image->nr_users, 1);
-	take_turn(guest);
+	fln_guest_take_turn(guest);
 	if (guest->stopped)
 		rc = fln_fail(EINVAL, "guest %s was stopped; make a new one", guest->name);
 	else
 		rc = build_region(guest, r, o.max_chunks);
-	give_turn(guest);
+	fln_guest_give_turn(guest);
 	if (rc) {
 		atomic_fetch_sub(&r->image->nr_users, 1);
 		fln_free(&guest->engine->alloc, r, sizeof(*r), FLN_NODE_ANY);
@@ -458,13 +444,13 @@ int fln_region_remove(struct fln_region *region)
 	if (!region)
 		return 0;
 	guest = region->guest;
-	take_turn(guest);
+	fln_guest_take_turn(guest);
 	if (!guest->stopped)
 		rc = fln_region_close(region);
 	if (rc == 0) {
 		take_out(region);
 		fln_region_release(region);
 	}
-	give_turn(guest);
+	fln_guest_give_turn(guest);
 	return rc;
 }
