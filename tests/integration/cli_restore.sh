@@ -152,16 +152,22 @@ if [[ " $designs " == *" engine "* ]]; then
 	[[ $(field major) -gt 0 ]] || fail "engine: no fault was major with --source file"
 	restored --design engine --threads 20 --source file --delay-ms 2 --prefill --op write
 
-	# Half of the image is in memory when the file is overwritten, the rest comes late.
+	# Half of the image is in memory when the file is overwritten, the rest comes late:
+	# how late, in milliseconds, depends on how long a whole run takes here.
+	began_ms=$(date +%s%3N)
+	restored --design engine --threads 20
+	took_ms=$(($(date +%s%3N) - began_ms))
+	late=$(printf '%d.%03d' $(((took_ms + 200) / 1000)) $(((took_ms + 200) % 1000)))
+	delay_ms=$((200 + took_ms))
 	cp "$dir/image" "$dir/victim"
-	(sleep 0.3 && head -c $((16 << 20)) /dev/zero | dd of="$dir/victim" bs=1M conv=notrunc status=none) &
+	(sleep "$late" && head -c $((16 << 20)) /dev/zero | dd of="$dir/victim" bs=1M conv=notrunc status=none) &
 	refused 1 "pages are wrong, the first is page 0 (offset 0)" "$faultlane" restore \
-		--image "$dir/victim" --threads 20 --source file --delay-ms 200 --prefill
+		--image "$dir/victim" --threads 20 --source file --delay-ms "$delay_ms" --prefill
 	wait
 	cp "$dir/image" "$dir/victim"
-	(sleep 0.3 && truncate -s 1M "$dir/victim") &
+	(sleep "$late" && truncate -s 1M "$dir/victim") &
 	refused 1 "could not be served" "$faultlane" restore \
-		--image "$dir/victim" --threads 20 --source file --delay-ms 200 --prefill
+		--image "$dir/victim" --threads 20 --source file --delay-ms "$delay_ms" --prefill
 	wait
 fi
 
