@@ -63,34 +63,29 @@ static void fail_page(struct fln_handler *h, uint64_t addr)
 		(void)fln_uffd_poison(&h->uffd, addr, FLN_PAGE_BYTES, &done);
 }
 
-/* The cache has no page: a hole, which is zero, since the contents are all there. */
-static void install_hole(struct fln_handler *h, uint64_t addr)
+/*
+ * The cache has no page at @addr: a hole, which is zero, since the contents are all
+ * there.  One call for the whole of it, up to @len_bytes.  Return: how far it came.
+ */
+static uint64_t install_hole(struct fln_handler *h, uint64_t addr, uint64_t len_bytes,
+			     uint64_t fault_addr)
 {
 	uint64_t done;
-	enum fln_uffd_result result;
+	enum fln_uffd_result result = fln_uffd_zeropage(&h->uffd, addr, len_bytes, true, &done);
 
-	count(&h->stats.zero, 1);
-	result = fln_uffd_zeropage(&h->uffd, addr, FLN_PAGE_BYTES, true, &done);
-	if (result == FLN_UFFD_OK)
-		count(&h->stats.pages_installed, 1);
-	else if (result == FLN_UFFD_PRESENT)
+	if (fault_addr >= addr && fault_addr - addr < done)
+		count(&h->stats.zero, 1);
+	count(&h->stats.pages_installed, fln_bytes_to_pages(done));
+	if (result == FLN_UFFD_OK || done > 0)
+		return done;
+	if (result == FLN_UFFD_PRESENT)
 		fln_uffd_wake(&h->uffd, addr, FLN_PAGE_BYTES); /* failed calls wake nobody */
 	else
 		fail_page(h, addr);
+	return FLN_PAGE_BYTES;
 }
 
-/* A page of a window was a hole: its own fault shall not look like a second one. */
-static void forget(struct fln_handler *h, uint64_t addr)
-{
-	uint64_t page = fln_bytes_to_pages(addr - h->addr);
-
-	fln_mask_clear(&h->blocks[page / FLN_BLOCK_PAGES].mapped, page % FLN_BLOCK_PAGES);
-}
-
-/*
- * Map [addr, addr + len_bytes) and wake who waits there.  Only for the page at
- * @fault_addr is a hole made into a page: in the rest of a window it is skipped.
- */
+/* Map [addr, addr + len_bytes), holes as zeros, and wake who waits there. */
 static void install(struct fln_handler *h, uint64_t addr, uint64_t len_bytes, uint64_t fault_addr)
 {
 	uint64_t end = addr + len_bytes;
@@ -113,11 +108,8 @@ static void install(struct fln_handler *h, uint64_t addr, uint64_t len_bytes, ui
 			sched_yield(); /* no events are asked for: somebody is in mremap() or fork() */
 			continue;
 		case FLN_UFFD_NO_PAGE:
-			if (addr == fault_addr)
-				install_hole(h, addr);
-			else
-				forget(h, addr);
-			break;
+			addr += install_hole(h, addr, end - addr, fault_addr);
+			continue;
 		default:
 			if (addr <= fault_addr)
 				fail_page(h, fault_addr);

@@ -112,15 +112,18 @@ static void claim_windows(struct block_round *b, const struct fln_fault *faults,
 	b->lost = fln_mask_andnot(&b->in.faulting, &b->claimed);
 }
 
-/* Map what is there of what is claimed; zeros only where somebody waits for them. */
-static void install_claimed(struct block_round *b)
+/*
+ * Map what is there of what is claimed.  Zeros only next to where somebody waits,
+ * not later: each takes a page of memory that was none before.
+ */
+static void install_claimed(struct block_round *b, bool zero_too)
 {
 	struct fln_mask filled = fln_mask_and(&b->claimed, &b->filled);
 	struct fln_mask zero = fln_mask_and(&b->claimed, &b->zero);
 
-	zero = fln_mask_and(&zero, &b->in.faulting);
 	fln_install_filled(&b->in, &filled);
-	fln_install_zero(&b->in, &zero);
+	if (zero_too)
+		fln_install_zero(&b->in, &zero);
 }
 
 /* The claims end: the pages are PRESENT, POISONED or ABSENT again. */
@@ -273,7 +276,7 @@ void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_r
 			fln_count(&shard->count.no_chunk, nr);
 	}
 	look_at_image(&b);
-	install_claimed(&b);
+	install_claimed(&b, true);
 	settle_faults(w, &b, faults, nr, pages);
 	note_later(w, &b);
 }
@@ -300,7 +303,7 @@ static uint32_t serve_one_later(const struct fln_later *l)
 	b.in.block_addr = l->block_addr;
 	b.claimed = fln_region_claim(b.chunk, &l->pages);
 	look_at_image(&b);
-	install_claimed(&b);
+	install_claimed(&b, false);
 	settle_claims(&b, &none);
 	return fln_mask_count(&b.in.present);
 }
