@@ -199,14 +199,30 @@ static void obey_all(struct fln_worker *w)
 	}
 }
 
+/* Seccomp filters that are older than epoll_pwait2() refuse it: then milliseconds must do. */
+static int wait_events(struct fln_worker *w, struct epoll_event *events, int64_t timeout_ns)
+{
+	int64_t ms = (int64_t)FLN_NS_PER_MS;
+	struct timespec timeout = { .tv_sec = timeout_ns / (int64_t)FLN_NS_PER_S,
+				    .tv_nsec = timeout_ns % (int64_t)FLN_NS_PER_S };
+	int nr;
+
+	if (!w->only_ms) {
+		nr = epoll_pwait2(w->epoll_fd, events, EVENTS_PER_ROUND,
+				  timeout_ns < 0 ? NULL : &timeout, NULL);
+		if (nr >= 0 || errno == EINTR)
+			return nr;
+		w->only_ms = true;
+	}
+	return epoll_wait(w->epoll_fd, events, EVENTS_PER_ROUND,
+			  timeout_ns < 0 ? -1 : (int)((timeout_ns + ms - 1) / ms));
+}
+
 void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 {
 	struct epoll_event events[EVENTS_PER_ROUND];
-	struct timespec timeout = { .tv_sec = timeout_ns / (int64_t)FLN_NS_PER_S,
-				    .tv_nsec = timeout_ns % (int64_t)FLN_NS_PER_S };
 	bool rung = false, served = false, kicked;
-	int nr = epoll_pwait2(w->epoll_fd, events, EVENTS_PER_ROUND,
-			      timeout_ns < 0 ? NULL : &timeout, NULL);
+	int nr = wait_events(w, events, timeout_ns);
 
 	for (int i = 0; i < nr; i++) {
 		if (events[i].data.ptr) {

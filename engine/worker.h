@@ -93,6 +93,7 @@ struct fln_worker {
 	bool ended;                   /* takes no command any more; guarded by lock */
 
 	/* All that follows is the thread's alone. */
+	bool only_ms; /* epoll_pwait2() is refused here */
 	bool stopping;
 	uint32_t nr_held;
 	uint32_t nr_again; /* of them, those to be tried at once */

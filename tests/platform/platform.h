@@ -3,8 +3,8 @@
  * What the platform tests share.
  *
  * A platform test shows one fact about the kernel that the engine depends on.
- * It talks to the kernel itself and includes nothing of the engine, so that it
- * is evidence and not an echo.  It exits 0 (the fact holds), 77 (cannot be seen
+ * It talks to the kernel itself and takes nothing from the engine but definitions,
+ * so that it is evidence and not an echo.  It exits 0 (the fact holds), 77 (cannot be seen
  * here, with the reason) or 1 (it does not hold: what was expected and seen).
  *
  * Nothing here can hang: memory is touched and calls that block are made on
@@ -15,9 +15,10 @@
 #ifndef FLN_TESTS_PLATFORM_H
 #define FLN_TESTS_PLATFORM_H
 
+#include "engine/uffd_compat.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <setjmp.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -30,35 +31,6 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-/* Newer than the headers of Debian 12.  Probed at run time, never by version. */
-#ifndef USERFAULTFD_IOC_NEW
-#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
-#endif
-#ifndef UFFD_USER_MODE_ONLY
-#define UFFD_USER_MODE_ONLY 1
-#endif
-#ifndef UFFD_FEATURE_WP_UNPOPULATED
-#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
-#endif
-#ifndef UFFD_FEATURE_POISON
-#define UFFD_FEATURE_POISON (1 << 14)
-#endif
-#ifndef UFFD_FEATURE_WP_ASYNC
-#define UFFD_FEATURE_WP_ASYNC (1 << 15)
-#endif
-#ifndef UFFD_FEATURE_MOVE
-#define UFFD_FEATURE_MOVE (1 << 16)
-#endif
-#ifndef UFFDIO_POISON
-#define _UFFDIO_POISON 0x08
-#define UFFDIO_POISON_MODE_DONTWAKE ((uint64_t)1 << 0)
-struct uffdio_poison {
-	struct uffdio_range range;
-	uint64_t mode;
-	int64_t updated;
-};
-#define UFFDIO_POISON _IOWR(UFFDIO, _UFFDIO_POISON, struct uffdio_poison)
-#endif
 #ifndef UFFDIO_MOVE
 #define _UFFDIO_MOVE 0x05
 struct uffdio_move {
