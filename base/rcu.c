@@ -2,7 +2,7 @@
 /* RCU: what is not for every reader to have in its code. */
 #include "base/rcu.h"
 
-#include <signal.h>
+#include "base/signals.h"
 
 #ifdef FLN_TSAN
 /* By which ThreadSanitizer is told of grace periods. */
@@ -11,10 +11,9 @@ char fln_rcu_tsan_token;
 
 void fln_rcu_prepare(void)
 {
-	sigset_t all, before;
+	sigset_t before;
 
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	fln_signals_block(&before);
 	(void)urcu_memb_get_default_call_rcu_data();
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	fln_signals_restore(&before);
 }

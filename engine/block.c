@@ -288,7 +288,7 @@ static uint32_t serve_one_later(const struct fln_later *l)
 	uint64_t addr = l->block_addr + fln_pages_to_bytes(first);
 	uint64_t home = fln_shard_unmove(l->shard, addr);
 	struct fln_region *region = fln_directory_find(l->shard->guest, home);
-	struct block_round b = { .claimed = l->pages };
+	struct block_round b = { .chunk = NULL };
 	struct fln_mask none = { { 0 } };
 
 	if (!region || atomic_load_explicit(&region->closing, memory_order_acquire))

@@ -12,11 +12,10 @@
 #define DEFAULT_VCPUS 64u
 #define MAX_SHARDS 1024u
 
-static int check_opts(const struct fln_engine *engine, const struct fln_guest_opts *o)
+static int check_opts(const struct fln_guest_opts *o)
 {
 	uint64_t known = FLN_GUEST_F_FOREIGN | FLN_GUEST_F_FORK;
 
-	(void)engine;
 	if (o->flags & ~known)
 		return fln_fail(EINVAL, "guest: flags 0x%llx are not known to this version",
 				(unsigned long long)(o->flags & ~known));
@@ -125,7 +124,7 @@ int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opt
 		return fln_fail(EINVAL, "fln_guest_create: an argument is NULL");
 	rc = fln_opts_copy(&o, sizeof(o), opts, "fln_guest_opts");
 	if (rc == 0)
-		rc = check_opts(engine, &o);
+		rc = check_opts(&o);
 	if (rc)
 		return rc;
 	guest = fln_zalloc(&engine->alloc, sizeof(*guest), FLN_NODE_ANY);

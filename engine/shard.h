@@ -119,9 +119,8 @@ struct fln_guest {
 	uint32_t nr_shards;
 	struct fln_shard *shards;
 	struct fln_shard *children; /* with follow_fork: FLN_MAX_CHILDREN of each shard */
-	struct fln_log_limit log_limit;
-	struct fln_guest *next; /* of the engine; guarded by engine->lock */
-	uint32_t nr_pins;       /* who else uses it just now; guarded by engine->lock */
+	struct fln_guest *next;     /* of the engine; guarded by engine->lock */
+	uint32_t nr_pins;           /* who else uses it just now; guarded by engine->lock */
 };
 
 /* Release: who sees that a fault has ended sees that it had begun (stats.c). */

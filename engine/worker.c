@@ -17,10 +17,10 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/signals.h"
 #include "numa/placement.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -317,17 +317,16 @@ static void *worker_main(void *arg)
 
 int fln_worker_start(struct fln_worker *w)
 {
-	sigset_t all, before;
+	sigset_t before;
 	int rc;
 
 	w->stopping = false;
 	fln_lock(&w->lock);
 	w->ended = false;
 	fln_unlock(&w->lock);
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	fln_signals_block(&before);
 	rc = pthread_create(&w->thread, NULL, worker_main, w);
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	fln_signals_restore(&before);
 	if (rc)
 		return fln_fail(EAGAIN,
 				"worker thread %u: %s; raise RLIMIT_NPROC or the cgroup's "

@@ -9,12 +9,12 @@
 #include "sources/filler.h"
 
 #include "base/clock.h"
+#include "base/signals.h"
 #include "sources/image.h"
 #include "sources/source.h"
 
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -241,7 +241,7 @@ static int start_one(struct fln_filler *filler, struct fln_filler_thread *t)
 
 int fln_filler_start(struct fln_filler *filler)
 {
-	sigset_t all, before;
+	sigset_t before;
 	uint32_t nr = 0;
 	int rc = 0;
 
@@ -249,15 +249,14 @@ int fln_filler_start(struct fln_filler *filler)
 		return fln_fail(EBUSY, "a source read has not come back since the engine was "
 				       "stopped; mend the source and stop the engine again");
 	filler->stopping = false;
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	fln_signals_block(&before);
 	for (; nr < filler->opts.nr_threads; nr++) {
 		rc = start_one(filler, &filler->threads[nr]);
 		if (rc)
 			break;
 		filler->nr_started++;
 	}
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	fln_signals_restore(&before);
 	if (rc == 0)
 		return 0;
 	(void)fln_filler_stop(filler, UINT64_MAX);
