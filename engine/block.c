@@ -12,25 +12,13 @@
  * The map is a hint.  A fault on a page that it calls PRESENT is installed again
  * (and finds EEXIST, and is woken, or finds that the page was taken away).
  */
+#include "engine/block.h"
 #include "base/clock.h"
 #include "base/error.h"
-#include "engine/install.h"
-#include "engine/region_map.h"
 #include "engine/worker.h"
 
 /* What is mapped at once of a window; the rest is left for later. */
 #define FRONT_PAGES 16u
-
-/* A block, and what is known of its pages. */
-struct block_round {
-	struct fln_install in;
-	struct fln_chunk *chunk; /* NULL: a child's, or the pool is empty */
-	uint64_t block;
-	struct fln_mask claimed;      /* ours */
-	struct fln_mask lost;         /* somebody else's */
-	struct fln_mask filled, zero; /* what may be installed */
-	struct fln_mask later;        /* of the windows, what nobody waits for */
-};
 
 /* Shift a mask towards higher pages. */
 static struct fln_mask mask_up(const struct fln_mask *m, uint32_t by)
@@ -46,8 +34,7 @@ static struct fln_mask mask_up(const struct fln_mask *m, uint32_t by)
 	return out;
 }
 
-/* What of the block the image has. */
-static void look_at_image(struct block_round *b)
+void fln_block_look(struct fln_block_round *b)
 {
 	const struct fln_region *r = b->in.region;
 	uint32_t lead = b->block == 0 ? r->map.lead_pages : 0;
@@ -65,7 +52,7 @@ static void look_at_image(struct block_round *b)
 }
 
 /* The windows of the block's faults: what to map now, and what later. */
-static struct fln_mask open_windows(struct block_round *b, const struct fln_fault *faults,
+static struct fln_mask open_windows(struct fln_block_round *b, const struct fln_fault *faults,
 				    uint32_t nr, const uint32_t *pages)
 {
 	const struct fln_window_policy *policy = &b->in.shard->guest->window;
@@ -89,7 +76,7 @@ static struct fln_mask open_windows(struct block_round *b, const struct fln_faul
 }
 
 /* Claim what is to be mapped now, the faulting pages in any case. */
-static void claim_windows(struct block_round *b, const struct fln_fault *faults, uint32_t nr,
+static void claim_windows(struct fln_block_round *b, const struct fln_fault *faults, uint32_t nr,
 			  const uint32_t *pages)
 {
 	struct fln_mask present = fln_chunk_load(b->chunk, FLN_PLANE_PRESENT);
@@ -112,11 +99,7 @@ static void claim_windows(struct block_round *b, const struct fln_fault *faults,
 	b->lost = fln_mask_andnot(&b->in.faulting, &b->claimed);
 }
 
-/*
- * Map what is there of what is claimed.  Zeros only next to where somebody waits,
- * not later: each takes a page of memory that was none before.
- */
-static void install_claimed(struct block_round *b, bool zero_too)
+void fln_block_install(struct fln_block_round *b, bool zero_too)
 {
 	struct fln_mask filled = fln_mask_and(&b->claimed, &b->filled);
 	struct fln_mask zero = fln_mask_and(&b->claimed, &b->zero);
@@ -126,8 +109,7 @@ static void install_claimed(struct block_round *b, bool zero_too)
 		fln_install_zero(&b->in, &zero);
 }
 
-/* The claims end: the pages are PRESENT, POISONED or ABSENT again. */
-static void settle_claims(struct block_round *b, const struct fln_mask *poisoned)
+void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned)
 {
 	struct fln_mask present, dead, rest;
 
@@ -143,7 +125,7 @@ static void settle_claims(struct block_round *b, const struct fln_mask *poisoned
 	(void)fln_region_collapse(&b->in.region->map, b->block, b->chunk);
 }
 
-static void poison_page(struct fln_worker *w, struct block_round *b, uint32_t page,
+static void poison_page(struct fln_worker *w, struct fln_block_round *b, uint32_t page,
 			struct fln_mask *poisoned, enum fln_held_reason *reason)
 {
 	struct fln_mask one = fln_mask_range(page, page + 1);
@@ -161,8 +143,9 @@ static void poison_page(struct fln_worker *w, struct block_round *b, uint32_t pa
  * A faulting page that is not filled: ask for it.  True when it can never be
  * had: its source failed, or has not answered in time.
  */
-static bool must_poison(struct fln_worker *w, struct block_round *b, const struct fln_fault *fault,
-			uint32_t page, uint64_t now_ns, enum fln_held_reason *reason)
+static bool must_poison(struct fln_worker *w, struct fln_block_round *b,
+			const struct fln_fault *fault, uint32_t page, uint64_t now_ns,
+			enum fln_held_reason *reason)
 {
 	uint64_t image_page = fln_region_image_page(b->in.region, b->in.block_page + page);
 
@@ -189,7 +172,7 @@ static bool must_poison(struct fln_worker *w, struct block_round *b, const struc
 }
 
 /* What became of each fault of the block. */
-static void settle_faults(struct fln_worker *w, struct block_round *b,
+static void settle_faults(struct fln_worker *w, struct fln_block_round *b,
 			  const struct fln_fault *faults, uint32_t nr, const uint32_t *pages)
 {
 	struct fln_shard *shard = b->in.shard;
@@ -221,7 +204,7 @@ static void settle_faults(struct fln_worker *w, struct block_round *b,
 			fln_hold(w, shard, &faults[i], reason);
 		}
 	}
-	settle_claims(b, &poisoned);
+	fln_block_settle(b, &poisoned);
 }
 
 /* Which slot a block's later pages go into. */
@@ -230,7 +213,7 @@ static uint32_t later_slot(uint64_t block_addr)
 	return (uint32_t)(block_addr >> FLN_BLOCK_SHIFT) & (FLN_NR_LATER - 1);
 }
 
-static void note_later(struct fln_worker *w, struct block_round *b)
+static void note_later(struct fln_worker *w, struct fln_block_round *b)
 {
 	uint32_t slot = later_slot(b->in.block_addr);
 	struct fln_later *l = &w->later[slot];
@@ -253,7 +236,7 @@ void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_r
 		     uint64_t home_addr, const struct fln_fault *faults, uint32_t nr)
 {
 	uint64_t first_page = fln_region_page_of(region, home_addr);
-	struct block_round b = { .block = first_page / FLN_BLOCK_PAGES };
+	struct fln_block_round b = { .block = first_page / FLN_BLOCK_PAGES };
 	uint32_t pages[FLN_BATCH_LIMIT];
 
 	FLN_DEBUG_ASSERT(nr > 0 && nr <= FLN_BATCH_LIMIT);
@@ -275,8 +258,8 @@ void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_r
 		if (!shard->is_child)
 			fln_count(&shard->count.no_chunk, nr);
 	}
-	look_at_image(&b);
-	install_claimed(&b, true);
+	fln_block_look(&b);
+	fln_block_install(&b, true);
 	settle_faults(w, &b, faults, nr, pages);
 	note_later(w, &b);
 }
@@ -288,7 +271,7 @@ static uint32_t serve_one_later(const struct fln_later *l)
 	uint64_t addr = l->block_addr + fln_pages_to_bytes(first);
 	uint64_t home = fln_shard_unmove(l->shard, addr);
 	struct fln_region *region = fln_directory_find(l->shard->guest, home);
-	struct block_round b = { .chunk = NULL };
+	struct fln_block_round b = { .chunk = NULL };
 	struct fln_mask none = { { 0 } };
 
 	if (!region || atomic_load_explicit(&region->closing, memory_order_acquire))
@@ -302,9 +285,9 @@ static uint32_t serve_one_later(const struct fln_later *l)
 	b.in.block_page = b.block * FLN_BLOCK_PAGES;
 	b.in.block_addr = l->block_addr;
 	b.claimed = fln_region_claim(b.chunk, &l->pages);
-	look_at_image(&b);
-	install_claimed(&b, false);
-	settle_claims(&b, &none);
+	fln_block_look(&b);
+	fln_block_install(&b, false);
+	fln_block_settle(&b, &none);
 	return fln_mask_count(&b.in.present);
 }
 

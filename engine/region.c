@@ -61,8 +61,12 @@ static int check_opts(const struct fln_guest *guest, const struct fln_region_opt
 	if (o->discard >= FLN_DISCARD_NR)
 		return fln_fail(EINVAL, "region: discard is %u; use one of enum fln_discard",
 				o->discard);
-	if (o->reserved)
-		return fln_fail(EINVAL, "region: reserved is %u; set it to 0", o->reserved);
+	if (o->sharing >= FLN_SHARING_NR)
+		return fln_fail(EINVAL, "region: sharing is %u; use one of enum fln_sharing",
+				o->sharing);
+	if (o->delivery >= FLN_DELIVERY_NR)
+		return fln_fail(EINVAL, "region: delivery is %u; use one of enum fln_delivery",
+				o->delivery);
 	if (guest->foreign && o->addr == 0)
 		return fln_fail(EINVAL, "region: addr is 0 in a foreign guest; give the address in "
 					"the process that handed its userfaultfd over");
@@ -402,6 +406,9 @@ int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 	r->page_bytes = (uint32_t)FLN_PAGE_BYTES;
 	r->discard = (enum fln_discard)o.discard;
 	r->foreign = guest->foreign;
+	r->is_private = o.sharing == FLN_SHARING_PRIVATE;
+	r->in_context = o.delivery == FLN_DELIVERY_IN_CONTEXT;
+	r->node_index = FLN_NODE_ANY;
 	atomic_fetch_add(&r->image->nr_users, 1);
 	fln_guest_take_turn(guest);
 	if (guest->stopped)

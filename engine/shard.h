@@ -53,6 +53,9 @@ struct fln_region {
 	uint32_t page_bytes;
 	enum fln_discard discard;
 	bool foreign;
+	bool is_private;     /* MAP_PRIVATE: writes, and discards, are the guest's alone */
+	bool in_context;     /* its shards raise SIGBUS and queue nothing */
+	uint32_t node_index; /* of the topology, FLN_NODE_ANY: any */
 	bool mapped_by_us;
 	_Atomic bool closing;   /* workers leave its faults alone */
 	bool closed;            /* all that follows: in the guest's turn */

@@ -26,6 +26,34 @@ enum fln_engine_flags {
 	FLN_ENGINE_F_USER_MODE_ONLY = 1 << 1,
 };
 
+/* What a thread of the engine is for. */
+enum fln_thread_kind {
+	FLN_THREAD_WORKER, /* answers faults */
+	FLN_THREAD_FILLER, /* reads sources */
+	FLN_THREAD_NR_KINDS
+};
+
+/**
+ * struct fln_thread_hooks - Who makes the engine's threads
+ * @size:   sizeof(struct fln_thread_hooks)
+ * @ctx:    passed to both functions
+ * @create: optional.  Make a thread, or take one of the embedder's own, that calls
+ *          @main(@arg) once and then ends or goes back to where it came from; set
+ *          *@handle to what @join needs.  @kind and @index say what it is for.  All
+ *          signals should be blocked in it; the engine names it, and pins it unless
+ *          told not to.  Returns 0 or a negative errno
+ * @join:   with @create, and only then: wait until @main has returned.
+ *
+ * Threads: called by fln_engine_start() and fln_engine_stop()
+ */
+struct fln_thread_hooks {
+	size_t size;
+	void *ctx;
+	int (*create)(void *ctx, enum fln_thread_kind kind, uint32_t index,
+		      void *(*main)(void *arg), void *arg, void **handle);
+	void (*join)(void *ctx, void *handle);
+};
+
 /**
  * struct fln_engine_opts - Options of an engine; zero means the default
  * @size:              sizeof(struct fln_engine_opts)
@@ -66,6 +94,10 @@ enum fln_engine_flags {
  *                     RLIMIT_NICE), else as it is; FLN_NICE_KEEP: as it is
  * @reserved:          zero
  * @reserved2:         zero
+ * @thread_hooks:      who makes workers and fillers; NULL: the engine.  Copied
+ * @worker_cpus:       processors that workers may be pinned to, as "0-3,8"; NULL: all
+ *                     that this process may use, less @vcpu_cpus where any are left
+ * @vcpu_cpus:         processors that vCPUs run on, as "4-63"; NULL: not known
  */
 struct fln_engine_opts {
 	size_t size;
@@ -85,6 +117,9 @@ struct fln_engine_opts {
 	int32_t worker_nice;
 	uint32_t reserved;
 	uint32_t reserved2;
+	const struct fln_thread_hooks *thread_hooks;
+	const char *worker_cpus;
+	const char *vcpu_cpus;
 };
 
 /* worker_nice: leave the workers' nice value alone. */
@@ -156,6 +191,31 @@ FLN_API int fln_engine_destroy(struct fln_engine *engine);
  * Blocks:  no
  */
 FLN_API uint32_t fln_engine_nr_workers(const struct fln_engine *engine);
+
+/* What a machine and a user can have; a bit each in fln_query_features(). */
+enum fln_feature {
+	FLN_FEATURE_QUEUED = 1 << 0,      /* regions of shmem: without it there is no engine */
+	FLN_FEATURE_KERNEL_MODE = 1 << 1, /* faults of system calls and KVM are served, too */
+	FLN_FEATURE_POISON = 1 << 2,      /* single pages can be made unreadable (6.6) */
+	FLN_FEATURE_IN_CONTEXT = 1 << 3,  /* FLN_DELIVERY_IN_CONTEXT */
+	FLN_FEATURE_HUGE = 1 << 4,        /* images of 2 MiB pages; they must be reserved, too */
+	FLN_FEATURE_FORK = 1 << 5,        /* FLN_GUEST_F_FORK */
+	FLN_FEATURE_COLLAPSE = 1 << 6,    /* fln_guest_collapse() */
+	FLN_FEATURE_PIN = 1 << 7,         /* workers may be pinned */
+	FLN_FEATURE_NICE = 1 << 8,        /* workers may have precedence */
+	FLN_FEATURE_NUMA = 1 << 9,        /* there are several nodes with memory */
+};
+
+/**
+ * fln_query_features() - What can be had here
+ * @flags: as fln_engine_opts.flags
+ * @out:   FLN_FEATURE_* bits; written only on success
+ *
+ * Return:  0, also when it is nothing; -EINVAL
+ * Threads: any
+ * Blocks:  briefly
+ */
+FLN_API int fln_query_features(uint64_t flags, uint64_t *out);
 
 #ifdef __cplusplus
 }

@@ -4,15 +4,21 @@
  *
  * Reading order: base.h (errors, log, allocator), engine.h (the process-wide
  * object), source.h (where contents come from), image.h (contents of one
- * memory), guest.h (one VM's memory and its regions), stats.h (what happened).
+ * memory), guest.h (one VM's memory and its regions), context.h (threads that
+ * resolve their own faults), advice.h (ranges of a guest), event.h and stats.h (what
+ * happened), plan.h (what runs where).
  */
 #ifndef FAULTLANE_FAULTLANE_H
 #define FAULTLANE_FAULTLANE_H
 
+#include <faultlane/advice.h>
 #include <faultlane/base.h>
+#include <faultlane/context.h>
 #include <faultlane/engine.h>
+#include <faultlane/event.h>
 #include <faultlane/guest.h>
 #include <faultlane/image.h>
+#include <faultlane/plan.h>
 #include <faultlane/source.h>
 #include <faultlane/stats.h>
 #include <faultlane/version.h>

@@ -35,6 +35,59 @@ enum fln_guest_flags {
 	FLN_GUEST_F_FORK = 1 << 1,
 };
 
+/* What is done when a page cannot be had: its source failed, or is too late. */
+enum fln_on_failure {
+	FLN_ON_FAILURE_DEFAULT, /* FLN_ON_FAILURE_POISON */
+	FLN_ON_FAILURE_POISON,  /* who touches it gets SIGBUS */
+	/*
+	 * As POISON, and the guest has failed: FLN_EVENT_GUEST_FAILED tells the
+	 * embedder, who ends the virtual machine, and from then on every page that
+	 * is not there is poisoned at once, without asking its source.
+	 */
+	FLN_ON_FAILURE_STOP,
+	FLN_ON_FAILURE_ASK, /* fln_guest_opts.ask decides each time */
+	FLN_ON_FAILURE_NR
+};
+
+/* What fln_ask_fn wants to be done. */
+enum fln_answer {
+	FLN_ANSWER_POISON,
+	FLN_ANSWER_RETRY, /* read the source again now; ask again if that fails too */
+	FLN_ANSWER_WAIT,  /* ask again in 100 ms; who waits for the page waits on */
+	FLN_ANSWER_STOP,  /* as FLN_ON_FAILURE_STOP */
+	FLN_ANSWER_NR
+};
+
+/**
+ * struct fln_failure - A page that cannot be had
+ * @size:               sizeof(struct fln_failure)
+ * @guest:              whose fault it was
+ * @addr:               the page that was touched
+ * @image_offset_bytes: where its contents are in the image
+ * @image:              the image
+ * @nr_attempts:        how often it has failed, this time included
+ * @reserved:           zero
+ */
+struct fln_failure {
+	size_t size;
+	struct fln_guest *guest;
+	uint64_t addr;
+	uint64_t image_offset_bytes;
+	struct fln_image *image;
+	uint32_t nr_attempts;
+	uint32_t reserved;
+};
+
+/**
+ * typedef fln_ask_fn - What to do about a page that cannot be had
+ *
+ * Return:  enum fln_answer; what is none of them counts as FLN_ANSWER_POISON
+ * Threads: called on workers; it must not call the library, except
+ *          fln_image_put() from another thread while it answers FLN_ANSWER_WAIT
+ * Blocks:  it must not: all faults of the worker wait meanwhile
+ */
+typedef enum fln_answer (*fln_ask_fn)(void *ctx, const struct fln_failure *failure);
+
 /**
  * struct fln_guest_opts - Options of a guest
  * @size:         sizeof(struct fln_guest_opts)
@@ -50,6 +103,12 @@ enum fln_guest_flags {
  *                @window_first; 0: 512.  Equal to @window_first: a fixed window.
  * @foreign_uffd: with FLN_GUEST_F_FOREIGN: the descriptor, which the guest takes
  *                over when fln_guest_create() succeeds; otherwise 0
+ * @on_failure:   enum fln_on_failure
+ * @ask:          with FLN_ON_FAILURE_ASK: who decides; otherwise NULL
+ * @ask_ctx:      passed to @ask
+ * @max_failures: how often a page's source may fail before what @on_failure says
+ *                is done: beyond the engine's source_retries, each time a second
+ *                later than before; 0: once.  With FLN_ON_FAILURE_ASK: 0
  * @reserved:     zero
  */
 struct fln_guest_opts {
@@ -61,6 +120,10 @@ struct fln_guest_opts {
 	uint32_t window_first;
 	uint32_t window_max;
 	int32_t foreign_uffd;
+	uint32_t on_failure;
+	fln_ask_fn ask;
+	void *ask_ctx;
+	uint32_t max_failures;
 	uint32_t reserved;
 };
 
@@ -99,6 +162,29 @@ enum fln_discard {
 	FLN_DISCARD_NR
 };
 
+/* Whose a guest's writes are. */
+enum fln_sharing {
+	FLN_SHARING_SHARED, /* the image's: all who map it see them */
+	/*
+	 * The guest's alone: the first write to a page copies it (MAP_PRIVATE).  Any
+	 * number of guests share one image's pages as far as they only read.  A
+	 * discard is the guest's own affair, too.
+	 */
+	FLN_SHARING_PRIVATE,
+	FLN_SHARING_NR
+};
+
+/* How a region's faults come to be served. */
+enum fln_delivery {
+	FLN_DELIVERY_QUEUED, /* by a worker, while the thread sleeps; for vCPUs */
+	/*
+	 * By the faulting thread itself, in a SIGBUS that fln_resolve() answers: no
+	 * queue, no other thread.  See context.h for what such threads must do.
+	 */
+	FLN_DELIVERY_IN_CONTEXT,
+	FLN_DELIVERY_NR
+};
+
 /**
  * struct fln_region_opts - Options of a region
  * @size:               sizeof(struct fln_region_opts)
@@ -108,11 +194,15 @@ enum fln_discard {
  *                      caller's own shared mapping of the image (of the foreign
  *                      process's, in a foreign guest), a multiple of @page_bytes
  * @len_bytes:          its length, a multiple of @page_bytes
- * @page_bytes:         size of its pages; 0: 4096, the only one so far
+ * @page_bytes:         size of its pages, the image's; 0: the image's
  * @discard:            enum fln_discard
  * @max_chunks:         2 MiB blocks that can be partly mapped at a time; beyond
  *                      that a fault resolves one page; 0: all blocks, at most 65536
- * @reserved:           zero
+ * @sharing:            enum fln_sharing.  A mapping of the caller's own must have
+ *                      been made so
+ * @delivery:           enum fln_delivery
+ * @node:               NUMA node that its memory lies on and whose workers serve
+ *                      it, the kernel's number plus one; 0: any
  */
 struct fln_region_opts {
 	size_t size;
@@ -123,7 +213,9 @@ struct fln_region_opts {
 	uint32_t page_bytes;
 	uint32_t discard;
 	uint32_t max_chunks;
-	uint32_t reserved;
+	uint32_t sharing;
+	uint32_t delivery;
+	uint32_t node;
 };
 
 #define FLN_REGION_OPTS_INIT                           \

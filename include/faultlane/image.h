@@ -24,6 +24,12 @@ enum fln_image_flags {
 	 * FLN_IMAGE_F_ADOPT, and no source.
 	 */
 	FLN_IMAGE_F_FILLED = 1 << 1,
+	/*
+	 * Adopt the memfd although it cannot be sealed against shrinking.  Who
+	 * makes it shorter then takes contents away: threads that touch them get
+	 * SIGBUS, and no zeros.
+	 */
+	FLN_IMAGE_F_UNSEALED = 1 << 2,
 };
 
 /**
@@ -39,6 +45,12 @@ enum fln_image_flags {
  *             tmpfs), open for reading and writing, at least @len_bytes long;
  *             otherwise 0
  * @node:      NUMA node that its pages should lie on, plus one; 0: the kernel's choice
+ * @page_bytes: size of its pages: 4096, or 2097152 for huge pages (hugetlb), which
+ *             must have been reserved (vm.nr_hugepages); of an adopted memfd its
+ *             own; 0: 4096, of an adopted memfd its own.  In an image of huge pages
+ *             @len_bytes, and all offsets and lengths of the calls that follow, are
+ *             multiples of 2 MiB
+ * @reserved:  zero
  */
 struct fln_image_opts {
 	size_t size;
@@ -48,6 +60,8 @@ struct fln_image_opts {
 	uint64_t flags;
 	int32_t memfd;
 	uint32_t node;
+	uint32_t page_bytes;
+	uint32_t reserved;
 };
 
 #define FLN_IMAGE_OPTS_INIT                           \
@@ -145,6 +159,42 @@ FLN_API int fln_image_memfd(const struct fln_image *image);
  * Blocks:  no
  */
 FLN_API uint64_t fln_image_filled_bytes(const struct fln_image *image);
+
+/**
+ * fln_image_share() - Let another process use this image
+ * @fd: a connected Unix socket of type SOCK_SEQPACKET; its other end goes to the other
+ *      process's fln_image_attach().  Stays the caller's
+ *
+ * Serves the other process until it closes its end: tells it what is filled, and
+ * has filled what it asks for.  Run it on a thread of its own.
+ *
+ * Return:  0 when the other end was closed; -EINVAL for a socket of another kind;
+ *          -EPROTO when the other end does not speak this protocol; or what the
+ *          socket returned.  fln_image_destroy() refuses until it has returned
+ * Threads: any, except a source's own functions
+ * Blocks:  until the other end is closed
+ */
+FLN_API int fln_image_share(struct fln_image *image, int fd);
+
+/**
+ * fln_image_attach() - Use an image of another process
+ * @engine: of this process
+ * @fd:     the other end of fln_image_share(); duplicated
+ * @name:   for messages, copied; NULL: "attached"
+ * @out:    the image; written only on success
+ *
+ * The page cache is the same; contents are asked for where they are not there yet.
+ * Regions of it may be queued or in-context.  Pages that were not filled cannot be
+ * given up from here: their regions need FLN_DISCARD_IMAGE.  When the other process
+ * ends, what is filled stays; what is not fails, as with a source.
+ *
+ * Return:  0; -EINVAL; -EPROTO; -ETIMEDOUT when nobody answers within 10 s; -ENOMEM;
+ *          -EMFILE; or what the socket returned
+ * Threads: any, except a thread of the engine
+ * Blocks:  for the other process's answer
+ */
+FLN_API int fln_image_attach(struct fln_engine *engine, int fd, const char *name,
+			     struct fln_image **out);
 
 /**
  * fln_image_destroy() - Release an image; NULL is permitted

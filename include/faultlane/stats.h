@@ -78,7 +78,11 @@ FLN_API uint64_t fln_histogram_quantile(const struct fln_histogram *h, double q)
  *                   waiting for contents; their threads fault again when there is room
  * @no_chunk:        faults served without the map, because its pool was empty
  * @map_bytes:       memory of the page-state maps in use now (guest only)
- * @service:         from the message's read() to the wake
+ * @service:         from the message's read() to the wake; of faults that were
+ *                   resolved in their own context, from the signal to its end
+ * @in_context:      of @faults, those that were resolved in their own context
+ * @remote:          faults whose worker runs on another node than the memory
+ * @populated:       pages mapped by populate, advice and read-ahead, without a fault
  */
 struct fln_stats {
 	size_t size;
@@ -103,12 +107,80 @@ struct fln_stats {
 	uint64_t no_chunk;
 	uint64_t map_bytes;
 	struct fln_histogram service;
+	uint64_t in_context;
+	uint64_t remote;
+	uint64_t populated;
 };
 
 #define FLN_STATS_INIT                           \
 	{                                        \
 		.size = sizeof(struct fln_stats) \
 	}
+
+struct fln_engine;
+struct fln_guest;
+
+/**
+ * fln_guest_stats_json() - A guest's statistics as a JSON object
+ * @buf:     receives it, ended by a zero byte, cut when it is longer
+ * @buf_len: size of @buf in bytes
+ *
+ * Return:  the length of the whole, without the zero byte, as snprintf(); -EINVAL
+ * Threads: any, except the log function
+ * Blocks:  no
+ */
+FLN_API int64_t fln_guest_stats_json(struct fln_guest *guest, char *buf, size_t buf_len);
+
+/**
+ * fln_engine_stats_prometheus() - All guests' statistics, in Prometheus' text format
+ * @buf:     receives it, ended by a zero byte, cut when it is longer
+ * @buf_len: size of @buf in bytes
+ *
+ * Return:  the length of the whole, without the zero byte, as snprintf(); -EINVAL,
+ *          -ENOMEM
+ * Threads: any, except a thread of the engine
+ * Blocks:  while a guest is made or destroyed
+ */
+FLN_API int64_t fln_engine_stats_prometheus(struct fln_engine *engine, char *buf, size_t buf_len);
+
+/**
+ * struct fln_node_stats - What has happened on one NUMA node
+ * @size:            sizeof(struct fln_node_stats), set by the caller
+ * @os_index:        the kernel's number of the node
+ * @nr_workers:      workers that run there
+ * @nr_shards:       shards that they serve
+ * @reserved:        zero
+ * @faults:          faults that they have taken
+ * @pages_installed: pages that they have mapped
+ * @remote:          of @faults, those whose memory lies on another node
+ */
+struct fln_node_stats {
+	size_t size;
+	uint32_t os_index;
+	uint32_t nr_workers;
+	uint32_t nr_shards;
+	uint32_t reserved;
+	uint64_t faults;
+	uint64_t pages_installed;
+	uint64_t remote;
+};
+
+#define FLN_NODE_STATS_INIT                           \
+	{                                             \
+		.size = sizeof(struct fln_node_stats) \
+	}
+
+/**
+ * fln_engine_node_stats() - Statistics of one NUMA node
+ * @node: 0, 1, … in the order of the topology
+ * @out:  its size field must be set, see FLN_NODE_STATS_INIT
+ *
+ * Return:  0; -ENOENT when there is no such node; -EINVAL, -E2BIG
+ * Threads: any, except a thread of the engine
+ * Blocks:  while a guest is made or destroyed
+ */
+FLN_API int fln_engine_node_stats(struct fln_engine *engine, uint32_t node,
+				  struct fln_node_stats *out);
 
 #ifdef __cplusplus
 }

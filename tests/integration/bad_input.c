@@ -262,8 +262,8 @@ static void regions(void)
 		       (struct fln_region_opts){ .page_bytes = 1u << 21, .len_bytes = PAGE });
 	region_refused("discard is 3", -EINVAL,
 		       (struct fln_region_opts){ .discard = 3, .len_bytes = PAGE });
-	region_refused("reserved is 9", -EINVAL,
-		       (struct fln_region_opts){ .reserved = 9, .len_bytes = PAGE });
+	region_refused("sharing is 9", -EINVAL,
+		       (struct fln_region_opts){ .sharing = 9, .len_bytes = PAGE });
 	/* The first page of all, and the last address that a user has: nothing is there. */
 	region_refused("nothing is mapped", -EINVAL,
 		       (struct fln_region_opts){ .addr = PAGE, .len_bytes = PAGE });

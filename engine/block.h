@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One round of work on a block: claim pages, ask the image, install, settle.
+ *
+ * For whoever maps pages: the worker for faults and for what is left of windows
+ * (block.c), threads that resolve their own faults, populate.
+ */
+#ifndef FLN_ENGINE_BLOCK_H
+#define FLN_ENGINE_BLOCK_H
+
+#include "engine/install.h"
+#include "engine/region_map.h"
+
+/* A block, and what is known of its pages. */
+struct fln_block_round {
+	struct fln_install in;
+	struct fln_chunk *chunk; /* NULL: a child's, or the pool is empty */
+	uint64_t block;
+	struct fln_mask claimed;      /* ours */
+	struct fln_mask lost;         /* somebody else's */
+	struct fln_mask filled, zero; /* what may be installed */
+	struct fln_mask later;        /* of the windows, what nobody waits for */
+};
+
+/* What of the block the image has: fills in filled and zero.  RCU read lock held. */
+void fln_block_look(struct fln_block_round *b);
+
+/*
+ * Map what is there of what is claimed.  Zeros only next to where somebody waits
+ * (@zero_too), not later: each takes a page of memory that was none before.
+ */
+void fln_block_install(struct fln_block_round *b, bool zero_too);
+
+/* The claims end: the pages are PRESENT, POISONED or ABSENT again. */
+void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned);
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Events: what an embedder wants to be told of, through a descriptor to wait on.
+ */
+#ifndef FAULTLANE_EVENT_H
+#define FAULTLANE_EVENT_H
+
+#include <faultlane/base.h>
+#include <faultlane/engine.h>
+#include <faultlane/guest.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum fln_event_kind {
+	FLN_EVENT_NONE,
+	FLN_EVENT_PAGE_POISONED, /* a page of a guest cannot be had */
+	FLN_EVENT_GUEST_FAILED,  /* FLN_ON_FAILURE_STOP: end the virtual machine */
+	FLN_EVENT_IMAGE_FILLED,  /* every page of an image is filled or zero */
+	FLN_EVENT_GUEST_WHOLE,   /* every page of a guest's regions is mapped */
+	FLN_EVENT_OVERFLOW,      /* more events than fit: @value of them are lost */
+	FLN_EVENT_NR
+};
+
+/**
+ * struct fln_event - Something that has happened
+ * @size:  sizeof(struct fln_event), set by the caller
+ * @kind:  enum fln_event_kind
+ * @error: negative errno where there is one, else 0
+ * @guest: whose, or NULL; compare it only, it may have been destroyed since
+ * @image: whose, or NULL; the same
+ * @value: PAGE_POISONED: the address; OVERFLOW: how many are lost; else 0
+ */
+struct fln_event {
+	size_t size;
+	uint32_t kind;
+	int32_t error;
+	struct fln_guest *guest;
+	struct fln_image *image;
+	uint64_t value;
+};
+
+#define FLN_EVENT_INIT                           \
+	{                                        \
+		.size = sizeof(struct fln_event) \
+	}
+
+/**
+ * fln_engine_event_fd() - A descriptor that is readable when there are events
+ *
+ * For poll() and epoll, level-triggered.  The engine's: do not read or close it.
+ *
+ * Return:  the descriptor
+ * Threads: any
+ * Blocks:  no
+ */
+FLN_API int fln_engine_event_fd(const struct fln_engine *engine);
+
+/**
+ * fln_engine_next_event() - Take the oldest event
+ * @out: its size field must be set, see FLN_EVENT_INIT
+ *
+ * Return:  1 and an event; 0 when there is none; -EINVAL, -E2BIG
+ * Threads: any
+ * Blocks:  no
+ */
+FLN_API int fln_engine_next_event(struct fln_engine *engine, struct fln_event *out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
