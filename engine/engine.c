@@ -440,7 +440,7 @@ void fln_engine_give_back_stripes(struct fln_engine *engine, uint64_t nr)
 
 static int check_image_opts(const struct fln_image_opts *o)
 {
-	uint64_t known = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_FILLED;
+	uint64_t known = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_FILLED | FLN_IMAGE_F_UNSEALED;
 
 	if (o->flags & ~known)
 		return fln_fail(EINVAL, "image: flags 0x%llx are not known to this version",
@@ -457,6 +457,9 @@ static int check_image_opts(const struct fln_image_opts *o)
 	if ((o->flags & FLN_IMAGE_F_FILLED) && !(o->flags & FLN_IMAGE_F_ADOPT))
 		return fln_fail(EINVAL, "image: FLN_IMAGE_F_FILLED needs FLN_IMAGE_F_ADOPT and a "
 					"memfd that holds the contents");
+	if ((o->flags & FLN_IMAGE_F_UNSEALED) && !(o->flags & FLN_IMAGE_F_ADOPT))
+		return fln_fail(EINVAL, "image: FLN_IMAGE_F_UNSEALED needs FLN_IMAGE_F_ADOPT; the "
+					"engine seals what it makes");
 	if ((o->flags & FLN_IMAGE_F_FILLED) && o->source)
 		return fln_fail(EINVAL, "image: a filled image has no source; leave one of the two "
 					"out");

@@ -36,13 +36,12 @@ static int make_memfd(struct fln_image *image)
 	return 0;
 }
 
-static int check_adopted(const struct fln_image *image, int fd)
+static int check_kind(const struct fln_image *image, int fd)
 {
 	struct statfs fs;
-	struct stat st;
 	int flags = fcntl(fd, F_GETFL);
 
-	if (flags < 0 || fstat(fd, &st) != 0 || fstatfs(fd, &fs) != 0)
+	if (flags < 0 || fstatfs(fd, &fs) != 0)
 		return fln_fail(errno, "image %s: descriptor %d: %s", image->name, fd,
 				strerror(errno));
 	if ((flags & O_ACCMODE) != O_RDWR)
@@ -55,6 +54,48 @@ static int check_adopted(const struct fln_image *image, int fd)
 				"image %s: descriptor %d is not shmem (file system type "
 				"0x%lx); use memfd_create() or a file on tmpfs",
 				image->name, fd, (unsigned long)fs.f_type);
+	return 0;
+}
+
+/*
+ * Whoever has the descriptor could make the memfd shorter, and take contents away
+ * that the image calls FILLED.  The kernel forbids it once there is a seal.
+ */
+static int seal_adopted(const struct fln_image *image, int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	if (seals < 0)
+		return fln_fail(EINVAL,
+				"image %s: descriptor %d knows no seals (%s), and could be made "
+				"shorter at any time; use memfd_create() with MFD_ALLOW_SEALING, "
+				"or FLN_IMAGE_F_UNSEALED to take the risk",
+				image->name, fd, strerror(errno));
+	if (seals & F_SEAL_SHRINK || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) == 0)
+		return 0;
+	return fln_fail(EPERM,
+			"image %s: descriptor %d cannot be sealed against shrinking (%s); use "
+			"memfd_create() with MFD_ALLOW_SEALING, or FLN_IMAGE_F_UNSEALED to take "
+			"the risk",
+			image->name, fd,
+			seals & F_SEAL_SEAL
+				? "made without MFD_ALLOW_SEALING, a file, or F_SEAL_SEAL"
+				: strerror(errno));
+}
+
+/* The length last: once there is a seal it stays. */
+static int check_adopted(const struct fln_image *image, int fd, bool unsealed)
+{
+	struct stat st;
+	int rc = check_kind(image, fd);
+
+	if (rc == 0 && !unsealed)
+		rc = seal_adopted(image, fd);
+	if (rc)
+		return rc;
+	if (fstat(fd, &st) != 0)
+		return fln_fail(errno, "image %s: descriptor %d: %s", image->name, fd,
+				strerror(errno));
 	if ((uint64_t)st.st_size < image->len_bytes)
 		return fln_fail(ENODATA,
 				"image %s: descriptor %d is %lld bytes long, shorter than "
@@ -64,10 +105,10 @@ static int check_adopted(const struct fln_image *image, int fd)
 	return 0;
 }
 
-static int adopt_memfd(struct fln_image *image, int fd)
+static int adopt_memfd(struct fln_image *image, int fd, bool unsealed)
 {
 	char path[32];
-	int rc = check_adopted(image, fd);
+	int rc = check_adopted(image, fd, unsealed);
 
 	if (rc)
 		return rc;
@@ -89,7 +130,9 @@ int fln_image_open_memfd(struct fln_image *image, const struct fln_image_opts *o
 	struct stat st;
 	int rc;
 
-	rc = opts->flags & FLN_IMAGE_F_ADOPT ? adopt_memfd(image, opts->memfd) : make_memfd(image);
+	rc = opts->flags & FLN_IMAGE_F_ADOPT
+		     ? adopt_memfd(image, opts->memfd, opts->flags & FLN_IMAGE_F_UNSEALED)
+		     : make_memfd(image);
 	if (rc)
 		return rc;
 	image->alias = mmap(NULL, image->len_bytes, PROT_READ | PROT_WRITE,

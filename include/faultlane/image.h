@@ -17,7 +17,10 @@ extern "C" {
 struct fln_image;
 
 enum fln_image_flags {
-	/* @memfd of the options is adopted: duplicated, not made. */
+	/*
+	 * @memfd of the options is adopted: duplicated, not made.  It is sealed
+	 * against shrinking, if it is not yet.
+	 */
 	FLN_IMAGE_F_ADOPT = 1 << 0,
 	/*
 	 * The memfd holds the contents already; its holes are zeros.  Needs
@@ -75,8 +78,10 @@ struct fln_image_opts {
  * @opts:   options; not kept
  * @out:    the image; written only on success
  *
- * Return:  0; -EINVAL, -E2BIG for options; -ENODATA when the source or the memfd
- *          is shorter than the image; -ENOMEM, -EMFILE, -ENFILE
+ * Return:  0; -EINVAL, -E2BIG for options; -EPERM when the memfd cannot be sealed
+ *          (without MFD_ALLOW_SEALING, a file on tmpfs; see FLN_IMAGE_F_UNSEALED);
+ *          -ENODATA when the source or the memfd is shorter than the image;
+ *          -ENOMEM, -EMFILE, -ENFILE
  * Threads: any
  * Blocks:  no
  */

@@ -93,7 +93,7 @@ static void image_refused(const char *word, int want, struct fln_image_opts o)
 static void images(void)
 {
 	struct fln_image_opts o = FLN_IMAGE_OPTS_INIT;
-	int shm = memfd_create("short", MFD_CLOEXEC), readonly, file;
+	int shm = memfd_create("short", MFD_CLOEXEC | MFD_ALLOW_SEALING), readonly, file;
 	struct fln_image *image;
 	char path[64];
 
@@ -352,7 +352,7 @@ static void memfd_truncated_in_use(void)
 		contents_of(1, page, buf);
 		CHECK(write(fd, buf, PAGE) == (ssize_t)PAGE, "%s", strerror(errno));
 	}
-	bed.image_opts.flags = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_FILLED;
+	bed.image_opts.flags = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_FILLED | FLN_IMAGE_F_UNSEALED;
 	bed.image_opts.memfd = fd;
 	bed_up(&bed);
 	CHECK(touch_read(bed_page(&bed, 700), &value) == TOUCH_OK, "page 700");

@@ -61,7 +61,7 @@ static void begin_wide(struct keen *k)
 	bed_init(&bed, WIDE_PAGES);
 	bed.guest_opts.nr_shards = 64;
 	bed.image_opts.flags = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_FILLED;
-	bed.image_opts.memfd = memfd_create("wide", MFD_CLOEXEC);
+	bed.image_opts.memfd = memfd_create("wide", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	CHECK(bed.image_opts.memfd > 0, "memfd_create: %s", strerror(errno));
 	CHECK(ftruncate(bed.image_opts.memfd, WIDE_PAGES * PAGE) == 0, "ftruncate");
 	OK(fln_engine_create(&bed.engine_opts, &bed.engine));

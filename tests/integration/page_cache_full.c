@@ -66,7 +66,7 @@ static void faults_wait_for_memory(void)
 	int fd = open_file();
 
 	bed_init(&b, NR_PAGES);
-	b.image_opts.flags = FLN_IMAGE_F_ADOPT;
+	b.image_opts.flags = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_UNSEALED;
 	b.image_opts.memfd = fd;
 	maker_source(&b.maker, &b.source);
 	b.image_opts.source = b.source;

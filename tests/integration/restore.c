@@ -18,7 +18,7 @@ static uint64_t nr_pages(void)
 /* A memfd of ours that holds contents, with a hole every @every_zero pages. */
 static int filled_memfd(uint64_t pages, uint32_t every_zero)
 {
-	int fd = memfd_create("contents", MFD_CLOEXEC);
+	int fd = memfd_create("contents", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	static _Alignas(8) char buf[PAGE];
 
 	CHECK(fd >= 0 && ftruncate(fd, (off_t)(pages * PAGE)) == 0, "%s", strerror(errno));
