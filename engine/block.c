@@ -34,6 +34,32 @@ static struct fln_mask mask_up(const struct fln_mask *m, uint32_t by)
 	return out;
 }
 
+/*
+ * ZERO in the image says that it is not to be read from its source.  The cache may
+ * have a page there by now, which a shared guest has written.  In a shared mapping
+ * ZEROPAGE finds it, in a private one it would hide it: so ask.
+ */
+static void find_cached(struct fln_block_round *b)
+{
+	const struct fln_region *r = b->in.region;
+	struct fln_mask look = fln_mask_and(&b->zero, &b->claimed);
+	uint32_t lo = 0, hi;
+
+	for (; fln_mask_next_run(&look, &lo, &hi); lo = hi) {
+		while (lo < hi) {
+			uint64_t page = fln_region_image_page(r, b->in.block_page + lo);
+			uint32_t nr = fln_image_hole(r->image, page, hi - lo);
+
+			if (nr == 0) {
+				fln_mask_clear(&b->zero, lo);
+				fln_mask_set(&b->filled, lo);
+				nr = 1;
+			}
+			lo += nr;
+		}
+	}
+}
+
 void fln_block_look(struct fln_block_round *b)
 {
 	const struct fln_region *r = b->in.region;
@@ -44,10 +70,13 @@ void fln_block_look(struct fln_block_round *b)
 			FLN_BLOCK_PAGES - lead, &b->filled, &b->zero);
 	b->filled = mask_up(&b->filled, lead);
 	b->zero = mask_up(&b->zero, lead);
-	/* Given up in memory that is not ours: zeros are due, not the image. */
+	/* Given up in memory that is not the cache's: zeros are due, not the image. */
 	discarded = b->chunk ? fln_chunk_load(b->chunk, FLN_PLANE_DISCARDED)
 			     : fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, b->block);
 	b->filled = fln_mask_andnot(&b->filled, &discarded);
+	b->zero = fln_mask_andnot(&b->zero, &discarded);
+	if (r->is_private)
+		find_cached(b);
 	b->zero = fln_mask_or(&b->zero, &discarded);
 }
 
@@ -105,7 +134,7 @@ void fln_block_install(struct fln_block_round *b, bool zero_too)
 	struct fln_mask zero = fln_mask_and(&b->claimed, &b->zero);
 
 	fln_install_filled(&b->in, &filled);
-	if (zero_too)
+	if (zero_too || b->in.region->is_private)
 		fln_install_zero(&b->in, &zero);
 }
 

@@ -22,12 +22,13 @@ struct fln_block_round {
 	struct fln_mask later;        /* of the windows, what nobody waits for */
 };
 
-/* What of the block the image has: fills in filled and zero.  RCU read lock held. */
+/* What of the block may be mapped: fills in filled and zero.  After claiming; RCU read lock held. */
 void fln_block_look(struct fln_block_round *b);
 
 /*
  * Map what is there of what is claimed.  Zeros only next to where somebody waits
- * (@zero_too), not later: each takes a page of memory that was none before.
+ * (@zero_too), not later: each takes a page of memory that was none before.  Not so
+ * in a private region, where all share the kernel's page of zeros.
  */
 void fln_block_install(struct fln_block_round *b, bool zero_too);
 

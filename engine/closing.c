@@ -9,6 +9,9 @@
  * wakes the threads that wait for these pages, into a SIGBUS; whoever waits for
  * another page is woken when its range is unregistered, and finds it in the cache.
  *
+ * In a private region what the guest gave up is mapped as zeros before: unserved it
+ * would read the image again.  That cannot cover a discard that is still under way.
+ *
  * A kernel that cannot poison: the access is taken away, by whole stripes, which
  * are mappings of their own: single pages would need a mapping each.  Where that
  * cannot be done either (another process, a sealed mapping), the range stays
@@ -49,7 +52,10 @@ static struct fln_mask unsafe_pages(const struct fln_region *r, uint64_t block)
 	/* The map may be wrong about PRESENT; the image is not about FILLED. */
 	fln_image_ready(r->image, fln_region_image_page(r, block * FLN_BLOCK_PAGES + lo), hi - lo,
 			&filled, &zero);
+	m = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
 	fln_rcu_read_unlock();
+	/* In a private region: close_zeros() has mapped zeros there. */
+	valid = fln_mask_andnot(&valid, &m);
 	safe = fln_mask_or(&filled, &zero);
 	for (uint32_t p = hi; p-- > lo;) {
 		if (fln_mask_test(&safe, p - lo))
@@ -58,17 +64,37 @@ static struct fln_mask unsafe_pages(const struct fln_region *r, uint64_t block)
 	return valid;
 }
 
-/* Of a block, the unsafe pages with home addresses in [start, end). */
-static struct fln_mask unsafe_within(const struct fln_region *r, uint64_t block, uint64_t start,
-				     uint64_t end)
+/* The pages of a block with home addresses in [start, end). */
+static struct fln_mask pages_within(const struct fln_region *r, uint64_t block, uint64_t start,
+				    uint64_t end)
 {
 	uint64_t base = fln_region_addr_of(r, block * FLN_BLOCK_PAGES);
 	uint64_t lo = start > base ? start - base : 0;
 	uint64_t hi = end - base < FLN_BLOCK_BYTES ? end - base : FLN_BLOCK_BYTES;
-	struct fln_mask within =
-		fln_mask_range((uint32_t)fln_bytes_to_pages(lo), (uint32_t)fln_bytes_to_pages(hi));
+
+	return fln_mask_range((uint32_t)fln_bytes_to_pages(lo), (uint32_t)fln_bytes_to_pages(hi));
+}
+
+/* Of them, those that are unsafe. */
+static struct fln_mask unsafe_within(const struct fln_region *r, uint64_t block, uint64_t start,
+				     uint64_t end)
+{
+	struct fln_mask within = pages_within(r, block, start, end);
 	struct fln_mask pages = unsafe_pages(r, block);
 
+	return fln_mask_and(&pages, &within);
+}
+
+/* Of them, those that were given up. */
+static struct fln_mask given_up_within(const struct fln_region *r, uint64_t block, uint64_t start,
+				       uint64_t end)
+{
+	struct fln_mask within = pages_within(r, block, start, end);
+	struct fln_mask pages;
+
+	fln_rcu_read_lock();
+	pages = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
+	fln_rcu_read_unlock();
 	return fln_mask_and(&pages, &within);
 }
 
@@ -101,35 +127,68 @@ static void wait_a_little(uint32_t round)
 }
 
 /*
- * Poison pages of a block through one shard, until it is done.  @moved is how
- * far mremap() has carried them.  False: the kernel refuses.
+ * Poison pages of a block through one shard, or map zeros there (@zero), until it
+ * is done.  @moved is how far mremap() has carried them.  Returns the pages that
+ * the kernel refuses.
  */
-static bool poison_block(struct fln_region *r, struct fln_shard *shard, uint64_t block,
-			 const struct fln_mask *pages, uint64_t moved)
+static struct fln_mask close_block(struct fln_region *r, struct fln_shard *shard, uint64_t block,
+				   const struct fln_mask *pages, uint64_t moved, bool zero)
 {
-	struct fln_mask todo = *pages, poisoned = { { 0 } };
-	bool done = true;
+	struct fln_mask todo = *pages, poisoned = { { 0 } }, refused = { { 0 } };
 
 	for (uint32_t round = 0; !fln_mask_empty(&todo); round++) {
 		struct fln_install in = { .shard = shard, .region = r };
 
 		in.block_page = block * FLN_BLOCK_PAGES;
 		in.block_addr = fln_region_addr_of(r, in.block_page) + moved;
-		in.faulting = todo;
-		fln_install_poison(&in, &todo, &poisoned);
+		if (zero) {
+			/* Who waits for a page that is mapped is woken by UNREGISTER. */
+			fln_install_zero(&in, &todo);
+		} else {
+			in.faulting = todo;
+			fln_install_poison(&in, &todo, &poisoned);
+		}
 		/* Not in.again: what came after a call that was put off was not tried at all. */
 		todo = fln_mask_andnot(&todo, &poisoned);
 		todo = fln_mask_andnot(&todo, &in.present);
 		todo = fln_mask_andnot(&todo, &in.gone);
 		todo = fln_mask_andnot(&todo, &in.broken);
-		done &= fln_mask_empty(&in.broken);
+		refused = fln_mask_or(&refused, &in.broken);
 		if (fln_mask_empty(&todo))
 			break;
 		if (!shard->worker)
 			read_events(shard);
 		wait_a_little(round);
 	}
-	return done;
+	return refused;
+}
+
+/*
+ * What was given up in a private region is zero because nothing else is mapped
+ * there: unserved, a page that is not mapped would read the image's contents.  The
+ * map may be wrong about PRESENT, so all of it is asked for; what has a page
+ * already, the guest's own, stays.  What cannot be zero is made unreadable.
+ */
+static void close_zeros(struct fln_region *r, struct fln_shard *shard, uint64_t start, uint64_t end,
+			uint64_t moved)
+{
+	uint64_t stop;
+
+	for (; r->is_private && start < end; start = stop) {
+		uint64_t block = fln_region_page_of(r, start) / FLN_BLOCK_PAGES;
+		struct fln_mask pages = given_up_within(r, block, start, end);
+
+		stop = fln_align_down(start, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
+		pages = close_block(r, shard, block, &pages, moved, true);
+		if (fln_mask_empty(&pages))
+			continue;
+		r->sealed = true;
+		pages = close_block(r, shard, block, &pages, moved, false);
+		if (fln_mask_empty(&pages))
+			continue;
+		atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
+		r->unsafe = true;
+	}
 }
 
 /* Poison what is unsafe in [start, end), home addresses, through one shard. */
@@ -146,7 +205,8 @@ static bool poison_range(struct fln_region *r, struct fln_shard *shard, uint64_t
 			r->sealed = true;
 			if (!fln_uffd_can_poison(&shard->uffd))
 				return false;
-			done &= poison_block(r, shard, block, &pages, moved);
+			pages = close_block(r, shard, block, &pages, moved, false);
+			done &= fln_mask_empty(&pages);
 		}
 		start = fln_align_down(start, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
 	}
@@ -208,15 +268,20 @@ static void close_shard(struct fln_region *r, struct fln_shard *shard, bool home
 	bool done = true;
 
 	for (uint64_t i = 0; home && fln_stripe_get(&r->plan, i, &addr, &len, &of); i++) {
-		if (of == shard->index)
-			done &= poison_range(r, shard, addr, addr + len, 0);
+		if (of != shard->index)
+			continue;
+		close_zeros(r, shard, addr, addr + len, 0);
+		done &= poison_range(r, shard, addr, addr + len, 0);
 	}
 	if (!done && !shard->is_child && !r->foreign)
 		done = fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, deny_piece) == 0;
 	for (uint32_t i = 0, nr = fln_shard_moves(shard, moves); i < nr; i++) {
 		struct moved_part p = moved_part(r, &moves[i]);
 
-		if (p.start >= p.end || poison_range(r, shard, p.start, p.end, p.moved))
+		if (p.start >= p.end)
+			continue;
+		close_zeros(r, shard, p.start, p.end, p.moved);
+		if (poison_range(r, shard, p.start, p.end, p.moved))
 			continue;
 		if (shard->is_child || r->foreign ||
 		    fln_mapping_each(r, p.start + p.moved, p.end + p.moved, p.moved, deny_piece))

@@ -59,7 +59,8 @@ int fln_region_close_rest(struct fln_region *region);
 void fln_region_unregister(struct fln_region *region);
 
 /*
- * mapping.c: is all of the region a shared mapping of its image?  Return: 0; or
+ * mapping.c: is all of the region a mapping of its image, shared or private as it
+ * should be?  Return: 0; or
  * -EINVAL with the sentence that says what is there.
  */
 int fln_mapping_check(const struct fln_region *region);

@@ -12,6 +12,9 @@
  * filled become ZERO here, before the message of any later fault is looked at.
  * For pages that were filled the page cache knows: MADV_DONTNEED leaves it
  * alone, MADV_REMOVE takes the page out, and install.c finds a hole.
+ *
+ * In a private region the image knows nothing of it: the region's own map says
+ * which pages read zero from then on (DISCARDED), as in a foreign one.
  */
 #include "base/error.h"
 #include "engine/engine.h"
@@ -38,9 +41,12 @@ static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint
 {
 	struct fln_mask pages = fln_mask_range(lo, hi);
 	int uniform = fln_blockmap_uniform(&r->map, block);
-	uint32_t to = discarded ? 1u << FLN_PLANE_DISCARDED : 0;
+	uint32_t bit = 1u << FLN_PLANE_DISCARDED, to = discarded ? bit : 0;
 	struct fln_chunk *c;
 
+	/* What was given up stays so: after a move it is read elsewhere. */
+	if (uniform >= 0)
+		to |= (uint32_t)uniform & bit;
 	if (uniform == (int)to)
 		return;
 	if (uniform >= 0 && lo == 0 && hi == FLN_BLOCK_PAGES &&
@@ -56,9 +62,10 @@ static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint
 	}
 	if (!c)
 		return; /* the map goes on calling them PRESENT: a hint, mended by the fault */
-	fln_region_forget(c, &pages);
+	/* First: who claims a page that is forgotten knows that it was given up. */
 	if (discarded)
 		(void)fln_chunk_set(c, FLN_PLANE_DISCARDED, &pages);
+	fln_region_forget(c, &pages);
 	atomic_store_explicit(&c->nr_faults, 0, memory_order_relaxed);
 }
 
@@ -82,10 +89,11 @@ static void remove_range(struct fln_region *r, uint64_t start, uint64_t end)
 {
 	bool zero = r->discard != FLN_DISCARD_IMAGE;
 
-	if (!r->foreign && zero)
+	/* Of a private region the guest gives up its own page, and never the image's. */
+	if (!r->foreign && !r->is_private && zero)
 		fln_image_give_up(r->image, fln_region_image_page(r, fln_region_page_of(r, start)),
 				  fln_bytes_to_pages(end - start));
-	forget_range(r, start, end, r->foreign && zero);
+	forget_range(r, start, end, fln_region_keeps_discards(r));
 }
 
 typedef void (*range_fn)(struct fln_region *r, uint64_t start, uint64_t end);

@@ -9,6 +9,7 @@
  */
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/region_map.h"
 #include "engine/worker.h"
 
 /* Slots of the index: twice the entries, so that a search is short. */
@@ -102,7 +103,7 @@ void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum 
 static bool is_due(struct fln_worker *w, const struct fln_held *h, uint64_t now_ns)
 {
 	struct fln_region *region;
-	uint64_t home;
+	uint64_t home, page;
 
 	if (h->reason != FLN_HELD_FILL)
 		return true;
@@ -113,8 +114,10 @@ static bool is_due(struct fln_worker *w, const struct fln_held *h, uint64_t now_
 	region = fln_directory_find(h->shard->guest, home);
 	if (!region || atomic_load_explicit(&region->closing, memory_order_acquire))
 		return true;
-	return fln_image_state(region->image,
-			       fln_region_image_page(region, fln_region_page_of(region, home))) !=
+	page = fln_region_page_of(region, home);
+	if (fln_region_given_up(&region->map, page))
+		return true; /* meanwhile: zeros are due */
+	return fln_image_state(region->image, fln_region_image_page(region, page)) !=
 	       FLN_IMAGE_FILLING;
 }
 

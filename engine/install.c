@@ -116,14 +116,25 @@ static enum fln_uffd_result map_run(struct fln_install *in, uint32_t lo, uint32_
 
 /*
  * The cache has no page at @lo, though the image calls it FILLED: it was punched
- * out.  Zero by the guest's will, now; only who waits for it gets a page.
+ * out.  Zero by the guest's will, now; only who waits for it gets a page.  (In a
+ * private region zeros cost none.)
  */
 static uint32_t settle_hole(struct fln_install *in, uint32_t lo, uint32_t hi)
 {
-	uint32_t nr = fln_image_note_hole(in->region->image, image_page_of(in, lo), hi - lo);
-	struct fln_mask hole = fln_mask_range(lo, lo + nr);
+	struct fln_image *image = in->region->image;
+	uint64_t page = image_page_of(in, lo);
+	struct fln_mask hole;
+	uint32_t nr;
 
-	hole = fln_mask_and(&hole, &in->faulting);
+	if (in->region->is_private && fln_image_hole(image, page, 1) == 0) {
+		/* It has come back since, and zeros would hide it. */
+		fln_mask_set(&in->again, lo);
+		return lo + 1;
+	}
+	nr = fln_image_note_hole(image, page, hi - lo);
+	hole = fln_mask_range(lo, lo + nr);
+	if (!in->region->is_private)
+		hole = fln_mask_and(&hole, &in->faulting);
 	fln_install_zero(in, &hole);
 	return lo + nr;
 }
@@ -153,13 +164,17 @@ void fln_install_filled(struct fln_install *in, const struct fln_mask *pages)
 	}
 }
 
-/* Zeros were refused because a page is in the cache: then that is what the guest has. */
+/*
+ * Zeros were refused because a page is there.  In a shared mapping that may be one
+ * in the cache: then that is what the guest has.  In a private one it is mapped;
+ * CONTINUE could only do harm, if it has gone since and was given up.
+ */
 static void map_cached(struct fln_install *in, uint32_t page)
 {
 	uint64_t done = 0;
 	enum fln_uffd_result result = FLN_UFFD_PRESENT;
 
-	if (!in->region->foreign)
+	if (!in->region->foreign && !in->region->is_private)
 		result = fln_uffd_continue(&in->shard->uffd, addr_of(in, page), FLN_PAGE_BYTES,
 					   true, &done);
 	if (result == FLN_UFFD_OK)

@@ -26,7 +26,10 @@ struct fln_install {
 /* Map @pages, whose contents the image has, and wake those who wait for them. */
 void fln_install_filled(struct fln_install *in, const struct fln_mask *pages);
 
-/* Map zeros at @pages, and wake. A page may be in the cache after all: then that. */
+/*
+ * Map zeros at @pages, and wake.  A page may be in the cache after all: then that.
+ * In a private region the kernel does not look: the caller has made sure.
+ */
 void fln_install_zero(struct fln_install *in, const struct fln_mask *pages);
 
 /*

@@ -67,13 +67,16 @@ static bool next_line(FILE *maps, struct map_line *m)
 static bool is_own(const struct fln_region *r, const struct map_line *m, uint64_t addr,
 		   uint64_t home)
 {
-	return m->shared && m->inode == r->image->inode && m->device == r->image->device &&
+	return m->shared != r->is_private && m->inode == r->image->inode &&
+	       m->device == r->image->device &&
 	       m->offset + (addr - m->lo) == fln_pages_to_bytes(r->image_page) + (home - r->addr);
 }
 
 int fln_mapping_check(const struct fln_region *r)
 {
 	FILE *maps = fopen("/proc/self/maps", "re");
+	const char *kind = r->is_private ? "private" : "shared";
+	const char *flag = r->is_private ? "MAP_PRIVATE" : "MAP_SHARED";
 	uint64_t at = r->addr, end = r->addr + r->len_bytes;
 	struct map_line m;
 	int rc = 0;
@@ -88,18 +91,18 @@ int fln_mapping_check(const struct fln_region *r)
 		if (!is_own(r, &m, at, at))
 			rc = fln_fail(EINVAL,
 				      "region: the mapping at 0x%" PRIx64 " is not a "
-				      "shared mapping of image %s at its offset %" PRIu64
-				      "; map fln_image_memfd() with MAP_SHARED",
-				      at, r->image->name,
-				      fln_pages_to_bytes(r->image_page) + (at - r->addr));
+				      "%s mapping of image %s at its offset %" PRIu64
+				      "; map fln_image_memfd() with %s, or change sharing",
+				      at, kind, r->image->name,
+				      fln_pages_to_bytes(r->image_page) + (at - r->addr), flag);
 		at = m.hi;
 	}
 	(void)fclose(maps);
 	if (rc == 0 && at < end)
 		rc = fln_fail(EINVAL,
 			      "region: nothing is mapped at 0x%" PRIx64 "; map "
-			      "fln_image_memfd() with MAP_SHARED there, or give addr 0",
-			      at);
+			      "fln_image_memfd() with %s there, or give addr 0",
+			      at, flag);
 	return rc;
 }
 

@@ -18,6 +18,33 @@
 #define REGION_MAX_BYTES (UINT64_C(1) << 44) /* 16 TiB */
 #define CHUNKS_DEFAULT_MAX 65536u
 
+/* What does not go together with a private region. */
+static int check_private(const struct fln_guest *guest, const struct fln_region_opts *o)
+{
+	if (o->sharing != FLN_SHARING_PRIVATE)
+		return 0;
+	if (guest->foreign)
+		return fln_fail(EINVAL,
+				"region: sharing is FLN_SHARING_PRIVATE in a foreign guest, whose "
+				"memory is its process's own in any case; use FLN_SHARING_SHARED");
+	if (o->discard == FLN_DISCARD_IMAGE)
+		return 0;
+	/* A child gives up other pages than its parent, and there is one map. */
+	if (guest->follow_fork)
+		return fln_fail(EINVAL,
+				"region: a private region whose discards read zero cannot follow "
+				"fork(); set discard to FLN_DISCARD_IMAGE, or make the guest "
+				"without FLN_GUEST_F_FORK");
+	/* An install by another thread could cross the REMOVE that the worker acts upon. */
+	if (o->delivery == FLN_DELIVERY_IN_CONTEXT)
+		return fln_fail(
+			EOPNOTSUPP,
+			"region: a private region whose discards read zero cannot be served "
+			"in context; set discard to FLN_DISCARD_IMAGE, or delivery to "
+			"FLN_DELIVERY_QUEUED");
+	return 0;
+}
+
 static int check_opts(const struct fln_guest *guest, const struct fln_region_opts *o)
 {
 	uint64_t page = o->page_bytes ? o->page_bytes : FLN_PAGE_BYTES;
@@ -70,7 +97,7 @@ static int check_opts(const struct fln_guest *guest, const struct fln_region_opt
 	if (guest->foreign && o->addr == 0)
 		return fln_fail(EINVAL, "region: addr is 0 in a foreign guest; give the address in "
 					"the process that handed its userfaultfd over");
-	return 0;
+	return check_private(guest, o);
 }
 
 /* A mapping of ours, aligned to blocks, so that no window is cut by its beginning. */
@@ -78,6 +105,7 @@ static int map_region(struct fln_region *r)
 {
 	uint64_t room = r->len_bytes + FLN_BLOCK_BYTES;
 	uint64_t at, want;
+	int flags = r->is_private ? MAP_PRIVATE : MAP_SHARED;
 	void *p = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
@@ -86,13 +114,15 @@ static int map_region(struct fln_region *r)
 	at = (uint64_t)(uintptr_t)p;
 	want = fln_align_up(at, FLN_BLOCK_BYTES);
 	p = mmap((void *)(uintptr_t)want, r->len_bytes, PROT_READ | PROT_WRITE,
-		 MAP_SHARED | MAP_FIXED | MAP_NORESERVE, r->image->memfd,
+		 flags | MAP_FIXED | MAP_NORESERVE, r->image->memfd,
 		 (off_t)fln_pages_to_bytes(r->image_page));
 	if (p == MAP_FAILED) {
 		int rc = fln_fail(errno,
 				  "region: mapping %" PRIu64 " bytes of image %s: %s; raise "
-				  "vm.max_map_count if mappings ran out",
-				  r->len_bytes, r->image->name, strerror(errno));
+				  "vm.max_map_count if mappings ran out%s",
+				  r->len_bytes, r->image->name, strerror(errno),
+				  r->is_private ? ", or allow overcommit (vm.overcommit_memory)"
+						: "");
 
 		(void)munmap((void *)(uintptr_t)at, room);
 		return rc;
@@ -184,7 +214,8 @@ static int check_unowned(const struct fln_region *r)
 /*
  * A caller's mapping: what he has touched before is in the page tables, perhaps
  * as zeros, and would never fault.  The page cache keeps what it has: zeros there
- * do no harm, because the image's state decides what is served.
+ * do no harm, because the image's state decides what is served.  What he has
+ * written to a private mapping is lost.
  */
 static int take_over(struct fln_region *r)
 {
@@ -275,7 +306,7 @@ static int init_map(struct fln_region *r, uint32_t max_chunks)
 
 	if (!nr_chunks)
 		nr_chunks = nr_blocks < CHUNKS_DEFAULT_MAX ? nr_blocks : CHUNKS_DEFAULT_MAX;
-	if (r->foreign)
+	if (fln_region_keeps_discards(r))
 		nr_chunks = nr_blocks; /* discards must find room */
 	/* And some on their way back. */
 	nr_chunks += nr_chunks / 8 + 8;

@@ -10,9 +10,11 @@
  *
  * CLAIMED is a lock: of several who want a page, the one whose atomic OR set
  * the bit owns it (I3), and he alone moves it on.  Besides its state a page can
- * be DISCARDED: given up by the guest in memory that has no page cache of ours
- * (foreign regions): zeros are due there, not the image's contents, from then on
- * and for good: the pages may go once more after zeros have been mapped.
+ * be DISCARDED: given up by the guest in memory that is not the page cache's
+ * (foreign and private regions): zeros are due there, not the image's contents,
+ * from then on and for good: the pages may go once more after zeros have been
+ * mapped.  Only the shard's worker may map pages where DISCARDED decides: a REMOVE
+ * that another thread's install crosses would be lost.
  */
 #ifndef FLN_ENGINE_REGION_MAP_H
 #define FLN_ENGINE_REGION_MAP_H
@@ -48,6 +50,14 @@ void fln_region_forget(struct fln_chunk *c, const struct fln_mask *pages);
  * nowhere DISCARDED.  RCU read lock held.  True when it was.
  */
 bool fln_region_collapse(struct fln_blockmap *map, uint64_t block, struct fln_chunk *c);
+
+/* Is the page DISCARDED?  RCU read lock held. */
+static inline bool fln_region_given_up(const struct fln_blockmap *map, uint64_t page)
+{
+	struct fln_mask m = fln_blockmap_load(map, FLN_PLANE_DISCARDED, page / FLN_BLOCK_PAGES);
+
+	return fln_mask_test(&m, (uint32_t)(page % FLN_BLOCK_PAGES));
+}
 
 /* May a page go from one state to the other?  For tests. */
 bool fln_region_may_move(enum fln_region_page from, enum fln_region_page to);

@@ -7,6 +7,7 @@
  */
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/region_map.h"
 #include "engine/worker.h"
 
 #include <sys/epoll.h>
@@ -16,13 +17,15 @@ static void leave_to_closer(struct fln_shard *shard, struct fln_region *region,
 			    const struct fln_fault *fault)
 {
 	uint64_t home = fln_shard_unmove(shard, fault->addr);
-	uint64_t page = fln_region_image_page(region, fln_region_page_of(region, home));
-	enum fln_image_page state = fln_image_state(region->image, page);
-	bool readable = state == FLN_IMAGE_FILLED || state == FLN_IMAGE_ZERO;
+	uint64_t page = fln_region_page_of(region, home);
+	enum fln_image_page state =
+		fln_image_state(region->image, fln_region_image_page(region, page));
+	bool zero = state == FLN_IMAGE_ZERO || fln_region_given_up(&region->map, page);
+	bool readable = state == FLN_IMAGE_FILLED || zero;
 
 	fln_end_fault(shard, fault,
-		      readable && !region->foreign ? FLN_ENDED_RESUMED : FLN_ENDED_POISONED,
-		      state == FLN_IMAGE_ZERO, fln_now_ns());
+		      readable && !region->foreign ? FLN_ENDED_RESUMED : FLN_ENDED_POISONED, zero,
+		      fln_now_ns());
 }
 
 /* Shell sort: batches are small, nearly sorted often, and nothing may allocate (I5). */

@@ -152,6 +152,15 @@ struct fln_region *fln_directory_find(const struct fln_guest *guest, uint64_t ad
 /* The first region that ends above @addr, or NULL.  RCU read lock held. */
 struct fln_region *fln_directory_next(const struct fln_guest *guest, uint64_t addr);
 
+/*
+ * Does the region's own map say what was given up?  Where there is no page cache
+ * of ours (foreign), or the cache speaks for others too (private).
+ */
+static inline bool fln_region_keeps_discards(const struct fln_region *r)
+{
+	return (r->foreign || r->is_private) && r->discard != FLN_DISCARD_IMAGE;
+}
+
 /* Conversions of one region, in one place. */
 static inline uint64_t fln_region_page_of(const struct fln_region *r, uint64_t addr)
 {

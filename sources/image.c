@@ -104,7 +104,7 @@ int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t l
 			       fln_bytes_to_pages(len_bytes));
 }
 
-uint32_t fln_image_note_hole(struct fln_image *image, uint64_t page, uint32_t nr_pages)
+uint32_t fln_image_hole(const struct fln_image *image, uint64_t page, uint32_t nr_pages)
 {
 	off_t next = lseek(image->memfd, (off_t)fln_pages_to_bytes(page), SEEK_DATA);
 	uint64_t end = page + nr_pages;
@@ -112,11 +112,17 @@ uint32_t fln_image_note_hole(struct fln_image *image, uint64_t page, uint32_t nr
 	/* ENXIO: nothing but holes from here on. */
 	if (next >= 0 && fln_bytes_to_pages((uint64_t)next) < end)
 		end = fln_bytes_to_pages((uint64_t)next);
-	if (end <= page)
-		end = page + 1; /* it has come back since; the caller looks again */
-	else
-		fln_image_drop(image, page, end - page, true);
 	return (uint32_t)(end - page);
+}
+
+uint32_t fln_image_note_hole(struct fln_image *image, uint64_t page, uint32_t nr_pages)
+{
+	uint32_t nr = fln_image_hole(image, page, nr_pages);
+
+	if (nr == 0)
+		return 1; /* it has come back since; the caller looks again */
+	fln_image_drop(image, page, nr, true);
+	return nr;
 }
 
 int fln_image_memfd(const struct fln_image *image)

@@ -98,6 +98,9 @@ void fln_image_give_up(struct fln_image *image, uint64_t page, uint64_t nr_pages
  */
 uint32_t fln_image_note_hole(struct fln_image *image, uint64_t page, uint32_t nr_pages);
 
+/* How many pages from @page on the cache lacks, at most @nr_pages; 0: it has @page. */
+uint32_t fln_image_hole(const struct fln_image *image, uint64_t page, uint32_t nr_pages);
+
 /* A filler's work: read, write into the cache, publish.  The fill stays the caller's. */
 void fln_image_run_fill(struct fln_image *image, struct fln_fill *fill, void *buffer);
 

@@ -154,6 +154,13 @@ FLN_API int fln_guest_create(struct fln_engine *engine, const struct fln_guest_o
  * page that was filled, the page cache knows which it was: contents come back
  * after the first and are zero after the second.  A page that was not filled
  * has left no trace, and the embedder says what is due.
+ *
+ * In a private region there is MADV_DONTNEED only, and it says for all pages, also
+ * for those that were filled or written, what is due.  FLN_DISCARD_ZERO is kept up
+ * beyond the end: pages that were given up read zero after fln_guest_stop() too;
+ * but see to it that no discard is under way then: what it gives up may read the
+ * image's contents again, as does what is given up after that.  MADV_FREE, which
+ * the kernel refuses in such a mapping, counts as a discard nonetheless.
  */
 enum fln_discard {
 	FLN_DISCARD_DEFAULT, /* FLN_DISCARD_ZERO */
@@ -167,8 +174,17 @@ enum fln_sharing {
 	FLN_SHARING_SHARED, /* the image's: all who map it see them */
 	/*
 	 * The guest's alone: the first write to a page copies it (MAP_PRIVATE).  Any
-	 * number of guests share one image's pages as far as they only read.  A
-	 * discard is the guest's own affair, too.
+	 * number of guests share one image's pages as far as they only read, also
+	 * while it is being filled, and memory is needed for the image and for what
+	 * they write.  A discard is the guest's own affair, too: see enum fln_discard.
+	 *
+	 * What changes the image shows in all who have not copied the page: writes of
+	 * shared guests and their MADV_REMOVE, fln_image_discard(), holes punched
+	 * through the descriptor.  A hole is zero from the moment on when it is mapped,
+	 * also if a shared guest writes there later.
+	 *
+	 * Not in a foreign guest.  With discards that read zero, not in one that
+	 * follows fork(), and not served in context.
 	 */
 	FLN_SHARING_PRIVATE,
 	FLN_SHARING_NR
@@ -191,15 +207,17 @@ enum fln_delivery {
  * @image:              where its contents live
  * @image_offset_bytes: where in the image it begins, a multiple of @page_bytes
  * @addr:               0: the engine makes the mapping; else an address of the
- *                      caller's own shared mapping of the image (of the foreign
+ *                      caller's own mapping of the image (of the foreign
  *                      process's, in a foreign guest), a multiple of @page_bytes
  * @len_bytes:          its length, a multiple of @page_bytes
  * @page_bytes:         size of its pages, the image's; 0: the image's
  * @discard:            enum fln_discard
  * @max_chunks:         2 MiB blocks that can be partly mapped at a time; beyond
- *                      that a fault resolves one page; 0: all blocks, at most 65536
+ *                      that a fault resolves one page; 0: all blocks, at most 65536;
+ *                      all where discards of its own are to be remembered (private
+ *                      with FLN_DISCARD_ZERO, foreign)
  * @sharing:            enum fln_sharing.  A mapping of the caller's own must have
- *                      been made so
+ *                      been made so (MAP_SHARED, MAP_PRIVATE)
  * @delivery:           enum fln_delivery
  * @node:               NUMA node that its memory lies on and whose workers serve
  *                      it, the kernel's number plus one; 0: any
@@ -230,14 +248,17 @@ struct fln_region_opts {
  * @out:   the region; written only on success
  *
  * A mapping of the caller's may have been touched before: its page tables are
- * emptied (the page cache is not), so that every page faults again.  Nobody may
+ * emptied (the page cache is not), so that every page faults again; what was
+ * written to a private mapping before is lost by that.  Nobody may
  * touch pages that are not filled while the call runs: what comes between reads
  * zeros.  Unless forks are followed the mapping is left out of children from now
  * on (MADV_DONTFORK).
  *
  * Return:  0; -EINVAL for a range that is unaligned, empty, too long or wraps, or
- *          reaches beyond its image, or whose mapping is not a shared mapping of
- *          that image, or is locked; -EEXIST when it overlaps a region; -EBUSY when somebody
+ *          reaches beyond its image, or whose mapping is not one of that image,
+ *          shared or private as @sharing says, or is locked, and for what does not go
+ *          together with a private region; -EOPNOTSUPP for that served in context;
+ *          -EEXIST when it overlaps a region; -EBUSY when somebody
  *          else's userfaultfd has it; -EMFILE or -ENFILE; -ENOMEM, also when mappings run out
  *          (fln_last_error() counts them).  Nothing stays registered then.
  * Threads: any, except a thread of the engine

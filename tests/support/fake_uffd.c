@@ -52,7 +52,7 @@ uint64_t fake_contents(const struct fake_page *page)
 {
 	uint64_t words[PAGE_WORDS];
 
-	if (page->fd < 0)
+	if (page->fd < 0 || page->own)
 		return page->value;
 	FLN_ASSERT(pread(page->fd, words, sizeof(words),
 			 (off_t)fln_pages_to_bytes(page->file_page)) == (ssize_t)sizeof(words));
@@ -113,8 +113,12 @@ static void zap(struct fake_uffd *f, uint64_t addr, uint64_t nr_pages, bool punc
 
 		if (!page || !page->vma)
 			continue;
-		page->pte = FAKE_ABSENT;
-		page->value = 0;
+		/* A hole in the file takes nobody's own copy away; zeros go. */
+		if (!punch || !page->own || page->value == 0) {
+			page->pte = FAKE_ABSENT;
+			page->own = false;
+			page->value = 0;
+		}
 		if (punch && page->fd >= 0)
 			FLN_ASSERT(fallocate(page->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 					     (off_t)fln_pages_to_bytes(page->file_page),
@@ -305,10 +309,11 @@ static int install_page(struct fake_uffd *f, enum fake_call call, struct fake_pa
 		page->value = word_of(src);
 		break;
 	case FAKE_ZEROPAGE:
-		if (fake_in_cache(page))
+		if (page->is_private ? page->pte != FAKE_ABSENT : fake_in_cache(page))
 			return EEXIST;
 		page->value = 0;
-		if (page->fd >= 0)
+		page->own = page->is_private;
+		if (page->fd >= 0 && !page->is_private)
 			FLN_ASSERT(pwrite(page->fd, zeros, sizeof(zeros),
 					  (off_t)fln_pages_to_bytes(page->file_page)) ==
 				   (ssize_t)sizeof(zeros));
@@ -459,6 +464,31 @@ void fake_map(struct fake_uffd *f, uint64_t addr, uint64_t nr_pages, int fd, uin
 		page->fd = fd;
 		page->file_page = file_page + i;
 	}
+}
+
+void fake_map_private(struct fake_uffd *f, uint64_t addr, uint64_t nr_pages, int fd,
+		      uint64_t file_page)
+{
+	fake_map(f, addr, nr_pages, fd, file_page);
+	for (uint64_t i = 0; i < nr_pages; i++)
+		fake_page(f, addr + fln_pages_to_bytes(i))->is_private = true;
+}
+
+void fake_write(struct fake_uffd *f, uint64_t addr, uint64_t value)
+{
+	struct fake_page *page = fake_page(f, addr);
+	uint64_t words[PAGE_WORDS];
+
+	FLN_ASSERT(page && page->vma && page->pte == FAKE_MAPPED);
+	if (page->fd < 0 || page->is_private) {
+		page->own = page->is_private;
+		page->value = value;
+		return;
+	}
+	for (uint32_t i = 0; i < PAGE_WORDS; i++)
+		words[i] = value;
+	FLN_ASSERT(pwrite(page->fd, words, sizeof(words),
+			  (off_t)fln_pages_to_bytes(page->file_page)) == (ssize_t)sizeof(words));
 }
 
 uint32_t fake_count(const struct fake_uffd *f, enum fake_thread_state state)

@@ -8,7 +8,8 @@
  * the prefix, a call without progress wakes nobody, installs are put off with
  * EAGAIN while an event is unread, a range that is not one mapping is ENOENT.
  * Contents are real: pages of a file (the image's memfd), so a hole is a hole.
- * Anonymous pages remember what was copied into them.
+ * Anonymous pages remember what was copied into them, private ones what was
+ * written to them; zeros in a private mapping are mapped without a look at the file.
  *
  * One thread uses it.  Threads of the guest are entries in a table, and run when
  * fake_run() says so: between a wake and that, anything may happen.
@@ -36,7 +37,9 @@ struct fake_page {
 	bool vma;           /* mapped and registered here */
 	int fd;             /* -1: anonymous */
 	uint64_t file_page; /* with a file */
-	uint64_t value;     /* without one */
+	bool is_private;    /* a private mapping of it */
+	bool own;           /* and it has a page of its own, or the page of zeros */
+	uint64_t value;     /* without a file, or of its own */
 };
 
 enum fake_thread_state {
@@ -112,6 +115,13 @@ void fake_deinit(struct fake_uffd *f);
 
 /* Map pages of a file (@fd -1: anonymous memory) at @addr. */
 void fake_map(struct fake_uffd *f, uint64_t addr, uint64_t nr_pages, int fd, uint64_t file_page);
+
+/* The same, private. */
+void fake_map_private(struct fake_uffd *f, uint64_t addr, uint64_t nr_pages, int fd,
+		      uint64_t file_page);
+
+/* A word is written all over a page that is mapped. */
+void fake_write(struct fake_uffd *f, uint64_t addr, uint64_t value);
 
 /* A thread touches @addr.  Returns its number; what became of it is in threads[]. */
 uint32_t fake_touch(struct fake_uffd *f, uint64_t addr);

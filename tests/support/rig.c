@@ -153,6 +153,7 @@ static void make_guest(struct rig *r)
 	reg->page_bytes = FLN_PAGE_BYTES;
 	reg->discard = r->opts.discard;
 	reg->foreign = r->opts.foreign;
+	reg->is_private = r->opts.is_private;
 	assert_int_equal(fln_stripe_plan_init(&reg->plan, reg->addr, reg->len_bytes, 1, 0, 1), 0);
 	assert_int_equal(fln_blockmap_init(&reg->map, r->opts.lead_pages, r->opts.nr_pages,
 					   r->opts.nr_chunks, 0),
@@ -181,8 +182,12 @@ static void make_worker(struct rig *r)
 	assert_int_equal(fln_worker_init(&r->worker, &o), 0);
 	fake_init(&r->fake, &r->shard.uffd, RIG_ADDR,
 		  r->opts.lead_pages + r->opts.nr_pages + r->opts.spare_pages);
-	fake_map(&r->fake, r->region.addr, r->opts.nr_pages, r->opts.foreign ? -1 : r->image.memfd,
-		 r->opts.image_page);
+	if (r->opts.is_private)
+		fake_map_private(&r->fake, r->region.addr, r->opts.nr_pages, r->image.memfd,
+				 r->opts.image_page);
+	else
+		fake_map(&r->fake, r->region.addr, r->opts.nr_pages,
+			 r->opts.foreign ? -1 : r->image.memfd, r->opts.image_page);
 	r->fake.on_map = on_map;
 	r->fake.ctx = r;
 	r->shard.guest = &r->guest;

@@ -33,6 +33,7 @@ struct rig_opts {
 	enum fln_discard discard;
 	bool pushed; /* the image has no source */
 	bool foreign;
+	bool is_private;
 	bool may_unpoison; /* markers that are about to go may be mapped over */
 };
 

@@ -20,7 +20,8 @@
 
 #define NR_PAGES 1500u
 #define NR_STEPS 4000u
-#define NR_RUNS 24u
+#define NR_KINDS 3u
+#define NR_RUNS 36u
 #define MAX_THREADS 200u
 
 struct page_model {
@@ -34,6 +35,7 @@ struct run {
 	struct page_model page[NR_PAGES];
 	bool bad[NR_PAGES]; /* of the source, as long as nobody pushes it */
 	bool foreign;       /* anonymous memory: a discard is zero, and nothing else takes pages */
+	bool is_private;    /* a discard is zero, and the image's holes show */
 	uint32_t nr_read, nr_killed;
 };
 
@@ -100,7 +102,7 @@ static void let_run(struct run *run)
 		uint64_t end = page_of(run, e->msg.arg.remove.end);
 
 		for (uint64_t p = first; e->read && p < end; p++) {
-			if (e->punch || run->foreign || !is_filled(run, p))
+			if (e->punch || run->foreign || run->is_private || !is_filled(run, p))
 				run->page[p].may_contents = false;
 		}
 	}
@@ -111,7 +113,7 @@ static void let_run(struct run *run)
 static void discard(struct run *run)
 {
 	uint32_t nr, page = random_range(run, &nr, 60);
-	bool punch = rng_below(&run->rng, 2);
+	bool punch = rng_below(&run->rng, 2) && !run->is_private; /* MADV_REMOVE is refused there */
 
 	if (run->r->fake.nr_events >= 8)
 		return;
@@ -245,20 +247,23 @@ static void choose_opts(struct rng *rng, struct rig_opts *o)
 	};
 }
 
-static void one_run(uint64_t seed, bool foreign)
+static void one_run(uint64_t seed, uint64_t kind)
 {
+	static const char *const names[NR_KINDS] = { "", ", foreign", ", private" };
 	struct run *run = calloc(1, sizeof(*run));
 	struct rig_opts opts;
 
 	assert_non_null(run);
-	printf("seed %llu%s\n", (unsigned long long)seed, foreign ? ", foreign" : "");
+	printf("seed %llu%s\n", (unsigned long long)seed, names[kind]);
 	run->rng.state = seed;
-	run->foreign = foreign;
+	run->foreign = kind == 1;
+	run->is_private = kind == 2;
 	choose_opts(&run->rng, &opts);
 	opts.held_max = opts.batch_max + rng_below(&run->rng, 100);
-	opts.foreign = foreign;
-	opts.may_unpoison = true;          /* between a discard's event and its end */
-	opts.nr_chunks += foreign ? 5 : 0; /* discards must find room, as in region.c */
+	opts.foreign = run->foreign;
+	opts.is_private = run->is_private;
+	opts.may_unpoison = true;       /* between a discard's event and its end */
+	opts.nr_chunks += kind ? 5 : 0; /* discards must find room, as in region.c */
 	run->r = rig_create(&opts);
 	for (uint32_t p = 0; p < NR_PAGES; p++) {
 		uint64_t image_page = rig_image_page(run->r, p);
@@ -292,16 +297,16 @@ static void random_runs(void **state)
 {
 	(void)state;
 	for (uint64_t i = 0; i < NR_RUNS; i++)
-		one_run(1 + i / 2, i % 2); /* always the same */
+		one_run(1 + i / NR_KINDS, i % NR_KINDS); /* always the same */
 	for (uint64_t i = 0; i < NR_RUNS; i++)
-		one_run(first_seed + i / 2, i % 2);
+		one_run(first_seed + i / NR_KINDS, i % NR_KINDS);
 }
 
 static void one_seed(void **state)
 {
 	(void)state;
-	one_run(first_seed, false);
-	one_run(first_seed, true);
+	for (uint64_t kind = 0; kind < NR_KINDS; kind++)
+		one_run(first_seed, kind);
 }
 
 int main(int argc, char **argv)
