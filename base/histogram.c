@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Latency histograms: eight buckets per power of two. */
-#include <faultlane/stats.h>
+#include "base/histogram.h"
 
 #include <assert.h>
+#include <stdbool.h>
 
 #define LINEAR 16u /* values below have a bucket each */
 #define PER_OCTAVE 8u
@@ -51,6 +52,18 @@ void fln_histogram_record(struct fln_histogram *h, uint64_t value_ns)
 	if (value_ns > h->max_ns)
 		__atomic_store_n(&h->max_ns, value_ns, __ATOMIC_RELAXED);
 	add(&h->bucket[bucket_of(value_ns)], 1);
+}
+
+void fln_histogram_record_shared(struct fln_histogram *h, uint64_t value_ns)
+{
+	uint64_t max = get(&h->max_ns);
+
+	(void)__atomic_fetch_add(&h->count, 1, __ATOMIC_RELAXED);
+	(void)__atomic_fetch_add(&h->sum_ns, value_ns, __ATOMIC_RELAXED);
+	(void)__atomic_fetch_add(&h->bucket[bucket_of(value_ns)], 1, __ATOMIC_RELAXED);
+	while (value_ns > max && !__atomic_compare_exchange_n(&h->max_ns, &max, value_ns, true,
+							      __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
 }
 
 void fln_histogram_merge(struct fln_histogram *into, const struct fln_histogram *from)

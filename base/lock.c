@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/signals.h"
 
 #include <errno.h>
 
@@ -57,6 +58,7 @@ void fln_lock(struct fln_lock *lock) FLN_NO_THREAD_SAFETY
 {
 	int rc;
 
+	fln_signals_hold();
 	rank_acquire(lock->rank);
 	rc = pthread_mutex_lock(&lock->mutex);
 	FLN_ASSERT(rc == 0);
@@ -68,6 +70,7 @@ void fln_unlock(struct fln_lock *lock) FLN_NO_THREAD_SAFETY
 
 	FLN_ASSERT(rc == 0);
 	rank_release(lock->rank);
+	fln_signals_release();
 }
 
 void fln_cond_init(pthread_cond_t *cond)

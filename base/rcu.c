@@ -2,8 +2,6 @@
 /* RCU: what is not for every reader to have in its code. */
 #include "base/rcu.h"
 
-#include "base/signals.h"
-
 #ifdef FLN_TSAN
 /* By which ThreadSanitizer is told of grace periods. */
 char fln_rcu_tsan_token;

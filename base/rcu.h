@@ -10,6 +10,8 @@
 #ifndef FLN_BASE_RCU_H
 #define FLN_BASE_RCU_H
 
+#include "base/signals.h"
+
 #include <urcu/urcu-memb.h>
 /* For one field, "registered": the functions of this header are not used. */
 #include <urcu/static/urcu-memb.h>
@@ -63,10 +65,24 @@ static inline void fln_rcu_leave(bool entered)
 
 static inline void fln_rcu_read_lock(void)
 {
+	fln_signals_hold();
 	urcu_memb_read_lock();
 }
 
 static inline void fln_rcu_read_unlock(void)
+{
+	FLN_TSAN_RELEASE();
+	urcu_memb_read_unlock();
+	fln_signals_release();
+}
+
+/* The same in a signal handler, on a thread that has entered (fln_thread_enter()). */
+static inline void fln_rcu_handler_lock(void)
+{
+	urcu_memb_read_lock();
+}
+
+static inline void fln_rcu_handler_unlock(void)
 {
 	FLN_TSAN_RELEASE();
 	urcu_memb_read_unlock();
@@ -75,7 +91,10 @@ static inline void fln_rcu_read_unlock(void)
 /* Wait until every reader that runs now has ended.  Not inside a reader. */
 static inline void fln_rcu_synchronize(void)
 {
+	/* liburcu's locks are held meanwhile, which every call that reads needs. */
+	fln_signals_hold();
 	urcu_memb_synchronize_rcu();
+	fln_signals_release();
 	FLN_TSAN_ACQUIRE();
 }
 

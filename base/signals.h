@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdint.h>
 
 static inline void fln_signals_block(sigset_t *before)
 {
@@ -20,6 +21,38 @@ static inline void fln_signals_block(sigset_t *before)
 static inline void fln_signals_restore(const sigset_t *before)
 {
 	(void)pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
+/*
+ * Threads that resolve their own faults (fln_thread_enter()) may be interrupted by
+ * a signal whose handler touches memory that must still be filled.  While it waits
+ * there it may hold nothing that others need to fill it: so such a thread runs no
+ * handler while it holds a lock of ours or liburcu's, or reads under RCU.  Other
+ * threads pay for a look at their own memory.  Never in a signal handler.
+ */
+struct fln_signals_thread {
+	uint32_t entered; /* fln_thread_enter() less fln_thread_leave() */
+	uint32_t depth;
+	sigset_t before;
+};
+
+/* Not allocated on first touch: handlers look at it. */
+extern _Thread_local struct fln_signals_thread fln_signals_thread
+	__attribute__((tls_model("initial-exec")));
+
+void fln_signals_hold_slow(void);
+void fln_signals_release_slow(void);
+
+static inline void fln_signals_hold(void)
+{
+	if (fln_signals_thread.entered)
+		fln_signals_hold_slow();
+}
+
+static inline void fln_signals_release(void)
+{
+	if (fln_signals_thread.entered)
+		fln_signals_release_slow();
 }
 
 #endif

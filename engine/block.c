@@ -15,10 +15,8 @@
 #include "engine/block.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/context.h"
 #include "engine/worker.h"
-
-/* What is mapped at once of a window; the rest is left for later. */
-#define FRONT_PAGES 16u
 
 /* Shift a mask towards higher pages. */
 static struct fln_mask mask_up(const struct fln_mask *m, uint32_t by)
@@ -94,9 +92,9 @@ static struct fln_mask open_windows(struct fln_block_round *b, const struct fln_
 		if (!faults[i].held)
 			seen++;
 		fln_mask_set_range(&b->later, win.lo, win.hi);
-		if (win.hi - win.lo > FRONT_PAGES) {
-			win.lo = (uint32_t)fln_align_down(pages[i], FRONT_PAGES);
-			win.hi = win.lo + FRONT_PAGES;
+		if (win.hi - win.lo > FLN_FRONT_PAGES && !b->in_context) {
+			win.lo = (uint32_t)fln_align_down(pages[i], FLN_FRONT_PAGES);
+			win.hi = win.lo + FLN_FRONT_PAGES;
 		}
 		fln_mask_set_range(&now, win.lo, win.hi);
 	}
@@ -105,8 +103,8 @@ static struct fln_mask open_windows(struct fln_block_round *b, const struct fln_
 }
 
 /* Claim what is to be mapped now, the faulting pages in any case. */
-static void claim_windows(struct fln_block_round *b, const struct fln_fault *faults, uint32_t nr,
-			  const uint32_t *pages)
+void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, uint32_t nr,
+		     const uint32_t *pages)
 {
 	struct fln_mask present = fln_chunk_load(b->chunk, FLN_PLANE_PRESENT);
 	struct fln_mask poisoned = fln_chunk_load(b->chunk, FLN_PLANE_POISONED);
@@ -151,7 +149,10 @@ void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned
 	fln_region_settle(b->chunk, &present, FLN_PAGE_PRESENT);
 	fln_region_settle(b->chunk, &dead, FLN_PAGE_POISONED);
 	fln_region_settle(b->chunk, &rest, FLN_PAGE_ABSENT);
-	(void)fln_region_collapse(&b->in.region->map, b->block, b->chunk);
+	if (b->in_context)
+		fln_context_note_whole(b);
+	else
+		(void)fln_region_collapse(&b->in.region->map, b->block, b->chunk);
 }
 
 static void poison_page(struct fln_worker *w, struct fln_block_round *b, uint32_t page,
@@ -281,7 +282,7 @@ void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_r
 	if (!shard->is_child)
 		b.chunk = fln_blockmap_chunk(&region->map, b.block);
 	if (b.chunk) {
-		claim_windows(&b, faults, nr, pages);
+		fln_block_claim(&b, faults, nr, pages);
 	} else {
 		b.claimed = b.in.faulting;
 		if (!shard->is_child)

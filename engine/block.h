@@ -11,6 +11,9 @@
 #include "engine/install.h"
 #include "engine/region_map.h"
 
+/* What is mapped at once of a window; the rest is left for later. */
+#define FLN_FRONT_PAGES 16u
+
 /* A block, and what is known of its pages. */
 struct fln_block_round {
 	struct fln_install in;
@@ -20,7 +23,18 @@ struct fln_block_round {
 	struct fln_mask lost;         /* somebody else's */
 	struct fln_mask filled, zero; /* what may be installed */
 	struct fln_mask later;        /* of the windows, what nobody waits for */
+	/* By the thread that faults, in a signal handler: no locks, and nothing put off. */
+	bool in_context;
 };
+
+struct fln_fault;
+
+/*
+ * Claim the windows of the faults on @pages of the block, b->in.faulting in any case.
+ * There is a chunk.  What of the faulting pages is somebody else's is in lost.
+ */
+void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, uint32_t nr,
+		     const uint32_t *pages);
 
 /* What of the block may be mapped: fills in filled and zero.  After claiming; RCU read lock held. */
 void fln_block_look(struct fln_block_round *b);

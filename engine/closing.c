@@ -300,7 +300,7 @@ static void close_shards(struct fln_region *r, bool home)
 	struct fln_guest *guest = r->guest;
 
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
-		close_shard(r, &guest->shards[i], home);
+		close_shard(r, fln_region_shard(r, i), home);
 	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
 		struct fln_shard *child = fln_child(guest, i);
 
@@ -325,7 +325,8 @@ static void stop_following_forks(struct fln_region *r)
 
 	(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, keep_from_children);
 	for (uint32_t s = 0; s < guest->nr_shards; s++) {
-		for (uint32_t i = 0, nr = fln_shard_moves(&guest->shards[s], moves); i < nr; i++) {
+		for (uint32_t i = 0, nr = fln_shard_moves(fln_region_shard(r, s), moves); i < nr;
+		     i++) {
 			struct moved_part p = moved_part(r, &moves[i]);
 
 			if (p.start < p.end)
@@ -374,7 +375,7 @@ int fln_region_close_rest(struct fln_region *region)
 	bool entered = fln_rcu_enter();
 
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
-		read_events(&guest->shards[i]);
+		read_events(fln_region_shard(region, i));
 	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
 		struct fln_shard *child = fln_child(guest, i);
 
@@ -425,7 +426,7 @@ static int unregister_piece(struct fln_region *r, uint64_t addr, uint64_t len_by
 		(void)fln_stripe_get(&r->plan, fln_stripe_index(&r->plan, at), &stripe, &stripe_len,
 				     &shard);
 		stop = stripe + stripe_len < end ? stripe + stripe_len : end;
-		(void)unregister(&r->guest->shards[shard], at, stop - at);
+		(void)unregister(fln_region_shard(r, shard), at, stop - at);
 	}
 	return 0;
 }
@@ -457,14 +458,14 @@ void fln_region_unregister(struct fln_region *region)
 	     i < region->nr_registered && fln_stripe_get(&region->plan, i, &addr, &len, &shard);
 	     i++) {
 		if (region->foreign)
-			unregister_unseen(&guest->shards[shard], addr, len);
+			unregister_unseen(fln_region_shard(region, shard), addr, len);
 		else
-			cut |= unregister(&guest->shards[shard], addr, len) == -EINVAL;
+			cut |= unregister(fln_region_shard(region, shard), addr, len) == -EINVAL;
 	}
 	if (cut)
 		(void)fln_mapping_each(region, region->addr, addr + len, 0, unregister_piece);
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
-		unregister_moved(region, &guest->shards[i]);
+		unregister_moved(region, fln_region_shard(region, i));
 	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
 		struct fln_shard *child = fln_child(guest, i);
 

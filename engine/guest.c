@@ -3,6 +3,7 @@
  * Guests: shards, start and stop.
  */
 #include "base/error.h"
+#include "engine/context.h"
 #include "engine/engine.h"
 
 #include <errno.h>
@@ -90,6 +91,7 @@ static void free_guest(struct fln_guest *guest)
 
 	fln_free(a, guest->shards, guest->nr_shards * sizeof(*guest->shards), FLN_NODE_ANY);
 	fln_free(a, guest->children, children_bytes(guest), FLN_NODE_ANY);
+	fln_context_close(guest);
 	fln_free(a, guest, sizeof(*guest), FLN_NODE_ANY);
 }
 
@@ -236,6 +238,13 @@ static int start_in_turn(struct fln_guest *guest)
 	rc = attach_shards(guest);
 	if (rc)
 		return rc;
+	rc = fln_context_attach(guest);
+	if (rc) {
+		for (uint32_t i = 0; i < guest->nr_shards; i++)
+			detach_shard(&guest->shards[i]);
+		wake_everybody(guest);
+		return rc;
+	}
 	fln_lock(&guest->lock);
 	guest->running = true;
 	fln_unlock(&guest->lock);
@@ -268,16 +277,23 @@ int fln_guest_start(struct fln_guest *guest)
 	return rc;
 }
 
+static void pass_worker(struct fln_worker *w)
+{
+	if (!w)
+		return;
+	fln_worker_kick(w); /* look at what you hold, then pass */
+	(void)fln_worker_command(w, FLN_COMMAND_PASS, NULL);
+}
+
 void fln_guest_pass_workers(struct fln_guest *guest)
 {
-	for (uint32_t i = 0; i < guest->nr_shards; i++) {
-		struct fln_worker *w = guest->shards[i].worker;
+	struct fln_shard *in_context = fln_context_shards(guest);
 
-		if (!w)
-			continue;
-		fln_worker_kick(w); /* look at what you hold, then pass */
-		(void)fln_worker_command(w, FLN_COMMAND_PASS, NULL);
-	}
+	for (uint32_t i = 0; i < guest->nr_shards; i++)
+		pass_worker(guest->shards[i].worker);
+	/* Two arrays, and perhaps the same workers. */
+	for (uint32_t i = 0; in_context && i < guest->nr_shards; i++)
+		pass_worker(in_context[i].worker);
 }
 
 static int unsafe_error(const struct fln_guest *guest)
@@ -288,11 +304,13 @@ static int unsafe_error(const struct fln_guest *guest)
 			guest->name);
 }
 
-/* The end of a shard; what is not safe stays open for good. */
-static void close_shard(struct fln_shard *shard)
+/* The end of a shard; what is not safe stays open for good: true. */
+static bool close_shard(struct fln_shard *shard)
 {
-	if (!atomic_load_explicit(&shard->keep_open, memory_order_relaxed))
-		fln_uffd_close(&shard->uffd);
+	if (atomic_load_explicit(&shard->keep_open, memory_order_relaxed))
+		return true;
+	fln_uffd_close(&shard->uffd);
+	return false;
 }
 
 /*
@@ -301,12 +319,14 @@ static void close_shard(struct fln_shard *shard)
  */
 static int stop_in_turn(struct fln_guest *guest)
 {
-	int rc = 0;
+	struct fln_shard *in_context = fln_context_shards(guest);
+	bool kept = false;
 
 	for (struct fln_region *r = guest->regions; r; r = r->next)
 		(void)fln_region_close(r);
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
 		detach_shard(&guest->shards[i]);
+	fln_context_detach(guest);
 	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
 		if (fln_child(guest, i))
 			detach_shard(fln_child(guest, i));
@@ -314,22 +334,25 @@ static int stop_in_turn(struct fln_guest *guest)
 	for (struct fln_region *r = guest->regions; r; r = r->next) {
 		if (fln_region_close_rest(r) == 0)
 			fln_region_unregister(r);
+		/* Nobody is in the middle of an install when its userfaultfd is closed. */
+		if (r->in_context)
+			fln_context_leave_region(r);
 	}
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
-		if (atomic_load_explicit(&guest->shards[i].keep_open, memory_order_relaxed))
-			rc = unsafe_error(guest);
-		close_shard(&guest->shards[i]);
+		kept |= close_shard(&guest->shards[i]);
+		if (in_context)
+			kept |= close_shard(&in_context[i]);
 	}
 	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
 		if (fln_child(guest, i))
-			close_shard(fln_child(guest, i));
+			(void)close_shard(fln_child(guest, i));
 	}
 	fln_lock(&guest->lock);
 	guest->running = false;
 	guest->stopped = true;
-	guest->stop_result = rc;
+	guest->stop_result = kept ? -EIO : 0;
 	fln_unlock(&guest->lock);
-	return rc;
+	return kept ? unsafe_error(guest) : 0;
 }
 
 int fln_guest_stop(struct fln_guest *guest)

@@ -37,7 +37,7 @@ static void settle_raced(struct fln_install *in, uint32_t page)
 {
 	fln_count(&in->shard->count.pages_raced, 1);
 	fln_mask_set(&in->present, page);
-	if (fln_mask_test(&in->faulting, page))
+	if (fln_mask_test(&in->faulting, page) && !in->shard->in_context)
 		fln_uffd_wake(&in->shard->uffd, addr_of(in, page), FLN_PAGE_BYTES);
 }
 
@@ -139,6 +139,20 @@ static uint32_t settle_hole(struct fln_install *in, uint32_t lo, uint32_t hi)
 	return lo + nr;
 }
 
+/*
+ * The same where nobody waits in a queue.  Telling the image takes its lock, which a
+ * signal handler must not: who faults asks a worker to do it, other pages wait for
+ * theirs.  Returns the page to go on from: the next one that is faulting.
+ */
+static uint32_t leave_hole(struct fln_install *in, uint32_t lo, uint32_t hi)
+{
+	uint32_t next = fln_mask_next_set(&in->faulting, lo);
+
+	if (next == lo)
+		fln_mask_set_range(&in->hole, lo, hi);
+	return next > lo && next < hi ? next : hi;
+}
+
 void fln_install_filled(struct fln_install *in, const struct fln_mask *pages)
 {
 	uint32_t lo = 0, hi;
@@ -156,7 +170,9 @@ void fln_install_filled(struct fln_install *in, const struct fln_mask *pages)
 			lo = upto;
 			if (pace_slower(&pace, in, result, lo, end) || result == FLN_UFFD_OK)
 				continue;
-			if (result == FLN_UFFD_NO_PAGE && !in->region->foreign)
+			if (result == FLN_UFFD_NO_PAGE && in->shard->in_context)
+				lo = leave_hole(in, lo, end);
+			else if (result == FLN_UFFD_NO_PAGE && !in->region->foreign)
 				lo = settle_hole(in, lo, end);
 			else
 				lo = settle_failed(in, result, lo, end);

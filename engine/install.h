@@ -20,7 +20,8 @@ struct fln_install {
 	struct fln_mask again;   /* out: to be tried again */
 	struct fln_mask gone;    /* out: their range has gone */
 	struct fln_mask broken;  /* out: the kernel refuses; the policy decides */
-	bool stop;               /* an event is unread: more calls would fail too */
+	struct fln_mask hole; /* out: in context: not in the cache; a worker must tell the image */
+	bool stop;            /* an event is unread: more calls would fail too */
 };
 
 /* Map @pages, whose contents the image has, and wake those who wait for them. */

@@ -7,6 +7,7 @@
  * reserve the map, register every stripe with its shard, publish.
  */
 #include "base/error.h"
+#include "engine/context.h"
 #include "engine/engine.h"
 #include "engine/region_map.h"
 
@@ -94,6 +95,14 @@ static int check_opts(const struct fln_guest *guest, const struct fln_region_opt
 	if (o->delivery >= FLN_DELIVERY_NR)
 		return fln_fail(EINVAL, "region: delivery is %u; use one of enum fln_delivery",
 				o->delivery);
+	if (o->delivery == FLN_DELIVERY_IN_CONTEXT && guest->foreign)
+		return fln_fail(EINVAL, "region: FLN_DELIVERY_IN_CONTEXT in a foreign guest: its "
+					"threads are another process's; use FLN_DELIVERY_QUEUED");
+	if (o->delivery == FLN_DELIVERY_IN_CONTEXT && guest->follow_fork)
+		return fln_fail(
+			EINVAL,
+			"region: FLN_DELIVERY_IN_CONTEXT in a guest with FLN_GUEST_F_FORK: "
+			"children cannot resolve; make a guest of its own without the flag");
 	if (guest->foreign && o->addr == 0)
 		return fln_fail(EINVAL, "region: addr is 0 in a foreign guest; give the address in "
 					"the process that handed its userfaultfd over");
@@ -251,7 +260,7 @@ static int register_stripes(struct fln_region *r)
 	uint32_t shard;
 
 	for (uint64_t i = 0; fln_stripe_get(&r->plan, i, &addr, &len, &shard); i++) {
-		struct fln_uffd *u = &r->guest->shards[shard].uffd;
+		struct fln_uffd *u = &fln_region_shard(r, shard)->uffd;
 		int rc = fln_uffd_register(u, addr, len,
 					   UFFDIO_REGISTER_MODE_MISSING |
 						   UFFDIO_REGISTER_MODE_MINOR);
@@ -324,6 +333,8 @@ static void take_out(struct fln_region *r)
 
 	if (!r->unsafe)
 		fln_region_unregister(r);
+	if (r->in_context)
+		fln_context_leave_region(r);
 	/* Workers still know it: what they have read of it ends as it should. */
 	fln_guest_pass_workers(guest);
 	fln_lock(&guest->lock);
@@ -367,9 +378,11 @@ static int open_region(struct fln_region *r)
 	rc = publish_region(r);
 	if (rc)
 		return rc;
+	if (r->in_context)
+		rc = fln_context_enter_region(r);
 	if (r->foreign)
 		r->nr_registered = r->plan.nr_stripes;
-	else
+	else if (rc == 0)
 		rc = register_stripes(r);
 	if (rc == 0)
 		return 0;
@@ -383,7 +396,9 @@ static int build_region(struct fln_guest *guest, struct fln_region *r, uint32_t 
 {
 	int rc;
 
-	rc = r->addr == 0 ? map_region(r) : 0;
+	rc = r->in_context ? fln_context_open(guest) : 0;
+	if (rc == 0 && r->addr == 0)
+		rc = map_region(r);
 	if (rc)
 		return rc;
 	rc = check_overlap(guest, r);

@@ -74,13 +74,24 @@ struct fln_directory {
 	struct fln_region *regions[];
 };
 
-/* Written by the shard's worker only; anybody may read. */
+/* Written by the shard's worker, in context by any thread; anybody may read. */
 struct fln_shard_counters {
-	_Atomic uint64_t faults, minor, major, zero, invalid, refaults;
+	_Atomic uint64_t faults, minor, major, zero, invalid, refaults, in_context;
 	_Atomic uint64_t resumed, poisoned, failed;
 	_Atomic uint64_t pages_installed, pages_raced, reads, events, again;
 	_Atomic uint64_t held_full, no_chunk;
 	struct fln_histogram service;
+};
+
+/*
+ * Blocks that threads have mapped wholly in their own context: their chunks are to
+ * be given back, which a signal handler must not do.  A worker does it, from time to time.
+ */
+#define FLN_NR_WHOLE 64u /* a power of two */
+
+struct fln_whole_blocks {
+	_Atomic uint64_t addr[FLN_NR_WHOLE]; /* 0: free */
+	_Atomic uint32_t nr;
 };
 
 /* A stripe that mremap() has moved: faults come at the new place. */
@@ -95,6 +106,7 @@ struct fln_shard {
 	uint32_t index;
 	bool is_child;          /* the shard of a forked child: no map of its own */
 	_Atomic bool ready;     /* of a child: all else is set; stays so */
+	bool in_context;        /* raises SIGBUS, queues no faults */
 	_Atomic bool keep_open; /* closed, unfilled pages would read zeros */
 	uint32_t nr_held;       /* faults in worker->held; the worker's */
 	bool overflowed;        /* in worker->overflowed; the worker's */
@@ -103,6 +115,10 @@ struct fln_shard {
 	_Atomic uint32_t nr_moves;
 	struct fln_move moves[FLN_MAX_MOVES]; /* no two overlap at their new places */
 	struct fln_shard_counters count;
+	/* In context: who is asked for contents; NULL while the guest does not run. */
+	_Atomic(struct fln_worker *) helper;
+	struct fln_whole_blocks whole;
+	struct fln_shard *next_in_context; /* of the worker; the worker's */
 };
 
 struct fln_guest {
@@ -122,15 +138,30 @@ struct fln_guest {
 	uint32_t nr_shards;
 	struct fln_shard *shards;
 	struct fln_shard *children; /* with follow_fork: FLN_MAX_CHILDREN of each shard */
-	struct fln_guest *next;     /* of the engine; guarded by engine->lock */
-	uint32_t nr_pins;           /* who else uses it just now; guarded by engine->lock */
+	/* nr_shards more, from the first in-context region on; set in the guest's turn. */
+	_Atomic(struct fln_shard *) context_shards;
+	struct fln_guest *next; /* of the engine; guarded by engine->lock */
+	uint32_t nr_pins;       /* who else uses it just now; guarded by engine->lock */
 };
 
-/* Release: who sees that a fault has ended sees that it had begun (stats.c). */
+/*
+ * Release: who sees that a fault has ended sees that it had begun (stats.c).  Shards
+ * whose faults are resolved in context are counted on by many threads.
+ */
 static inline void fln_count(_Atomic uint64_t *counter, uint64_t n)
 {
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
-			      memory_order_release);
+	atomic_fetch_add_explicit(counter, n, memory_order_release);
+}
+
+static inline struct fln_shard *fln_context_shards(const struct fln_guest *guest)
+{
+	return atomic_load_explicit(&guest->context_shards, memory_order_acquire);
+}
+
+/* The shard of a region's stripes that the plan calls @index. */
+static inline struct fln_shard *fln_region_shard(const struct fln_region *r, uint32_t index)
+{
+	return r->in_context ? &fln_context_shards(r->guest)[index] : &r->guest->shards[index];
 }
 
 /* How many slots for children there are, and what is in one: NULL for nothing. */

@@ -43,6 +43,7 @@ static void add_shard(struct fln_stats *out, const struct fln_shard *shard)
 	out->again += get(&c->again);
 	out->held_full += get(&c->held_full);
 	out->no_chunk += get(&c->no_chunk);
+	out->in_context += get(&c->in_context);
 	fln_histogram_merge(&out->service, &c->service);
 }
 
@@ -64,11 +65,15 @@ static int give(struct fln_stats *out, struct fln_stats *full)
 int fln_guest_stats(struct fln_guest *guest, struct fln_stats *out)
 {
 	struct fln_stats full = FLN_STATS_INIT;
+	const struct fln_shard *in_context = fln_context_shards(guest);
 	const struct fln_directory *d;
 	bool entered;
 
-	for (uint32_t i = 0; i < guest->nr_shards; i++)
+	for (uint32_t i = 0; i < guest->nr_shards; i++) {
 		add_shard(&full, &guest->shards[i]);
+		if (in_context)
+			add_shard(&full, &in_context[i]);
+	}
 	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
 		const struct fln_shard *child = fln_child(guest, i);
 
@@ -93,5 +98,7 @@ int fln_shard_stats(struct fln_guest *guest, uint32_t shard, struct fln_stats *o
 		return fln_fail(EINVAL, "guest %s has %u shards; there is no number %u",
 				guest->name, guest->nr_shards, shard);
 	add_shard(&full, &guest->shards[shard]);
+	if (fln_context_shards(guest))
+		add_shard(&full, &fln_context_shards(guest)[shard]);
 	return give(out, &full);
 }

@@ -13,6 +13,7 @@
  * at the states.  A change that comes after the look finds it cleared, and writes.
  */
 #include "engine/worker.h"
+#include "engine/context.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -119,8 +120,11 @@ static void ring(struct fln_worker *w)
 {
 	uint64_t one = 1;
 
-	/* Fails only when the counter is full: then it is readable anyway. */
-	(void)!write(w->event_fd, &one, sizeof(one));
+	/*
+	 * Fails only when the counter is full: then it is readable anyway.  Also called in
+	 * signal handlers, where write() would be one place too many to be cancelled at.
+	 */
+	(void)syscall(SYS_write, w->event_fd, &one, sizeof(one));
 }
 
 void fln_worker_kick(struct fln_worker *w)
@@ -151,6 +155,16 @@ int fln_worker_command(struct fln_worker *w, enum fln_command_kind kind, struct 
 	return cmd.result;
 }
 
+static void forget_in_context(struct fln_worker *w, const struct fln_shard *shard)
+{
+	for (struct fln_shard **at = &w->in_context; *at; at = &(*at)->next_in_context) {
+		if (*at == shard) {
+			*at = shard->next_in_context;
+			break;
+		}
+	}
+}
+
 static int obey(struct fln_worker *w, const struct fln_command *cmd)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = cmd->shard };
@@ -160,8 +174,13 @@ static int obey(struct fln_worker *w, const struct fln_command *cmd)
 		if (epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, cmd->shard->uffd.fd, &ev) != 0)
 			return -errno;
 		cmd->shard->worker = w;
+		if (cmd->shard->in_context) {
+			cmd->shard->next_in_context = w->in_context;
+			w->in_context = cmd->shard;
+		}
 		return 0;
 	case FLN_COMMAND_DETACH:
+		forget_in_context(w, cmd->shard);
 		(void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, cmd->shard->uffd.fd, NULL);
 		fln_drop_held(w, cmd->shard);
 		cmd->shard->worker = NULL;
@@ -184,8 +203,10 @@ static void obey_all(struct fln_worker *w)
 	w->commands = NULL;
 	fln_unlock(&w->lock);
 	/* With nothing left for later, the shard or region in question is nowhere any more. */
-	if (cmd)
+	if (cmd) {
 		fln_serve_later(w, UINT32_MAX);
+		fln_serve_wanted(w);
+	}
 	while (cmd) {
 		struct fln_command *next = cmd->next;
 		int result = obey(w, cmd);
@@ -239,11 +260,17 @@ void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 	}
 	kicked = atomic_exchange_explicit(&w->kicked, false, memory_order_acq_rel);
 	/* By the clock too: other faults without a pause must not put deadlines off. */
-	if (w->nr_held > 0 && (kicked || w->nr_again > 0 || nr <= 0 ||
-			       fln_now_ns() - w->last_held_ns > HELD_TICK_NS)) {
-		fln_serve_held(w);
+	if ((w->nr_held > 0 || w->wanted) && (kicked || w->nr_again > 0 || nr <= 0 ||
+					      fln_now_ns() - w->last_held_ns > HELD_TICK_NS)) {
+		if (w->nr_held > 0)
+			fln_serve_held(w);
+		fln_serve_wanted(w);
 		w->last_held_ns = fln_now_ns();
+	} else if (kicked) {
+		fln_serve_wanted(w);
 	}
+	for (struct fln_shard *s = w->in_context; kicked && s; s = s->next_in_context)
+		fln_context_collapse(s);
 	fln_wake_overflowed(w);
 	fln_serve_later(w, served ? LATER_PAGES_BUSY : LATER_PAGES_IDLE);
 	/* Last: a shard that is let go of may not turn up in this round any more. */
@@ -271,7 +298,7 @@ static int64_t patience(const struct fln_worker *w)
 	if (w->opts.spin_ns > 0 && w->gap_ns < w->opts.spin_ns &&
 	    fln_now_ns() - w->last_arrival_ns < w->opts.spin_ns)
 		return 0;
-	return w->nr_held > 0 ? HELD_TICK_NS : -1;
+	return w->nr_held > 0 || w->wanted ? HELD_TICK_NS : -1;
 }
 
 /*

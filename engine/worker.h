@@ -17,6 +17,8 @@
 /* Messages that one read() takes at most. */
 #define FLN_BATCH_LIMIT 256u
 
+struct fln_wanted;
+
 /* One fault on its way through a worker, or several on the same page. */
 struct fln_fault {
 	uint64_t addr;  /* page-aligned, as the kernel gave it */
@@ -91,6 +93,7 @@ struct fln_worker {
 	pthread_cond_t done;
 	struct fln_command *commands; /* guarded by lock */
 	bool ended;                   /* takes no command any more; guarded by lock */
+	_Atomic(struct fln_wanted *) wanted_new; /* pushed by threads in signal handlers */
 
 	/* All that follows is the thread's alone. */
 	bool only_ms; /* epoll_pwait2() is refused here */
@@ -101,6 +104,8 @@ struct fln_worker {
 	struct fln_held *held_spare;  /* for a round of looking at them */
 	uint32_t *held_index;         /* by shard and page: number in held, plus 1 */
 	struct fln_shard *overflowed; /* shards that have faults put back with the kernel */
+	struct fln_wanted *wanted;    /* pages that threads wait for in context */
+	struct fln_shard *in_context; /* its shards of in-context regions */
 	struct fln_later *later;      /* by block address, FLN_NR_LATER slots */
 	uint32_t *later_queue;        /* slots in use, oldest first, a ring */
 	uint32_t later_head, nr_later;

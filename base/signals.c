@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* Holding signals off while a thread has what others need; the reason is in signals.h. */
+#include "base/signals.h"
+
+#include "base/error.h"
+
+_Thread_local struct fln_signals_thread fln_signals_thread
+	__attribute__((tls_model("initial-exec")));
+
+void fln_signals_hold_slow(void)
+{
+	/* Those that a thread causes itself come in any case, and should find their handlers. */
+	static const int caused[] = { SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGABRT };
+	sigset_t others;
+
+	if (fln_signals_thread.depth++ > 0)
+		return;
+	(void)sigfillset(&others);
+	for (uint32_t i = 0; i < sizeof(caused) / sizeof(caused[0]); i++)
+		(void)sigdelset(&others, caused[i]);
+	(void)pthread_sigmask(SIG_BLOCK, &others, &fln_signals_thread.before);
+}
+
+void fln_signals_release_slow(void)
+{
+	FLN_DEBUG_ASSERT(fln_signals_thread.depth > 0);
+	if (--fln_signals_thread.depth == 0)
+		fln_signals_restore(&fln_signals_thread.before);
+}

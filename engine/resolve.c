@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Resolving a fault in the context of the thread that faults.
+ *
+ * The kernel has raised SIGBUS; this runs in its handler, on top of anything: of
+ * malloc(), of the library itself, of another call of this.  So it takes no lock,
+ * allocates nothing, and never waits for a claim: its owner may be the very thread
+ * that this signal has interrupted.  A page that somebody else has claimed is mapped
+ * without; to map a page twice does no harm.
+ *
+ * Whoever waits here for contents holds nothing that filling them needs: a thread
+ * that has entered runs no handlers while it holds a lock of ours or reads under RCU
+ * (base/signals.h).  The rounds below are read sections of their own for that reason,
+ * and the region is looked up anew in each: it may have gone in between.
+ *
+ * A region that is being closed is served on: what is filled is mapped, what is not
+ * is passed on as a SIGBUS that is not ours.  It leaves the registry when its pages
+ * are poisoned or the kernel's own, so that no access is lost in between.
+ */
+#include <faultlane/context.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/context.h"
+#include "engine/worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+#define AGAIN_NS (50 * FLN_NS_PER_US) /* until an event is read, memory comes free */
+#define NOT_STARTED_NS FLN_NS_PER_MS  /* until the guest is started, a slot comes free */
+
+/* Where the thread's own stack is: not that of an alternate stack for signals. */
+static _Thread_local struct {
+	uintptr_t lo, hi;
+	bool rcu_entered;
+} own_stack __attribute__((tls_model("initial-exec")));
+
+int fln_thread_enter(void)
+{
+	size_t len_bytes = 0;
+	pthread_attr_t attr;
+	void *lo = NULL;
+	sigset_t before;
+	int rc;
+
+	if (fln_signals_thread.entered > 0) {
+		fln_signals_thread.entered++;
+		return 0;
+	}
+	rc = pthread_getattr_np(pthread_self(), &attr);
+	if (rc)
+		return fln_fail(ENOMEM,
+				"fln_thread_enter: no memory to ask for this thread's stack");
+	(void)pthread_attr_getstack(&attr, &lo, &len_bytes);
+	(void)pthread_attr_destroy(&attr);
+	fln_signals_block(&before);
+	own_stack.lo = (uintptr_t)lo;
+	own_stack.hi = (uintptr_t)lo + len_bytes;
+	own_stack.rcu_entered = fln_rcu_enter();
+	/* A handler that faults finds the rest in place. */
+	fln_signals_thread.entered = 1;
+	fln_signals_restore(&before);
+	return 0;
+}
+
+void fln_thread_leave(void)
+{
+	sigset_t before;
+
+	FLN_ASSERT(fln_signals_thread.entered > 0);
+	if (fln_signals_thread.entered > 1) {
+		fln_signals_thread.entered--;
+		return;
+	}
+	fln_signals_block(&before);
+	fln_signals_thread.entered = 0;
+	fln_rcu_leave(own_stack.rcu_entered);
+	fln_signals_restore(&before);
+}
+
+static bool on_own_stack(void)
+{
+	uintptr_t at = (uintptr_t)__builtin_frame_address(0);
+
+	return at >= own_stack.lo && at < own_stack.hi;
+}
+
+/* One access on its way through its rounds. */
+struct access {
+	uint64_t addr; /* of its page */
+	uint64_t t0_ns;
+	bool counted; /* it has waited, and its fault has been ended by a worker */
+	bool failed;  /* its contents cannot be had */
+	struct fln_wanted *wanted;
+};
+
+enum round {
+	ROUND_DONE,    /* the access can be tried again */
+	ROUND_PASS_ON, /* it is not ours, or cannot be had */
+	ROUND_AGAIN,
+	ROUND_LATER, /* the same, after a longer while */
+	ROUND_WAIT,  /* on a->wanted */
+};
+
+static void end_fault(const struct fln_block_round *b, const struct access *a,
+		      struct fln_context_ending ending)
+{
+	if (a->counted)
+		return;
+	fln_context_begin_fault(b->in.shard);
+	fln_context_end_fault(b->in.shard, ending, a->t0_ns);
+}
+
+/* Ask a worker for the page: to have it filled, or to note that it is a hole. */
+static enum round ask(struct fln_block_round *b, struct access *a, uint32_t page,
+		      uint32_t hole_pages)
+{
+	struct fln_shard *shard = b->in.shard;
+	struct fln_worker *w = atomic_load_explicit(&shard->helper, memory_order_acquire);
+	struct fln_wanted *s = w ? fln_wanted_take() : NULL;
+
+	if (!s)
+		return ROUND_LATER;
+	s->region = b->in.region;
+	s->shard = shard;
+	s->image_page = fln_region_image_page(b->in.region, b->in.block_page + page);
+	s->t0_ns = a->t0_ns;
+	s->hole_pages = hole_pages;
+	s->asked = false;
+	s->counts = !a->counted;
+	if (!a->counted)
+		fln_context_begin_fault(shard);
+	a->counted = true;
+	a->wanted = s;
+	fln_wanted_submit(w, s);
+	return ROUND_WAIT;
+}
+
+static enum round poison(struct fln_block_round *b, struct access *a, uint32_t page,
+			 struct fln_mask *poisoned)
+{
+	struct fln_mask one = fln_mask_range(page, page + 1);
+
+	fln_install_poison(&b->in, &one, poisoned);
+	if (fln_mask_test(&b->in.present, page)) {
+		/* Mapped, because it came after all; or poisoned, by somebody without a claim. */
+		fln_block_look(b);
+		if (fln_mask_test(&b->filled, page) || fln_mask_test(&b->zero, page))
+			return ROUND_AGAIN;
+		fln_mask_clear(&b->in.present, page);
+		fln_mask_set(poisoned, page);
+	}
+	if (fln_mask_test(poisoned, page) || fln_mask_test(&b->in.broken, page)) {
+		end_fault(b, a, (struct fln_context_ending){ .poisoned = true });
+		return ROUND_PASS_ON;
+	}
+	return ROUND_AGAIN;
+}
+
+/* What the installs of a round mean for the page that was touched. */
+static enum round judge(struct fln_block_round *b, struct access *a, uint32_t page,
+			struct fln_mask *poisoned)
+{
+	bool closing = atomic_load_explicit(&b->in.region->closing, memory_order_acquire);
+	struct fln_context_ending ending = { .zero = fln_mask_test(&b->in.zeroed, page) };
+	uint32_t hole_end;
+
+	if (fln_mask_test(&b->in.present, page)) {
+		end_fault(b, a, ending);
+		return ROUND_DONE;
+	}
+	if (fln_mask_test(&b->in.gone, page)) {
+		/* Unregistered: from here on the kernel serves it.  Or unmapped by somebody. */
+		if (closing)
+			return ROUND_DONE;
+		ending.failed = true;
+		end_fault(b, a, ending);
+		return ROUND_PASS_ON;
+	}
+	if (fln_mask_test(&b->in.hole, page)) {
+		hole_end = fln_mask_next_clear(&b->in.hole, page);
+		return ask(b, a, page, hole_end - page);
+	}
+	if (fln_mask_test(&b->in.broken, page))
+		return poison(b, a, page, poisoned);
+	if (b->in.stop || fln_mask_test(&b->filled, page) || fln_mask_test(&b->zero, page))
+		return ROUND_AGAIN;
+	if (closing) {
+		ending.poisoned = true;
+		end_fault(b, a, ending);
+		return ROUND_PASS_ON;
+	}
+	/* The place for what the guest's policy says of pages that cannot be had. */
+	return a->failed ? poison(b, a, page, poisoned) : ask(b, a, page, 0);
+}
+
+/* Zeros take memory: only next to the page that was touched. */
+static void install(struct fln_block_round *b, uint32_t page)
+{
+	uint32_t lo = (uint32_t)fln_align_down(page, FLN_FRONT_PAGES);
+	struct fln_mask front = fln_mask_range(lo, lo + FLN_FRONT_PAGES), zero;
+
+	fln_block_install(b, false);
+	zero = fln_mask_and(&b->claimed, &b->zero);
+	zero = fln_mask_and(&zero, &front);
+	zero = fln_mask_andnot(&zero, &b->in.present);
+	fln_install_zero(&b->in, &zero);
+}
+
+/* RCU read lock held. */
+static enum round serve(struct fln_region *r, struct access *a)
+{
+	uint64_t first = fln_region_page_of(r, a->addr);
+	struct fln_fault fault = { .addr = a->addr, .nr = 1, .held = a->counted };
+	struct fln_block_round b = { .block = first / FLN_BLOCK_PAGES, .in_context = true };
+	struct fln_mask poisoned = { { 0 } }, known, own;
+	uint32_t page;
+	enum round round;
+
+	b.in.region = r;
+	b.in.shard = fln_region_shard(r, fln_stripe_shard(&r->plan, a->addr));
+	b.in.block_page = b.block * FLN_BLOCK_PAGES;
+	b.in.block_addr = fln_region_addr_of(r, b.in.block_page);
+	page = (uint32_t)(first - b.in.block_page);
+	fln_mask_set(&b.in.faulting, page);
+	b.chunk = fln_blockmap_chunk(&r->map, b.block);
+	if (b.chunk) {
+		known = fln_chunk_load(b.chunk, FLN_PLANE_POISONED);
+		if (fln_mask_test(&known, page)) {
+			end_fault(&b, a, (struct fln_context_ending){ .poisoned = true });
+			return ROUND_PASS_ON;
+		}
+		fln_block_claim(&b, &fault, 1, &page);
+	} else {
+		b.claimed = b.in.faulting;
+		fln_count(&b.in.shard->count.no_chunk, 1);
+		fln_context_kick_all(r->guest);
+	}
+	/* Never wait for somebody else's claim: map the page without. */
+	own = b.claimed;
+	fln_mask_set(&b.claimed, page);
+	fln_block_look(&b);
+	install(&b, page);
+	round = judge(&b, a, page, &poisoned);
+	b.claimed = own;
+	fln_block_settle(&b, &poisoned);
+	return round;
+}
+
+static enum round one_round(struct access *a)
+{
+	enum round round = ROUND_PASS_ON;
+	struct fln_region *r;
+
+	fln_rcu_handler_lock();
+	r = fln_context_find(a->addr);
+	if (r)
+		round = serve(r, a);
+	fln_rcu_handler_unlock();
+	return round;
+}
+
+static enum fln_resolved resolve(struct access *a)
+{
+	for (;;) {
+		switch (one_round(a)) {
+		case ROUND_DONE:
+			return FLN_RESOLVED;
+		case ROUND_PASS_ON:
+			return FLN_RESOLVED_NOT_OURS;
+		case ROUND_AGAIN:
+			fln_context_nap(AGAIN_NS);
+			break;
+		case ROUND_LATER:
+			fln_context_nap(NOT_STARTED_NS);
+			break;
+		case ROUND_WAIT:
+			a->failed = fln_wanted_wait(a->wanted) == FLN_WANTED_FAILED;
+			break;
+		}
+	}
+}
+
+enum fln_resolved fln_resolve(const siginfo_t *info)
+{
+	struct access a = { .addr = 0 };
+	int before = errno;
+	enum fln_resolved result;
+
+	if (!info || info->si_signo != SIGBUS || info->si_code != BUS_ADRERR ||
+	    fln_signals_thread.entered == 0 || !on_own_stack())
+		return FLN_RESOLVED_NOT_OURS;
+	a.addr = fln_align_down((uintptr_t)info->si_addr, FLN_PAGE_BYTES);
+	a.t0_ns = fln_now_ns();
+	result = resolve(&a);
+	errno = before;
+	return result;
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pages that threads wait for in their own context.
+ *
+ * A thread in a signal handler takes one of a fixed number of slots of the process,
+ * by compare-and-swap, and pushes it to a worker: a stack that the worker takes as
+ * a whole, so that nothing comes back in between (no ABA).  The worker registers
+ * with the image as for a fault that it holds, is kicked when the page has changed,
+ * and ends the slot.  The thread sleeps on the slot's state and gives it back.
+ *
+ * The slots are the process's and not the worker's: a thread may wake late, when
+ * guest and engine have gone.  What a slot points to is used by the worker only,
+ * and is there: a slot is submitted in a read section that found its region not
+ * closing, and who closes waits for such sections and then for a PASS of the worker,
+ * by which all slots of the region have ended.
+ */
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/context.h"
+#include "engine/worker.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define NR_WANTED 1024u
+#define LOOK_NS (100 * FLN_NS_PER_MS)
+
+static struct fln_wanted table[NR_WANTED];
+
+struct fln_wanted *fln_wanted_take(void)
+{
+	/* From a place of the thread's own on: stacks are far apart. */
+	uint32_t at = (uint32_t)(((uintptr_t)&at >> 12) * 0x9e3779b1u >> 12);
+
+	for (uint32_t i = 0; i < NR_WANTED; i++) {
+		struct fln_wanted *s = &table[(at + i) % NR_WANTED];
+		uint32_t free = FLN_WANTED_FREE;
+
+		if (atomic_load_explicit(&s->state, memory_order_relaxed) == FLN_WANTED_FREE &&
+		    atomic_compare_exchange_strong_explicit(&s->state, &free, FLN_WANTED_OPEN,
+							    memory_order_acquire,
+							    memory_order_relaxed))
+			return s;
+	}
+	return NULL;
+}
+
+void fln_wanted_submit(struct fln_worker *w, struct fln_wanted *s)
+{
+	struct fln_wanted *head = atomic_load_explicit(&w->wanted_new, memory_order_relaxed);
+
+	do {
+		s->next = head;
+	} while (!atomic_compare_exchange_weak_explicit(&w->wanted_new, &head, s,
+							memory_order_release,
+							memory_order_relaxed));
+	fln_worker_kick(w);
+}
+
+enum fln_wanted_end fln_wanted_wait(struct fln_wanted *s)
+{
+	/* The look is for nothing but a lost wake-up. */
+	struct timespec look = { .tv_nsec = (long)LOOK_NS };
+	uint32_t end;
+
+	while ((end = atomic_load_explicit(&s->state, memory_order_acquire)) == FLN_WANTED_OPEN)
+		(void)syscall(SYS_futex, &s->state, FUTEX_WAIT_PRIVATE, FLN_WANTED_OPEN, &look,
+			      NULL, 0);
+	atomic_store_explicit(&s->state, FLN_WANTED_FREE, memory_order_release);
+	return (enum fln_wanted_end)end;
+}
+
+/* The fault is counted here, for the thread may not find the region any more. */
+static void end(struct fln_wanted *s, enum fln_wanted_end how, bool zero)
+{
+	struct fln_context_ending ending = {
+		.poisoned = how != FLN_WANTED_READY,
+		.zero = zero && how == FLN_WANTED_READY,
+		.waited = true,
+	};
+
+	if (s->counts)
+		fln_context_end_fault(s->shard, ending, s->t0_ns);
+	atomic_store_explicit(&s->state, (uint32_t)how, memory_order_release);
+	/* The slot may be somebody else's by now: he looks again. */
+	(void)syscall(SYS_futex, &s->state, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+static bool is_late(const struct fln_worker *w, const struct fln_wanted *s, uint64_t now_ns)
+{
+	/* What is pushed comes when it comes: only a source can be late. */
+	return s->region->image->source && w->opts.source_timeout_ns != UINT64_MAX &&
+	       now_ns - s->t0_ns > w->opts.source_timeout_ns;
+}
+
+/* What became of it; FLN_WANTED_OPEN: nothing yet, and this worker will be kicked. */
+static enum fln_wanted_end look_at(struct fln_worker *w, struct fln_wanted *s, uint64_t now_ns,
+				   bool *zero)
+{
+	struct fln_image *image = s->region->image;
+	enum fln_image_page state;
+
+	if (atomic_load_explicit(&s->region->closing, memory_order_acquire))
+		return FLN_WANTED_CLOSED;
+	state = fln_image_state(image, s->image_page);
+	if (state == FLN_IMAGE_FILLED && s->hole_pages > 0) {
+		(void)fln_image_note_hole(image, s->image_page, s->hole_pages);
+		s->hole_pages = 0;
+		state = fln_image_state(image, s->image_page);
+	}
+	*zero = state == FLN_IMAGE_ZERO;
+	if (state == FLN_IMAGE_FILLED || state == FLN_IMAGE_ZERO)
+		return FLN_WANTED_READY;
+	if (is_late(w, s, now_ns)) {
+		fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
+				"guest %s: image %s: page %llu was not delivered in %llu ms",
+				s->shard->guest->name, image->name,
+				(unsigned long long)s->image_page,
+				(unsigned long long)((now_ns - s->t0_ns) / FLN_NS_PER_MS));
+		return FLN_WANTED_FAILED;
+	}
+	if (s->asked && state == FLN_IMAGE_FILLING)
+		return FLN_WANTED_OPEN;
+	s->asked = true;
+	switch (fln_image_request(image, s->image_page, w->opts.index)) {
+	case FLN_IMAGE_IS_READY:
+		return FLN_WANTED_READY;
+	case FLN_IMAGE_IS_FAILED:
+		return FLN_WANTED_FAILED;
+	default:
+		return FLN_WANTED_OPEN;
+	}
+}
+
+void fln_serve_wanted(struct fln_worker *w)
+{
+	struct fln_wanted *s = atomic_exchange_explicit(&w->wanted_new, NULL, memory_order_acquire);
+	struct fln_wanted **at = &w->wanted;
+	uint64_t now;
+
+	while (s) {
+		struct fln_wanted *next = s->next;
+
+		s->next = w->wanted;
+		w->wanted = s;
+		s = next;
+	}
+	if (!w->wanted)
+		return;
+	now = fln_now_ns();
+	while (*at) {
+		enum fln_wanted_end how;
+		bool zero = false;
+
+		s = *at;
+		fln_rcu_read_lock();
+		how = look_at(w, s, now, &zero);
+		fln_rcu_read_unlock();
+		if (how == FLN_WANTED_OPEN) {
+			at = &s->next;
+			continue;
+		}
+		*at = s->next;
+		end(s, how, zero);
+	}
+}
