@@ -2,13 +2,15 @@
 /* Errors, assertions, and the copying of options that can grow. */
 #include "base/error.h"
 
+#include "base/tls.h"
+
 #include <errno.h>
 #include <faultlane/base.h>
 #include <faultlane/version.h>
 #include <stdbool.h>
 #include <string.h>
 
-static _Thread_local char last_error[256];
+static FLN_THREAD_LOCAL char last_error[256];
 
 int fln_fail(int err, const char *fmt, ...)
 {

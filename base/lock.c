@@ -5,11 +5,12 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/signals.h"
+#include "base/tls.h"
 
 #include <errno.h>
 
 #ifdef FLN_DEBUG
-static _Thread_local unsigned long long held_ranks;
+static FLN_THREAD_LOCAL unsigned long long held_ranks;
 
 static void rank_acquire(enum fln_rank rank)
 {

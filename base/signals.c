@@ -4,8 +4,7 @@
 
 #include "base/error.h"
 
-_Thread_local struct fln_signals_thread fln_signals_thread
-	__attribute__((tls_model("initial-exec")));
+FLN_THREAD_LOCAL struct fln_signals_thread fln_signals_thread;
 
 void fln_signals_hold_slow(void)
 {

@@ -6,6 +6,8 @@
 #ifndef FLN_BASE_SIGNALS_H
 #define FLN_BASE_SIGNALS_H
 
+#include "base/tls.h"
+
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -37,8 +39,7 @@ struct fln_signals_thread {
 };
 
 /* Not allocated on first touch: handlers look at it. */
-extern _Thread_local struct fln_signals_thread fln_signals_thread
-	__attribute__((tls_model("initial-exec")));
+extern FLN_THREAD_LOCAL struct fln_signals_thread fln_signals_thread;
 
 void fln_signals_hold_slow(void);
 void fln_signals_release_slow(void);

@@ -147,8 +147,14 @@ int fln_image_open_memfd(struct fln_image *image, const struct fln_image_opts *o
 	}
 	image->inode = (uint64_t)st.st_ino;
 	image->device = (uint64_t)st.st_dev;
-	if (madvise(image->alias, image->len_bytes, MADV_DONTFORK) != 0) {
-		rc = fln_fail(errno, "image %s: MADV_DONTFORK: %s", image->name, strerror(errno));
+	/*
+	 * A core dump reads all that it may: through the alias it would fill every hole
+	 * with a page of zeros, and write down contents that the guest never asked for.
+	 */
+	if (madvise(image->alias, image->len_bytes, MADV_DONTFORK) != 0 ||
+	    madvise(image->alias, image->len_bytes, MADV_DONTDUMP) != 0) {
+		rc = fln_fail(errno, "image %s: MADV_DONTFORK or MADV_DONTDUMP: %s", image->name,
+			      strerror(errno));
 		fln_image_close_memfd(image);
 	}
 	return rc;

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The system calls that threads make inside the library, as docs/EMBEDDING.md lists
+ * them, in the same order: cmake/check-readme compares.
+ */
+#ifndef FLN_TESTS_SECCOMP_CALLS_H
+#define FLN_TESTS_SECCOMP_CALLS_H
+
+/* clang-format off */
+
+#define WORKER_CALLS(CALL) \
+	CALL(ioctl) \
+	CALL(read) \
+	CALL(epoll_pwait2) \
+	CALL(epoll_wait) \
+	CALL(epoll_ctl) \
+	CALL(write) \
+	CALL(futex) \
+	CALL(lseek) \
+	CALL(close) \
+	CALL(membarrier) \
+	CALL(poll) \
+	CALL(clock_gettime) \
+	CALL(sched_setaffinity) \
+	CALL(setpriority) \
+	CALL(gettid) \
+	CALL(prctl) \
+	CALL(set_robust_list) \
+	CALL(rseq) \
+	CALL(rt_sigprocmask) \
+	CALL(madvise) \
+	CALL(munmap) \
+	CALL(exit)
+
+#define FILLER_CALLS(CALL) \
+	CALL(pread64) \
+	CALL(pwrite64) \
+	CALL(lseek) \
+	CALL(fallocate) \
+	CALL(write) \
+	CALL(futex) \
+	CALL(sched_yield) \
+	CALL(clock_nanosleep) \
+	CALL(clock_gettime) \
+	CALL(membarrier) \
+	CALL(poll) \
+	CALL(prctl) \
+	CALL(set_robust_list) \
+	CALL(rseq) \
+	CALL(rt_sigprocmask) \
+	CALL(madvise) \
+	CALL(munmap) \
+	CALL(exit)
+
+#define CALLER_CALLS(CALL) \
+	CALL(openat) \
+	CALL(close) \
+	CALL(fcntl) \
+	CALL(newfstatat) \
+	CALL(getdents64) \
+	CALL(faccessat2) \
+	CALL(readlink) \
+	CALL(pread64) \
+	CALL(userfaultfd) \
+	CALL(memfd_create) \
+	CALL(ftruncate) \
+	CALL(fallocate) \
+	CALL(epoll_create1) \
+	CALL(eventfd2) \
+	CALL(epoll_ctl) \
+	CALL(mmap) \
+	CALL(munmap) \
+	CALL(mprotect) \
+	CALL(brk) \
+	CALL(mbind) \
+	CALL(get_mempolicy) \
+	CALL(clone3) \
+	CALL(clone) \
+	CALL(sched_getaffinity) \
+	CALL(sched_setaffinity) \
+	CALL(getpid) \
+	CALL(uname) \
+	CALL(sysinfo)
+
+/* clang-format on */
+
+#endif
