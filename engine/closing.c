@@ -104,16 +104,25 @@ static struct fln_mask given_up_within(const struct fln_region *r, uint64_t bloc
  */
 static void read_events(struct fln_shard *shard)
 {
+	struct fln_filler *filler = &shard->guest->engine->filler;
 	struct uffd_msg msgs[16];
 	ssize_t nr;
 
-	while ((nr = fln_uffd_read(&shard->uffd, msgs, 16)) > 0) {
+	do {
+		fln_filler_closer_begin(filler);
+		nr = fln_uffd_read(&shard->uffd, msgs, 16);
 		for (ssize_t i = 0; i < nr; i++) {
-			if (msgs[i].event == UFFD_EVENT_REMAP)
-				(void)fln_shard_remap(shard, msgs[i].arg.remap.from,
-						      msgs[i].arg.remap.to, msgs[i].arg.remap.len);
+			const struct uffd_msg *m = &msgs[i];
+
+			if (m->event == UFFD_EVENT_REMAP)
+				(void)fln_shard_remap(shard, m->arg.remap.from, m->arg.remap.to,
+						      m->arg.remap.len);
+			/* Other guests may share the image: for them it is given up, too. */
+			if (m->event == UFFD_EVENT_REMOVE)
+				fln_shard_removed(shard, m->arg.remove.start, m->arg.remove.end);
 		}
-	}
+		fln_filler_closer_end(filler);
+	} while (nr > 0);
 }
 
 static void wait_a_little(uint32_t round)

@@ -86,6 +86,12 @@ void fln_guest_pass_workers(struct fln_guest *guest);
 /* events.c: the moves of a shard as they are now; returns how many. */
 uint32_t fln_shard_moves(struct fln_shard *shard, struct fln_move moves[FLN_MAX_MOVES]);
 
+/*
+ * events.c: the guest gave [start, end) up.  By who reads the shard's events: its
+ * worker, or in the guest's turn when it has none.  Not in a read section.
+ */
+void fln_shard_removed(struct fln_shard *shard, uint64_t start, uint64_t end);
+
 /* events.c: note that mremap() has moved something.  False: no room; it is not served. */
 bool fln_shard_remap(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes);
 

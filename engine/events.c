@@ -167,6 +167,11 @@ static void each_region(struct fln_shard *shard, uint64_t start, uint64_t end, r
 	}
 }
 
+void fln_shard_removed(struct fln_shard *shard, uint64_t start, uint64_t end)
+{
+	each_region(shard, start, end, remove_range);
+}
+
 uint32_t fln_shard_moves(struct fln_shard *shard, struct fln_move moves[FLN_MAX_MOVES])
 {
 	uint32_t nr;
@@ -366,7 +371,7 @@ void fln_event(struct fln_worker *w, struct fln_shard *shard, const struct uffd_
 	switch (msg->event) {
 	case UFFD_EVENT_REMOVE:
 		/* A child's too: the memory is shared, and the source must not bring it back. */
-		each_region(shard, msg->arg.remove.start, msg->arg.remove.end, remove_range);
+		fln_shard_removed(shard, msg->arg.remove.start, msg->arg.remove.end);
 		break;
 	case UFFD_EVENT_UNMAP:
 		unmap(w, shard, msg->arg.remove.start, msg->arg.remove.end);

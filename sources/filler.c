@@ -302,12 +302,28 @@ void fln_filler_pause(struct fln_filler *filler, uint64_t ns)
 	fln_unlock(&filler->lock);
 }
 
+void fln_filler_closer_begin(struct fln_filler *filler)
+{
+	_Atomic uint64_t *seq = &filler->reading[FLN_MAX_WAITERS].seq;
+	uint64_t before = atomic_load(seq);
+
+	while (before % 2 == 1 || !atomic_compare_exchange_weak(seq, &before, before + 1)) {
+		(void)sched_yield();
+		before = atomic_load(seq);
+	}
+}
+
+void fln_filler_closer_end(struct fln_filler *filler)
+{
+	fln_filler_reading_end(filler, FLN_MAX_WAITERS);
+}
+
 void fln_filler_wait_readers(struct fln_filler *filler)
 {
 	struct timespec ts = { .tv_nsec = 50000 };
 
 	fln_lock_assert_none();
-	for (uint32_t i = 0; i < FLN_MAX_WAITERS; i++) {
+	for (uint32_t i = 0; i <= FLN_MAX_WAITERS; i++) {
 		uint64_t seq = atomic_load(&filler->reading[i].seq);
 
 		if (seq % 2 == 0)

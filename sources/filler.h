@@ -77,7 +77,7 @@ struct fln_reading {
 
 struct fln_filler {
 	struct fln_filler_opts opts;
-	struct fln_reading reading[FLN_MAX_WAITERS];
+	struct fln_reading reading[FLN_MAX_WAITERS + 1]; /* the last one: who closes regions */
 	struct fln_lock lock;
 	pthread_cond_t work;   /* a fill may begin, or stop */
 	pthread_cond_t stop;   /* stopping was set */
@@ -144,6 +144,13 @@ static inline void fln_filler_reading_end(struct fln_filler *filler, uint32_t wa
 	FLN_DEBUG_ASSERT(before % 2 == 1);
 	(void)before;
 }
+
+/*
+ * The same for who closes a region and reads the events of shards that no worker
+ * has.  One at a time; others wait, as long as the events of one read take.
+ */
+void fln_filler_closer_begin(struct fln_filler *filler);
+void fln_filler_closer_end(struct fln_filler *filler);
 
 /* Between writing and publishing; no lock held.  As long as events take, mostly microseconds. */
 void fln_filler_wait_readers(struct fln_filler *filler);

@@ -197,10 +197,54 @@ static void nothing_helps(void)
 	OK(fln_engine_destroy(bed.engine));
 }
 
+static void *give_up(void *addr)
+{
+	return madvise(addr, 16 * PAGE, MADV_REMOVE) == 0 ? NULL : addr;
+}
+
+/*
+ * A discard that no worker has read when its guest is stopped: for another guest
+ * that shares the image it is one all the same.
+ */
+static void discard_at_the_end(void)
+{
+	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
+	struct fln_guest *second;
+	struct fln_region *region;
+	struct toucher t;
+	pthread_t thread;
+	void *failed;
+	uint8_t *mem;
+
+	bed_init(&bed, NR_PAGES);
+	bed_up(&bed);
+	OK(fln_guest_create(bed.engine, &bed.guest_opts, &second));
+	o.image = bed.image;
+	o.len_bytes = LEN;
+	OK(fln_region_add(second, &o, &region));
+	mem = fln_region_addr(region);
+	/* It is not started: nobody reads the event before it is stopped. */
+	CHECK(pthread_create(&thread, NULL, give_up, mem + 700 * PAGE) == 0, "pthread_create");
+	sleep_ms(50);
+	STEP("fln_guest_stop with a discard that was not read");
+	OK(fln_guest_stop(second));
+	STEP("the discard");
+	CHECK(pthread_join(thread, &failed) == 0 && !failed, "MADV_REMOVE");
+	OK(fln_guest_destroy(second));
+	for (uint64_t page = 700; page < 716; page++) {
+		toucher_read(&t, bed_page(&bed, page));
+		toucher_expect_value(&t, 0, "a page that the other guest gave up");
+	}
+	toucher_read(&t, bed_page(&bed, 716));
+	toucher_expect_value(&t, word_of(1, 716, 0), "its neighbour");
+	bed_down(&bed);
+}
+
 int main(void)
 {
 	test_init();
 	RUN(under_a_forked_child);
+	RUN(discard_at_the_end);
 	RUN(without_poison);
 	RUN(discarded_foreign_pages);
 	RUN(nothing_helps);
