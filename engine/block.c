@@ -180,7 +180,8 @@ static bool must_poison(struct fln_worker *w, struct fln_block_round *b,
 	uint64_t image_page = fln_region_image_page(b->in.region, b->in.block_page + page);
 
 	/* What is pushed comes when it comes: only a source can be late. */
-	if (fault->held && b->in.region->image->source && w->opts.source_timeout_ns != UINT64_MAX &&
+	if (fault->held && b->in.region->image->can_be_late &&
+	    w->opts.source_timeout_ns != UINT64_MAX &&
 	    now_ns - fault->t0_ns > w->opts.source_timeout_ns) {
 		fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
 				"guest %s: image %s: page %llu was not delivered in %llu ms",

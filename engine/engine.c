@@ -521,7 +521,9 @@ int fln_image_destroy(struct fln_image *image)
 	engine = image->engine;
 	users = atomic_load(&image->nr_users);
 	if (users)
-		return fln_fail(EBUSY, "image %s: %u regions use it; remove them first",
+		return fln_fail(EBUSY,
+				"image %s: %u regions or other processes use it; remove them, or "
+				"close the sockets of fln_image_share(), first",
 				image->name, users);
 	rc = fln_image_deinit(image, source_deadline(engine));
 	if (rc)

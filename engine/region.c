@@ -46,6 +46,26 @@ static int check_private(const struct fln_guest *guest, const struct fln_region_
 	return 0;
 }
 
+/* What was never filled of an attached image is its owner's to give up. */
+static bool discards_are_the_owners(const struct fln_guest *guest, const struct fln_region_opts *o)
+{
+	return o->image->link && !guest->foreign && o->sharing == FLN_SHARING_SHARED;
+}
+
+static int check_discard(const struct fln_guest *guest, const struct fln_region_opts *o)
+{
+	if (o->discard >= FLN_DISCARD_NR)
+		return fln_fail(EINVAL, "region: discard is %u; use one of enum fln_discard",
+				o->discard);
+	if (o->discard == FLN_DISCARD_ZERO && discards_are_the_owners(guest, o))
+		return fln_fail(EOPNOTSUPP,
+				"region: discard is FLN_DISCARD_ZERO, and image %s belongs to "
+				"another process, which alone can give up what was never filled; "
+				"use FLN_DISCARD_IMAGE",
+				o->image->name);
+	return 0;
+}
+
 static int check_opts(const struct fln_guest *guest, const struct fln_region_opts *o)
 {
 	uint64_t page = o->page_bytes ? o->page_bytes : FLN_PAGE_BYTES;
@@ -86,9 +106,6 @@ static int check_opts(const struct fln_guest *guest, const struct fln_region_opt
 				"image %s, which has %" PRIu64,
 				o->len_bytes, o->image_offset_bytes, o->image->name,
 				o->image->len_bytes);
-	if (o->discard >= FLN_DISCARD_NR)
-		return fln_fail(EINVAL, "region: discard is %u; use one of enum fln_discard",
-				o->discard);
 	if (o->sharing >= FLN_SHARING_NR)
 		return fln_fail(EINVAL, "region: sharing is %u; use one of enum fln_sharing",
 				o->sharing);
@@ -439,6 +456,8 @@ int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 	rc = fln_opts_copy(&o, sizeof(o), opts, "fln_region_opts");
 	if (rc == 0)
 		rc = check_opts(guest, &o);
+	if (rc == 0)
+		rc = check_discard(guest, &o);
 	if (rc)
 		return rc;
 	r = fln_zalloc(&guest->engine->alloc, sizeof(*r), FLN_NODE_ANY);
@@ -451,6 +470,8 @@ int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 	r->image_page = fln_bytes_to_pages(o.image_offset_bytes);
 	r->page_bytes = (uint32_t)FLN_PAGE_BYTES;
 	r->discard = (enum fln_discard)o.discard;
+	if (discards_are_the_owners(guest, &o))
+		r->discard = FLN_DISCARD_IMAGE;
 	r->foreign = guest->foreign;
 	r->is_private = o.sharing == FLN_SHARING_PRIVATE;
 	r->in_context = o.delivery == FLN_DELIVERY_IN_CONTEXT;

@@ -345,8 +345,8 @@ struct fln_fill *fln_filler_alloc(struct fln_filler *filler, uint32_t waiter)
 	fill = filler->free;
 	if (fill)
 		filler->free = fill->next;
-	else if (waiter < FLN_MAX_WAITERS)
-		filler->starved |= UINT64_C(1) << waiter;
+	else
+		filler->starved |= fln_waiter_bit(waiter);
 	fln_unlock(&filler->lock);
 	return fill;
 }

@@ -26,6 +26,18 @@ struct fln_image;
 
 /* Waiters are numbered 0 to 63 and told by one bit each: an engine's workers. */
 #define FLN_MAX_WAITERS 64u
+/* Of nobody who is kicked: he looks again by himself. */
+#define FLN_NO_WAITER FLN_MAX_WAITERS
+
+static inline uint64_t fln_waiter_bit(uint32_t waiter)
+{
+	return waiter < FLN_MAX_WAITERS ? UINT64_C(1) << waiter : 0;
+}
+
+/* Who waits for some fills to end (link.c). */
+struct fln_fill_join {
+	uint32_t nr_fills; /* guarded by image->lock */
+};
 
 struct fln_fill {
 	struct fln_image *image;
@@ -37,6 +49,7 @@ struct fln_fill {
 	struct fln_mask given_up; /* bit 0 is @page; guarded by image->lock */
 	bool stoppable;           /* a filler thread has it: it ends early when asked to */
 	bool put_off; /* its thread's: what is not published yet goes back to UNFILLED */
+	struct fln_fill_join *join;     /* NULL: nobody; an attached image's */
 	struct fln_fill *next_of_image; /* guarded by image->lock */
 	struct fln_fill *next;          /* in a queue or the free list; guarded by filler->lock */
 };

@@ -6,9 +6,39 @@
 #include "sources/image_state.h"
 
 #include "base/error.h"
+#include "sources/link.h"
 
 #include <errno.h>
 #include <unistd.h>
+
+/* Fills are the fillers', or of the link of an attached image. */
+static struct fln_fill *fill_alloc(struct fln_image *image, uint32_t waiter)
+{
+	return image->link ? fln_link_alloc(image->link, waiter)
+			   : fln_filler_alloc(image->filler, waiter);
+}
+
+static void fill_free(struct fln_image *image, struct fln_fill *fill)
+{
+	if (image->link)
+		fln_link_free(image->link, fill);
+	else
+		fln_filler_free(image->filler, fill);
+}
+
+static void fill_submit(struct fln_image *image, struct fln_fill *fill)
+{
+	if (image->link)
+		fln_link_ask(image->link, fill);
+	else
+		fln_filler_submit(image->filler, &image->queue, fill);
+}
+
+/* Is there somebody who fills pages when he is asked to? */
+static bool can_be_asked(const struct fln_image *image)
+{
+	return image->source || image->link;
+}
 
 /* What a fault on a page that no fill covers comes to; registers who waits. */
 static enum fln_image_request wait_unfilled(struct fln_image *image, uint64_t page, uint32_t waiter,
@@ -20,8 +50,8 @@ static enum fln_image_request wait_unfilled(struct fln_image *image, uint64_t pa
 	struct fln_mask open;
 	bool begun;
 
-	if (!image->source || !fill) {
-		image->waiters |= UINT64_C(1) << waiter;
+	if (!can_be_asked(image) || !fill) {
+		image->waiters |= fln_waiter_bit(waiter);
 		return FLN_IMAGE_IS_PENDING;
 	}
 	if (end > fln_bytes_to_pages(image->len_bytes))
@@ -33,7 +63,7 @@ static enum fln_image_request wait_unfilled(struct fln_image *image, uint64_t pa
 		lo--;
 	begun = fln_fill_begin(image, fill, lo, end, false);
 	FLN_ASSERT(begun);
-	fill->waiters = UINT64_C(1) << waiter;
+	fill->waiters = fln_waiter_bit(waiter);
 	*spare = NULL;
 	return FLN_IMAGE_IS_PENDING;
 }
@@ -53,7 +83,7 @@ static enum fln_image_request answer(struct fln_image *image, uint64_t page, uin
 	case FLN_IMAGE_FILLING:
 		covering = fln_fill_find(image, page);
 		FLN_ASSERT(covering);
-		covering->waiters |= UINT64_C(1) << waiter;
+		covering->waiters |= fln_waiter_bit(waiter);
 		return FLN_IMAGE_IS_PENDING;
 	case FLN_IMAGE_UNFILLED:
 	default:
@@ -63,18 +93,19 @@ static enum fln_image_request answer(struct fln_image *image, uint64_t page, uin
 
 enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page, uint32_t waiter)
 {
-	bool may_fill = image->source && fln_image_state(image, page) == FLN_IMAGE_UNFILLED, again;
+	bool may_fill = can_be_asked(image) && fln_image_state(image, page) == FLN_IMAGE_UNFILLED,
+	     again;
 	enum fln_image_request result = FLN_IMAGE_IS_PENDING;
 	struct fln_fill *spare, *taken;
 
-	FLN_ASSERT(waiter < FLN_MAX_WAITERS);
+	FLN_ASSERT(waiter <= FLN_NO_WAITER);
 	do {
 		/* Not under the image's lock: the fillers' comes before it. */
-		taken = spare = may_fill ? fln_filler_alloc(image->filler, waiter) : NULL;
+		taken = spare = may_fill ? fill_alloc(image, waiter) : NULL;
 		fln_rcu_read_lock();
 		fln_lock(&image->lock);
 		/* Its fill was put off since the first look: then one is needed after all. */
-		again = image->source && !may_fill &&
+		again = can_be_asked(image) && !may_fill &&
 			fln_image_state(image, page) == FLN_IMAGE_UNFILLED;
 		if (!again)
 			result = answer(image, page, waiter, &spare);
@@ -83,9 +114,9 @@ enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page,
 		may_fill = true;
 	} while (again);
 	if (taken && spare)
-		fln_filler_free(image->filler, taken);
+		fill_free(image, taken);
 	else if (taken)
-		fln_filler_submit(image->filler, &image->queue, taken);
+		fill_submit(image, taken);
 	return result;
 }
 
@@ -94,6 +125,8 @@ int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t l
 	int rc = fln_image_check_range(image, offset_bytes, len_bytes);
 	bool entered;
 
+	if (rc == 0 && image->link)
+		rc = fln_image_not_ours(image, "fln_image_discard");
 	if (rc)
 		return rc;
 	entered = fln_rcu_enter();
@@ -147,6 +180,8 @@ int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *in
 	memset(image, 0, sizeof(*image));
 	image->filler = init->filler;
 	image->source = opts->source;
+	image->can_be_late = opts->source != NULL;
+	image->unsealed = opts->flags & FLN_IMAGE_F_UNSEALED;
 	image->len_bytes = opts->len_bytes;
 	(void)snprintf(image->name, sizeof(image->name), "%s",
 		       opts->name ? opts->name : "faultlane");
@@ -184,6 +219,7 @@ int fln_image_deinit(struct fln_image *image, uint64_t deadline_ns)
 	struct fln_fill *fill = fln_filler_withdraw(image->filler, &image->queue);
 	bool entered = fln_rcu_enter();
 
+	fln_link_close(image);
 	atomic_store_explicit(&image->ending, true, memory_order_relaxed);
 	while (fill) {
 		struct fln_fill *next = fill->next;

@@ -34,11 +34,22 @@ enum fln_image_page {
 #define FLN_IMAGE_NR_BUCKETS 64u
 
 struct fln_engine;
+struct fln_link;
+
+/* Another process that uses the image, and is told when pages change (share.c). */
+struct fln_listener {
+	int event_fd;
+	bool waits;                /* for some page; guarded by image->lock */
+	struct fln_listener *next; /* guarded by image->lock */
+};
 
 struct fln_image {
 	struct fln_engine *engine; /* whose it is; of no use here */
 	struct fln_filler *filler;
-	struct fln_source *source; /* NULL: filled already, or pushed */
+	struct fln_source *source; /* NULL: filled already, or pushed, or attached */
+	struct fln_link *link;     /* attached: whom to ask instead of a source; else NULL */
+	bool unsealed;             /* the memfd may be made shorter */
+	bool can_be_late;          /* what is asked for: there is a source, here or there */
 	int memfd;                 /* an open file description of our own */
 	char *alias;               /* the memfd mapped for us, never registered */
 	uint64_t len_bytes;
@@ -48,11 +59,12 @@ struct fln_image {
 	pthread_cond_t written;                           /* a fill is not writing any more */
 	struct fln_blockmap map;                          /* changed under lock, read under RCU */
 	struct fln_fill *in_flight[FLN_IMAGE_NR_BUCKETS]; /* guarded by lock */
-	uint64_t waiters;         /* wait for pages that no fill covers; guarded by lock */
-	_Atomic uint64_t nr_done; /* pages FILLED or ZERO */
+	uint64_t waiters;               /* wait for pages that no fill covers; guarded by lock */
+	struct fln_listener *listeners; /* guarded by lock */
+	_Atomic uint64_t nr_done;       /* pages FILLED or ZERO */
 	struct fln_fill_queue queue;
 	_Atomic bool ending;       /* fills in work end early */
-	_Atomic uint32_t nr_users; /* regions */
+	_Atomic uint32_t nr_users; /* regions, and processes that it is shared with */
 };
 
 struct fln_image_init_opts {
@@ -82,7 +94,7 @@ enum fln_image_request {
 	FLN_IMAGE_IS_FAILED,
 };
 
-/* See to it that @page is filled.  Never blocks on a source. */
+/* See to it that @page is filled.  Never blocks on a source.  @waiter may be FLN_NO_WAITER. */
 enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page, uint32_t waiter);
 
 /*

@@ -5,6 +5,7 @@
 #include "sources/image_state.h"
 
 #include "base/error.h"
+#include "sources/link.h"
 
 #include <errno.h>
 
@@ -25,6 +26,14 @@ int fln_image_check_range(const struct fln_image *image, uint64_t offset_bytes, 
 				(unsigned long long)offset_bytes,
 				(unsigned long long)image->len_bytes);
 	return 0;
+}
+
+int fln_image_not_ours(const struct fln_image *image, const char *call)
+{
+	return fln_fail(EOPNOTSUPP,
+			"image %s belongs to another process; call %s() there, where it was "
+			"created",
+			image->name, call);
 }
 
 enum claim {
@@ -154,6 +163,8 @@ int fln_image_put(struct fln_image *image, uint64_t offset_bytes, const void *bu
 	int rc = fln_image_check_range(image, offset_bytes, len_bytes);
 	bool entered;
 
+	if (rc == 0 && image->link)
+		rc = fln_image_not_ours(image, "fln_image_put");
 	if (rc)
 		return rc;
 	if (!buf)
@@ -175,6 +186,12 @@ int fln_image_fill(struct fln_image *image, uint64_t offset_bytes, uint64_t len_
 
 	if (rc)
 		return rc;
+	if (image->link) {
+		entered = fln_rcu_enter();
+		rc = fln_link_fill(image, page, fln_bytes_to_pages(len_bytes));
+		fln_rcu_leave(entered);
+		return rc;
+	}
 	if (!image->source)
 		return fln_fail(ENODATA, "image %s has no source to be filled from", image->name);
 	buffer = a->alloc(a->ctx, FLN_BLOCK_BYTES, FLN_PAGE_BYTES, FLN_NODE_ANY);

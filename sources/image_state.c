@@ -29,6 +29,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <unistd.h>
 
 _Static_assert(FLN_IMAGE_PLANE_FAILED < FLN_MAP_PLANES, "planes");
 
@@ -224,6 +225,27 @@ struct fln_mask fln_fill_owned(const struct fln_fill *fill, uint32_t lo, uint32_
 	return fln_mask_andnot(&range, &fill->gone);
 }
 
+/* States have moved: who waits for what no fill covers, or listens from elsewhere. */
+static uint64_t take_waiters(struct fln_image *image) FLN_REQUIRES(image->lock)
+{
+	uint64_t waiters = image->waiters, one = 1;
+
+	image->waiters = 0;
+	for (struct fln_listener *l = image->listeners; l; l = l->next) {
+		if (!l->waits)
+			continue;
+		l->waits = false;
+		(void)!write(l->event_fd, &one, sizeof(one));
+	}
+	return waiters;
+}
+
+static void kick(struct fln_image *image, uint64_t waiters)
+{
+	if (waiters)
+		image->filler->opts.kick(image->filler->opts.kick_ctx, waiters);
+}
+
 /* Pages @range of a fill move to @to, and of them @dead to ZERO. */
 static void move_run(struct fln_image *image, struct fln_fill *fill, const struct fln_mask *range,
 		     const struct fln_mask *dead, enum fln_image_page to) FLN_REQUIRES(image->lock)
@@ -277,12 +299,10 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 	fill->gone = fln_mask_or(&fill->gone, &range);
 	fill->writing = false;
 	(void)pthread_cond_broadcast(&image->written);
-	waiters = fill->waiters | image->waiters;
-	image->waiters = 0;
+	waiters = fill->waiters | take_waiters(image);
 	fln_unlock(&image->lock);
 	fln_rcu_read_unlock();
-	if (waiters)
-		image->filler->opts.kick(image->filler->opts.kick_ctx, waiters);
+	kick(image, waiters);
 }
 
 /* Within one block: what is not filled becomes ZERO; with @filled_too, what is as well. */
@@ -331,12 +351,10 @@ void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, b
 		fln_lock(&image->lock);
 		give_up_block(image, block, (uint32_t)(page - base), (uint32_t)(stop - base),
 			      filled_too);
-		waiters = image->waiters;
-		image->waiters = 0;
+		waiters = take_waiters(image);
 		fln_unlock(&image->lock);
 		fln_rcu_read_unlock();
-		if (waiters)
-			image->filler->opts.kick(image->filler->opts.kick_ctx, waiters);
+		kick(image, waiters);
 		page = stop;
 	}
 }
@@ -344,6 +362,54 @@ void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, b
 void fln_image_give_up(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 {
 	fln_image_drop(image, page, nr_pages, false);
+}
+
+/* Pages of one block that are FILLED or ZERO elsewhere; returns who waits for them. */
+static uint64_t learn_pages(struct fln_image *image, uint64_t block, struct fln_chunk *c,
+			    const struct fln_mask *known, enum fln_image_page to)
+	FLN_REQUIRES(image->lock)
+{
+	static const enum fln_image_page open[] = { FLN_IMAGE_UNFILLED, FLN_IMAGE_FAILED };
+	struct fln_mask pages = fln_image_in_state(c, FLN_IMAGE_FILLING);
+	uint64_t waiters = 0;
+
+	pages = fln_mask_and(&pages, known);
+	for (uint32_t i = fln_mask_next_set(&pages, 0); i < FLN_BLOCK_PAGES;
+	     i = fln_mask_next_set(&pages, i + 1)) {
+		struct fln_fill *fill = fln_fill_find(image, block * FLN_BLOCK_PAGES + i);
+
+		FLN_ASSERT(fill);
+		fln_mask_set(&fill->gone, (uint32_t)(block * FLN_BLOCK_PAGES + i - fill->page));
+		waiters |= fill->waiters;
+	}
+	fln_image_move(image, c, &pages, FLN_IMAGE_FILLING, to);
+	for (uint32_t s = 0; s < 2; s++) {
+		pages = fln_image_in_state(c, open[s]);
+		pages = fln_mask_and(&pages, known);
+		fln_image_move(image, c, &pages, open[s], FLN_IMAGE_FILLING);
+		fln_image_move(image, c, &pages, FLN_IMAGE_FILLING, to);
+	}
+	return waiters;
+}
+
+void fln_image_learn(struct fln_image *image, uint64_t block, const struct fln_mask *filled,
+		     const struct fln_mask *zero)
+{
+	uint64_t waiters = 0;
+
+	fln_rcu_read_lock();
+	fln_lock(&image->lock);
+	if (fln_blockmap_uniform(&image->map, block) <= 0) {
+		struct fln_chunk *c = fln_image_chunk(image, block);
+
+		waiters = learn_pages(image, block, c, filled, FLN_IMAGE_FILLED);
+		waiters |= learn_pages(image, block, c, zero, FLN_IMAGE_ZERO);
+		collapse(image, block, c);
+		waiters |= take_waiters(image);
+	}
+	fln_unlock(&image->lock);
+	fln_rcu_read_unlock();
+	kick(image, waiters);
 }
 
 enum fln_image_page fln_image_state(const struct fln_image *image, uint64_t page)

@@ -55,6 +55,13 @@ struct fln_mask fln_fill_owned(const struct fln_fill *fill, uint32_t lo, uint32_
 void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
 		      enum fln_image_page to);
 
+/*
+ * An attached image: these pages of a block are FILLED and ZERO in the process
+ * whose image it is.  What is so here already stays as it is.
+ */
+void fln_image_learn(struct fln_image *image, uint64_t block, const struct fln_mask *filled,
+		     const struct fln_mask *zero);
+
 /* Take pages out of the page cache.  Return: 0 or -errno. */
 int fln_image_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages);
 void fln_image_punch_runs(struct fln_image *image, uint64_t page, const struct fln_mask *pages);
@@ -67,6 +74,9 @@ int fln_image_write(struct fln_image *image, uint64_t page, const void *buf, uin
 
 /* fill.c: read a fill from the source and publish it.  Return: the first error. */
 int fln_fill_run(struct fln_image *image, struct fln_fill *fill, void *buffer);
+
+/* image_put.c: an attached image is not changed from here.  Return: -EOPNOTSUPP. */
+int fln_image_not_ours(const struct fln_image *image, const char *call);
 
 /* image_put.c: is the range of a call in the image?  Return: 0; -EINVAL. */
 int fln_image_check_range(const struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes);

@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The attached side of an image of another process: asks and what comes of them.
+ *
+ * Whoever needs pages (a worker, mostly) begins a fill as in any image, and sends
+ * the ask itself, without waiting; when the socket is full the link's thread sends
+ * it later.  The thread receives the news and moves the states.  A fill is in the
+ * table of asks from before it is sent until the news that it is done.
+ */
+#include "sources/link.h"
+
+#include "base/clock.h"
+#include "base/signals.h"
+#include "sources/image_state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define HELLO_TIMEOUT_NS (10 * FLN_NS_PER_S)
+#define ALLOC_PAUSE_NS (long)FLN_NS_PER_MS
+
+/* One ask: the fill's number is the id. */
+struct ask {
+	struct fln_fill fill;
+	bool asked;  /* in flight, or to be sent; guarded by link->lock, as what follows */
+	bool unsent; /* there was no room */
+};
+
+struct fln_link {
+	struct fln_image *image;
+	int socket;
+	int event_fd; /* rung to stop, and when there is something unsent */
+	pthread_t thread;
+	_Atomic bool stopping;
+	struct fln_lock lock; /* FLN_RANK_SOURCE */
+	struct fln_fill *free;
+	uint64_t starved; /* waiters who found no fill */
+	uint32_t nr_unsent;
+	bool broken; /* nobody answers any more */
+	struct ask asks[FLN_LINK_MAX_ASKS];
+};
+
+static struct ask *ask_of(struct fln_fill *fill)
+{
+	return (struct ask *)fill; /* its first field */
+}
+
+static void ring(struct fln_link *link)
+{
+	uint64_t one = 1;
+
+	(void)!write(link->event_fd, &one, sizeof(one));
+}
+
+/* Messages. */
+
+int fln_link_check_socket(int fd)
+{
+	int type = 0, domain = 0;
+	socklen_t len = sizeof(int), len2 = sizeof(int);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) != 0 ||
+	    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len2) != 0 || domain != AF_UNIX ||
+	    type != SOCK_SEQPACKET)
+		return fln_fail(EINVAL,
+				"descriptor %d is no Unix socket of type SOCK_SEQPACKET; make one "
+				"with socketpair() or connect()",
+				fd);
+	return 0;
+}
+
+bool fln_link_is(const void *msg, int64_t len, enum fln_link_kind kind, size_t want)
+{
+	const struct fln_link_head *head = msg;
+
+	return len == (int64_t)want && head->magic == FLN_LINK_MAGIC && head->kind == kind;
+}
+
+int fln_link_send(int fd, const void *msg, size_t len, int memfd, bool wait)
+{
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)msg, .iov_len = len };
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = { .bytes = { 0 } };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct pollfd room = { .fd = fd, .events = POLLOUT };
+
+	if (memfd >= 0) {
+		struct cmsghdr *c;
+
+		m.msg_control = control.bytes;
+		m.msg_controllen = sizeof(control.bytes);
+		c = CMSG_FIRSTHDR(&m);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &memfd, sizeof(memfd));
+	}
+	for (;;) {
+		if (sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
+			return 0;
+		if (errno == EAGAIN && wait)
+			(void)poll(&room, 1, -1);
+		else if (errno == ECONNRESET)
+			return -EPIPE;
+		else if (errno != EINTR)
+			return -errno;
+	}
+}
+
+/* One message, and the descriptor that came along, or -1; whatever else came is closed. */
+static ssize_t receive(int fd, void *msg, size_t len, int *memfd)
+{
+	struct iovec iov = { .iov_base = msg, .iov_len = len };
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(4 * sizeof(int))];
+	} control = { .bytes = { 0 } };
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = control.bytes,
+			    .msg_controllen = sizeof(control.bytes) };
+	ssize_t n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT | MSG_TRUNC);
+	int nr = 0;
+
+	*memfd = -1;
+	if (n < 0)
+		return -errno;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t at = 0; at + sizeof(int) <= c->cmsg_len - CMSG_LEN(0);
+		     at += sizeof(int)) {
+			int got;
+
+			memcpy(&got, CMSG_DATA(c) + at, sizeof(got));
+			if (nr++ == 0)
+				*memfd = got;
+			else
+				(void)close(got);
+		}
+	}
+	return n;
+}
+
+/* Life. */
+
+static int await_hello(int fd, struct fln_link_hello *hello, int *memfd)
+{
+	uint64_t until = fln_now_ns() + HELLO_TIMEOUT_NS;
+	ssize_t n = -EAGAIN;
+
+	while (n == -EAGAIN || n == -EINTR) {
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		uint64_t now = fln_now_ns();
+
+		if (now >= until)
+			return fln_fail(ETIMEDOUT,
+					"attach: nobody has answered within 10 s; call "
+					"fln_image_share() on the other end of descriptor %d",
+					fd);
+		(void)poll(&p, 1, (int)((until - now) / FLN_NS_PER_MS) + 1);
+		n = receive(fd, hello, sizeof(*hello), memfd);
+	}
+	if (n < 0)
+		return fln_fail((int)-n, "attach: descriptor %d: %s", fd, strerror((int)-n));
+	if (n == 0)
+		return fln_fail(EPROTO, "attach: the other end of descriptor %d was closed", fd);
+	if (!fln_link_is(hello, n, FLN_LINK_HELLO, sizeof(*hello)))
+		return fln_fail(EPROTO,
+				"attach: the other end of descriptor %d does not speak this "
+				"protocol; call fln_image_share() there",
+				fd);
+	return 0;
+}
+
+int fln_link_hello(int fd, struct fln_link_hello *hello, int *memfd)
+{
+	struct fln_link_hello ours = { .head = { FLN_LINK_MAGIC, FLN_LINK_HELLO },
+				       .version = FLN_LINK_VERSION };
+	int rc = fln_link_check_socket(fd);
+
+	*memfd = -1;
+	if (rc)
+		return rc;
+	rc = fln_link_send(fd, &ours, sizeof(ours), -1, false);
+	if (rc)
+		return fln_fail(rc == -EPIPE ? EPROTO : -rc, "attach: descriptor %d: %s", fd,
+				strerror(-rc));
+	rc = await_hello(fd, hello, memfd);
+	if (rc == 0 && hello->version != FLN_LINK_VERSION)
+		rc = fln_fail(EPROTO,
+			      "attach: the other end speaks version %u of the protocol, this "
+			      "library %u; use the same library on both sides",
+			      hello->version, FLN_LINK_VERSION);
+	if (rc == 0 && *memfd < 0)
+		rc = fln_fail(EPROTO, "attach: no descriptor of the image came along");
+	if (rc == 0 && (hello->len_bytes == 0 || hello->len_bytes > INT64_MAX ||
+			hello->page_bytes < FLN_PAGE_BYTES || !fln_is_pow2(hello->page_bytes) ||
+			!fln_is_aligned(hello->len_bytes, hello->page_bytes)))
+		rc = fln_fail(EPROTO,
+			      "attach: an image of %llu bytes in pages of %u makes no sense",
+			      (unsigned long long)hello->len_bytes, hello->page_bytes);
+	if (rc && *memfd >= 0) {
+		(void)close(*memfd);
+		*memfd = -1;
+	}
+	return rc;
+}
+
+static void *link_main(void *arg);
+
+static int start_thread(struct fln_link *link)
+{
+	sigset_t before;
+	int rc;
+
+	fln_signals_block(&before);
+	rc = pthread_create(&link->thread, NULL, link_main, link);
+	fln_signals_restore(&before);
+	return rc ? fln_fail(EAGAIN,
+			     "attach: a thread: %s; raise RLIMIT_NPROC or the cgroup's "
+			     "pids.max",
+			     strerror(rc))
+		  : 0;
+}
+
+int fln_link_open(struct fln_image *image, int fd, bool can_be_late)
+{
+	const struct fln_allocator *a = &image->filler->opts.alloc;
+	struct fln_link *link = fln_zalloc(a, sizeof(*link), FLN_NODE_ANY);
+	int rc;
+
+	if (!link)
+		return fln_fail(ENOMEM, "image %s: no memory to be attached", image->name);
+	link->image = image;
+	link->socket = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	link->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	rc = link->socket < 0 || link->event_fd < 0
+		     ? fln_fail(errno, "image %s: descriptors: %s; raise RLIMIT_NOFILE",
+				image->name, strerror(errno))
+		     : 0;
+	fln_lock_init(&link->lock, FLN_RANK_SOURCE);
+	for (uint32_t i = FLN_LINK_MAX_ASKS; i-- > 0;) {
+		link->asks[i].fill.next = link->free;
+		link->free = &link->asks[i].fill;
+	}
+	if (rc == 0) {
+		image->link = link;
+		image->can_be_late = can_be_late;
+		rc = start_thread(link);
+	}
+	if (rc == 0)
+		return 0;
+	image->link = NULL;
+	if (link->socket >= 0)
+		(void)close(link->socket);
+	if (link->event_fd >= 0)
+		(void)close(link->event_fd);
+	fln_lock_deinit(&link->lock);
+	fln_free(a, link, sizeof(*link), FLN_NODE_ANY);
+	return rc;
+}
+
+/* Asks. */
+
+struct fln_fill *fln_link_alloc(struct fln_link *link, uint32_t waiter)
+{
+	struct fln_fill *fill;
+
+	fln_lock(&link->lock);
+	fill = link->free;
+	if (fill)
+		link->free = fill->next;
+	else
+		link->starved |= fln_waiter_bit(waiter);
+	fln_unlock(&link->lock);
+	return fill;
+}
+
+void fln_link_free(struct fln_link *link, struct fln_fill *fill)
+{
+	const struct fln_filler_opts *o = &link->image->filler->opts;
+	uint64_t starved;
+
+	fln_lock(&link->lock);
+	fill->next = link->free;
+	link->free = fill;
+	starved = link->starved;
+	link->starved = 0;
+	fln_unlock(&link->lock);
+	if (starved)
+		o->kick(o->kick_ctx, starved);
+}
+
+/* A fill is over: what of it is not published goes to @to. */
+static void end_fill(struct fln_link *link, struct fln_fill *fill, enum fln_image_page to)
+{
+	struct fln_fill_join *join = fill->join;
+	struct fln_image *image = link->image;
+
+	fln_fill_publish(image, fill, 0, fill->nr_pages, to);
+	fln_fill_end(image, fill);
+	fln_link_free(link, fill);
+	if (!join)
+		return;
+	fln_lock(&image->lock);
+	join->nr_fills--;
+	(void)pthread_cond_broadcast(&image->written);
+	fln_unlock(&image->lock);
+}
+
+static int send_ask(struct fln_link *link, uint32_t id)
+{
+	const struct fln_fill *fill = &link->asks[id].fill;
+	struct fln_link_ask ask = {
+		.head = { FLN_LINK_MAGIC, FLN_LINK_ASK },
+		.id = id,
+		.nr_pages = fill->nr_pages,
+		.page = fill->page,
+	};
+
+	return fln_link_send(link->socket, &ask, sizeof(ask), -1, false);
+}
+
+void fln_link_ask(struct fln_link *link, struct fln_fill *fill)
+{
+	struct ask *ask = ask_of(fill);
+	bool broken;
+
+	fln_lock(&link->lock);
+	broken = link->broken;
+	ask->asked = !broken;
+	ask->unsent = false;
+	fln_unlock(&link->lock);
+	if (broken) {
+		end_fill(link, fill, FLN_IMAGE_FAILED);
+		return;
+	}
+	/* Once sent it is the thread's, and so it is when the connection has just ended. */
+	if (send_ask(link, (uint32_t)(ask - link->asks)) != -EAGAIN)
+		return;
+	fln_lock(&link->lock);
+	if (ask->asked && !link->broken) {
+		ask->unsent = true;
+		link->nr_unsent++;
+	}
+	fln_unlock(&link->lock);
+	ring(link);
+}
+
+/* The thread. */
+
+static bool something_unsent(struct fln_link *link)
+{
+	bool unsent;
+
+	fln_lock(&link->lock);
+	unsent = link->nr_unsent > 0;
+	fln_unlock(&link->lock);
+	return unsent;
+}
+
+static void send_unsent(struct fln_link *link)
+{
+	for (uint32_t id = 0; id < FLN_LINK_MAX_ASKS; id++) {
+		struct ask *ask = &link->asks[id];
+		bool unsent;
+
+		fln_lock(&link->lock);
+		unsent = ask->unsent;
+		fln_unlock(&link->lock);
+		/* Only this thread ends it, so it does not change meanwhile. */
+		if (!unsent)
+			continue;
+		if (send_ask(link, id) == -EAGAIN)
+			return;
+		fln_lock(&link->lock);
+		ask->unsent = false;
+		fln_unlock(&link->lock);
+	}
+	fln_lock(&link->lock);
+	link->nr_unsent = 0;
+	for (uint32_t id = 0; id < FLN_LINK_MAX_ASKS; id++)
+		link->nr_unsent += link->asks[id].unsent;
+	fln_unlock(&link->lock);
+}
+
+/* The fill that is asked for under @id, or NULL. */
+static struct fln_fill *asked(struct fln_link *link, uint32_t id)
+{
+	bool is_asked;
+
+	if (id >= FLN_LINK_MAX_ASKS)
+		return NULL;
+	fln_lock(&link->lock);
+	is_asked = link->asks[id].asked && !link->asks[id].unsent;
+	fln_unlock(&link->lock);
+	return is_asked ? &link->asks[id].fill : NULL;
+}
+
+/* Pages of the fill that failed on the other side. */
+static void learn_failed(struct fln_link *link, struct fln_fill *fill,
+			 const struct fln_mask *failed)
+{
+	uint32_t first = (uint32_t)(fill->page % FLN_BLOCK_PAGES), lo = first, hi;
+
+	for (; fln_mask_next_run(failed, &lo, &hi) && lo < first + fill->nr_pages; lo = hi) {
+		if (hi > first + fill->nr_pages)
+			hi = first + fill->nr_pages;
+		fln_fill_publish(link->image, fill, lo - first, hi - first, FLN_IMAGE_FAILED);
+	}
+}
+
+/* False: the other side talks nonsense. */
+static bool learn(struct fln_link *link, const struct fln_link_news *news)
+{
+	struct fln_mask any = fln_mask_or(&news->filled, &news->zero), want, twice, rest, valid;
+	struct fln_mask none = { { 0 } };
+	struct fln_fill *fill = asked(link, news->id);
+	struct fln_image *image = link->image;
+	uint32_t first;
+
+	if (!fill || news->block != fill->page / FLN_BLOCK_PAGES || news->nr_blocks == 0 ||
+	    news->done > 1 || news->nr_blocks > image->map.nr_blocks - news->block)
+		return false;
+	twice = fln_mask_and(&news->filled, &news->zero);
+	rest = fln_mask_and(&any, &news->failed);
+	twice = fln_mask_or(&twice, &rest);
+	any = fln_mask_or(&any, &news->failed);
+	valid = fln_blockmap_valid(&image->map, news->block);
+	rest = fln_mask_andnot(&any, &valid);
+	rest = fln_mask_or(&rest, &twice);
+	if (!fln_mask_empty(&rest))
+		return false;
+	first = (uint32_t)(fill->page % FLN_BLOCK_PAGES);
+	want = fln_mask_range(first, first + fill->nr_pages);
+	want = fln_mask_andnot(&want, &any);
+	if (news->done && !fln_mask_empty(&want))
+		return false;
+	fln_image_learn(image, news->block, &news->filled, &news->zero);
+	for (uint64_t i = 1; i < news->nr_blocks; i++) {
+		valid = fln_blockmap_valid(&image->map, news->block + i);
+		fln_image_learn(image, news->block + i, &valid, &none);
+	}
+	learn_failed(link, fill, &news->failed);
+	if (!news->done)
+		return true;
+	fln_lock(&link->lock);
+	link->asks[news->id].asked = link->asks[news->id].unsent = false;
+	fln_unlock(&link->lock);
+	end_fill(link, fill, FLN_IMAGE_FAILED); /* nothing is left of it */
+	return true;
+}
+
+/* All news that are there.  Return: -EAGAIN; 0 when the other end was closed; -EPROTO … */
+static int receive_news(struct fln_link *link)
+{
+	for (;;) {
+		struct fln_link_news news;
+		int stray;
+		ssize_t n = receive(link->socket, &news, sizeof(news), &stray);
+
+		if (stray >= 0)
+			(void)close(stray);
+		if (n == -EINTR)
+			continue;
+		if (n <= 0)
+			return n == -ECONNRESET ? 0 : (int)n;
+		if (!fln_link_is(&news, n, FLN_LINK_NEWS, sizeof(news)) || !learn(link, &news))
+			return -EPROTO;
+	}
+}
+
+/* Nobody answers any more: what was asked for goes to @to. */
+static void end_all(struct fln_link *link, enum fln_image_page to)
+{
+	fln_lock(&link->lock);
+	link->broken = true;
+	fln_unlock(&link->lock);
+	for (uint32_t id = 0; id < FLN_LINK_MAX_ASKS; id++) {
+		bool was;
+
+		fln_lock(&link->lock);
+		was = link->asks[id].asked;
+		link->asks[id].asked = link->asks[id].unsent = false;
+		fln_unlock(&link->lock);
+		if (was)
+			end_fill(link, &link->asks[id].fill, to);
+	}
+}
+
+static void tell_broken(struct fln_link *link, int rc)
+{
+	const struct fln_log *log = &link->image->filler->opts.log;
+
+	if (rc == -EPROTO)
+		fln_log(log, FLN_LOG_ERROR,
+			"image %s: the other process does not keep to the protocol and is not "
+			"listened to any more; pages that are not filled fail",
+			link->image->name);
+	else
+		fln_log(log, FLN_LOG_WARNING,
+			"image %s: the process that shares it has ended the connection (%s); "
+			"pages that are not filled fail",
+			link->image->name, rc ? strerror(-rc) : "closed");
+}
+
+static void *link_main(void *arg)
+{
+	struct fln_link *link = arg;
+	bool entered = fln_rcu_enter(), broken = false;
+
+	(void)pthread_setname_np(pthread_self(), "fln-link");
+	while (!atomic_load_explicit(&link->stopping, memory_order_acquire)) {
+		struct pollfd p[2] = { { .fd = link->event_fd, .events = POLLIN },
+				       { .fd = broken ? -1 : link->socket, .events = POLLIN } };
+		uint64_t count;
+		int rc;
+
+		if (something_unsent(link))
+			p[1].events |= POLLOUT;
+		(void)poll(p, 2, -1);
+		if (p[0].revents)
+			(void)!read(link->event_fd, &count, sizeof(count));
+		if (broken)
+			continue;
+		if (p[1].revents & POLLOUT)
+			send_unsent(link);
+		rc = receive_news(link);
+		if (rc == -EAGAIN)
+			continue;
+		broken = true;
+		tell_broken(link, rc);
+		(void)shutdown(link->socket, SHUT_RDWR);
+		end_all(link, FLN_IMAGE_FAILED);
+	}
+	fln_rcu_leave(entered);
+	return NULL;
+}
+
+void fln_link_close(struct fln_image *image)
+{
+	const struct fln_allocator *a = &image->filler->opts.alloc;
+	struct fln_link *link = image->link;
+	bool entered;
+
+	if (!link)
+		return;
+	atomic_store_explicit(&link->stopping, true, memory_order_release);
+	ring(link);
+	(void)pthread_join(link->thread, NULL);
+	(void)shutdown(link->socket, SHUT_RDWR);
+	entered = fln_rcu_enter();
+	end_all(link, FLN_IMAGE_UNFILLED);
+	fln_rcu_leave(entered);
+	image->link = NULL;
+	(void)close(link->socket);
+	(void)close(link->event_fd);
+	fln_lock_deinit(&link->lock);
+	fln_free(a, link, sizeof(*link), FLN_NODE_ANY);
+}
+
+/* fln_image_fill() */
+
+/* The next run of [*page, end) that waits to be filled or failed, in one block; asked for. */
+static bool ask_next(struct fln_image *image, struct fln_fill *fill, uint64_t *page, uint64_t end,
+		     struct fln_fill_join *join)
+{
+	bool begun = false;
+
+	fln_rcu_read_lock();
+	fln_lock(&image->lock);
+	while (!begun && *page < end) {
+		uint64_t stop = fln_align_down(*page, FLN_BLOCK_PAGES) + FLN_BLOCK_PAGES;
+
+		if (fln_blockmap_uniform(&image->map, *page / FLN_BLOCK_PAGES) > 0) {
+			*page = stop;
+			continue;
+		}
+		begun = fln_fill_begin(image, fill, *page, stop < end ? stop : end, true);
+		*page += begun ? fill->nr_pages : 1;
+	}
+	if (begun) {
+		fill->join = join;
+		join->nr_fills++;
+	}
+	fln_unlock(&image->lock);
+	fln_rcu_read_unlock();
+	return begun;
+}
+
+int fln_link_fill(struct fln_image *image, uint64_t page, uint64_t nr_pages)
+{
+	struct timespec ts = { .tv_nsec = ALLOC_PAUSE_NS };
+	struct fln_fill_join join = { .nr_fills = 0 };
+	uint64_t at = page, end = page + nr_pages;
+
+	for (;;) {
+		struct fln_fill *fill = fln_link_alloc(image->link, FLN_NO_WAITER);
+
+		if (!fill) {
+			(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+			continue;
+		}
+		if (!ask_next(image, fill, &at, end, &join)) {
+			fln_link_free(image->link, fill);
+			break;
+		}
+		fln_link_ask(image->link, fill);
+	}
+	fln_lock(&image->lock);
+	while (join.nr_fills > 0)
+		fln_cond_wait(&image->written, &image->lock);
+	fln_unlock(&image->lock);
+	for (at = page; at < end; at++) {
+		if (fln_is_aligned(at, FLN_BLOCK_PAGES) &&
+		    fln_blockmap_uniform(&image->map, at / FLN_BLOCK_PAGES) > 0)
+			at += FLN_BLOCK_PAGES - 1;
+		else if (fln_image_state(image, at) == FLN_IMAGE_FAILED)
+			return fln_fail(EIO,
+					"image %s: page %llu cannot be had from the process that "
+					"shares it",
+					image->name, (unsigned long long)at);
+	}
+	return 0;
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An image that two processes use: the owner shares it (share.c), the other one
+ * attaches it (link.c), over a Unix socket that keeps messages apart.
+ *
+ * The page cache is one; each process has page states of its own.  The owner's
+ * fills write contents.  A fill of the attached image is a question (an ask): it
+ * goes to the owner, and comes back as news of the whole block: what is FILLED,
+ * what is ZERO, what has FAILED.  Nothing is written on this side.
+ *
+ *   attached                          owner
+ *   hello      ───────────────────▶
+ *              ◀───────────────────   hello, with the memfd
+ *   ask 7      ───────────────────▶   ready already: answered at once
+ *              ◀───────────────────   news of the block, 7 is done
+ *   ask 8      ───────────────────▶   not ready: a fill begins
+ *              ◀───────────────────   news of the block, as pages are published
+ *              ◀───────────────────   news of the block, 8 is done
+ *
+ * Both sides check all that they receive.  A message that makes no sense ends the
+ * connection with -EPROTO, and what had been asked for fails.
+ */
+#ifndef FLN_SOURCES_LINK_H
+#define FLN_SOURCES_LINK_H
+
+#include "sources/image.h"
+
+#include <faultlane/image.h>
+
+#define FLN_LINK_MAGIC UINT32_C(0x6b6e6c66) /* "flnk" */
+#define FLN_LINK_VERSION 1u
+#define FLN_LINK_MAX_ASKS 2048u /* in flight at a time */
+
+enum fln_link_kind {
+	FLN_LINK_HELLO = 1,
+	FLN_LINK_ASK,
+	FLN_LINK_NEWS,
+};
+
+enum fln_link_flags {
+	FLN_LINK_F_FILLED = 1 << 0,   /* all of it */
+	FLN_LINK_F_SOURCE = 1 << 1,   /* what is asked for can be late */
+	FLN_LINK_F_UNSEALED = 1 << 2, /* as FLN_IMAGE_F_UNSEALED */
+};
+
+/* What every message begins with. */
+struct fln_link_head {
+	uint32_t magic;
+	uint32_t kind; /* enum fln_link_kind */
+};
+
+/* The attached side's has its head and version only, and zeros. */
+struct fln_link_hello {
+	struct fln_link_head head;
+	uint32_t version;
+	uint32_t flags;
+	uint64_t len_bytes;
+	uint32_t page_bytes;
+	uint32_t reserved;
+};
+
+struct fln_link_ask {
+	struct fln_link_head head;
+	uint32_t id; /* below FLN_LINK_MAX_ASKS, of no other ask in flight */
+	uint32_t nr_pages;
+	uint64_t page; /* the run lies in one block */
+};
+
+/* A page is in one of the masks, or in none: not ready. */
+struct fln_link_news {
+	struct fln_link_head head;
+	uint32_t id;
+	uint32_t done; /* 1: all pages of the ask are in the masks; the id is free again */
+	uint64_t block;
+	uint64_t nr_blocks; /* more than 1: as many from @block on are wholly filled */
+	struct fln_mask filled, zero, failed;
+};
+
+/* Is @fd a connected Unix socket that keeps messages apart?  Return: 0; -EINVAL, -ENOTCONN. */
+int fln_link_check_socket(int fd);
+
+/*
+ * Send one message, with @memfd unless that is -1; waits for room if @wait.
+ * Return: 0; -EAGAIN; -EPIPE when the other end is closed; or what the socket returned.
+ */
+int fln_link_send(int fd, const void *msg, size_t len, int memfd, bool wait);
+
+/* Is it the beginning of a message of this kind, and of this length? */
+bool fln_link_is(const void *msg, int64_t len, enum fln_link_kind kind, size_t want);
+
+/*
+ * The attached side.  fln_link_hello() says hello and receives the answer: the
+ * memfd is the caller's then.  fln_link_open() makes an image, made from that, ask
+ * over @fd, of which it takes a duplicate.
+ */
+int fln_link_hello(int fd, struct fln_link_hello *hello, int *memfd);
+int fln_link_open(struct fln_image *image, int fd, bool can_be_late);
+
+/* End the connection; nobody asks any more.  What had been asked for is UNFILLED. */
+void fln_link_close(struct fln_image *image);
+
+/* A fill of the link's own; or NULL, and @waiter is kicked when one comes free. */
+struct fln_fill *fln_link_alloc(struct fln_link *link, uint32_t waiter);
+void fln_link_free(struct fln_link *link, struct fln_fill *fill);
+
+/* Ask for a fill that has begun.  Never blocks; the link frees it in the end. */
+void fln_link_ask(struct fln_link *link, struct fln_fill *fill);
+
+/* fln_image_fill() of an attached image: ask for a range, and wait for the answers. */
+int fln_link_fill(struct fln_image *image, uint64_t page, uint64_t nr_pages);
+
+#endif

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The owner's side of an image that two processes use; see link.h.
+ *
+ * One thread, the embedder's, per process that it is shared with.  It answers what
+ * is ready at once.  For the rest it has fills begun, as a fault would, and looks
+ * again when the image tells that pages have changed: it is a listener, which is
+ * kicked under the lock under which pages are published.
+ */
+#include "base/error.h"
+#include "sources/image_state.h"
+#include "sources/link.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define LOOK_AHEAD_BLOCKS 1024u
+#define RETRY_MS 20 /* when no fill was to be had, or one was put off */
+
+struct ask {
+	uint64_t page;
+	uint32_t nr_pages;    /* 0: the id is free */
+	struct fln_mask told; /* of its block */
+};
+
+struct share {
+	struct fln_image *image;
+	int fd;
+	struct fln_listener listener;
+	bool stalled;                       /* something was neither ready nor being filled */
+	uint32_t nr_active;                 /* asks in flight */
+	uint32_t active[FLN_LINK_MAX_ASKS]; /* their ids */
+	struct ask asks[FLN_LINK_MAX_ASKS]; /* by id */
+};
+
+/* What is known of a block; RCU read lock held. */
+static void look(const struct fln_image *image, uint64_t block, struct fln_link_news *news)
+{
+	struct fln_mask settled;
+
+	fln_image_ready(image, block * FLN_BLOCK_PAGES, FLN_BLOCK_PAGES, &news->filled,
+			&news->zero);
+	news->failed = fln_blockmap_load(&image->map, FLN_IMAGE_PLANE_FAILED, block);
+	settled = fln_mask_or(&news->filled, &news->zero);
+	news->failed = fln_mask_andnot(&news->failed, &settled);
+}
+
+/* How many blocks from @block on are wholly filled, as far as one looks; at least 1. */
+static uint64_t filled_blocks(const struct fln_image *image, uint64_t block)
+{
+	uint64_t end = block;
+
+	while (end < image->map.nr_blocks && end - block < LOOK_AHEAD_BLOCKS &&
+	       fln_blockmap_uniform(&image->map, end) == 1 << FLN_IMAGE_PLANE_FILLED)
+		end++;
+	return end > block ? end - block : 1;
+}
+
+/*
+ * Have filled what is neither there nor on its way.  True: something is so still,
+ * because no fill was to be had.
+ */
+static bool have_filled(struct fln_image *image, const struct fln_mask *missing, uint64_t block)
+{
+	struct fln_mask filling, open;
+	bool stalled = false;
+	uint32_t at;
+
+	if (!image->source)
+		return false; /* it comes when it is pushed */
+	fln_rcu_read_lock();
+	filling = fln_blockmap_load(&image->map, FLN_IMAGE_PLANE_FILLING, block);
+	fln_rcu_read_unlock();
+	open = fln_mask_andnot(missing, &filling);
+	for (at = fln_mask_next_set(&open, 0); at < FLN_BLOCK_PAGES;
+	     at = fln_mask_next_set(&open, at + 1)) {
+		uint64_t page = block * FLN_BLOCK_PAGES + at;
+
+		/* One request has its neighbours filled too. */
+		if (fln_image_state(image, page) != FLN_IMAGE_UNFILLED)
+			continue;
+		(void)fln_image_request(image, page, FLN_NO_WAITER);
+		stalled |= fln_image_state(image, page) == FLN_IMAGE_UNFILLED;
+	}
+	return stalled;
+}
+
+/*
+ * Answer an ask as far as that is possible now; *done when there is nothing left of
+ * it.  @first: it has just come.  Return: 0, or what the socket returned.
+ */
+static int answer(struct share *s, uint32_t id, bool first, bool *done)
+{
+	struct ask *ask = &s->asks[id];
+	uint64_t block = ask->page / FLN_BLOCK_PAGES;
+	uint32_t lo = (uint32_t)(ask->page % FLN_BLOCK_PAGES);
+	struct fln_mask want = fln_mask_range(lo, lo + ask->nr_pages), known, fresh, missing;
+	struct fln_link_news news = {
+		.head = { FLN_LINK_MAGIC, FLN_LINK_NEWS },
+		.id = id,
+		.block = block,
+	};
+
+	fln_rcu_read_lock();
+	look(s->image, block, &news);
+	news.nr_blocks = first ? filled_blocks(s->image, block) : 1;
+	fln_rcu_read_unlock();
+	known = fln_mask_or(&news.filled, &news.zero);
+	known = fln_mask_or(&known, &news.failed);
+	missing = fln_mask_andnot(&want, &known);
+	*done = fln_mask_empty(&missing);
+	news.done = *done;
+	if (!*done)
+		s->stalled |= have_filled(s->image, &missing, block);
+	fresh = fln_mask_and(&known, &want);
+	fresh = fln_mask_andnot(&fresh, &ask->told);
+	if (fln_mask_empty(&fresh) && !*done)
+		return 0;
+	ask->told = fln_mask_or(&ask->told, &fresh);
+	return fln_link_send(s->fd, &news, sizeof(news), -1, true);
+}
+
+/* Look at all that has not been answered. */
+static int answer_active(struct share *s)
+{
+	uint32_t nr = 0;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < s->nr_active; i++) {
+		uint32_t id = s->active[i];
+		bool done = false;
+
+		if (rc == 0)
+			rc = answer(s, id, false, &done);
+		if (done)
+			s->asks[id].nr_pages = 0;
+		else
+			s->active[nr++] = id;
+	}
+	s->nr_active = nr;
+	return rc;
+}
+
+/* Before a look: what changes after it is told. */
+static void listen_on(struct share *s)
+{
+	fln_lock(&s->image->lock);
+	s->listener.waits = true;
+	fln_unlock(&s->image->lock);
+}
+
+static int refuse(const struct share *s, const char *why)
+{
+	return fln_fail(EPROTO,
+			"image %s: the process at the other end of descriptor %d %s; it is not "
+			"served any more",
+			s->image->name, s->fd, why);
+}
+
+static int take_ask(struct share *s, const struct fln_link_ask *m)
+{
+	uint64_t nr_pages = fln_bytes_to_pages(s->image->len_bytes);
+	struct ask *ask;
+	bool done;
+	int rc;
+
+	if (m->id >= FLN_LINK_MAX_ASKS || s->asks[m->id].nr_pages)
+		return refuse(s, "uses a number for two questions");
+	if (m->nr_pages == 0 || m->nr_pages > FLN_BLOCK_PAGES || m->page >= nr_pages ||
+	    m->nr_pages > nr_pages - m->page ||
+	    m->page / FLN_BLOCK_PAGES != (m->page + m->nr_pages - 1) / FLN_BLOCK_PAGES)
+		return refuse(s, "asks for pages that there are not");
+	ask = &s->asks[m->id];
+	ask->page = m->page;
+	ask->nr_pages = m->nr_pages;
+	ask->told = fln_mask_range(0, 0);
+	rc = answer(s, m->id, true, &done);
+	if (rc == 0 && !done) {
+		listen_on(s);
+		rc = answer(s, m->id, false, &done);
+	}
+	if (rc)
+		return rc;
+	if (done)
+		ask->nr_pages = 0;
+	else
+		s->active[s->nr_active++] = m->id;
+	return 0;
+}
+
+/* All asks that are there.  Return: -EAGAIN; 0 when the other end is closed; -EPROTO … */
+static int receive_asks(struct share *s)
+{
+	for (;;) {
+		struct fln_link_ask ask;
+		/* Descriptors that come along are dropped by the kernel: no room for them. */
+		ssize_t n = recv(s->fd, &ask, sizeof(ask), MSG_DONTWAIT | MSG_TRUNC);
+		int rc;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == ECONNRESET ? 0 : -errno;
+		if (n == 0)
+			return 0;
+		if (!fln_link_is(&ask, n, FLN_LINK_ASK, sizeof(ask)))
+			return refuse(s, "does not speak the protocol");
+		rc = take_ask(s, &ask);
+		if (rc)
+			return rc;
+	}
+}
+
+static int serve(struct share *s)
+{
+	struct pollfd p[2] = { { .fd = s->fd, .events = POLLIN },
+			       { .fd = s->listener.event_fd, .events = POLLIN } };
+	uint64_t count;
+
+	for (;;) {
+		int rc;
+
+		(void)poll(p, 2, s->stalled ? RETRY_MS : -1);
+		if (p[1].revents)
+			(void)!read(s->listener.event_fd, &count, sizeof(count));
+		rc = 0;
+		s->stalled = false;
+		if (s->nr_active) {
+			listen_on(s);
+			rc = answer_active(s);
+		}
+		if (rc == 0)
+			rc = receive_asks(s);
+		if (rc == -EPIPE)
+			return 0;
+		if (rc != -EAGAIN)
+			return rc;
+	}
+}
+
+/* Hello, and the answer to it.  Return: 0; 1 when the other end was closed before. */
+static int greet(const struct share *s)
+{
+	const struct fln_image *image = s->image;
+	struct pollfd p = { .fd = s->fd, .events = POLLIN };
+	struct fln_link_hello hello;
+	ssize_t n;
+	int rc;
+
+	do {
+		(void)poll(&p, 1, -1);
+		n = recv(s->fd, &hello, sizeof(hello), MSG_DONTWAIT | MSG_TRUNC);
+	} while (n < 0 && (errno == EINTR || errno == EAGAIN));
+	if (n == 0 || (n < 0 && errno == ECONNRESET))
+		return 1;
+	if (n < 0)
+		return fln_fail(errno, "image %s: descriptor %d: %s", image->name, s->fd,
+				strerror(errno));
+	if (!fln_link_is(&hello, n, FLN_LINK_HELLO, sizeof(hello)))
+		return refuse(s, "does not speak the protocol");
+	if (hello.version != FLN_LINK_VERSION)
+		return refuse(s, "speaks another version of the protocol");
+	hello.flags = image->source ? FLN_LINK_F_SOURCE : 0;
+	if (image->unsealed)
+		hello.flags |= FLN_LINK_F_UNSEALED;
+	if (fln_image_filled_bytes(image) == image->len_bytes)
+		hello.flags |= FLN_LINK_F_FILLED;
+	hello.len_bytes = image->len_bytes;
+	hello.page_bytes = (uint32_t)FLN_PAGE_BYTES;
+	hello.reserved = 0;
+	rc = fln_link_send(s->fd, &hello, sizeof(hello), image->memfd, true);
+	if (rc == -EPIPE)
+		return 1;
+	return rc ? fln_fail(-rc, "image %s: descriptor %d: %s", image->name, s->fd, strerror(-rc))
+		  : 0;
+}
+
+static void enlist(struct share *s)
+{
+	fln_lock(&s->image->lock);
+	s->listener.next = s->image->listeners;
+	s->image->listeners = &s->listener;
+	fln_unlock(&s->image->lock);
+}
+
+static void delist(struct share *s)
+{
+	struct fln_listener **at = &s->image->listeners;
+
+	fln_lock(&s->image->lock);
+	while (*at != &s->listener)
+		at = &(*at)->next;
+	*at = s->listener.next;
+	fln_unlock(&s->image->lock);
+}
+
+static int share(struct share *s)
+{
+	bool entered;
+	int rc = greet(s);
+
+	if (rc)
+		return rc > 0 ? 0 : rc;
+	entered = fln_rcu_enter();
+	enlist(s);
+	rc = serve(s);
+	delist(s);
+	fln_rcu_leave(entered);
+	/* A refusal has its sentence; what the socket says has none yet. */
+	return rc == 0 || rc == -EPROTO ? rc
+					: fln_fail(-rc, "image %s: descriptor %d: %s",
+						   s->image->name, s->fd, strerror(-rc));
+}
+
+int fln_image_share(struct fln_image *image, int fd)
+{
+	const struct fln_allocator *a;
+	struct share *s;
+	int rc;
+
+	if (!image)
+		return fln_fail(EINVAL, "fln_image_share: image is NULL");
+	if (image->link)
+		return fln_image_not_ours(image, "fln_image_share");
+	rc = fln_link_check_socket(fd);
+	if (rc)
+		return rc;
+	a = &image->filler->opts.alloc;
+	s = fln_zalloc(a, sizeof(*s), FLN_NODE_ANY);
+	if (!s)
+		return fln_fail(ENOMEM, "image %s: no memory to be shared", image->name);
+	s->image = image;
+	s->fd = fd;
+	s->listener.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->listener.event_fd < 0) {
+		rc = fln_fail(errno, "image %s: eventfd: %s; raise RLIMIT_NOFILE", image->name,
+			      strerror(errno));
+	} else {
+		atomic_fetch_add(&image->nr_users, 1);
+		rc = share(s);
+		(void)close(s->listener.event_fd);
+		atomic_fetch_sub(&image->nr_users, 1);
+	}
+	fln_free(a, s, sizeof(*s), FLN_NODE_ANY);
+	return rc;
+}

@@ -1,0 +1,684 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One image, two processes: fln_image_share() and fln_image_attach().
+ *
+ * The other process is this program again, started anew, with one end of the link
+ * and a socket on which the two tell each other how far they are.
+ */
+#include "tests/integration/harness.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NR_PAGES 2500u
+#define LEN (NR_PAGES * PAGE)
+#define HALF 1024u
+#define NR_THREADS 64u
+
+static struct bed bed;
+
+/* The two processes. */
+
+struct other {
+	pid_t pid;
+	int link, talk;
+};
+
+static const char *program;
+
+static void start_other(struct other *o, const char *role)
+{
+	int link[2], talk[2];
+	char fds[2][16];
+
+	CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, link) == 0 &&
+		      socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, talk) == 0,
+	      "socketpair: %s", strerror(errno));
+	(void)snprintf(fds[0], sizeof(fds[0]), "%d", link[1]);
+	(void)snprintf(fds[1], sizeof(fds[1]), "%d", talk[1]);
+	(void)fflush(stdout);
+	o->pid = fork();
+	CHECK(o->pid >= 0, "fork: %s", strerror(errno));
+	if (o->pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		(void)fcntl(link[1], F_SETFD, 0);
+		(void)fcntl(talk[1], F_SETFD, 0);
+		(void)execl(program, program, role, fds[0], fds[1], (char *)NULL);
+		_exit(127);
+	}
+	(void)close(link[1]);
+	(void)close(talk[1]);
+	o->link = link[0];
+	o->talk = talk[0];
+}
+
+static void tell(int talk, char what)
+{
+	CHECK(send(talk, &what, 1, MSG_NOSIGNAL) == 1, "telling '%c': %s", what, strerror(errno));
+}
+
+static void await(int talk, char what)
+{
+	struct pollfd p = { .fd = talk, .events = POLLIN };
+	char got = 0;
+
+	CHECK(poll(&p, 1, (int)(4 * WAIT_S * 1000)) == 1, "the other process has not told '%c'",
+	      what);
+	CHECK(recv(talk, &got, 1, 0) == 1 && got == what, "'%c' instead of '%c'", got ? got : '0',
+	      what);
+}
+
+static void end_other(struct other *o, int want_signal)
+{
+	int status = 0;
+
+	STEP("the end of the other process");
+	CHECK(waitpid(o->pid, &status, 0) == o->pid, "waitpid: %s", strerror(errno));
+	if (want_signal)
+		CHECK(WIFSIGNALED(status) && WTERMSIG(status) == want_signal, "status 0x%x",
+		      (unsigned int)status);
+	else
+		CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status 0x%x",
+		      (unsigned int)status);
+	(void)close(o->link);
+	(void)close(o->talk);
+}
+
+/* The owner's thread that shares. */
+
+struct sharing {
+	pthread_t thread;
+	struct fln_image *image;
+	int fd, rc;
+	_Atomic uint32_t ended;
+};
+
+static void *share_main(void *arg)
+{
+	struct sharing *s = arg;
+
+	s->rc = fln_image_share(s->image, s->fd);
+	atomic_store(&s->ended, 1);
+	return NULL;
+}
+
+static void share(struct sharing *s, struct fln_image *image, int fd)
+{
+	s->image = image;
+	s->fd = fd;
+	atomic_store(&s->ended, 0);
+	CHECK(pthread_create(&s->thread, NULL, share_main, s) == 0, "pthread_create");
+}
+
+static void share_ends(struct sharing *s, int want)
+{
+	STEP("fln_image_share returns");
+	wait_count(&s->ended, 1, WAIT_S, "fln_image_share() returns");
+	(void)pthread_join(s->thread, NULL);
+	CHECK(s->rc == want, "fln_image_share() returned %d", s->rc);
+}
+
+/* A bed whose image is attached. */
+static void attach(int link)
+{
+	bed_init(&bed, NR_PAGES);
+	OK(fln_engine_create(&bed.engine_opts, &bed.engine));
+	OK(fln_engine_start(bed.engine));
+	STEP("fln_image_attach");
+	OK(fln_image_attach(bed.engine, link, NULL, &bed.image));
+	(void)close(link); /* it has its own */
+	bed_up(&bed);
+}
+
+static void own(void)
+{
+	bed_init(&bed, NR_PAGES);
+	bed_up(&bed);
+}
+
+static void expect_value(uint64_t page, uint64_t want, const char *what)
+{
+	struct toucher t;
+
+	toucher_read(&t, bed_page(&bed, page));
+	toucher_expect_value(&t, want, what);
+}
+
+/* Every page as it is due here, and what each writes is seen by the other. */
+
+#define WORD_OF(b, page, word) ((uint64_t *)(void *)(bed_page(b, page) + 8 * (uint64_t)(word)))
+
+static void reads_and_writes_there(int link, int talk)
+{
+	attach(link);
+	tell(talk, 'a');
+	await(talk, 'g');
+	read_all(&bed, NR_THREADS);
+	tell(talk, 'r');
+	await(talk, 'w');
+	for (uint64_t page = 0; page < NR_PAGES; page += 3)
+		CHECK(*WORD_OF(&bed, page, 7) == page + 1, "page %llu: what was written there",
+		      (unsigned long long)page);
+	for (uint64_t page = 0; page < NR_PAGES; page += 5)
+		*WORD_OF(&bed, page, 9) = page + 2;
+	tell(talk, 'w');
+	await(talk, 'q');
+	bed_down(&bed);
+}
+
+static void reads_and_writes(void)
+{
+	struct other o[2];
+	struct sharing s[2];
+
+	own();
+	for (int i = 0; i < 2; i++) {
+		start_other(&o[i], "reads_and_writes");
+		share(&s[i], bed.image, o[i].link);
+		await(o[i].talk, 'a');
+	}
+	REFUSED(fln_image_destroy(bed.image), -EBUSY, "processes");
+	tell(o[0].talk, 'g');
+	tell(o[1].talk, 'g');
+	read_all(&bed, NR_THREADS);
+	await(o[0].talk, 'r');
+	await(o[1].talk, 'r');
+	for (uint64_t page = 0; page < NR_PAGES; page += 3)
+		*WORD_OF(&bed, page, 7) = page + 1;
+	for (int i = 0; i < 2; i++) {
+		tell(o[i].talk, 'w');
+		await(o[i].talk, 'w');
+		for (uint64_t page = 0; page < NR_PAGES; page += 5) {
+			CHECK(*WORD_OF(&bed, page, 9) == page + 2, "page %llu",
+			      (unsigned long long)page);
+			*WORD_OF(&bed, page, 9) = 0;
+		}
+	}
+	for (int i = 0; i < 2; i++) {
+		tell(o[i].talk, 'q');
+		share_ends(&s[i], 0);
+		end_other(&o[i], 0);
+	}
+	bed_down(&bed);
+}
+
+/* A source with holes: zeros in both, wherever they are touched first. */
+
+static void holes_there(int link, int talk)
+{
+	uint64_t value;
+
+	attach(link);
+	for (uint64_t page = 0; page < NR_PAGES; page++) {
+		CHECK(touch_read(bed_page(&bed, page), &value) == TOUCH_OK &&
+			      value == (page % 5 == 4 ? 0 : word_of(1, page, 0)),
+		      "page %llu reads 0x%llx", (unsigned long long)page,
+		      (unsigned long long)value);
+	}
+	for (uint64_t page = 4; page < NR_PAGES; page += 10)
+		*WORD_OF(&bed, page, 1) = page;
+	bed_down(&bed);
+	tell(talk, 'r');
+}
+
+static void holes(void)
+{
+	struct other o;
+	struct sharing s;
+
+	bed_init(&bed, NR_PAGES);
+	bed.maker.every_zero = 5;
+	bed_up(&bed);
+	start_other(&o, "holes");
+	share(&s, bed.image, o.link);
+	await(o.talk, 'r');
+	share_ends(&s, 0);
+	end_other(&o, 0);
+	for (uint64_t page = 4; page < NR_PAGES; page += 5)
+		CHECK(*WORD_OF(&bed, page, 0) == 0 &&
+			      *WORD_OF(&bed, page, 1) == (page % 10 == 4 ? page : 0),
+		      "page %llu", (unsigned long long)page);
+	bed_down(&bed);
+}
+
+/* Wholly filled: nothing has to be asked for at all. */
+
+static void filled_there(int link, int talk)
+{
+	struct fln_stats s;
+
+	attach(link);
+	CHECK(fln_image_filled_bytes(bed.image) == LEN, "%llu bytes are filled",
+	      (unsigned long long)fln_image_filled_bytes(bed.image));
+	read_all(&bed, NR_THREADS);
+	check_stats(bed.guest, false, &s);
+	CHECK(s.major == 0, "%llu faults had to wait", (unsigned long long)s.major);
+	bed_down(&bed);
+	tell(talk, 'r');
+}
+
+static void filled(void)
+{
+	struct other o;
+	struct sharing s;
+
+	own();
+	OK(fln_image_fill(bed.image, 0, LEN));
+	start_other(&o, "filled");
+	share(&s, bed.image, o.link);
+	await(o.talk, 'r');
+	share_ends(&s, 0);
+	end_other(&o, 0);
+	bed_down(&bed);
+}
+
+/* What is ready is not held up by what is not. */
+
+static void slow_there(int link, int talk)
+{
+	struct toucher late[40];
+	bool right;
+
+	attach(link);
+	for (uint32_t i = 0; i < 40; i++)
+		toucher_read(&late[i], bed_page(&bed, HALF + 36 * (uint64_t)i));
+	toucher_expect_asleep(&late[39], 50, "the source is held back");
+	STEP("reading what is there");
+	for (uint64_t page = 0; page < HALF; page++)
+		CHECK(touch_page(bed_page(&bed, page), 1, page, &right) == TOUCH_OK && right,
+		      "page %llu", (unsigned long long)page);
+	toucher_expect_asleep(&late[0], 1, "the source is held back still");
+	tell(talk, 'h');
+	for (uint32_t i = 0; i < 40; i++)
+		toucher_expect_value(&late[i], word_of(1, HALF + 36 * (uint64_t)i, 0),
+				     "the source delivers");
+	read_all(&bed, 8);
+	bed_down(&bed);
+	tell(talk, 'r');
+}
+
+static void slow(void)
+{
+	struct other o;
+	struct sharing s;
+
+	own();
+	OK(fln_image_fill(bed.image, 0, HALF * PAGE));
+	atomic_store(&bed.maker.gate_closed, true);
+	start_other(&o, "slow");
+	share(&s, bed.image, o.link);
+	await(o.talk, 'h');
+	atomic_store(&bed.maker.gate_closed, false);
+	await(o.talk, 'r');
+	share_ends(&s, 0);
+	end_other(&o, 0);
+	bed_down(&bed);
+}
+
+/* A source that fails: those pages are unreadable in both, and no others. */
+
+static void failing_there(int link, int talk)
+{
+	uint64_t value;
+
+	attach(link);
+	for (uint64_t page = 0; page < NR_PAGES; page++) {
+		bool bad = page >= 700 && page < 703;
+		enum touch end = touch_read(bed_page(&bed, page), &value);
+
+		CHECK(end == (bad ? TOUCH_SIGBUS : TOUCH_OK), "page %llu: the thread %s",
+		      (unsigned long long)page, touch_name(end));
+		CHECK(bad || value == word_of(1, page, 0), "page %llu", (unsigned long long)page);
+	}
+	REFUSED(fln_image_fill(bed.image, 0, LEN), -EIO, "page 700");
+	tell(talk, 'f');
+	await(talk, 'p');
+	/* The owner has them by now: who asks again is told. */
+	OK(fln_image_fill(bed.image, 0, LEN));
+	CHECK(fln_image_filled_bytes(bed.image) == LEN, "not all is filled");
+	bed_down(&bed);
+	tell(talk, 'r');
+}
+
+static void failing(void)
+{
+	struct fln_source_error_opts e = FLN_SOURCE_ERROR_OPTS_INIT;
+	struct fln_source *made;
+	static _Alignas(8) char buf[3 * PAGE];
+	struct other o;
+	struct sharing s;
+
+	bed_init(&bed, NR_PAGES);
+	bed.engine_opts.source_retries = 1;
+	maker_source(&bed.maker, &made);
+	e.offset_bytes = 700 * PAGE;
+	e.len_bytes = 3 * PAGE;
+	e.error = EIO;
+	OK(fln_source_with_errors(made, &e, &bed.source));
+	fln_source_destroy(made);
+	bed.image_opts.source = bed.source;
+	bed_up(&bed);
+	start_other(&o, "failing");
+	share(&s, bed.image, o.link);
+	await(o.talk, 'f');
+	for (uint64_t i = 0; i < 3; i++)
+		contents_of(1, 700 + i, buf + i * PAGE);
+	OK(fln_image_put(bed.image, 700 * PAGE, buf, sizeof(buf)));
+	tell(o.talk, 'p');
+	await(o.talk, 'r');
+	share_ends(&s, 0);
+	end_other(&o, 0);
+	bed_down(&bed);
+}
+
+/* An image that is pushed: the other process waits until it comes, however long. */
+
+static void pushed_there(int link, int talk)
+{
+	struct toucher t[20];
+
+	attach(link);
+	for (uint32_t i = 0; i < 20; i++)
+		toucher_read(&t[i], bed_page(&bed, 125 * (uint64_t)i));
+	toucher_expect_asleep(&t[0], 50, "nothing was pushed");
+	tell(talk, 'h');
+	/* From the end, page by page. */
+	for (uint32_t i = 20; i-- > 0;)
+		toucher_expect_value(&t[i], word_of(1, 125 * (uint64_t)i, 0), "pushed");
+	read_all(&bed, 8);
+	bed_down(&bed);
+	tell(talk, 'r');
+}
+
+static void pushed(void)
+{
+	static _Alignas(8) char buf[PAGE];
+	struct other o;
+	struct sharing s;
+
+	bed_init(&bed, NR_PAGES);
+	OK(fln_engine_create(&bed.engine_opts, &bed.engine));
+	OK(fln_engine_start(bed.engine));
+	OK(fln_image_create(bed.engine, &bed.image_opts, &bed.image));
+	bed_up(&bed);
+	start_other(&o, "pushed");
+	share(&s, bed.image, o.link);
+	await(o.talk, 'h');
+	for (uint64_t page = NR_PAGES; page-- > 0;) {
+		contents_of(1, page, buf);
+		OK(fln_image_put(bed.image, page * PAGE, buf, PAGE));
+	}
+	await(o.talk, 'r');
+	share_ends(&s, 0);
+	end_other(&o, 0);
+	bed_down(&bed);
+}
+
+/* What is given up, by whom, and what then is due. */
+
+static void discards_there(int link, int talk)
+{
+	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
+	struct fln_region *r;
+	static char buf[PAGE];
+
+	attach(link);
+	o.image = bed.image;
+	o.len_bytes = LEN;
+	o.discard = FLN_DISCARD_ZERO;
+	REFUSED(fln_region_add(bed.guest, &o, &r), -EOPNOTSUPP, "FLN_DISCARD_IMAGE");
+	REFUSED(fln_image_put(bed.image, 0, buf, PAGE), -EOPNOTSUPP, "another process");
+	REFUSED(fln_image_discard(bed.image, 0, PAGE), -EOPNOTSUPP, "another process");
+	REFUSED(fln_image_share(bed.image, talk), -EOPNOTSUPP, "another process");
+	expect_value(10, word_of(1, 10, 0), "before it is given up there");
+	expect_value(20, word_of(1, 20, 0), "before it is given up here");
+	tell(talk, 'd');
+	await(talk, 'd');
+	/* Mapped here, and never touched here; the owner gave up both. */
+	expect_value(10, 0, "given up there, mapped here");
+	expect_value(1500, 0, "given up there, never touched here");
+	/* Filled pages are the page cache's to forget; for others the image is due. */
+	CHECK(madvise(bed_page(&bed, 20), PAGE, MADV_REMOVE) == 0, "%s", strerror(errno));
+	expect_value(20, 0, "given up here");
+	CHECK(madvise(bed_page(&bed, 2000), PAGE, MADV_DONTNEED) == 0, "%s", strerror(errno));
+	CHECK(madvise(bed_page(&bed, 2001), PAGE, MADV_REMOVE) == 0, "%s", strerror(errno));
+	expect_value(2000, word_of(1, 2000, 0), "not filled when it was given up here");
+	expect_value(2001, word_of(1, 2001, 0), "not filled when it was given up here");
+	tell(talk, 'r');
+	await(talk, 'q');
+	bed_down(&bed);
+}
+
+static void discards(void)
+{
+	struct other o;
+	struct sharing s;
+
+	bed_init(&bed, NR_PAGES);
+	bed.engine_opts.fill_pages = 1;
+	bed_up(&bed);
+	start_other(&o, "discards");
+	share(&s, bed.image, o.link);
+	await(o.talk, 'd');
+	OK(fln_image_discard(bed.image, 10 * PAGE, PAGE));
+	OK(fln_image_discard(bed.image, 1500 * PAGE, PAGE));
+	tell(o.talk, 'd');
+	await(o.talk, 'r');
+	expect_value(20, 0, "given up there");
+	expect_value(10, 0, "given up here");
+	expect_value(2001, word_of(1, 2001, 0), "given up there, when it was not filled");
+	tell(o.talk, 'q');
+	share_ends(&s, 0);
+	end_other(&o, 0);
+	bed_down(&bed);
+}
+
+/* The owner is killed. */
+
+static void owner_dies_there(int link, int talk)
+{
+	struct sharing s;
+
+	bed_init(&bed, NR_PAGES);
+	bed_up(&bed);
+	OK(fln_image_fill(bed.image, 0, HALF * PAGE));
+	atomic_store(&bed.maker.gate_closed, true);
+	share(&s, bed.image, link);
+	await(talk, 'k');
+	tell(talk, 'k');
+	for (;;)
+		(void)pause();
+}
+
+static void owner_dies(void)
+{
+	struct toucher held;
+	uint64_t value;
+	struct other o;
+	bool right;
+
+	start_other(&o, "owner_dies");
+	attach(o.link);
+	o.link = -1;
+	/* Some of it is mapped, some known, some not even that. */
+	CHECK(touch_page(bed_page(&bed, 5), 1, 5, &right) == TOUCH_OK && right, "page 5");
+	toucher_read(&held, bed_page(&bed, HALF + 50));
+	toucher_expect_asleep(&held, 50, "the source is held back");
+	tell(o.talk, 'k');
+	await(o.talk, 'k');
+	CHECK(kill(o.pid, SIGKILL) == 0, "kill: %s", strerror(errno));
+	end_other(&o, SIGKILL);
+	toucher_expect(&held, TOUCH_SIGBUS, "nobody is left who could fill it");
+	for (uint64_t page = 0; page < 512; page++)
+		CHECK(touch_page(bed_page(&bed, page), 1, page, &right) == TOUCH_OK && right,
+		      "page %llu, which is known to be filled", (unsigned long long)page);
+	for (uint64_t page = HALF; page < NR_PAGES; page++) {
+		enum touch end = touch_read(bed_page(&bed, page), &value);
+
+		CHECK(end == TOUCH_SIGBUS, "page %llu: the thread %s (0x%llx)",
+		      (unsigned long long)page, touch_name(end), (unsigned long long)value);
+	}
+	REFUSED(fln_image_fill(bed.image, HALF * PAGE, PAGE), -EIO, "page 1024");
+	CHECK(log_has(&bed.log, "ended the connection"), "nobody was told");
+	bed_down(&bed);
+}
+
+/* The attached process is killed, with questions on their way. */
+
+static void attached_dies_there(int link, int talk)
+{
+	struct toucher t[8];
+
+	attach(link);
+	for (uint32_t i = 0; i < 8; i++)
+		toucher_read(&t[i], bed_page(&bed, 300 * (uint64_t)i));
+	toucher_expect_asleep(&t[7], 50, "the source is held back");
+	tell(talk, 'k');
+	for (;;)
+		(void)pause();
+}
+
+static void attached_dies(void)
+{
+	uint32_t fds;
+	struct other o;
+	struct sharing s;
+
+	own();
+	atomic_store(&bed.maker.gate_closed, true);
+	fds = count_fds();
+	for (int i = 0; i < 3; i++) {
+		start_other(&o, "attached_dies");
+		share(&s, bed.image, o.link);
+		await(o.talk, 'k');
+		CHECK(kill(o.pid, SIGKILL) == 0, "kill: %s", strerror(errno));
+		share_ends(&s, 0);
+		end_other(&o, SIGKILL);
+	}
+	CHECK(count_fds() == fds, "%u descriptors, before %u", count_fds(), fds);
+	atomic_store(&bed.maker.gate_closed, false);
+	read_all(&bed, 8);
+	bed_down(&bed);
+}
+
+/* The owner ends it in good order: by shutting its socket down. */
+
+static void owner_ends_there(int link, int talk)
+{
+	uint64_t value;
+
+	attach(link);
+	expect_value(3, word_of(1, 3, 0), "before the end");
+	tell(talk, 'a');
+	await(talk, 'e');
+	STEP("after the end");
+	while (!log_has(&bed.log, "ended the connection"))
+		sleep_ms(1);
+	expect_value(3, word_of(1, 3, 0), "after the end");
+	CHECK(touch_read(bed_page(&bed, 2400), &value) == TOUCH_SIGBUS, "0x%llx",
+	      (unsigned long long)value);
+	bed_down(&bed);
+	tell(talk, 'r');
+}
+
+static void owner_ends(void)
+{
+	struct other o;
+	struct sharing s;
+
+	own();
+	start_other(&o, "owner_ends");
+	share(&s, bed.image, o.link);
+	await(o.talk, 'a');
+	CHECK(shutdown(o.link, SHUT_RDWR) == 0, "shutdown: %s", strerror(errno));
+	share_ends(&s, 0);
+	tell(o.talk, 'e');
+	await(o.talk, 'r');
+	end_other(&o, 0);
+	bed_down(&bed);
+}
+
+/* Attached and let go of again and again, in one process, leaves nothing behind. */
+static void again_and_again(void)
+{
+	struct fln_image *image;
+	uint32_t fds = 0, maps = 0;
+	struct sharing s;
+	int link[2];
+
+	own();
+	for (uint32_t i = 0; i < test_scale(20, 60, 400); i++) {
+		CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, link) == 0, "%s",
+		      strerror(errno));
+		share(&s, bed.image, link[0]);
+		OK(fln_image_attach(bed.engine, link[1], "second", &image));
+		OK(fln_image_fill(image, (uint64_t)i * PAGE, 600 * PAGE));
+		OK(fln_image_destroy(image));
+		(void)close(link[1]);
+		share_ends(&s, 0);
+		(void)close(link[0]);
+		if (i == 10) {
+			fds = count_fds();
+			maps = count_maps();
+		}
+	}
+	CHECK(count_fds() == fds, "%u descriptors, before %u", count_fds(), fds);
+	if (!TEST_ASAN && !TEST_TSAN)
+		CHECK(count_maps() <= maps + 4, "%u mappings, before %u", count_maps(), maps);
+	bed_down(&bed);
+}
+
+static const struct {
+	const char *name;
+	void (*fn)(int link, int talk);
+} roles[] = {
+	{ "reads_and_writes", reads_and_writes_there },
+	{ "holes", holes_there },
+	{ "filled", filled_there },
+	{ "slow", slow_there },
+	{ "failing", failing_there },
+	{ "pushed", pushed_there },
+	{ "discards", discards_there },
+	{ "owner_dies", owner_dies_there },
+	{ "attached_dies", attached_dies_there },
+	{ "owner_ends", owner_ends_there },
+};
+
+static int play(const char *role, int link, int talk)
+{
+	for (uint32_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++) {
+		if (strcmp(role, roles[i].name) == 0) {
+			(void)alarm(110 * (TEST_TSAN || TEST_ASAN ? 4 : 1));
+			roles[i].fn(link, talk);
+			return 0;
+		}
+	}
+	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	program = "/proc/self/exe";
+	test_init();
+	if (argc == 4)
+		return play(argv[1], atoi(argv[2]), atoi(argv[3]));
+	RUN(reads_and_writes);
+	RUN(holes);
+	RUN(filled);
+	RUN(slow);
+	RUN(failing);
+	RUN(pushed);
+	RUN(discards);
+	RUN(owner_dies);
+	RUN(attached_dies);
+	RUN(owner_ends);
+	RUN(again_and_again);
+	return 0;
+}
