@@ -167,17 +167,25 @@ FLN_API uint64_t fln_image_filled_bytes(const struct fln_image *image);
 
 /**
  * fln_image_share() - Let another process use this image
- * @fd: a connected Unix socket of type SOCK_SEQPACKET; its other end goes to the other
- *      process's fln_image_attach().  Stays the caller's
+ * @image: one that was created here, not attached
+ * @fd:    a connected Unix socket of type SOCK_SEQPACKET; its other end goes to the
+ *         other process's fln_image_attach().  Stays the caller's
  *
- * Serves the other process until it closes its end: tells it what is filled, and
- * has filled what it asks for.  Run it on a thread of its own.
+ * Hands the memfd over to whoever says hello there.  Then it serves the other
+ * process until one of the ends is closed: tells it what is filled, and has filled
+ * what it asks for; what is there already does not wait for what is not.  Run it on
+ * a thread of its own, one per process.  To end it from here, call
+ * shutdown(@fd, SHUT_RDWR).
  *
- * Return:  0 when the other end was closed; -EINVAL for a socket of another kind;
- *          -EPROTO when the other end does not speak this protocol; or what the
- *          socket returned.  fln_image_destroy() refuses until it has returned
+ * Who has the memfd can read and write all of the image, and keeps it: share only
+ * with a process that is trusted with the guest.
+ *
+ * Return:  0 when an end was closed; -EINVAL for a socket of another kind;
+ *          -EOPNOTSUPP for an attached image; -EPROTO when the other end does not
+ *          speak this protocol, or not this version of it; -ENOMEM, -EMFILE; or what
+ *          the socket returned.  fln_image_destroy() refuses until it has returned
  * Threads: any, except a source's own functions
- * Blocks:  until the other end is closed
+ * Blocks:  until an end is closed
  */
 FLN_API int fln_image_share(struct fln_image *image, int fd);
 
@@ -188,13 +196,25 @@ FLN_API int fln_image_share(struct fln_image *image, int fd);
  * @name:   for messages, copied; NULL: "attached"
  * @out:    the image; written only on success
  *
- * The page cache is the same; contents are asked for where they are not there yet.
- * Regions of it may be queued or in-context.  Pages that were not filled cannot be
- * given up from here: their regions need FLN_DISCARD_IMAGE.  When the other process
- * ends, what is filled stays; what is not fails, as with a source.
+ * The page cache is the same: what one process writes, the other one reads.  Contents
+ * are asked for where they are not there yet; fln_image_fill() asks ahead, and waits
+ * as long as the owner needs, also for what is to be pushed there.  Map it by regions
+ * of this engine, queued or in-context, and in no other way: a page of zeros that
+ * somebody else put into the cache would be filled into, or read as zeros.
  *
- * Return:  0; -EINVAL; -EPROTO; -ETIMEDOUT when nobody answers within 10 s; -ENOMEM;
- *          -EMFILE; or what the socket returned
+ * The owner alone changes what the image is: fln_image_put(), fln_image_discard()
+ * and fln_image_share() return -EOPNOTSUPP, and a shared region with FLN_DISCARD_ZERO
+ * is refused so; FLN_DISCARD_DEFAULT is FLN_DISCARD_IMAGE there.  What is given up by
+ * MADV_REMOVE after it was filled is zero for all.  fln_image_filled_bytes() is what
+ * is known here.
+ *
+ * When the owner ends the connection, or dies, what is known to be filled stays, and
+ * the rest fails as with a source that fails.
+ *
+ * Return:  0; -EINVAL for a socket of another kind; -EPROTO when the other end was
+ *          closed, does not speak this protocol or hands over something else than it
+ *          says; -ETIMEDOUT when nobody answers within 10 s; -ENOMEM; -EMFILE;
+ *          -EAGAIN when there is no thread to be had; or what the socket returned
  * Threads: any, except a thread of the engine
  * Blocks:  for the other process's answer
  */
@@ -204,7 +224,7 @@ FLN_API int fln_image_attach(struct fln_engine *engine, int fd, const char *name
 /**
  * fln_image_destroy() - Release an image; NULL is permitted
  *
- * Return:  0; -EBUSY while regions use it or a source read is in flight for
+ * Return:  0; -EBUSY while regions use it, fln_image_share() runs or a source read is in flight for
  *          longer than the source timeout (fln_last_error() says which): the
  *          image can be used on, but reads that had not begun are cancelled,
  *          and whoever wants those pages has to ask for them again, as faults do
