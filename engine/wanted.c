@@ -91,7 +91,7 @@ static void end(struct fln_wanted *s, enum fln_wanted_end how, bool zero)
 static bool is_late(const struct fln_worker *w, const struct fln_wanted *s, uint64_t now_ns)
 {
 	/* What is pushed comes when it comes: only a source can be late. */
-	return s->region->image->source && w->opts.source_timeout_ns != UINT64_MAX &&
+	return s->region->image->can_be_late && w->opts.source_timeout_ns != UINT64_MAX &&
 	       now_ns - s->t0_ns > w->opts.source_timeout_ns;
 }
 
