@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What goes wrong: a thread per kind, which takes a step now and then.
+ *
+ * Steps read-lock the world; who takes the guest down write-locks it.  All that is
+ * random comes from the seed, so that a kind takes the same steps again; when they
+ * fall between the touches is the scheduler's affair.
+ */
+#include "stress/stress.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+#define RUN_MAX 64u
+
+typedef bool (*chaos_fn)(struct stress *s, struct rng *rng);
+
+static char *base_of(struct stress *s)
+{
+	return atomic_load(&s->base);
+}
+
+/* Is the page one that stays as it is: that its source cannot give? */
+static bool is_dead(const struct stress *s, uint64_t page)
+{
+	if (s->source.dead_page == UINT64_MAX)
+		return false;
+	return s->opts.huge ? page / HUGE_PAGES == s->source.dead_page / HUGE_PAGES
+			    : page == s->source.dead_page;
+}
+
+/* Begin to give a run up; returns how many pages of it could be begun. */
+static uint32_t begin_run(struct stress *s, uint64_t page, uint32_t nr)
+{
+	uint32_t n = 0;
+
+	while (n < nr && page + n < s->nr_pages && !is_dead(s, page + n) &&
+	       model_begin_discard(&s->model, page + n))
+		n++;
+	return n;
+}
+
+static void end_run(struct stress *s, uint64_t page, uint32_t nr, enum discard_effect effect)
+{
+	for (uint32_t i = 0; i < nr; i++)
+		model_end_discard(&s->model, page + i, effect);
+}
+
+static bool discard_run(struct stress *s, uint64_t page, uint32_t nr, uint32_t how)
+{
+	enum discard_effect effect = DISCARD_ZEROES;
+	char *at = base_of(s) + page * PAGE_BYTES;
+	size_t len = (size_t)nr * PAGE_BYTES;
+	int rc;
+
+	if (s->opts.is_private) {
+		effect = s->opts.in_context ? DISCARD_TO_IMAGE : DISCARD_ZEROES;
+		rc = madvise(at, len, MADV_DONTNEED);
+	} else if (how == 0) {
+		effect = DISCARD_KEEPS;
+		rc = madvise(at, len, MADV_DONTNEED);
+	} else if (how == 1) {
+		rc = madvise(at, len, MADV_REMOVE);
+	} else {
+		rc = fln_image_discard(s->image, page * PAGE_BYTES, len);
+	}
+	/* Half-done it may be: then both is possible. */
+	end_run(s, page, nr, rc == 0 ? effect : DISCARD_KEEPS);
+	if (rc)
+		complain(s, "discard %u of %u pages at %llu: %s", how, nr, (unsigned long long)page,
+			 strerror(errno));
+	return rc == 0;
+}
+
+static bool chaos_discard(struct stress *s, struct rng *rng)
+{
+	uint64_t page = rng_below(rng, s->nr_pages);
+	uint32_t nr = 1 + (uint32_t)rng_below(rng, RUN_MAX), how = (uint32_t)rng_below(rng, 3);
+
+	if (s->opts.huge) {
+		page &= ~(HUGE_PAGES - 1);
+		nr = HUGE_PAGES;
+	}
+	nr = begin_run(s, page, nr);
+	if (s->opts.huge && nr < HUGE_PAGES) {
+		end_run(s, page, nr, DISCARD_KEEPS);
+		return false;
+	}
+	return nr > 0 && discard_run(s, page, nr, how);
+}
+
+static bool chaos_stampede(struct stress *s, struct rng *rng)
+{
+	uint64_t page = rng_below(rng, s->nr_pages), before = atomic_load(&s->stampede);
+	uint32_t nr;
+
+	if (s->opts.huge)
+		page &= ~(HUGE_PAGES - 1);
+	nr = begin_run(s, page, s->opts.huge ? HUGE_PAGES : 1);
+	if (nr == (s->opts.huge ? HUGE_PAGES : 1))
+		(void)discard_run(s, page, nr, 0);
+	else
+		end_run(s, page, nr, DISCARD_KEEPS);
+	atomic_store(&s->stampede, page | (((before >> 40) + 1) << 40));
+	return true;
+}
+
+static bool chaos_convergence(struct stress *s, struct rng *rng)
+{
+	atomic_store(&s->hot, rng_below(rng, s->nr_pages) + 1);
+	sleep_ms(20 + rng_below(rng, 60));
+	atomic_store(&s->hot, 0);
+	return true;
+}
+
+/* A child must not have the guest's memory, and the parent goes on. */
+static bool chaos_fork(struct stress *s, struct rng *rng)
+{
+	char *base = base_of(s);
+	int status = 0;
+	pid_t child;
+
+	(void)rng;
+	child = fork();
+	if (child < 0)
+		return false;
+	if (child == 0) {
+		unsigned char vec;
+
+		_exit(mincore(base, PAGE_BYTES, &vec) != 0 && errno == ENOMEM ? 0 : 3);
+	}
+	if (waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+		complain(s, "a forked child ended with status 0x%x (it has the guest's memory?)",
+			 (unsigned)status);
+		return false;
+	}
+	return true;
+}
+
+static bool chaos_restart(struct stress *s, struct rng *rng)
+{
+	bool ok;
+
+	(void)pthread_rwlock_wrlock(&s->world);
+	ok = memory_restart(s, rng_below(rng, 4) == 0) == 0;
+	if (!ok) {
+		complain(s, "restart failed; nothing serves the memory any more");
+		atomic_store(&s->stop, true);
+	}
+	(void)pthread_rwlock_unlock(&s->world);
+	return ok;
+}
+
+static bool chaos_signals(struct stress *s, struct rng *rng)
+{
+	for (uint32_t i = 0; i < 16; i++)
+		(void)pthread_kill(s->touchers[rng_below(rng, s->opts.nr_threads)].thread, SIGUSR1);
+	return true;
+}
+
+static bool chaos_huge(struct stress *s, struct rng *rng)
+{
+	uint64_t block = rng_below(rng, s->opts.memory_bytes / HUGE_BYTES);
+
+	/* Refused where the block has holes, or is not wholly in the cache: as it should be. */
+	return madvise(base_of(s) + block * HUGE_BYTES, HUGE_BYTES, MADV_COLLAPSE) == 0;
+}
+
+static const struct {
+	chaos_fn step; /* NULL: happens elsewhere */
+	uint32_t pause_ms;
+	bool alone; /* locks the world itself */
+} kinds[CHAOS_NR] = {
+	[CHAOS_DISCARD] = { chaos_discard, 0, false },
+	[CHAOS_FORK] = { chaos_fork, 200, false },
+	[CHAOS_REMAP] = { chaos_remap, 50, false },
+	[CHAOS_UNMAP] = { chaos_unmap, 50, false },
+	[CHAOS_REGIONS] = { chaos_regions, 10, false },
+	[CHAOS_RESTART] = { chaos_restart, 1500, true },
+	[CHAOS_SIGNALS] = { chaos_signals, 1, false },
+	[CHAOS_STALL] = { chaos_stall, 100, false },
+	[CHAOS_DESCRIPTORS] = { chaos_descriptors, 500, false },
+	[CHAOS_MAPPINGS] = { chaos_mappings, 1000, false },
+	[CHAOS_MEMORY] = { chaos_memory, 1000, false },
+	[CHAOS_CONVERGENCE] = { chaos_convergence, 300, false },
+	[CHAOS_STAMPEDE] = { chaos_stampede, 20, false },
+	[CHAOS_HUGE] = { chaos_huge, 30, false },
+};
+
+struct chaos_thread {
+	struct stress *s;
+	enum chaos_kind kind;
+	pthread_t thread;
+	bool started;
+};
+
+static struct chaos_thread threads[CHAOS_NR];
+
+static void *chaos_main(void *arg)
+{
+	struct chaos_thread *t = arg;
+	struct stress *s = t->s;
+	struct rng rng = { mix(s->opts.seed ^ mix(0xc4a05 + (uint64_t)t->kind)) };
+	int entered = s->opts.in_context ? fln_thread_enter() : -1;
+
+	while (!atomic_load(&s->stop)) {
+		bool done;
+
+		if (!kinds[t->kind].alone)
+			(void)pthread_rwlock_rdlock(&s->world);
+		done = !atomic_load(&s->stop) && kinds[t->kind].step(s, &rng);
+		if (!kinds[t->kind].alone)
+			(void)pthread_rwlock_unlock(&s->world);
+		atomic_fetch_add_explicit(done ? &s->nr_chaos[t->kind] : &s->nr_refused[t->kind], 1,
+					  memory_order_relaxed);
+		for (uint64_t left = 1 + rng_below(&rng, kinds[t->kind].pause_ms * 2 + 1);
+		     left > 0 && !atomic_load(&s->stop); left -= left < 20 ? left : 20)
+			sleep_ms(left < 20 ? left : 20);
+	}
+	if (entered == 0)
+		fln_thread_leave();
+	return NULL;
+}
+
+int chaos_start(struct stress *s)
+{
+	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
+		const char *why;
+
+		if (!has_chaos(&s->opts, k) || !kinds[k].step)
+			continue;
+		why = chaos_limits_prepare(s, k);
+		if (why) {
+			(void)fprintf(s->messages, "chaos %s is left out: %s\n", chaos_names[k],
+				      why);
+			s->opts.chaos &= ~(1u << k);
+			continue;
+		}
+		threads[k] = (struct chaos_thread){ .s = s, .kind = k };
+		if (pthread_create(&threads[k].thread, NULL, chaos_main, &threads[k]) != 0) {
+			(void)fprintf(stderr, "faultlane-stress: no thread for %s\n",
+				      chaos_names[k]);
+			return -EAGAIN;
+		}
+		threads[k].started = true;
+	}
+	return 0;
+}
+
+void chaos_stop(struct stress *s)
+{
+	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
+		if (threads[k].started)
+			(void)pthread_join(threads[k].thread, NULL);
+		threads[k].started = false;
+	}
+	chaos_limits_undo(s);
+}

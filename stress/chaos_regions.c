@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Regions that come and go beside the one that all touch: the same image once more,
+ * read and verified here, taken away in part, moved, removed.
+ */
+#include "stress/stress.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define EXTRA_PAGES 2048u
+
+struct extra {
+	struct fln_region *region;
+	char *addr;
+	uint64_t first_page; /* of the image */
+};
+
+static bool extra_add(struct stress *s, struct rng *rng, struct extra *x)
+{
+	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
+	uint64_t nr = EXTRA_PAGES;
+
+	if (nr > s->nr_pages)
+		nr = s->nr_pages;
+	x->first_page = rng_below(rng, s->nr_pages - nr + 1) & ~(HUGE_PAGES - 1);
+	memory_region_opts(s, &o);
+	o.image_offset_bytes = x->first_page * PAGE_BYTES;
+	o.len_bytes = EXTRA_PAGES * PAGE_BYTES;
+	/* Refused where descriptors or mappings have run out: nothing may be left of it. */
+	if (fln_region_add(s->guest, &o, &x->region) != 0)
+		return false;
+	x->addr = fln_region_addr(x->region);
+	return true;
+}
+
+static bool extra_remove(struct stress *s, struct extra *x)
+{
+	int rc = fln_region_remove(x->region);
+
+	if (rc == 0)
+		return true;
+	complain(s, "removing a region: %s", fln_last_error());
+	return false;
+}
+
+/* A private region sees the image only; a shared one what the model says. */
+static bool is_image(const struct stress *s, uint64_t page, const uint64_t *words)
+{
+	uint64_t stamp = page_is_hole(s->opts.seed, page) ? 0 : page_stamp(s->opts.seed, page, 0);
+
+	for (uint32_t i = 0; i < PAGE_WORDS; i++) {
+		if (words[i] != (stamp ? stamp_word(stamp, i) : 0))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Read a page of the region at @at and verify it.  @may_fail: it may be unmapped
+ * meanwhile.  False when it could not be read.
+ */
+static bool extra_read(struct stress *s, struct guard *g, const char *at, uint64_t page,
+		       bool may_fail)
+{
+	static _Thread_local uint64_t copy[PAGE_WORDS];
+	volatile uint64_t word = 0;
+	uint64_t begun;
+
+	if (page == s->source.dead_page || !model_begin_read(&s->model, page, &begun))
+		return true;
+	word = begun;
+	if (sigsetjmp(g->jump, 0)) {
+		(void)model_end_read(&s->model, page, word, NULL);
+		if (!may_fail)
+			complain(s, "page %llu of another region cannot be read",
+				 (unsigned long long)page);
+		return false;
+	}
+	g->armed = 1;
+	memcpy(copy, at, PAGE_BYTES);
+	g->armed = 0;
+	if (s->opts.is_private) {
+		(void)model_end_read(&s->model, page, word, NULL);
+		if (!is_image(s, page, copy))
+			complain(s, "page %llu of a new private region is not the image's",
+				 (unsigned long long)page);
+	} else if (!model_end_read(&s->model, page, word, copy)) {
+		complain(s, "page %llu of another region reads %016llx", (unsigned long long)page,
+			 (unsigned long long)copy[0]);
+	}
+	return true;
+}
+
+/* Huge pages fail as a whole where one page of them is dead. */
+static bool near_dead(const struct stress *s, uint64_t page)
+{
+	return s->source.dead_page != UINT64_MAX && s->opts.huge &&
+	       page / HUGE_PAGES == s->source.dead_page / HUGE_PAGES;
+}
+
+static void extra_touch(struct stress *s, struct rng *rng, struct guard *g, const struct extra *x,
+			uint64_t moved, uint32_t lo, uint32_t hi, uint32_t nr, bool may_fail)
+{
+	for (uint32_t i = 0; i < nr; i++) {
+		uint32_t p = lo + (uint32_t)rng_below(rng, hi - lo);
+
+		if (!near_dead(s, x->first_page + p))
+			(void)extra_read(s, g, x->addr + moved + (size_t)p * PAGE_BYTES,
+					 x->first_page + p, may_fail);
+	}
+}
+
+bool chaos_regions(struct stress *s, struct rng *rng)
+{
+	struct guard g = { .armed = 0 };
+	struct extra x;
+
+	if (!extra_add(s, rng, &x))
+		return false;
+	guard_set(&g);
+	extra_touch(s, rng, &g, &x, 0, 0, EXTRA_PAGES, (uint32_t)rng_below(rng, 64), false);
+	guard_set(NULL);
+	return extra_remove(s, &x);
+}
+
+struct reader {
+	struct stress *s;
+	const struct extra *x;
+	uint64_t seed;
+	_Atomic bool stop;
+};
+
+static void *reader_main(void *arg)
+{
+	struct reader *r = arg;
+	struct rng rng = { r->seed };
+	struct guard g = { .armed = 0 };
+	int entered = r->s->opts.in_context ? fln_thread_enter() : -1;
+
+	guard_set(&g);
+	while (!atomic_load(&r->stop))
+		extra_touch(r->s, &rng, &g, r->x, 0, 0, EXTRA_PAGES, 16, true);
+	guard_set(NULL);
+	if (entered == 0)
+		fln_thread_leave();
+	return NULL;
+}
+
+/* A part of the region is unmapped under a thread that faults in it. */
+bool chaos_unmap(struct stress *s, struct rng *rng)
+{
+	uint32_t lo = (uint32_t)rng_below(rng, EXTRA_PAGES / HUGE_PAGES) * HUGE_PAGES;
+	uint32_t hi = lo + HUGE_PAGES;
+	struct extra x;
+	struct reader r = { .s = s, .x = &x, .seed = rng_next(rng) };
+	pthread_t thread;
+	void *cover;
+	bool ok;
+
+	if (!extra_add(s, rng, &x))
+		return false;
+	if (pthread_create(&thread, NULL, reader_main, &r) != 0)
+		return extra_remove(s, &x);
+	sleep_ms(rng_below(rng, 5));
+	/* Covered by something of ours at once, so that nobody else's mapping lands there. */
+	cover = mmap(x.addr + (size_t)lo * PAGE_BYTES, (size_t)(hi - lo) * PAGE_BYTES, PROT_NONE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	sleep_ms(rng_below(rng, 5));
+	atomic_store(&r.stop, true);
+	(void)pthread_join(thread, NULL);
+	ok = extra_remove(s, &x);
+	if (cover != MAP_FAILED)
+		(void)munmap(cover, (size_t)(hi - lo) * PAGE_BYTES);
+	return ok && cover != MAP_FAILED;
+}
+
+/* A block of the region is moved elsewhere, read there, and left behind on removal. */
+bool chaos_remap(struct stress *s, struct rng *rng)
+{
+	uint32_t lo = (uint32_t)rng_below(rng, EXTRA_PAGES / HUGE_PAGES) * HUGE_PAGES;
+	struct guard g = { .armed = 0 };
+	struct extra x;
+	uint64_t moved;
+	char *room, *to, *from;
+	bool ok;
+
+	room = mmap(NULL, HUGE_BYTES * 2, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		    -1, 0);
+	if (room == MAP_FAILED)
+		return false;
+	if (!extra_add(s, rng, &x)) {
+		(void)munmap(room, HUGE_BYTES * 2);
+		return false;
+	}
+	to = (char *)(((uintptr_t)room + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
+	from = x.addr + (size_t)lo * PAGE_BYTES;
+	guard_set(&g);
+	extra_touch(s, rng, &g, &x, 0, 0, EXTRA_PAGES, 16, false);
+	ok = mremap(from, HUGE_BYTES, HUGE_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED;
+	moved = (uint64_t)(uintptr_t)to - (uint64_t)(uintptr_t)from;
+	/* In context what has moved is not served: it fails closed. */
+	if (ok)
+		extra_touch(s, rng, &g, &x, moved, lo, lo + HUGE_PAGES, 32, s->opts.in_context);
+	guard_set(NULL);
+	ok &= extra_remove(s, &x);
+	(void)munmap(room, HUGE_BYTES * 2);
+	return ok;
+}

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * faultlane-stress: hundreds of threads touch lazily served memory while everything
+ * goes wrong that goes wrong in production; every page is verified, every fault
+ * accounted for.
+ */
+#include "stress/stress.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EXIT_WRONG 1
+#define EXIT_SKIPPED 77
+#define COMPLAINTS_MAX 20u
+
+uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+void sleep_ms(uint64_t ms)
+{
+	struct timespec ts = { .tv_sec = (time_t)(ms / 1000),
+			       .tv_nsec = (long)(ms % 1000) * 1000000 };
+
+	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+}
+
+void complain(struct stress *s, const char *format, ...)
+{
+	uint64_t n = atomic_fetch_add(&s->nr_wrong, 1);
+	char text[512];
+	va_list args;
+
+	if (n >= COMPLAINTS_MAX)
+		return;
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	(void)fprintf(stderr, "\nfaultlane-stress: WRONG: %s\n", text);
+}
+
+/* What a process has of what can be left behind. */
+struct census {
+	uint32_t descriptors, threads, image_mappings;
+};
+
+static uint32_t count_entries(const char *path)
+{
+	DIR *dir = opendir(path);
+	uint32_t nr = 0;
+
+	while (dir && readdir(dir))
+		nr++;
+	if (dir)
+		(void)closedir(dir);
+	return nr;
+}
+
+static struct census take_census(void)
+{
+	struct census c = { .descriptors = count_entries("/proc/self/fd"),
+			    .threads = count_entries("/proc/self/task") };
+	FILE *f = fopen("/proc/self/maps", "re");
+	char line[512];
+
+	while (f && fgets(line, sizeof(line), f))
+		c.image_mappings += strstr(line, "memfd:stress") != NULL;
+	if (f)
+		(void)fclose(f);
+	return c;
+}
+
+static void compare_census(struct stress *s, const struct census *before)
+{
+	struct census after = take_census();
+
+	/* Threads that have been joined leave /proc a moment later. */
+	for (uint32_t i = 0; i < 100 && after.threads > before->threads; i++) {
+		sleep_ms(10);
+		after = take_census();
+	}
+	if (after.descriptors != before->descriptors)
+		complain(s, "%u descriptors before, %u after", before->descriptors,
+			 after.descriptors);
+	if (after.threads != before->threads)
+		complain(s, "%u threads before, %u after", before->threads, after.threads);
+	if (after.image_mappings != before->image_mappings)
+		complain(s, "%u mappings of the image are left", after.image_mappings);
+}
+
+struct sums {
+	uint64_t touches, verified, wrong, declared, stopped;
+};
+
+static struct sums sum_touchers(struct stress *s)
+{
+	struct sums x = { 0 };
+
+	for (uint32_t i = 0; i < s->opts.nr_threads; i++) {
+		struct toucher *t = &s->touchers[i];
+
+		x.touches += atomic_load_explicit(&t->nr_touches, memory_order_relaxed);
+		x.verified += atomic_load_explicit(&t->nr_verified, memory_order_relaxed);
+		x.wrong += atomic_load_explicit(&t->nr_wrong, memory_order_relaxed);
+		x.declared += atomic_load_explicit(&t->nr_declared, memory_order_relaxed);
+		x.stopped += atomic_load_explicit(&t->nr_stopped, memory_order_relaxed);
+	}
+	return x;
+}
+
+/* The oldest touch that is under way: its age in seconds, and whose it is. */
+static double oldest_touch(struct stress *s, struct toucher **who)
+{
+	uint64_t now = now_ns(), oldest = now;
+
+	*who = NULL;
+	for (uint32_t i = 0; i < s->opts.nr_threads; i++) {
+		uint64_t since =
+			atomic_load_explicit(&s->touchers[i].since_ns, memory_order_relaxed);
+
+		if (since && since < oldest) {
+			oldest = since;
+			*who = &s->touchers[i];
+		}
+	}
+	return (double)(now - oldest) / 1e9;
+}
+
+/* A thread waits for ever: say for what, and end; nothing can be joined any more. */
+static void lost(struct stress *s, struct toucher *t, double age_s)
+{
+	uint64_t page = atomic_load(&t->page);
+	struct totals now = s->totals;
+	char buf[128];
+
+	memory_take_stats(s, &now);
+	(void)fprintf(stderr,
+		      "\nfaultlane-stress: LOST: thread %u waits for page %" PRIu64
+		      " for %.1f s, where %s is due\n"
+		      "  %" PRIu64 " faults, %" PRIu64 " resumed, %" PRIu64 " poisoned, %" PRIu64
+		      " failed, %" PRIu64 " put off, gate %s, seed %" PRIu64 "\n",
+		      t->index, page, age_s, model_describe(&s->model, page, buf, sizeof(buf)),
+		      now.faults, now.resumed, now.poisoned, now.failed, now.again,
+		      atomic_load(&s->gate) ? "closed" : "open", s->opts.seed);
+	if (getenv("FAULTLANE_STRESS_WAIT"))
+		(void)pause(); /* for a debugger */
+	_exit(EXIT_WRONG);
+}
+
+static void status_line(struct stress *s, double elapsed_s, double age_s)
+{
+	static uint64_t last_touches;
+	static double last_s;
+	struct sums x = sum_touchers(s);
+	struct totals now = s->totals;
+	double rate =
+		elapsed_s > last_s ? (double)(x.touches - last_touches) / (elapsed_s - last_s) : 0;
+
+	if (pthread_rwlock_tryrdlock(&s->world) == 0) {
+		memory_take_stats(s, &now);
+		(void)pthread_rwlock_unlock(&s->world);
+	}
+	(void)fprintf(stderr,
+		      "\r%6.1f s  %8.0f touches/s  faults %" PRIu64 " (minor %" PRIu64
+		      " major %" PRIu64 " zero %" PRIu64 ")  in flight %" PRIu64
+		      "  oldest %5.2f s  wrong %" PRIu64 "   ",
+		      elapsed_s, rate, now.faults, now.minor, now.major, now.zero,
+		      now.faults - now.resumed - now.poisoned - now.failed, age_s,
+		      x.wrong + atomic_load(&s->nr_wrong));
+	last_touches = x.touches;
+	last_s = elapsed_s;
+}
+
+static bool touches_done(struct stress *s)
+{
+	return s->opts.nr_touches > 0 && sum_touchers(s).touches >= s->opts.nr_touches;
+}
+
+static double watch(struct stress *s)
+{
+	bool tty = isatty(STDERR_FILENO) && !s->opts.quiet;
+	uint64_t begin = now_ns(), n = 0;
+	double elapsed = 0;
+
+	for (;;) {
+		struct toucher *t;
+		double age;
+
+		sleep_ms(100);
+		elapsed = (double)(now_ns() - begin) / 1e9;
+		age = oldest_touch(s, &t);
+		if (t && age > s->opts.max_wait_s)
+			lost(s, t, age);
+		if (tty && n++ % 3 == 0)
+			status_line(s, elapsed, age);
+		if (atomic_load(&s->stop) || touches_done(s) ||
+		    (s->opts.seconds > 0 && elapsed >= s->opts.seconds))
+			break;
+	}
+	if (tty)
+		(void)fputc('\n', stderr);
+	return elapsed;
+}
+
+/* Join, but not for ever: a thread that hangs is lost. */
+static void end_touchers(struct stress *s)
+{
+	bool busy = true;
+
+	while (busy) {
+		struct toucher *t;
+		double age = oldest_touch(s, &t);
+
+		busy = t != NULL;
+		if (busy && age > s->opts.max_wait_s)
+			lost(s, t, age);
+		if (busy)
+			sleep_ms(10);
+	}
+	touchers_join(s);
+}
+
+static void report_text(const struct stress *s, const struct sums *x, double elapsed_s)
+{
+	const struct totals *t = &s->totals;
+
+	(void)printf("seed %" PRIu64 ": %u threads, %.1f s, %" PRIu64 " touches, %" PRIu64
+		     " pages verified, %" PRIu64 " wrong, %" PRIu64 " lost; faults %" PRIu64
+		     " (minor %" PRIu64 ", major %" PRIu64 ", zero %" PRIu64 ", invalid %" PRIu64
+		     "), refaults %" PRIu64 ", poisoned %" PRIu64 ", in context %" PRIu64
+		     ", ended as declared %" PRIu64 ", longest service %.1f us; chaos:",
+		     s->opts.seed, s->opts.nr_threads, elapsed_s, x->touches, x->verified, x->wrong,
+		     t->unaccounted, t->faults, t->minor, t->major, t->zero, t->invalid,
+		     t->refaults, t->poisoned, t->in_context, x->declared,
+		     (double)t->service.max_ns / 1e3);
+	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
+		if (has_chaos(&s->opts, k))
+			(void)printf(" %s %" PRIu64, chaos_names[k], atomic_load(&s->nr_chaos[k]));
+	}
+	(void)puts(s->opts.chaos ? "" : " none");
+}
+
+static void report_json(const struct stress *s, const struct sums *x, double elapsed_s)
+{
+	const struct totals *t = &s->totals;
+	const char *comma = "";
+
+	(void)printf("{\"seed\": %" PRIu64 ", \"threads\": %u, \"seconds\": %.1f"
+		     ", \"touches\": %" PRIu64 ", \"pages_verified\": %" PRIu64
+		     ", \"wrong\": %" PRIu64 ", \"lost\": %" PRIu64 ", \"faults\": %" PRIu64
+		     ", \"minor\": %" PRIu64 ", \"major\": %" PRIu64 ", \"zero\": %" PRIu64
+		     ", \"invalid\": %" PRIu64 ", \"refaults\": %" PRIu64 ", \"poisoned\": %" PRIu64
+		     ", \"in_context\": %" PRIu64 ", \"declared\": %" PRIu64
+		     ", \"service_max_us\": %.1f, \"chaos\": {",
+		     s->opts.seed, s->opts.nr_threads, elapsed_s, x->touches, x->verified, x->wrong,
+		     t->unaccounted, t->faults, t->minor, t->major, t->zero, t->invalid,
+		     t->refaults, t->poisoned, t->in_context, x->declared,
+		     (double)t->service.max_ns / 1e3);
+	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
+		if (!has_chaos(&s->opts, k))
+			continue;
+		(void)printf("%s\"%s\": %" PRIu64, comma, chaos_names[k],
+			     atomic_load(&s->nr_chaos[k]));
+		comma = ", ";
+	}
+	(void)puts("}}");
+}
+
+static void report(struct stress *s, double elapsed_s)
+{
+	struct sums x = sum_touchers(s);
+
+	x.wrong = atomic_load(&s->nr_wrong);
+	atomic_store(&s->nr_chaos[CHAOS_SOURCE_ERRORS], atomic_load(&s->source.nr_errors));
+	atomic_store(&s->nr_chaos[CHAOS_SHORT_READS], atomic_load(&s->source.nr_short));
+	atomic_store(&s->nr_chaos[CHAOS_SLOW_SOURCE], atomic_load(&s->source.nr_slow));
+	(s->opts.json ? report_json : report_text)(s, &x, elapsed_s);
+}
+
+/* Threads that the library keeps for good are there before the first census. */
+static int warm_up(struct stress *s)
+{
+	struct fln_engine_opts o = FLN_ENGINE_OPTS_INIT;
+	struct fln_engine *engine;
+	int rc;
+
+	o.flags = s->opts.user_mode_only ? FLN_ENGINE_F_USER_MODE_ONLY : 0;
+	rc = fln_engine_create(&o, &engine);
+	if (rc == 0)
+		rc = fln_engine_destroy(engine);
+	if (rc)
+		(void)fprintf(stderr, "faultlane-stress: %s\n", fln_last_error());
+	return rc;
+}
+
+static int init_world(struct stress *s)
+{
+	pthread_rwlockattr_t attr;
+
+	(void)pthread_rwlockattr_init(&attr);
+	/* Else who restarts the guest would wait for ever for the others' pauses to meet. */
+	(void)pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	(void)pthread_rwlock_init(&s->world, &attr);
+	(void)pthread_rwlockattr_destroy(&attr);
+	s->messages = stderr;
+	s->touchers = calloc(s->opts.nr_threads, sizeof(*s->touchers));
+	return s->touchers && model_init(&s->model, s->opts.memory_bytes / PAGE_BYTES,
+					 s->opts.seed) == 0
+		       ? 0
+		       : -ENOMEM;
+}
+
+static int run(struct stress *s, double *elapsed_s)
+{
+	int rc = memory_create(s);
+
+	if (rc)
+		return rc;
+	rc = touchers_start(s);
+	if (rc)
+		return rc;
+	rc = chaos_start(s);
+	*elapsed_s = rc ? 0 : watch(s);
+	atomic_store(&s->stop, true);
+	/* First: who restarts the guest closes the gate and opens it again. */
+	chaos_stop(s);
+	atomic_store(&s->source.healthy, true);
+	gate_open(s);
+	end_touchers(s);
+	return rc ? rc : memory_destroy(s);
+}
+
+int main(int argc, char **argv)
+{
+	static struct stress s;
+	struct census before;
+	double elapsed_s = 0;
+	int rc = options_parse(&s.opts, argc, argv);
+
+	if (rc)
+		return rc == 1 ? 0 : rc;
+	rc = warm_up(&s);
+	if (rc)
+		return rc == -EPERM || rc == -EACCES || rc == -ENOSYS || rc == -EOPNOTSUPP
+			       ? EXIT_SKIPPED
+			       : EXIT_WRONG;
+	if (init_world(&s) || guard_install(&s)) {
+		(void)fprintf(stderr, "faultlane-stress: no memory\n");
+		return EXIT_WRONG;
+	}
+	before = take_census();
+	rc = run(&s, &elapsed_s);
+	if (rc == 0)
+		compare_census(&s, &before);
+	report(&s, elapsed_s);
+	model_deinit(&s.model);
+	free(s.touchers);
+	return rc || atomic_load(&s.nr_wrong) ? EXIT_WRONG : 0;
+}

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The memory under test: engine, image, guest, region; made, taken down with
+ * faults in flight, and made again.
+ */
+#include "stress/stress.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *count_alloc(void *ctx, size_t size_bytes, size_t align_bytes, uint32_t node)
+{
+	struct stress *s = ctx;
+	void *p = NULL;
+
+	(void)node;
+	if (align_bytes < sizeof(void *))
+		align_bytes = sizeof(void *);
+	if (posix_memalign(&p, align_bytes, size_bytes ? size_bytes : 1) != 0)
+		return NULL;
+	atomic_fetch_add(&s->allocated, size_bytes);
+	return p;
+}
+
+static void count_free(void *ctx, void *ptr, size_t size_bytes, uint32_t node)
+{
+	struct stress *s = ctx;
+
+	(void)node;
+	if (!ptr)
+		return;
+	atomic_fetch_sub(&s->allocated, size_bytes);
+	free(ptr);
+}
+
+static void on_log(void *ctx, enum fln_log_level level, const char *msg)
+{
+	struct stress *s = ctx;
+
+	/* With chaos most of what is said is what was asked for. */
+	if (s->opts.chaos == 0 && level <= FLN_LOG_WARNING)
+		(void)fprintf(s->messages, "faultlane: %s\n", msg);
+}
+
+static int failed(const char *what, int rc)
+{
+	(void)fprintf(stderr, "faultlane-stress: %s: %s (%s)\n", what, fln_last_error(),
+		      strerror(-rc));
+	return rc;
+}
+
+static int create_engine(struct stress *s)
+{
+	struct fln_allocator alloc = {
+		.size = sizeof(alloc), .ctx = s, .alloc = count_alloc, .free = count_free
+	};
+	struct fln_engine_opts o = FLN_ENGINE_OPTS_INIT;
+	int rc;
+
+	o.allocator = &alloc;
+	o.log = on_log;
+	o.log_ctx = s;
+	o.nr_workers = s->opts.nr_workers;
+	o.flags = s->opts.user_mode_only ? FLN_ENGINE_F_USER_MODE_ONLY : 0;
+	/* One read in ten fails: that a page cannot be had at all must not come to pass. */
+	o.source_retries = has_chaos(&s->opts, CHAOS_SOURCE_ERRORS) ? 40 : 0;
+	rc = fln_engine_create(&o, &s->engine);
+	if (rc)
+		return failed("engine", rc);
+	rc = fln_engine_start(s->engine);
+	return rc ? failed("engine", rc) : 0;
+}
+
+void memory_region_opts(const struct stress *s, struct fln_region_opts *o)
+{
+	o->image = s->image;
+	o->sharing = s->opts.is_private ? FLN_SHARING_PRIVATE : FLN_SHARING_SHARED;
+	o->delivery = s->opts.in_context ? FLN_DELIVERY_IN_CONTEXT : FLN_DELIVERY_QUEUED;
+	/* One thread per shard decides about discards of private memory; in context all do. */
+	o->discard =
+		s->opts.is_private && s->opts.in_context ? FLN_DISCARD_IMAGE : FLN_DISCARD_ZERO;
+}
+
+static int create_guest(struct stress *s)
+{
+	struct fln_guest_opts g = FLN_GUEST_OPTS_INIT;
+	struct fln_region_opts r = FLN_REGION_OPTS_INIT;
+	int rc;
+
+	g.name = "stress";
+	g.nr_vcpus = s->opts.nr_threads;
+	g.nr_shards = s->opts.nr_shards;
+	g.window_first = s->opts.window;
+	g.window_max = s->opts.window;
+	rc = fln_guest_create(s->engine, &g, &s->guest);
+	if (rc)
+		return failed("guest", rc);
+	memory_region_opts(s, &r);
+	r.len_bytes = s->opts.memory_bytes;
+	rc = fln_region_add(s->guest, &r, &s->region);
+	if (rc == 0)
+		rc = fln_guest_start(s->guest);
+	if (rc)
+		return failed("region", rc);
+	atomic_store(&s->base, (char *)fln_region_addr(s->region));
+	return 0;
+}
+
+int memory_create(struct stress *s)
+{
+	struct fln_image_opts o = FLN_IMAGE_OPTS_INIT;
+	int rc = create_engine(s);
+
+	if (rc)
+		return rc;
+	rc = stress_source_init(&s->source, &s->opts);
+	if (rc)
+		return failed("source", rc);
+	o.len_bytes = s->opts.memory_bytes;
+	o.source = s->source.handle;
+	o.name = "stress";
+	o.page_bytes = s->opts.huge ? (uint32_t)HUGE_BYTES : 0;
+	rc = fln_image_create(s->engine, &o, &s->image);
+	if (rc)
+		return failed("image", rc);
+	s->nr_pages = s->opts.memory_bytes / PAGE_BYTES;
+	return create_guest(s);
+}
+
+static void add_stats(struct totals *t, const struct fln_stats *st)
+{
+	t->faults += st->faults;
+	t->minor += st->minor;
+	t->major += st->major;
+	t->zero += st->zero;
+	t->invalid += st->invalid;
+	t->refaults += st->refaults;
+	t->resumed += st->resumed;
+	t->poisoned += st->poisoned;
+	t->failed += st->failed;
+	t->pages_installed += st->pages_installed;
+	t->installs += st->installs;
+	t->again += st->again;
+	t->held_full += st->held_full;
+	t->in_context += st->in_context;
+	fln_histogram_merge(&t->service, &st->service);
+}
+
+void memory_take_stats(struct stress *s, struct totals *t)
+{
+	struct fln_stats st = FLN_STATS_INIT;
+
+	if (s->guest && fln_guest_stats(s->guest, &st) == 0)
+		add_stats(t, &st);
+}
+
+/* The guest has been stopped: every fault has ended (I4). */
+static void settle_guest(struct stress *s)
+{
+	struct fln_stats st = FLN_STATS_INIT;
+	uint64_t ended;
+
+	if (fln_guest_stats(s->guest, &st) != 0)
+		return;
+	add_stats(&s->totals, &st);
+	ended = st.resumed + st.poisoned + st.failed;
+	if (st.faults == ended && st.in_flight == 0 &&
+	    st.faults == st.minor + st.major + st.zero + st.invalid)
+		return;
+	s->totals.unaccounted += st.faults > ended ? st.faults - ended : 1;
+	complain(s,
+		 "faults are not accounted for: %llu taken, %llu resumed, %llu poisoned, "
+		 "%llu failed, %llu in flight",
+		 (unsigned long long)st.faults, (unsigned long long)st.resumed,
+		 (unsigned long long)st.poisoned, (unsigned long long)st.failed,
+		 (unsigned long long)st.in_flight);
+}
+
+void gate_close_begin(struct stress *s)
+{
+	atomic_store(&s->gate, true);
+}
+
+void gate_wait_outside(struct stress *s)
+{
+	for (uint32_t i = 0; i < s->opts.nr_threads; i++) {
+		while (atomic_load(&s->touchers[i].inside))
+			sleep_ms(1);
+	}
+}
+
+void gate_open(struct stress *s)
+{
+	atomic_store(&s->gate, false);
+}
+
+int memory_restart(struct stress *s, bool engine_too)
+{
+	int rc;
+
+	gate_close_begin(s);
+	rc = engine_too ? fln_engine_stop(s->engine) : fln_guest_stop(s->guest);
+	if (rc)
+		return failed("stop", rc);
+	gate_wait_outside(s);
+	settle_guest(s);
+	rc = fln_guest_destroy(s->guest);
+	s->guest = NULL;
+	if (rc)
+		return failed("destroy", rc);
+	if (engine_too) {
+		rc = fln_engine_start(s->engine);
+		if (rc)
+			return failed("start", rc);
+	}
+	/* What private guests wrote has gone with their mapping. */
+	if (s->opts.is_private)
+		model_reset(&s->model);
+	rc = create_guest(s);
+	if (rc)
+		return rc;
+	gate_open(s);
+	return 0;
+}
+
+int memory_destroy(struct stress *s)
+{
+	uint64_t left;
+	int rc = 0;
+
+	if (s->guest) {
+		rc = fln_guest_stop(s->guest);
+		if (rc)
+			(void)failed("stop", rc);
+		settle_guest(s);
+		(void)fln_guest_destroy(s->guest);
+		s->guest = NULL;
+	}
+	rc = fln_image_destroy(s->image);
+	if (rc)
+		return failed("image", rc);
+	s->image = NULL;
+	stress_source_deinit(&s->source);
+	rc = fln_engine_destroy(s->engine);
+	if (rc)
+		return failed("engine", rc);
+	s->engine = NULL;
+	left = atomic_load(&s->allocated);
+	if (left) {
+		complain(s, "%llu bytes of the allocator's were left behind",
+			 (unsigned long long)left);
+		return -1;
+	}
+	return s->totals.unaccounted ? -1 : 0;
+}

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/* The model: a word per page, moved by compare and exchange. */
+#include "stress/model.h"
+
+#include "stress/contents.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/mman.h>
+
+#define READERS UINT64_C(0x3ff)
+#define READER UINT64_C(1)
+#define WRITER (UINT64_C(1) << 10)
+#define GIVING_UP (UINT64_C(1) << 11)
+#define KIND_SHIFT 12
+#define KIND (UINT64_C(7) << KIND_SHIFT)
+#define SEEN (UINT64_C(1) << 15) /* its image contents have been read: they are filled */
+#define VERSION_SHIFT 16
+
+static enum page_kind kind_of(uint64_t w)
+{
+	return (enum page_kind)((w & KIND) >> KIND_SHIFT);
+}
+
+static uint64_t with_kind(uint64_t w, enum page_kind kind)
+{
+	return (w & ~KIND) | ((uint64_t)kind << KIND_SHIFT);
+}
+
+static uint64_t version_of(uint64_t w)
+{
+	return w >> VERSION_SHIFT;
+}
+
+int model_init(struct model *m, uint64_t nr_pages, uint64_t seed)
+{
+	void *p = mmap(NULL, nr_pages * sizeof(*m->pages), PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return -1;
+	m->pages = p;
+	m->nr_pages = nr_pages;
+	m->seed = seed;
+	return 0;
+}
+
+void model_deinit(struct model *m)
+{
+	(void)munmap(m->pages, m->nr_pages * sizeof(*m->pages));
+	m->pages = NULL;
+}
+
+bool model_begin_read(struct model *m, uint64_t page, uint64_t *word)
+{
+	uint64_t w = atomic_load_explicit(&m->pages[page], memory_order_relaxed);
+
+	do {
+		if ((w & WRITER) || (w & READERS) == READERS)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(&m->pages[page], &w, w + READER,
+							memory_order_acquire,
+							memory_order_relaxed));
+	*word = w;
+	return true;
+}
+
+/* The values that a word of the page may have: stamps, and whether zero. */
+struct allowed {
+	uint64_t stamp[4];
+	uint32_t nr;
+	bool zero;
+};
+
+static void allow(struct allowed *a, const struct model *m, uint64_t page, uint64_t w)
+{
+	bool hole = page_is_hole(m->seed, page);
+
+	switch (kind_of(w)) {
+	case PAGE_WRITTEN:
+		a->stamp[a->nr++] = page_stamp(m->seed, page, version_of(w));
+		break;
+	case PAGE_ZERO:
+		a->zero = true;
+		break;
+	case PAGE_IMAGE_OR_ZERO:
+		a->zero = true;
+		/* fall through */
+	case PAGE_IMAGE:
+	default:
+		if (hole)
+			a->zero = true;
+		else
+			a->stamp[a->nr++] = page_stamp(m->seed, page, 0);
+		break;
+	}
+	/* On its way to zero, or back to the image. */
+	if (w & GIVING_UP) {
+		a->zero = true;
+		if (!hole)
+			a->stamp[a->nr++] = page_stamp(m->seed, page, 0);
+	}
+}
+
+/* All of the page the same: which of the stamps; -1: zero; -2: something else. */
+static int one_of(const struct allowed *a, const uint64_t *words)
+{
+	uint64_t stamp = words[0], diff = 0;
+	bool zero = stamp == 0;
+
+	for (uint32_t i = 0; i < PAGE_WORDS; i++)
+		diff |= words[i] ^ (zero ? 0 : stamp_word(stamp, i));
+	if (diff)
+		return -2;
+	if (zero)
+		return a->zero ? -1 : -2;
+	for (uint32_t i = 0; i < a->nr; i++) {
+		if (a->stamp[i] == stamp)
+			return (int)i;
+	}
+	return -2;
+}
+
+/* While a page is given up each word may be the one or the other. */
+static bool each_word_allowed(const struct allowed *a, const uint64_t *words)
+{
+	for (uint32_t i = 0; i < PAGE_WORDS; i++) {
+		bool ok = a->zero && words[i] == 0;
+
+		for (uint32_t k = 0; !ok && k < a->nr; k++)
+			ok = words[i] == stamp_word(a->stamp[k], i);
+		if (!ok)
+			return false;
+	}
+	return true;
+}
+
+/* What was read settles what an IMAGE_OR_ZERO page is; what is filled stays filled. */
+static uint64_t learn(uint64_t now, uint64_t before, int what)
+{
+	if ((now & (GIVING_UP | WRITER)) || ((now ^ before) & ~READERS))
+		return now;
+	if (kind_of(now) == PAGE_IMAGE_OR_ZERO)
+		return what == -1 ? with_kind(now, PAGE_ZERO) : with_kind(now, PAGE_IMAGE) | SEEN;
+	return kind_of(now) == PAGE_IMAGE ? now | SEEN : now;
+}
+
+bool model_end_read(struct model *m, uint64_t page, uint64_t word, const uint64_t *words)
+{
+	uint64_t now = atomic_load_explicit(&m->pages[page], memory_order_acquire), next;
+	struct allowed a = { .nr = 0 };
+	bool ok = true;
+	int what = -2;
+
+	allow(&a, m, page, word);
+	if ((now ^ word) & ~READERS)
+		allow(&a, m, page, now);
+	if (words) {
+		what = one_of(&a, words);
+		ok = what != -2;
+		if (!ok && ((now | word) & GIVING_UP || version_of(now) != version_of(word) ||
+			    kind_of(now) != kind_of(word)))
+			ok = each_word_allowed(&a, words);
+	}
+	do {
+		/* A hole reads zero either way, which tells nothing of whether it was filled. */
+		next = words && ok && !page_is_hole(m->seed, page) ? learn(now, word, what) : now;
+		next -= READER;
+	} while (!atomic_compare_exchange_weak_explicit(&m->pages[page], &now, next,
+							memory_order_release,
+							memory_order_relaxed));
+	return ok;
+}
+
+bool model_begin_write(struct model *m, uint64_t page, uint64_t *stamp)
+{
+	uint64_t w = atomic_load_explicit(&m->pages[page], memory_order_relaxed);
+
+	do {
+		if (w & (READERS | WRITER | GIVING_UP))
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(&m->pages[page], &w, w | WRITER,
+							memory_order_acquire,
+							memory_order_relaxed));
+	*stamp = page_stamp(m->seed, page, version_of(w) + 1);
+	return true;
+}
+
+void model_end_write(struct model *m, uint64_t page, bool written)
+{
+	uint64_t w = atomic_load_explicit(&m->pages[page], memory_order_relaxed);
+
+	/* Nobody else moves a page that is being written. */
+	w &= ~WRITER;
+	if (written)
+		w = with_kind(w, PAGE_WRITTEN) + (UINT64_C(1) << VERSION_SHIFT);
+	atomic_store_explicit(&m->pages[page], w, memory_order_release);
+}
+
+bool model_begin_discard(struct model *m, uint64_t page)
+{
+	uint64_t w = atomic_load_explicit(&m->pages[page], memory_order_relaxed);
+
+	do {
+		if (w & (WRITER | GIVING_UP))
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(&m->pages[page], &w, w | GIVING_UP,
+							memory_order_acq_rel,
+							memory_order_relaxed));
+	return true;
+}
+
+static uint64_t discarded(uint64_t w, enum discard_effect effect)
+{
+	switch (effect) {
+	case DISCARD_ZEROES:
+		return with_kind(w, PAGE_ZERO);
+	case DISCARD_TO_IMAGE:
+		return with_kind(w, PAGE_IMAGE);
+	case DISCARD_KEEPS:
+	default:
+		return kind_of(w) == PAGE_IMAGE && !(w & SEEN) ? with_kind(w, PAGE_IMAGE_OR_ZERO)
+							       : w;
+	}
+}
+
+void model_end_discard(struct model *m, uint64_t page, enum discard_effect effect)
+{
+	uint64_t w = atomic_load_explicit(&m->pages[page], memory_order_relaxed);
+
+	while (!atomic_compare_exchange_weak_explicit(&m->pages[page], &w,
+						      discarded(w, effect) & ~GIVING_UP,
+						      memory_order_acq_rel, memory_order_relaxed))
+		;
+}
+
+void model_reset(struct model *m)
+{
+	for (uint64_t i = 0; i < m->nr_pages; i++) {
+		uint64_t w = atomic_load_explicit(&m->pages[i], memory_order_relaxed);
+
+		atomic_store_explicit(&m->pages[i], with_kind(w, PAGE_IMAGE), memory_order_relaxed);
+	}
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+const char *model_describe(struct model *m, uint64_t page, char *buf, uint32_t len)
+{
+	static const char *const names[] = { "the image's contents", "a write", "zero",
+					     "the image's contents or zero" };
+	uint64_t w = atomic_load_explicit(&m->pages[page], memory_order_relaxed);
+
+	(void)snprintf(buf, len, "%s (version %" PRIu64 ", %s%s%u readers)", names[kind_of(w) & 3],
+		       version_of(w), w & WRITER ? "written just now, " : "",
+		       w & GIVING_UP ? "given up just now, " : "", (unsigned)(w & READERS));
+	return buf;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STRESS_OPTIONS_H
+#define STRESS_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum chaos_kind {
+	CHAOS_DISCARD,
+	CHAOS_FORK,
+	CHAOS_REMAP,
+	CHAOS_UNMAP,
+	CHAOS_REGIONS,
+	CHAOS_RESTART,
+	CHAOS_SIGNALS,
+	CHAOS_SOURCE_ERRORS,
+	CHAOS_SHORT_READS,
+	CHAOS_SLOW_SOURCE,
+	CHAOS_STALL,
+	CHAOS_DESCRIPTORS,
+	CHAOS_MAPPINGS,
+	CHAOS_MEMORY,
+	CHAOS_CONVERGENCE,
+	CHAOS_STAMPEDE,
+	CHAOS_HUGE,
+	CHAOS_NR
+};
+
+extern const char *const chaos_names[CHAOS_NR];
+
+struct options {
+	uint32_t nr_threads;
+	uint64_t memory_bytes;
+	double seconds;      /* 0: until nr_touches */
+	uint64_t nr_touches; /* 0: until seconds */
+	uint32_t chaos;      /* a bit per kind */
+	uint64_t seed;
+	double max_wait_s;
+	bool is_private;
+	bool in_context;
+	bool huge; /* 2 MiB pages */
+	bool json;
+	bool quiet; /* no status line */
+	bool user_mode_only;
+	uint32_t nr_workers; /* 0: the default */
+	uint32_t nr_shards;  /* 0: the default */
+	uint32_t window;     /* 0: the default */
+};
+
+/* Return: 0; 2 when the command line is wrong (it has been said); 1 for --help. */
+int options_parse(struct options *o, int argc, char **argv);
+
+static inline bool has_chaos(const struct options *o, enum chaos_kind kind)
+{
+	return (o->chaos >> kind) & 1;
+}
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+#include "stress/source.h"
+
+#include "stress/contents.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+static void sleep_us(uint64_t us)
+{
+	struct timespec ts = { .tv_sec = (time_t)(us / 1000000),
+			       .tv_nsec = (long)(us % 1000000) * 1000 };
+
+	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+}
+
+static void make_page(const struct stress_source *s, uint64_t page, uint64_t *words)
+{
+	if (page_is_hole(s->opts->seed, page))
+		memset(words, 0, PAGE_BYTES);
+	else
+		page_write(words, page_stamp(s->opts->seed, page, 0));
+}
+
+static int64_t source_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
+{
+	struct stress_source *s = ctx;
+	uint64_t n = atomic_fetch_add_explicit(&s->nr_reads, 1, memory_order_relaxed);
+	uint64_t dice = mix(s->opts->seed ^ mix(n)), first = offset_bytes / PAGE_BYTES;
+	uint64_t nr = len_bytes / PAGE_BYTES;
+	bool healthy = atomic_load_explicit(&s->healthy, memory_order_relaxed);
+
+	if (s->dead_page >= first && s->dead_page < first + nr)
+		return -EIO;
+	if (has_chaos(s->opts, CHAOS_SLOW_SOURCE) && !healthy && dice % 16 == 0) {
+		atomic_fetch_add_explicit(&s->nr_slow, 1, memory_order_relaxed);
+		sleep_us((dice >> 8) % 20000);
+	}
+	if (has_chaos(s->opts, CHAOS_SOURCE_ERRORS) && !healthy && (dice >> 16) % 10 == 0) {
+		atomic_fetch_add_explicit(&s->nr_errors, 1, memory_order_relaxed);
+		return -EIO;
+	}
+	if (has_chaos(s->opts, CHAOS_SHORT_READS) && nr > 1 && (dice >> 32) % 4 == 0) {
+		atomic_fetch_add_explicit(&s->nr_short, 1, memory_order_relaxed);
+		nr = 1 + (dice >> 40) % (nr - 1);
+	}
+	for (uint64_t i = 0; i < nr; i++)
+		make_page(s, first + i, (uint64_t *)buf + i * PAGE_WORDS);
+	return (int64_t)(nr * PAGE_BYTES);
+}
+
+static int64_t source_extent(void *ctx, uint64_t offset_bytes, uint64_t len_bytes, int *is_hole)
+{
+	const struct stress_source *s = ctx;
+	uint64_t first = offset_bytes / PAGE_BYTES, nr = len_bytes / PAGE_BYTES, n = 1;
+	bool hole = page_is_hole(s->opts->seed, first);
+
+	while (n < nr && page_is_hole(s->opts->seed, first + n) == hole)
+		n++;
+	*is_hole = hole;
+	return (int64_t)(n * PAGE_BYTES);
+}
+
+int stress_source_init(struct stress_source *s, const struct options *opts)
+{
+	struct fln_source_ops ops = {
+		.size = sizeof(ops),
+		.name = "stress",
+		.concurrency = FLN_SOURCE_PARALLEL,
+		.read = source_read,
+		.extent = source_extent,
+	};
+
+	memset(s, 0, sizeof(*s));
+	s->opts = opts;
+	s->dead_page = UINT64_MAX;
+	if (has_chaos(opts, CHAOS_SOURCE_ERRORS)) {
+		s->dead_page = mix(opts->seed ^ 0xdead) % (opts->memory_bytes / PAGE_BYTES);
+		while (page_is_hole(opts->seed, s->dead_page))
+			s->dead_page = (s->dead_page + 16) % (opts->memory_bytes / PAGE_BYTES);
+	}
+	return fln_source_create(&ops, s, &s->handle);
+}
+
+void stress_source_deinit(struct stress_source *s)
+{
+	fln_source_destroy(s->handle);
+	s->handle = NULL;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The run: memory under test, the threads that touch it, what goes wrong meanwhile.
+ */
+#ifndef STRESS_STRESS_H
+#define STRESS_STRESS_H
+
+#include "stress/contents.h"
+#include "stress/model.h"
+#include "stress/options.h"
+#include "stress/source.h"
+
+#include <faultlane/faultlane.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#define HUGE_BYTES (UINT64_C(2) << 20)
+#define HUGE_PAGES (HUGE_BYTES / PAGE_BYTES)
+
+/* Where a thread can be brought back to from a signal. */
+struct guard {
+	sigjmp_buf jump;
+	volatile sig_atomic_t armed;
+};
+
+struct stress;
+
+struct toucher {
+	struct stress *s;
+	uint32_t index;
+	pthread_t thread;
+	struct rng rng;
+	struct guard guard;
+	_Atomic bool inside;       /* between the gate and the end of a touch */
+	_Atomic uint64_t since_ns; /* when the touch began that is under way; 0: none */
+	_Atomic uint64_t page;     /* of that touch */
+	uint64_t stampede;         /* the last that it took part in */
+	_Atomic uint64_t nr_touches, nr_verified, nr_wrong, nr_declared, nr_stopped;
+	uint64_t *copy; /* of a page */
+};
+
+/* Engine-side totals of guests that are gone. */
+struct totals {
+	uint64_t faults, minor, major, zero, invalid, refaults, resumed, poisoned, failed;
+	uint64_t pages_installed, installs, again, held_full, in_context;
+	uint64_t unaccounted; /* I4: faults that did not end */
+	struct fln_histogram service;
+};
+
+struct stress {
+	struct options opts;
+	struct stress_source source;
+	struct model model;
+	struct fln_engine *engine;
+	struct fln_image *image;
+	struct fln_guest *guest;
+	struct fln_region *region;
+	_Atomic(char *) base;
+	uint64_t nr_pages;
+	_Atomic bool stop;         /* the run is over */
+	_Atomic bool gate;         /* no touch may begin */
+	pthread_rwlock_t world;    /* written by who takes guests down, read by other chaos */
+	_Atomic uint64_t hot;      /* convergence: first page, plus 1; 0: everywhere */
+	_Atomic uint64_t stampede; /* page, and above bit 40 a running number; 0: none yet */
+	_Atomic uint64_t nr_chaos[CHAOS_NR], nr_refused[CHAOS_NR];
+	_Atomic uint64_t nr_wrong; /* found by who is no toucher */
+	_Atomic uint64_t nr_signals;
+	_Atomic uint64_t allocated; /* bytes that the engine has of us */
+	struct toucher *touchers;
+	struct totals totals;
+	FILE *messages;
+};
+
+/* memory.c */
+int memory_create(struct stress *s);
+/* Return: 0; -1 when something was left behind or unaccounted for (it has been said). */
+int memory_destroy(struct stress *s);
+/* Stop the guest with faults in flight, and begin anew; with @engine_too the engine also. */
+int memory_restart(struct stress *s, bool engine_too);
+/* Open and close the gate: after closing nobody is inside a touch. */
+void gate_close_begin(struct stress *s);
+void gate_wait_outside(struct stress *s);
+void gate_open(struct stress *s);
+/* What a region of ours is like: the kinds of sharing and delivery. */
+void memory_region_opts(const struct stress *s, struct fln_region_opts *o);
+void memory_take_stats(struct stress *s, struct totals *t);
+
+/* toucher.c */
+int touchers_start(struct stress *s);
+void touchers_join(struct stress *s);
+int guard_install(struct stress *s);
+/* The guard of this thread; NULL: none. */
+void guard_set(struct guard *g);
+
+/* chaos.c */
+int chaos_start(struct stress *s);
+void chaos_stop(struct stress *s);
+
+/* chaos_regions.c: a step each; false: it was refused, as can be when others misbehave. */
+bool chaos_regions(struct stress *s, struct rng *rng);
+bool chaos_unmap(struct stress *s, struct rng *rng);
+bool chaos_remap(struct stress *s, struct rng *rng);
+
+/* chaos_limits.c */
+bool chaos_descriptors(struct stress *s, struct rng *rng);
+bool chaos_mappings(struct stress *s, struct rng *rng);
+bool chaos_memory(struct stress *s, struct rng *rng);
+bool chaos_stall(struct stress *s, struct rng *rng);
+/* What must be arranged before; returns why a kind cannot be had here, or NULL. */
+const char *chaos_limits_prepare(struct stress *s, enum chaos_kind kind);
+void chaos_limits_undo(struct stress *s);
+
+uint64_t now_ns(void);
+void sleep_ms(uint64_t ms);
+/* Something is wrong: say it (the first few), count it. */
+void complain(struct stress *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif
