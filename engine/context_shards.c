@@ -77,12 +77,9 @@ int fln_context_open(struct fln_guest *guest)
 int fln_context_attach(struct fln_guest *guest)
 {
 	struct fln_shard *shards = fln_context_shards(guest);
-	struct fln_engine *engine = guest->engine;
-	uint32_t first =
-		atomic_fetch_add(&engine->next_worker, guest->nr_shards) % engine->opts.nr_workers;
 
 	for (uint32_t i = 0; shards && i < guest->nr_shards; i++) {
-		struct fln_worker *w = &engine->workers[(first + i) % engine->opts.nr_workers];
+		struct fln_worker *w = fln_guest_worker(guest, i);
 		int rc = shards[i].worker ? 0
 					  : fln_worker_command(w, FLN_COMMAND_ATTACH, &shards[i]);
 

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define MAX_WORKERS 64u /* FLN_MAX_WAITERS: a bit each */
 #define MAX_FILLERS 256u
 #define NR_FILLS 1024u
 #define DEFAULT_FILLERS 4u
@@ -22,11 +21,9 @@
 #define DEFAULT_RETRIES 3u
 #define DEFAULT_SOURCE_TIMEOUT_NS (30 * FLN_NS_PER_S)
 #define DEFAULT_SPIN_NS 0u /* measured: see docs/ARCHITECTURE.md */
-#define PUS_PER_WORKER 8u
-#define MIN_WORKERS 2u /* where there are as many processors */
 #define FALLBACK_MAX_MAP_COUNT 65530u
 
-_Static_assert(MAX_WORKERS <= FLN_MAX_WAITERS, "a bit per worker");
+_Static_assert(FLN_PLAN_MAX_WORKERS <= FLN_MAX_WAITERS, "a bit per worker");
 
 /* Take @value in [lo, hi], or the default for 0. */
 static int take_u32(uint32_t *value, uint32_t lo, uint32_t hi, uint32_t dflt, const char *name)
@@ -52,14 +49,11 @@ static uint32_t read_max_map_count(void)
 	return value > 0 && value <= UINT32_MAX ? (uint32_t)value : FALLBACK_MAX_MAP_COUNT;
 }
 
-static int set_defaults(struct fln_engine_opts *o, uint32_t nr_pus)
+static int set_defaults(struct fln_engine_opts *o)
 {
 	uint64_t known = FLN_ENGINE_F_NO_PIN | FLN_ENGINE_F_USER_MODE_ONLY;
-	uint32_t workers = nr_pus / PUS_PER_WORKER;
 	int rc;
 
-	if (workers < MIN_WORKERS)
-		workers = nr_pus < MIN_WORKERS ? nr_pus : MIN_WORKERS;
 	if (o->flags & ~known)
 		return fln_fail(EINVAL, "engine: flags 0x%llx are not known to this version",
 				(unsigned long long)(o->flags & ~known));
@@ -71,10 +65,7 @@ static int set_defaults(struct fln_engine_opts *o, uint32_t nr_pus)
 				"engine: worker_nice is %d; use -20 to 19, or "
 				"FLN_NICE_KEEP",
 				o->worker_nice);
-	rc = take_u32(&o->nr_workers, 1, MAX_WORKERS, workers < MAX_WORKERS ? workers : MAX_WORKERS,
-		      "nr_workers");
-	if (rc == 0)
-		rc = take_u32(&o->nr_fillers, 1, MAX_FILLERS, DEFAULT_FILLERS, "nr_fillers");
+	rc = take_u32(&o->nr_fillers, 1, MAX_FILLERS, DEFAULT_FILLERS, "nr_fillers");
 	if (rc == 0)
 		rc = take_u32(&o->batch_max, 1, FLN_BATCH_LIMIT, DEFAULT_BATCH, "batch_max");
 	if (rc == 0)
@@ -135,22 +126,21 @@ static int init_workers(struct fln_engine *engine)
 		.spin_ns = engine->opts.spin_ns,
 		.source_timeout_ns = engine->opts.source_timeout_ns,
 		.nice = engine->opts.worker_nice,
+		.said_unpinned = &engine->said_unpinned,
 	};
-	uint32_t nr = engine->opts.nr_workers;
-	bool pin = !(engine->opts.flags & FLN_ENGINE_F_NO_PIN) &&
-		   fln_topology_is_live(engine->topology);
-	struct fln_place places[MAX_WORKERS];
-	int rc = fln_place_workers(engine->topology, nr, places);
+	uint32_t nr = engine->plan->nr_workers;
+	int rc;
 
-	if (rc)
-		return rc;
 	engine->workers = fln_zalloc(&engine->alloc, nr * sizeof(*engine->workers), FLN_NODE_ANY);
 	if (!engine->workers)
 		return fln_fail(ENOMEM, "no memory for %u workers", nr);
 	for (uint32_t i = 0; i < nr; i++) {
+		const struct fln_pu *pu = &engine->plan->workers[i].pu;
+
 		o.index = i;
-		o.pu = pin ? (int64_t)places[i].pu_os_index : -1;
-		o.node = fln_topology_node_os_index(engine->topology, places[i].node);
+		o.pu = fln_engine_pins(engine) ? (int64_t)pu->os_index : -1;
+		o.node = engine->plan->nodes[pu->node].os_index;
+		o.node_index = pu->node;
 		rc = fln_worker_init(&engine->workers[i], &o);
 		if (rc == 0)
 			continue;
@@ -203,15 +193,17 @@ int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **ou
 	rc = fln_topology_load(&engine->topology, &engine->alloc, NULL);
 	if (rc)
 		goto free_engine;
-	rc = set_defaults(&engine->opts, fln_topology_nr_pus(engine->topology));
+	rc = set_defaults(&engine->opts);
 	if (rc == 0)
 		rc = check_features(engine);
+	if (rc == 0)
+		rc = fln_nodes_init(engine);
 	if (rc)
 		goto destroy_topology;
 	fln_rcu_prepare();
 	rc = init_workers(engine);
 	if (rc)
-		goto destroy_topology;
+		goto deinit_nodes;
 	rc = init_filler(engine);
 	if (rc)
 		goto deinit_workers;
@@ -225,6 +217,8 @@ deinit_workers:
 		fln_worker_deinit(&engine->workers[i]);
 	fln_free(&engine->alloc, engine->workers,
 		 engine->opts.nr_workers * sizeof(*engine->workers), FLN_NODE_ANY);
+deinit_nodes:
+	fln_nodes_deinit(engine);
 destroy_topology:
 	fln_topology_destroy(engine->topology);
 free_engine:
@@ -396,6 +390,7 @@ int fln_engine_destroy(struct fln_engine *engine)
 	alloc = engine->alloc;
 	fln_free(&alloc, engine->workers, engine->opts.nr_workers * sizeof(*engine->workers),
 		 FLN_NODE_ANY);
+	fln_nodes_deinit(engine);
 	fln_topology_destroy(engine->topology);
 	(void)pthread_cond_destroy(&engine->unpinned);
 	fln_turn_deinit(&engine->turn);
@@ -498,8 +493,9 @@ int fln_image_create(struct fln_engine *engine, const struct fln_image_opts *opt
 		return rc;
 	}
 	image->engine = engine;
-	if (init.opts.node &&
-	    fln_bind_memory(image->alias, image->len_bytes, init.opts.node - 1) != 0)
+	if (init.opts.node && fln_topology_is_live(engine->topology) &&
+	    fln_bind_memory(image->alias, image->len_bytes, init.opts.node - 1) != 0 &&
+	    !atomic_exchange(&engine->said_unbound, true))
 		fln_log(&engine->log, FLN_LOG_WARNING,
 			"image %s: its pages cannot be bound to node %u and lie anywhere: %s",
 			image->name, init.opts.node - 1, fln_last_error());

@@ -10,27 +10,61 @@
 #include "engine/shard.h"
 #include "engine/worker.h"
 #include "numa/placement.h"
+#include "numa/plan.h"
 #include "sources/filler.h"
 
 #include <faultlane/engine.h>
+
+/* What shards of guests that are gone have counted on a node. */
+struct fln_node_counts {
+	uint64_t faults, pages_installed, remote;
+};
 
 struct fln_engine {
 	struct fln_engine_opts opts; /* defaults filled in */
 	struct fln_allocator alloc;
 	struct fln_log log;
 	struct fln_topology *topology;
+	struct fln_plan *plan;
 	uint64_t features; /* of this kernel and this user */
 	struct fln_filler filler;
 	struct fln_worker *workers;
-	struct fln_lock lock;     /* FLN_RANK_ENGINE */
-	struct fln_turn turn;     /* of start and stop */
-	pthread_cond_t unpinned;  /* some guest's nr_pins has come to 0 */
-	struct fln_guest *guests; /* guarded by lock, as all that follows */
+	struct fln_lock lock;             /* FLN_RANK_ENGINE */
+	struct fln_turn turn;             /* of start and stop */
+	pthread_cond_t unpinned;          /* some guest's nr_pins has come to 0 */
+	struct fln_guest *guests;         /* guarded by lock, as all that follows */
+	struct fln_node_counts *departed; /* by node */
 	uint32_t nr_images;
 	bool running, stopping;
 	_Atomic uint64_t nr_stripes;  /* mappings in use by all guests */
 	_Atomic uint32_t next_worker; /* who gets the next guest's first shard */
+	_Atomic bool said_unpinned, said_unbound;
 };
+
+/* nodes.c: plan the machine with the engine's options, fill in nr_workers. */
+int fln_nodes_init(struct fln_engine *engine);
+void fln_nodes_deinit(struct fln_engine *engine);
+
+/* nodes.c: whether workers are pinned: wanted, and the topology is this machine's. */
+bool fln_engine_pins(const struct fln_engine *engine);
+
+/*
+ * nodes.c: the index of a node that an embedder gave as the kernel's number plus one.
+ * Return: 0, FLN_NODE_ANY for 0; -EINVAL with the nodes that there are.
+ */
+int fln_nodes_find(const struct fln_engine *engine, uint32_t node_plus_one, uint32_t *out);
+
+/* nodes.c: who serves a shard of a guest: a worker of the shard's node. */
+struct fln_worker *fln_guest_worker(const struct fln_guest *guest, uint32_t shard);
+
+/* nodes.c: the guest's shards that a region's stripes go to. */
+void fln_region_shards(const struct fln_region *r, uint32_t *first, uint32_t *nr);
+
+/* nodes.c: have its part of the image, and its map, lie on its node, if it has one. */
+void fln_region_bind(const struct fln_region *r);
+
+/* nodes.c: keep what a guest that leaves has counted. */
+void fln_nodes_depart(const struct fln_guest *guest) FLN_REQUIRES(guest->engine->lock);
 
 /* Set a share of the budget of mappings aside; give_back undoes it. */
 int fln_engine_take_stripes(struct fln_engine *engine, uint64_t nr);

@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 
-#define DEFAULT_VCPUS 64u
 #define MAX_SHARDS 1024u
 
 static int check_opts(const struct fln_guest_opts *o)
@@ -101,7 +100,7 @@ static uint32_t choose_nr_shards(const struct fln_engine *engine, const struct f
 		return 1;
 	if (o->nr_shards)
 		return o->nr_shards;
-	return fln_default_nr_shards(o->nr_vcpus ? o->nr_vcpus : DEFAULT_VCPUS,
+	return fln_default_nr_shards(o->nr_vcpus ? o->nr_vcpus : FLN_GUEST_DEFAULT_VCPUS,
 				     engine->opts.nr_workers);
 }
 
@@ -137,6 +136,7 @@ int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opt
 	guest->foreign = o.flags & FLN_GUEST_F_FOREIGN;
 	guest->follow_fork = o.flags & FLN_GUEST_F_FORK;
 	guest->nr_shards = choose_nr_shards(engine, &o);
+	guest->turn_no = atomic_fetch_add(&engine->next_worker, guest->nr_shards);
 	rc = fln_window_policy_init(&guest->window, o.window_first, o.window_max);
 	if (rc)
 		goto fail;
@@ -188,15 +188,11 @@ static void detach_shard(struct fln_shard *shard)
 		(void)fln_worker_command(shard->worker, FLN_COMMAND_DETACH, shard);
 }
 
-/* Give the shards to the workers in turn; all or none. */
+/* Give the shards to the workers of their nodes in turn; all or none. */
 static int attach_shards(struct fln_guest *guest)
 {
-	struct fln_engine *engine = guest->engine;
-	uint32_t first =
-		atomic_fetch_add(&engine->next_worker, guest->nr_shards) % engine->opts.nr_workers;
-
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
-		struct fln_worker *w = &engine->workers[(first + i) % engine->opts.nr_workers];
+		struct fln_worker *w = fln_guest_worker(guest, i);
 		int rc = fln_worker_command(w, FLN_COMMAND_ATTACH, &guest->shards[i]);
 
 		if (rc == 0)
@@ -382,6 +378,7 @@ static void leave_engine(struct fln_guest *guest)
 	for (at = &engine->guests; *at != guest; at = &(*at)->next)
 		;
 	*at = guest->next;
+	fln_nodes_depart(guest);
 	fln_unlock(&engine->lock);
 }
 

@@ -17,7 +17,6 @@
 #include <sys/sysmacros.h>
 
 #define REGION_MAX_BYTES (UINT64_C(1) << 44) /* 16 TiB */
-#define CHUNKS_DEFAULT_MAX 65536u
 
 /* What does not go together with a private region. */
 static int check_private(const struct fln_guest *guest, const struct fln_region_opts *o)
@@ -311,15 +310,20 @@ static int plan_stripes(struct fln_region *r)
 {
 	struct fln_guest *guest = r->guest;
 	uint64_t left = fln_engine_stripes_left(guest->engine);
-	/* Half of what is left, so that a next region finds something too. */
-	uint64_t share = guest->nr_shards == 1 ? 1 : left / 2;
+	uint32_t first, nr;
+	uint64_t share;
 	int rc;
 
+	fln_region_shards(r, &first, &nr);
+	/* Half of what is left, so that a next region finds something too. */
+	share = nr == 1 ? 1 : left / 2;
 	if (share == 0)
 		share = 1;
 	if (guest->foreign)
 		return fln_stripe_plan_init(&r->plan, r->addr, r->len_bytes, 1, 0, 1);
-	rc = fln_stripe_plan_init(&r->plan, r->addr, r->len_bytes, guest->nr_shards, 0, share);
+	rc = fln_stripe_plan_init(&r->plan, r->addr, r->len_bytes, nr, 0, share);
+	if (rc == 0)
+		fln_stripe_plan_set_base(&r->plan, first);
 	return rc ? rc : fln_engine_take_stripes(guest->engine, r->plan.nr_stripes);
 }
 
@@ -331,7 +335,7 @@ static int init_map(struct fln_region *r, uint32_t max_chunks)
 	uint64_t nr_chunks = max_chunks;
 
 	if (!nr_chunks)
-		nr_chunks = nr_blocks < CHUNKS_DEFAULT_MAX ? nr_blocks : CHUNKS_DEFAULT_MAX;
+		nr_chunks = nr_blocks < FLN_CHUNKS_DEFAULT_MAX ? nr_blocks : FLN_CHUNKS_DEFAULT_MAX;
 	if (fln_region_keeps_discards(r))
 		nr_chunks = nr_blocks; /* discards must find room */
 	/* And some on their way back. */
@@ -432,6 +436,7 @@ static int build_region(struct fln_guest *guest, struct fln_region *r, uint32_t 
 	rc = init_map(r, max_chunks);
 	if (rc)
 		goto give_back;
+	fln_region_bind(r);
 	rc = open_region(r);
 	if (rc == 0)
 		return 0;
@@ -449,6 +454,7 @@ int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 {
 	struct fln_region_opts o;
 	struct fln_region *r;
+	uint32_t node_index;
 	int rc;
 
 	if (!guest || !opts || !out)
@@ -458,6 +464,8 @@ int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 		rc = check_opts(guest, &o);
 	if (rc == 0)
 		rc = check_discard(guest, &o);
+	if (rc == 0)
+		rc = fln_nodes_find(guest->engine, o.node, &node_index);
 	if (rc)
 		return rc;
 	r = fln_zalloc(&guest->engine->alloc, sizeof(*r), FLN_NODE_ANY);
@@ -475,7 +483,7 @@ int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 	r->foreign = guest->foreign;
 	r->is_private = o.sharing == FLN_SHARING_PRIVATE;
 	r->in_context = o.delivery == FLN_DELIVERY_IN_CONTEXT;
-	r->node_index = FLN_NODE_ANY;
+	r->node_index = node_index;
 	atomic_fetch_add(&r->image->nr_users, 1);
 	fln_guest_take_turn(guest);
 	if (guest->stopped)

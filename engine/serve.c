@@ -65,6 +65,19 @@ static void end_invalid(struct fln_worker *w, struct fln_shard *shard,
 	fln_end_fault(shard, fault, FLN_ENDED_FAILED, false, fln_now_ns());
 }
 
+/* Once for each fault: is the memory on another node than this worker? */
+static void count_remote(const struct fln_worker *w, struct fln_shard *shard,
+			 const struct fln_region *region, struct fln_fault *f, uint32_t nr)
+{
+	if (region->node_index == FLN_NODE_ANY || region->node_index == w->opts.node_index)
+		return;
+	for (uint32_t i = 0; i < nr; i++) {
+		if (f[i].fresh)
+			fln_count(&shard->count.remote, f[i].nr);
+		f[i].fresh = false;
+	}
+}
+
 void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_fault *f,
 		      uint32_t nr)
 {
@@ -96,6 +109,7 @@ void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_
 				break;
 			end++;
 		}
+		count_remote(w, shard, region, &f[i], end - i);
 		fln_serve_block(w, shard, region, home, &f[i], end - i);
 	}
 	fln_rcu_read_unlock();
@@ -137,6 +151,7 @@ static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard)
 		f->addr = fln_align_down(m->arg.pagefault.address, FLN_PAGE_BYTES);
 		f->t0_ns = now;
 		f->held = false;
+		f->fresh = true;
 		f->nr = 1;
 		nr_faults++;
 	}

@@ -28,6 +28,8 @@ struct fln_worker;
 
 #define FLN_MAX_CHILDREN 16u /* forked children at a time; a slot of each shard each */
 #define FLN_MAX_MOVES 64u
+#define FLN_GUEST_DEFAULT_VCPUS 64u
+#define FLN_CHUNKS_DEFAULT_MAX 65536u /* of a region */
 
 /*
  * Whose turn it is: life-cycle calls on one object go one after the other.  No
@@ -79,7 +81,7 @@ struct fln_shard_counters {
 	_Atomic uint64_t faults, minor, major, zero, invalid, refaults, in_context;
 	_Atomic uint64_t resumed, poisoned, failed;
 	_Atomic uint64_t pages_installed, pages_raced, reads, events, again;
-	_Atomic uint64_t held_full, no_chunk;
+	_Atomic uint64_t held_full, no_chunk, remote;
 	struct fln_histogram service;
 };
 
@@ -136,6 +138,7 @@ struct fln_guest {
 	bool running, stopped; /* set in the guest's turn, under lock */
 	int stop_result;
 	uint32_t nr_shards;
+	uint32_t turn_no; /* its running number, for the plan */
 	struct fln_shard *shards;
 	struct fln_shard *children; /* with follow_fork: FLN_MAX_CHILDREN of each shard */
 	/* nr_shards more, from the first in-context region on; set in the guest's turn. */

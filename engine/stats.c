@@ -44,6 +44,7 @@ static void add_shard(struct fln_stats *out, const struct fln_shard *shard)
 	out->held_full += get(&c->held_full);
 	out->no_chunk += get(&c->no_chunk);
 	out->in_context += get(&c->in_context);
+	out->remote += get(&c->remote);
 	fln_histogram_merge(&out->service, &c->service);
 }
 

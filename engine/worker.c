@@ -329,9 +329,10 @@ static void *worker_main(void *arg)
 	(void)pthread_setname_np(pthread_self(), name);
 	if (w->opts.pu >= 0) {
 		rc = fln_pin_thread((uint32_t)w->opts.pu);
-		if (rc)
+		if (rc && !(w->opts.said_unpinned && atomic_exchange(w->opts.said_unpinned, true)))
 			fln_log(&w->opts.log, FLN_LOG_WARNING,
-				"worker %u cannot be pinned to processor %lld and runs anywhere: %s",
+				"worker %u cannot be pinned to processor %lld and runs anywhere, "
+				"perhaps others too: %s",
 				w->opts.index, (long long)w->opts.pu, fln_last_error());
 	}
 	take_precedence(w);

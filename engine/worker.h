@@ -25,6 +25,7 @@ struct fln_fault {
 	uint64_t t0_ns; /* when its (first) message was read */
 	uint32_t nr;    /* messages that it stands for */
 	bool held;      /* its contents had to be fetched */
+	bool fresh;     /* of this read: nobody has looked whether it is remote */
 };
 
 /* Why a fault is held. */
@@ -78,8 +79,10 @@ struct fln_worker_opts {
 	uint32_t held_max;
 	uint64_t spin_ns;
 	uint64_t source_timeout_ns;
-	int64_t pu; /* processor to run on, or -1 */
-	uint32_t node;
+	int64_t pu;          /* processor to run on, or -1 */
+	uint32_t node;       /* the kernel's number */
+	uint32_t node_index; /* of the topology */
+	_Atomic bool *said_unpinned;
 	int32_t nice; /* as fln_engine_opts.worker_nice */
 };
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Decides where workers run; pins threads and binds memory. */
+/* Pins threads and binds memory. */
 #include "numa/placement.h"
 
 #include "base/error.h"
 #include "base/page.h"
+#include "numa/cpuset.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,37 +18,8 @@
 
 #define BITS_PER_LONG (8u * (uint32_t)sizeof(unsigned long))
 
-/* What the kernel can be built for at most, on x86 and Arm today. */
-#define MAX_PUS 8192u
+/* What the kernel can be built for at most. */
 #define MAX_NODES 1024u
-
-int fln_place_workers(const struct fln_topology *t, uint32_t nr_workers, struct fln_place *out)
-{
-	uint32_t nr_nodes = fln_topology_nr_nodes(t);
-	uint32_t placed = 0;
-
-	if (nr_workers == 0)
-		return fln_fail(EINVAL, "0 workers cannot be placed; ask for at least 1");
-
-	/* Each turn deals the nth processor of every node that has so many. */
-	for (uint32_t nth = 0; placed < nr_workers; nth++) {
-		uint32_t before = placed;
-
-		for (uint32_t node = 0; node < nr_nodes && placed < nr_workers; node++) {
-			if (nth >= fln_topology_node_nr_pus(t, node))
-				continue;
-			out[placed].node = node;
-			out[placed].pu_os_index = fln_topology_node_pu(t, node, nth);
-			placed++;
-		}
-		if (placed == before) {
-			/* All are taken: begin anew.  A topology has a processor. */
-			FLN_ASSERT(nth > 0);
-			nth = UINT32_MAX; /* and the loop makes it 0 */
-		}
-	}
-	return 0;
-}
 
 static void mask_set(unsigned long *mask, uint32_t bit)
 {
@@ -57,14 +29,14 @@ static void mask_set(unsigned long *mask, uint32_t bit)
 int fln_pin_thread(uint32_t pu_os_index)
 {
 	/* The C library's cpu_set_t ends at 1024 processors; the call does not. */
-	unsigned long mask[MAX_PUS / BITS_PER_LONG] = { 0 };
+	unsigned long mask[FLN_MAX_PUS / BITS_PER_LONG] = { 0 };
 	int err;
 
-	if (pu_os_index >= MAX_PUS)
+	if (pu_os_index >= FLN_MAX_PUS)
 		return fln_fail(EINVAL,
 				"processor %" PRIu32 " is above %u; "
 				"pin to one that exists",
-				pu_os_index, MAX_PUS - 1);
+				pu_os_index, FLN_MAX_PUS - 1);
 	mask_set(mask, pu_os_index);
 	if (syscall(SYS_sched_setaffinity, 0, sizeof(mask), mask) == 0)
 		return 0;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where workers run and where memory lies: the decision, which is pure, and the
- * two calls that act on it.
+ * Where threads run and where memory lies: the two calls that act on a plan.
  */
 #ifndef FLN_NUMA_PLACEMENT_H
 #define FLN_NUMA_PLACEMENT_H
@@ -9,32 +8,6 @@
 #include "numa/topology.h"
 
 #include <stdint.h>
-
-/**
- * struct fln_place - Where one worker belongs
- * @node:        node index in the topology
- * @pu_os_index: the kernel's number of the processor
- */
-struct fln_place {
-	uint32_t node;
-	uint32_t pu_os_index;
-};
-
-/**
- * fln_place_workers() - Spread workers over nodes, and over processors of a node
- * @nr_workers: at least 1
- * @out:        array of @nr_workers places
- *
- * Nodes take turns; on a node cores come before the second processor of a core.
- * A node whose processors are all taken is passed over until all nodes' are;
- * then it begins anew.  So no processor gets two workers more than another, and
- * no node that has a processor to spare gets two workers fewer than another.
- *
- * Return:  0; -EINVAL when @nr_workers is 0
- * Threads: any
- * Blocks:  no
- */
-int fln_place_workers(const struct fln_topology *t, uint32_t nr_workers, struct fln_place *out);
 
 /**
  * fln_pin_thread() - Let the calling thread run on one processor only

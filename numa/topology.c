@@ -14,21 +14,28 @@ struct topology_node {
 	uint32_t nr_local; /* processors near its memory, permitted or not */
 	uint32_t first_pu; /* in the topology's table */
 	uint32_t nr_pus;
+	uint64_t memory_bytes;
 };
 
-struct topology_pu {
-	uint32_t os_index;
-	uint32_t node;
-	uint32_t smt_rank; /* 0: the first processor of its core that is permitted */
-	uint32_t logical;  /* hwloc's order: neighbours are near each other */
-};
+/*
+ * Where nobody tells how far nodes are from each other: what firmware says of itself
+ * (10), of memory beside other memory, of the same package, and of another one.
+ */
+#define DISTANCE_SELF 10u
+#define DISTANCE_BESIDE 13u
+#define DISTANCE_PACKAGE 16u
+#define DISTANCE_FAR 21u
 
-/* One piece of memory: the struct, then nodes, then processors by (node, rank, logical). */
+/*
+ * One piece of memory: the struct, then nodes, then processors by (node, rank, logical),
+ * then distances, a row for each node.
+ */
 struct fln_topology {
 	struct fln_allocator allocator;
 	size_t size_bytes;
 	struct topology_node *nodes;
-	struct topology_pu *pus;
+	struct fln_pu *pus;
+	uint32_t *distances;
 	uint32_t nr_nodes;
 	uint32_t nr_pus;
 	bool live;
@@ -45,12 +52,27 @@ static int hw_fail(int err, const char *what)
 			what, strerror(err));
 }
 
-static int hw_load(hwloc_topology_t hw, const char *synthetic)
+static int xml_fail(const char *path)
 {
+	return fln_fail(EINVAL,
+			"topology file '%.150s' is not to be read%s%s; make one with "
+			"'lstopo file.xml'",
+			path, errno ? ": " : "", errno ? strerror(errno) : "");
+}
+
+/* Where a topology comes from; both NULL: this machine. */
+struct origin {
+	const char *synthetic;
+	const char *xml;
+};
+
+static int hw_load(hwloc_topology_t hw, const struct origin *from)
+{
+	const char *synthetic = from->synthetic;
+
 	/* Without the first flag hwloc may move the calling thread about while it looks. */
 	unsigned long flags = HWLOC_TOPOLOGY_FLAG_DONT_CHANGE_BINDING |
-			      HWLOC_TOPOLOGY_FLAG_NO_DISTANCES | HWLOC_TOPOLOGY_FLAG_NO_MEMATTRS |
-			      HWLOC_TOPOLOGY_FLAG_NO_CPUKINDS;
+			      HWLOC_TOPOLOGY_FLAG_NO_MEMATTRS | HWLOC_TOPOLOGY_FLAG_NO_CPUKINDS;
 
 	errno = 0;
 	/*
@@ -64,8 +86,11 @@ static int hw_load(hwloc_topology_t hw, const char *synthetic)
 				"topology description '%.100s' is not understood; "
 				"write it as in 'node:4 core:4 pu:2'",
 				synthetic);
+	if (from->xml && hwloc_topology_set_xml(hw, from->xml))
+		return xml_fail(from->xml);
+	errno = 0;
 	if (hwloc_topology_load(hw))
-		return hw_fail(errno, "hwloc_topology_load()");
+		return from->xml ? xml_fail(from->xml) : hw_fail(errno, "hwloc_topology_load()");
 	return 0;
 }
 
@@ -104,7 +129,49 @@ static void read_nodes(struct fln_topology *t, hwloc_topology_t hw)
 
 		t->nodes[i].os_index = obj->os_index;
 		t->nodes[i].nr_local = (uint32_t)hwloc_bitmap_weight(obj->cpuset);
+		t->nodes[i].memory_bytes = obj->attr ? obj->attr->numanode.local_memory : 0;
 	}
+}
+
+/* How far two nodes are by their places in the tree. */
+static uint32_t guess_distance(hwloc_topology_t hw, uint32_t from, uint32_t to)
+{
+	hwloc_obj_t a = hwloc_get_obj_by_type(hw, HWLOC_OBJ_NUMANODE, from);
+	hwloc_obj_t b = hwloc_get_obj_by_type(hw, HWLOC_OBJ_NUMANODE, to);
+	hwloc_obj_t above = hwloc_get_common_ancestor_obj(hw, a, b);
+
+	if (from == to)
+		return DISTANCE_SELF;
+	if (hwloc_bitmap_isequal(a->cpuset, b->cpuset))
+		return DISTANCE_BESIDE;
+	return above && above->type != HWLOC_OBJ_MACHINE ? DISTANCE_PACKAGE : DISTANCE_FAR;
+}
+
+/* What firmware says, where it says something; the rest is guessed. */
+static void read_distances(struct fln_topology *t, hwloc_topology_t hw)
+{
+	struct hwloc_distances_s *d = NULL;
+	unsigned int nr = 1;
+
+	for (uint32_t i = 0; i < t->nr_nodes; i++) {
+		for (uint32_t j = 0; j < t->nr_nodes; j++)
+			t->distances[i * t->nr_nodes + j] = guess_distance(hw, i, j);
+	}
+	if (hwloc_distances_get_by_type(hw, HWLOC_OBJ_NUMANODE, &nr, &d,
+					HWLOC_DISTANCES_KIND_MEANS_LATENCY, 0) != 0 ||
+	    nr == 0)
+		return;
+	for (uint32_t i = 0; i < d->nbobjs; i++) {
+		for (uint32_t j = 0; j < d->nbobjs; j++) {
+			uint64_t value = d->values[i * d->nbobjs + j];
+			uint32_t from = d->objs[i] ? d->objs[i]->logical_index : UINT32_MAX;
+			uint32_t to = d->objs[j] ? d->objs[j]->logical_index : UINT32_MAX;
+
+			if (from < t->nr_nodes && to < t->nr_nodes && value < UINT32_MAX)
+				t->distances[from * t->nr_nodes + to] = (uint32_t)value;
+		}
+	}
+	hwloc_distances_release(hw, d);
 }
 
 /*
@@ -132,8 +199,8 @@ static uint32_t home_of(const struct fln_topology *t, hwloc_topology_t hw, uint3
 
 static int pu_order(const void *va, const void *vb)
 {
-	const struct topology_pu *a = va;
-	const struct topology_pu *b = vb;
+	const struct fln_pu *a = va;
+	const struct fln_pu *b = vb;
 
 	if (a->node != b->node)
 		return a->node < b->node ? -1 : 1;
@@ -142,8 +209,36 @@ static int pu_order(const void *va, const void *vb)
 	return a->logical < b->logical ? -1 : a->logical > b->logical;
 }
 
+/* The outermost cache that a processor shares, or what else stands for it. */
+static hwloc_obj_t last_cache(hwloc_obj_t pu)
+{
+	hwloc_obj_t found = NULL;
+
+	for (hwloc_obj_t obj = pu->parent; obj; obj = obj->parent) {
+		if (hwloc_obj_type_is_dcache(obj->type) ||
+		    (!found && obj->type == HWLOC_OBJ_PACKAGE))
+			found = obj;
+	}
+	return found;
+}
+
+/* Objects of a kind are met one after the other in hwloc's order: number them so. */
+struct numbering {
+	hwloc_obj_t last;
+	uint32_t nr; /* so far */
+};
+
+static uint32_t number_of(struct numbering *n, hwloc_obj_t obj, bool alone)
+{
+	if (n->nr == 0 || alone || obj != n->last)
+		n->nr++;
+	n->last = obj;
+	return n->nr - 1;
+}
+
 static void read_pus(struct fln_topology *t, hwloc_topology_t hw, hwloc_const_bitmap_t allowed)
 {
+	struct numbering cores = { 0 }, caches = { 0 }, packages = { 0 };
 	hwloc_obj_t core = NULL;
 	hwloc_obj_t obj = NULL;
 	uint32_t nr = 0;
@@ -151,6 +246,7 @@ static void read_pus(struct fln_topology *t, hwloc_topology_t hw, hwloc_const_bi
 
 	while ((obj = hwloc_get_next_obj_by_type(hw, HWLOC_OBJ_PU, obj)) != NULL) {
 		hwloc_obj_t of = hwloc_get_ancestor_obj_by_type(hw, HWLOC_OBJ_CORE, obj);
+		hwloc_obj_t in = hwloc_get_ancestor_obj_by_type(hw, HWLOC_OBJ_PACKAGE, obj);
 
 		if (!hwloc_bitmap_isset(allowed, obj->os_index))
 			continue;
@@ -158,9 +254,12 @@ static void read_pus(struct fln_topology *t, hwloc_topology_t hw, hwloc_const_bi
 		rank = of && of == core ? rank + 1 : 0;
 		core = of;
 		FLN_ASSERT(nr < t->nr_pus);
-		t->pus[nr] = (struct topology_pu){
+		t->pus[nr] = (struct fln_pu){
 			.os_index = obj->os_index,
 			.node = home_of(t, hw, obj->os_index),
+			.core = number_of(&cores, of, !of),
+			.cache = number_of(&caches, last_cache(obj), false),
+			.package = number_of(&packages, in, false),
 			.smt_rank = rank,
 			.logical = nr,
 		};
@@ -198,7 +297,8 @@ static int build(struct fln_topology **out, const struct fln_allocator *a, hwloc
 				"check cpuset and taskset",
 				nr_nodes, nr_pus);
 	size_bytes = sizeof(*t) + (size_t)nr_nodes * sizeof(t->nodes[0]) +
-		     (size_t)nr_pus * sizeof(t->pus[0]);
+		     (size_t)nr_pus * sizeof(t->pus[0]) +
+		     (size_t)nr_nodes * (size_t)nr_nodes * sizeof(t->distances[0]);
 	t = fln_zalloc(a, size_bytes, FLN_NODE_ANY);
 	if (!t)
 		return fln_fail(ENOMEM, "no memory for a topology of %d nodes and %u processors",
@@ -208,16 +308,17 @@ static int build(struct fln_topology **out, const struct fln_allocator *a, hwloc
 	t->nr_nodes = (uint32_t)nr_nodes;
 	t->nr_pus = nr_pus;
 	t->nodes = (struct topology_node *)(t + 1);
-	t->pus = (struct topology_pu *)(t->nodes + t->nr_nodes);
+	t->pus = (struct fln_pu *)(t->nodes + t->nr_nodes);
+	t->distances = (uint32_t *)(t->pus + t->nr_pus);
 	t->live = hwloc_topology_is_thissystem(hw) != 0;
 	read_nodes(t, hw);
+	read_distances(t, hw);
 	read_pus(t, hw, allowed);
 	*out = t;
 	return 0;
 }
 
-int fln_topology_load(struct fln_topology **out, const struct fln_allocator *a,
-		      const char *synthetic)
+static int load(struct fln_topology **out, const struct fln_allocator *a, const struct origin *from)
 {
 	struct fln_allocator allocator;
 	hwloc_bitmap_t allowed;
@@ -229,7 +330,7 @@ int fln_topology_load(struct fln_topology **out, const struct fln_allocator *a,
 	errno = 0;
 	if (hwloc_topology_init(&hw))
 		return hw_fail(errno, "hwloc_topology_init()");
-	rc = hw_load(hw, synthetic);
+	rc = hw_load(hw, from);
 	if (rc)
 		goto out_hw;
 	rc = hw_allowed(hw, &allowed);
@@ -240,6 +341,18 @@ int fln_topology_load(struct fln_topology **out, const struct fln_allocator *a,
 out_hw:
 	hwloc_topology_destroy(hw);
 	return rc;
+}
+
+int fln_topology_load(struct fln_topology **out, const struct fln_allocator *a,
+		      const char *synthetic)
+{
+	return load(out, a, &(struct origin){ .synthetic = synthetic });
+}
+
+int fln_topology_load_xml(struct fln_topology **out, const struct fln_allocator *a,
+			  const char *path)
+{
+	return load(out, a, &(struct origin){ .xml = path });
 }
 
 void fln_topology_destroy(struct fln_topology *t)
@@ -284,4 +397,32 @@ uint32_t fln_topology_node_pu(const struct fln_topology *t, uint32_t node, uint3
 	FLN_ASSERT(node < t->nr_nodes);
 	FLN_ASSERT(nth < t->nodes[node].nr_pus);
 	return t->pus[t->nodes[node].first_pu + nth].os_index;
+}
+
+const struct fln_pu *fln_topology_pu(const struct fln_topology *t, uint32_t nth)
+{
+	FLN_ASSERT(nth < t->nr_pus);
+	return &t->pus[nth];
+}
+
+uint64_t fln_topology_node_memory_bytes(const struct fln_topology *t, uint32_t node)
+{
+	FLN_ASSERT(node < t->nr_nodes);
+	return t->nodes[node].memory_bytes;
+}
+
+uint32_t fln_topology_distance(const struct fln_topology *t, uint32_t from, uint32_t to)
+{
+	FLN_ASSERT(from < t->nr_nodes);
+	FLN_ASSERT(to < t->nr_nodes);
+	return t->distances[from * t->nr_nodes + to];
+}
+
+uint32_t fln_topology_find_node(const struct fln_topology *t, uint32_t os_index)
+{
+	for (uint32_t node = 0; node < t->nr_nodes; node++) {
+		if (t->nodes[node].os_index == os_index)
+			return node;
+	}
+	return FLN_NODE_ANY;
 }

@@ -19,6 +19,26 @@
 struct fln_topology;
 
 /**
+ * struct fln_pu - A processor that may be used
+ * @os_index: the kernel's number
+ * @node:     node index
+ * @core:     its core; cores, caches and packages are counted from 0 over the machine
+ * @cache:    its last-level cache; where none is known, its package
+ * @package:  its package
+ * @smt_rank: 0: the first processor of its core that may be used
+ * @logical:  its place in hwloc's order, in which neighbours are near each other
+ */
+struct fln_pu {
+	uint32_t os_index;
+	uint32_t node;
+	uint32_t core;
+	uint32_t cache;
+	uint32_t package;
+	uint32_t smt_rank;
+	uint32_t logical;
+};
+
+/**
  * fln_topology_load() - Read the machine, or a description of one
  * @out:       the topology; written only on success
  * @a:         where its memory comes from; NULL: the C library.  Copied.  hwloc's
@@ -36,6 +56,20 @@ struct fln_topology;
  */
 int fln_topology_load(struct fln_topology **out, const struct fln_allocator *a,
 		      const char *synthetic);
+
+/**
+ * fln_topology_load_xml() - Read a machine from a file of hwloc's
+ * @out:  the topology; written only on success
+ * @a:    as for fln_topology_load()
+ * @path: what "lstopo file.xml" has written on that machine
+ *
+ * Return:  0; -EINVAL for a file that is not there or not understood; else as
+ *          fln_topology_load()
+ * Threads: any; nobody may change the environment meanwhile
+ * Blocks:  reads the file
+ */
+int fln_topology_load_xml(struct fln_topology **out, const struct fln_allocator *a,
+			  const char *path);
 
 /**
  * fln_topology_destroy() - Release; NULL is permitted
@@ -106,5 +140,48 @@ uint32_t fln_topology_node_nr_pus(const struct fln_topology *t, uint32_t node);
  * Blocks:  no
  */
 uint32_t fln_topology_node_pu(const struct fln_topology *t, uint32_t node, uint32_t nth);
+
+/**
+ * fln_topology_pu() - A processor
+ * @nth: below fln_topology_nr_pus(); node by node, within a node as
+ *       fln_topology_node_pu()
+ *
+ * Return:  it; lives as long as the topology
+ * Threads: any
+ * Blocks:  no
+ */
+const struct fln_pu *fln_topology_pu(const struct fln_topology *t, uint32_t nth);
+
+/**
+ * fln_topology_node_memory_bytes() - How much memory a node has
+ * @node: node index
+ *
+ * Return:  bytes; 0 for a node that has processors only, and where it is not known
+ * Threads: any
+ * Blocks:  no
+ */
+uint64_t fln_topology_node_memory_bytes(const struct fln_topology *t, uint32_t node);
+
+/**
+ * fln_topology_distance() - How far a node's memory is from another's processors
+ * @from: node index
+ * @to:   node index
+ *
+ * Return:  what firmware says, 10 for a node itself; a guess by packages where it
+ *          says nothing
+ * Threads: any
+ * Blocks:  no
+ */
+uint32_t fln_topology_distance(const struct fln_topology *t, uint32_t from, uint32_t to);
+
+/**
+ * fln_topology_find_node() - The node that the kernel knows by a number
+ * @os_index: the kernel's number
+ *
+ * Return:  the node index; FLN_NODE_ANY when there is none
+ * Threads: any
+ * Blocks:  no
+ */
+uint32_t fln_topology_find_node(const struct fln_topology *t, uint32_t os_index);
 
 #endif

@@ -16,7 +16,7 @@
  * multiple of the stripe size would do too, and would waste up to a stripe.)
  * The first and the last stripe are cut to the region and may be a page long.
  *
- * Stripe i goes to shard (first_shard + i) % nr_shards: a hot part of the guest
+ * Stripe i goes to shard base_shard + (first_shard + i) % nr_shards: a hot part of the guest
  * that is longer than a few stripes lands on many shards, and no shard has two
  * stripes more than another.
  *
@@ -100,6 +100,12 @@ int fln_stripe_plan_init(struct fln_stripe_plan *plan, uint64_t addr, uint64_t l
 	return 0;
 }
 
+void fln_stripe_plan_set_base(struct fln_stripe_plan *plan, uint32_t base_shard)
+{
+	FLN_ASSERT(base_shard <= FLN_STRIPE_SHARDS_MAX - plan->nr_shards);
+	plan->base_shard = base_shard;
+}
+
 uint64_t fln_stripe_index(const struct fln_stripe_plan *plan, uint64_t addr)
 {
 	FLN_DEBUG_ASSERT(addr >= plan->addr);
@@ -110,7 +116,7 @@ uint64_t fln_stripe_index(const struct fln_stripe_plan *plan, uint64_t addr)
 static uint32_t shard_of_index(const struct fln_stripe_plan *plan, uint64_t index)
 {
 	FLN_DEBUG_ASSERT(index < plan->nr_stripes);
-	return (uint32_t)((plan->first_shard + index) % plan->nr_shards);
+	return plan->base_shard + (uint32_t)((plan->first_shard + index) % plan->nr_shards);
 }
 
 uint32_t fln_stripe_shard(const struct fln_stripe_plan *plan, uint64_t addr)

@@ -26,8 +26,8 @@
  * @nr_stripes:   stripes that hold a part of the region, at least one
  * @stripe_shift: a stripe has 2^stripe_shift bytes, at least 2 MiB
  * @nr_shards:    shards that the stripes are dealt out to
- * @first_shard:  shard of stripe 0, below @nr_shards
- * @reserved:     zero
+ * @first_shard:  shard of stripe 0, below @nr_shards, counted from @base_shard
+ * @base_shard:   the first of the shards that the stripes are dealt out to
  */
 struct fln_stripe_plan {
 	uint64_t addr;
@@ -37,7 +37,7 @@ struct fln_stripe_plan {
 	uint32_t stripe_shift;
 	uint32_t nr_shards;
 	uint32_t first_shard;
-	uint32_t reserved;
+	uint32_t base_shard;
 };
 
 /**
@@ -61,6 +61,17 @@ int fln_stripe_plan_init(struct fln_stripe_plan *plan, uint64_t addr, uint64_t l
 			 uint32_t nr_shards, uint32_t first_shard, uint64_t max_stripes);
 
 /**
+ * fln_stripe_plan_set_base() - Deal the stripes to shards from @base_shard on
+ * @base_shard: so that the last is below FLN_STRIPE_SHARDS_MAX
+ *
+ * Before that they are the shards from 0 on.
+ *
+ * Threads: one, before others use the plan
+ * Blocks:  no
+ */
+void fln_stripe_plan_set_base(struct fln_stripe_plan *plan, uint32_t base_shard);
+
+/**
  * fln_stripe_index() - Which stripe an address is in
  * @addr: in the region, any byte
  *
@@ -74,7 +85,7 @@ uint64_t fln_stripe_index(const struct fln_stripe_plan *plan, uint64_t addr);
  * fln_stripe_shard() - Which shard serves an address
  * @addr: in the region, any byte
  *
- * Return:  the shard, below nr_shards
+ * Return:  the shard, from base_shard on, below base_shard + nr_shards
  * Threads: any
  * Blocks:  no
  */

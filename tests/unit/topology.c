@@ -119,24 +119,23 @@ static void test_live_respects_affinity(void **unused)
 	struct affinity before = affinity_get();
 	struct affinity after;
 	struct fln_topology *t = load(NULL);
-	struct fln_place place;
+	uint32_t pu;
 
 	(void)unused;
 	after = affinity_get();
 	assert_memory_equal(&before, &after, sizeof(before));
 
-	assert_int_equal(fln_place_workers(t, 1, &place), 0);
+	pu = fln_topology_pu(t, fln_topology_nr_pus(t) - 1)->os_index;
 	fln_topology_destroy(t);
-	assert_int_equal(fln_pin_thread(place.pu_os_index), 0);
+	assert_int_equal(fln_pin_thread(pu), 0);
 	t = load(NULL);
 	after = affinity_get();
 	affinity_set(&before);
 
 	assert_int_equal(fln_topology_nr_pus(t), 1);
 	check_consistent(t);
-	assert_true(affinity_has(&after, place.pu_os_index));
-	assert_int_equal(fln_place_workers(t, 1, &place), 0);
-	assert_true(affinity_has(&after, place.pu_os_index));
+	assert_true(affinity_has(&after, pu));
+	assert_int_equal(fln_topology_pu(t, 0)->os_index, pu);
 	fln_topology_destroy(t);
 }
 
@@ -290,75 +289,6 @@ static void test_allocator(void **unused)
 }
 
 /*
- * A node's first processors are taken, each as often as the others or once more;
- * and a node has two workers fewer than another only when all of its are taken.
- */
-static void check_placement(const struct fln_topology *t, uint32_t nr_workers)
-{
-	static struct fln_place places[MAX_WORKERS + 1];
-	static uint32_t nr_on_pu[MAX_PUS];
-	static uint32_t nr_on_node[64];
-	uint32_t nr_nodes = fln_topology_nr_nodes(t);
-	uint32_t laps = nr_workers / fln_topology_nr_pus(t);
-	uint32_t most = 0;
-	uint32_t found = 0;
-
-	memset(nr_on_pu, 0, sizeof(nr_on_pu));
-	memset(nr_on_node, 0, sizeof(nr_on_node));
-	memset(places, 0x5a, sizeof(places));
-	assert_true(nr_nodes <= 64);
-	assert_int_equal(fln_place_workers(t, nr_workers, places), 0);
-	assert_int_equal(places[nr_workers].node, 0x5a5a5a5a);
-	for (uint32_t i = 0; i < nr_workers; i++) {
-		assert_true(places[i].node < nr_nodes);
-		nr_on_node[places[i].node]++;
-		nr_on_pu[places[i].pu_os_index]++;
-		most = nr_on_node[places[i].node] > most ? nr_on_node[places[i].node] : most;
-	}
-	for (uint32_t node = 0; node < nr_nodes; node++) {
-		uint32_t nr_pus = fln_topology_node_nr_pus(t, node);
-		uint32_t in_lap = nr_on_node[node] - laps * nr_pus;
-
-		for (uint32_t i = 0; i < nr_pus; i++) {
-			uint32_t nr = nr_on_pu[fln_topology_node_pu(t, node, i)];
-
-			assert_int_equal(nr, laps + (i < in_lap));
-			found += nr;
-		}
-		assert_true(in_lap <= nr_pus);
-		if (laps == 0 && in_lap < nr_pus)
-			assert_true(nr_on_node[node] + 1 >= most);
-	}
-	assert_int_equal(found, nr_workers); /* none elsewhere */
-}
-
-static void test_placement(void **unused)
-{
-	static const char *const machines[] = {
-		"core:1 pu:1",
-		"core:2 pu:1",
-		"core:1 pu:8",
-		"node:4 core:4 pu:2",
-		"node:8 core:64 pu:1",
-		"pack:2 node:4 core:3 pu:2",
-		"node:64 pu:1",
-		"[numa] pack:2 [numa][numa] core:2 pu:2",
-		NULL,
-	};
-
-	(void)unused;
-	for (size_t m = 0; m < sizeof(machines) / sizeof(machines[0]); m++) {
-		struct fln_topology *t = load(machines[m]);
-		struct fln_place none;
-
-		for (uint32_t nr = 1; nr <= MAX_WORKERS; nr++)
-			check_placement(t, nr);
-		assert_int_equal(fln_place_workers(t, 0, &none), -EINVAL);
-		fln_topology_destroy(t);
-	}
-}
-
-/*
  * hwloc's description of node 0 with one processor and node 7 with two cores of
  * two, in the form that its plainest parser takes too.  clang-format would indent
  * the concatenated strings off the page.
@@ -400,16 +330,14 @@ static const char uneven_xml[] =
 	"</topology>\n";
 /* clang-format on */
 
-/* A small node is passed over until the large one is full too; OS indices have gaps. */
+/* OS indices have gaps, cores and caches are counted over the machine. */
 static void test_uneven(void **unused)
 {
-	static const struct fln_place want[] = {
-		{ 0, 1 }, { 1, 8 }, { 1, 10 }, { 1, 9 }, { 1, 11 }, { 0, 1 }, { 1, 8 },
+	static const uint32_t want[][3] = {
+		{ 1, 0, 0 }, { 8, 1, 1 }, { 10, 2, 1 }, { 9, 1, 1 }, { 11, 2, 1 }
 	};
-	const uint32_t nr_want = sizeof(want) / sizeof(want[0]);
-	struct fln_place got[sizeof(want) / sizeof(want[0])];
 	char path[] = "/tmp/faultlane-topology-XXXXXX";
-	struct fln_topology *t;
+	struct fln_topology *t = NULL;
 	int fd = mkstemp(path);
 
 	(void)unused;
@@ -417,19 +345,51 @@ static void test_uneven(void **unused)
 	assert_int_equal(write(fd, uneven_xml, sizeof(uneven_xml) - 1), sizeof(uneven_xml) - 1);
 	assert_int_equal(close(fd), 0);
 	t = load_from("HWLOC_XMLFILE", path);
+	fln_topology_destroy(t);
+	assert_int_equal(fln_topology_load_xml(&t, NULL, path), 0);
 	assert_int_equal(unlink(path), 0);
 
+	check_consistent(t);
+	assert_false(fln_topology_is_live(t));
 	assert_int_equal(fln_topology_nr_nodes(t), 2);
 	assert_int_equal(fln_topology_node_os_index(t, 1), 7);
+	assert_int_equal(fln_topology_find_node(t, 7), 1);
+	assert_int_equal(fln_topology_find_node(t, 1), FLN_NODE_ANY);
 	assert_int_equal(fln_topology_node_nr_pus(t, 0), 1);
 	assert_int_equal(fln_topology_node_nr_pus(t, 1), 4);
-	assert_int_equal(fln_place_workers(t, nr_want, got), 0);
-	for (uint32_t i = 0; i < nr_want; i++) {
-		assert_int_equal(got[i].node, want[i].node);
-		assert_int_equal(got[i].pu_os_index, want[i].pu_os_index);
+	assert_int_equal(fln_topology_node_memory_bytes(t, 0), 0);
+	for (uint32_t i = 0; i < 5; i++) {
+		const struct fln_pu *pu = fln_topology_pu(t, i);
+
+		assert_int_equal(pu->os_index, want[i][0]);
+		assert_int_equal(pu->core, want[i][1]);
+		assert_int_equal(pu->node, want[i][2]);
 	}
-	for (uint32_t nr = 1; nr <= MAX_WORKERS; nr++)
-		check_placement(t, nr);
+	fln_topology_destroy(t);
+	assert_int_equal(fln_topology_load_xml(&t, NULL, path), -EINVAL);
+	assert_non_null(strstr(fln_last_error(), path));
+}
+
+/* Caches, packages and memory, which nobody but the plan looks at. */
+static void test_caches(void **unused)
+{
+	struct fln_topology *t = load("pack:2 [numa(memory=4GB)] l3:2 core:2 pu:2");
+
+	(void)unused;
+	check_consistent(t);
+	assert_int_equal(fln_topology_nr_nodes(t), 2);
+	for (uint32_t i = 0; i < fln_topology_nr_pus(t); i++) {
+		const struct fln_pu *pu = fln_topology_pu(t, i);
+
+		assert_int_equal(pu->package, pu->os_index / 8);
+		assert_int_equal(pu->node, pu->os_index / 8);
+		assert_int_equal(pu->cache, pu->os_index / 4);
+		assert_int_equal(pu->core, pu->os_index / 2);
+		assert_int_equal(pu->smt_rank, pu->os_index % 2);
+	}
+	assert_true(fln_topology_node_memory_bytes(t, 1) >= 4000000000);
+	assert_int_equal(fln_topology_distance(t, 1, 1), 10);
+	assert_true(fln_topology_distance(t, 0, 1) > 10);
 	fln_topology_destroy(t);
 }
 
@@ -591,8 +551,8 @@ int main(void)
 		cmocka_unit_test(test_environment),
 		cmocka_unit_test(test_bad_description),
 		cmocka_unit_test(test_allocator),
-		cmocka_unit_test(test_placement),
 		cmocka_unit_test(test_uneven),
+		cmocka_unit_test(test_caches),
 		cmocka_unit_test(test_bind_memory),
 		cmocka_unit_test(test_jemalloc_live),
 		cmocka_unit_test(test_jemalloc_arenas),

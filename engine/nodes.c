@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Nodes: the engine's plan acted upon, and what has happened on each node.
+ *
+ * A guest's shards belong to nodes: a contiguous group of its array each, served by
+ * workers of that node.  A region that is said to lie on a node has its stripes in
+ * that node's group, its part of the image bound there, and its map's chunks too.
+ */
+#include "base/alloc.h"
+#include "base/error.h"
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <string.h>
+
+static size_t departed_bytes(const struct fln_engine *engine)
+{
+	return engine->plan->nr_nodes * sizeof(*engine->departed);
+}
+
+/* Once per engine, not per worker. */
+static void say_shared(const struct fln_engine *engine)
+{
+	const struct fln_plan *plan = engine->plan;
+	uint32_t nr = 0, last = 0;
+
+	for (uint32_t i = 0; i < plan->nr_workers; i++) {
+		if (!plan->workers[i].shares_vcpu)
+			continue;
+		last = plan->workers[i].pu.os_index;
+		nr++;
+	}
+	if (nr > 0 && fln_engine_pins(engine))
+		fln_log(&engine->log, FLN_LOG_WARNING,
+			"%u workers share a processor with vCPUs, such as %u, because their nodes "
+			"have no others; leave a processor of each node out of vcpu_cpus",
+			nr, last);
+}
+
+int fln_nodes_init(struct fln_engine *engine)
+{
+	const struct fln_engine_opts *o = &engine->opts;
+	struct fln_plan_input input = {
+		.worker_cpus = o->worker_cpus,
+		.vcpu_cpus = o->vcpu_cpus,
+		.nr_workers = o->nr_workers,
+	};
+	int rc = fln_plan_create(&engine->plan, &engine->alloc, engine->topology, &input);
+
+	if (rc)
+		return rc;
+	engine->departed = fln_zalloc(&engine->alloc, departed_bytes(engine), FLN_NODE_ANY);
+	if (!engine->departed) {
+		fln_plan_destroy(engine->plan);
+		return fln_fail(ENOMEM, "no memory for the counters of nodes");
+	}
+	/* The caller's strings are not kept. */
+	engine->opts.worker_cpus = NULL;
+	engine->opts.vcpu_cpus = NULL;
+	engine->opts.nr_workers = engine->plan->nr_workers;
+	say_shared(engine);
+	return 0;
+}
+
+void fln_nodes_deinit(struct fln_engine *engine)
+{
+	fln_free(&engine->alloc, engine->departed, departed_bytes(engine), FLN_NODE_ANY);
+	fln_plan_destroy(engine->plan);
+}
+
+bool fln_engine_pins(const struct fln_engine *engine)
+{
+	return !(engine->opts.flags & FLN_ENGINE_F_NO_PIN) &&
+	       fln_topology_is_live(engine->topology);
+}
+
+int fln_nodes_find(const struct fln_engine *engine, uint32_t node_plus_one, uint32_t *out)
+{
+	struct fln_cpuset nodes = { .w = { 0 } };
+	char list[96];
+
+	*out = FLN_NODE_ANY;
+	if (node_plus_one == 0)
+		return 0;
+	*out = fln_topology_find_node(engine->topology, node_plus_one - 1);
+	if (*out != FLN_NODE_ANY)
+		return 0;
+	for (uint32_t i = 0; i < engine->plan->nr_nodes; i++)
+		fln_cpuset_add(&nodes, engine->plan->nodes[i].os_index);
+	return fln_fail(EINVAL,
+			"region: node is %u, and this machine has no node %u; use the number "
+			"plus one of %s, or 0",
+			node_plus_one, node_plus_one - 1,
+			fln_cpuset_format(&nodes, list, sizeof(list)));
+}
+
+struct fln_worker *fln_guest_worker(const struct fln_guest *guest, uint32_t shard)
+{
+	struct fln_engine *engine = guest->engine;
+
+	return &engine->workers[fln_plan_shard_worker(engine->plan, guest->nr_shards,
+						      guest->turn_no, shard)];
+}
+
+void fln_region_shards(const struct fln_region *r, uint32_t *first, uint32_t *nr)
+{
+	const struct fln_guest *guest = r->guest;
+
+	*first = 0;
+	*nr = guest->nr_shards;
+	if (r->node_index != FLN_NODE_ANY)
+		(void)fln_plan_node_shards(guest->engine->plan, r->node_index, guest->nr_shards,
+					   guest->turn_no, first, nr);
+}
+
+static int bind_map(const struct fln_chunk_pool *pool, uint32_t node_os_index)
+{
+	uint64_t len_bytes = (uint64_t)pool->nr_chunks * sizeof(struct fln_chunk);
+
+	return fln_bind_memory(pool->chunks, fln_align_up(len_bytes, FLN_PAGE_BYTES),
+			       node_os_index);
+}
+
+void fln_region_bind(const struct fln_region *r)
+{
+	struct fln_engine *engine = r->guest->engine;
+	uint64_t offset_bytes = fln_pages_to_bytes(r->image_page);
+	uint32_t os_index;
+	int rc = 0;
+
+	if (r->node_index == FLN_NODE_ANY || !fln_topology_is_live(engine->topology))
+		return;
+	os_index = fln_topology_node_os_index(engine->topology, r->node_index);
+	/* By the alias: a private mapping would bind the guest's copies at the wrong offsets. */
+	if (!r->foreign)
+		rc = fln_bind_memory((char *)r->image->alias + offset_bytes, r->len_bytes,
+				     os_index);
+	if (rc == 0)
+		rc = bind_map(&r->map.pool, os_index);
+	if (rc && !atomic_exchange(&engine->said_unbound, true))
+		fln_log(&engine->log, FLN_LOG_WARNING,
+			"guest %s: memory cannot be bound to node %u and lies anywhere: %s",
+			r->guest->name, os_index, fln_last_error());
+}
+
+static void add_shard(struct fln_node_counts *into, const struct fln_shard *shard)
+{
+	const struct fln_shard_counters *c = &shard->count;
+
+	into->faults += atomic_load_explicit(&c->faults, memory_order_relaxed);
+	into->remote += atomic_load_explicit(&c->remote, memory_order_relaxed);
+	into->pages_installed += atomic_load_explicit(&c->pages_installed, memory_order_relaxed);
+}
+
+/* What the shards of a guest have counted on a node; returns how many there are. */
+static uint32_t add_guest(struct fln_node_counts *into, const struct fln_guest *guest,
+			  uint32_t node)
+{
+	const struct fln_shard *in_context = fln_context_shards(guest);
+	uint32_t nr = 0;
+
+	for (uint32_t i = 0; i < guest->nr_shards; i++) {
+		if (fln_guest_worker(guest, i)->opts.node_index != node)
+			continue;
+		nr++;
+		add_shard(into, &guest->shards[i]);
+		if (in_context)
+			add_shard(into, &in_context[i]);
+	}
+	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
+		const struct fln_shard *child = fln_child(guest, i);
+
+		if (child && fln_guest_worker(guest, child->index)->opts.node_index == node)
+			add_shard(into, child);
+	}
+	return nr;
+}
+
+void fln_nodes_depart(const struct fln_guest *guest)
+{
+	struct fln_engine *engine = guest->engine;
+
+	for (uint32_t i = 0; i < engine->plan->nr_nodes; i++)
+		(void)add_guest(&engine->departed[i], guest, i);
+}
+
+/* The caller's struct may be an older, shorter one, or a newer, longer one. */
+static int give(struct fln_node_stats *out, const struct fln_node_stats *full)
+{
+	size_t size = out->size;
+
+	if (size < sizeof(size) || size > 65536)
+		return fln_fail(EINVAL,
+				"fln_node_stats: size is %zu; start from FLN_NODE_STATS_INIT",
+				size);
+	if (size > sizeof(*full))
+		memset((char *)out + sizeof(*full), 0, size - sizeof(*full));
+	memcpy(out, full, size < sizeof(*full) ? size : sizeof(*full));
+	out->size = size;
+	return 0;
+}
+
+int fln_engine_node_stats(struct fln_engine *engine, uint32_t node, struct fln_node_stats *out)
+{
+	struct fln_node_stats full = FLN_NODE_STATS_INIT;
+	struct fln_node_counts counts;
+
+	if (!engine || !out)
+		return fln_fail(EINVAL, "fln_engine_node_stats: an argument is NULL");
+	if (node >= engine->plan->nr_nodes)
+		return fln_fail(ENOENT, "there are %u nodes, and no number %u",
+				engine->plan->nr_nodes, node);
+	full.os_index = engine->plan->nodes[node].os_index;
+	full.nr_workers = engine->plan->nodes[node].nr_workers;
+	fln_lock(&engine->lock);
+	counts = engine->departed[node];
+	for (struct fln_guest *g = engine->guests; g; g = g->next) {
+		uint32_t nr = add_guest(&counts, g, node);
+
+		fln_lock(&g->lock);
+		full.nr_shards += g->running ? nr : 0;
+		fln_unlock(&g->lock);
+	}
+	fln_unlock(&engine->lock);
+	full.faults = counts.faults;
+	full.remote = counts.remote;
+	full.pages_installed = counts.pages_installed;
+	return give(out, &full);
+}
