@@ -182,4 +182,18 @@ static inline bool fln_mask_next_run(const struct fln_mask *m, uint32_t *lo, uin
 	return true;
 }
 
+/* Shift a mask towards higher pages. */
+static inline struct fln_mask fln_mask_up(const struct fln_mask *m, uint32_t by)
+{
+	struct fln_mask out = { { 0 } };
+	uint32_t lo = 0, hi;
+
+	if (by == 0)
+		return *m;
+	for (; fln_mask_next_run(m, &lo, &hi) && lo + by < FLN_BLOCK_PAGES; lo = hi)
+		fln_mask_set_range(&out, lo + by,
+				   hi + by < FLN_BLOCK_PAGES ? hi + by : FLN_BLOCK_PAGES);
+	return out;
+}
+
 #endif

@@ -18,20 +18,6 @@
 #include "engine/context.h"
 #include "engine/worker.h"
 
-/* Shift a mask towards higher pages. */
-static struct fln_mask mask_up(const struct fln_mask *m, uint32_t by)
-{
-	struct fln_mask out = { { 0 } };
-	uint32_t lo = 0, hi;
-
-	if (by == 0)
-		return *m;
-	for (; fln_mask_next_run(m, &lo, &hi) && lo + by < FLN_BLOCK_PAGES; lo = hi)
-		fln_mask_set_range(&out, lo + by,
-				   hi + by < FLN_BLOCK_PAGES ? hi + by : FLN_BLOCK_PAGES);
-	return out;
-}
-
 /*
  * ZERO in the image says that it is not to be read from its source.  The cache may
  * have a page there by now, which a shared guest has written.  In a shared mapping
@@ -66,8 +52,8 @@ void fln_block_look(struct fln_block_round *b)
 
 	fln_image_ready(r->image, fln_region_image_page(r, b->in.block_page + lead),
 			FLN_BLOCK_PAGES - lead, &b->filled, &b->zero);
-	b->filled = mask_up(&b->filled, lead);
-	b->zero = mask_up(&b->zero, lead);
+	b->filled = fln_mask_up(&b->filled, lead);
+	b->zero = fln_mask_up(&b->zero, lead);
 	/* Given up in memory that is not the cache's: zeros are due, not the image. */
 	discarded = b->chunk ? fln_chunk_load(b->chunk, FLN_PLANE_DISCARDED)
 			     : fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, b->block);
@@ -82,7 +68,9 @@ void fln_block_look(struct fln_block_round *b)
 static struct fln_mask open_windows(struct fln_block_round *b, const struct fln_fault *faults,
 				    uint32_t nr, const uint32_t *pages)
 {
-	const struct fln_window_policy *policy = &b->in.shard->guest->window;
+	static const struct fln_window_policy one = { .first = 1, .max = 1 };
+	const struct fln_window_policy *policy =
+		b->advice == FLN_ADVICE_RANDOM ? &one : &b->in.shard->guest->window;
 	struct fln_mask now = { { 0 } };
 	uint32_t seen = atomic_load_explicit(&b->chunk->nr_faults, memory_order_relaxed);
 
@@ -91,6 +79,10 @@ static struct fln_mask open_windows(struct fln_block_round *b, const struct fln_
 
 		if (!faults[i].held)
 			seen++;
+		if (b->advice == FLN_ADVICE_SEQUENTIAL) {
+			win.lo = (uint32_t)fln_align_down(pages[i], FLN_FRONT_PAGES);
+			win.hi = FLN_BLOCK_PAGES;
+		}
 		fln_mask_set_range(&b->later, win.lo, win.hi);
 		if (win.hi - win.lo > FLN_FRONT_PAGES && !b->in_context) {
 			win.lo = (uint32_t)fln_align_down(pages[i], FLN_FRONT_PAGES);
@@ -178,6 +170,7 @@ static bool must_poison(struct fln_worker *w, struct fln_block_round *b,
 			enum fln_held_reason *reason)
 {
 	uint64_t image_page = fln_region_image_page(b->in.region, b->in.block_page + page);
+	struct fln_image_want want = { .background = false };
 
 	/* What is pushed comes when it comes: only a source can be late. */
 	if (fault->held && b->in.region->image->can_be_late &&
@@ -190,7 +183,8 @@ static bool must_poison(struct fln_worker *w, struct fln_block_round *b,
 				(unsigned long long)((now_ns - fault->t0_ns) / FLN_NS_PER_MS));
 		return true;
 	}
-	switch (fln_image_request(b->in.region->image, image_page, w->opts.index)) {
+	want.fill_pages = b->advice == FLN_ADVICE_RANDOM ? 1 : 0;
+	switch (fln_image_want(b->in.region->image, image_page, w->opts.index, &want)) {
 	case FLN_IMAGE_IS_FAILED:
 		return true;
 	case FLN_IMAGE_IS_READY:
@@ -263,6 +257,28 @@ static void note_later(struct fln_worker *w, struct fln_block_round *b)
 	w->later_queue[(w->later_head + w->nr_later++) & (FLN_NR_LATER - 1)] = slot;
 }
 
+/*
+ * What was said of the memory of a fault.  Of a block that is two things, what was
+ * said of the first one: a block has one policy at a time.
+ */
+static enum fln_advice advice_of(const struct fln_block_round *b, uint64_t home_addr,
+				 const struct fln_fault *faults, uint32_t nr)
+{
+	const struct fln_range *range = fln_advice_at(b->in.region->guest, home_addr);
+	uint64_t end;
+
+	if (!range)
+		return FLN_ADVICE_NORMAL;
+	if (range->what == FLN_ADVICE_SEQUENTIAL) {
+		end = b->in.region->addr + b->in.region->len_bytes;
+		for (uint32_t i = 0; i < nr; i++)
+			fln_ahead_fault(b->in.region->guest,
+					home_addr + (faults[i].addr - faults[0].addr),
+					range->end < end ? range->end : end);
+	}
+	return (enum fln_advice)range->what;
+}
+
 void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_region *region,
 		     uint64_t home_addr, const struct fln_fault *faults, uint32_t nr)
 {
@@ -280,8 +296,10 @@ void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_r
 		FLN_DEBUG_ASSERT(pages[i] < FLN_BLOCK_PAGES);
 		fln_mask_set(&b.in.faulting, pages[i]);
 	}
-	if (!shard->is_child)
+	if (!shard->is_child) {
 		b.chunk = fln_blockmap_chunk(&region->map, b.block);
+		b.advice = advice_of(&b, home_addr, faults, nr);
+	}
 	if (b.chunk) {
 		fln_block_claim(&b, faults, nr, pages);
 	} else {

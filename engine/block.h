@@ -19,6 +19,7 @@ struct fln_block_round {
 	struct fln_install in;
 	struct fln_chunk *chunk; /* NULL: a child's, or the pool is empty */
 	uint64_t block;
+	enum fln_advice advice;
 	struct fln_mask claimed;      /* ours */
 	struct fln_mask lost;         /* somebody else's */
 	struct fln_mask filled, zero; /* what may be installed */

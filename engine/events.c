@@ -87,7 +87,7 @@ static void forget_range(struct fln_region *r, uint64_t start, uint64_t end, boo
 /* The guest gave [start, end) of a region up. */
 static void remove_range(struct fln_region *r, uint64_t start, uint64_t end)
 {
-	bool zero = r->discard != FLN_DISCARD_IMAGE;
+	bool zero = r->discard != FLN_DISCARD_IMAGE && !fln_quiet_takes(r->guest, start, end);
 
 	/* Of a private region the guest gives up its own page, and never the image's. */
 	if (!r->foreign && !r->is_private && zero)

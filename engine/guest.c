@@ -157,6 +157,7 @@ int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opt
 		goto fail;
 	fln_lock_init(&guest->lock, FLN_RANK_GUEST);
 	fln_turn_init(&guest->turn);
+	fln_jobs_init(&guest->jobs);
 	fln_lock(&engine->lock);
 	guest->next = engine->guests;
 	engine->guests = guest;
@@ -244,6 +245,7 @@ static int start_in_turn(struct fln_guest *guest)
 	fln_lock(&guest->lock);
 	guest->running = true;
 	fln_unlock(&guest->lock);
+	fln_jobs_open(guest);
 	return 0;
 }
 
@@ -318,6 +320,7 @@ static int stop_in_turn(struct fln_guest *guest)
 	struct fln_shard *in_context = fln_context_shards(guest);
 	bool kept = false;
 
+	fln_jobs_close(guest);
 	for (struct fln_region *r = guest->regions; r; r = r->next)
 		(void)fln_region_close(r);
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
@@ -389,12 +392,14 @@ int fln_guest_destroy(struct fln_guest *guest)
 	(void)fln_guest_stop(guest);
 	leave_engine(guest);
 	fln_directory_destroy(guest);
+	fln_jobs_deinit(guest);
 	while (guest->regions) {
 		struct fln_region *r = guest->regions;
 
 		guest->regions = r->next;
 		fln_region_release(r);
 	}
+	fln_advised_deinit(guest);
 	fln_turn_deinit(&guest->turn);
 	fln_lock_deinit(&guest->lock);
 	free_guest(guest);

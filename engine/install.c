@@ -69,6 +69,7 @@ static bool pace_slower(struct pace *pace, const struct fln_install *in,
 static void settle_installed(struct fln_install *in, uint32_t lo, uint32_t hi)
 {
 	fln_mask_set_range(&in->present, lo, hi);
+	in->nr_installed += hi - lo;
 	fln_count(&in->shard->count.pages_installed, hi - lo);
 }
 
@@ -170,7 +171,7 @@ void fln_install_filled(struct fln_install *in, const struct fln_mask *pages)
 			lo = upto;
 			if (pace_slower(&pace, in, result, lo, end) || result == FLN_UFFD_OK)
 				continue;
-			if (result == FLN_UFFD_NO_PAGE && in->shard->in_context)
+			if (result == FLN_UFFD_NO_PAGE && in->shard->in_context && !in->by_worker)
 				lo = leave_hole(in, lo, end);
 			else if (result == FLN_UFFD_NO_PAGE && !in->region->foreign)
 				lo = settle_hole(in, lo, end);

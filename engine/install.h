@@ -14,6 +14,8 @@ struct fln_install {
 	uint64_t block_addr;      /* where the block is now (mremap() may have moved it) */
 	uint64_t block_page;      /* the region's page at its beginning */
 	struct fln_mask faulting; /* pages that somebody waits for */
+	bool by_worker;           /* in an in-context region, and may take locks all the same */
+	uint32_t nr_installed;    /* out: pages that were mapped just now */
 
 	struct fln_mask present; /* out: are mapped now */
 	struct fln_mask zeroed;  /* out: of them, those that are zero */

@@ -510,6 +510,7 @@ void fln_region_release(struct fln_region *region)
 {
 	struct fln_guest *guest = region->guest;
 
+	fln_advised_forget(region);
 	unmap_region(region);
 	if (!region->foreign)
 		fln_engine_give_back_stripes(guest->engine, region->plan.nr_stripes);

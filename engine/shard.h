@@ -13,6 +13,8 @@
 #include "base/blockmap.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "engine/advice.h"
+#include "engine/populate.h"
 #include "engine/uffd.h"
 #include "engine/window.h"
 #include "sharding/stripes.h"
@@ -81,7 +83,7 @@ struct fln_shard_counters {
 	_Atomic uint64_t faults, minor, major, zero, invalid, refaults, in_context;
 	_Atomic uint64_t resumed, poisoned, failed;
 	_Atomic uint64_t pages_installed, pages_raced, reads, events, again;
-	_Atomic uint64_t held_full, no_chunk, remote;
+	_Atomic uint64_t held_full, no_chunk, remote, populated;
 	struct fln_histogram service;
 };
 
@@ -133,6 +135,8 @@ struct fln_guest {
 	struct fln_directory *retired; /* wait for a grace period; guarded by lock */
 	struct fln_region *regions;    /* changed in the guest's turn, under lock */
 	struct fln_window_policy window;
+	struct fln_jobs jobs;
+	struct fln_advised advised;
 	bool foreign;
 	bool follow_fork;
 	bool running, stopped; /* set in the guest's turn, under lock */

@@ -38,6 +38,9 @@
  */
 #define LATER_PAGES_BUSY 4096u
 #define LATER_PAGES_IDLE 1024u
+/* The same for jobs; while faults come in they wait for their turn so many rounds. */
+#define JOB_PAGES 512u
+#define JOB_ROUNDS_BUSY 4u
 #define DEFAULT_NICE (-20)
 #define AGAIN_SHORT_NS (50 * (int64_t)FLN_NS_PER_US)
 #define AGAIN_LONG_NS ((int64_t)FLN_NS_PER_MS)
@@ -185,6 +188,9 @@ static int obey(struct fln_worker *w, const struct fln_command *cmd)
 		fln_drop_held(w, cmd->shard);
 		cmd->shard->worker = NULL;
 		return 0;
+	case FLN_COMMAND_END_JOBS:
+		fln_populate_end(w, cmd->shard->guest);
+		return 0;
 	case FLN_COMMAND_PASS:
 		return 0;
 	case FLN_COMMAND_STOP:
@@ -239,6 +245,24 @@ static int wait_events(struct fln_worker *w, struct epoll_event *events, int64_t
 			  timeout_ns < 0 ? -1 : (int)((timeout_ns + ms - 1) / ms));
 }
 
+/* Populate, advice, read-ahead: when those who wait have been served (I7). */
+static void work_on_jobs(struct fln_worker *w, bool served, bool kicked)
+{
+	if (fln_populate_need(w) == FLN_POPULATE_IDLE &&
+	    !atomic_load_explicit(&w->given, memory_order_relaxed))
+		return;
+	if (kicked || fln_now_ns() - w->last_jobs_ns > HELD_TICK_NS) {
+		fln_populate_kicked(w);
+		w->last_jobs_ns = fln_now_ns();
+	}
+	if ((served || w->nr_later > 0) && w->nr_jobs_put_off < JOB_ROUNDS_BUSY) {
+		w->nr_jobs_put_off++;
+		return;
+	}
+	w->nr_jobs_put_off = 0;
+	fln_populate_slice(w, JOB_PAGES);
+}
+
 void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 {
 	struct epoll_event events[EVENTS_PER_ROUND];
@@ -273,6 +297,7 @@ void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 		fln_context_collapse(s);
 	fln_wake_overflowed(w);
 	fln_serve_later(w, served ? LATER_PAGES_BUSY : LATER_PAGES_IDLE);
+	work_on_jobs(w, served, kicked);
 	/* Last: a shard that is let go of may not turn up in this round any more. */
 	if (rung)
 		obey_all(w);
@@ -290,15 +315,17 @@ void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 /* How long the next round may wait, in nanoseconds; -1: for ever. */
 static int64_t patience(const struct fln_worker *w)
 {
-	if (w->nr_later > 0)
+	enum fln_populate_need jobs = fln_populate_need(w);
+
+	if (w->nr_later > 0 || jobs == FLN_POPULATE_BUSY || w->nr_jobs_put_off > 0)
 		return 0;
 	/* Most often a thread must run before it can go on: leave it the processor. */
-	if (w->nr_again > 0)
+	if (w->nr_again > 0 || jobs == FLN_POPULATE_AGAIN)
 		return w->nr_idle_rounds < AGAIN_SHORT_ROUNDS ? AGAIN_SHORT_NS : AGAIN_LONG_NS;
 	if (w->opts.spin_ns > 0 && w->gap_ns < w->opts.spin_ns &&
 	    fln_now_ns() - w->last_arrival_ns < w->opts.spin_ns)
 		return 0;
-	return w->nr_held > 0 || w->wanted ? HELD_TICK_NS : -1;
+	return w->nr_held > 0 || w->wanted || jobs == FLN_POPULATE_WAITS ? HELD_TICK_NS : -1;
 }
 
 /*

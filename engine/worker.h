@@ -58,7 +58,8 @@ struct fln_later {
 enum fln_command_kind {
 	FLN_COMMAND_ATTACH,
 	FLN_COMMAND_DETACH,
-	FLN_COMMAND_PASS, /* nothing: what the worker was doing is done */
+	FLN_COMMAND_END_JOBS, /* of the shard's guest */
+	FLN_COMMAND_PASS,     /* nothing: what the worker was doing is done */
 	FLN_COMMAND_STOP,
 };
 
@@ -89,13 +90,14 @@ struct fln_worker_opts {
 struct fln_worker {
 	struct fln_worker_opts opts;
 	pthread_t thread;
+	_Atomic(struct fln_job_part *) given; /* parts of jobs that have just begun */
 	int epoll_fd;
 	int event_fd;
 	_Atomic bool kicked;
 	struct fln_lock lock; /* FLN_RANK_WORKER */
 	pthread_cond_t done;
-	struct fln_command *commands; /* guarded by lock */
-	bool ended;                   /* takes no command any more; guarded by lock */
+	struct fln_command *commands;            /* guarded by lock */
+	bool ended;                              /* takes no command any more; guarded by lock */
 	_Atomic(struct fln_wanted *) wanted_new; /* pushed by threads in signal handlers */
 
 	/* All that follows is the thread's alone. */
@@ -112,6 +114,9 @@ struct fln_worker {
 	struct fln_later *later;      /* by block address, FLN_NR_LATER slots */
 	uint32_t *later_queue;        /* slots in use, oldest first, a ring */
 	uint32_t later_head, nr_later;
+	struct fln_job_part *parts; /* of jobs that it works on */
+	uint32_t nr_jobs_put_off;   /* rounds, because faults came in */
+	uint64_t last_jobs_ns;      /* when all that waits in them was looked at */
 	struct uffd_msg *msgs;
 	struct fln_fault *faults; /* of one read or one round of held ones */
 	uint64_t last_arrival_ns;

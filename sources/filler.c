@@ -20,6 +20,17 @@
 
 #define YIELDS 64u /* before a wait for who reads events sleeps */
 
+/* Populate and read-ahead take no more than this half: faults always find the other. */
+static void put_free(struct fln_filler *filler, struct fln_fill *fill)
+{
+	uint32_t i = (uint32_t)(fill - filler->fills);
+	struct fln_fill **list =
+		i < filler->opts.nr_fills / 2 ? &filler->free : &filler->free_background;
+
+	fill->next = *list;
+	*list = fill;
+}
+
 int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opts)
 {
 	memset(filler, 0, sizeof(*filler));
@@ -37,10 +48,8 @@ int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opt
 			 opts->nr_threads * sizeof(*filler->threads), FLN_NODE_ANY);
 		return fln_fail(ENOMEM, "no memory for %u fills", opts->nr_fills);
 	}
-	for (uint32_t i = 0; i < opts->nr_fills; i++) {
-		filler->fills[i].next = filler->free;
-		filler->free = &filler->fills[i];
-	}
+	for (uint32_t i = 0; i < opts->nr_fills; i++)
+		put_free(filler, &filler->fills[i]);
 	filler->line_last = &filler->line;
 	fln_lock_init(&filler->lock, FLN_RANK_FILLER);
 	fln_cond_init(&filler->work);
@@ -67,6 +76,7 @@ void fln_filler_add_queue(struct fln_filler *filler, struct fln_fill_queue *queu
 {
 	memset(queue, 0, sizeof(*queue));
 	queue->last = &queue->first;
+	queue->demand_last = &queue->first;
 	queue->source = source;
 	fln_lock(&filler->lock);
 	queue->next_of_filler = filler->queues;
@@ -109,6 +119,10 @@ static bool may_begin(const struct fln_filler *filler, const struct fln_fill_que
 
 	if (queue->source && queue->source->ops.concurrency == FLN_SOURCE_SERIAL &&
 	    source_is_busy(filler, queue->source))
+		return false;
+	/* A fault finds a thread free whatever populate and read-ahead have asked for. */
+	if (queue->demand_last == &queue->first && filler->nr_active > 0 &&
+	    filler->nr_active + 2 >= nr)
 		return false;
 	if (queue->nr_active == 0)
 		return true;
@@ -167,8 +181,10 @@ static struct fln_fill *take(struct fln_fill_queue *queue)
 
 	FLN_ASSERT(fill);
 	queue->first = fill->next;
-	if (!queue->first)
+	if (queue->last == &fill->next)
 		queue->last = &queue->first;
+	if (queue->demand_last == &fill->next)
+		queue->demand_last = &queue->first;
 	fill->next = NULL;
 	return fill;
 }
@@ -337,14 +353,15 @@ void fln_filler_wait_readers(struct fln_filler *filler)
 	}
 }
 
-struct fln_fill *fln_filler_alloc(struct fln_filler *filler, uint32_t waiter)
+struct fln_fill *fln_filler_alloc(struct fln_filler *filler, uint32_t waiter, bool background)
 {
-	struct fln_fill *fill;
+	struct fln_fill **list, *fill;
 
 	fln_lock(&filler->lock);
-	fill = filler->free;
+	list = background || !filler->free ? &filler->free_background : &filler->free;
+	fill = *list;
 	if (fill)
-		filler->free = fill->next;
+		*list = fill->next;
 	else
 		filler->starved |= fln_waiter_bit(waiter);
 	fln_unlock(&filler->lock);
@@ -356,8 +373,7 @@ void fln_filler_free(struct fln_filler *filler, struct fln_fill *fill)
 	uint64_t starved;
 
 	fln_lock(&filler->lock);
-	fill->next = filler->free;
-	filler->free = fill;
+	put_free(filler, fill);
 	starved = filler->starved;
 	filler->starved = 0;
 	fln_unlock(&filler->lock);
@@ -365,15 +381,47 @@ void fln_filler_free(struct fln_filler *filler, struct fln_fill *fill)
 		filler->opts.kick(filler->opts.kick_ctx, starved);
 }
 
+static void enqueue(struct fln_fill_queue *queue, struct fln_fill *fill)
+{
+	struct fln_fill **at = atomic_load_explicit(&fill->background, memory_order_relaxed)
+				       ? queue->last
+				       : queue->demand_last;
+
+	fill->next = *at;
+	*at = fill;
+	if (queue->last == at)
+		queue->last = &fill->next;
+	if (!atomic_load_explicit(&fill->background, memory_order_relaxed))
+		queue->demand_last = &fill->next;
+}
+
 void fln_filler_submit(struct fln_filler *filler, struct fln_fill_queue *queue,
 		       struct fln_fill *fill)
 {
 	fln_lock(&filler->lock);
-	fill->next = NULL;
-	*queue->last = fill;
-	queue->last = &fill->next;
+	enqueue(queue, fill);
 	enter_line(filler, queue);
 	wake_one(filler);
+	fln_unlock(&filler->lock);
+}
+
+void fln_filler_promote(struct fln_filler *filler, struct fln_fill_queue *queue, uint64_t page)
+{
+	struct fln_fill **at, *fill;
+
+	fln_lock(&filler->lock);
+	at = queue->demand_last;
+	while (*at && (page < (*at)->page || page - (*at)->page >= (*at)->nr_pages))
+		at = &(*at)->next;
+	fill = *at;
+	if (fill) {
+		*at = fill->next;
+		if (queue->last == &fill->next)
+			queue->last = at;
+		atomic_store_explicit(&fill->background, false, memory_order_relaxed);
+		enqueue(queue, fill);
+		wake_one(filler);
+	}
 	fln_unlock(&filler->lock);
 }
 
@@ -386,6 +434,7 @@ struct fln_fill *fln_filler_withdraw(struct fln_filler *filler, struct fln_fill_
 	fills = queue->first;
 	queue->first = NULL;
 	queue->last = &queue->first;
+	queue->demand_last = &queue->first;
 	fln_unlock(&filler->lock);
 	return fills;
 }

@@ -47,6 +47,7 @@ struct fln_fill {
 	struct fln_mask gone;     /* published, or taken over by a put; as given_up */
 	bool writing;             /* into the cache: cannot be taken over; guarded by image->lock */
 	struct fln_mask given_up; /* bit 0 is @page; guarded by image->lock */
+	_Atomic bool background;  /* nobody's fault waits for it: demand goes before it */
 	bool stoppable;           /* a filler thread has it: it ends early when asked to */
 	bool put_off; /* its thread's: what is not published yet goes back to UNFILLED */
 	struct fln_fill_join *join;     /* NULL: nobody; an attached image's */
@@ -56,7 +57,8 @@ struct fln_fill {
 
 /* Fills of one image that wait for a thread; all guarded by filler->lock. */
 struct fln_fill_queue {
-	struct fln_fill *first, **last;
+	struct fln_fill *first, **last;        /* those of faults before all others */
+	struct fln_fill **demand_last;         /* where the next of a fault goes */
 	struct fln_fill_queue *next;           /* in filler->line */
 	struct fln_fill_queue *next_of_filler; /* in filler->queues */
 	const struct fln_source *source;       /* NULL: there are no fills */
@@ -98,6 +100,7 @@ struct fln_filler {
 	pthread_cond_t idle;   /* a thread has ended, or a fill was freed */
 	struct fln_fill *fills;
 	struct fln_fill *free;                    /* guarded by lock, as all that follows */
+	struct fln_fill *free_background;         /* a half that others than faults may take too */
 	struct fln_fill_queue *line, **line_last; /* that have fills */
 	struct fln_fill_queue *queues;            /* of all images */
 	uint32_t nr_sources;                      /* of them, those that have one */
@@ -126,7 +129,7 @@ int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns);
 void fln_filler_pause(struct fln_filler *filler, uint64_t ns);
 
 /* A fill from the pool; or NULL, and @waiter is kicked when one comes free. */
-struct fln_fill *fln_filler_alloc(struct fln_filler *filler, uint32_t waiter);
+struct fln_fill *fln_filler_alloc(struct fln_filler *filler, uint32_t waiter, bool background);
 void fln_filler_free(struct fln_filler *filler, struct fln_fill *fill);
 
 /*
@@ -176,6 +179,9 @@ void fln_filler_remove_queue(struct fln_filler *filler, struct fln_fill_queue *q
 
 void fln_filler_submit(struct fln_filler *filler, struct fln_fill_queue *queue,
 		       struct fln_fill *fill);
+
+/* A fault waits for @page: if a fill in the queue covers it, that goes with those of faults. */
+void fln_filler_promote(struct fln_filler *filler, struct fln_fill_queue *queue, uint64_t page);
 
 /*
  * Take all fills out of @queue, so that no thread begins one; they are linked

@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 /* Fills are the fillers', or of the link of an attached image. */
-static struct fln_fill *fill_alloc(struct fln_image *image, uint32_t waiter)
+static struct fln_fill *fill_alloc(struct fln_image *image, uint32_t waiter, bool background)
 {
 	return image->link ? fln_link_alloc(image->link, waiter)
-			   : fln_filler_alloc(image->filler, waiter);
+			   : fln_filler_alloc(image->filler, waiter, background);
 }
 
 static void fill_free(struct fln_image *image, struct fln_fill *fill)
@@ -40,84 +40,138 @@ static bool can_be_asked(const struct fln_image *image)
 	return image->source || image->link;
 }
 
+/* A request, and what it comes to besides its answer. */
+struct request {
+	uint64_t page;
+	uint32_t waiter;
+	struct fln_image_want *want;
+	struct fln_fill *spare; /* used when a fill is needed */
+	bool promote;           /* a fault waits for a fill that was begun for none */
+};
+
 /* What a fault on a page that no fill covers comes to; registers who waits. */
-static enum fln_image_request wait_unfilled(struct fln_image *image, uint64_t page, uint32_t waiter,
-					    struct fln_fill **spare) FLN_REQUIRES(image->lock)
+static enum fln_image_request wait_unfilled(struct fln_image *image, struct request *q)
+	FLN_REQUIRES(image->lock)
 {
-	uint64_t window = image->filler->opts.fill_pages;
-	uint64_t lo = page, first = fln_align_down(page, window), end = first + window;
-	struct fln_fill *fill = *spare;
+	uint64_t window =
+		q->want->fill_pages ? q->want->fill_pages : image->filler->opts.fill_pages;
+	uint64_t lo = q->page, first = fln_align_down(lo, window), end = first + window;
+	struct fln_fill *fill = q->spare;
 	struct fln_mask open;
 	bool begun;
 
 	if (!can_be_asked(image) || !fill) {
-		image->waiters |= fln_waiter_bit(waiter);
+		image->waiters |= fln_waiter_bit(q->waiter);
+		q->want->nr_covered = UINT64_MAX;
 		return FLN_IMAGE_IS_PENDING;
 	}
 	if (end > fln_bytes_to_pages(image->len_bytes))
 		end = fln_bytes_to_pages(image->len_bytes);
 	/* The pages of the window before the fault too, as far as they wait to be filled. */
-	open = fln_image_in_state(fln_image_chunk(image, page / FLN_BLOCK_PAGES),
-				  FLN_IMAGE_UNFILLED);
+	open = fln_image_in_state(fln_image_chunk(image, lo / FLN_BLOCK_PAGES), FLN_IMAGE_UNFILLED);
 	while (lo > first && fln_mask_test(&open, (uint32_t)((lo - 1) % FLN_BLOCK_PAGES)))
 		lo--;
 	begun = fln_fill_begin(image, fill, lo, end, false);
 	FLN_ASSERT(begun);
-	fill->waiters = fln_waiter_bit(waiter);
-	*spare = NULL;
+	fill->waiters = fln_waiter_bit(q->waiter);
+	atomic_store_explicit(&fill->background, q->want->background, memory_order_relaxed);
+	q->want->nr_covered = fill->page + fill->nr_pages - q->page;
+	q->spare = NULL;
 	return FLN_IMAGE_IS_PENDING;
 }
 
-/* What a request comes to, with the lock held; *spare is used when a fill is needed. */
-static enum fln_image_request answer(struct fln_image *image, uint64_t page, uint32_t waiter,
-				     struct fln_fill **spare) FLN_REQUIRES(image->lock)
+/* What a request comes to, with the lock held. */
+static enum fln_image_request answer(struct fln_image *image, struct request *q)
+	FLN_REQUIRES(image->lock)
 {
 	struct fln_fill *covering;
 
-	switch (fln_image_state(image, page)) {
+	switch (fln_image_state(image, q->page)) {
 	case FLN_IMAGE_FILLED:
 	case FLN_IMAGE_ZERO:
 		return FLN_IMAGE_IS_READY;
 	case FLN_IMAGE_FAILED:
 		return FLN_IMAGE_IS_FAILED;
 	case FLN_IMAGE_FILLING:
-		covering = fln_fill_find(image, page);
+		covering = fln_fill_find(image, q->page);
 		FLN_ASSERT(covering);
-		covering->waiters |= fln_waiter_bit(waiter);
+		covering->waiters |= fln_waiter_bit(q->waiter);
+		q->want->nr_covered = covering->page + covering->nr_pages - q->page;
+		q->promote = !q->want->background &&
+			     atomic_load_explicit(&covering->background, memory_order_relaxed);
 		return FLN_IMAGE_IS_PENDING;
 	case FLN_IMAGE_UNFILLED:
 	default:
-		return wait_unfilled(image, page, waiter, spare);
+		return wait_unfilled(image, q);
 	}
 }
 
-enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page, uint32_t waiter)
+enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, uint32_t waiter,
+				      struct fln_image_want *want)
 {
 	bool may_fill = can_be_asked(image) && fln_image_state(image, page) == FLN_IMAGE_UNFILLED,
 	     again;
 	enum fln_image_request result = FLN_IMAGE_IS_PENDING;
-	struct fln_fill *spare, *taken;
+	struct request q = { .page = page, .waiter = waiter, .want = want };
+	struct fln_fill *taken;
 
 	FLN_ASSERT(waiter <= FLN_NO_WAITER);
 	do {
 		/* Not under the image's lock: the fillers' comes before it. */
-		taken = spare = may_fill ? fill_alloc(image, waiter) : NULL;
+		taken = may_fill ? fill_alloc(image, waiter, want->background) : NULL;
+		q.spare = taken;
 		fln_rcu_read_lock();
 		fln_lock(&image->lock);
 		/* Its fill was put off since the first look: then one is needed after all. */
 		again = can_be_asked(image) && !may_fill &&
 			fln_image_state(image, page) == FLN_IMAGE_UNFILLED;
 		if (!again)
-			result = answer(image, page, waiter, &spare);
+			result = answer(image, &q);
 		fln_unlock(&image->lock);
 		fln_rcu_read_unlock();
 		may_fill = true;
 	} while (again);
-	if (taken && spare)
+	if (taken && q.spare)
 		fill_free(image, taken);
 	else if (taken)
 		fill_submit(image, taken);
+	else if (q.promote && !image->link)
+		fln_filler_promote(image->filler, &image->queue, page);
 	return result;
+}
+
+enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page, uint32_t waiter)
+{
+	struct fln_image_want want = { .background = false };
+
+	return fln_image_want(image, page, waiter, &want);
+}
+
+void fln_image_forget_failed(struct fln_image *image, uint64_t page, uint64_t nr_pages)
+{
+	uint64_t end = page + nr_pages;
+
+	while (page < end) {
+		uint64_t base = fln_align_down(page, FLN_BLOCK_PAGES),
+			 stop = base + FLN_BLOCK_PAGES;
+		struct fln_mask failed, range;
+		struct fln_chunk *c;
+
+		stop = stop < end ? stop : end;
+		range = fln_mask_range((uint32_t)(page - base), (uint32_t)(stop - base));
+		fln_rcu_read_lock();
+		fln_lock(&image->lock);
+		/* A block whose pages are all alike is never FAILED: it had a chunk then. */
+		c = fln_blockmap_peek(&image->map, base / FLN_BLOCK_PAGES);
+		if (c) {
+			failed = fln_image_in_state(c, FLN_IMAGE_FAILED);
+			failed = fln_mask_and(&failed, &range);
+			fln_image_move(image, c, &failed, FLN_IMAGE_FAILED, FLN_IMAGE_UNFILLED);
+		}
+		fln_unlock(&image->lock);
+		fln_rcu_read_unlock();
+		page = stop;
+	}
 }
 
 int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes)

@@ -88,6 +88,10 @@ int fln_image_deinit(struct fln_image *image, uint64_t deadline_ns);
 void fln_image_ready(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
 		     struct fln_mask *filled, struct fln_mask *zero);
 
+/* The same, for who wants to know: which are FILLED or ZERO, and which could not be had. */
+void fln_image_known(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
+		     struct fln_mask *done, struct fln_mask *failed);
+
 enum fln_image_request {
 	FLN_IMAGE_IS_READY,   /* look again: it is FILLED or ZERO */
 	FLN_IMAGE_IS_PENDING, /* @waiter is kicked when it has changed */
@@ -96,6 +100,20 @@ enum fln_image_request {
 
 /* See to it that @page is filled.  Never blocks on a source.  @waiter may be FLN_NO_WAITER. */
 enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page, uint32_t waiter);
+
+/* How a page is wanted that no fault waits for, or whose neighbours are not wanted. */
+struct fln_image_want {
+	uint32_t fill_pages; /* a fill covers at most so many, a power of two; 0: the fillers' */
+	bool background;     /* fills of faults go before */
+	uint64_t nr_covered; /* out, PENDING: pages from @page on whose change is told as well */
+};
+
+/* The same as fln_image_request(), with more to say. */
+enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, uint32_t waiter,
+				      struct fln_image_want *want);
+
+/* Pages that could not be had are UNFILLED again: whoever wants one asks its source anew. */
+void fln_image_forget_failed(struct fln_image *image, uint64_t page, uint64_t nr_pages);
 
 /*
  * The guest gave [page, page + nr) up, and the kernel has taken or will take

@@ -43,7 +43,7 @@ static const unsigned char image_next[] = {
 			      TO(FLN_IMAGE_UNFILLED),
 	[FLN_IMAGE_FILLED] = TO(FLN_IMAGE_ZERO),
 	[FLN_IMAGE_ZERO] = TO(FLN_IMAGE_ZERO),
-	[FLN_IMAGE_FAILED] = TO(FLN_IMAGE_FILLING) | TO(FLN_IMAGE_ZERO),
+	[FLN_IMAGE_FAILED] = TO(FLN_IMAGE_FILLING) | TO(FLN_IMAGE_ZERO) | TO(FLN_IMAGE_UNFILLED),
 };
 
 _Static_assert(sizeof(image_next) == FLN_IMAGE_NR_STATES, "last state has a row");
@@ -438,4 +438,14 @@ void fln_image_ready(const struct fln_image *image, uint64_t page, uint32_t nr_p
 	*zero = fln_blockmap_load_span(&image->map, FLN_IMAGE_PLANE_ZERO, page, nr_pages);
 	/* A page may move from FILLED to ZERO between the two looks; it is in one at least. */
 	*filled = fln_mask_andnot(filled, zero);
+}
+
+void fln_image_known(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
+		     struct fln_mask *done, struct fln_mask *failed)
+{
+	struct fln_mask zero;
+
+	*failed = fln_blockmap_load_span(&image->map, FLN_IMAGE_PLANE_FAILED, page, nr_pages);
+	fln_image_ready(image, page, nr_pages, done, &zero);
+	*done = fln_mask_or(done, &zero);
 }

@@ -142,6 +142,7 @@ static void make_guest(struct rig *r)
 	g->running = true;
 	(void)snprintf(g->name, sizeof(g->name), "rig");
 	fln_lock_init(&g->lock, FLN_RANK_GUEST);
+	fln_jobs_init(&g->jobs);
 	assert_int_equal(fln_window_policy_init(&g->window, r->opts.window, r->opts.window_max), 0);
 
 	reg->guest = g;

@@ -372,6 +372,8 @@ static uint32_t nr_free(void)
 
 	for (const struct fln_fill *fill = f.filler.free; fill; fill = fill->next)
 		nr++;
+	for (const struct fln_fill *fill = f.filler.free_background; fill; fill = fill->next)
+		nr++;
 	return nr;
 }
 

@@ -401,6 +401,8 @@ static uint32_t nr_free_fills(const struct rig *r)
 
 	for (const struct fln_fill *f = r->filler.free; f; f = f->next)
 		nr++;
+	for (const struct fln_fill *f = r->filler.free_background; f; f = f->next)
+		nr++;
 	return nr;
 }
 

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Read-ahead: blocks are filled and mapped before a stream gets to them.
+ *
+ * Only where a range is called sequential.  A fault there that goes on where a
+ * stream is starts the next piece, twice as long as the last, up to AHEAD_MAX
+ * blocks.  Touches of what is mapped are not seen by anybody; so the first page of
+ * each piece is left out, and its fault says that the stream has come so far: when
+ * it enters one piece, the next is begun.  One fault a piece is the price.
+ *
+ * A fault elsewhere is another stream, that begins small; of FLN_NR_STREAMS the one
+ * that was not heard of for longest gives way.
+ */
+#include "base/error.h"
+#include "engine/engine.h"
+
+#include <errno.h>
+
+#define AHEAD_MAX 16u /* blocks: 32 MiB */
+
+int fln_ahead_prepare(struct fln_guest *guest)
+{
+	struct fln_ahead *ahead = atomic_load(&guest->advised.ahead);
+
+	if (ahead)
+		return 0;
+	ahead = fln_zalloc(&guest->engine->alloc, sizeof(*ahead), FLN_NODE_ANY);
+	for (uint32_t i = 0; ahead && i < FLN_NR_STREAMS; i++) {
+		ahead->jobs[i] = fln_job_alloc(guest);
+		if (ahead->jobs[i])
+			continue;
+		while (i-- > 0)
+			fln_job_free(guest, ahead->jobs[i]);
+		fln_free(&guest->engine->alloc, ahead, sizeof(*ahead), FLN_NODE_ANY);
+		ahead = NULL;
+	}
+	if (!ahead)
+		return fln_fail(ENOMEM, "guest %s: no memory for read-ahead", guest->name);
+	atomic_store_explicit(&guest->advised.ahead, ahead, memory_order_release);
+	return 0;
+}
+
+void fln_ahead_deinit(struct fln_guest *guest)
+{
+	struct fln_ahead *ahead = atomic_load(&guest->advised.ahead);
+
+	for (uint32_t i = 0; ahead && i < FLN_NR_STREAMS; i++)
+		fln_job_free(guest, ahead->jobs[i]);
+	fln_free(&guest->engine->alloc, ahead, sizeof(*ahead), FLN_NODE_ANY);
+}
+
+/* The stream that a fault at @addr goes on with, or the one to begin anew. */
+static struct fln_stream *find_stream(struct fln_ahead *ahead, uint64_t addr, bool *goes_on)
+{
+	struct fln_stream *oldest = &ahead->stream[0];
+
+	*goes_on = true;
+	for (uint32_t i = 0; i < FLN_NR_STREAMS; i++) {
+		struct fln_stream *s = &ahead->stream[i];
+
+		if (s->used > 0 && addr >= s->from && addr <= s->end)
+			return s;
+		if (s->used < oldest->used)
+			oldest = s;
+	}
+	*goes_on = false;
+	return oldest;
+}
+
+static struct fln_job *take_job(struct fln_ahead *ahead)
+{
+	for (uint32_t i = 0; i < FLN_NR_STREAMS; i++) {
+		if (!ahead->jobs[i]->taken) {
+			ahead->jobs[i]->taken = true;
+			return ahead->jobs[i];
+		}
+	}
+	return NULL;
+}
+
+/* The stream's next piece, which it enters at its trigger.  NULL: there is none now. */
+static struct fln_job *next_piece(struct fln_guest *guest, struct fln_ahead *ahead, uint64_t addr,
+				  uint64_t limit)
+{
+	uint64_t block_end = fln_align_down(addr, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES, lo;
+	struct fln_stream *s;
+	struct fln_job *job;
+	bool goes_on;
+
+	s = find_stream(ahead, addr, &goes_on);
+	s->used = ++ahead->clock;
+	if (goes_on && addr < s->trigger)
+		return NULL; /* mapped ahead already, or about to be */
+	job = take_job(ahead);
+	if (!job)
+		return NULL;
+	if (!goes_on) {
+		/* What is left of this block comes with the first piece. */
+		s->blocks = 0;
+		s->trigger = addr;
+		s->end = block_end < limit ? block_end : limit;
+	}
+	lo = goes_on ? s->end : addr + FLN_PAGE_BYTES;
+	s->blocks = s->blocks == 0 ? 1 : s->blocks * 2 < AHEAD_MAX ? s->blocks * 2 : AHEAD_MAX;
+	s->from = s->trigger;
+	s->trigger = s->end;
+	s->end += s->blocks * FLN_BLOCK_BYTES;
+	if (s->end > limit)
+		s->end = limit;
+	if (lo >= s->end) {
+		s->trigger = UINT64_MAX; /* to its end */
+		job->taken = false;
+		return NULL;
+	}
+	fln_job_init(job, guest, lo, s->end);
+	job->background = true;
+	job->skip = s->trigger;
+	return job;
+}
+
+void fln_ahead_fault(struct fln_guest *guest, uint64_t addr, uint64_t end)
+{
+	struct fln_ahead *ahead = atomic_load_explicit(&guest->advised.ahead, memory_order_acquire);
+	struct fln_job *job = NULL;
+
+	fln_lock(&guest->jobs.lock);
+	if (ahead)
+		job = next_piece(guest, ahead, addr, end);
+	fln_unlock(&guest->jobs.lock);
+	if (!job || fln_job_submit(job))
+		return;
+	fln_lock(&guest->jobs.lock);
+	job->taken = false;
+	fln_unlock(&guest->jobs.lock);
+}

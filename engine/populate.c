@@ -1,0 +1,534 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Jobs on the workers: fill and map a range without a fault.
+ *
+ * A worker takes its blocks of a job in order, up to FLN_JOB_BLOCKS at a time.  Of
+ * each it asks for the fills that are due, maps what is there, and goes on to the
+ * next; when it is kicked it looks at those again that wait.  Nothing blocks, and
+ * all of it is done in slices between rounds, when those who wait for a page have
+ * been served (I7); fills are queued behind those of faults (sources/filler.h).
+ *
+ * A job never holds on to a region: each look at a block finds it anew, under
+ * RCU, and a region that is closing ends the job.
+ */
+#include "engine/populate.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/block.h"
+#include "engine/engine.h"
+
+#include <errno.h>
+
+void fln_jobs_init(struct fln_jobs *jobs)
+{
+	fln_lock_init(&jobs->lock, FLN_RANK_LEAF);
+	fln_cond_init(&jobs->ended);
+}
+
+static size_t job_bytes(uint32_t nr_parts)
+{
+	return sizeof(struct fln_job) + nr_parts * sizeof(struct fln_job_part);
+}
+
+struct fln_job *fln_job_alloc(struct fln_guest *guest)
+{
+	uint32_t nr = guest->engine->opts.nr_workers;
+	struct fln_job *job = fln_zalloc(&guest->engine->alloc, job_bytes(nr), FLN_NODE_ANY);
+
+	if (job)
+		job->nr_parts = nr;
+	return job;
+}
+
+void fln_job_free(struct fln_guest *guest, struct fln_job *job)
+{
+	fln_free(&guest->engine->alloc, job, job_bytes(job->nr_parts), FLN_NODE_ANY);
+}
+
+void fln_jobs_deinit(struct fln_guest *guest)
+{
+	struct fln_jobs *jobs = &guest->jobs;
+
+	while (jobs->kept) {
+		struct fln_job *job = jobs->kept;
+
+		jobs->kept = job->next;
+		fln_job_free(guest, job);
+	}
+	(void)pthread_cond_destroy(&jobs->ended);
+	fln_lock_deinit(&jobs->lock);
+}
+
+void fln_job_init(struct fln_job *job, struct fln_guest *guest, uint64_t addr, uint64_t end)
+{
+	job->guest = guest;
+	job->addr = addr;
+	job->end = end;
+	job->skip = 0;
+	job->background = false;
+	atomic_store(&job->cancelled, false);
+	atomic_store(&job->error, 0);
+	atomic_store(&job->failed_addr, UINT64_MAX);
+	atomic_store(&job->nr_done, 0);
+}
+
+void fln_jobs_open(struct fln_guest *guest)
+{
+	atomic_store_explicit(&guest->jobs.open, true, memory_order_release);
+}
+
+void fln_jobs_close(struct fln_guest *guest)
+{
+	struct fln_engine *engine = guest->engine;
+
+	if (!atomic_exchange(&guest->jobs.open, false))
+		return;
+	/* A worker that found it open has submitted what it was about to (read-ahead). */
+	fln_guest_pass_workers(guest);
+	/* Any shard says whose jobs are meant. */
+	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
+		(void)fln_worker_command(&engine->workers[i], FLN_COMMAND_END_JOBS,
+					 &guest->shards[0]);
+}
+
+struct fln_shard *fln_region_shard_at(const struct fln_region *r, uint64_t addr)
+{
+	return fln_region_shard(r, fln_stripe_shard(&r->plan, addr));
+}
+
+/* A bit for each worker that has shards in the range.  RCU read lock held. */
+static uint64_t workers_of(const struct fln_job *job)
+{
+	uint32_t nr = job->guest->engine->opts.nr_workers;
+	uint64_t all = UINT64_MAX >> (64 - nr), some = 0;
+
+	for (uint64_t at = job->addr; at < job->end && some != all;) {
+		const struct fln_region *r = fln_directory_find(job->guest, at);
+		const struct fln_shard *s;
+		uint64_t stripe = 0, len = 0;
+		uint32_t shard;
+
+		if (!r)
+			return 1; /* he will find that out */
+		(void)fln_stripe_get(&r->plan, fln_stripe_index(&r->plan, at), &stripe, &len,
+				     &shard);
+		s = fln_region_shard(r, shard);
+		if (s->worker)
+			some |= UINT64_C(1) << s->worker->opts.index;
+		at = stripe + len;
+	}
+	return some;
+}
+
+static void give_part(struct fln_worker *w, struct fln_job_part *part)
+{
+	struct fln_job_part *first = atomic_load_explicit(&w->given, memory_order_relaxed);
+
+	do {
+		part->next = first;
+	} while (!atomic_compare_exchange_weak_explicit(&w->given, &first, part,
+							memory_order_release,
+							memory_order_relaxed));
+	fln_worker_kick(w);
+}
+
+bool fln_job_submit(struct fln_job *job)
+{
+	struct fln_guest *guest = job->guest;
+	uint64_t workers;
+
+	if (!atomic_load_explicit(&guest->jobs.open, memory_order_acquire))
+		return false;
+	fln_rcu_read_lock();
+	workers = workers_of(job);
+	fln_rcu_read_unlock();
+	fln_lock(&guest->jobs.lock);
+	job->nr_running = (uint32_t)__builtin_popcountll(workers);
+	fln_unlock(&guest->jobs.lock);
+	if (!workers)
+		return false;
+	/* The job may have ended, and be another by then, before the last worker has his part. */
+	while (workers) {
+		uint32_t i = (uint32_t)__builtin_ctzll(workers);
+		struct fln_job_part *part = &job->parts[i];
+
+		workers &= workers - 1;
+		part->job = job;
+		part->at = job->addr;
+		part->nr_blocks = 0;
+		part->progress_ns = fln_now_ns();
+		give_part(&guest->engine->workers[i], part);
+	}
+	return true;
+}
+
+bool fln_job_wait(struct fln_job *job, uint64_t deadline_ns)
+{
+	struct fln_jobs *jobs = &job->guest->jobs;
+	bool in_time = true, ended;
+
+	fln_lock(&jobs->lock);
+	while (job->nr_running > 0 && in_time)
+		in_time = fln_cond_wait_until(&jobs->ended, &jobs->lock, deadline_ns);
+	ended = job->nr_running == 0;
+	fln_unlock(&jobs->lock);
+	return ended;
+}
+
+/* The worker's part is at its end; the job is not ours any more. */
+static void end_part(struct fln_job_part *part)
+{
+	struct fln_job *job = part->job;
+	struct fln_jobs *jobs = &job->guest->jobs;
+
+	fln_lock(&jobs->lock);
+	FLN_ASSERT(job->nr_running > 0);
+	if (--job->nr_running == 0) {
+		job->taken = false;
+		(void)pthread_cond_broadcast(&jobs->ended);
+	}
+	fln_unlock(&jobs->lock);
+}
+
+static void fail_job(struct fln_job *job, int error)
+{
+	int none = 0;
+
+	(void)atomic_compare_exchange_strong(&job->error, &none, error);
+}
+
+static void fail_page(struct fln_job *job, uint64_t addr)
+{
+	uint64_t first = atomic_load(&job->failed_addr);
+
+	fail_job(job, -EIO);
+	while (addr < first && !atomic_compare_exchange_weak(&job->failed_addr, &first, addr))
+		;
+}
+
+/* Pages of a block that need no more work, whatever came of them. */
+static void settle_todo(struct fln_job_part *part, struct fln_job_block *jb,
+			const struct fln_mask *pages)
+{
+	struct fln_mask done = fln_mask_and(&jb->todo, pages);
+	uint32_t nr = fln_mask_count(&done);
+
+	if (nr == 0)
+		return;
+	jb->todo = fln_mask_andnot(&jb->todo, &done);
+	atomic_fetch_add_explicit(&part->job->nr_done, nr, memory_order_relaxed);
+}
+
+static void fail_pages(struct fln_job_part *part, struct fln_job_block *jb,
+		       const struct fln_mask *pages)
+{
+	struct fln_mask lost = fln_mask_and(&jb->todo, pages);
+
+	if (fln_mask_empty(&lost))
+		return;
+	fail_page(part->job, jb->addr + fln_pages_to_bytes(fln_mask_next_set(&lost, 0)));
+	settle_todo(part, jb, &lost);
+}
+
+/* What the map knows of the block: what is there already, and what can never be. */
+static void settle_known(struct fln_job_part *part, struct fln_job_block *jb,
+			 const struct fln_block_round *b)
+{
+	const struct fln_blockmap *map = &b->in.region->map;
+	struct fln_mask m = fln_blockmap_load(map, FLN_PLANE_PRESENT, b->block);
+
+	settle_todo(part, jb, &m);
+	m = fln_blockmap_load(map, FLN_PLANE_POISONED, b->block);
+	fail_pages(part, jb, &m);
+}
+
+/* Ask for what is not there.  False: something is to be tried again soon. */
+static bool request_rest(struct fln_worker *w, struct fln_job_part *part, struct fln_job_block *jb,
+			 const struct fln_block_round *b)
+{
+	struct fln_mask ready = fln_mask_or(&b->filled, &b->zero);
+	bool waits = true;
+
+	for (uint32_t p = fln_mask_next_set(&jb->todo, 0); p < FLN_BLOCK_PAGES;
+	     p = fln_mask_next_set(&jb->todo, p + 1)) {
+		struct fln_image_want want = { .background = true };
+		struct fln_mask one = fln_mask_range(p, p + 1);
+
+		if (fln_mask_test(&ready, p)) {
+			waits = false;
+			continue;
+		}
+		switch (fln_image_want(b->in.region->image,
+				       fln_region_image_page(b->in.region, b->in.block_page + p),
+				       w->opts.index, &want)) {
+		case FLN_IMAGE_IS_FAILED:
+			fail_pages(part, jb, &one);
+			break;
+		case FLN_IMAGE_IS_READY:
+			waits = false;
+			break;
+		default:
+			/* What the fill covers is told together. */
+			if (want.nr_covered > FLN_BLOCK_PAGES - p)
+				return waits;
+			p += (uint32_t)want.nr_covered - 1;
+			break;
+		}
+	}
+	return waits;
+}
+
+/* Claim and map what is there.  RCU read lock held. */
+static void map_ready(struct fln_job_part *part, struct fln_job_block *jb,
+		      struct fln_block_round *b)
+{
+	struct fln_mask none = { { 0 } };
+	bool zero_too = !part->job->background || b->in.region->is_private;
+
+	b->in.by_worker = true;
+	b->chunk = fln_blockmap_chunk(&b->in.region->map, b->block);
+	b->claimed = b->chunk ? fln_region_claim(b->chunk, &jb->todo) : jb->todo;
+	fln_block_look(b);
+	fln_block_install(b, zero_too);
+	fln_block_settle(b, &none);
+	fln_count(&b->in.shard->count.populated, b->in.nr_installed);
+	settle_todo(part, jb, &b->in.present);
+	fail_pages(part, jb, &b->in.gone);
+	fail_pages(part, jb, &b->in.broken);
+	if (!zero_too)
+		settle_todo(part, jb, &b->zero);
+}
+
+/* One look at a block.  RCU read lock held.  Returns how many pages it came to. */
+static uint32_t work_on(struct fln_worker *w, struct fln_job_part *part, struct fln_job_block *jb)
+{
+	uint32_t before = fln_mask_count(&jb->todo), after;
+	uint64_t addr = jb->addr + fln_pages_to_bytes(fln_mask_next_set(&jb->todo, 0));
+	struct fln_region *r = fln_directory_find(part->job->guest, addr);
+	struct fln_block_round b = { .chunk = NULL };
+	struct fln_mask ready;
+
+	if (!r || atomic_load_explicit(&r->closing, memory_order_acquire)) {
+		fail_job(part->job, -ESHUTDOWN);
+		return 1;
+	}
+	b.in.region = r;
+	b.in.shard = fln_region_shard_at(r, addr);
+	b.in.block_page = fln_align_down(fln_region_page_of(r, addr), FLN_BLOCK_PAGES);
+	b.in.block_addr = jb->addr;
+	b.block = b.in.block_page / FLN_BLOCK_PAGES;
+	settle_known(part, jb, &b);
+	fln_block_look(&b);
+	ready = fln_mask_or(&b.filled, &b.zero);
+	ready = fln_mask_and(&ready, &jb->todo);
+	if (!fln_mask_empty(&ready))
+		map_ready(part, jb, &b);
+	/* What cannot be mapped now may be claimed by somebody who has mapped it by now. */
+	jb->state = FLN_JOB_WAITS;
+	if (b.in.stop || !fln_mask_empty(&b.in.again) || !request_rest(w, part, jb, &b))
+		jb->state = FLN_JOB_AGAIN;
+	after = fln_mask_count(&jb->todo);
+	if (after < before)
+		part->progress_ns = fln_now_ns();
+	return before - after + 1;
+}
+
+/* The next block of a part that its worker has to do.  False: there is none, or *budget is 0. */
+static bool open_block(struct fln_worker *w, struct fln_job_part *part, uint32_t *budget)
+{
+	const struct fln_job *job = part->job;
+
+	while (part->at<job->end && * budget> 0) {
+		const struct fln_region *r = fln_directory_find(job->guest, part->at);
+		struct fln_job_block *jb = &part->blocks[part->nr_blocks];
+		uint64_t at = part->at, stop;
+
+		if (!r) {
+			fail_job(part->job, -ESHUTDOWN);
+			return false;
+		}
+		--*budget;
+		jb->addr = fln_align_down(at, FLN_BLOCK_BYTES);
+		stop = jb->addr + FLN_BLOCK_BYTES;
+		stop = stop < job->end ? stop : job->end;
+		stop = stop < r->addr + r->len_bytes ? stop : r->addr + r->len_bytes;
+		part->at = stop;
+		if (fln_region_shard_at(r, at)->worker != w)
+			continue;
+		jb->state = FLN_JOB_TRY;
+		jb->todo = fln_mask_range((uint32_t)fln_bytes_to_pages(at - jb->addr),
+					  (uint32_t)fln_bytes_to_pages(stop - jb->addr));
+		if (job->skip >= at && job->skip < stop)
+			fln_mask_clear(&jb->todo,
+				       (uint32_t)fln_bytes_to_pages(job->skip - jb->addr));
+		if (fln_mask_empty(&jb->todo))
+			continue;
+		part->nr_blocks++;
+		return true;
+	}
+	return false;
+}
+
+static void spend(uint32_t *budget, uint32_t nr)
+{
+	*budget -= nr < *budget ? nr : *budget;
+}
+
+/* Look at the blocks in work, and take on more.  Never more than about *budget. */
+static void work_on_part(struct fln_worker *w, struct fln_job_part *part, uint32_t *budget)
+{
+	uint32_t i = 0;
+
+	fln_rcu_read_lock();
+	while (*budget > 0 && !atomic_load_explicit(&part->job->cancelled, memory_order_relaxed) &&
+	       atomic_load_explicit(&part->job->error, memory_order_relaxed) != -ESHUTDOWN) {
+		struct fln_job_block *jb = &part->blocks[i];
+
+		if (i == part->nr_blocks) {
+			if (i == FLN_JOB_BLOCKS || !open_block(w, part, budget))
+				break;
+		} else if (jb->state == FLN_JOB_WAITS) {
+			i++;
+			continue;
+		}
+		spend(budget, work_on(w, part, jb));
+		if (fln_mask_empty(&jb->todo))
+			*jb = part->blocks[--part->nr_blocks];
+		else
+			i++;
+		/* Readers are waited for: not one section for all of a slice. */
+		fln_rcu_read_unlock();
+		fln_rcu_read_lock();
+	}
+	fln_rcu_read_unlock();
+}
+
+/* A source that does not answer: the job ends, as a fault would. */
+static void check_patience(struct fln_worker *w, struct fln_job_part *part)
+{
+	uint64_t timeout = w->opts.source_timeout_ns;
+	struct fln_job_block *jb = &part->blocks[0];
+	const struct fln_region *r;
+	uint64_t addr;
+
+	if (part->nr_blocks == 0 || jb->state != FLN_JOB_WAITS || timeout == UINT64_MAX ||
+	    fln_now_ns() - part->progress_ns <= timeout)
+		return;
+	addr = jb->addr + fln_pages_to_bytes(fln_mask_next_set(&jb->todo, 0));
+	fln_rcu_read_lock();
+	r = fln_directory_find(part->job->guest, addr);
+	/* What is pushed comes when it comes: only a source can be late. */
+	if (r && r->image->source) {
+		fail_page(part->job, addr);
+		part->nr_blocks = 0;
+		part->at = part->job->end;
+	}
+	fln_rcu_read_unlock();
+}
+
+static bool is_over(const struct fln_job_part *part)
+{
+	const struct fln_job *job = part->job;
+
+	return (part->nr_blocks == 0 && part->at >= job->end) ||
+	       atomic_load_explicit(&job->cancelled, memory_order_relaxed) ||
+	       atomic_load_explicit(&job->error, memory_order_relaxed) == -ESHUTDOWN;
+}
+
+static void take_given(struct fln_worker *w)
+{
+	struct fln_job_part *part, **last = &w->parts;
+
+	if (!atomic_load_explicit(&w->given, memory_order_relaxed))
+		return;
+	part = atomic_exchange_explicit(&w->given, NULL, memory_order_acquire);
+	while (*last)
+		last = &(*last)->next;
+	while (part) {
+		struct fln_job_part *next = part->next;
+
+		part->next = NULL;
+		*last = part;
+		last = &part->next;
+		part = next;
+	}
+}
+
+void fln_populate_kicked(struct fln_worker *w)
+{
+	for (struct fln_job_part *part = w->parts; part; part = part->next) {
+		for (uint32_t i = 0; i < part->nr_blocks; i++)
+			part->blocks[i].state = FLN_JOB_TRY;
+		check_patience(w, part);
+	}
+}
+
+void fln_populate_slice(struct fln_worker *w, uint32_t nr_pages)
+{
+	uint32_t nr = 0, budget = nr_pages;
+	struct fln_job_part **at, *first;
+
+	take_given(w);
+	if (!w->parts)
+		return;
+	at = &w->parts;
+	while (*at) {
+		struct fln_job_part *part = *at;
+
+		if (!is_over(part))
+			work_on_part(w, part, &budget);
+		if (is_over(part)) {
+			*at = part->next;
+			end_part(part);
+			continue;
+		}
+		nr++;
+		at = &part->next;
+	}
+	/* The next slice begins with another job. */
+	first = w->parts;
+	if (nr > 1) {
+		w->parts = first->next;
+		first->next = NULL;
+		*at = first;
+	}
+}
+
+enum fln_populate_need fln_populate_need(const struct fln_worker *w)
+{
+	enum fln_populate_need need = FLN_POPULATE_IDLE;
+
+	for (const struct fln_job_part *part = w->parts; part; part = part->next) {
+		enum fln_populate_need its = FLN_POPULATE_WAITS;
+
+		if (part->nr_blocks < FLN_JOB_BLOCKS && part->at < part->job->end)
+			return FLN_POPULATE_BUSY;
+		for (uint32_t i = 0; i < part->nr_blocks; i++) {
+			if (part->blocks[i].state == FLN_JOB_TRY)
+				return FLN_POPULATE_BUSY;
+			if (part->blocks[i].state == FLN_JOB_AGAIN)
+				its = FLN_POPULATE_AGAIN;
+		}
+		need = its > need ? its : need;
+	}
+	return need;
+}
+
+void fln_populate_end(struct fln_worker *w, const struct fln_guest *guest)
+{
+	struct fln_job_part **at = &w->parts;
+
+	take_given(w);
+	while (*at) {
+		struct fln_job_part *part = *at;
+
+		if (part->job->guest != guest) {
+			at = &part->next;
+			continue;
+		}
+		*at = part->next;
+		fail_job(part->job, -ESHUTDOWN);
+		end_part(part);
+	}
+}

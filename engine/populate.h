@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Jobs: ranges that are filled and mapped without a fault, by the workers.
+ *
+ * For fln_guest_populate(), which waits for its job, FLN_ADVICE_WILLNEED, and
+ * read-ahead.  A job has a part for each worker that has shards in its range:
+ * a worker maps blocks of its own shards only, so that a shard has one installer.
+ */
+#ifndef FLN_ENGINE_POPULATE_H
+#define FLN_ENGINE_POPULATE_H
+
+#include "base/lock.h"
+#include "base/page.h"
+
+#include <faultlane/advice.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fln_engine;
+struct fln_guest;
+struct fln_job;
+struct fln_region;
+struct fln_shard;
+struct fln_worker;
+
+#define FLN_JOB_BLOCKS 16u    /* that a part has in work at a time, so that fills run in parallel */
+#define FLN_MAX_BACKGROUND 8u /* jobs of WILLNEED of a guest at a time */
+
+enum fln_job_block_state {
+	FLN_JOB_TRY,   /* not looked at yet, or something has changed */
+	FLN_JOB_WAITS, /* for contents: until the worker is kicked */
+	FLN_JOB_AGAIN, /* for an event, a claim, memory: soon */
+};
+
+struct fln_job_block {
+	uint64_t addr; /* of the block, whose first pages may lie before the region */
+	enum fln_job_block_state state;
+	struct fln_mask todo; /* pages that are not mapped yet, as far as the job knows */
+};
+
+/* What one worker does of a job; the worker's, from fln_job_submit() until it has ended. */
+struct fln_job_part {
+	struct fln_job *job;
+	struct fln_job_part *next; /* of the worker, or on the way there */
+	uint64_t at;               /* all blocks before it have been looked at */
+	uint64_t progress_ns;      /* when something was mapped last */
+	uint32_t nr_blocks;
+	struct fln_job_block blocks[FLN_JOB_BLOCKS];
+};
+
+struct fln_job {
+	struct fln_guest *guest;
+	uint64_t addr, end;
+	uint64_t skip;   /* a page that is left out; 0: none */
+	bool background; /* nobody waits: it takes no memory for holes */
+	_Atomic bool cancelled;
+	_Atomic int error;            /* the first, negative */
+	_Atomic uint64_t failed_addr; /* the lowest page that cannot be had; UINT64_MAX: none */
+	_Atomic uint64_t nr_done;     /* pages */
+	uint32_t nr_running;          /* parts that have not ended; guarded by jobs->lock */
+	bool taken;                   /* by jobs->lock; of jobs that are kept */
+	struct fln_job *next;         /* of jobs that are kept; by jobs->lock */
+	uint32_t nr_parts;
+	struct fln_job_part parts[]; /* by worker */
+};
+
+/* A guest's jobs. */
+struct fln_jobs {
+	struct fln_lock lock; /* FLN_RANK_LEAF */
+	pthread_cond_t ended; /* some job's nr_running has come to 0 */
+	_Atomic bool open;    /* may be submitted: the guest's shards are attached */
+	struct fln_job *kept; /* WILLNEED's; freed with the guest; guarded by lock */
+};
+
+void fln_jobs_init(struct fln_jobs *jobs);
+void fln_jobs_deinit(struct fln_guest *guest);
+
+/*
+ * Jobs may begin; and: they may not any more, and those that have are ended with
+ * -ESHUTDOWN.  In the guest's turn, all shards attached.
+ */
+void fln_jobs_open(struct fln_guest *guest);
+void fln_jobs_close(struct fln_guest *guest);
+
+struct fln_job *fln_job_alloc(struct fln_guest *guest);
+void fln_job_free(struct fln_guest *guest, struct fln_job *job);
+
+/* Begin anew. */
+void fln_job_init(struct fln_job *job, struct fln_guest *guest, uint64_t addr, uint64_t end);
+
+/*
+ * Hand a job to its workers.  Never blocks; on a worker, or in the guest's turn.
+ * False: the guest does not run, or there is nothing to do; no part of it runs.
+ */
+bool fln_job_submit(struct fln_job *job);
+
+/* Wait until all parts have ended or @deadline_ns has passed.  True: they have. */
+bool fln_job_wait(struct fln_job *job, uint64_t deadline_ns);
+
+/* Who serves @addr of a region. */
+struct fln_shard *fln_region_shard_at(const struct fln_region *r, uint64_t addr);
+
+/* The worker's side.  Other changes than messages: look at what waits for contents. */
+void fln_populate_kicked(struct fln_worker *w);
+
+/* Work on jobs until about @nr_pages are mapped.  Behind all faults (I7). */
+void fln_populate_slice(struct fln_worker *w, uint32_t nr_pages);
+
+enum fln_populate_need {
+	FLN_POPULATE_IDLE,  /* nothing to do */
+	FLN_POPULATE_WAITS, /* for a kick */
+	FLN_POPULATE_AGAIN, /* soon */
+	FLN_POPULATE_BUSY,  /* now */
+};
+
+enum fln_populate_need fln_populate_need(const struct fln_worker *w);
+
+/* End the parts that the worker has of a guest's jobs. */
+void fln_populate_end(struct fln_worker *w, const struct fln_guest *guest);
+
+#endif

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: MIT */
+/* fln_guest_populate() and FLN_ADVICE_WILLNEED: jobs beside faults, and what ends them. */
+#include "harness.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+struct seen {
+	_Atomic uint32_t nr;
+	uint64_t last, len;
+	uint32_t cancel_at; /* the n-th call; 0: never */
+};
+
+static int progress(void *ctx, uint64_t done_bytes, uint64_t len_bytes)
+{
+	struct seen *s = ctx;
+
+	CHECK(done_bytes >= s->last && done_bytes <= len_bytes,
+	      "done went from %llu to %llu of %llu", (unsigned long long)s->last,
+	      (unsigned long long)done_bytes, (unsigned long long)len_bytes);
+	s->last = done_bytes;
+	s->len = len_bytes;
+	return atomic_fetch_add(&s->nr, 1) + 1 == s->cancel_at;
+}
+
+static uint64_t base(const struct bed *b)
+{
+	return (uint64_t)(uintptr_t)b->mem;
+}
+
+static void check_page(const struct bed *b, uint64_t page)
+{
+	bool right = false;
+
+	CHECK(touch_page(bed_page(b, page), 1, page, &right) == TOUCH_OK && right,
+	      "page %llu is wrong", (unsigned long long)page);
+}
+
+/* Every page reads its contents, and nobody has faulted since *@before was taken. */
+static void check_no_fault(const struct bed *b, uint64_t faults_before)
+{
+	struct fln_stats s;
+
+	for (uint64_t p = 0; p < b->nr_pages; p++)
+		check_page(b, p);
+	check_stats(b->guest, false, &s);
+	CHECK(s.faults == faults_before, "%llu faults after a populate",
+	      (unsigned long long)(s.faults - faults_before));
+}
+
+static void all_of_it(void)
+{
+	struct fln_populate_opts o = FLN_POPULATE_OPTS_INIT;
+	struct fln_stats s;
+	struct seen seen = { 0 };
+	struct bed b;
+
+	bed_init(&b, 20 * 512 + 77);
+	bed_up(&b);
+	o.progress = progress;
+	o.progress_ctx = &seen;
+	o.interval_ns = MS;
+	OK(fln_guest_populate(b.guest, base(&b), b.nr_pages * PAGE, &o));
+	CHECK(seen.nr > 0 && seen.last == b.nr_pages * PAGE && seen.len == b.nr_pages * PAGE,
+	      "progress ended at %llu of %llu after %u calls", (unsigned long long)seen.last,
+	      (unsigned long long)seen.len, seen.nr);
+	check_stats(b.guest, false, &s);
+	CHECK(s.populated == b.nr_pages, "populated says %llu", (unsigned long long)s.populated);
+	check_no_fault(&b, 0);
+	/* Once more is nothing to do. */
+	OK(fln_guest_populate(b.guest, base(&b), b.nr_pages * PAGE, NULL));
+	bed_down(&b);
+}
+
+static void bad_calls(void)
+{
+	struct fln_populate_opts o = FLN_POPULATE_OPTS_INIT;
+	struct bed b;
+
+	bed_init(&b, 512);
+	bed_up(&b);
+	REFUSED(fln_guest_populate(NULL, 0, PAGE, NULL), -EINVAL, "NULL");
+	REFUSED(fln_guest_populate(b.guest, base(&b), 0, NULL), -EINVAL, "empty");
+	REFUSED(fln_guest_populate(b.guest, base(&b) + 1, PAGE, NULL), -EINVAL, "multiple");
+	REFUSED(fln_guest_populate(b.guest, base(&b), 513 * PAGE, NULL), -EINVAL, "gap");
+	REFUSED(fln_guest_populate(b.guest, UINT64_MAX - PAGE + 1, 2 * PAGE, NULL), -EINVAL,
+		"wraps");
+	o.size = 3;
+	REFUSED(fln_guest_populate(b.guest, base(&b), PAGE, &o), -EINVAL, "size");
+	REFUSED(fln_guest_advise(b.guest, base(&b), PAGE, FLN_ADVICE_NR), -EINVAL, "advice");
+	OK(fln_guest_stop(b.guest));
+	REFUSED(fln_guest_populate(b.guest, base(&b), PAGE, NULL), -ESHUTDOWN, "run");
+	REFUSED(fln_guest_advise(b.guest, base(&b), PAGE, FLN_ADVICE_WILLNEED), -ESHUTDOWN, "run");
+	bed_down(&b);
+}
+
+/* Holes are mapped by populate, and cost memory only there: not by WILLNEED. */
+static void holes(void)
+{
+	struct fln_residency r = FLN_RESIDENCY_INIT;
+	struct fln_stats s;
+	struct bed b;
+	uint64_t until = now_ns() + WAIT_S * 1000 * MS;
+
+	bed_init(&b, 4 * 512);
+	b.maker.every_zero = 4;
+	bed_up(&b);
+	OK(fln_guest_advise(b.guest, base(&b), b.nr_pages * PAGE, FLN_ADVICE_WILLNEED));
+	do {
+		CHECK(now_ns() < until, "WILLNEED has not mapped everything: %llu",
+		      (unsigned long long)r.nr_pages[FLN_RESIDENCY_PRESENT]);
+		sleep_ms(1);
+		OK(fln_guest_residency(b.guest, base(&b), b.nr_pages * PAGE, NULL, &r));
+	} while (r.nr_pages[FLN_RESIDENCY_PRESENT] < b.nr_pages * 3 / 4);
+	sleep_ms(20);
+	OK(fln_guest_residency(b.guest, base(&b), b.nr_pages * PAGE, NULL, &r));
+	CHECK(r.nr_pages[FLN_RESIDENCY_PRESENT] == b.nr_pages * 3 / 4 &&
+		      r.nr_pages[FLN_RESIDENCY_FILLED] == b.nr_pages / 4,
+	      "%llu present, %llu filled", (unsigned long long)r.nr_pages[FLN_RESIDENCY_PRESENT],
+	      (unsigned long long)r.nr_pages[FLN_RESIDENCY_FILLED]);
+	OK(fln_guest_populate(b.guest, base(&b), b.nr_pages * PAGE, NULL));
+	for (uint64_t p = 0; p < b.nr_pages; p++) {
+		uint64_t v = 1, want = p % 4 == 3 ? 0 : word_of(1, p, 0);
+
+		CHECK(touch_read(bed_page(&b, p), &v) == TOUCH_OK && v == want, "page %llu: 0x%llx",
+		      (unsigned long long)p, (unsigned long long)v);
+	}
+	check_stats(b.guest, false, &s);
+	CHECK(s.faults == 0, "%llu faults", (unsigned long long)s.faults);
+	bed_down(&b);
+}
+
+/* What nobody tells of: a hole punched through the descriptor. */
+static void after_a_punch(void)
+{
+	struct fln_stats s;
+	struct bed b;
+	uint64_t v;
+
+	bed_init(&b, 3 * 512);
+	bed_up(&b);
+	OK(fln_guest_populate(b.guest, base(&b), b.nr_pages * PAGE, NULL));
+	OK(fln_image_discard(b.image, 100 * PAGE, 700 * PAGE));
+	OK(fln_guest_populate(b.guest, base(&b), b.nr_pages * PAGE, NULL));
+	for (uint64_t p = 0; p < b.nr_pages; p++) {
+		CHECK(touch_read(bed_page(&b, p), &v) == TOUCH_OK &&
+			      v == (p >= 100 && p < 800 ? 0 : word_of(1, p, 0)),
+		      "page %llu reads 0x%llx", (unsigned long long)p, (unsigned long long)v);
+	}
+	check_stats(b.guest, false, &s);
+	CHECK(s.faults == 0, "%llu faults", (unsigned long long)s.faults);
+	/* And one that the kernel tells of. */
+	CHECK(madvise(bed_page(&b, 0), 64 * PAGE, MADV_DONTNEED) == 0, "madvise: %s",
+	      strerror(errno));
+	OK(fln_guest_populate(b.guest, base(&b), 64 * PAGE, NULL));
+	check_stats(b.guest, false, &s);
+	for (uint64_t p = 0; p < 64; p++)
+		check_page(&b, p);
+	check_stats(b.guest, false, &s);
+	CHECK(s.faults == 0, "%llu faults after a discard", (unsigned long long)s.faults);
+	bed_down(&b);
+}
+
+static void cancelled(void)
+{
+	struct fln_populate_opts o = FLN_POPULATE_OPTS_INIT;
+	struct seen seen = { .cancel_at = 3 };
+	struct bed b;
+
+	bed_init(&b, 64 * 512);
+	b.maker.delay_ns = 20 * MS;
+	bed_up(&b);
+	o.progress = progress;
+	o.progress_ctx = &seen;
+	o.interval_ns = 5 * MS;
+	REFUSED(fln_guest_populate(b.guest, base(&b), b.nr_pages * PAGE, &o), -ECANCELED,
+		"cancelled");
+	CHECK(seen.nr == 3, "progress was called %u times", seen.nr);
+	check_page(&b, 5);
+	bed_down(&b);
+}
+
+static int64_t never(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
+{
+	(void)ctx;
+	for (uint64_t at = 0; at < len_bytes; at += PAGE) {
+		if ((offset_bytes + at) / PAGE % 512 == 300)
+			return -EIO;
+		contents_of(1, (offset_bytes + at) / PAGE, (char *)buf + at);
+	}
+	return (int64_t)len_bytes;
+}
+
+static void what_cannot_be_had_is_named(void)
+{
+	struct fln_source_ops ops = { .size = sizeof(ops),
+				      .name = "broken",
+				      .concurrency = FLN_SOURCE_PARALLEL,
+				      .read = never };
+	char where[32];
+	struct bed b;
+
+	bed_init(&b, 3 * 512);
+	b.engine_opts.source_retries = 1;
+	OK(fln_source_create(&ops, NULL, &b.source));
+	b.image_opts.source = b.source;
+	bed_up(&b);
+	(void)snprintf(where, sizeof(where), "0x%llx", (unsigned long long)(base(&b) + 300 * PAGE));
+	REFUSED(fln_guest_populate(b.guest, base(&b), b.nr_pages * PAGE, NULL), -EIO, where);
+	/* All others are there, and nothing was poisoned. */
+	for (uint64_t p = 0; p < b.nr_pages; p++) {
+		if (p % 512 != 300)
+			check_page(&b, p);
+	}
+	check_stats(b.guest, false, NULL);
+	bed_down(&b);
+}
+
+struct storm {
+	struct bed *b;
+	_Atomic uint32_t nr_touched;
+	_Atomic bool stop;
+};
+
+static void touch_some(void *arg, uint32_t index)
+{
+	struct storm *s = arg;
+	uint64_t seed = index + 1;
+
+	while (!atomic_load(&s->stop)) {
+		check_page(s->b, next_random(&seed) % s->b->nr_pages);
+		atomic_fetch_add(&s->nr_touched, 1);
+	}
+}
+
+static int stop_when_touched(void *ctx, uint64_t done_bytes, uint64_t len_bytes)
+{
+	struct storm *s = ctx;
+
+	(void)done_bytes;
+	(void)len_bytes;
+	return atomic_load(&s->nr_touched) >= 64;
+}
+
+/*
+ * A source that takes 5 ms for 64 pages would keep the populate busy for longer than
+ * a fault may wait: faults are served while it is under way, and it is cancelled then.
+ */
+static void faults_go_first(void)
+{
+	struct fln_populate_opts o = FLN_POPULATE_OPTS_INIT;
+	struct storm s = { 0 };
+	struct crew crew;
+	struct bed b;
+
+	bed_init(&b, 512 * 512);
+	b.maker.delay_ns = 5 * MS;
+	bed_up(&b);
+	s.b = &b;
+	crew_start(&crew, 64, touch_some, &s);
+	o.progress = stop_when_touched;
+	o.progress_ctx = &s;
+	o.interval_ns = MS;
+	REFUSED(fln_guest_populate(b.guest, base(&b), b.nr_pages * PAGE, &o), -ECANCELED,
+		"cancelled");
+	atomic_store(&s.stop, true);
+	crew_wait(&crew, 60, "64 threads beside a populate");
+	bed_down(&b);
+}
+
+static void beside_many_threads(void)
+{
+	struct storm s = { 0 };
+	struct crew crew;
+	struct bed b;
+
+	bed_init(&b, 32 * 512);
+	bed_up(&b);
+	s.b = &b;
+	crew_start(&crew, 64, touch_some, &s);
+	OK(fln_guest_populate(b.guest, base(&b), b.nr_pages * PAGE, NULL));
+	atomic_store(&s.stop, true);
+	crew_wait(&crew, 60, "64 threads");
+	bed_down(&b);
+}
+
+/* Contents that are pushed: populate waits for them. */
+static void pushed_meanwhile(void *arg, uint32_t index)
+{
+	struct bed *b = arg;
+	char buf[PAGE];
+
+	(void)index;
+	for (uint64_t p = 0; p < b->nr_pages; p++) {
+		contents_of(1, p, buf);
+		OK(fln_image_put(b->image, p * PAGE, buf, PAGE));
+	}
+}
+
+static void waits_for_what_is_pushed(void)
+{
+	struct fln_image_opts none = FLN_IMAGE_OPTS_INIT;
+	struct crew crew;
+	struct bed b;
+
+	bed_init(&b, 1000);
+	OK(fln_engine_create(&b.engine_opts, &b.engine));
+	OK(fln_engine_start(b.engine));
+	none.len_bytes = b.nr_pages * PAGE;
+	OK(fln_image_create(b.engine, &none, &b.image));
+	bed_up(&b);
+	crew_start(&crew, 1, pushed_meanwhile, &b);
+	OK(fln_guest_populate(b.guest, base(&b), b.nr_pages * PAGE, NULL));
+	check_no_fault(&b, 0);
+	crew_wait(&crew, 20, "the pushing thread");
+	bed_down(&b);
+}
+
+/* Whatever ends: the populate ends too. */
+enum ender {
+	END_STOP,
+	END_REMOVE,
+	END_ENGINE,
+	END_NR
+};
+
+struct race {
+	struct bed b;
+	_Atomic int rc;
+};
+
+static void populate_until_it_ends(void *arg, uint32_t index)
+{
+	struct race *r = arg;
+	int rc = fln_guest_populate(r->b.guest, base(&r->b), r->b.nr_pages * PAGE, NULL);
+
+	(void)index;
+	CHECK(rc == 0 || rc == -ESHUTDOWN || rc == -EINVAL, "returned %d: %s", rc,
+	      fln_last_error());
+	atomic_store(&r->rc, rc);
+}
+
+static void races(void)
+{
+	uint32_t nr = test_scale(20, 100, 1000), ended = 0;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		enum ender ender = i % END_NR;
+		struct race r;
+		struct crew crew;
+
+		memset(&r, 0, sizeof(r));
+		bed_init(&r.b, 16 * 512);
+		r.b.maker.delay_ns = i % 2 ? MS / 2 : 0;
+		bed_up(&r.b);
+		STEP("race %u", i);
+		crew_start(&crew, 2, populate_until_it_ends, &r);
+		if (i % 4)
+			OK(fln_guest_advise(r.b.guest, base(&r.b), r.b.nr_pages * PAGE,
+					    FLN_ADVICE_WILLNEED));
+		if (i % 5)
+			sleep_ms(i % 5);
+		if (ender == END_STOP)
+			OK(fln_guest_stop(r.b.guest));
+		else if (ender == END_REMOVE)
+			OK(fln_region_remove(r.b.region));
+		else
+			OK(fln_engine_stop(r.b.engine));
+		crew_wait(&crew, WAIT_S, "populate after what it populates has ended");
+		ended += atomic_load(&r.rc) == -ESHUTDOWN;
+		bed_down(&r.b);
+	}
+	test_note("%u of %u were under way when it ended", ended, nr);
+	CHECK(ended > 0, "none was under way");
+}
+
+int main(void)
+{
+	test_init();
+	RUN(all_of_it);
+	RUN(bad_calls);
+	RUN(holes);
+	RUN(after_a_punch);
+	RUN(cancelled);
+	RUN(what_cannot_be_had_is_named);
+	RUN(faults_go_first);
+	RUN(beside_many_threads);
+	RUN(waits_for_what_is_pushed);
+	RUN(races);
+	return 0;
+}
