@@ -419,7 +419,7 @@ static void check_patience(struct fln_worker *w, struct fln_job_part *part)
 	fln_rcu_read_lock();
 	r = fln_directory_find(part->job->guest, addr);
 	/* What is pushed comes when it comes: only a source can be late. */
-	if (r && r->image->source) {
+	if (r && r->image->can_be_late) {
 		fail_page(part->job, addr);
 		part->nr_blocks = 0;
 		part->at = part->job->end;
