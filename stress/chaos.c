@@ -230,20 +230,23 @@ static void *chaos_main(void *arg)
 	return NULL;
 }
 
+void chaos_prepare(struct stress *s)
+{
+	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
+		const char *why = has_chaos(&s->opts, k) ? chaos_limits_prepare(s, k) : NULL;
+
+		if (!why)
+			continue;
+		(void)fprintf(s->messages, "chaos %s is left out: %s\n", chaos_names[k], why);
+		s->opts.chaos &= ~(1u << k);
+	}
+}
+
 int chaos_start(struct stress *s)
 {
 	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
-		const char *why;
-
 		if (!has_chaos(&s->opts, k) || !kinds[k].step)
 			continue;
-		why = chaos_limits_prepare(s, k);
-		if (why) {
-			(void)fprintf(s->messages, "chaos %s is left out: %s\n", chaos_names[k],
-				      why);
-			s->opts.chaos &= ~(1u << k);
-			continue;
-		}
 		threads[k] = (struct chaos_thread){ .s = s, .kind = k };
 		if (pthread_create(&threads[k].thread, NULL, chaos_main, &threads[k]) != 0) {
 			(void)fprintf(stderr, "faultlane-stress: no thread for %s\n",
@@ -255,12 +258,11 @@ int chaos_start(struct stress *s)
 	return 0;
 }
 
-void chaos_stop(struct stress *s)
+void chaos_stop(void)
 {
 	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
 		if (threads[k].started)
 			(void)pthread_join(threads[k].thread, NULL);
 		threads[k].started = false;
 	}
-	chaos_limits_undo(s);
 }

@@ -101,16 +101,19 @@ static bool near_dead(const struct stress *s, uint64_t page)
 	       page / HUGE_PAGES == s->source.dead_page / HUGE_PAGES;
 }
 
-static void extra_touch(struct stress *s, struct rng *rng, struct guard *g, const struct extra *x,
+/* False: a touch ended in a signal. */
+static bool extra_touch(struct stress *s, struct rng *rng, struct guard *g, const struct extra *x,
 			uint64_t moved, uint32_t lo, uint32_t hi, uint32_t nr, bool may_fail)
 {
 	for (uint32_t i = 0; i < nr; i++) {
 		uint32_t p = lo + (uint32_t)rng_below(rng, hi - lo);
 
-		if (!near_dead(s, x->first_page + p))
-			(void)extra_read(s, g, x->addr + moved + (size_t)p * PAGE_BYTES,
-					 x->first_page + p, may_fail);
+		if (!near_dead(s, x->first_page + p) &&
+		    !extra_read(s, g, x->addr + moved + (size_t)p * PAGE_BYTES, x->first_page + p,
+				may_fail))
+			return false;
 	}
+	return true;
 }
 
 bool chaos_regions(struct stress *s, struct rng *rng)
@@ -121,7 +124,7 @@ bool chaos_regions(struct stress *s, struct rng *rng)
 	if (!extra_add(s, rng, &x))
 		return false;
 	guard_set(&g);
-	extra_touch(s, rng, &g, &x, 0, 0, EXTRA_PAGES, (uint32_t)rng_below(rng, 64), false);
+	(void)extra_touch(s, rng, &g, &x, 0, 0, EXTRA_PAGES, (uint32_t)rng_below(rng, 64), false);
 	guard_set(NULL);
 	return extra_remove(s, &x);
 }
@@ -141,8 +144,10 @@ static void *reader_main(void *arg)
 	int entered = r->s->opts.in_context ? fln_thread_enter() : -1;
 
 	guard_set(&g);
-	while (!atomic_load(&r->stop))
-		extra_touch(r->s, &rng, &g, r->x, 0, 0, EXTRA_PAGES, 16, true);
+	/* Once what it touches has gone it has seen what it is for. */
+	while (!atomic_load(&r->stop) &&
+	       extra_touch(r->s, &rng, &g, r->x, 0, 0, EXTRA_PAGES, 16, true))
+		;
 	guard_set(NULL);
 	if (entered == 0)
 		fln_thread_leave();
@@ -198,12 +203,13 @@ bool chaos_remap(struct stress *s, struct rng *rng)
 	to = (char *)(((uintptr_t)room + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
 	from = x.addr + (size_t)lo * PAGE_BYTES;
 	guard_set(&g);
-	extra_touch(s, rng, &g, &x, 0, 0, EXTRA_PAGES, 16, false);
+	(void)extra_touch(s, rng, &g, &x, 0, 0, EXTRA_PAGES, 16, false);
 	ok = mremap(from, HUGE_BYTES, HUGE_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED;
 	moved = (uint64_t)(uintptr_t)to - (uint64_t)(uintptr_t)from;
 	/* In context what has moved is not served: it fails closed. */
 	if (ok)
-		extra_touch(s, rng, &g, &x, moved, lo, lo + HUGE_PAGES, 32, s->opts.in_context);
+		(void)extra_touch(s, rng, &g, &x, moved, lo, lo + HUGE_PAGES, 32,
+				  s->opts.in_context);
 	guard_set(NULL);
 	ok &= extra_remove(s, &x);
 	(void)munmap(room, HUGE_BYTES * 2);

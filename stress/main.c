@@ -333,7 +333,7 @@ static int run(struct stress *s, double *elapsed_s)
 	*elapsed_s = rc ? 0 : watch(s);
 	atomic_store(&s->stop, true);
 	/* First: who restarts the guest closes the gate and opens it again. */
-	chaos_stop(s);
+	chaos_stop();
 	atomic_store(&s->source.healthy, true);
 	gate_open(s);
 	end_touchers(s);
@@ -358,8 +358,10 @@ int main(int argc, char **argv)
 		(void)fprintf(stderr, "faultlane-stress: no memory\n");
 		return EXIT_WRONG;
 	}
+	chaos_prepare(&s);
 	before = take_census();
 	rc = run(&s, &elapsed_s);
+	chaos_limits_undo(&s);
 	if (rc == 0)
 		compare_census(&s, &before);
 	report(&s, elapsed_s);

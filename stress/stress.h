@@ -96,8 +96,10 @@ int guard_install(struct stress *s);
 void guard_set(struct guard *g);
 
 /* chaos.c */
+/* Before anything runs: leaves out, and says so, what this machine cannot do. */
+void chaos_prepare(struct stress *s);
 int chaos_start(struct stress *s);
-void chaos_stop(struct stress *s);
+void chaos_stop(void);
 
 /* chaos_regions.c: a step each; false: it was refused, as can be when others misbehave. */
 bool chaos_regions(struct stress *s, struct rng *rng);
