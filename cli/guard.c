@@ -9,7 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static uintptr_t guard_addr;
+static char *const *guard_addrs;
+static uint32_t guard_nr;
 static uint64_t guard_len_bytes;
 
 static void put(const char *text, size_t len)
@@ -37,9 +38,11 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 	static const char after[] =
 		" could not be served, so the thread that touched it got a signal instead of zeros; "
 		"was the image file shortened or is it unreadable there?\n";
-	uint64_t offset_bytes = (uintptr_t)info->si_addr - guard_addr;
+	uint64_t offset_bytes = UINT64_MAX;
 
 	(void)context;
+	for (uint32_t i = 0; i < guard_nr && offset_bytes >= guard_len_bytes; i++)
+		offset_bytes = (uintptr_t)info->si_addr - (uintptr_t)guard_addrs[i];
 	if (info->si_code <= 0 || offset_bytes >= guard_len_bytes) {
 		(void)signal(sig, SIG_DFL); /* not ours: it comes again, and ends the program */
 		return;
@@ -50,11 +53,12 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 	_exit(CLI_FAILED);
 }
 
-void cli_guard_install(const char *addr, uint64_t len_bytes)
+void cli_guard_install(char *const *addrs, uint32_t nr, uint64_t len_bytes)
 {
 	struct sigaction action;
 
-	guard_addr = (uintptr_t)addr;
+	guard_addrs = addrs;
+	guard_nr = nr;
 	guard_len_bytes = len_bytes;
 	memset(&action, 0, sizeof(action));
 	action.sa_sigaction = on_signal;

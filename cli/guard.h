@@ -8,8 +8,11 @@
 
 #include <stdint.h>
 
-/* Guard [addr, addr + len_bytes); signals from elsewhere take their usual course. */
-void cli_guard_install(const char *addr, uint64_t len_bytes);
+/*
+ * Guard @len_bytes at each of @nr addresses, which stay the caller's; signals from
+ * elsewhere take their usual course.
+ */
+void cli_guard_install(char *const *addrs, uint32_t nr, uint64_t len_bytes);
 void cli_guard_remove(void);
 
 #endif

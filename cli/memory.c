@@ -27,7 +27,7 @@
 struct cli_memory {
 	struct cli_options o;
 	const struct cli_input *in;
-	char *addr;
+	char **addrs;
 	double fill_seconds;
 	/* kernel, single, single_window */
 	struct fln_shmem shmem;
@@ -36,8 +36,7 @@ struct cli_memory {
 	struct fln_engine *engine;
 	struct fln_source *source;
 	struct fln_image *image;
-	struct fln_guest *guest;
-	struct fln_region *region;
+	struct fln_guest **guests;
 };
 
 /* A library call failed: its sentence is better than ours.  Always false. */
@@ -127,7 +126,7 @@ static bool create_baseline(struct cli_memory *m)
 	rc = fln_shmem_map(&m->shmem);
 	if (rc)
 		return failed("cannot map the memory", rc);
-	m->addr = m->shmem.addr;
+	m->addrs[0] = m->shmem.addr;
 	if (m->o.design == CLI_KERNEL)
 		return true;
 	opts.addr = m->shmem.addr;
@@ -207,27 +206,46 @@ static bool create_image(struct cli_memory *m)
 	return !m->o.prefill || fill(m, 2 * PART_BYTES, fill_part);
 }
 
-static bool create_guest(struct cli_memory *m)
+static bool create_guest(struct cli_memory *m, uint32_t i)
 {
 	struct fln_guest_opts guest_opts = FLN_GUEST_OPTS_INIT;
 	struct fln_region_opts region_opts = FLN_REGION_OPTS_INIT;
+	struct fln_region *region;
 	int rc;
 
-	guest_opts.nr_vcpus = m->o.nr_threads;
+	guest_opts.nr_vcpus = m->o.nr_threads / m->o.nr_guests;
 	guest_opts.nr_shards = m->o.nr_shards;
 	guest_opts.window_first = m->o.window_first;
 	guest_opts.window_max = m->o.window_max;
-	rc = fln_guest_create(m->engine, &guest_opts, &m->guest);
+	rc = fln_guest_create(m->engine, &guest_opts, &m->guests[i]);
 	if (rc)
 		return failed("cannot make the guest", rc);
 	region_opts.image = m->image;
 	region_opts.len_bytes = m->in->len_bytes;
-	rc = fln_region_add(m->guest, &region_opts, &m->region);
+	if (m->o.sharing == CLI_PRIVATE)
+		region_opts.sharing = FLN_SHARING_PRIVATE;
+	rc = fln_region_add(m->guests[i], &region_opts, &region);
 	if (rc)
 		return failed("cannot add the guest's memory", rc);
-	m->addr = fln_region_addr(m->region);
-	rc = fln_guest_start(m->guest);
+	m->addrs[i] = fln_region_addr(region);
+	rc = fln_guest_start(m->guests[i]);
 	return rc == 0 || failed("cannot start the guest", rc);
+}
+
+static bool create_guests(struct cli_memory *m)
+{
+	for (uint32_t i = 0; i < m->o.nr_guests; i++) {
+		if (!create_guest(m, i))
+			return false;
+	}
+	return true;
+}
+
+static void free_memory(struct cli_memory *m)
+{
+	free(m->guests);
+	free(m->addrs);
+	free(m);
 }
 
 struct cli_memory *cli_memory_create(const struct cli_options *o, const struct cli_input *in)
@@ -235,15 +253,21 @@ struct cli_memory *cli_memory_create(const struct cli_options *o, const struct c
 	struct cli_memory *m = calloc(1, sizeof(*m));
 	bool ok;
 
-	if (!m) {
+	if (m) {
+		m->addrs = calloc(o->nr_guests, sizeof(*m->addrs));
+		m->guests = calloc(o->nr_guests, sizeof(struct fln_guest *));
+	}
+	if (!m || !m->addrs || !m->guests) {
 		cli_error("out of memory");
+		if (m)
+			free_memory(m);
 		return NULL;
 	}
 	m->o = *o;
 	m->in = in;
 	m->shmem.memfd = -1;
 	if (o->design == CLI_ENGINE)
-		ok = start_engine(m) && open_source(m) && create_image(m) && create_guest(m);
+		ok = start_engine(m) && open_source(m) && create_image(m) && create_guests(m);
 	else
 		ok = create_baseline(m);
 	if (ok)
@@ -260,7 +284,8 @@ void cli_memory_destroy(struct cli_memory *m)
 		return;
 	fln_handler_stop(m->handler);
 	fln_shmem_deinit(&m->shmem);
-	(void)fln_guest_destroy(m->guest);
+	for (uint32_t i = 0; i < m->o.nr_guests; i++)
+		(void)fln_guest_destroy(m->guests[i]);
 	rc = fln_image_destroy(m->image);
 	if (rc)
 		(void)failed("cannot release the image", rc);
@@ -268,12 +293,17 @@ void cli_memory_destroy(struct cli_memory *m)
 	rc = fln_engine_destroy(m->engine);
 	if (rc)
 		(void)failed("cannot stop the engine", rc);
-	free(m);
+	free_memory(m);
 }
 
-char *cli_memory_addr(const struct cli_memory *m)
+char *const *cli_memory_addrs(const struct cli_memory *m)
 {
-	return m->addr;
+	return m->addrs;
+}
+
+int cli_memory_image(const struct cli_memory *m)
+{
+	return m->image ? fln_image_memfd(m->image) : -1;
 }
 
 double cli_memory_fill_seconds(const struct cli_memory *m)
@@ -300,10 +330,36 @@ static void handler_counters(struct cli_memory *m, struct cli_counters *out)
 	out->stats.service = from.service;
 }
 
+/* Of all guests.  All that is printed adds up. */
+static bool add_guest_counters(struct fln_guest *guest, struct fln_stats *to)
+{
+	struct fln_stats s = FLN_STATS_INIT;
+	int rc = fln_guest_stats(guest, &s);
+
+	if (rc)
+		return failed("cannot read the statistics", rc);
+	to->faults += s.faults;
+	to->minor += s.minor;
+	to->major += s.major;
+	to->zero += s.zero;
+	to->invalid += s.invalid;
+	to->refaults += s.refaults;
+	to->resumed += s.resumed;
+	to->poisoned += s.poisoned;
+	to->failed += s.failed;
+	to->in_flight += s.in_flight;
+	to->pages_installed += s.pages_installed;
+	to->pages_raced += s.pages_raced;
+	to->installs += s.installs;
+	to->wakes += s.wakes;
+	to->reads += s.reads;
+	to->map_bytes += s.map_bytes;
+	fln_histogram_merge(&to->service, &s.service);
+	return true;
+}
+
 bool cli_memory_counters(struct cli_memory *m, struct cli_counters *out)
 {
-	int rc;
-
 	memset(out, 0, sizeof(*out));
 	out->stats.size = sizeof(out->stats);
 	if (m->o.design == CLI_KERNEL)
@@ -321,8 +377,12 @@ bool cli_memory_counters(struct cli_memory *m, struct cli_counters *out)
 		handler_counters(m, out);
 		return true;
 	}
-	out->nr_shards = fln_guest_nr_shards(m->guest);
+	out->nr_shards = 0;
 	out->nr_workers = fln_engine_nr_workers(m->engine);
-	rc = fln_guest_stats(m->guest, &out->stats);
-	return rc == 0 || failed("cannot read the statistics", rc);
+	for (uint32_t i = 0; i < m->o.nr_guests; i++) {
+		out->nr_shards += fln_guest_nr_shards(m->guests[i]);
+		if (!add_guest_counters(m->guests[i], &out->stats))
+			return false;
+	}
+	return true;
 }

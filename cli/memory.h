@@ -30,7 +30,10 @@ struct cli_counters {
 struct cli_memory *cli_memory_create(const struct cli_options *o, const struct cli_input *in);
 void cli_memory_destroy(struct cli_memory *m);
 
-char *cli_memory_addr(const struct cli_memory *m);
+/* One address for each of --guests. */
+char *const *cli_memory_addrs(const struct cli_memory *m);
+/* What --sharing private must leave alone; -1 where there is no image. */
+int cli_memory_image(const struct cli_memory *m);
 double cli_memory_fill_seconds(const struct cli_memory *m);
 
 bool cli_memory_counters(struct cli_memory *m, struct cli_counters *out);

@@ -19,11 +19,13 @@ const char *const cli_design_names[CLI_NR_DESIGNS] = {
 const char *const cli_order_names[CLI_NR_ORDERS] = { "random", "sequential" };
 const char *const cli_op_names[CLI_NR_OPS] = { "read", "write" };
 const char *const cli_source_names[CLI_NR_SOURCES] = { "memory", "file" };
+const char *const cli_sharing_names[CLI_NR_SHARINGS] = { "shared", "private" };
 
 #define MAX_THREADS 4096u
 #define MAX_WINDOW 512u
 #define MAX_SHARDS 1024u
 #define MAX_WORKERS 64u
+#define MAX_GUESTS 1024u
 
 enum opt {
 	OPT_IMAGE = 256,
@@ -37,6 +39,8 @@ enum opt {
 	OPT_SHARDS,
 	OPT_WORKERS,
 	OPT_SOURCE,
+	OPT_SHARING,
+	OPT_GUESTS,
 	OPT_DENSITY,
 	OPT_DELAY_MS,
 	OPT_PREFILL,
@@ -61,6 +65,8 @@ static const struct option long_options[] = {
 	{ "shards", required_argument, NULL, OPT_SHARDS },
 	{ "workers", required_argument, NULL, OPT_WORKERS },
 	{ "source", required_argument, NULL, OPT_SOURCE },
+	{ "sharing", required_argument, NULL, OPT_SHARING },
+	{ "guests", required_argument, NULL, OPT_GUESTS },
 	{ "density", required_argument, NULL, OPT_DENSITY },
 	{ "delay-ms", required_argument, NULL, OPT_DELAY_MS },
 	{ "prefill", no_argument, NULL, OPT_PREFILL },
@@ -108,6 +114,10 @@ static const char help[] =
 	"  --source SOURCE     memory: FILE is read before the clock starts; file: it is\n"
 	"                      read while its pages are touched (memory)\n"
 	"  --delay-ms MS       with --source file: reads of every second 256 KiB take MS longer\n"
+	"  --guests N          guests of one image, 1 to 1024, each with its part of the threads;\n"
+	"                      each touches the same pages (1)\n"
+	"  --sharing SHARING   shared: writes are the image's; private: a guest's own, and all\n"
+	"                      of every guest and of the image is verified (shared)\n"
 	"  --prefill           with --source file: fill the other 256 KiB parts beforehand\n"
 	"\n"
 	"  --user-mode-only    ask for userfaultfds that need no privilege (chosen by itself\n"
@@ -199,6 +209,10 @@ static int parse_choice(struct cli_options *o, int opt, const char *option, cons
 		n = parse_name(option, value, cli_design_names, CLI_NR_DESIGNS);
 		o->design = n < 0 ? o->design : (enum cli_design)n;
 		break;
+	case OPT_SHARING:
+		n = parse_name(option, value, cli_sharing_names, CLI_NR_SHARINGS);
+		o->sharing = n < 0 ? o->sharing : (enum cli_sharing)n;
+		break;
 	default:
 		n = parse_name(option, value, cli_source_names, CLI_NR_SOURCES);
 		o->source = n < 0 ? o->source : (enum cli_source)n;
@@ -224,6 +238,8 @@ static int parse_numeric(struct cli_options *o, int opt, const char *option, con
 		return parse_window(option, value, &o->window_max);
 	case OPT_SHARDS:
 		return parse_u32(option, value, 1, MAX_SHARDS, &o->nr_shards);
+	case OPT_GUESTS:
+		return parse_u32(option, value, 1, MAX_GUESTS, &o->nr_guests);
 	case OPT_WORKERS:
 		return parse_u32(option, value, 1, MAX_WORKERS, &o->nr_workers);
 	case OPT_DENSITY:
@@ -247,6 +263,7 @@ static int parse_one(struct cli_options *o, int opt, const char *option, const c
 	case OPT_OP:
 	case OPT_DESIGN:
 	case OPT_SOURCE:
+	case OPT_SHARING:
 		return parse_choice(o, opt, option, value);
 	case OPT_PREFILL:
 		o->prefill = true;
@@ -295,6 +312,10 @@ static int check(const struct cli_options *o)
 	rc |= needs(!o->pin, engine, "--no-pin", "--design engine");
 	rc |= needs(o->keep_nice, engine, "--keep-nice", "--design engine");
 	rc |= needs(o->source == CLI_FILE, engine, "--source file", "--design engine");
+	rc |= needs(o->sharing == CLI_PRIVATE, engine, "--sharing private", "--design engine");
+	rc |= needs(o->nr_guests > 1, engine, "--guests", "--design engine");
+	rc |= needs(o->nr_guests > 1 && o->op == CLI_WRITE, o->sharing == CLI_PRIVATE,
+		    "--guests with --op write", "--sharing private");
 	rc |= needs(o->delay_ms, o->source == CLI_FILE, "--delay-ms", "--source file");
 	rc |= needs(o->prefill, o->source == CLI_FILE, "--prefill", "--source file");
 	if (rc)
@@ -304,14 +325,23 @@ static int check(const struct cli_options *o)
 			  o->window_first, o->window_max);
 		return CLI_USAGE;
 	}
+	if (o->nr_threads % o->nr_guests) {
+		cli_error("--threads %u cannot be dealt out evenly over --guests %u; give a "
+			  "multiple of it",
+			  o->nr_threads, o->nr_guests);
+		return CLI_USAGE;
+	}
 	return CLI_OK;
 }
 
 int cli_options_parse(struct cli_options *o, int argc, char **argv, bool *done)
 {
-	*o = (struct cli_options){
-		.nr_threads = 16, .density = 1, .spin_us = UINT64_MAX, .seed = 1, .pin = true
-	};
+	*o = (struct cli_options){ .nr_threads = 16,
+				   .nr_guests = 1,
+				   .density = 1,
+				   .spin_us = UINT64_MAX,
+				   .seed = 1,
+				   .pin = true };
 	*done = false;
 	opterr = 0;
 	for (;;) {

@@ -32,10 +32,17 @@ enum cli_source {
 	CLI_NR_SOURCES
 };
 
+enum cli_sharing {
+	CLI_SHARED,
+	CLI_PRIVATE,
+	CLI_NR_SHARINGS
+};
+
 extern const char *const cli_design_names[CLI_NR_DESIGNS];
 extern const char *const cli_order_names[CLI_NR_ORDERS];
 extern const char *const cli_op_names[CLI_NR_OPS];
 extern const char *const cli_source_names[CLI_NR_SOURCES];
+extern const char *const cli_sharing_names[CLI_NR_SHARINGS];
 
 /* --delay-ms and --prefill cut an image into parts, and tell every second one apart. */
 #define CLI_PART_PAGES 64u
@@ -46,7 +53,9 @@ struct cli_options {
 	enum cli_order order;
 	enum cli_op op;
 	enum cli_source source;
-	uint32_t nr_threads;
+	enum cli_sharing sharing;
+	uint32_t nr_guests;
+	uint32_t nr_threads; /* of all guests, as many of each */
 	uint32_t density;
 	uint32_t window_first; /* 0: the default */
 	uint32_t window_max;   /* 0: the default */

@@ -7,16 +7,21 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+static uint64_t nr_touches(const struct cli_report *r)
+{
+	return r->plan->nr_pages * r->o->nr_guests;
+}
+
 static double pages_per_second(const struct cli_report *r)
 {
-	return r->touch.seconds > 0 ? (double)r->plan->nr_pages / r->touch.seconds : 0.0;
+	return r->touch.seconds > 0 ? (double)nr_touches(r) / r->touch.seconds : 0.0;
 }
 
 static double cpu_us_per_page(const struct cli_report *r)
 {
 	uint64_t ns = r->touch.to.own_cpu_ns - r->touch.from.own_cpu_ns;
 
-	return (double)ns / 1e3 / (double)r->plan->nr_pages;
+	return (double)ns / 1e3 / (double)nr_touches(r);
 }
 
 static double quantile_us(const struct fln_histogram *h, double q)
@@ -58,6 +63,8 @@ static void json_what(struct cli_json *j, const struct cli_report *r)
 	cli_json_uint(j, "shards", r->counters.nr_shards);
 	cli_json_uint(j, "workers", r->counters.nr_workers);
 	cli_json_string(j, "source", cli_source_names[r->o->source]);
+	cli_json_string(j, "sharing", cli_sharing_names[r->o->sharing]);
+	cli_json_uint(j, "guests", r->o->nr_guests);
 	cli_json_uint(j, "delay_ms", r->o->delay_ms);
 	cli_json_bool(j, "prefill", r->o->prefill);
 	cli_json_bool(j, "user_mode_only", r->o->user_mode_only);
@@ -136,6 +143,10 @@ static void table_design(const struct cli_report *r)
 		     cli_op_names[r->o->op], r->o->density);
 	if (r->o->design == CLI_KERNEL)
 		return;
+	if (r->o->nr_guests > 1 || r->o->sharing == CLI_PRIVATE)
+		(void)printf("  %u guest%s of one image, writes %s\n", r->o->nr_guests,
+			     r->o->nr_guests == 1 ? "" : "s",
+			     r->o->sharing == CLI_PRIVATE ? "private" : "shared");
 	(void)printf("  %u shard%s, %u worker%s, windows of %u", c->nr_shards,
 		     c->nr_shards == 1 ? "" : "s", c->nr_workers, c->nr_workers == 1 ? "" : "s",
 		     c->window_first);

@@ -36,14 +36,44 @@ static void choose_mode(struct cli_options *o)
 	}
 }
 
+/* Every guest; and where writes are private, all of each, and that the image is as it was. */
+static bool verify(const struct cli_options *o, const struct cli_input *in, struct cli_memory *m,
+		   struct cli_report *r)
+{
+	struct cli_verify_opts v = {
+		.plan = r->plan,
+		.in = in,
+		.written = o->op == CLI_WRITE,
+		.whole = o->sharing == CLI_PRIVATE,
+	};
+
+	for (uint32_t i = 0; i < o->nr_guests; i++) {
+		v.addr = cli_memory_addrs(m)[i];
+		v.first_thread = i * r->plan->nr_threads;
+		if (!cli_verify(&v, &r->verify))
+			return false;
+	}
+	if (!v.whole)
+		return true;
+	v.addr = NULL;
+	v.fd = cli_memory_image(m);
+	v.written = false;
+	return cli_verify(&v, &r->verify);
+}
+
+static uint64_t nr_pages_due(const struct cli_report *r)
+{
+	if (r->o->sharing == CLI_PRIVATE)
+		return r->plan->total_pages * (r->o->nr_guests + 1);
+	return r->plan->nr_pages * r->o->nr_guests;
+}
+
 static bool measure(const struct cli_options *o, const struct cli_input *in, struct cli_memory *m,
 		    struct cli_report *r)
 {
 	const struct timespec settle = { .tv_nsec = SETTLE_NS };
-	char *addr = cli_memory_addr(m);
-
 	r->fill_seconds = cli_memory_fill_seconds(m);
-	if (!cli_touch(o, r->plan, addr, &r->touch))
+	if (!cli_touch(o, r->plan, cli_memory_addrs(m), &r->touch))
 		return false;
 	(void)nanosleep(&settle, NULL);
 	if (!cli_memory_counters(m, &r->counters))
@@ -51,7 +81,7 @@ static bool measure(const struct cli_options *o, const struct cli_input *in, str
 	if (o->design == CLI_KERNEL)
 		r->counters.stats.faults =
 			r->touch.to.nr_minor_faults - r->touch.from.nr_minor_faults;
-	return cli_verify(r->plan, in, addr, o->op == CLI_WRITE, &r->verify);
+	return verify(o, in, m, r);
 }
 
 static int report(const struct cli_report *r)
@@ -72,10 +102,10 @@ static int report(const struct cli_report *r)
 			  (unsigned long long)(r->verify.first_wrong_page * 4096));
 		return CLI_FAILED;
 	}
-	if (r->verify.nr_verified != r->plan->nr_pages) {
-		cli_error("%llu pages were verified where %llu were touched",
+	if (r->verify.nr_verified != nr_pages_due(r)) {
+		cli_error("%llu pages were verified where %llu are due",
 			  (unsigned long long)r->verify.nr_verified,
-			  (unsigned long long)r->plan->nr_pages);
+			  (unsigned long long)nr_pages_due(r));
 		return CLI_FAILED;
 	}
 	return CLI_OK;
@@ -90,7 +120,7 @@ static int restore(const struct cli_options *o, const struct cli_input *in,
 
 	if (!m)
 		return CLI_FAILED;
-	cli_guard_install(cli_memory_addr(m), in->len_bytes);
+	cli_guard_install(cli_memory_addrs(m), o->nr_guests, in->len_bytes);
 	ok = measure(o, in, m, &r);
 	cli_guard_remove();
 	cli_memory_destroy(m);
@@ -109,17 +139,17 @@ int cli_restore(int argc, char **argv)
 		return status;
 	if (!cli_input_open(&in, o.image))
 		return CLI_FAILED;
-	if (cli_plan_init(&plan, in.len_bytes / 4096, o.density, o.nr_threads,
+	if (cli_plan_init(&plan, in.len_bytes / 4096, o.density, o.nr_threads / o.nr_guests,
 			  o.order == CLI_RANDOM, o.seed)) {
 		cli_error("out of memory for a list of %llu pages",
 			  (unsigned long long)(in.len_bytes / 4096));
 		cli_input_close(&in);
 		return CLI_FAILED;
 	}
-	if (plan.nr_pages < o.nr_threads) {
+	if (plan.nr_pages < plan.nr_threads) {
 		cli_error("--threads %u is more than the %llu pages that are to be touched; "
 			  "use fewer threads, a lower --density or a larger image",
-			  o.nr_threads, (unsigned long long)plan.nr_pages);
+			  o.nr_threads, (unsigned long long)plan.nr_pages * o.nr_guests);
 		status = CLI_USAGE;
 	} else {
 		cli_clock_init();

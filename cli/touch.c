@@ -50,7 +50,7 @@ struct toucher {
 struct crowd {
 	const struct cli_options *o;
 	const struct cli_plan *plan;
-	char *addr;
+	char *const *addrs;
 	uint32_t nr;
 	pthread_mutex_t mutex;
 	pthread_cond_t cond;
@@ -100,15 +100,16 @@ static void touch_pages(struct toucher *t)
 {
 	const struct cli_plan *plan = t->crowd->plan;
 	bool writes = t->crowd->o->op == CLI_WRITE;
+	char *addr = t->crowd->addrs[t->index / plan->nr_threads];
 	uint64_t lo, hi, sum = 0, from;
 
-	cli_plan_slice(plan, t->index, &lo, &hi);
+	cli_plan_slice(plan, t->index % plan->nr_threads, &lo, &hi);
 	t->fault_marks = fault_marks(t);
 	from = t->first_ticks = cli_ticks();
 	for (uint64_t i = lo; i < hi; i++) {
 		uint32_t page = plan->pages[i];
 		volatile uint64_t *word =
-			(volatile uint64_t *)(void *)(t->crowd->addr + (uint64_t)page * PAGE_BYTES);
+			(volatile uint64_t *)(void *)(addr + (uint64_t)page * PAGE_BYTES);
 		uint64_t to, ns;
 
 		if (writes)
@@ -228,7 +229,8 @@ static void run(struct crowd *c, struct cli_touch_result *out)
 {
 	struct cli_progress progress;
 
-	cli_progress_start(&progress, "touching", c->plan->nr_pages, pages_done, c);
+	cli_progress_start(&progress, "touching", c->plan->nr_pages * c->o->nr_guests, pages_done,
+			   c);
 	(void)pthread_mutex_lock(&c->mutex);
 	while (c->nr_ready < c->nr)
 		(void)pthread_cond_wait(&c->cond, &c->mutex);
@@ -253,21 +255,21 @@ static void abandon(struct crowd *c)
 	(void)pthread_mutex_unlock(&c->mutex);
 }
 
-bool cli_touch(const struct cli_options *o, const struct cli_plan *plan, char *addr,
+bool cli_touch(const struct cli_options *o, const struct cli_plan *plan, char *const *addrs,
 	       struct cli_touch_result *out)
 {
-	struct crowd *c = calloc(1, sizeof(*c) + plan->nr_threads * sizeof(c->touchers[0]));
+	struct crowd *c = calloc(1, sizeof(*c) + o->nr_threads * sizeof(c->touchers[0]));
 	uint32_t started;
 
 	memset(out, 0, sizeof(*out));
 	if (!c) {
-		cli_error("out of memory for %u touching threads", plan->nr_threads);
+		cli_error("out of memory for %u touching threads", o->nr_threads);
 		return false;
 	}
 	c->o = o;
 	c->plan = plan;
-	c->addr = addr;
-	c->nr = plan->nr_threads;
+	c->addrs = addrs;
+	c->nr = o->nr_threads;
 	(void)pthread_mutex_init(&c->mutex, NULL);
 	(void)pthread_cond_init(&c->cond, NULL);
 	started = start_threads(c);
@@ -282,5 +284,5 @@ bool cli_touch(const struct cli_options *o, const struct cli_plan *plan, char *a
 	(void)pthread_cond_destroy(&c->cond);
 	(void)pthread_mutex_destroy(&c->mutex);
 	free(c);
-	return started == plan->nr_threads;
+	return started == o->nr_threads;
 }

@@ -23,13 +23,14 @@ struct cli_touch_result {
 };
 
 /*
- * Touch every page of the plan once.  False: it has said why not.
+ * Touch every page of the plan once, in each guest: the plan is for the threads of
+ * one guest, and @addrs has where each of --guests begins.  False: it has said why not.
  *
  * A touch has faulted when its thread went to sleep in it and somebody served it.
  * With the design kernel: when the kernel counted a fault, looked at after touches
  * that took longer than a miss of caches and TLB does.
  */
-bool cli_touch(const struct cli_options *o, const struct cli_plan *plan, char *addr,
+bool cli_touch(const struct cli_options *o, const struct cli_plan *plan, char *const *addrs,
 	       struct cli_touch_result *out);
 
 #endif

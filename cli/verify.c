@@ -7,34 +7,38 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define PAGE_BYTES 4096u
 #define CHUNK_PAGES 64u
 
 struct verify {
+	const struct cli_verify_opts *o;
 	const struct cli_plan *plan;
-	const struct cli_input *in;
-	const char *addr;
-	bool written;
 	_Atomic uint64_t nr_verified;
 	_Atomic uint64_t nr_wrong;
 	_Atomic uint64_t first_wrong_page;
 };
 
-static bool page_is_right(const struct verify *v, uint64_t page, const char *expected)
+static bool page_is_right(const struct verify *v, uint64_t page, const char *got,
+			  const char *expected)
 {
-	const char *got = v->addr + page * PAGE_BYTES;
 	size_t skip = 0;
 
-	if (v->written) {
-		uint64_t token =
-			cli_plan_token(v->plan, (uint32_t)page, v->plan->owners[page] - 1u);
+	if (v->o->written && v->plan->owners[page]) {
+		uint32_t thread = v->o->first_thread + v->plan->owners[page] - 1u;
+		uint64_t token = cli_plan_token(v->plan, (uint32_t)page, thread);
 
 		skip = sizeof(token);
 		if (memcmp(got, &token, skip) != 0)
 			return false;
 	}
 	return memcmp(got + skip, expected + skip, PAGE_BYTES - skip) == 0;
+}
+
+static bool is_due(const struct verify *v, uint64_t page)
+{
+	return v->o->whole || v->plan->owners[page];
 }
 
 static void note_wrong(struct verify *v, uint64_t page)
@@ -51,46 +55,52 @@ static bool verify_chunk(struct cli_crew *crew, uint64_t item)
 	struct verify *v = crew->ctx;
 	uint64_t lo = item * CHUNK_PAGES;
 	uint64_t hi = lo + CHUNK_PAGES;
-	_Alignas(64) char expected[CHUNK_PAGES * PAGE_BYTES];
+	_Alignas(64) char expected[CHUNK_PAGES * PAGE_BYTES], image[PAGE_BYTES];
 	uint64_t nr = 0;
 	int rc;
 
 	hi = hi < v->plan->total_pages ? hi : v->plan->total_pages;
 	/* Nobody touched the ends: do not read them. */
-	while (lo < hi && !v->plan->owners[lo])
+	while (lo < hi && !is_due(v, lo))
 		lo++;
-	while (lo < hi && !v->plan->owners[hi - 1])
+	while (lo < hi && !is_due(v, hi - 1))
 		hi--;
 	if (lo == hi)
 		return true;
-	rc = cli_input_read(v->in, lo * PAGE_BYTES, expected, (hi - lo) * PAGE_BYTES);
+	rc = cli_input_read(v->o->in, lo * PAGE_BYTES, expected, (hi - lo) * PAGE_BYTES);
 	if (rc)
 		return cli_crew_fail(
 			crew, "--image '%s' cannot be read again at offset %llu to verify: %s",
-			v->in->path, (unsigned long long)(lo * PAGE_BYTES), strerror(-rc));
+			v->o->in->path, (unsigned long long)(lo * PAGE_BYTES), strerror(-rc));
 	for (uint64_t page = lo; page < hi; page++) {
-		if (!v->plan->owners[page])
+		const char *got = v->o->addr ? v->o->addr + page * PAGE_BYTES : image;
+
+		if (!is_due(v, page))
 			continue;
+		if (!v->o->addr && pread(v->o->fd, image, sizeof(image),
+					 (off_t)(page * PAGE_BYTES)) != (ssize_t)sizeof(image))
+			return cli_crew_fail(crew, "the image's page %llu cannot be read",
+					     (unsigned long long)page);
 		nr++;
-		if (!page_is_right(v, page, expected + (page - lo) * PAGE_BYTES))
+		if (!page_is_right(v, page, got, expected + (page - lo) * PAGE_BYTES))
 			note_wrong(v, page);
 	}
 	atomic_fetch_add(&v->nr_verified, nr);
 	return true;
 }
 
-bool cli_verify(const struct cli_plan *plan, const struct cli_input *in, const char *addr,
-		bool written, struct cli_verify_result *out)
+bool cli_verify(const struct cli_verify_opts *opts, struct cli_verify_result *out)
 {
-	struct verify v = { .plan = plan, .in = in, .addr = addr, .written = written };
+	struct verify v = { .o = opts, .plan = opts->plan };
 	struct cli_crew crew;
-	uint64_t nr_chunks = (plan->total_pages + CHUNK_PAGES - 1) / CHUNK_PAGES;
+	uint64_t nr_chunks = (opts->plan->total_pages + CHUNK_PAGES - 1) / CHUNK_PAGES;
 
 	atomic_store(&v.first_wrong_page, UINT64_MAX);
 	if (!cli_crew_run(&crew, "verifying", nr_chunks, verify_chunk, &v))
 		return false;
-	out->nr_verified = atomic_load(&v.nr_verified);
-	out->nr_wrong = atomic_load(&v.nr_wrong);
-	out->first_wrong_page = atomic_load(&v.first_wrong_page);
+	if (out->nr_wrong == 0)
+		out->first_wrong_page = atomic_load(&v.first_wrong_page);
+	out->nr_verified += atomic_load(&v.nr_verified);
+	out->nr_wrong += atomic_load(&v.nr_wrong);
 	return true;
 }
