@@ -17,6 +17,9 @@
 #include <sys/sysmacros.h>
 
 #define REGION_MAX_BYTES (UINT64_C(1) << 44) /* 16 TiB */
+/* Stripes of a region that spread its hot parts over the shards; larger ones have more. */
+#define ENOUGH_PER_SHARD 64u
+#define ENOUGH_BYTES (UINT64_C(64) << 20)
 
 /* What does not go together with a private region. */
 static int check_private(const struct fln_guest *guest, const struct fln_region_opts *o)
@@ -310,6 +313,7 @@ static int plan_stripes(struct fln_region *r)
 {
 	struct fln_guest *guest = r->guest;
 	uint64_t left = fln_engine_stripes_left(guest->engine);
+	uint64_t enough = r->len_bytes / ENOUGH_BYTES;
 	uint32_t first, nr;
 	uint64_t share;
 	int rc;
@@ -317,6 +321,11 @@ static int plan_stripes(struct fln_region *r)
 	fln_region_shards(r, &first, &nr);
 	/* Half of what is left, so that a next region finds something too. */
 	share = nr == 1 ? 1 : left / 2;
+	/* And no more than is of use: many small guests, clones of one image, go a long way. */
+	if (enough < (uint64_t)nr * ENOUGH_PER_SHARD)
+		enough = (uint64_t)nr * ENOUGH_PER_SHARD;
+	if (share > enough)
+		share = enough;
 	if (share == 0)
 		share = 1;
 	if (guest->foreign)

@@ -31,13 +31,17 @@ field()
 restored()
 {
 	"$faultlane" restore --image "$dir/image" --json "$@" >"$dir/out" 2>"$dir/err"
-	local status=$?
+	local status=$? want
 
+	# Where writes are private all of every guest is verified, and the image.
+	want=$(field pages_touched)
+	[[ $(field sharing) != private ]] ||
+		want=$((($(field guests) + 1) * $(field image_bytes) / 4096))
 	if [[ $status -ne 0 ]]; then
 		fail "restore $* ends with $status"
 	elif [[ $(wc -l <"$dir/out") -ne 1 ]]; then
 		fail "restore $*: not one line of JSON"
-	elif [[ $(field pages_wrong) != 0 || $(field pages_verified) != "$(field pages_touched)" ]]; then
+	elif [[ $(field pages_wrong) != 0 || $(field pages_verified) != "$want" ]]; then
 		fail "restore $*: $(field pages_wrong) of $(field pages_verified) wrong, $(field pages_touched) touched"
 	fi
 }
@@ -70,6 +74,12 @@ for n in 0 4097 -1 1x ""; do
 	refused 2 "--threads '$n': give a whole number from 1 to 4096" \
 		"$faultlane" restore --image "$dir/image" --threads "$n"
 done
+refused 2 "--threads 16 cannot be dealt out evenly over --guests 3" \
+	"$faultlane" restore --image "$dir/image" --guests 3
+refused 2 "--guests with --op write has an effect only with --sharing private" \
+	"$faultlane" restore --image "$dir/image" --guests 2 --op write
+refused 2 "--sharing 'mine' is unknown; use shared or private" \
+	"$faultlane" restore --image "$dir/image" --sharing mine
 refused 2 "--threads 4096 is more than the 8 pages" \
 	"$faultlane" restore --image "$dir/image" --threads 4096 --density 512 --design kernel
 refused 2 "--design 'magic' is unknown; use engine, single, single_window or kernel" \
@@ -115,7 +125,7 @@ for key in design threads order op density window_first window_max shards worker
 	touch_p50_us touch_p99_us touch_p999_us touch_max_us faulted_touches faulted_p50_us \
 	faulted_p99_us faulted_p999_us faulted_max_us waits_over_10ms faults refaults minor major \
 	zero invalid pages_installed pages_raced installs wakes reads service_p50_us \
-	service_p99_us map_bytes pages_verified pages_wrong nr_voluntary_switches; do
+	service_p99_us map_bytes pages_verified pages_wrong nr_voluntary_switches sharing guests; do
 	[[ -n $(field $key) ]] || fail "the JSON object has no $key"
 done
 
@@ -151,6 +161,13 @@ if [[ " $designs " == *" engine "* ]]; then
 	restored --design engine --threads 20 --source file
 	[[ $(field major) -gt 0 ]] || fail "engine: no fault was major with --source file"
 	restored --design engine --threads 20 --source file --delay-ms 2 --prefill --op write
+
+	restored --threads 12 --guests 4
+	[[ $(field pages_touched) == 16384 ]] || fail "4 guests: $(field pages_touched) touched"
+	for op in read write; do
+		restored --threads 12 --guests 4 --sharing private --op $op
+		restored --threads 4 --guests 2 --sharing private --op $op --density 16 --source file
+	done
 
 	# Half of the image is in memory when the file is overwritten, the rest comes late:
 	# how late, in milliseconds, depends on how long a whole run takes here.
