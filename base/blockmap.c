@@ -62,6 +62,9 @@ int fln_blockmap_init(struct fln_blockmap *map, uint32_t lead_pages, uint64_t nr
 	}
 	for (uint64_t i = 0; uniform && i < map->nr_blocks; i++)
 		atomic_store_explicit(&map->slots[i], UNIFORM(uniform), memory_order_relaxed);
+	for (uint32_t p = 0; p < FLN_MAP_PLANES; p++)
+		atomic_store_explicit(&map->nr_uniform[p], (uniform >> p) & 1 ? map->nr_blocks : 0,
+				      memory_order_relaxed);
 	return 0;
 }
 
@@ -237,6 +240,19 @@ struct fln_chunk *fln_blockmap_peek(const struct fln_blockmap *map, uint64_t blo
 	return slot_is_uniform(slot) ? NULL : (struct fln_chunk *)slot;
 }
 
+/* A slot has gone from one uniform state to another; 0 is also "to or from a chunk". */
+static void count_uniform(struct fln_blockmap *map, uint32_t from, uint32_t to)
+{
+	for (uint32_t p = 0; p < FLN_MAP_PLANES; p++) {
+		uint32_t bit = 1u << p;
+
+		if ((from & bit) && !(to & bit))
+			atomic_fetch_sub(&map->nr_uniform[p], 1);
+		else if ((to & bit) && !(from & bit))
+			atomic_fetch_add(&map->nr_uniform[p], 1);
+	}
+}
+
 struct fln_chunk *fln_blockmap_chunk(struct fln_blockmap *map, uint64_t block)
 {
 	uintptr_t slot = slot_load(map, block);
@@ -248,8 +264,10 @@ struct fln_chunk *fln_blockmap_chunk(struct fln_blockmap *map, uint64_t block)
 			return NULL;
 		if (atomic_compare_exchange_strong_explicit(&map->slots[block], &slot, (uintptr_t)c,
 							    memory_order_acq_rel,
-							    memory_order_acquire))
+							    memory_order_acquire)) {
+			count_uniform(map, slot_planes(slot), 0);
 			return c;
+		}
 		pool_push(&map->pool, c); /* nobody has seen it */
 	}
 	return (struct fln_chunk *)slot;
@@ -263,6 +281,7 @@ bool fln_blockmap_collapse(struct fln_blockmap *map, uint64_t block, struct fln_
 	if (!atomic_compare_exchange_strong_explicit(&map->slots[block], &slot, UNIFORM(uniform),
 						     memory_order_acq_rel, memory_order_acquire))
 		return false;
+	count_uniform(map, 0, uniform);
 	atomic_fetch_add_explicit(&map->pool.nr_returning, 1, memory_order_relaxed);
 	fln_rcu_call(&chunk->rcu, chunk_return);
 	return true;
@@ -274,8 +293,11 @@ bool fln_blockmap_swap_uniform(struct fln_blockmap *map, uint64_t block, uint32_
 
 	if (!slot_is_uniform(slot) || slot_planes(slot) != from)
 		return false;
-	return atomic_compare_exchange_strong_explicit(&map->slots[block], &slot, UNIFORM(to),
-						       memory_order_acq_rel, memory_order_acquire);
+	if (!atomic_compare_exchange_strong_explicit(&map->slots[block], &slot, UNIFORM(to),
+						     memory_order_acq_rel, memory_order_acquire))
+		return false;
+	count_uniform(map, from, to);
+	return true;
 }
 
 uint64_t fln_blockmap_bytes(const struct fln_blockmap *map)

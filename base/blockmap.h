@@ -46,6 +46,8 @@ struct fln_blockmap {
 	uint64_t nr_blocks;
 	uint64_t nr_pages;
 	uint32_t lead_pages; /* pages of the first block that lie before the map */
+	/* Blocks that are uniformly in a state that has the plane's bit. */
+	_Atomic uint64_t nr_uniform[FLN_MAP_PLANES];
 	struct fln_chunk_pool pool;
 };
 
@@ -102,6 +104,12 @@ bool fln_blockmap_collapse(struct fln_blockmap *map, uint64_t block, struct fln_
  */
 bool fln_blockmap_swap_uniform(struct fln_blockmap *map, uint64_t block, uint32_t from,
 			       uint32_t to);
+
+/* Is every block uniformly in a state that has the bit of @plane? */
+static inline bool fln_blockmap_all(const struct fln_blockmap *map, uint32_t plane)
+{
+	return atomic_load(&map->nr_uniform[plane]) == map->nr_blocks;
+}
 
 /* Memory in use: slots, and chunks that are not in the pool. */
 uint64_t fln_blockmap_bytes(const struct fln_blockmap *map);

@@ -16,7 +16,11 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/context.h"
+#include "engine/engine.h"
+#include "engine/failure.h"
 #include "engine/worker.h"
+
+#include <errno.h>
 
 /*
  * ZERO in the image says that it is not to be read from its source.  The cache may
@@ -128,6 +132,31 @@ void fln_block_install(struct fln_block_round *b, bool zero_too)
 		fln_install_zero(&b->in, &zero);
 }
 
+/*
+ * The region's map has become whole; are the others', too?  Whoever makes the last
+ * block whole sees all counts: they are changed and read in one order.
+ */
+static void tell_if_whole(struct fln_guest *guest)
+{
+	struct fln_event event = { .kind = FLN_EVENT_GUEST_WHOLE, .guest = guest };
+	const struct fln_directory *d =
+		atomic_load_explicit(&guest->directory, memory_order_acquire);
+
+	for (uint32_t i = 0; d && i < d->nr; i++) {
+		if (!fln_blockmap_all(&d->regions[i]->map, FLN_PLANE_PRESENT))
+			return;
+	}
+	if (!atomic_exchange(&guest->told_whole, true))
+		fln_event_post(&guest->engine->events, &event);
+}
+
+void fln_block_collapse(struct fln_region *region, uint64_t block, struct fln_chunk *chunk)
+{
+	if (fln_region_collapse(&region->map, block, chunk) &&
+	    fln_blockmap_all(&region->map, FLN_PLANE_PRESENT))
+		tell_if_whole(region->guest);
+}
+
 void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned)
 {
 	struct fln_mask present, dead, rest;
@@ -144,61 +173,39 @@ void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned
 	if (b->in_context)
 		fln_context_note_whole(b);
 	else
-		(void)fln_region_collapse(&b->in.region->map, b->block, b->chunk);
+		fln_block_collapse(b->in.region, b->block, b->chunk);
 }
 
-static void poison_page(struct fln_worker *w, struct fln_block_round *b, uint32_t page,
+static void poison_page(struct fln_worker *w, struct fln_block_round *b, uint32_t page, int error,
 			struct fln_mask *poisoned, enum fln_held_reason *reason)
 {
+	uint64_t addr = b->in.block_addr + fln_pages_to_bytes(page);
 	struct fln_mask one = fln_mask_range(page, page + 1);
 
 	fln_install_poison(&b->in, &one, poisoned);
 	*reason = fln_mask_test(&b->in.broken, page) ? FLN_HELD_STUCK : FLN_HELD_AGAIN;
-	if (fln_mask_test(poisoned, page))
-		fln_log_limited(&w->opts.log, &w->poison_limit, FLN_LOG_ERROR,
-				"guest %s: the page at 0x%llx cannot be had and is poisoned",
-				b->in.shard->guest->name,
-				(unsigned long long)(b->in.block_addr + fln_pages_to_bytes(page)));
+	if (!fln_mask_test(poisoned, page))
+		return;
+	fln_failure_tell(b->in.region, addr, error);
+	fln_log_limited(&w->opts.log, &w->poison_limit, FLN_LOG_ERROR,
+			"guest %s: the page at 0x%llx cannot be had and is poisoned",
+			b->in.shard->guest->name, (unsigned long long)addr);
 }
 
-/*
- * A faulting page that is not filled: ask for it.  True when it can never be
- * had: its source failed, or has not answered in time.
- */
-static bool must_poison(struct fln_worker *w, struct fln_block_round *b,
-			const struct fln_fault *fault, uint32_t page, uint64_t now_ns,
-			enum fln_held_reason *reason)
+static void hold(struct fln_worker *w, struct fln_block_round *b, struct fln_fault *fault,
+		 uint32_t page, enum fln_held_reason reason, uint64_t now_ns)
 {
-	uint64_t image_page = fln_region_image_page(b->in.region, b->in.block_page + page);
-	struct fln_image_want want = { .background = false };
-
-	/* What is pushed comes when it comes: only a source can be late. */
-	if (fault->held && b->in.region->image->can_be_late &&
-	    w->opts.source_timeout_ns != UINT64_MAX &&
-	    now_ns - fault->t0_ns > w->opts.source_timeout_ns) {
-		fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
-				"guest %s: image %s: page %llu was not delivered in %llu ms",
-				b->in.shard->guest->name, b->in.region->image->name,
-				(unsigned long long)image_page,
-				(unsigned long long)((now_ns - fault->t0_ns) / FLN_NS_PER_MS));
-		return true;
-	}
-	want.fill_pages = b->advice == FLN_ADVICE_RANDOM ? 1 : 0;
-	switch (fln_image_want(b->in.region->image, image_page, w->opts.index, &want)) {
-	case FLN_IMAGE_IS_FAILED:
-		return true;
-	case FLN_IMAGE_IS_READY:
-		*reason = FLN_HELD_AGAIN;
-		return false;
-	default:
-		*reason = FLN_HELD_FILL;
-		return false;
-	}
+	if (reason == FLN_HELD_AGAIN)
+		reason = fln_fault_again(w, b->in.shard, fault, fln_mask_test(&b->in.starved, page),
+					 fln_mask_test(&b->lost, page), now_ns);
+	else
+		fault->again_since_ns = 0;
+	fln_hold(w, b->in.shard, fault, reason);
 }
 
 /* What became of each fault of the block. */
-static void settle_faults(struct fln_worker *w, struct fln_block_round *b,
-			  const struct fln_fault *faults, uint32_t nr, const uint32_t *pages)
+static void settle_faults(struct fln_worker *w, struct fln_block_round *b, struct fln_fault *faults,
+			  uint32_t nr, const uint32_t *pages)
 {
 	struct fln_shard *shard = b->in.shard;
 	struct fln_mask ready = fln_mask_or(&b->filled, &b->zero);
@@ -208,14 +215,19 @@ static void settle_faults(struct fln_worker *w, struct fln_block_round *b,
 	for (uint32_t i = 0; i < nr; i++) {
 		enum fln_held_reason reason = FLN_HELD_AGAIN;
 		uint32_t p = pages[i];
+		int error = -EIO;
 		bool untried = !fln_mask_test(&b->in.present, p) &&
 			       !fln_mask_test(&b->in.again, p) && !fln_mask_test(&b->in.gone, p) &&
 			       !fln_mask_test(&b->lost, p) && !fln_mask_test(&poisoned, p);
 
 		if ((untried && fln_mask_test(&b->in.broken, p)) ||
 		    (untried && !fln_mask_test(&ready, p) &&
-		     must_poison(w, b, &faults[i], p, now, &reason)))
-			poison_page(w, b, p, &poisoned, &reason);
+		     fln_failure_must_poison(w, b->in.region, &faults[i],
+					     fln_region_image_page(b->in.region,
+								   b->in.block_page + p),
+					     b->advice == FLN_ADVICE_RANDOM ? 1 : 0, now, &reason,
+					     &error)))
+			poison_page(w, b, p, error, &poisoned, &reason);
 		if (fln_mask_test(&b->in.present, p)) {
 			fln_end_fault(shard, &faults[i], FLN_ENDED_RESUMED,
 				      fln_mask_test(&b->in.zeroed, p), now);
@@ -226,7 +238,7 @@ static void settle_faults(struct fln_worker *w, struct fln_block_round *b,
 			fln_uffd_wake(&shard->uffd, faults[i].addr, FLN_PAGE_BYTES);
 			fln_end_fault(shard, &faults[i], FLN_ENDED_FAILED, false, now);
 		} else {
-			fln_hold(w, shard, &faults[i], reason);
+			hold(w, b, &faults[i], p, reason, now);
 		}
 	}
 	fln_block_settle(b, &poisoned);
@@ -280,7 +292,7 @@ static enum fln_advice advice_of(const struct fln_block_round *b, uint64_t home_
 }
 
 void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_region *region,
-		     uint64_t home_addr, const struct fln_fault *faults, uint32_t nr)
+		     uint64_t home_addr, struct fln_fault *faults, uint32_t nr)
 {
 	uint64_t first_page = fln_region_page_of(region, home_addr);
 	struct fln_block_round b = { .block = first_page / FLN_BLOCK_PAGES };

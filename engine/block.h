@@ -47,6 +47,9 @@ void fln_block_look(struct fln_block_round *b);
  */
 void fln_block_install(struct fln_block_round *b, bool zero_too);
 
+/* Give the chunk of a block back if it is whole; tell of it when all of the guest is. */
+void fln_block_collapse(struct fln_region *region, uint64_t block, struct fln_chunk *chunk);
+
 /* The claims end: the pages are PRESENT, POISONED or ABSENT again. */
 void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned);
 

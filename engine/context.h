@@ -13,6 +13,7 @@
 
 #include "engine/block.h"
 #include "engine/shard.h"
+#include "engine/worker.h"
 
 /* context_registry.c: let threads find a region, or not any more; waits for readers. */
 int fln_context_enter_region(struct fln_region *region);
@@ -55,13 +56,12 @@ enum fln_wanted_end {
 struct fln_wanted {
 	_Alignas(64) _Atomic uint32_t state; /* enum fln_wanted_end; a futex */
 	uint32_t hole_pages;                 /* it is FILLED, and so many have no page */
-	bool asked;                          /* the worker's: it is registered with the image */
 	bool counts;                         /* its end is the end of a fault */
 	struct fln_wanted *next;
 	struct fln_region *region;
 	struct fln_shard *shard;
 	uint64_t image_page;
-	uint64_t t0_ns;
+	struct fln_fault fault; /* the worker's; held: it is registered with the image */
 };
 
 /* A free slot, or NULL: try later. */

@@ -175,7 +175,7 @@ static void collapse_at(struct fln_shard *shard, uint64_t addr)
 	block = fln_region_page_of(r, addr) / FLN_BLOCK_PAGES;
 	c = fln_blockmap_peek(&r->map, block);
 	if (c)
-		(void)fln_region_collapse(&r->map, block, c);
+		fln_block_collapse(r, block, c);
 }
 
 void fln_context_collapse(struct fln_shard *shard)

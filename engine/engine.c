@@ -121,6 +121,7 @@ static int init_workers(struct fln_engine *engine)
 		.alloc = engine->alloc,
 		.log = engine->log,
 		.filler = &engine->filler,
+		.hooks = engine->opts.thread_hooks,
 		.batch_max = engine->opts.batch_max,
 		.held_max = engine->opts.held_max,
 		.spin_ns = engine->opts.spin_ns,
@@ -153,20 +154,52 @@ static int init_workers(struct fln_engine *engine)
 	return 0;
 }
 
+/* Async-signal-safe, and under image->lock. */
+static void tell_filled(void *ctx, struct fln_image *image)
+{
+	struct fln_engine *engine = ctx;
+	struct fln_event event = FLN_EVENT_INIT;
+
+	event.kind = FLN_EVENT_IMAGE_FILLED;
+	event.image = image;
+	fln_event_post(&engine->events, &event);
+}
+
 static int init_filler(struct fln_engine *engine)
 {
 	struct fln_filler_opts o = {
 		.alloc = engine->alloc,
 		.log = engine->log,
+		.hooks = engine->opts.thread_hooks,
 		.nr_threads = engine->opts.nr_fillers,
 		.nr_fills = NR_FILLS,
 		.fill_pages = engine->opts.fill_pages,
 		.nr_retries = engine->opts.source_retries,
 		.kick = kick_workers,
+		.filled = tell_filled,
 		.kick_ctx = engine,
 	};
 
 	return fln_filler_init(&engine->filler, &o);
+}
+
+/* The hooks are copied: what the options point to is the caller's. */
+static int take_hooks(struct fln_engine *engine)
+{
+	const struct fln_thread_hooks *from = engine->opts.thread_hooks;
+	int rc;
+
+	if (!from)
+		return 0;
+	rc = fln_opts_copy(&engine->hooks, sizeof(engine->hooks), from, "fln_thread_hooks");
+	if (rc)
+		return rc;
+	if (!engine->hooks.create != !engine->hooks.join)
+		return fln_fail(EINVAL, "engine: thread_hooks has %s without %s; give both or none",
+				engine->hooks.create ? "create" : "join",
+				engine->hooks.create ? "join" : "create");
+	engine->opts.thread_hooks = &engine->hooks;
+	return 0;
 }
 
 int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **out)
@@ -190,7 +223,9 @@ int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **ou
 	engine->opts = o;
 	engine->log.fn = o.log;
 	engine->log.ctx = o.log_ctx;
-	rc = fln_topology_load(&engine->topology, &engine->alloc, NULL);
+	rc = take_hooks(engine);
+	if (rc == 0)
+		rc = fln_topology_load(&engine->topology, &engine->alloc, NULL);
 	if (rc)
 		goto free_engine;
 	rc = set_defaults(&engine->opts);
@@ -207,11 +242,16 @@ int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **ou
 	rc = init_filler(engine);
 	if (rc)
 		goto deinit_workers;
+	rc = fln_event_queue_init(&engine->events, &engine->alloc);
+	if (rc)
+		goto deinit_filler;
 	fln_lock_init(&engine->lock, FLN_RANK_ENGINE);
 	fln_turn_init(&engine->turn);
 	fln_cond_init(&engine->unpinned);
 	*out = engine;
 	return 0;
+deinit_filler:
+	fln_filler_deinit(&engine->filler);
 deinit_workers:
 	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
 		fln_worker_deinit(&engine->workers[i]);
@@ -384,6 +424,7 @@ int fln_engine_destroy(struct fln_engine *engine)
 	rc = fln_engine_stop(engine);
 	if (rc)
 		return rc;
+	fln_event_queue_deinit(&engine->events, &engine->alloc);
 	fln_filler_deinit(&engine->filler);
 	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
 		fln_worker_deinit(&engine->workers[i]);

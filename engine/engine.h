@@ -7,6 +7,7 @@
 
 #include "base/lock.h"
 #include "base/log.h"
+#include "engine/event_queue.h"
 #include "engine/shard.h"
 #include "engine/worker.h"
 #include "numa/placement.h"
@@ -24,9 +25,11 @@ struct fln_engine {
 	struct fln_engine_opts opts; /* defaults filled in */
 	struct fln_allocator alloc;
 	struct fln_log log;
+	struct fln_thread_hooks hooks; /* opts.thread_hooks points here, or is NULL */
 	struct fln_topology *topology;
 	struct fln_plan *plan;
 	uint64_t features; /* of this kernel and this user */
+	struct fln_event_queue events;
 	struct fln_filler filler;
 	struct fln_worker *workers;
 	struct fln_lock lock;             /* FLN_RANK_ENGINE */

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "engine/context.h"
 #include "engine/engine.h"
+#include "engine/failure.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +25,8 @@ static int check_opts(const struct fln_guest_opts *o)
 				MAX_SHARDS);
 	if (o->reserved)
 		return fln_fail(EINVAL, "guest: reserved is %u; set it to 0", o->reserved);
+	if (fln_failure_check_opts(o) != 0)
+		return -EINVAL;
 	if (!(o->flags & FLN_GUEST_F_FOREIGN)) {
 		if (o->foreign_uffd)
 			return fln_fail(EINVAL,
@@ -135,6 +138,10 @@ int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opt
 	(void)snprintf(guest->name, sizeof(guest->name), "%s", o.name ? o.name : "guest");
 	guest->foreign = o.flags & FLN_GUEST_F_FOREIGN;
 	guest->follow_fork = o.flags & FLN_GUEST_F_FORK;
+	guest->on_failure = o.on_failure ? o.on_failure : FLN_ON_FAILURE_POISON;
+	guest->max_failures = o.max_failures ? o.max_failures : 1;
+	guest->ask = o.ask;
+	guest->ask_ctx = o.ask_ctx;
 	guest->nr_shards = choose_nr_shards(engine, &o);
 	guest->turn_no = atomic_fetch_add(&engine->next_worker, guest->nr_shards);
 	rc = fln_window_policy_init(&guest->window, o.window_first, o.window_max);

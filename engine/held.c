@@ -9,6 +9,7 @@
  */
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/failure.h"
 #include "engine/region_map.h"
 #include "engine/worker.h"
 
@@ -71,12 +72,15 @@ void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fa
 	h = &w->held[w->nr_held++];
 	*slot = w->nr_held;
 	h->fault = *fault;
-	h->fault.held |= reason == FLN_HELD_FILL;
+	h->fault.held |= reason == FLN_HELD_FILL || reason == FLN_HELD_PAUSE;
 	h->shard = shard;
 	h->reason = reason;
 	shard->nr_held += fault->nr;
 	if (reason == FLN_HELD_AGAIN)
 		w->nr_again++;
+	if ((reason == FLN_HELD_PAUSE || reason == FLN_HELD_MEMORY) &&
+	    fault->not_before_ns < w->next_due_ns)
+		w->next_due_ns = fault->not_before_ns;
 }
 
 /* A fault has ended: count how, and of which class it was (I4). */
@@ -103,22 +107,29 @@ void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum 
 static bool is_due(struct fln_worker *w, const struct fln_held *h, uint64_t now_ns)
 {
 	struct fln_region *region;
+	enum fln_image_page state;
 	uint64_t home, page;
 
-	if (h->reason != FLN_HELD_FILL)
+	if (h->reason == FLN_HELD_AGAIN || h->reason == FLN_HELD_STUCK)
 		return true;
-	if (w->opts.source_timeout_ns != UINT64_MAX &&
-	    now_ns - h->fault.t0_ns > w->opts.source_timeout_ns)
+	if (h->reason == FLN_HELD_FILL ? fln_fault_is_late(w, &h->fault, now_ns)
+				       : h->fault.not_before_ns <= now_ns)
+		return true;
+	if (atomic_load_explicit(&h->shard->guest->failed, memory_order_relaxed))
 		return true;
 	home = fln_shard_unmove(h->shard, h->fault.addr);
 	region = fln_directory_find(h->shard->guest, home);
 	if (!region || atomic_load_explicit(&region->closing, memory_order_acquire))
 		return true;
+	if (h->reason == FLN_HELD_MEMORY)
+		return false;
 	page = fln_region_page_of(region, home);
 	if (fln_region_given_up(&region->map, page))
 		return true; /* meanwhile: zeros are due */
-	return fln_image_state(region->image, fln_region_image_page(region, page)) !=
-	       FLN_IMAGE_FILLING;
+	state = fln_image_state(region->image, fln_region_image_page(region, page));
+	/* While it pauses somebody may have brought it. */
+	return h->reason == FLN_HELD_FILL ? state != FLN_IMAGE_FILLING
+					  : state == FLN_IMAGE_FILLED || state == FLN_IMAGE_ZERO;
 }
 
 void fln_serve_held(struct fln_worker *w)
@@ -133,6 +144,7 @@ void fln_serve_held(struct fln_worker *w)
 	w->held_spare = old;
 	w->nr_held = 0;
 	w->nr_again = 0;
+	w->next_due_ns = UINT64_MAX;
 	clear_index(w);
 	for (uint32_t i = 0; i < nr_old; i++) {
 		struct fln_held *h = &old[i];
@@ -163,6 +175,7 @@ void fln_drop_held(struct fln_worker *w, struct fln_shard *shard)
 
 	w->nr_held = 0;
 	w->nr_again = 0;
+	w->next_due_ns = UINT64_MAX;
 	clear_index(w);
 	for (uint32_t i = 0; i < nr; i++) {
 		struct fln_held h = w->held[i];

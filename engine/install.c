@@ -91,6 +91,7 @@ static uint32_t settle_failed(struct fln_install *in, enum fln_uffd_result resul
 		return hi;
 	case FLN_UFFD_NO_MEMORY:
 		fln_mask_set_range(&in->again, lo, hi);
+		fln_mask_set_range(&in->starved, lo, hi);
 		return hi;
 	case FLN_UFFD_GONE:
 		fln_mask_set_range(&in->gone, lo, hi);

@@ -20,6 +20,7 @@ struct fln_install {
 	struct fln_mask present; /* out: are mapped now */
 	struct fln_mask zeroed;  /* out: of them, those that are zero */
 	struct fln_mask again;   /* out: to be tried again */
+	struct fln_mask starved; /* out: of them, those for which there was no memory */
 	struct fln_mask gone;    /* out: their range has gone */
 	struct fln_mask broken;  /* out: the kernel refuses; the policy decides */
 	struct fln_mask hole; /* out: in context: not in the cache; a worker must tell the image */

@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/context.h"
+#include "engine/failure.h"
 #include "engine/worker.h"
 
 #include <errno.h>
@@ -125,9 +126,8 @@ static enum round ask(struct fln_block_round *b, struct access *a, uint32_t page
 	s->region = b->in.region;
 	s->shard = shard;
 	s->image_page = fln_region_image_page(b->in.region, b->in.block_page + page);
-	s->t0_ns = a->t0_ns;
+	s->fault = (struct fln_fault){ .addr = a->addr, .t0_ns = a->t0_ns, .nr = 1 };
 	s->hole_pages = hole_pages;
-	s->asked = false;
 	s->counts = !a->counted;
 	if (!a->counted)
 		fln_context_begin_fault(shard);
@@ -143,6 +143,8 @@ static enum round poison(struct fln_block_round *b, struct access *a, uint32_t p
 	struct fln_mask one = fln_mask_range(page, page + 1);
 
 	fln_install_poison(&b->in, &one, poisoned);
+	if (fln_mask_test(poisoned, page))
+		fln_failure_tell(b->in.region, a->addr, -EIO);
 	if (fln_mask_test(&b->in.present, page)) {
 		/* Mapped, because it came after all; or poisoned, by somebody without a claim. */
 		fln_block_look(b);
@@ -191,8 +193,10 @@ static enum round judge(struct fln_block_round *b, struct access *a, uint32_t pa
 		end_fault(b, a, ending);
 		return ROUND_PASS_ON;
 	}
-	/* The place for what the guest's policy says of pages that cannot be had. */
-	return a->failed ? poison(b, a, page, poisoned) : ask(b, a, page, 0);
+	/* What the guest's policy says of pages that cannot be had is the worker's affair. */
+	return a->failed || atomic_load_explicit(&b->in.region->guest->failed, memory_order_relaxed)
+		       ? poison(b, a, page, poisoned)
+		       : ask(b, a, page, 0);
 }
 
 /* Zeros take memory: only next to the page that was touched. */

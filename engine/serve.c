@@ -148,11 +148,9 @@ static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard)
 			fln_event(w, shard, m);
 			continue;
 		}
+		*f = (struct fln_fault){ .t0_ns = now, .nr = 1 };
 		f->addr = fln_align_down(m->arg.pagefault.address, FLN_PAGE_BYTES);
-		f->t0_ns = now;
-		f->held = false;
 		f->fresh = true;
-		f->nr = 1;
 		nr_faults++;
 	}
 	fln_count(&shard->count.faults, nr_faults);

@@ -83,7 +83,7 @@ struct fln_shard_counters {
 	_Atomic uint64_t faults, minor, major, zero, invalid, refaults, in_context;
 	_Atomic uint64_t resumed, poisoned, failed;
 	_Atomic uint64_t pages_installed, pages_raced, reads, events, again;
-	_Atomic uint64_t held_full, no_chunk, remote, populated;
+	_Atomic uint64_t held_full, no_chunk, no_memory, remote, populated;
 	struct fln_histogram service;
 };
 
@@ -139,7 +139,13 @@ struct fln_guest {
 	struct fln_advised advised;
 	bool foreign;
 	bool follow_fork;
-	bool running, stopped; /* set in the guest's turn, under lock */
+	uint32_t on_failure;   /* as struct fln_guest_opts, the default filled in */
+	uint32_t max_failures; /* at least 1 */
+	fln_ask_fn ask;
+	void *ask_ctx;
+	_Atomic bool failed;     /* what is not there is poisoned at once; stays so */
+	_Atomic bool told_whole; /* FLN_EVENT_GUEST_WHOLE has been posted */
+	bool running, stopped;   /* set in the guest's turn, under lock */
 	int stop_result;
 	uint32_t nr_shards;
 	uint32_t turn_no; /* its running number, for the plan */

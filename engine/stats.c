@@ -44,6 +44,7 @@ static void add_shard(struct fln_stats *out, const struct fln_shard *shard)
 	out->held_full += get(&c->held_full);
 	out->no_chunk += get(&c->no_chunk);
 	out->in_context += get(&c->in_context);
+	out->no_memory += get(&c->no_memory);
 	out->remote += get(&c->remote);
 	out->populated += get(&c->populated);
 	fln_histogram_merge(&out->service, &c->service);

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/context.h"
+#include "engine/failure.h"
 #include "engine/worker.h"
 
 #include <limits.h>
@@ -82,17 +83,10 @@ static void end(struct fln_wanted *s, enum fln_wanted_end how, bool zero)
 	};
 
 	if (s->counts)
-		fln_context_end_fault(s->shard, ending, s->t0_ns);
+		fln_context_end_fault(s->shard, ending, s->fault.t0_ns);
 	atomic_store_explicit(&s->state, (uint32_t)how, memory_order_release);
 	/* The slot may be somebody else's by now: he looks again. */
 	(void)syscall(SYS_futex, &s->state, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
-}
-
-static bool is_late(const struct fln_worker *w, const struct fln_wanted *s, uint64_t now_ns)
-{
-	/* What is pushed comes when it comes: only a source can be late. */
-	return s->region->image->can_be_late && w->opts.source_timeout_ns != UINT64_MAX &&
-	       now_ns - s->t0_ns > w->opts.source_timeout_ns;
 }
 
 /* What became of it; FLN_WANTED_OPEN: nothing yet, and this worker will be kicked. */
@@ -100,7 +94,9 @@ static enum fln_wanted_end look_at(struct fln_worker *w, struct fln_wanted *s, u
 				   bool *zero)
 {
 	struct fln_image *image = s->region->image;
+	enum fln_held_reason reason = FLN_HELD_FILL;
 	enum fln_image_page state;
+	int error = 0;
 
 	if (atomic_load_explicit(&s->region->closing, memory_order_acquire))
 		return FLN_WANTED_CLOSED;
@@ -113,25 +109,15 @@ static enum fln_wanted_end look_at(struct fln_worker *w, struct fln_wanted *s, u
 	*zero = state == FLN_IMAGE_ZERO;
 	if (state == FLN_IMAGE_FILLED || state == FLN_IMAGE_ZERO)
 		return FLN_WANTED_READY;
-	if (is_late(w, s, now_ns)) {
-		fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
-				"guest %s: image %s: page %llu was not delivered in %llu ms",
-				s->shard->guest->name, image->name,
-				(unsigned long long)s->image_page,
-				(unsigned long long)((now_ns - s->t0_ns) / FLN_NS_PER_MS));
-		return FLN_WANTED_FAILED;
-	}
-	if (s->asked && state == FLN_IMAGE_FILLING)
+	if (s->fault.held && state == FLN_IMAGE_FILLING &&
+	    !fln_fault_is_late(w, &s->fault, now_ns) &&
+	    !atomic_load_explicit(&s->shard->guest->failed, memory_order_relaxed))
 		return FLN_WANTED_OPEN;
-	s->asked = true;
-	switch (fln_image_request(image, s->image_page, w->opts.index)) {
-	case FLN_IMAGE_IS_READY:
-		return FLN_WANTED_READY;
-	case FLN_IMAGE_IS_FAILED:
+	if (fln_failure_must_poison(w, s->region, &s->fault, s->image_page, 0, now_ns, &reason,
+				    &error))
 		return FLN_WANTED_FAILED;
-	default:
-		return FLN_WANTED_OPEN;
-	}
+	s->fault.held = true;
+	return reason == FLN_HELD_AGAIN ? FLN_WANTED_READY : FLN_WANTED_OPEN;
 }
 
 void fln_serve_wanted(struct fln_worker *w)

@@ -18,7 +18,6 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/signals.h"
 #include "numa/placement.h"
 
 #include <errno.h>
@@ -77,6 +76,7 @@ int fln_worker_init(struct fln_worker *w, const struct fln_worker_opts *opts)
 	FLN_ASSERT(opts->held_max >= opts->batch_max);
 	memset(w, 0, sizeof(*w));
 	w->opts = *opts;
+	w->next_due_ns = UINT64_MAX;
 	w->held = fln_zalloc(&opts->alloc, held_bytes(w), opts->node);
 	w->held_spare = fln_zalloc(&opts->alloc, held_bytes(w), opts->node);
 	w->msgs = fln_zalloc(&opts->alloc, FLN_BATCH_LIMIT * sizeof(*w->msgs), opts->node);
@@ -263,6 +263,14 @@ static void work_on_jobs(struct fln_worker *w, bool served, bool kicked)
 	fln_populate_slice(w, JOB_PAGES);
 }
 
+/* By the clock too: other faults without a pause must not put deadlines off. */
+static bool held_are_due(const struct fln_worker *w)
+{
+	uint64_t now = fln_now_ns();
+
+	return now >= w->next_due_ns || now - w->last_held_ns > HELD_TICK_NS;
+}
+
 void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 {
 	struct epoll_event events[EVENTS_PER_ROUND];
@@ -283,9 +291,8 @@ void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 		(void)!read(w->event_fd, &count, sizeof(count));
 	}
 	kicked = atomic_exchange_explicit(&w->kicked, false, memory_order_acq_rel);
-	/* By the clock too: other faults without a pause must not put deadlines off. */
-	if ((w->nr_held > 0 || w->wanted) && (kicked || w->nr_again > 0 || nr <= 0 ||
-					      fln_now_ns() - w->last_held_ns > HELD_TICK_NS)) {
+	if ((w->nr_held > 0 || w->wanted) &&
+	    (kicked || w->nr_again > 0 || nr <= 0 || held_are_due(w))) {
 		if (w->nr_held > 0)
 			fln_serve_held(w);
 		fln_serve_wanted(w);
@@ -312,6 +319,17 @@ void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 	}
 }
 
+static int64_t until_held_are_due(const struct fln_worker *w)
+{
+	uint64_t now = fln_now_ns();
+
+	if (w->next_due_ns >= now + HELD_TICK_NS)
+		return HELD_TICK_NS;
+	/* What is due and could not be done is not tried all the time. */
+	return w->next_due_ns > now + AGAIN_LONG_NS ? (int64_t)(w->next_due_ns - now)
+						    : AGAIN_LONG_NS;
+}
+
 /* How long the next round may wait, in nanoseconds; -1: for ever. */
 static int64_t patience(const struct fln_worker *w)
 {
@@ -325,7 +343,8 @@ static int64_t patience(const struct fln_worker *w)
 	if (w->opts.spin_ns > 0 && w->gap_ns < w->opts.spin_ns &&
 	    fln_now_ns() - w->last_arrival_ns < w->opts.spin_ns)
 		return 0;
-	return w->nr_held > 0 || w->wanted || jobs == FLN_POPULATE_WAITS ? HELD_TICK_NS : -1;
+	return w->nr_held > 0 || w->wanted || jobs == FLN_POPULATE_WAITS ? until_held_are_due(w)
+									 : -1;
 }
 
 /*
@@ -348,12 +367,12 @@ static void take_precedence(const struct fln_worker *w)
 static void *worker_main(void *arg)
 {
 	struct fln_worker *w = arg;
-	bool entered = fln_rcu_enter();
-	char name[16];
+	struct fln_thread_before before;
+	bool entered;
 	int rc;
 
-	(void)snprintf(name, sizeof(name), "fln-worker-%u", w->opts.index % 1000);
-	(void)pthread_setname_np(pthread_self(), name);
+	fln_thread_begin(&before, FLN_THREAD_WORKER, w->opts.index);
+	entered = fln_rcu_enter();
 	if (w->opts.pu >= 0) {
 		rc = fln_pin_thread((uint32_t)w->opts.pu);
 		if (rc && !(w->opts.said_unpinned && atomic_exchange(w->opts.said_unpinned, true)))
@@ -367,31 +386,31 @@ static void *worker_main(void *arg)
 	while (!w->stopping)
 		fln_worker_round(w, patience(w));
 	fln_rcu_leave(entered);
+	fln_thread_end(&before);
 	return NULL;
 }
 
 int fln_worker_start(struct fln_worker *w)
 {
-	sigset_t before;
 	int rc;
 
 	w->stopping = false;
 	fln_lock(&w->lock);
 	w->ended = false;
 	fln_unlock(&w->lock);
-	fln_signals_block(&before);
-	rc = pthread_create(&w->thread, NULL, worker_main, w);
-	fln_signals_restore(&before);
-	if (rc)
-		return fln_fail(EAGAIN,
-				"worker thread %u: %s; raise RLIMIT_NPROC or the cgroup's "
-				"pids.max",
-				w->opts.index, strerror(rc));
-	return 0;
+	rc = fln_thread_create(&w->thread, w->opts.hooks, FLN_THREAD_WORKER, w->opts.index,
+			       worker_main, w);
+	if (rc == 0)
+		return 0;
+	/* No thread: there is nobody to obey. */
+	fln_lock(&w->lock);
+	w->ended = true;
+	fln_unlock(&w->lock);
+	return rc;
 }
 
 void fln_worker_stop(struct fln_worker *w)
 {
 	(void)fln_worker_command(w, FLN_COMMAND_STOP, NULL);
-	(void)pthread_join(w->thread, NULL);
+	fln_thread_join(&w->thread);
 }

@@ -10,6 +10,7 @@
 #ifndef FLN_ENGINE_WORKER_H
 #define FLN_ENGINE_WORKER_H
 
+#include "base/thread.h"
 #include "engine/shard.h"
 
 #include <pthread.h>
@@ -19,20 +20,36 @@
 
 struct fln_wanted;
 
-/* One fault on its way through a worker, or several on the same page. */
+/* What is done about a page that is not there, when its fault is served next. */
+enum fln_next {
+	FLN_NEXT_REQUEST, /* ask for it */
+	FLN_NEXT_RETRY,   /* ask for it although it has failed */
+	FLN_NEXT_ASK,     /* it has failed; ask the embedder again */
+};
+
+/* One fault on its way through a worker, or several on the same page.  Zero is a good start. */
 struct fln_fault {
-	uint64_t addr;  /* page-aligned, as the kernel gave it */
-	uint64_t t0_ns; /* when its (first) message was read */
-	uint32_t nr;    /* messages that it stands for */
-	bool held;      /* its contents had to be fetched */
-	bool fresh;     /* of this read: nobody has looked whether it is remote */
+	uint64_t addr;           /* page-aligned, as the kernel gave it */
+	uint64_t t0_ns;          /* when its (first) message was read */
+	uint64_t since_ns;       /* from when on its source is waited for; 0: from t0_ns */
+	uint64_t not_before_ns;  /* held: leave it alone until then */
+	uint64_t again_since_ns; /* it is tried again and again; 0: it is not */
+	uint32_t nr;             /* messages that it stands for */
+	uint32_t nr_failures;    /* how often its page could not be had */
+	enum fln_next next;
+	uint8_t nr_starved; /* pauses for want of memory so far */
+	bool held;          /* its contents had to be fetched */
+	bool fresh;         /* of this read: nobody has looked whether it is remote */
+	bool reported;      /* of what it waits for, in the log */
 };
 
 /* Why a fault is held. */
 enum fln_held_reason {
-	FLN_HELD_FILL,  /* its image page is being filled */
-	FLN_HELD_AGAIN, /* to be tried again soon: an event, a claim, memory */
-	FLN_HELD_STUCK, /* can be neither mapped nor poisoned: now and then */
+	FLN_HELD_FILL,   /* its image page is being filled */
+	FLN_HELD_AGAIN,  /* to be tried again soon: an event, a claim */
+	FLN_HELD_PAUSE,  /* its page has failed: until fault.not_before_ns */
+	FLN_HELD_MEMORY, /* the kernel had none: until fault.not_before_ns */
+	FLN_HELD_STUCK,  /* can be neither mapped nor poisoned: now and then */
 };
 
 struct fln_held {
@@ -74,7 +91,8 @@ struct fln_command {
 struct fln_worker_opts {
 	struct fln_allocator alloc;
 	struct fln_log log;
-	struct fln_filler *filler; /* of the images that its shards map */
+	struct fln_filler *filler;            /* of the images that its shards map */
+	const struct fln_thread_hooks *hooks; /* who makes the thread; NULL: we do */
 	uint32_t index;
 	uint32_t batch_max;
 	uint32_t held_max;
@@ -89,7 +107,7 @@ struct fln_worker_opts {
 
 struct fln_worker {
 	struct fln_worker_opts opts;
-	pthread_t thread;
+	struct fln_thread thread;
 	_Atomic(struct fln_job_part *) given; /* parts of jobs that have just begun */
 	int epoll_fd;
 	int event_fd;
@@ -122,6 +140,7 @@ struct fln_worker {
 	uint64_t last_arrival_ns;
 	uint64_t gap_ns;       /* between arrivals, smoothed */
 	uint64_t last_held_ns; /* when held faults were looked at */
+	uint64_t next_due_ns;  /* of those that pause, the first; UINT64_MAX: none */
 	uint32_t nr_idle_rounds;
 	struct fln_log_limit log_limit, poison_limit;
 };
@@ -129,7 +148,7 @@ struct fln_worker {
 int fln_worker_init(struct fln_worker *w, const struct fln_worker_opts *opts);
 void fln_worker_deinit(struct fln_worker *w);
 
-/* Return: 0; -EAGAIN. */
+/* Return: 0; as fln_thread_create(). */
 int fln_worker_start(struct fln_worker *w);
 void fln_worker_stop(struct fln_worker *w);
 
@@ -158,7 +177,7 @@ void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_
  * where the first one's page was before mremap().  RCU read lock held.
  */
 void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_region *region,
-		     uint64_t home_addr, const struct fln_fault *faults, uint32_t nr);
+		     uint64_t home_addr, struct fln_fault *faults, uint32_t nr);
 
 /*
  * block.c: map what windows have left for later, oldest first, until @nr_pages

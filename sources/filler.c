@@ -9,7 +9,6 @@
 #include "sources/filler.h"
 
 #include "base/clock.h"
-#include "base/signals.h"
 #include "sources/image.h"
 #include "sources/source.h"
 
@@ -193,9 +192,10 @@ static void *filler_main(void *arg)
 {
 	struct fln_filler_thread *self = arg;
 	struct fln_filler *filler = self->filler;
+	struct fln_thread_before before;
 	bool entered;
 
-	(void)pthread_setname_np(pthread_self(), "fln-filler");
+	fln_thread_begin(&before, FLN_THREAD_FILLER, (uint32_t)(self - filler->threads));
 	entered = fln_rcu_enter();
 	fln_lock(&filler->lock);
 	while (!filler->stopping) {
@@ -228,6 +228,7 @@ static void *filler_main(void *arg)
 	(void)pthread_cond_broadcast(&filler->idle);
 	fln_unlock(&filler->lock);
 	fln_rcu_leave(entered);
+	fln_thread_end(&before);
 	return NULL;
 }
 
@@ -239,13 +240,15 @@ static int start_one(struct fln_filler *filler, struct fln_filler_thread *t)
 	t->filler = filler;
 	t->buffer = a->alloc(a->ctx, FLN_BLOCK_BYTES, FLN_PAGE_BYTES, FLN_NODE_ANY);
 	if (!t->buffer)
-		return ENOMEM;
+		return fln_fail(ENOMEM, "no memory for filler thread %u of %u and its buffer",
+				(uint32_t)(t - filler->threads) + 1, filler->opts.nr_threads);
 	/* Resident from now on: a copy out of it into the page cache never stops half-way. */
 	memset(t->buffer, 0, FLN_BLOCK_BYTES);
 	fln_lock(&filler->lock);
 	filler->nr_running++;
 	fln_unlock(&filler->lock);
-	rc = pthread_create(&t->thread, NULL, filler_main, t);
+	rc = fln_thread_create(&t->thread, filler->opts.hooks, FLN_THREAD_FILLER,
+			       (uint32_t)(t - filler->threads), filler_main, t);
 	if (rc == 0)
 		return 0;
 	fln_lock(&filler->lock);
@@ -257,31 +260,20 @@ static int start_one(struct fln_filler *filler, struct fln_filler_thread *t)
 
 int fln_filler_start(struct fln_filler *filler)
 {
-	sigset_t before;
-	uint32_t nr = 0;
 	int rc = 0;
 
 	if (filler->nr_started > 0)
 		return fln_fail(EBUSY, "a source read has not come back since the engine was "
 				       "stopped; mend the source and stop the engine again");
 	filler->stopping = false;
-	fln_signals_block(&before);
-	for (; nr < filler->opts.nr_threads; nr++) {
-		rc = start_one(filler, &filler->threads[nr]);
-		if (rc)
-			break;
-		filler->nr_started++;
+	while (rc == 0 && filler->nr_started < filler->opts.nr_threads) {
+		rc = start_one(filler, &filler->threads[filler->nr_started]);
+		filler->nr_started += rc == 0;
 	}
-	fln_signals_restore(&before);
-	if (rc == 0)
-		return 0;
-	(void)fln_filler_stop(filler, UINT64_MAX);
-	if (rc == ENOMEM)
-		return fln_fail(ENOMEM, "no memory for filler thread %u of %u and its buffer",
-				nr + 1, filler->opts.nr_threads);
-	return fln_fail(EAGAIN,
-			"filler thread %u of %u: %s; raise RLIMIT_NPROC or the cgroup's pids.max",
-			nr + 1, filler->opts.nr_threads, strerror(rc));
+	/* Nothing fails on the way back that would take the sentence's place. */
+	if (rc)
+		(void)fln_filler_stop(filler, UINT64_MAX);
+	return rc;
 }
 
 int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns)
@@ -300,7 +292,7 @@ int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns)
 		return fln_fail(ETIMEDOUT, "a source read has not come back; mend the source, "
 					   "then call again");
 	for (uint32_t i = 0; i < filler->nr_started; i++) {
-		(void)pthread_join(filler->threads[i].thread, NULL);
+		fln_thread_join(&filler->threads[i].thread);
 		filler->opts.alloc.free(filler->opts.alloc.ctx, filler->threads[i].buffer,
 					FLN_BLOCK_BYTES, FLN_NODE_ANY);
 	}

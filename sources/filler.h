@@ -16,6 +16,7 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/page.h"
+#include "base/thread.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -69,18 +70,21 @@ struct fln_fill_queue {
 struct fln_filler_opts {
 	struct fln_allocator alloc;
 	struct fln_log log;
+	const struct fln_thread_hooks *hooks; /* who makes the threads; NULL: we do */
 	uint32_t nr_threads;
 	uint32_t nr_fills;
 	uint32_t fill_pages; /* a fill covers at most so many, aligned */
 	uint32_t nr_retries;
 	/* Tell the waiters in @waiters that pages have changed their state. */
 	void (*kick)(void *ctx, uint64_t waiters);
-	void *kick_ctx;
+	void *kick_ctx; /* of both */
+	/* All of @image is FILLED or ZERO; once, image->lock held; may be NULL. */
+	void (*filled)(void *ctx, struct fln_image *image);
 };
 
 struct fln_filler_thread {
 	struct fln_filler *filler;
-	pthread_t thread;
+	struct fln_thread thread;
 	void *buffer; /* one block, page-aligned, resident */
 };
 
@@ -115,7 +119,7 @@ struct fln_filler {
 int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opts);
 void fln_filler_deinit(struct fln_filler *filler);
 
-/* Return: 0; -EAGAIN or -ENOMEM and nothing left running; -EBUSY after a stop that timed out. */
+/* Return: 0; as fln_thread_create(), or -ENOMEM, and nothing left running; -EBUSY after a stop that timed out. */
 int fln_filler_start(struct fln_filler *filler);
 
 /*

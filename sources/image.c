@@ -80,6 +80,23 @@ static enum fln_image_request wait_unfilled(struct fln_image *image, struct requ
 	return FLN_IMAGE_IS_PENDING;
 }
 
+/* A fault asks once more for a page that has failed. */
+static enum fln_image_request refill(struct fln_image *image, struct request *q)
+	FLN_REQUIRES(image->lock)
+{
+	bool begun;
+
+	if (!q->spare)
+		return FLN_IMAGE_IS_STARVED;
+	begun = fln_fill_begin(image, q->spare, q->page, q->page + 1, true);
+	FLN_ASSERT(begun);
+	q->spare->waiters = fln_waiter_bit(q->waiter);
+	atomic_store_explicit(&q->spare->background, q->want->background, memory_order_relaxed);
+	q->want->nr_covered = 1;
+	q->spare = NULL;
+	return FLN_IMAGE_IS_PENDING;
+}
+
 /* What a request comes to, with the lock held. */
 static enum fln_image_request answer(struct fln_image *image, struct request *q)
 	FLN_REQUIRES(image->lock)
@@ -91,7 +108,8 @@ static enum fln_image_request answer(struct fln_image *image, struct request *q)
 	case FLN_IMAGE_ZERO:
 		return FLN_IMAGE_IS_READY;
 	case FLN_IMAGE_FAILED:
-		return FLN_IMAGE_IS_FAILED;
+		return q->want->retry && can_be_asked(image) ? refill(image, q)
+							     : FLN_IMAGE_IS_FAILED;
 	case FLN_IMAGE_FILLING:
 		covering = fln_fill_find(image, q->page);
 		FLN_ASSERT(covering);
@@ -106,11 +124,21 @@ static enum fln_image_request answer(struct fln_image *image, struct request *q)
 	}
 }
 
+/* Does the page need a fill before it can be had? */
+static bool needs_fill(const struct fln_image *image, uint64_t page, bool retry)
+{
+	enum fln_image_page state;
+
+	if (!can_be_asked(image))
+		return false;
+	state = fln_image_state(image, page);
+	return state == FLN_IMAGE_UNFILLED || (retry && state == FLN_IMAGE_FAILED);
+}
+
 enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, uint32_t waiter,
 				      struct fln_image_want *want)
 {
-	bool may_fill = can_be_asked(image) && fln_image_state(image, page) == FLN_IMAGE_UNFILLED,
-	     again;
+	bool may_fill = needs_fill(image, page, want->retry), again;
 	enum fln_image_request result = FLN_IMAGE_IS_PENDING;
 	struct request q = { .page = page, .waiter = waiter, .want = want };
 	struct fln_fill *taken;
@@ -123,8 +151,7 @@ enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, ui
 		fln_rcu_read_lock();
 		fln_lock(&image->lock);
 		/* Its fill was put off since the first look: then one is needed after all. */
-		again = can_be_asked(image) && !may_fill &&
-			fln_image_state(image, page) == FLN_IMAGE_UNFILLED;
+		again = !may_fill && needs_fill(image, page, want->retry);
 		if (!again)
 			result = answer(image, &q);
 		fln_unlock(&image->lock);

@@ -96,6 +96,7 @@ enum fln_image_request {
 	FLN_IMAGE_IS_READY,   /* look again: it is FILLED or ZERO */
 	FLN_IMAGE_IS_PENDING, /* @waiter is kicked when it has changed */
 	FLN_IMAGE_IS_FAILED,
+	FLN_IMAGE_IS_STARVED, /* to retry: too many fills; @waiter is kicked, ask again */
 };
 
 /* See to it that @page is filled.  Never blocks on a source.  @waiter may be FLN_NO_WAITER. */
@@ -105,6 +106,7 @@ enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page,
 struct fln_image_want {
 	uint32_t fill_pages; /* a fill covers at most so many, a power of two; 0: the fillers' */
 	bool background;     /* fills of faults go before */
+	bool retry;          /* also if it has FAILED: it is read once more, alone */
 	uint64_t nr_covered; /* out, PENDING: pages from @page on whose change is told as well */
 };
 

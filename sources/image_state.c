@@ -77,7 +77,7 @@ void fln_image_move(struct fln_image *image, struct fln_chunk *c, const struct f
 {
 	bool was_done = from == FLN_IMAGE_FILLED || from == FLN_IMAGE_ZERO;
 	bool is_done = to == FLN_IMAGE_FILLED || to == FLN_IMAGE_ZERO;
-	uint32_t nr = fln_mask_count(pages);
+	uint64_t nr = fln_mask_count(pages);
 #ifdef FLN_DEBUG
 	struct fln_mask have = fln_image_in_state(c, from);
 	struct fln_mask wrong = fln_mask_andnot(pages, &have);
@@ -92,9 +92,12 @@ void fln_image_move(struct fln_image *image, struct fln_chunk *c, const struct f
 		(void)fln_chunk_set(c, plane_of[to], pages);
 	if (plane_of[from] != NO_PLANE)
 		fln_chunk_clear(c, plane_of[from], pages);
-	if (is_done && !was_done)
-		atomic_fetch_add_explicit(&image->nr_done, nr, memory_order_relaxed);
 	FLN_ASSERT(is_done || !was_done);
+	if (!is_done || was_done || nr == 0)
+		return;
+	nr += atomic_fetch_add_explicit(&image->nr_done, nr, memory_order_relaxed);
+	if (nr == fln_bytes_to_pages(image->len_bytes) && image->filler->opts.filled)
+		image->filler->opts.filled(image->filler->opts.kick_ctx, image);
 }
 
 /*

@@ -39,12 +39,20 @@ enum fln_thread_kind {
  * @ctx:    passed to both functions
  * @create: optional.  Make a thread, or take one of the embedder's own, that calls
  *          @main(@arg) once and then ends or goes back to where it came from; set
- *          *@handle to what @join needs.  @kind and @index say what it is for.  All
- *          signals should be blocked in it; the engine names it, and pins it unless
- *          told not to.  Returns 0 or a negative errno
- * @join:   with @create, and only then: wait until @main has returned.
+ *          *@handle to what @join needs.  @kind and @index say what it is for.
+ *          Returns 0 or a negative errno: then @main has not been and is not called,
+ *          and fln_engine_start() fails with it
+ * @join:   with @create, and only then: wait until @main has returned
  *
- * Threads: called by fln_engine_start() and fln_engine_stop()
+ * Inside @main the engine blocks all signals, names the thread (fln-worker-N,
+ * fln-filler-N), pins workers unless told not to, and gives them precedence.  When
+ * @main returns, name, processors, nice value and signal mask are what they were
+ * (a nice value that was raised comes down only as far as RLIMIT_NICE permits).
+ * @create is called with all signals blocked: a thread that it makes inherits that.
+ *
+ * Threads: called by fln_engine_start(), fln_engine_stop() and fln_engine_destroy(),
+ *          on their callers' threads, no lock held
+ * Blocks:  @create may; @main need not have been called when it returns
  */
 struct fln_thread_hooks {
 	size_t size;
@@ -148,7 +156,7 @@ FLN_API int fln_engine_create(const struct fln_engine_opts *opts, struct fln_eng
  * fln_engine_start() - Start workers and fillers
  *
  * Return:  0, also when it runs already; -EAGAIN when threads are not to be had,
- *          -ENOMEM: nothing is left running then; -EBUSY when fln_engine_stop() has
+ *          -ENOMEM, or what thread_hooks.create returned: nothing is left running then; -EBUSY when fln_engine_stop() has
  *          not ended with 0 since
  * Threads: any, except a thread of this engine
  * Blocks:  until the threads run

@@ -83,6 +83,8 @@ FLN_API uint64_t fln_histogram_quantile(const struct fln_histogram *h, double q)
  * @in_context:      of @faults, those that were resolved in their own context
  * @remote:          faults whose worker runs on another node than the memory
  * @populated:       pages mapped by populate, advice and read-ahead, without a fault
+ * @no_memory:       faults that have waited for more than a second because the kernel
+ *                   had no memory to map their pages; they are tried again until it has
  */
 struct fln_stats {
 	size_t size;
@@ -110,6 +112,7 @@ struct fln_stats {
 	uint64_t in_context;
 	uint64_t remote;
 	uint64_t populated;
+	uint64_t no_memory;
 };
 
 #define FLN_STATS_INIT                           \

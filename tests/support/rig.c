@@ -3,6 +3,7 @@
 #include "tests/support/rig.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "engine/region_map.h"
 #include "tests/support/cm.h"
 
@@ -69,6 +70,14 @@ static void on_kick(void *ctx, uint64_t waiters)
 	r->state_at_kick = fln_image_state(&r->image, r->watched);
 }
 
+static void on_filled(void *ctx, struct fln_image *image)
+{
+	struct rig *r = ctx;
+	struct fln_event event = { .kind = FLN_EVENT_IMAGE_FILLED, .image = image };
+
+	fln_event_post(&r->engine.events, &event);
+}
+
 static void on_log(void *ctx, enum fln_log_level level, const char *msg)
 {
 	struct rig *r = ctx;
@@ -113,6 +122,7 @@ static void make_image(struct rig *r)
 		.fill_pages = r->opts.fill_pages,
 		.nr_retries = r->opts.nr_retries,
 		.kick = on_kick,
+		.filled = on_filled,
 		.kick_ctx = r,
 	};
 	struct fln_image_init_opts image = { .filler = &r->filler, .opts = FLN_IMAGE_OPTS_INIT };
@@ -140,6 +150,10 @@ static void make_guest(struct rig *r)
 	g->nr_shards = 1;
 	g->shards = &r->shard;
 	g->running = true;
+	g->on_failure = r->opts.on_failure;
+	g->max_failures = r->opts.max_failures ? r->opts.max_failures : 1;
+	g->ask = r->opts.ask;
+	g->ask_ctx = r;
 	(void)snprintf(g->name, sizeof(g->name), "rig");
 	fln_lock_init(&g->lock, FLN_RANK_GUEST);
 	fln_jobs_init(&g->jobs);
@@ -207,6 +221,7 @@ struct rig *rig_create(const struct rig_opts *opts)
 	assert_int_equal(fln_alloc_init(&r->engine.alloc, NULL), 0);
 	r->engine.log.fn = on_log;
 	r->engine.log.ctx = r;
+	assert_int_equal(fln_event_queue_init(&r->engine.events, &r->engine.alloc), 0);
 	make_image(r);
 	make_guest(r);
 	make_worker(r);
@@ -229,6 +244,7 @@ void rig_destroy(struct rig *r)
 	assert_int_equal(fln_image_deinit(&r->image, UINT64_MAX), 0);
 	fln_source_destroy(r->source);
 	fln_filler_deinit(&r->filler);
+	fln_event_queue_deinit(&r->engine.events, &r->engine.alloc);
 	fln_rcu_leave(r->rcu_entered);
 	free(r->buffer);
 	free(r);
@@ -287,6 +303,24 @@ void rig_held(struct rig *r)
 	fake_run(&r->fake);
 }
 
+static void earlier(uint64_t *when_ns, uint64_t by_ns)
+{
+	if (*when_ns > 0)
+		*when_ns = *when_ns > by_ns ? *when_ns - by_ns : 1;
+}
+
+void rig_pass_time(struct rig *r, uint64_t ns)
+{
+	for (uint32_t i = 0; i < r->worker.nr_held; i++) {
+		struct fln_fault *f = &r->worker.held[i].fault;
+
+		earlier(&f->t0_ns, ns);
+		earlier(&f->since_ns, ns);
+		earlier(&f->not_before_ns, ns);
+		earlier(&f->again_since_ns, ns);
+	}
+}
+
 uint32_t rig_fill(struct rig *r, uint32_t nr)
 {
 	struct fln_fill *fill = fln_filler_withdraw(&r->filler, &r->image.queue);
@@ -318,6 +352,7 @@ void rig_settle(struct rig *r)
 
 		rig_serve(r);
 		nr = rig_fill(r, UINT32_MAX);
+		rig_pass_time(r, FLN_NS_PER_S);
 		rig_held(r);
 		if (nr == 0 && r->worker.nr_held == 0 && !r->worker.overflowed &&
 		    fake_count(&r->fake, FAKE_QUEUED) == 0 &&

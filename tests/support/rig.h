@@ -31,7 +31,10 @@ struct rig_opts {
 	uint32_t nr_retries;
 	uint64_t timeout_ns; /* of sources; 0: none */
 	enum fln_discard discard;
-	bool pushed; /* the image has no source */
+	enum fln_on_failure on_failure;
+	uint32_t max_failures;
+	fln_ask_fn ask; /* its ctx is the rig */
+	bool pushed;    /* the image has no source */
 	bool foreign;
 	bool is_private;
 	bool may_unpoison; /* markers that are about to go may be mapped over */
@@ -39,7 +42,7 @@ struct rig_opts {
 
 struct rig {
 	struct rig_opts opts;
-	struct fln_engine engine; /* its allocator only */
+	struct fln_engine engine; /* its allocator, log and events only */
 	struct fln_filler filler; /* without threads */
 	struct fln_source *source;
 	struct fln_image image;
@@ -85,6 +88,8 @@ const struct fake_thread *rig_thread(const struct rig *r, uint32_t thread);
 
 void rig_serve(struct rig *r); /* and lets threads run */
 void rig_held(struct rig *r);  /* the same */
+/* Let @ns pass for all that is held: deadlines and pauses come nearer. */
+void rig_pass_time(struct rig *r, uint64_t ns);
 /* Do up to @nr queued fills.  Returns how many there were to do. */
 uint32_t rig_fill(struct rig *r, uint32_t nr);
 uint32_t rig_nr_queued_fills(struct rig *r);

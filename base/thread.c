@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/* The engine's threads: made, named, and given back. */
+#include "base/thread.h"
+
+#include "base/error.h"
+#include "base/lock.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static const char *const kind_names[] = {
+	[FLN_THREAD_WORKER] = "worker",
+	[FLN_THREAD_FILLER] = "filler",
+};
+
+_Static_assert(sizeof(kind_names) / sizeof(kind_names[0]) == FLN_THREAD_NR_KINDS,
+	       "every kind has a name");
+
+int fln_thread_create(struct fln_thread *t, const struct fln_thread_hooks *hooks,
+		      enum fln_thread_kind kind, uint32_t index, void *(*main)(void *), void *arg)
+{
+	sigset_t before;
+	int rc;
+
+	memset(t, 0, sizeof(*t));
+	t->hooks = hooks && hooks->create ? hooks : NULL;
+	fln_signals_block(&before);
+	if (t->hooks) {
+		fln_lock_assert_none(); /* I2: the hook is the embedder's code */
+		rc = t->hooks->create(t->hooks->ctx, kind, index, main, arg, &t->handle);
+		rc = rc > 0 ? -EINVAL : rc;
+	} else {
+		rc = -pthread_create(&t->thread, NULL, main, arg);
+	}
+	fln_signals_restore(&before);
+	if (rc == 0)
+		return 0;
+	if (t->hooks)
+		return fln_fail(-rc, "%s thread %u: the hook that makes threads failed: %s",
+				kind_names[kind], index, strerror(-rc));
+	return fln_fail(EAGAIN, "%s thread %u: %s; raise RLIMIT_NPROC or the cgroup's pids.max",
+			kind_names[kind], index, strerror(-rc));
+}
+
+void fln_thread_join(struct fln_thread *t)
+{
+	if (t->hooks)
+		t->hooks->join(t->hooks->ctx, t->handle);
+	else
+		(void)pthread_join(t->thread, NULL);
+}
+
+static pid_t self(void)
+{
+	return (pid_t)syscall(SYS_gettid);
+}
+
+void fln_thread_begin(struct fln_thread_before *before, enum fln_thread_kind kind, uint32_t index)
+{
+	char name[16];
+
+	fln_signals_block(&before->signals);
+	if (pthread_getname_np(pthread_self(), before->name, sizeof(before->name)) != 0)
+		before->name[0] = '\0';
+	before->cpu_bytes =
+		syscall(SYS_sched_getaffinity, self(), sizeof(before->cpus), before->cpus);
+	/* -1 is a nice value too; an error leaves errno set, and the thread as it is. */
+	errno = 0;
+	before->nice = getpriority(PRIO_PROCESS, (id_t)self());
+	(void)snprintf(name, sizeof(name), "fln-%s-%u", kind_names[kind], index % 1000);
+	(void)pthread_setname_np(pthread_self(), name);
+}
+
+void fln_thread_end(const struct fln_thread_before *before)
+{
+	/* What the kernel does not permit stays as it is: nobody can do more. */
+	if (getpriority(PRIO_PROCESS, (id_t)self()) != before->nice)
+		(void)setpriority(PRIO_PROCESS, (id_t)self(), before->nice);
+	if (before->cpu_bytes > 0)
+		(void)syscall(SYS_sched_setaffinity, self(), (size_t)before->cpu_bytes,
+			      before->cpus);
+	if (before->name[0])
+		(void)pthread_setname_np(pthread_self(), before->name);
+	fln_signals_restore(&before->signals);
+}

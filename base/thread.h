@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine's threads, whoever makes them: by pthread_create(), or by the hooks of
+ * the embedder, who may lend threads of his own.
+ *
+ * A borrowed thread goes back as it came: name, processors, nice value and signal
+ * mask are what they were before.
+ */
+#ifndef FLN_BASE_THREAD_H
+#define FLN_BASE_THREAD_H
+
+#include "base/signals.h"
+
+#include <faultlane/engine.h>
+
+#define FLN_THREAD_CPU_WORDS 128u /* 8192 processors */
+
+struct fln_thread {
+	const struct fln_thread_hooks *hooks; /* NULL: ours */
+	pthread_t thread;
+	void *handle; /* the hooks' */
+};
+
+/*
+ * Run @main(@arg) on a thread of its own.  All signals are blocked in one that we
+ * make, from its first instruction on.
+ * Return: 0; -EAGAIN; or what the hook returned; the sentence says which thread.
+ */
+int fln_thread_create(struct fln_thread *t, const struct fln_thread_hooks *hooks,
+		      enum fln_thread_kind kind, uint32_t index, void *(*main)(void *), void *arg);
+void fln_thread_join(struct fln_thread *t);
+
+/* What a thread was like before it became one of the engine's. */
+struct fln_thread_before {
+	sigset_t signals;
+	char name[16];
+	long cpu_bytes; /* of cpus; at most 0: not known */
+	unsigned long cpus[FLN_THREAD_CPU_WORDS];
+	int nice;
+};
+
+/* First and last in @main: block signals and take a name, and undo all of it. */
+void fln_thread_begin(struct fln_thread_before *before, enum fln_thread_kind kind, uint32_t index);
+void fln_thread_end(const struct fln_thread_before *before);
+
+#endif

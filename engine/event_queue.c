@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The queue of events: a ring in which every slot says whose turn it is.
+ *
+ * slot.seq == position: free, for who posts at that position.  position + 1: filled,
+ * for who takes it.  Posting claims a position by moving tail on, writes the slot,
+ * and hands it over by seq (release, acquire).  Who finds the slot of his position
+ * still filled finds the ring full, and loses the event: he does not wait.
+ *
+ * The eventfd is a semaphore: one for each event that may be taken, written after
+ * the event, read before it.  So it is readable exactly while there is something to
+ * take, except for the moment between the two; who gets a token and finds that the
+ * oldest slot's poster has not finished gives the token back.
+ *
+ * Poisoned pages can come by the million and may fill three quarters of the ring:
+ * the rest is for what comes once.
+ */
+#include "engine/event_queue.h"
+
+#include "base/error.h"
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define NR_SLOTS 4096u
+#define NR_SLOTS_POISON (NR_SLOTS / 4 * 3)
+
+_Static_assert((NR_SLOTS & (NR_SLOTS - 1)) == 0, "positions are masked");
+
+int fln_event_queue_init(struct fln_event_queue *q, const struct fln_allocator *alloc)
+{
+	int err;
+
+	memset(q, 0, sizeof(*q));
+	q->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+	if (q->fd < 0) {
+		err = errno;
+		return fln_fail(err, "engine: no eventfd for events: %s%s", strerror(err),
+				err == EMFILE ? "; raise RLIMIT_NOFILE" : "");
+	}
+	q->slots = fln_zalloc(alloc, NR_SLOTS * sizeof(*q->slots), FLN_NODE_ANY);
+	if (!q->slots) {
+		(void)close(q->fd);
+		return fln_fail(ENOMEM, "no memory for a queue of %u events", NR_SLOTS);
+	}
+	for (uint32_t i = 0; i < NR_SLOTS; i++)
+		atomic_store_explicit(&q->slots[i].seq, i, memory_order_relaxed);
+	return 0;
+}
+
+void fln_event_queue_deinit(struct fln_event_queue *q, const struct fln_allocator *alloc)
+{
+	(void)close(q->fd);
+	fln_free(alloc, q->slots, NR_SLOTS * sizeof(*q->slots), FLN_NODE_ANY);
+	q->slots = NULL;
+}
+
+static void give_token(struct fln_event_queue *q)
+{
+	uint64_t one = 1;
+	int saved = errno;
+
+	/* Never full: that would take 2^64 events. */
+	(void)!write(q->fd, &one, sizeof(one));
+	errno = saved;
+}
+
+static void lose(struct fln_event_queue *q)
+{
+	/* One token for all that are lost until somebody is told. */
+	if (atomic_fetch_add(&q->nr_lost, 1) == 0)
+		give_token(q);
+}
+
+/* A position that is ours to fill, or false: full. */
+static bool claim(struct fln_event_queue *q, uint32_t kind, uint64_t *position)
+{
+	uint64_t at = atomic_load(&q->tail);
+
+	for (;;) {
+		uint64_t seq = atomic_load_explicit(&q->slots[at & (NR_SLOTS - 1)].seq,
+						    memory_order_acquire);
+
+		if (seq < at)
+			return false;
+		if (seq > at) {
+			at = atomic_load(&q->tail); /* somebody has it */
+			continue;
+		}
+		/* head may have moved on meanwhile: then there is more room than we think. */
+		if (kind == FLN_EVENT_PAGE_POISONED &&
+		    (int64_t)(at - atomic_load(&q->head)) >= (int64_t)NR_SLOTS_POISON)
+			return false;
+		if (atomic_compare_exchange_weak(&q->tail, &at, at + 1)) {
+			*position = at;
+			return true;
+		}
+	}
+}
+
+void fln_event_post(struct fln_event_queue *q, const struct fln_event *event)
+{
+	struct fln_event_slot *slot;
+	uint64_t at;
+
+	if (!q->slots)
+		return;
+	if (!claim(q, event->kind, &at)) {
+		lose(q);
+		return;
+	}
+	slot = &q->slots[at & (NR_SLOTS - 1)];
+	slot->kind = event->kind;
+	slot->error = event->error;
+	slot->guest = event->guest;
+	slot->image = event->image;
+	slot->value = event->value;
+	atomic_store_explicit(&slot->seq, at + 1, memory_order_release);
+	give_token(q);
+}
+
+/* The oldest slot that is filled, or NULL: its poster is at it. */
+static struct fln_event_slot *oldest(struct fln_event_queue *q, uint64_t *position)
+{
+	uint64_t at = atomic_load(&q->head);
+
+	for (;;) {
+		struct fln_event_slot *slot = &q->slots[at & (NR_SLOTS - 1)];
+		uint64_t seq = atomic_load_explicit(&slot->seq, memory_order_acquire);
+
+		if (seq < at + 1)
+			return NULL;
+		if (seq > at + 1) {
+			at = atomic_load(&q->head); /* somebody has taken it */
+			continue;
+		}
+		if (atomic_compare_exchange_weak(&q->head, &at, at + 1)) {
+			*position = at;
+			return slot;
+		}
+	}
+}
+
+bool fln_event_take(struct fln_event_queue *q, struct fln_event *event)
+{
+	struct fln_event_slot *slot;
+	uint64_t token, at, nr_lost;
+
+	if (!q->slots || read(q->fd, &token, sizeof(token)) != sizeof(token))
+		return false;
+	memset(event, 0, sizeof(*event));
+	event->size = sizeof(*event);
+	nr_lost = atomic_exchange(&q->nr_lost, 0);
+	if (nr_lost > 0) {
+		event->kind = FLN_EVENT_OVERFLOW;
+		event->value = nr_lost;
+		return true;
+	}
+	slot = oldest(q, &at);
+	if (!slot) {
+		give_token(q);
+		return false;
+	}
+	event->kind = slot->kind;
+	event->error = slot->error;
+	event->guest = slot->guest;
+	event->image = slot->image;
+	event->value = slot->value;
+	atomic_store_explicit(&slot->seq, at + NR_SLOTS, memory_order_release);
+	return true;
+}
+
+int fln_engine_event_fd(const struct fln_engine *engine)
+{
+	return engine->events.fd;
+}
+
+int fln_engine_next_event(struct fln_engine *engine, struct fln_event *out)
+{
+	struct fln_event event;
+	size_t size;
+
+	if (!engine || !out)
+		return fln_fail(EINVAL, "fln_engine_next_event: an argument is NULL");
+	size = out->size;
+	if (size < sizeof(size) || size > 4096)
+		return fln_fail(EINVAL, "fln_event: size is %zu; start from FLN_EVENT_INIT", size);
+	if (!fln_event_take(&engine->events, &event))
+		return 0;
+	if (size > sizeof(event))
+		memset((char *)out + sizeof(event), 0, size - sizeof(event));
+	memcpy(out, &event, size < sizeof(event) ? size : sizeof(event));
+	out->size = size;
+	return 1;
+}

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pages that cannot be had, and faults that wait for something else than contents.
+ *
+ * The way of a page that fails: the fault finds FAILED, or that its source is late;
+ * decide() says POISON, RETRY or PAUSE.  A fault that pauses is held, and when it is
+ * due comes here again, to ask the source (NEXT_RETRY) or the embedder (NEXT_ASK).
+ */
+#include "engine/failure.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/engine.h"
+
+#include <errno.h>
+
+#define RETRY_PAUSE_NS FLN_NS_PER_S
+#define WAIT_PAUSE_NS (100 * FLN_NS_PER_MS)
+#define STARVED_PAUSE_NS FLN_NS_PER_MS /* the first; each is twice the one before */
+#define STARVED_DOUBLINGS 7u
+#define STARVED_REPORT_NS FLN_NS_PER_S
+#define AGAIN_REPORT_NS (10 * FLN_NS_PER_S)
+
+int fln_failure_check_opts(const struct fln_guest_opts *o)
+{
+	if (o->on_failure >= FLN_ON_FAILURE_NR)
+		return fln_fail(EINVAL, "guest: on_failure is %u, which is none of fln_on_failure",
+				o->on_failure);
+	if (o->on_failure == FLN_ON_FAILURE_ASK) {
+		if (!o->ask)
+			return fln_fail(EINVAL, "guest: FLN_ON_FAILURE_ASK needs ask");
+		if (o->max_failures)
+			return fln_fail(EINVAL,
+					"guest: max_failures is %u with FLN_ON_FAILURE_ASK; set it "
+					"to 0: ask counts for itself",
+					o->max_failures);
+		return 0;
+	}
+	if (o->ask || o->ask_ctx)
+		return fln_fail(EINVAL, "guest: ask is set without FLN_ON_FAILURE_ASK");
+	return 0;
+}
+
+void fln_failure_tell(const struct fln_region *region, uint64_t addr, int error)
+{
+	struct fln_event event = FLN_EVENT_INIT;
+
+	event.kind = FLN_EVENT_PAGE_POISONED;
+	event.error = error;
+	event.guest = region->guest;
+	event.image = region->image;
+	event.value = addr;
+	fln_event_post(&region->guest->engine->events, &event);
+}
+
+bool fln_guest_fail(struct fln_guest *guest, int error)
+{
+	struct fln_engine *engine = guest->engine;
+	struct fln_event event = FLN_EVENT_INIT;
+
+	if (atomic_exchange(&guest->failed, true))
+		return false;
+	event.kind = FLN_EVENT_GUEST_FAILED;
+	event.error = error;
+	event.guest = guest;
+	fln_event_post(&engine->events, &event);
+	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
+		fln_worker_kick(&engine->workers[i]);
+	return true;
+}
+
+bool fln_fault_is_late(const struct fln_worker *w, const struct fln_fault *fault, uint64_t now_ns)
+{
+	uint64_t since = fault->since_ns ? fault->since_ns : fault->t0_ns;
+
+	return w->opts.source_timeout_ns != UINT64_MAX &&
+	       now_ns - since > w->opts.source_timeout_ns;
+}
+
+static void stop_guest(struct fln_worker *w, const struct fln_region *region, uint64_t addr,
+		       int error)
+{
+	if (fln_guest_fail(region->guest, error))
+		fln_log(&w->opts.log, FLN_LOG_ERROR,
+			"guest %s has failed: the page at 0x%llx cannot be had; what is not there "
+			"is poisoned from now on",
+			region->guest->name, (unsigned long long)addr);
+}
+
+static void pause_until(struct fln_fault *fault, uint64_t until_ns, enum fln_next next)
+{
+	fault->not_before_ns = until_ns;
+	fault->next = next;
+}
+
+static enum fln_answer ask(const struct fln_region *region, const struct fln_fault *fault,
+			   uint64_t image_page)
+{
+	const struct fln_guest *guest = region->guest;
+	struct fln_failure failure = {
+		.size = sizeof(failure),
+		.guest = region->guest,
+		.addr = fault->addr,
+		.image_offset_bytes = fln_pages_to_bytes(image_page),
+		.image = region->image,
+		.nr_attempts = fault->nr_failures,
+	};
+
+	fln_lock_assert_none(); /* I2: it is the embedder's code */
+	return guest->ask(guest->ask_ctx, &failure);
+}
+
+enum verdict {
+	POISON,
+	RETRY,
+	PAUSE
+};
+
+/* The page has failed once more, or (@again) is still failed after a pause. */
+static enum verdict decide(struct fln_worker *w, const struct fln_region *region,
+			   struct fln_fault *fault, uint64_t image_page, int error, bool again,
+			   uint64_t now_ns)
+{
+	struct fln_guest *guest = region->guest;
+
+	if (!again)
+		fault->nr_failures++;
+	if (guest->on_failure != FLN_ON_FAILURE_ASK) {
+		if (fault->nr_failures < guest->max_failures) {
+			pause_until(fault, now_ns + RETRY_PAUSE_NS, FLN_NEXT_RETRY);
+			return PAUSE;
+		}
+		if (guest->on_failure == FLN_ON_FAILURE_STOP)
+			stop_guest(w, region, fault->addr, error);
+		return POISON;
+	}
+	switch (ask(region, fault, image_page)) {
+	case FLN_ANSWER_RETRY:
+		return RETRY;
+	case FLN_ANSWER_WAIT:
+		pause_until(fault, now_ns + WAIT_PAUSE_NS, FLN_NEXT_ASK);
+		return PAUSE;
+	case FLN_ANSWER_STOP:
+		stop_guest(w, region, fault->addr, error);
+		return POISON;
+	default:
+		return POISON;
+	}
+}
+
+/* Why a page cannot be had, or 0: *reason says what the fault is held for. */
+static int try_page(struct fln_worker *w, const struct fln_region *region, struct fln_fault *fault,
+		    uint64_t image_page, uint32_t fill_pages, enum fln_next next, uint64_t now_ns,
+		    enum fln_held_reason *reason)
+{
+	struct fln_image *image = region->image;
+	struct fln_image_want want = { .fill_pages = fill_pages };
+
+	if (next == FLN_NEXT_RETRY) {
+		fault->since_ns = now_ns;
+		want.retry = true;
+	} else if (fault->held && image->can_be_late && fln_fault_is_late(w, fault, now_ns) &&
+		   fln_image_state(image, image_page) != FLN_IMAGE_FAILED) {
+		/* What is pushed comes when it comes: only a source can be late. */
+		return -ETIMEDOUT;
+	}
+	switch (fln_image_want(image, image_page, w->opts.index, &want)) {
+	case FLN_IMAGE_IS_FAILED:
+		return -EIO;
+	case FLN_IMAGE_IS_READY:
+		*reason = FLN_HELD_AGAIN;
+		return 0;
+	case FLN_IMAGE_IS_STARVED:
+		pause_until(fault, now_ns, FLN_NEXT_RETRY);
+		*reason = FLN_HELD_PAUSE;
+		return 0;
+	default:
+		*reason = FLN_HELD_FILL;
+		return 0;
+	}
+}
+
+static void say_late(struct fln_worker *w, const struct fln_region *region, uint64_t image_page,
+		     uint64_t late_ns)
+{
+	fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
+			"guest %s: image %s: page %llu was not delivered in %llu ms",
+			region->guest->name, region->image->name, (unsigned long long)image_page,
+			(unsigned long long)(late_ns / FLN_NS_PER_MS));
+}
+
+bool fln_failure_must_poison(struct fln_worker *w, struct fln_region *region,
+			     struct fln_fault *fault, uint64_t image_page, uint32_t fill_pages,
+			     uint64_t now_ns, enum fln_held_reason *reason, int *error)
+{
+	enum fln_next next = fault->next;
+
+	*error = -EIO;
+	if (atomic_load_explicit(&region->guest->failed, memory_order_relaxed))
+		return true;
+	if (fault->not_before_ns > now_ns) {
+		*reason = FLN_HELD_PAUSE;
+		return false;
+	}
+	for (;;) {
+		fault->next = FLN_NEXT_REQUEST;
+		*error = try_page(w, region, fault, image_page, fill_pages, next, now_ns, reason);
+		if (*error == 0)
+			return false;
+		if (*error == -ETIMEDOUT && next != FLN_NEXT_ASK)
+			say_late(w, region, image_page, now_ns - fault->t0_ns);
+		switch (decide(w, region, fault, image_page, *error, next == FLN_NEXT_ASK,
+			       now_ns)) {
+		case POISON:
+			return true;
+		case PAUSE:
+			*reason = FLN_HELD_PAUSE;
+			return false;
+		case RETRY:
+		default:
+			/* Bounded: after a retry the page is not FAILED any more, nor late. */
+			if (next == FLN_NEXT_RETRY)
+				return true;
+			next = FLN_NEXT_RETRY;
+		}
+	}
+}
+
+/* Who is to be told of: a fault that is tried again and again waits for somebody. */
+static void say_who(struct fln_worker *w, const struct fln_shard *shard,
+		    const struct fln_fault *fault, bool no_memory, bool claimed, uint64_t waits_ns)
+{
+	const char *why =
+		no_memory ? "the kernel has no memory for page tables or pages; give the machine "
+			    "or the cgroup more"
+		: claimed ? "another thread has claimed the page to map it, and does not come back"
+			  : "installs are put off until the thread that discards, unmaps, moves or "
+			    "forks memory of this shard has run; it does not";
+
+	fln_log_limited(
+		&w->opts.log, &w->log_limit, FLN_LOG_WARNING,
+		"guest %s: shard %u: the page at 0x%llx has waited for %llu s to be mapped: "
+		"%s; tried again",
+		shard->guest->name, shard->index, (unsigned long long)fault->addr,
+		(unsigned long long)(waits_ns / FLN_NS_PER_S), why);
+}
+
+enum fln_held_reason fln_fault_again(struct fln_worker *w, struct fln_shard *shard,
+				     struct fln_fault *fault, bool no_memory, bool claimed,
+				     uint64_t now_ns)
+{
+	uint64_t report_ns = no_memory ? STARVED_REPORT_NS : AGAIN_REPORT_NS;
+
+	if (fault->again_since_ns == 0)
+		fault->again_since_ns = now_ns;
+	if (!fault->reported && now_ns - fault->again_since_ns > report_ns) {
+		fault->reported = true;
+		if (no_memory)
+			fln_count(&shard->count.no_memory, fault->nr);
+		say_who(w, shard, fault, no_memory, claimed, now_ns - fault->again_since_ns);
+	}
+	if (!no_memory) {
+		fault->nr_starved = 0;
+		return FLN_HELD_AGAIN;
+	}
+	fault->not_before_ns = now_ns + (STARVED_PAUSE_NS << fault->nr_starved);
+	if (fault->nr_starved < STARVED_DOUBLINGS)
+		fault->nr_starved++;
+	return FLN_HELD_MEMORY;
+}
