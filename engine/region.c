@@ -319,8 +319,10 @@ static int plan_stripes(struct fln_region *r)
 	int rc;
 
 	fln_region_shards(r, &first, &nr);
-	/* Half of what is left, so that a next region finds something too. */
-	share = nr == 1 ? 1 : left / 2;
+	/* Half of what is left, so that a next region finds something too; in the end many do. */
+	share = left < guest->engine->opts.max_stripes / 4 ? left / 16 : left / 2;
+	if (nr == 1)
+		share = 1;
 	/* And no more than is of use: many small guests, clones of one image, go a long way. */
 	if (enough < (uint64_t)nr * ENOUGH_PER_SHARD)
 		enough = (uint64_t)nr * ENOUGH_PER_SHARD;

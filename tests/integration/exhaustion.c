@@ -184,11 +184,32 @@ static void budget(void)
 	bed_down(&bed);
 }
 
+/* The last quarter of the budget goes a long way: clones come in dozens. */
+static void many_regions(void)
+{
+	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
+	struct fln_region *r;
+	uint32_t nr = 0;
+
+	bed_init(&bed, 512 * 64);
+	bed.engine_opts.max_stripes = 256;
+	bed.guest_opts.nr_shards = 4;
+	bed_up(&bed);
+	o.image = bed.image;
+	o.len_bytes = bed.nr_pages * PAGE;
+	o.sharing = FLN_SHARING_PRIVATE;
+	while (nr < 16 && fln_region_add(bed.guest, &o, &r) == 0)
+		nr++;
+	CHECK(nr == 16, "%u regions: %s", nr, fln_last_error());
+	bed_down(&bed);
+}
+
 int main(void)
 {
 	test_init();
 	RUN(descriptors);
 	RUN(budget);
+	RUN(many_regions);
 	RUN(mappings);
 	return 0;
 }
