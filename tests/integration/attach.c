@@ -605,6 +605,117 @@ static void owner_ends(void)
 	bed_down(&bed);
 }
 
+/* Threads of the attached process that resolve their own faults, beside queued ones. */
+
+static void resolver(void *arg, uint32_t index)
+{
+	const uint8_t *mem = arg;
+
+	OK(fln_thread_enter());
+	for (uint64_t page = index; page < NR_PAGES; page += NR_THREADS) {
+		bool right = false;
+		enum touch end = touch_page(mem + page * PAGE, 1, page, &right);
+
+		CHECK(end == TOUCH_OK && right, "page %llu: the thread %s",
+		      (unsigned long long)page, touch_name(end));
+	}
+	fln_thread_leave();
+}
+
+static void in_context_there(int link, int talk)
+{
+	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
+	struct fln_region *region = NULL;
+	struct crew crew;
+	int rc;
+
+	OK(fln_sigbus_install());
+	attach(link);
+	o.image = bed.image;
+	o.len_bytes = LEN;
+	o.delivery = FLN_DELIVERY_IN_CONTEXT;
+	rc = fln_region_add(bed.guest, &o, &region);
+	if (rc == -EOPNOTSUPP) {
+		test_note("without in-context regions: %s", fln_last_error());
+	} else {
+		OK(rc);
+		crew_start(&crew, NR_THREADS, resolver, fln_region_addr(region));
+		read_all(&bed, NR_THREADS);
+		crew_wait(&crew, 60, "threads that resolve their own faults");
+	}
+	bed_down(&bed);
+	tell(talk, 'r');
+}
+
+static void in_context(void)
+{
+	struct other o;
+	struct sharing s;
+
+	bed_init(&bed, NR_PAGES);
+	bed.maker.delay_ns = MS;
+	bed_up(&bed);
+	start_other(&o, "in_context");
+	share(&s, bed.image, o.link);
+	await(o.talk, 'r');
+	share_ends(&s, 0);
+	end_other(&o, 0);
+	read_all(&bed, 8);
+	bed_down(&bed);
+}
+
+/* A private guest of an attached image: its writes and discards are its own. */
+
+static void private_there(int link, int talk)
+{
+	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
+	struct fln_region *region;
+	struct toucher t;
+	uint8_t *mem;
+
+	attach(link);
+	o.image = bed.image;
+	o.len_bytes = LEN;
+	o.sharing = FLN_SHARING_PRIVATE;
+	o.discard = FLN_DISCARD_ZERO;
+	OK(fln_region_add(bed.guest, &o, &region));
+	mem = fln_region_addr(region);
+	for (uint64_t page = 0; page < NR_PAGES; page += 7) {
+		toucher_write(&t, mem + page * PAGE, page);
+		toucher_expect(&t, TOUCH_OK, "a private write");
+	}
+	CHECK(madvise(mem + 14 * PAGE, PAGE, MADV_DONTNEED) == 0, "%s", strerror(errno));
+	CHECK(madvise(mem + 15 * PAGE, PAGE, MADV_DONTNEED) == 0, "%s", strerror(errno));
+	toucher_read(&t, mem + 14 * PAGE);
+	toucher_expect_value(&t, 0, "written, and given up");
+	toucher_read(&t, mem + 15 * PAGE);
+	toucher_expect_value(&t, 0, "given up");
+	for (uint64_t page = 0; page < NR_PAGES; page += 7) {
+		uint64_t want = page == 14 ? 0 : page;
+
+		toucher_read(&t, mem + page * PAGE);
+		toucher_expect_value(&t, want, "what was written");
+	}
+	read_all(&bed, 8); /* the shared one */
+	bed_down(&bed);
+	tell(talk, 'r');
+}
+
+static void private_guest(void)
+{
+	struct other o;
+	struct sharing s;
+
+	own();
+	start_other(&o, "private");
+	share(&s, bed.image, o.link);
+	await(o.talk, 'r');
+	share_ends(&s, 0);
+	end_other(&o, 0);
+	read_all(&bed, 8);
+	bed_down(&bed);
+}
+
 /* Attached and let go of again and again, in one process, leaves nothing behind. */
 static void again_and_again(void)
 {
@@ -649,6 +760,8 @@ static const struct {
 	{ "owner_dies", owner_dies_there },
 	{ "attached_dies", attached_dies_there },
 	{ "owner_ends", owner_ends_there },
+	{ "in_context", in_context_there },
+	{ "private", private_there },
 };
 
 static int play(const char *role, int link, int talk)
@@ -679,6 +792,8 @@ int main(int argc, char **argv)
 	RUN(owner_dies);
 	RUN(attached_dies);
 	RUN(owner_ends);
+	RUN(in_context);
+	RUN(private_guest);
 	RUN(again_and_again);
 	return 0;
 }

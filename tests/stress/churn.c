@@ -258,6 +258,26 @@ static void set_up(void)
 	}
 }
 
+/*
+ * A guest keeps the room that its table of regions has ever needed: let it be as
+ * much as it can come to.
+ */
+static void widen_tables(void)
+{
+	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
+	struct fln_region *extra[NR_CHURNERS + 1];
+
+	o.image = bed.image;
+	o.len_bytes = PAGE;
+	o.discard = FLN_DISCARD_IMAGE;
+	for (uint32_t g = 0; g < NR_GUESTS; g++) {
+		for (uint32_t i = 0; i <= NR_CHURNERS; i++)
+			OK(fln_region_add(guests[g], &o, &extra[i]));
+		for (uint32_t i = 0; i <= NR_CHURNERS; i++)
+			OK(fln_region_remove(extra[i]));
+	}
+}
+
 /* Can regions be resolved in context here? */
 static void try_in_context(void)
 {
@@ -288,6 +308,7 @@ static void come_and_go(void)
 
 	set_up();
 	try_in_context();
+	widen_tables();
 	crew_start(&faulters, NR_THREADS, faulter, NULL);
 	crew_start(&churners, NR_CHURNERS, churner, NULL);
 	run_rounds(WARM, 60);
