@@ -98,6 +98,26 @@ static struct fln_mask open_windows(struct fln_block_round *b, const struct fln_
 	return now;
 }
 
+void fln_block_claim_pages(struct fln_block_round *b, const struct fln_mask *want)
+{
+	b->claimed = fln_block_is_huge(b) ? fln_region_claim_whole(b->chunk)
+					  : fln_region_claim(b->chunk, want);
+}
+
+/* A huge page has no window: it is one. */
+static void claim_huge(struct fln_block_round *b)
+{
+	struct fln_mask present = fln_chunk_load(b->chunk, FLN_PLANE_PRESENT);
+	struct fln_mask poisoned = fln_chunk_load(b->chunk, FLN_PLANE_POISONED);
+
+	if (!fln_mask_empty(&present) || !fln_mask_empty(&poisoned)) {
+		fln_count(&b->in.shard->count.refaults, 1);
+		fln_region_forget(b->chunk, &b->in.faulting);
+	}
+	fln_block_claim_pages(b, &b->in.faulting);
+	b->lost = fln_mask_andnot(&b->in.faulting, &b->claimed);
+}
+
 /* Claim what is to be mapped now, the faulting pages in any case. */
 void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, uint32_t nr,
 		     const uint32_t *pages)
@@ -107,6 +127,10 @@ void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, 
 	struct fln_mask valid = fln_blockmap_valid(&b->in.region->map, b->block);
 	struct fln_mask known = fln_mask_or(&present, &poisoned), want, again;
 
+	if (fln_block_is_huge(b)) {
+		claim_huge(b);
+		return;
+	}
 	again = fln_mask_and(&known, &b->in.faulting);
 	if (!fln_mask_empty(&again)) {
 		fln_count(&b->in.shard->count.refaults, fln_mask_count(&again));
@@ -118,7 +142,7 @@ void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, 
 	want = fln_mask_or(&want, &b->in.faulting);
 	b->later = fln_mask_and(&b->later, &valid);
 	b->later = fln_mask_andnot(&b->later, &want);
-	b->claimed = fln_region_claim(b->chunk, &want);
+	fln_block_claim_pages(b, &want);
 	b->lost = fln_mask_andnot(&b->in.faulting, &b->claimed);
 }
 
@@ -182,6 +206,8 @@ static void poison_page(struct fln_worker *w, struct fln_block_round *b, uint32_
 	uint64_t addr = b->in.block_addr + fln_pages_to_bytes(page);
 	struct fln_mask one = fln_mask_range(page, page + 1);
 
+	if (fln_block_is_huge(b))
+		one = b->in.faulting;
 	fln_install_poison(&b->in, &one, poisoned);
 	*reason = fln_mask_test(&b->in.broken, page) ? FLN_HELD_STUCK : FLN_HELD_AGAIN;
 	if (!fln_mask_test(poisoned, page))
@@ -203,6 +229,28 @@ static void hold(struct fln_worker *w, struct fln_block_round *b, struct fln_fau
 	fln_hold(w, b->in.shard, fault, reason);
 }
 
+/*
+ * Zeros for which no huge page is left: tried again, and said aloud.  True when that has
+ * lasted as long as a source may take: then the page cannot be had.
+ */
+static bool must_do_without(struct fln_worker *w, const struct fln_block_round *b,
+			    const struct fln_fault *fault, uint32_t page, uint64_t now_ns,
+			    int *error)
+{
+	bool late = w->opts.source_timeout_ns != UINT64_MAX &&
+		    now_ns - fault->t0_ns > w->opts.source_timeout_ns;
+
+	if (!fln_block_is_huge(b) || !fln_mask_test(&b->in.starved, page))
+		return false;
+	fln_log_limited(&w->opts.log, &w->log_limit, late ? FLN_LOG_ERROR : FLN_LOG_WARNING,
+			"guest %s: no huge page is left for the zeros at 0x%llx; raise "
+			"vm.nr_hugepages%s",
+			b->in.shard->guest->name, (unsigned long long)b->in.block_addr,
+			late ? "" : " (tried again)");
+	*error = -ENOMEM;
+	return late;
+}
+
 /* What became of each fault of the block. */
 static void settle_faults(struct fln_worker *w, struct fln_block_round *b, struct fln_fault *faults,
 			  uint32_t nr, const uint32_t *pages)
@@ -221,6 +269,7 @@ static void settle_faults(struct fln_worker *w, struct fln_block_round *b, struc
 			       !fln_mask_test(&b->lost, p) && !fln_mask_test(&poisoned, p);
 
 		if ((untried && fln_mask_test(&b->in.broken, p)) ||
+		    must_do_without(w, b, &faults[i], p, now, &error) ||
 		    (untried && !fln_mask_test(&ready, p) &&
 		     fln_failure_must_poison(w, b->in.region, &faults[i],
 					     fln_region_image_page(b->in.region,
@@ -235,7 +284,8 @@ static void settle_faults(struct fln_worker *w, struct fln_block_round *b, struc
 			fln_end_fault(shard, &faults[i], FLN_ENDED_POISONED, false, now);
 		} else if (fln_mask_test(&b->in.gone, p)) {
 			/* Nobody else tells those who wait that their range has gone. */
-			fln_uffd_wake(&shard->uffd, faults[i].addr, FLN_PAGE_BYTES);
+			fln_uffd_wake(&shard->uffd, b->in.block_addr + fln_pages_to_bytes(p),
+				      b->in.region->page_bytes);
 			fln_end_fault(shard, &faults[i], FLN_ENDED_FAILED, false, now);
 		} else {
 			hold(w, b, &faults[i], p, reason, now);
@@ -306,7 +356,7 @@ void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_r
 	for (uint32_t i = 0; i < nr; i++) {
 		pages[i] = (uint32_t)fln_bytes_to_pages(faults[i].addr - b.in.block_addr);
 		FLN_DEBUG_ASSERT(pages[i] < FLN_BLOCK_PAGES);
-		fln_mask_set(&b.in.faulting, pages[i]);
+		pages[i] = fln_block_fault(&b, pages[i]);
 	}
 	if (!shard->is_child) {
 		b.chunk = fln_blockmap_chunk(&region->map, b.block);
@@ -345,7 +395,7 @@ static uint32_t serve_one_later(const struct fln_later *l)
 	b.in.region = region;
 	b.in.block_page = b.block * FLN_BLOCK_PAGES;
 	b.in.block_addr = l->block_addr;
-	b.claimed = fln_region_claim(b.chunk, &l->pages);
+	fln_block_claim_pages(&b, &l->pages);
 	fln_block_look(&b);
 	fln_block_install(&b, false);
 	fln_block_settle(&b, &none);

@@ -28,6 +28,29 @@ struct fln_block_round {
 	bool in_context;
 };
 
+/* Of a region of huge pages: the block is one page, and its 512 states move together. */
+static inline bool fln_block_is_huge(const struct fln_block_round *b)
+{
+	return b->in.region->page_bytes == FLN_BLOCK_BYTES;
+}
+
+/* Somebody waits for @page, which is added to b->in.faulting; returns which page that is. */
+static inline uint32_t fln_block_fault(struct fln_block_round *b, uint32_t page)
+{
+	if (fln_block_is_huge(b)) {
+		b->in.faulting = fln_mask_range(0, FLN_BLOCK_PAGES);
+		return 0;
+	}
+	fln_mask_set(&b->in.faulting, page);
+	return page;
+}
+
+/*
+ * Claim what is ABSENT of @want, into claimed: all of the block or nothing, where it is
+ * a huge page.  There is a chunk.
+ */
+void fln_block_claim_pages(struct fln_block_round *b, const struct fln_mask *want);
+
 struct fln_fault;
 
 /*

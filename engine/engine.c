@@ -476,17 +476,25 @@ void fln_engine_give_back_stripes(struct fln_engine *engine, uint64_t nr)
 
 static int check_image_opts(const struct fln_image_opts *o)
 {
+	uint64_t page = o->page_bytes ? o->page_bytes : FLN_PAGE_BYTES;
 	uint64_t known = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_FILLED | FLN_IMAGE_F_UNSEALED;
 
 	if (o->flags & ~known)
 		return fln_fail(EINVAL, "image: flags 0x%llx are not known to this version",
 				(unsigned long long)(o->flags & ~known));
-	if (o->len_bytes == 0 || !fln_is_aligned(o->len_bytes, FLN_PAGE_BYTES))
+	if (o->page_bytes && o->page_bytes != FLN_PAGE_BYTES && o->page_bytes != FLN_BLOCK_BYTES)
+		return fln_fail(EINVAL,
+				"image: page_bytes is %u; use %llu, or %llu for huge pages: "
+				"there are no others",
+				o->page_bytes, (unsigned long long)FLN_PAGE_BYTES,
+				(unsigned long long)FLN_BLOCK_BYTES);
+	if (o->reserved)
+		return fln_fail(EINVAL, "image: reserved is %u; set it to 0", o->reserved);
+	if (o->len_bytes == 0 || !fln_is_aligned(o->len_bytes, page))
 		return fln_fail(EINVAL,
 				"image: len_bytes is %llu; use a multiple of %llu, at least "
 				"that",
-				(unsigned long long)o->len_bytes,
-				(unsigned long long)FLN_PAGE_BYTES);
+				(unsigned long long)o->len_bytes, (unsigned long long)page);
 	if (o->len_bytes > INT64_MAX)
 		return fln_fail(EINVAL, "image: len_bytes is %llu, more than a file can have",
 				(unsigned long long)o->len_bytes);

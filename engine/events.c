@@ -93,7 +93,11 @@ static void remove_range(struct fln_region *r, uint64_t start, uint64_t end)
 	if (!r->foreign && !r->is_private && zero)
 		fln_image_give_up(r->image, fln_region_image_page(r, fln_region_page_of(r, start)),
 				  fln_bytes_to_pages(end - start));
-	forget_range(r, start, end, fln_region_keeps_discards(r));
+	/* Of a huge page a part cannot go: the kernel overwrites it with zeros where it is. */
+	start = fln_align_up(start, r->page_bytes);
+	end = fln_align_down(end, r->page_bytes);
+	if (start < end)
+		forget_range(r, start, end, fln_region_keeps_discards(r));
 }
 
 typedef void (*range_fn)(struct fln_region *r, uint64_t start, uint64_t end);

@@ -53,7 +53,8 @@ static int open_shards(struct fln_guest *guest, const struct fln_guest_opts *o)
 	bool user_only = engine->opts.flags & FLN_ENGINE_F_USER_MODE_ONLY;
 	uint64_t features = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM |
 			    UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP |
-			    UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_POISON;
+			    UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_POISON |
+			    UFFD_FEATURE_MISSING_HUGETLBFS | UFFD_FEATURE_MINOR_HUGETLBFS;
 
 	if (guest->follow_fork)
 		features |= UFFD_FEATURE_EVENT_FORK;

@@ -126,7 +126,7 @@ static bool is_due(struct fln_worker *w, const struct fln_held *h, uint64_t now_
 	page = fln_region_page_of(region, home);
 	if (fln_region_given_up(&region->map, page))
 		return true; /* meanwhile: zeros are due */
-	state = fln_image_state(region->image, fln_region_image_page(region, page));
+	state = fln_image_due(region->image, fln_region_image_page(region, page));
 	/* While it pauses somebody may have brought it. */
 	return h->reason == FLN_HELD_FILL ? state != FLN_IMAGE_FILLING
 					  : state == FLN_IMAGE_FILLED || state == FLN_IMAGE_ZERO;

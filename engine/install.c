@@ -13,6 +13,9 @@
  * is refused as GONE is therefore tried again by halves, until what is left is
  * the page that has really gone.
  *
+ * In a region of huge pages a page is the whole block: its 512 states move together,
+ * and a call is for all of it or none.
+ *
  * Bounded: each call maps a page at least, or settles the fate of one.
  */
 #include "engine/install.h"
@@ -27,6 +30,12 @@ static uint64_t addr_of(const struct fln_install *in, uint32_t page)
 	return in->block_addr + fln_pages_to_bytes(page);
 }
 
+/* Where the page that begins at @page ends: a huge page is all of its block. */
+static uint32_t page_end(const struct fln_install *in, uint32_t page)
+{
+	return page + (uint32_t)fln_bytes_to_pages(in->region->page_bytes);
+}
+
 static uint64_t image_page_of(const struct fln_install *in, uint32_t page)
 {
 	return fln_region_image_page(in->region, in->block_page + page);
@@ -35,10 +44,12 @@ static uint64_t image_page_of(const struct fln_install *in, uint32_t page)
 /* The page is mapped, by somebody else: let go who waits for it. */
 static void settle_raced(struct fln_install *in, uint32_t page)
 {
-	fln_count(&in->shard->count.pages_raced, 1);
-	fln_mask_set(&in->present, page);
+	uint32_t end = page_end(in, page);
+
+	fln_count(&in->shard->count.pages_raced, end - page);
+	fln_mask_set_range(&in->present, page, end);
 	if (fln_mask_test(&in->faulting, page) && !in->shard->in_context)
-		fln_uffd_wake(&in->shard->uffd, addr_of(in, page), FLN_PAGE_BYTES);
+		fln_uffd_wake(&in->shard->uffd, addr_of(in, page), in->region->page_bytes);
 }
 
 /* How much of a run is tried at a time: see above.  Starts with all of it. */
@@ -59,7 +70,7 @@ static bool pace_slower(struct pace *pace, const struct fln_install *in,
 		pace->pages *= 2;
 		return false;
 	}
-	if (result != FLN_UFFD_GONE || end - lo < 2 ||
+	if (result != FLN_UFFD_GONE || end <= page_end(in, lo) ||
 	    atomic_load_explicit(&in->shard->uffd.process_gone, memory_order_relaxed))
 		return false;
 	pace->pages = (end - lo) / 2;
@@ -83,7 +94,7 @@ static uint32_t settle_failed(struct fln_install *in, enum fln_uffd_result resul
 	switch (result) {
 	case FLN_UFFD_PRESENT:
 		settle_raced(in, lo);
-		return lo + 1;
+		return page_end(in, lo);
 	case FLN_UFFD_AGAIN:
 		fln_count(&in->shard->count.again, 1);
 		in->stop = true;
@@ -97,8 +108,8 @@ static uint32_t settle_failed(struct fln_install *in, enum fln_uffd_result resul
 		fln_mask_set_range(&in->gone, lo, hi);
 		return hi;
 	default:
-		fln_mask_set(&in->broken, lo);
-		return lo + 1;
+		fln_mask_set_range(&in->broken, lo, page_end(in, lo));
+		return page_end(in, lo);
 	}
 }
 
@@ -203,10 +214,40 @@ static void map_cached(struct fln_install *in, uint32_t page)
 		(void)settle_failed(in, result, page, page + 1);
 }
 
+/*
+ * There is no ZEROPAGE for huge pages: one of zeros is put into the page cache, and
+ * mapped.  If the cache has it already, then that is what the guest has.
+ */
+static void zero_huge(struct fln_install *in)
+{
+	struct fln_mask all = fln_mask_range(0, FLN_BLOCK_PAGES);
+	enum fln_uffd_result result;
+	uint64_t done = 0;
+
+	if (fln_image_allocate(in->region->image, image_page_of(in, 0)) != 0) {
+		in->starved = all;
+		in->again = all;
+		return;
+	}
+	result = fln_uffd_continue(&in->shard->uffd, in->block_addr, FLN_BLOCK_BYTES, true, &done);
+	if (result == FLN_UFFD_OK) {
+		settle_installed(in, 0, FLN_BLOCK_PAGES);
+		in->zeroed = all;
+	} else if (result == FLN_UFFD_NO_PAGE) {
+		in->again = all; /* punched once more, meanwhile */
+	} else {
+		(void)settle_failed(in, result, 0, FLN_BLOCK_PAGES);
+	}
+}
+
 void fln_install_zero(struct fln_install *in, const struct fln_mask *pages)
 {
 	uint32_t lo = 0, hi;
 
+	if (in->region->page_bytes == FLN_BLOCK_BYTES && !in->stop && !fln_mask_empty(pages)) {
+		zero_huge(in);
+		return;
+	}
 	for (; !in->stop && fln_mask_next_run(pages, &lo, &hi); lo = hi) {
 		struct pace pace = { hi - lo };
 

@@ -68,16 +68,45 @@ static int check_discard(const struct fln_guest *guest, const struct fln_region_
 	return 0;
 }
 
+/* What regions of huge pages cannot be. */
+static int check_huge(const struct fln_guest *guest, const struct fln_region_opts *o)
+{
+	uint64_t need = UFFD_FEATURE_MISSING_HUGETLBFS | UFFD_FEATURE_MINOR_HUGETLBFS;
+
+	if (!fln_image_is_huge(o->image))
+		return 0;
+	if ((guest->engine->features & need) != need)
+		return fln_fail(
+			EOPNOTSUPP,
+			"region: this kernel's userfaultfd lacks minor faults on huge pages "
+			"(features 0x%" PRIx64 "); use 5.13 or newer, or pages of 4 KiB",
+			guest->engine->features);
+	if (guest->foreign)
+		return fln_fail(EOPNOTSUPP,
+				"region: image %s has huge pages, which a foreign guest cannot "
+				"have; make the image with page_bytes 4096",
+				o->image->name);
+	if (o->sharing == FLN_SHARING_PRIVATE)
+		return fln_fail(EOPNOTSUPP,
+				"region: image %s has huge pages, which cannot be private; make "
+				"the image with page_bytes 4096, or the region shared",
+				o->image->name);
+	return 0;
+}
+
 static int check_opts(const struct fln_guest *guest, const struct fln_region_opts *o)
 {
-	uint64_t page = o->page_bytes ? o->page_bytes : FLN_PAGE_BYTES;
+	uint64_t page;
+	int rc;
 
 	if (!o->image)
 		return fln_fail(EINVAL, "region: image is NULL; make one with fln_image_create()");
-	if (page != FLN_PAGE_BYTES)
+	page = o->image->page_bytes;
+	if (o->page_bytes && o->page_bytes != page)
 		return fln_fail(EINVAL,
-				"region: page_bytes is %u; this version knows %" PRIu64 " only",
-				o->page_bytes, FLN_PAGE_BYTES);
+				"region: page_bytes is %u, and the pages of image %s have %" PRIu64
+				"; give 0 or that",
+				o->page_bytes, o->image->name, page);
 	if (o->len_bytes == 0)
 		return fln_fail(EINVAL, "region: len_bytes is 0; a region has a page at least");
 	if (!fln_is_aligned(o->len_bytes, page))
@@ -125,7 +154,8 @@ static int check_opts(const struct fln_guest *guest, const struct fln_region_opt
 	if (guest->foreign && o->addr == 0)
 		return fln_fail(EINVAL, "region: addr is 0 in a foreign guest; give the address in "
 					"the process that handed its userfaultfd over");
-	return check_private(guest, o);
+	rc = check_private(guest, o);
+	return rc ? rc : check_huge(guest, o);
 }
 
 /* A mapping of ours, aligned to blocks, so that no window is cut by its beginning. */
@@ -225,7 +255,7 @@ static int check_unowned(const struct fln_region *r)
 	const struct fln_engine *engine = r->guest->engine;
 	struct fln_uffd u;
 	int rc = fln_uffd_open(&u, engine->opts.flags & FLN_ENGINE_F_USER_MODE_ONLY,
-			       UFFD_FEATURE_MISSING_SHMEM);
+			       UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MISSING_HUGETLBFS);
 
 	if (rc)
 		return rc;
@@ -254,8 +284,11 @@ static int take_over(struct fln_region *r)
 	if (rc == 0 && madvise((void *)(uintptr_t)r->addr, r->len_bytes, MADV_DONTNEED) != 0)
 		rc = fln_fail(EINVAL,
 			      "region: the mapping at 0x%" PRIx64 " cannot be emptied: %s; "
-			      "it must not be locked with mlock()",
-			      r->addr, strerror(errno));
+			      "it must not be locked with mlock()%s",
+			      r->addr, strerror(errno),
+			      r->page_bytes > FLN_PAGE_BYTES
+				      ? ", and huge pages can be since 5.18; else give addr 0"
+				      : "");
 	return rc;
 }
 
@@ -487,7 +520,7 @@ int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 	r->addr = o.addr;
 	r->len_bytes = o.len_bytes;
 	r->image_page = fln_bytes_to_pages(o.image_offset_bytes);
-	r->page_bytes = (uint32_t)FLN_PAGE_BYTES;
+	r->page_bytes = o.image->page_bytes;
 	r->discard = (enum fln_discard)o.discard;
 	if (discards_are_the_owners(guest, &o))
 		r->discard = FLN_DISCARD_IMAGE;

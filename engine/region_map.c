@@ -55,6 +55,25 @@ struct fln_mask fln_region_claim(struct fln_chunk *c, const struct fln_mask *pag
 	return fln_mask_andnot(&won, &taken);
 }
 
+/*
+ * The first page's bit decides, because several who go for all of them could get some
+ * each.  Who has it misses others only while a collapse or a forget passes through.
+ */
+struct fln_mask fln_region_claim_whole(struct fln_chunk *c)
+{
+	struct fln_mask first = fln_mask_range(0, 1), rest = fln_mask_range(1, FLN_BLOCK_PAGES);
+	struct fln_mask won = fln_region_claim(c, &first);
+
+	if (fln_mask_empty(&won))
+		return won;
+	rest = fln_region_claim(c, &rest);
+	won = fln_mask_or(&won, &rest);
+	if (fln_mask_count(&won) == FLN_BLOCK_PAGES)
+		return won;
+	fln_region_settle(c, &won, FLN_PAGE_ABSENT);
+	return (struct fln_mask){ { 0 } };
+}
+
 void fln_region_settle(struct fln_chunk *c, const struct fln_mask *pages, enum fln_region_page to)
 {
 	FLN_DEBUG_ASSERT(fln_region_may_move(FLN_PAGE_CLAIMED, to));

@@ -39,6 +39,9 @@ enum {
 /* Claim what is ABSENT of @pages.  Returns what is the caller's now. */
 struct fln_mask fln_region_claim(struct fln_chunk *c, const struct fln_mask *pages);
 
+/* Claim a block that is one huge page: all of it, or nothing. */
+struct fln_mask fln_region_claim_whole(struct fln_chunk *c);
+
 /* The owner's move of claimed pages to PRESENT, POISONED or back to ABSENT. */
 void fln_region_settle(struct fln_chunk *c, const struct fln_mask *pages, enum fln_region_page to);
 

@@ -140,9 +140,7 @@ static enum round ask(struct fln_block_round *b, struct access *a, uint32_t page
 static enum round poison(struct fln_block_round *b, struct access *a, uint32_t page,
 			 struct fln_mask *poisoned)
 {
-	struct fln_mask one = fln_mask_range(page, page + 1);
-
-	fln_install_poison(&b->in, &one, poisoned);
+	fln_install_poison(&b->in, &b->in.faulting, poisoned);
 	if (fln_mask_test(poisoned, page))
 		fln_failure_tell(b->in.region, a->addr, -EIO);
 	if (fln_mask_test(&b->in.present, page)) {
@@ -150,14 +148,22 @@ static enum round poison(struct fln_block_round *b, struct access *a, uint32_t p
 		fln_block_look(b);
 		if (fln_mask_test(&b->filled, page) || fln_mask_test(&b->zero, page))
 			return ROUND_AGAIN;
-		fln_mask_clear(&b->in.present, page);
-		fln_mask_set(poisoned, page);
+		b->in.present = fln_mask_andnot(&b->in.present, &b->in.faulting);
+		*poisoned = fln_mask_or(poisoned, &b->in.faulting);
 	}
 	if (fln_mask_test(poisoned, page) || fln_mask_test(&b->in.broken, page)) {
 		end_fault(b, a, (struct fln_context_ending){ .poisoned = true });
 		return ROUND_PASS_ON;
 	}
 	return ROUND_AGAIN;
+}
+
+/* Has the access waited for as long as a source may take? */
+static bool is_late(const struct fln_block_round *b, const struct access *a)
+{
+	uint64_t limit = b->in.region->guest->engine->opts.source_timeout_ns;
+
+	return limit != UINT64_MAX && fln_now_ns() - a->t0_ns > limit;
 }
 
 /* What the installs of a round mean for the page that was touched. */
@@ -185,6 +191,8 @@ static enum round judge(struct fln_block_round *b, struct access *a, uint32_t pa
 		return ask(b, a, page, hole_end - page);
 	}
 	if (fln_mask_test(&b->in.broken, page))
+		return poison(b, a, page, poisoned);
+	if (fln_mask_test(&b->in.starved, page) && is_late(b, a))
 		return poison(b, a, page, poisoned);
 	if (b->in.stop || fln_mask_test(&b->filled, page) || fln_mask_test(&b->zero, page))
 		return ROUND_AGAIN;
@@ -227,7 +235,7 @@ static enum round serve(struct fln_region *r, struct access *a)
 	b.in.block_page = b.block * FLN_BLOCK_PAGES;
 	b.in.block_addr = fln_region_addr_of(r, b.in.block_page);
 	page = (uint32_t)(first - b.in.block_page);
-	fln_mask_set(&b.in.faulting, page);
+	page = fln_block_fault(&b, page);
 	b.chunk = fln_blockmap_chunk(&r->map, b.block);
 	if (b.chunk) {
 		known = fln_chunk_load(b.chunk, FLN_PLANE_POISONED);
@@ -243,7 +251,7 @@ static enum round serve(struct fln_region *r, struct access *a)
 	}
 	/* Never wait for somebody else's claim: map the page without. */
 	own = b.claimed;
-	fln_mask_set(&b.claimed, page);
+	b.claimed = fln_mask_or(&b.claimed, &b.in.faulting);
 	fln_block_look(&b);
 	install(&b, page);
 	round = judge(&b, a, page, &poisoned);

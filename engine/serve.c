@@ -19,7 +19,7 @@ static void leave_to_closer(struct fln_shard *shard, struct fln_region *region,
 	uint64_t home = fln_shard_unmove(shard, fault->addr);
 	uint64_t page = fln_region_page_of(region, home);
 	enum fln_image_page state =
-		fln_image_state(region->image, fln_region_image_page(region, page));
+		fln_image_due(region->image, fln_region_image_page(region, page));
 	bool zero = state == FLN_IMAGE_ZERO || fln_region_given_up(&region->map, page);
 	bool readable = state == FLN_IMAGE_FILLED || zero;
 
@@ -54,13 +54,18 @@ static void sort_faults(struct fln_fault *f, uint32_t nr)
 static void end_invalid(struct fln_worker *w, struct fln_shard *shard,
 			const struct fln_fault *fault)
 {
-	uint64_t done;
+	uint64_t huge = fln_align_down(fault->addr, FLN_BLOCK_BYTES), done;
+	enum fln_uffd_result result = FLN_UFFD_ERROR;
 
 	fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
 			"guest %s: a fault at 0x%llx, where no region is; its page is poisoned",
 			shard->guest->name, (unsigned long long)fault->addr);
-	if (!fln_uffd_can_poison(&shard->uffd) ||
-	    fln_uffd_poison(&shard->uffd, fault->addr, FLN_PAGE_BYTES, &done) != FLN_UFFD_OK)
+	if (fln_uffd_can_poison(&shard->uffd))
+		result = fln_uffd_poison(&shard->uffd, fault->addr, FLN_PAGE_BYTES, &done);
+	/* Of no region, so it can be a part of a huge page, which is poisoned as a whole. */
+	if (result == FLN_UFFD_ERROR && fln_uffd_can_poison(&shard->uffd))
+		result = fln_uffd_poison(&shard->uffd, huge, FLN_BLOCK_BYTES, &done);
+	if (result != FLN_UFFD_OK)
 		fln_uffd_wake(&shard->uffd, fault->addr, FLN_PAGE_BYTES);
 	fln_end_fault(shard, fault, FLN_ENDED_FAILED, false, fln_now_ns());
 }

@@ -100,11 +100,11 @@ static enum fln_wanted_end look_at(struct fln_worker *w, struct fln_wanted *s, u
 
 	if (atomic_load_explicit(&s->region->closing, memory_order_acquire))
 		return FLN_WANTED_CLOSED;
-	state = fln_image_state(image, s->image_page);
+	state = fln_image_due(image, s->image_page);
 	if (state == FLN_IMAGE_FILLED && s->hole_pages > 0) {
 		(void)fln_image_note_hole(image, s->image_page, s->hole_pages);
 		s->hole_pages = 0;
-		state = fln_image_state(image, s->image_page);
+		state = fln_image_due(image, s->image_page);
 	}
 	*zero = state == FLN_IMAGE_ZERO;
 	if (state == FLN_IMAGE_FILLED || state == FLN_IMAGE_ZERO)

@@ -21,6 +21,8 @@ static int write_failed(const struct fln_image *image, int err, uint64_t offset_
 				"offset %llu cannot be read",
 				image->name, (unsigned long long)len_bytes,
 				(unsigned long long)offset_bytes);
+	if (fln_image_is_huge(image) && (err == ENOSPC || err == ENOMEM))
+		return fln_huge_fail(image, err, 1);
 	return fln_fail(err,
 			"image %s: no page cache for %llu bytes at offset %llu: %s; give the "
 			"machine or the cgroup more memory",
@@ -33,6 +35,14 @@ int fln_image_write(struct fln_image *image, uint64_t page, const void *buf, uin
 {
 	uint64_t done = 0, len = fln_pages_to_bytes(nr_pages), at = fln_pages_to_bytes(page);
 
+	if (fln_image_is_huge(image)) {
+		int rc = fln_huge_write(image, page, buf, nr_pages);
+
+		if (rc == 0)
+			return 0;
+		(void)fln_image_punch(image, page, nr_pages);
+		return write_failed(image, -rc, at, len);
+	}
 	while (done < len) {
 		ssize_t n = pwrite(image->memfd, (const char *)buf + done, len - done,
 				   (off_t)(at + done));
@@ -115,36 +125,43 @@ static int fetch(struct fln_image *image, struct fln_fill *fill, uint32_t lo, ui
 	}
 }
 
+/* The source has spoken: pages [lo, hi) of a fill are there, or cannot be had. */
+static int settle_fetched(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
+			  int rc)
+{
+	fln_fill_publish(image, fill, lo, hi, rc ? FLN_IMAGE_FAILED : FLN_IMAGE_FILLED);
+	if (rc)
+		fln_log_limited(&image->filler->opts.log, &image->filler->log_limit, FLN_LOG_ERROR,
+				"image %s: page %llu (offset %llu) cannot be had: %s", image->name,
+				(unsigned long long)(fill->page + lo),
+				(unsigned long long)fln_pages_to_bytes(fill->page + lo),
+				fln_last_error());
+	return rc;
+}
+
 /*
  * Fill pages [lo, hi) of a fill, all data.  When the run cannot be read at once,
- * page by page, so that a page that cannot be had takes no other with it.
+ * page by page, so that a page that cannot be had takes no other with it; in a huge
+ * page it does.
  */
 static int fill_data(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
 		     void *buffer)
 {
-	int rc = fetch(image, fill, lo, hi, buffer,
-		       hi - lo > 1 ? 0 : image->filler->opts.nr_retries);
+	uint32_t nr_retries = image->filler->opts.nr_retries;
+	bool at_once = hi - lo == 1 || fln_image_is_huge(image);
+	int rc = fetch(image, fill, lo, hi, buffer, at_once ? nr_retries : 0);
 	int first = 0;
 
-	if (rc == 0) {
-		fln_fill_publish(image, fill, lo, hi, FLN_IMAGE_FILLED);
-		return 0;
-	}
+	if (rc == 0 || (at_once && !fill->put_off))
+		return settle_fetched(image, fill, lo, hi, rc);
+	if (at_once)
+		return rc;
 	for (uint32_t i = lo; i < hi; i++) {
-		if (hi - lo > 1)
-			rc = fetch(image, fill, i, i + 1, buffer, image->filler->opts.nr_retries);
+		rc = fetch(image, fill, i, i + 1, buffer, nr_retries);
 		if (fill->put_off)
 			return first ? first : rc;
-		fln_fill_publish(image, fill, i, i + 1, rc ? FLN_IMAGE_FAILED : FLN_IMAGE_FILLED);
-		if (rc) {
-			fln_log_limited(&image->filler->opts.log, &image->filler->log_limit,
-					FLN_LOG_ERROR,
-					"image %s: page %llu (offset %llu) cannot be had: %s",
-					image->name, (unsigned long long)(fill->page + i),
-					(unsigned long long)fln_pages_to_bytes(fill->page + i),
-					fln_last_error());
-			first = first ? first : rc;
-		}
+		(void)settle_fetched(image, fill, i, i + 1, rc);
+		first = first ? first : rc;
 	}
 	return first;
 }

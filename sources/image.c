@@ -53,8 +53,9 @@ struct request {
 static enum fln_image_request wait_unfilled(struct fln_image *image, struct request *q)
 	FLN_REQUIRES(image->lock)
 {
-	uint64_t window =
-		q->want->fill_pages ? q->want->fill_pages : image->filler->opts.fill_pages;
+	uint64_t window = fln_image_is_huge(image) ? FLN_BLOCK_PAGES
+			  : q->want->fill_pages    ? q->want->fill_pages
+						   : image->filler->opts.fill_pages;
 	uint64_t lo = q->page, first = fln_align_down(lo, window), end = first + window;
 	struct fln_fill *fill = q->spare;
 	struct fln_mask open;
@@ -88,11 +89,15 @@ static enum fln_image_request refill(struct fln_image *image, struct request *q)
 
 	if (!q->spare)
 		return FLN_IMAGE_IS_STARVED;
-	begun = fln_fill_begin(image, q->spare, q->page, q->page + 1, true);
+	begun = fln_fill_begin(image, q->spare, q->page,
+			       fln_image_is_huge(image)
+				       ? fln_align_down(q->page, FLN_BLOCK_PAGES) + FLN_BLOCK_PAGES
+				       : q->page + 1,
+			       true);
 	FLN_ASSERT(begun);
 	q->spare->waiters = fln_waiter_bit(q->waiter);
 	atomic_store_explicit(&q->spare->background, q->want->background, memory_order_relaxed);
-	q->want->nr_covered = 1;
+	q->want->nr_covered = q->spare->nr_pages;
 	q->spare = NULL;
 	return FLN_IMAGE_IS_PENDING;
 }
@@ -103,6 +108,7 @@ static enum fln_image_request answer(struct fln_image *image, struct request *q)
 {
 	struct fln_fill *covering;
 
+	q->page = fln_image_due_page(image, q->page);
 	switch (fln_image_state(image, q->page)) {
 	case FLN_IMAGE_FILLED:
 	case FLN_IMAGE_ZERO:
@@ -131,7 +137,7 @@ static bool needs_fill(const struct fln_image *image, uint64_t page, bool retry)
 
 	if (!can_be_asked(image))
 		return false;
-	state = fln_image_state(image, page);
+	state = fln_image_due(image, page);
 	return state == FLN_IMAGE_UNFILLED || (retry && state == FLN_IMAGE_FAILED);
 }
 
@@ -203,7 +209,7 @@ void fln_image_forget_failed(struct fln_image *image, uint64_t page, uint64_t nr
 
 int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes)
 {
-	int rc = fln_image_check_range(image, offset_bytes, len_bytes);
+	int rc = fln_image_check_range(image, offset_bytes, len_bytes, image->page_bytes);
 	bool entered;
 
 	if (rc == 0 && image->link)
@@ -220,9 +226,12 @@ int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t l
 
 uint32_t fln_image_hole(const struct fln_image *image, uint64_t page, uint32_t nr_pages)
 {
-	off_t next = lseek(image->memfd, (off_t)fln_pages_to_bytes(page), SEEK_DATA);
 	uint64_t end = page + nr_pages;
+	off_t next;
 
+	/* On hugetlbfs nothing tells a hole but the install that has found it. */
+	FLN_ASSERT(!fln_image_is_huge(image));
+	next = lseek(image->memfd, (off_t)fln_pages_to_bytes(page), SEEK_DATA);
 	/* ENXIO: nothing but holes from here on. */
 	if (next >= 0 && fln_bytes_to_pages((uint64_t)next) < end)
 		end = fln_bytes_to_pages((uint64_t)next);
@@ -231,7 +240,8 @@ uint32_t fln_image_hole(const struct fln_image *image, uint64_t page, uint32_t n
 
 uint32_t fln_image_note_hole(struct fln_image *image, uint64_t page, uint32_t nr_pages)
 {
-	uint32_t nr = fln_image_hole(image, page, nr_pages);
+	/* A huge page that has come back since is left alone by fln_image_allocate(). */
+	uint32_t nr = fln_image_is_huge(image) ? nr_pages : fln_image_hole(image, page, nr_pages);
 
 	if (nr == 0)
 		return 1; /* it has come back since; the caller looks again */
@@ -264,6 +274,7 @@ int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *in
 	image->can_be_late = opts->source != NULL;
 	image->unsealed = opts->flags & FLN_IMAGE_F_UNSEALED;
 	image->len_bytes = opts->len_bytes;
+	image->page_bytes = opts->page_bytes;
 	(void)snprintf(image->name, sizeof(image->name), "%s",
 		       opts->name ? opts->name : "faultlane");
 	if (nr_blocks > (UINT32_MAX >> 1))

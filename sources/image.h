@@ -8,6 +8,10 @@
  * That a page is in the page cache proves nothing: others can put zeros there.
  * A page that is FILLED and not in the page cache was punched away by somebody:
  * it is zero by the guest's will, and never read from the source again.
+ *
+ * States are kept for every 4 KiB, whatever the image's pages are.  A huge page is
+ * filled by parts like anything else, and may be installed when all of it is FILLED
+ * or ZERO: fln_image_ready(), fln_image_due() and fln_image_request() see to that.
  */
 #ifndef FLN_SOURCES_IMAGE_H
 #define FLN_SOURCES_IMAGE_H
@@ -54,6 +58,7 @@ struct fln_image {
 	char *alias;               /* the memfd mapped for us, never registered */
 	uint64_t len_bytes;
 	uint64_t inode, device; /* of the memfd */
+	uint32_t page_bytes;    /* of its pages: FLN_PAGE_BYTES, or FLN_BLOCK_BYTES (hugetlb) */
 	char name[32];
 	struct fln_lock lock;                             /* FLN_RANK_IMAGE */
 	pthread_cond_t written;                           /* a fill is not writing any more */
@@ -133,6 +138,18 @@ uint32_t fln_image_note_hole(struct fln_image *image, uint64_t page, uint32_t nr
 /* How many pages from @page on the cache lacks, at most @nr_pages; 0: it has @page. */
 uint32_t fln_image_hole(const struct fln_image *image, uint64_t page, uint32_t nr_pages);
 
+/*
+ * Of the page that a fault at @page waits for, the state that decides: its own, or, in
+ * an image of huge pages, that of the first part that has failed or is not there.
+ */
+enum fln_image_page fln_image_due(const struct fln_image *image, uint64_t page);
+
+/*
+ * See to it that the huge page at @page is in the page cache, made of zeros where it was
+ * not: nothing is changed where it was.  Return: 0; -ENOSPC or -ENOMEM when none is left.
+ */
+int fln_image_allocate(struct fln_image *image, uint64_t page);
+
 /* A filler's work: read, write into the cache, publish.  The fill stays the caller's. */
 void fln_image_run_fill(struct fln_image *image, struct fln_fill *fill, void *buffer);
 
@@ -140,7 +157,12 @@ void fln_image_run_fill(struct fln_image *image, struct fln_fill *fill, void *bu
 int fln_image_open_memfd(struct fln_image *image, const struct fln_image_opts *opts);
 void fln_image_close_memfd(struct fln_image *image);
 
-/* The state of one page, for tests and messages. */
+static inline bool fln_image_is_huge(const struct fln_image *image)
+{
+	return image->page_bytes == FLN_BLOCK_BYTES;
+}
+
+/* The state of 4 KiB, for tests and messages. */
 enum fln_image_page fln_image_state(const struct fln_image *image, uint64_t page);
 
 #endif

@@ -9,15 +9,15 @@
 
 #include <errno.h>
 
-int fln_image_check_range(const struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes)
+int fln_image_check_range(const struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes,
+			  uint64_t unit_bytes)
 {
-	if (len_bytes == 0 || !fln_is_aligned(offset_bytes | len_bytes, FLN_PAGE_BYTES))
+	if (len_bytes == 0 || !fln_is_aligned(offset_bytes | len_bytes, unit_bytes))
 		return fln_fail(EINVAL,
 				"image %s: range of %llu bytes at %llu is empty or no "
 				"multiple of %llu",
 				image->name, (unsigned long long)len_bytes,
-				(unsigned long long)offset_bytes,
-				(unsigned long long)FLN_PAGE_BYTES);
+				(unsigned long long)offset_bytes, (unsigned long long)unit_bytes);
 	if (offset_bytes > image->len_bytes || len_bytes > image->len_bytes - offset_bytes)
 		return fln_fail(EINVAL,
 				"image %s: range of %llu bytes at %llu ends beyond the "
@@ -160,7 +160,7 @@ int fln_image_put(struct fln_image *image, uint64_t offset_bytes, const void *bu
 		  uint64_t len_bytes)
 {
 	struct put put = { .buf = buf, .page = fln_bytes_to_pages(offset_bytes) };
-	int rc = fln_image_check_range(image, offset_bytes, len_bytes);
+	int rc = fln_image_check_range(image, offset_bytes, len_bytes, FLN_PAGE_BYTES);
 	bool entered;
 
 	if (rc == 0 && image->link)
@@ -180,7 +180,7 @@ int fln_image_fill(struct fln_image *image, uint64_t offset_bytes, uint64_t len_
 {
 	const struct fln_allocator *a = &image->filler->opts.alloc;
 	uint64_t page = fln_bytes_to_pages(offset_bytes);
-	int rc = fln_image_check_range(image, offset_bytes, len_bytes);
+	int rc = fln_image_check_range(image, offset_bytes, len_bytes, FLN_PAGE_BYTES);
 	bool entered;
 	void *buffer;
 

@@ -205,6 +205,8 @@ void fln_fill_end(struct fln_image *image, struct fln_fill *fill)
 
 int fln_image_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 {
+	if (fln_image_is_huge(image))
+		return fln_huge_punch(image, page, nr_pages);
 	if (fallocate(image->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		      (off_t)fln_pages_to_bytes(page), (off_t)fln_pages_to_bytes(nr_pages)) == 0)
 		return 0;
@@ -434,6 +436,20 @@ enum fln_image_page fln_image_state(const struct fln_image *image, uint64_t page
 	return state;
 }
 
+/* A huge page may be installed when all of it may; the cache has its zeros if it has any of it. */
+static void ready_whole(struct fln_mask *filled, struct fln_mask *zero)
+{
+	struct fln_mask done = fln_mask_or(filled, zero), none = { { 0 } };
+
+	if (fln_mask_count(&done) < FLN_BLOCK_PAGES) {
+		*filled = none;
+		*zero = none;
+	} else if (!fln_mask_empty(filled)) {
+		*filled = done;
+		*zero = none;
+	}
+}
+
 void fln_image_ready(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
 		     struct fln_mask *filled, struct fln_mask *zero)
 {
@@ -441,6 +457,38 @@ void fln_image_ready(const struct fln_image *image, uint64_t page, uint32_t nr_p
 	*zero = fln_blockmap_load_span(&image->map, FLN_IMAGE_PLANE_ZERO, page, nr_pages);
 	/* A page may move from FILLED to ZERO between the two looks; it is in one at least. */
 	*filled = fln_mask_andnot(filled, zero);
+	if (fln_image_is_huge(image))
+		ready_whole(filled, zero);
+}
+
+uint64_t fln_image_due_page(const struct fln_image *image, uint64_t page)
+{
+	uint64_t block = page / FLN_BLOCK_PAGES;
+	struct fln_mask done, zero, failed;
+	uint32_t at;
+
+	if (!fln_image_is_huge(image))
+		return page;
+	failed = fln_blockmap_load(&image->map, FLN_IMAGE_PLANE_FAILED, block);
+	at = fln_mask_next_set(&failed, 0);
+	if (at == FLN_BLOCK_PAGES) {
+		done = fln_blockmap_load(&image->map, FLN_IMAGE_PLANE_FILLED, block);
+		zero = fln_blockmap_load(&image->map, FLN_IMAGE_PLANE_ZERO, block);
+		done = fln_mask_or(&done, &zero);
+		at = fln_mask_next_clear(&done, 0);
+	}
+	return at < FLN_BLOCK_PAGES ? block * FLN_BLOCK_PAGES + at : page;
+}
+
+enum fln_image_page fln_image_due(const struct fln_image *image, uint64_t page)
+{
+	bool entered = fln_rcu_enter();
+
+	fln_rcu_read_lock();
+	page = fln_image_due_page(image, page);
+	fln_rcu_read_unlock();
+	fln_rcu_leave(entered);
+	return fln_image_state(image, page);
 }
 
 void fln_image_known(const struct fln_image *image, uint64_t page, uint32_t nr_pages,

@@ -78,7 +78,30 @@ int fln_fill_run(struct fln_image *image, struct fln_fill *fill, void *buffer);
 /* image_put.c: an attached image is not changed from here.  Return: -EOPNOTSUPP. */
 int fln_image_not_ours(const struct fln_image *image, const char *call);
 
-/* image_put.c: is the range of a call in the image?  Return: 0; -EINVAL. */
-int fln_image_check_range(const struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes);
+/*
+ * Which page of the image a fault at @page waits for: itself, or of its huge page the
+ * first part that has failed, or else that is not there.  RCU read lock held.
+ */
+uint64_t fln_image_due_page(const struct fln_image *image, uint64_t page);
+
+/* huge.c: as fln_image_write() and fln_image_punch(), for hugetlb. */
+int fln_huge_write(struct fln_image *image, uint64_t page, const void *buf, uint32_t nr_pages);
+int fln_huge_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages);
+
+/*
+ * huge.c: a call for @nr_pages huge pages has failed with @err for want of them.
+ * Return: -err, with a sentence that counts them.
+ */
+int fln_huge_fail(const struct fln_image *image, int err, uint64_t nr_pages);
+
+/* huge.c: can images of huge pages be written here?  Return: 0; -EOPNOTSUPP with the mend. */
+int fln_huge_check(const struct fln_image *image);
+
+/*
+ * image_put.c: is the range of a call in the image, and a multiple of @unit_bytes?
+ * Return: 0; -EINVAL.
+ */
+int fln_image_check_range(const struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes,
+			  uint64_t unit_bytes);
 
 #endif

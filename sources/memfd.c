@@ -7,7 +7,7 @@
  * page of zeros into the image.
  */
 #include "base/error.h"
-#include "sources/image.h"
+#include "sources/image_state.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,14 +17,22 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#ifndef MFD_HUGE_2MB
+#define MFD_HUGE_2MB (21U << 26)
+#endif
+
 static int make_memfd(struct fln_image *image)
 {
-	int fd = memfd_create(image->name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	bool huge = fln_image_is_huge(image);
+	int fd = memfd_create(image->name, MFD_CLOEXEC | MFD_ALLOW_SEALING |
+						   (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
 	int rc;
 
 	if (fd < 0)
 		return fln_fail(errno, "image %s: memfd_create: %s%s", image->name, strerror(errno),
-				errno == EMFILE ? "; raise RLIMIT_NOFILE" : "");
+				errno == EMFILE ? "; raise RLIMIT_NOFILE"
+				: huge ? "; this kernel may have no huge pages of 2 MiB (hugetlbfs)"
+				       : "");
 	if (ftruncate(fd, (off_t)image->len_bytes) != 0 ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
 		rc = fln_fail(errno, "image %s: cannot make a memfd of %llu bytes: %s", image->name,
@@ -49,10 +57,10 @@ static int check_kind(const struct fln_image *image, int fd)
 				"image %s: descriptor %d is not open for reading and "
 				"writing",
 				image->name, fd);
-	if (fs.f_type != TMPFS_MAGIC)
+	if (fs.f_type != TMPFS_MAGIC && fs.f_type != HUGETLBFS_MAGIC)
 		return fln_fail(EINVAL,
 				"image %s: descriptor %d is not shmem (file system type "
-				"0x%lx); use memfd_create() or a file on tmpfs",
+				"0x%lx); use memfd_create(), or a file on tmpfs or hugetlbfs",
 				image->name, fd, (unsigned long)fs.f_type);
 	return 0;
 }
@@ -105,11 +113,45 @@ static int check_adopted(const struct fln_image *image, int fd, bool unsealed)
 	return 0;
 }
 
+/* The size of an adopted memfd's pages is its own. */
+static int take_page_bytes(struct fln_image *image, int fd)
+{
+	uint32_t page_bytes = FLN_PAGE_BYTES;
+	struct statfs fs;
+	struct stat st;
+
+	if (fstat(fd, &st) != 0 || fstatfs(fd, &fs) != 0)
+		return fln_fail(errno, "image %s: descriptor %d: %s", image->name, fd,
+				strerror(errno));
+	if (fs.f_type == HUGETLBFS_MAGIC) {
+		if (st.st_blksize != (blksize_t)FLN_BLOCK_BYTES)
+			return fln_fail(EINVAL,
+					"image %s: descriptor %d has huge pages of %lld bytes; "
+					"make it with MFD_HUGE_2MB, or pagesize=2M",
+					image->name, fd, (long long)st.st_blksize);
+		page_bytes = FLN_BLOCK_BYTES;
+	}
+	if (image->page_bytes && image->page_bytes != page_bytes)
+		return fln_fail(EINVAL,
+				"image %s: page_bytes is %u, and descriptor %d has pages of %u; "
+				"give 0 or that",
+				image->name, image->page_bytes, fd, page_bytes);
+	if (!fln_is_aligned(image->len_bytes, page_bytes))
+		return fln_fail(EINVAL,
+				"image %s: len_bytes is %llu, no multiple of %u, the size of "
+				"descriptor %d's pages",
+				image->name, (unsigned long long)image->len_bytes, page_bytes, fd);
+	image->page_bytes = page_bytes;
+	return 0;
+}
+
 static int adopt_memfd(struct fln_image *image, int fd, bool unsealed)
 {
 	char path[32];
-	int rc = check_adopted(image, fd, unsealed);
+	int rc = take_page_bytes(image, fd);
 
+	if (rc == 0)
+		rc = check_adopted(image, fd, unsealed);
 	if (rc)
 		return rc;
 	/* A file description of our own: looking for holes moves its offset. */
@@ -125,39 +167,60 @@ static int adopt_memfd(struct fln_image *image, int fd, bool unsealed)
 	return 0;
 }
 
+/*
+ * The engine's mapping.  Of huge pages that we make ourselves, all are reserved with it:
+ * memory that the machine does not have is refused here, and not found out when the
+ * guest runs.  What is given up afterwards is not reserved any more; who wants more
+ * guests than memory adopts a memfd, of which nothing is reserved.
+ */
+static int map_alias(struct fln_image *image, bool adopted)
+{
+	bool reserve = fln_image_is_huge(image) && !adopted;
+
+	image->alias = mmap(NULL, image->len_bytes, PROT_READ | PROT_WRITE,
+			    MAP_SHARED | (reserve ? 0 : MAP_NORESERVE), image->memfd, 0);
+	if (image->alias == MAP_FAILED && reserve && errno == ENOMEM)
+		return fln_huge_fail(image, ENOMEM, image->len_bytes / FLN_BLOCK_BYTES);
+	if (image->alias == MAP_FAILED)
+		return fln_fail(errno, "image %s: mapping %llu bytes: %s", image->name,
+				(unsigned long long)image->len_bytes, strerror(errno));
+	return 0;
+}
+
 int fln_image_open_memfd(struct fln_image *image, const struct fln_image_opts *opts)
 {
+	bool adopt = opts->flags & FLN_IMAGE_F_ADOPT;
 	struct stat st;
 	int rc;
 
-	rc = opts->flags & FLN_IMAGE_F_ADOPT
-		     ? adopt_memfd(image, opts->memfd, opts->flags & FLN_IMAGE_F_UNSEALED)
-		     : make_memfd(image);
+	if (!adopt && !image->page_bytes)
+		image->page_bytes = FLN_PAGE_BYTES;
+	rc = adopt ? adopt_memfd(image, opts->memfd, opts->flags & FLN_IMAGE_F_UNSEALED)
+		   : make_memfd(image);
 	if (rc)
 		return rc;
-	image->alias = mmap(NULL, image->len_bytes, PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_NORESERVE, image->memfd, 0);
-	if (image->alias == MAP_FAILED || fstat(image->memfd, &st) != 0) {
-		rc = fln_fail(errno, "image %s: mapping %llu bytes: %s", image->name,
-			      (unsigned long long)image->len_bytes, strerror(errno));
-		if (image->alias != MAP_FAILED)
-			(void)munmap(image->alias, image->len_bytes);
+	rc = fln_image_is_huge(image) ? fln_huge_check(image) : 0;
+	if (rc == 0)
+		rc = map_alias(image, adopt);
+	if (rc) {
 		(void)close(image->memfd);
 		return rc;
 	}
-	image->inode = (uint64_t)st.st_ino;
-	image->device = (uint64_t)st.st_dev;
 	/*
 	 * A core dump reads all that it may: through the alias it would fill every hole
 	 * with a page of zeros, and write down contents that the guest never asked for.
 	 */
-	if (madvise(image->alias, image->len_bytes, MADV_DONTFORK) != 0 ||
+	if (fstat(image->memfd, &st) != 0 ||
+	    madvise(image->alias, image->len_bytes, MADV_DONTFORK) != 0 ||
 	    madvise(image->alias, image->len_bytes, MADV_DONTDUMP) != 0) {
 		rc = fln_fail(errno, "image %s: MADV_DONTFORK or MADV_DONTDUMP: %s", image->name,
 			      strerror(errno));
 		fln_image_close_memfd(image);
+		return rc;
 	}
-	return rc;
+	image->inode = (uint64_t)st.st_ino;
+	image->device = (uint64_t)st.st_dev;
+	return 0;
 }
 
 void fln_image_close_memfd(struct fln_image *image)

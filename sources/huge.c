@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Huge pages: what hugetlbfs does otherwise than shmem.
+ *
+ * There is no write(), so contents are copied into the alias; and a copy into a hole for
+ * which no huge page is left would be a SIGBUS.  So a page is allocated by fallocate(),
+ * which fails with ENOSPC, and written by process_vm_writev() to ourselves, which fails
+ * with EFAULT where memcpy() would be killed: somebody may punch the page out between.
+ *
+ * Punching takes whole huge pages out.  Parts of one are overwritten with zeros: kernels
+ * before 5.19 leave them as they are.
+ */
+#include "sources/image_state.h"
+
+#include "base/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define POOL_DIR "/sys/kernel/mm/hugepages/hugepages-2048kB/"
+#define ATTEMPTS 4u /* at a page that is punched out while it is written */
+
+static uint64_t pool_value(const char *name)
+{
+	char path[96], line[32];
+	uint64_t value = 0;
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), POOL_DIR "%s", name);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (fgets(line, sizeof(line), f))
+		value = strtoull(line, NULL, 10);
+	(void)fclose(f);
+	return value;
+}
+
+int fln_huge_fail(const struct fln_image *image, int err, uint64_t nr_pages)
+{
+	uint64_t free_pages = pool_value("free_hugepages"), taken = pool_value("resv_hugepages");
+	uint64_t left = free_pages > taken ? free_pages - taken : 0;
+
+	return fln_fail(err,
+			"image %s: %llu huge pages of 2 MiB are needed, and %llu are free and not "
+			"reserved, of %llu; raise vm.nr_hugepages by %llu",
+			image->name, (unsigned long long)nr_pages, (unsigned long long)left,
+			(unsigned long long)pool_value("nr_hugepages"),
+			(unsigned long long)(nr_pages > left ? nr_pages - left : 1));
+}
+
+int fln_huge_check(const struct fln_image *image)
+{
+	char from = 1, to = 0;
+	struct iovec local = { &from, 1 }, remote = { &to, 1 };
+
+	if (process_vm_writev(getpid(), &local, 1, &remote, 1, 0) == 1)
+		return 0;
+	return fln_fail(EOPNOTSUPP,
+			"image %s: process_vm_writev() to this process: %s; huge pages need it, "
+			"allow it in the seccomp filter",
+			image->name, strerror(errno));
+}
+
+int fln_image_allocate(struct fln_image *image, uint64_t page)
+{
+	uint64_t at = fln_pages_to_bytes(fln_align_down(page, FLN_BLOCK_PAGES));
+
+	FLN_DEBUG_ASSERT(fln_image_is_huge(image));
+	fln_lock_assert_none(); /* I2: it clears a page, and may wait for others that do */
+	for (;;) {
+		if (fallocate(image->memfd, 0, (off_t)at, (off_t)FLN_BLOCK_BYTES) == 0)
+			return 0;
+		if (errno != EINTR)
+			return -errno;
+	}
+}
+
+/* Copy into the alias.  Return: 0; -EFAULT where memcpy() would fault; -errno. */
+static int copy_in(const struct fln_image *image, uint64_t at, const char *buf, uint64_t len)
+{
+	while (len > 0) {
+		struct iovec local = { (char *)(uintptr_t)buf, len };
+		struct iovec remote = { image->alias + at, len };
+		ssize_t n = process_vm_writev(getpid(), &local, 1, &remote, 1, 0);
+
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -EIO;
+		at += (uint64_t)n;
+		buf += n;
+		len -= (uint64_t)n;
+	}
+	return 0;
+}
+
+int fln_huge_write(struct fln_image *image, uint64_t page, const void *buf, uint32_t nr_pages)
+{
+	int rc = 0;
+
+	FLN_DEBUG_ASSERT(page / FLN_BLOCK_PAGES == (page + nr_pages - 1) / FLN_BLOCK_PAGES);
+	for (uint32_t i = 0; i < ATTEMPTS; i++) {
+		rc = fln_image_allocate(image, page);
+		if (rc)
+			return rc;
+		rc = copy_in(image, fln_pages_to_bytes(page), buf, fln_pages_to_bytes(nr_pages));
+		/* Punched out just now, and no other page to be had?  fallocate() knows. */
+		if (rc != -EFAULT)
+			return rc;
+	}
+	return rc;
+}
+
+/* A part of a huge page.  Where there is none, and none to be had, zeros are read anyway. */
+static int zero_part(struct fln_image *image, uint64_t page, uint64_t end)
+{
+	static const char zeros[FLN_PAGE_BYTES];
+
+	for (; page < end; page++) {
+		int rc = copy_in(image, fln_pages_to_bytes(page), zeros, FLN_PAGE_BYTES);
+
+		if (rc && rc != -EFAULT)
+			return fln_fail(-rc, "image %s: zeroing page %llu: %s", image->name,
+					(unsigned long long)page, strerror(-rc));
+	}
+	return 0;
+}
+
+int fln_huge_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages)
+{
+	uint64_t end = page + nr_pages;
+	uint64_t lo = fln_align_up(page, FLN_BLOCK_PAGES),
+		 hi = fln_align_down(end, FLN_BLOCK_PAGES);
+	int rc;
+
+	if (lo >= hi) {
+		/* In one page, or the end of one and the beginning of the next. */
+		return zero_part(image, page, end);
+	}
+	rc = zero_part(image, page, lo);
+	if (rc == 0)
+		rc = zero_part(image, hi, end);
+	if (rc == 0 &&
+	    fallocate(image->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		      (off_t)fln_pages_to_bytes(lo), (off_t)fln_pages_to_bytes(hi - lo)) != 0)
+		rc = fln_fail(errno, "image %s: punching %llu pages at page %llu: %s", image->name,
+			      (unsigned long long)(hi - lo), (unsigned long long)lo,
+			      strerror(errno));
+	return rc;
+}
