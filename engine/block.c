@@ -269,7 +269,8 @@ static void settle_faults(struct fln_worker *w, struct fln_block_round *b, struc
 			       !fln_mask_test(&b->lost, p) && !fln_mask_test(&poisoned, p);
 
 		if ((untried && fln_mask_test(&b->in.broken, p)) ||
-		    must_do_without(w, b, &faults[i], p, now, &error) ||
+		    (!fln_mask_test(&poisoned, p) &&
+		     must_do_without(w, b, &faults[i], p, now, &error)) ||
 		    (untried && !fln_mask_test(&ready, p) &&
 		     fln_failure_must_poison(w, b->in.region, &faults[i],
 					     fln_region_image_page(b->in.region,

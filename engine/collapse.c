@@ -15,7 +15,7 @@
 #endif
 
 /* Can the block at @addr be mapped by one entry: whole, and aligned in the image as well? */
-static bool is_whole(const struct fln_guest *guest, uint64_t addr)
+static bool is_whole(const struct fln_guest *guest, uint64_t addr, bool *huge)
 {
 	bool entered = fln_rcu_enter(), whole = false;
 	const struct fln_region *r;
@@ -23,6 +23,7 @@ static bool is_whole(const struct fln_guest *guest, uint64_t addr)
 
 	fln_rcu_read_lock();
 	r = fln_directory_find(guest, addr);
+	*huge = r && r->page_bytes == FLN_BLOCK_BYTES;
 	if (r && !r->is_private && addr >= r->addr &&
 	    addr + FLN_BLOCK_BYTES <= r->addr + r->len_bytes &&
 	    fln_region_image_page(r, fln_region_page_of(r, addr)) % FLN_BLOCK_PAGES == 0) {
@@ -42,11 +43,14 @@ struct outcome {
 
 static void collapse_block(struct fln_guest *guest, uint64_t addr, struct outcome *o)
 {
+	bool huge;
+
 	/* A turn for each: so that the region stays where it is, and nobody waits for long. */
 	fln_guest_take_turn(guest);
-	if (is_whole(guest, addr)) {
+	if (is_whole(guest, addr, &huge)) {
 		o->nr_tried++;
-		if (madvise((void *)(uintptr_t)addr, FLN_BLOCK_BYTES, MADV_COLLAPSE) == 0)
+		/* A huge page is mapped so from the beginning. */
+		if (huge || madvise((void *)(uintptr_t)addr, FLN_BLOCK_BYTES, MADV_COLLAPSE) == 0)
 			o->nr_done++;
 		else if (errno == EINVAL)
 			o->nr_refused++;

@@ -160,7 +160,7 @@ static int try_page(struct fln_worker *w, const struct fln_region *region, struc
 		fault->since_ns = now_ns;
 		want.retry = true;
 	} else if (fault->held && image->can_be_late && fln_fault_is_late(w, fault, now_ns) &&
-		   fln_image_state(image, image_page) != FLN_IMAGE_FAILED) {
+		   fln_image_due(image, image_page) != FLN_IMAGE_FAILED) {
 		/* What is pushed comes when it comes: only a source can be late. */
 		return -ETIMEDOUT;
 	}

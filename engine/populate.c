@@ -243,6 +243,31 @@ static void settle_known(struct fln_job_part *part, struct fln_job_block *jb,
 	fail_pages(part, jb, &m);
 }
 
+/* The same for a block that is one huge page: it is asked for as a whole. */
+static bool request_huge(struct fln_worker *w, struct fln_job_part *part, struct fln_job_block *jb,
+			 const struct fln_block_round *b)
+{
+	struct fln_mask ready = fln_mask_or(&b->filled, &b->zero);
+	struct fln_mask all = fln_mask_range(0, FLN_BLOCK_PAGES);
+	struct fln_image_want want = { .background = true };
+
+	if (fln_mask_empty(&jb->todo))
+		return true;
+	if (!fln_mask_empty(&ready))
+		return false;
+	switch (fln_image_want(b->in.region->image,
+			       fln_region_image_page(b->in.region, b->in.block_page), w->opts.index,
+			       &want)) {
+	case FLN_IMAGE_IS_FAILED:
+		fail_pages(part, jb, &all);
+		return true;
+	case FLN_IMAGE_IS_READY:
+		return false;
+	default:
+		return true;
+	}
+}
+
 /* Ask for what is not there.  False: something is to be tried again soon. */
 static bool request_rest(struct fln_worker *w, struct fln_job_part *part, struct fln_job_block *jb,
 			 const struct fln_block_round *b)
@@ -250,6 +275,8 @@ static bool request_rest(struct fln_worker *w, struct fln_job_part *part, struct
 	struct fln_mask ready = fln_mask_or(&b->filled, &b->zero);
 	bool waits = true;
 
+	if (fln_block_is_huge(b))
+		return request_huge(w, part, jb, b);
 	for (uint32_t p = fln_mask_next_set(&jb->todo, 0); p < FLN_BLOCK_PAGES;
 	     p = fln_mask_next_set(&jb->todo, p + 1)) {
 		struct fln_image_want want = { .background = true };
@@ -280,7 +307,7 @@ static bool request_rest(struct fln_worker *w, struct fln_job_part *part, struct
 }
 
 /* Claim and map what is there.  RCU read lock held. */
-static void map_ready(struct fln_job_part *part, struct fln_job_block *jb,
+static void map_ready(struct fln_worker *w, struct fln_job_part *part, struct fln_job_block *jb,
 		      struct fln_block_round *b)
 {
 	struct fln_mask none = { { 0 } };
@@ -288,7 +315,9 @@ static void map_ready(struct fln_job_part *part, struct fln_job_block *jb,
 
 	b->in.by_worker = true;
 	b->chunk = fln_blockmap_chunk(&b->in.region->map, b->block);
-	b->claimed = b->chunk ? fln_region_claim(b->chunk, &jb->todo) : jb->todo;
+	b->claimed = jb->todo;
+	if (b->chunk)
+		fln_block_claim_pages(b, &jb->todo);
 	fln_block_look(b);
 	fln_block_install(b, zero_too);
 	fln_block_settle(b, &none);
@@ -296,6 +325,9 @@ static void map_ready(struct fln_job_part *part, struct fln_job_block *jb,
 	settle_todo(part, jb, &b->in.present);
 	fail_pages(part, jb, &b->in.gone);
 	fail_pages(part, jb, &b->in.broken);
+	if (w->opts.source_timeout_ns != UINT64_MAX &&
+	    fln_now_ns() - part->progress_ns > w->opts.source_timeout_ns)
+		fail_pages(part, jb, &b->in.no_memory);
 	if (!zero_too)
 		settle_todo(part, jb, &b->zero);
 }
@@ -323,7 +355,7 @@ static uint32_t work_on(struct fln_worker *w, struct fln_job_part *part, struct 
 	ready = fln_mask_or(&b.filled, &b.zero);
 	ready = fln_mask_and(&ready, &jb->todo);
 	if (!fln_mask_empty(&ready))
-		map_ready(part, jb, &b);
+		map_ready(w, part, jb, &b);
 	/* What cannot be mapped now may be claimed by somebody who has mapped it by now. */
 	jb->state = FLN_JOB_WAITS;
 	if (b.in.stop || !fln_mask_empty(&b.in.again) || !request_rest(w, part, jb, &b))
@@ -359,7 +391,12 @@ static bool open_block(struct fln_worker *w, struct fln_job_part *part, uint32_t
 		jb->state = FLN_JOB_TRY;
 		jb->todo = fln_mask_range((uint32_t)fln_bytes_to_pages(at - jb->addr),
 					  (uint32_t)fln_bytes_to_pages(stop - jb->addr));
-		if (job->skip >= at && job->skip < stop)
+		/* All of a huge page, or nothing of it. */
+		if (r->page_bytes == FLN_BLOCK_BYTES)
+			jb->todo = fln_mask_range(0, job->skip - jb->addr < FLN_BLOCK_BYTES
+							     ? 0
+							     : FLN_BLOCK_PAGES);
+		else if (job->skip >= at && job->skip < stop)
 			fln_mask_clear(&jb->todo,
 				       (uint32_t)fln_bytes_to_pages(job->skip - jb->addr));
 		if (fln_mask_empty(&jb->todo))

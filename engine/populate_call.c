@@ -50,9 +50,10 @@ static bool watch(struct fln_job *job, const struct fln_populate_opts *o)
 	bool cancelled = false;
 
 	while (!fln_job_wait(job, o->progress ? fln_now_ns() + interval : UINT64_MAX)) {
-		if (cancelled ||
-		    o->progress(o->progress_ctx, fln_pages_to_bytes(atomic_load(&job->nr_done)),
-				len) == 0)
+		uint64_t done = fln_pages_to_bytes(atomic_load(&job->nr_done));
+
+		/* A range of a part of a huge page has done all of it. */
+		if (cancelled || o->progress(o->progress_ctx, done < len ? done : len, len) == 0)
 			continue;
 		cancelled = true;
 		cancel(job);

@@ -45,14 +45,14 @@ enum fln_image_flags {
  * @name:      for messages and /proc, copied; NULL: "faultlane"
  * @flags:     FLN_IMAGE_F_*
  * @memfd:     with FLN_IMAGE_F_ADOPT: a descriptor of shmem (memfd_create() or
- *             tmpfs), open for reading and writing, at least @len_bytes long;
+ *             tmpfs), or of hugetlb with pages of 2 MiB, open for reading and writing, at least @len_bytes long;
  *             otherwise 0
  * @node:      NUMA node that its pages should lie on, plus one; 0: the kernel's choice
- * @page_bytes: size of its pages: 4096, or 2097152 for huge pages (hugetlb), which
- *             must have been reserved (vm.nr_hugepages); of an adopted memfd its
- *             own; 0: 4096, of an adopted memfd its own.  In an image of huge pages
- *             @len_bytes, and all offsets and lengths of the calls that follow, are
- *             multiples of 2 MiB
+ * @page_bytes: size of its pages: 4096, or 2097152 for huge pages (hugetlb); 0: 4096,
+ *             of an adopted memfd its own.  The machine must have been given huge pages
+ *             (vm.nr_hugepages): an image that is made takes all of its own at once, so
+ *             that none is missing later; of an adopted memfd they are taken as they are
+ *             filled or touched.  @len_bytes is a multiple of it
  * @reserved:  zero
  */
 struct fln_image_opts {
@@ -80,8 +80,9 @@ struct fln_image_opts {
  *
  * Return:  0; -EINVAL, -E2BIG for options; -EPERM when the memfd cannot be sealed
  *          (without MFD_ALLOW_SEALING, a file on tmpfs; see FLN_IMAGE_F_UNSEALED);
- *          -ENODATA when the source or the memfd is shorter than the image;
- *          -ENOMEM, -EMFILE, -ENFILE
+ *          -ENODATA when the source or the memfd is shorter than the image; -ENOMEM,
+ *          also when there are not enough huge pages (fln_last_error() counts them);
+ *          -EOPNOTSUPP when huge pages cannot be written here; -EMFILE, -ENFILE
  * Threads: any
  * Blocks:  no
  */
@@ -95,7 +96,8 @@ FLN_API int fln_image_create(struct fln_engine *engine, const struct fln_image_o
  * @len_bytes:    how much, a multiple of 4096
  *
  * Pages that are filled already, or zero by the guest's own will, stay as they
- * are: the first contents win.  Faults that wait for the pages are served.
+ * are: the first contents win.  Faults that wait for the pages are served.  A huge page
+ * may be pushed by its parts, in any order; it is served when all of it is there.
  *
  * A page for which the source is being read takes these contents, and what the
  * source delivers later, or that it fails, is of no account.  So when this
@@ -129,8 +131,8 @@ FLN_API int fln_image_fill(struct fln_image *image, uint64_t offset_bytes, uint6
 
 /**
  * fln_image_discard() - The guest gave a range up: it is zero from now on
- * @offset_bytes: where, a multiple of 4096
- * @len_bytes:    how much, a multiple of 4096
+ * @offset_bytes: where, a multiple of 4096, of 2 MiB in an image of huge pages
+ * @len_bytes:    how much, a multiple of the same
  *
  * Punches the range out of the memfd, and makes sure that pages of it which
  * were never filled are not read from the source later.  A hole that somebody
