@@ -45,8 +45,8 @@ enum fln_image_flags {
  * @name:      for messages and /proc, copied; NULL: "faultlane"
  * @flags:     FLN_IMAGE_F_*
  * @memfd:     with FLN_IMAGE_F_ADOPT: a descriptor of shmem (memfd_create() or
- *             tmpfs), or of hugetlb with pages of 2 MiB, open for reading and writing, at least @len_bytes long;
- *             otherwise 0
+ *             tmpfs), or of hugetlb with pages of 2 MiB, open for reading and
+ *             writing, at least @len_bytes long; otherwise 0
  * @node:      NUMA node that its pages should lie on, plus one; 0: the kernel's choice
  * @page_bytes: size of its pages: 4096, or 2097152 for huge pages (hugetlb); 0: 4096,
  *             of an adopted memfd its own.  The machine must have been given huge pages
