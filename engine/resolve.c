@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/context.h"
+#include "engine/engine.h"
 #include "engine/failure.h"
 #include "engine/worker.h"
 
