@@ -269,7 +269,7 @@ static int greet(const struct share *s)
 	if (fln_image_filled_bytes(image) == image->len_bytes)
 		hello.flags |= FLN_LINK_F_FILLED;
 	hello.len_bytes = image->len_bytes;
-	hello.page_bytes = (uint32_t)FLN_PAGE_BYTES;
+	hello.page_bytes = image->page_bytes;
 	hello.reserved = 0;
 	rc = fln_link_send(s->fd, &hello, sizeof(hello), image->memfd, true);
 	if (rc == -EPIPE)
