@@ -38,6 +38,11 @@ static _Thread_local struct {
 	bool rcu_entered;
 } own_stack __attribute__((tls_model("initial-exec")));
 
+/* What this thread has last found in no region, and how many had left then. */
+static _Thread_local struct {
+	uint64_t addr, nr_left;
+} stranger __attribute__((tls_model("initial-exec")));
+
 int fln_thread_enter(void)
 {
 	size_t len_bytes = 0;
@@ -261,15 +266,30 @@ static enum round serve(struct fln_region *r, struct access *a)
 	return round;
 }
 
+/*
+ * The address is in no region.  But the fault may be older than the departure of
+ * one: then the access has to be tried again, and goes through if the page is filled.
+ * A fault of somebody else's comes again.
+ */
+static enum round serve_stranger(const struct access *a)
+{
+	uint64_t nr_left = fln_context_nr_left();
+
+	if (stranger.nr_left == nr_left && (stranger.addr == a->addr || nr_left == 0))
+		return ROUND_PASS_ON;
+	stranger.nr_left = nr_left;
+	stranger.addr = a->addr;
+	return ROUND_DONE;
+}
+
 static enum round one_round(struct access *a)
 {
-	enum round round = ROUND_PASS_ON;
+	enum round round;
 	struct fln_region *r;
 
 	fln_rcu_handler_lock();
 	r = fln_context_find(a->addr);
-	if (r)
-		round = serve(r, a);
+	round = r ? serve(r, a) : serve_stranger(a);
 	fln_rcu_handler_unlock();
 	return round;
 }
