@@ -233,8 +233,9 @@ static enum round serve(struct fln_region *r, struct access *a)
 	struct fln_fault fault = { .addr = a->addr, .nr = 1, .held = a->counted };
 	struct fln_block_round b = { .block = first / FLN_BLOCK_PAGES, .in_context = true };
 	struct fln_mask poisoned = { { 0 } }, known, own;
-	uint32_t page;
+	const struct fln_range *range;
 	enum round round;
+	uint32_t page;
 
 	b.in.region = r;
 	b.in.shard = fln_region_shard(r, fln_stripe_shard(&r->plan, a->addr));
@@ -243,6 +244,9 @@ static enum round serve(struct fln_region *r, struct access *a)
 	page = (uint32_t)(first - b.in.block_page);
 	page = fln_block_fault(&b, page);
 	b.chunk = fln_blockmap_chunk(&r->map, b.block);
+	/* Read-ahead is left out: to order it takes a lock. */
+	range = fln_advice_at(r->guest, a->addr);
+	b.advice = range ? (enum fln_advice)range->what : FLN_ADVICE_NORMAL;
 	if (b.chunk) {
 		known = fln_chunk_load(b.chunk, FLN_PLANE_POISONED);
 		if (fln_mask_test(&known, page)) {
