@@ -15,6 +15,7 @@
 	CALL(epoll_wait) \
 	CALL(epoll_ctl) \
 	CALL(write) \
+	CALL(sendmsg) \
 	CALL(futex) \
 	CALL(lseek) \
 	CALL(close) \
@@ -52,11 +53,33 @@
 	CALL(munmap) \
 	CALL(exit)
 
+#define LINK_CALLS(CALL) \
+	CALL(recvmsg) \
+	CALL(recvfrom) \
+	CALL(sendmsg) \
+	CALL(getsockopt) \
+	CALL(shutdown) \
+	CALL(poll) \
+	CALL(eventfd2) \
+	CALL(read) \
+	CALL(write) \
+	CALL(futex) \
+	CALL(membarrier) \
+	CALL(lseek) \
+	CALL(prctl) \
+	CALL(set_robust_list) \
+	CALL(rseq) \
+	CALL(rt_sigprocmask) \
+	CALL(madvise) \
+	CALL(munmap) \
+	CALL(exit)
+
 #define CALLER_CALLS(CALL) \
 	CALL(openat) \
 	CALL(close) \
 	CALL(fcntl) \
 	CALL(newfstatat) \
+	CALL(fstatfs) \
 	CALL(getdents64) \
 	CALL(faccessat2) \
 	CALL(readlink) \
@@ -72,6 +95,11 @@
 	CALL(munmap) \
 	CALL(mprotect) \
 	CALL(brk) \
+	CALL(mlock) \
+	CALL(mlock2) \
+	CALL(munlock) \
+	CALL(msync) \
+	CALL(prlimit64) \
 	CALL(mbind) \
 	CALL(get_mempolicy) \
 	CALL(clone3) \
@@ -80,7 +108,9 @@
 	CALL(sched_setaffinity) \
 	CALL(getpid) \
 	CALL(uname) \
-	CALL(sysinfo)
+	CALL(sysinfo) \
+	CALL(rt_sigaction) \
+	CALL(rt_sigreturn)
 
 /* clang-format on */
 
