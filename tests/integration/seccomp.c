@@ -334,6 +334,76 @@ static void callers(void)
 	watch_stop();
 }
 
+/* Threads of the library that the test makes, each kind under its own list. */
+struct lent {
+	enum fln_thread_kind kind;
+	void *(*main)(void *arg);
+	void *arg;
+	pthread_t thread;
+};
+
+static _Atomic uint32_t nr_lent[FLN_THREAD_NR_KINDS];
+
+static void *lent_main(void *arg)
+{
+	const struct lent *t = arg;
+	struct list l = { .nr = 0 };
+
+	if (t->kind == FLN_THREAD_WORKER)
+		LIST_ADD(&l, worker_calls);
+	else
+		LIST_ADD(&l, filler_calls);
+	enter_filter(&l);
+	atomic_fetch_add(&nr_lent[t->kind], 1);
+	(void)t->main(t->arg);
+	return NULL;
+}
+
+static int lend(void *ctx, enum fln_thread_kind kind, uint32_t index, void *(*thread_main)(void *),
+		void *arg, void **handle)
+{
+	struct lent *t = calloc(1, sizeof(*t));
+
+	(void)ctx;
+	(void)index;
+	CHECK(t, "no memory");
+	*t = (struct lent){ .kind = kind, .main = thread_main, .arg = arg };
+	CHECK(pthread_create(&t->thread, NULL, lent_main, t) == 0, "a thread");
+	*handle = t;
+	return 0;
+}
+
+static void take_back(void *ctx, void *handle)
+{
+	struct lent *t = handle;
+
+	(void)ctx;
+	(void)pthread_join(t->thread, NULL);
+	free(t);
+}
+
+static void workers_and_fillers(void)
+{
+	struct fln_thread_hooks hooks = { .size = sizeof(hooks),
+					  .create = lend,
+					  .join = take_back };
+	struct bed b;
+
+	watch_start();
+	prepare(&b);
+	b.engine_opts.thread_hooks = &hooks;
+	bed_up(&b);
+	use(&b);
+	use_ranges(&b);
+	use_regions(&b);
+	CHECK(atomic_load(&nr_lent[FLN_THREAD_WORKER]) > 0 &&
+		      atomic_load(&nr_lent[FLN_THREAD_FILLER]) > 0,
+	      "%u workers and %u fillers were asked for", atomic_load(&nr_lent[FLN_THREAD_WORKER]),
+	      atomic_load(&nr_lent[FLN_THREAD_FILLER]));
+	bed_down(&b);
+	watch_stop();
+}
+
 int main(void)
 {
 #if defined(__x86_64__)
@@ -341,6 +411,7 @@ int main(void)
 		test_skip("sanitizers make calls of their own");
 	test_init();
 	OK(fln_sigbus_install());
+	RUN(workers_and_fillers);
 	RUN(callers);
 	return 0;
 #else

@@ -22,7 +22,9 @@
 	CALL(membarrier) \
 	CALL(poll) \
 	CALL(clock_gettime) \
+	CALL(sched_getaffinity) \
 	CALL(sched_setaffinity) \
+	CALL(getpriority) \
 	CALL(setpriority) \
 	CALL(gettid) \
 	CALL(prctl) \
@@ -45,6 +47,11 @@
 	CALL(clock_gettime) \
 	CALL(membarrier) \
 	CALL(poll) \
+	CALL(sched_getaffinity) \
+	CALL(sched_setaffinity) \
+	CALL(getpriority) \
+	CALL(setpriority) \
+	CALL(gettid) \
 	CALL(prctl) \
 	CALL(set_robust_list) \
 	CALL(rseq) \
