@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/json.h"
 #include "cli/machine.h"
+#include "cli/plan.h"
 
 #include "baselines/probe.h"
 
@@ -245,15 +246,19 @@ int cli_doctor(int argc, char **argv)
 	struct doctor d = { .json = { .to = stdout }, .engine_can_run = true };
 	struct utsname name;
 
+	if (cli_plan_wanted(argc, argv))
+		return cli_plan(argc, argv);
 	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
-		(void)puts("usage: faultlane doctor [--json]\n\n"
+		(void)puts("usage: faultlane doctor [--json]\n"
+			   "       faultlane doctor --plan [OPTIONS]\n\n"
 			   "Tries what the engine needs, and names the mend for what is missing.\n"
+			   "With --plan: shows where workers would run; --plan --help explains.\n"
 			   "Exit status: 0 when the engine can run, 1 when it cannot.");
 		return CLI_OK;
 	}
 	d.as_json = argc == 2 && strcmp(argv[1], "--json") == 0;
 	if (argc > 1 && !d.as_json) {
-		cli_error("'%s' is unknown; 'faultlane doctor' takes nothing but --json", argv[1]);
+		cli_error("'%s' is unknown; 'faultlane doctor' takes --json or --plan", argv[1]);
 		return CLI_USAGE;
 	}
 	if (uname(&name) != 0)

@@ -157,6 +157,8 @@ static bool start_engine(struct cli_memory *m)
 
 	opts.log = log_to_stderr;
 	opts.nr_workers = m->o.nr_workers;
+	opts.worker_cpus = m->o.worker_cpus;
+	opts.vcpu_cpus = m->o.vcpu_cpus;
 	if (!m->o.pin)
 		opts.flags |= FLN_ENGINE_F_NO_PIN;
 	if (m->o.keep_nice)
@@ -198,6 +200,7 @@ static bool create_image(struct cli_memory *m)
 
 	opts.len_bytes = m->in->len_bytes;
 	opts.source = m->source;
+	opts.node = (uint32_t)(m->o.node + 1);
 	rc = fln_image_create(m->engine, &opts, &m->image);
 	if (rc)
 		return failed("cannot make the image", rc);
@@ -224,10 +227,7 @@ static bool create_guest(struct cli_memory *m, uint32_t i)
 	region_opts.len_bytes = m->in->len_bytes;
 	if (m->o.sharing == CLI_PRIVATE)
 		region_opts.sharing = FLN_SHARING_PRIVATE;
-	if (m->o.delivery == CLI_IN_CONTEXT) {
-		region_opts.delivery = FLN_DELIVERY_IN_CONTEXT;
-		region_opts.discard = FLN_DISCARD_IMAGE; /* private regions want it so */
-	}
+	region_opts.node = (uint32_t)(m->o.node + 1);
 	rc = fln_region_add(m->guests[i], &region_opts, &region);
 	if (rc)
 		return failed("cannot add the guest's memory", rc);

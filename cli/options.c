@@ -3,6 +3,7 @@
 #include "cli/options.h"
 
 #include "cli/cli.h"
+#include "cli/cpus.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -18,7 +19,6 @@ const char *const cli_design_names[CLI_NR_DESIGNS] = {
 };
 const char *const cli_order_names[CLI_NR_ORDERS] = { "random", "sequential" };
 const char *const cli_op_names[CLI_NR_OPS] = { "read", "write" };
-const char *const cli_delivery_names[CLI_NR_DELIVERIES] = { "queued", "in-context" };
 const char *const cli_source_names[CLI_NR_SOURCES] = { "memory", "file" };
 const char *const cli_sharing_names[CLI_NR_SHARINGS] = { "shared", "private" };
 
@@ -27,6 +27,7 @@ const char *const cli_sharing_names[CLI_NR_SHARINGS] = { "shared", "private" };
 #define MAX_SHARDS 1024u
 #define MAX_WORKERS 64u
 #define MAX_GUESTS 1024u
+#define MAX_NODE 1023u
 
 enum opt {
 	OPT_IMAGE = 256,
@@ -39,10 +40,12 @@ enum opt {
 	OPT_WINDOW_MAX,
 	OPT_SHARDS,
 	OPT_WORKERS,
+	OPT_WORKER_CPUS,
+	OPT_VCPU_CPUS,
+	OPT_NODE,
 	OPT_SOURCE,
 	OPT_SHARING,
 	OPT_GUESTS,
-	OPT_DELIVERY,
 	OPT_DENSITY,
 	OPT_DELAY_MS,
 	OPT_PREFILL,
@@ -66,10 +69,12 @@ static const struct option long_options[] = {
 	{ "window-max", required_argument, NULL, OPT_WINDOW_MAX },
 	{ "shards", required_argument, NULL, OPT_SHARDS },
 	{ "workers", required_argument, NULL, OPT_WORKERS },
+	{ "worker-cpus", required_argument, NULL, OPT_WORKER_CPUS },
+	{ "vcpu-cpus", required_argument, NULL, OPT_VCPU_CPUS },
+	{ "node", required_argument, NULL, OPT_NODE },
 	{ "source", required_argument, NULL, OPT_SOURCE },
 	{ "sharing", required_argument, NULL, OPT_SHARING },
 	{ "guests", required_argument, NULL, OPT_GUESTS },
-	{ "delivery", required_argument, NULL, OPT_DELIVERY },
 	{ "density", required_argument, NULL, OPT_DENSITY },
 	{ "delay-ms", required_argument, NULL, OPT_DELAY_MS },
 	{ "prefill", no_argument, NULL, OPT_PREFILL },
@@ -101,6 +106,8 @@ static const char help[] =
 	"                      single_window  the same with the engine's windows\n"
 	"                      kernel         the same mapping with no userfaultfd\n"
 	"                      (engine)\n"
+	"  --vcpu-cpus LIST    processors of the touching threads, which get one each in turn;\n"
+	"                      the engine's workers keep off them\n"
 	"  --json              one JSON object on standard output\n"
 	"\n"
 	"of engine and single_window:\n"
@@ -111,11 +118,11 @@ static const char help[] =
 	"of engine:\n"
 	"  --shards N          userfaultfds, 1 to 1024\n"
 	"  --workers N         threads that answer faults, 1 to 64\n"
+	"  --worker-cpus LIST  processors that workers may have, such as 0-3,8\n"
+	"  --node N            have the memory and who serves it on this NUMA node\n"
 	"  --spin-us N         how long a worker polls before it sleeps; 0: not at all\n"
 	"  --no-pin            leave workers to the scheduler\n"
 	"  --keep-nice         do not let workers go before the touching threads\n"
-	"  --delivery HOW      queued: workers answer faults; in-context: every thread its\n"
-	"                      own, in a signal handler (queued)\n"
 	"  --source SOURCE     memory: FILE is read before the clock starts; file: it is\n"
 	"                      read while its pages are touched (memory)\n"
 	"  --delay-ms MS       with --source file: reads of every second 256 KiB take MS longer\n"
@@ -218,16 +225,32 @@ static int parse_choice(struct cli_options *o, int opt, const char *option, cons
 		n = parse_name(option, value, cli_sharing_names, CLI_NR_SHARINGS);
 		o->sharing = n < 0 ? o->sharing : (enum cli_sharing)n;
 		break;
-	case OPT_DELIVERY:
-		n = parse_name(option, value, cli_delivery_names, CLI_NR_DELIVERIES);
-		o->delivery = n < 0 ? o->delivery : (enum cli_delivery)n;
-		break;
 	default:
 		n = parse_name(option, value, cli_source_names, CLI_NR_SOURCES);
 		o->source = n < 0 ? o->source : (enum cli_source)n;
 		break;
 	}
 	return n < 0 ? CLI_USAGE : CLI_OK;
+}
+
+static int parse_cpus(const char *option, const char *value, const char **out)
+{
+	if (cli_cpus_count(value) == 0) {
+		cli_error("--%s '%s': give a list of processors such as 0-3,8", option, value);
+		return CLI_USAGE;
+	}
+	*out = value;
+	return CLI_OK;
+}
+
+static int parse_node(const char *option, const char *value, int64_t *out)
+{
+	uint32_t n;
+	int rc = parse_u32(option, value, 0, MAX_NODE, &n);
+
+	if (rc == CLI_OK)
+		*out = n;
+	return rc;
 }
 
 static int parse_numeric(struct cli_options *o, int opt, const char *option, const char *value)
@@ -251,6 +274,8 @@ static int parse_numeric(struct cli_options *o, int opt, const char *option, con
 		return parse_u32(option, value, 1, MAX_GUESTS, &o->nr_guests);
 	case OPT_WORKERS:
 		return parse_u32(option, value, 1, MAX_WORKERS, &o->nr_workers);
+	case OPT_NODE:
+		return parse_node(option, value, &o->node);
 	case OPT_DENSITY:
 		return parse_u32(option, value, 1, UINT32_MAX, &o->density);
 	case OPT_DELAY_MS:
@@ -271,10 +296,13 @@ static int parse_one(struct cli_options *o, int opt, const char *option, const c
 	case OPT_ORDER:
 	case OPT_OP:
 	case OPT_DESIGN:
-	case OPT_DELIVERY:
 	case OPT_SOURCE:
 	case OPT_SHARING:
 		return parse_choice(o, opt, option, value);
+	case OPT_WORKER_CPUS:
+		return parse_cpus(option, value, &o->worker_cpus);
+	case OPT_VCPU_CPUS:
+		return parse_cpus(option, value, &o->vcpu_cpus);
 	case OPT_PREFILL:
 		o->prefill = true;
 		return CLI_OK;
@@ -318,10 +346,11 @@ static int check(const struct cli_options *o)
 		    "--design engine or single_window");
 	rc |= needs(o->nr_shards, engine, "--shards", "--design engine");
 	rc |= needs(o->nr_workers, engine, "--workers", "--design engine");
+	rc |= needs(o->worker_cpus, engine, "--worker-cpus", "--design engine");
+	rc |= needs(o->node >= 0, engine, "--node", "--design engine");
 	rc |= needs(o->spin_us != UINT64_MAX, engine, "--spin-us", "--design engine");
 	rc |= needs(!o->pin, engine, "--no-pin", "--design engine");
 	rc |= needs(o->keep_nice, engine, "--keep-nice", "--design engine");
-	rc |= needs(o->delivery != CLI_QUEUED, engine, "--delivery in-context", "--design engine");
 	rc |= needs(o->source == CLI_FILE, engine, "--source file", "--design engine");
 	rc |= needs(o->sharing == CLI_PRIVATE, engine, "--sharing private", "--design engine");
 	rc |= needs(o->nr_guests > 1, engine, "--guests", "--design engine");
@@ -349,6 +378,7 @@ int cli_options_parse(struct cli_options *o, int argc, char **argv, bool *done)
 {
 	*o = (struct cli_options){ .nr_threads = 16,
 				   .nr_guests = 1,
+				   .node = -1,
 				   .density = 1,
 				   .spin_us = UINT64_MAX,
 				   .seed = 1,

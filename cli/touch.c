@@ -15,12 +15,13 @@
 
 #include "cli/cli.h"
 #include "cli/clock.h"
+#include "cli/cpus.h"
 #include "cli/progress.h"
 
-#include <faultlane/faultlane.h>
-
+#include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,12 +82,8 @@ static uint64_t note_slow(struct toucher *t, uint32_t page, uint64_t ns)
 {
 	bool faulted = true;
 
-	/*
-	 * The kernel alone maps nothing ahead of a write: no need to ask, which takes time.
-	 * Who resolves his own faults does not sleep, and nothing tells but the time.
-	 */
-	if (t->crowd->o->delivery == CLI_QUEUED &&
-	    (t->crowd->o->design != CLI_KERNEL || t->crowd->o->op == CLI_READ)) {
+	/* The kernel alone maps nothing ahead of a write: no need to ask, which takes time. */
+	if (t->crowd->o->design != CLI_KERNEL || t->crowd->o->op == CLI_READ) {
 		uint64_t marks = fault_marks(t);
 
 		faulted = marks != t->fault_marks;
@@ -153,11 +150,7 @@ static void *toucher_main(void *arg)
 	(void)pthread_mutex_unlock(&c->mutex);
 	if (!go)
 		return NULL;
-	if (c->o->delivery == CLI_IN_CONTEXT && fln_thread_enter() != 0)
-		cli_error("a thread cannot resolve its faults: %s", fln_last_error());
 	touch_pages(t);
-	if (c->o->delivery == CLI_IN_CONTEXT)
-		fln_thread_leave();
 	(void)pthread_mutex_lock(&c->mutex);
 	if (++c->nr_finished == c->nr)
 		(void)pthread_cond_broadcast(&c->cond);
@@ -192,6 +185,16 @@ static void say_no_thread(uint32_t started, uint32_t wanted, int err)
 		started, wanted, strerror(err), text);
 }
 
+/* The threads made with @attr from here on run on the list's @nth processor. */
+static void choose_cpu(pthread_attr_t *attr, const char *list, uint32_t nth)
+{
+	cpu_set_t set[CLI_MAX_CPUS / CPU_SETSIZE];
+
+	CPU_ZERO_S(sizeof(set), set);
+	CPU_SET_S(cli_cpus_nth(list, nth), sizeof(set), set);
+	(void)pthread_attr_setaffinity_np(attr, sizeof(set), set);
+}
+
 /* Start the threads up to the gate.  Return: how many run. */
 static uint32_t start_threads(struct crowd *c)
 {
@@ -207,12 +210,17 @@ static uint32_t start_threads(struct crowd *c)
 		t->crowd = c;
 		t->index = started;
 		t->slow_ns = c->o->design == CLI_KERNEL ? KERNEL_SLOW_NS : SLOW_NS;
+		if (c->o->vcpu_cpus)
+			choose_cpu(&attr, c->o->vcpu_cpus, started);
 		err = pthread_create(&t->thread, &attr, toucher_main, t);
 		if (err)
 			break;
 	}
 	(void)pthread_attr_destroy(&attr);
-	if (err)
+	if (err == EINVAL && c->o->vcpu_cpus)
+		cli_error("--vcpu-cpus '%s': this process may not run on processor %u; use others",
+			  c->o->vcpu_cpus, cli_cpus_nth(c->o->vcpu_cpus, started));
+	else if (err)
 		say_no_thread(started, c->nr, err);
 	return started;
 }

@@ -67,7 +67,8 @@ void fln_region_shards(const struct fln_region *r, uint32_t *first, uint32_t *nr
 void fln_region_bind(const struct fln_region *r);
 
 /* nodes.c: keep what a guest that leaves has counted. */
-void fln_nodes_depart(const struct fln_guest *guest) FLN_REQUIRES(guest->engine->lock);
+void fln_nodes_depart(struct fln_engine *engine, const struct fln_guest *guest)
+	FLN_REQUIRES(engine->lock);
 
 /* Set a share of the budget of mappings aside; give_back undoes it. */
 int fln_engine_take_stripes(struct fln_engine *engine, uint64_t nr);

@@ -389,7 +389,7 @@ static void leave_engine(struct fln_guest *guest)
 	for (at = &engine->guests; *at != guest; at = &(*at)->next)
 		;
 	*at = guest->next;
-	fln_nodes_depart(guest);
+	fln_nodes_depart(engine, guest);
 	fln_unlock(&engine->lock);
 }
 

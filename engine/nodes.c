@@ -176,10 +176,8 @@ static uint32_t add_guest(struct fln_node_counts *into, const struct fln_guest *
 	return nr;
 }
 
-void fln_nodes_depart(const struct fln_guest *guest)
+void fln_nodes_depart(struct fln_engine *engine, const struct fln_guest *guest)
 {
-	struct fln_engine *engine = guest->engine;
-
 	for (uint32_t i = 0; i < engine->plan->nr_nodes; i++)
 		(void)add_guest(&engine->departed[i], guest, i);
 }

@@ -255,12 +255,12 @@ static void text_workers(struct view *v, const struct fln_plan_node *node)
 			if (w[k].pu.cache != w[i].pu.cache)
 				continue;
 			seen[k] = true;
-			if (nr > 0 && nr % 3 == 0)
+			if (nr > 0 && nr % 4 == 0)
 				put(v, ",\n  %-10s %-19s", "", "");
 			else if (nr > 0)
 				put(v, ",");
-			put(v, " %u on processor %u (core %u%s)", node->first_worker + k,
-			    w[k].pu.os_index, w[k].pu.core,
+			put(v, " %u@%u (core %u%s)", node->first_worker + k, w[k].pu.os_index,
+			    w[k].pu.core,
 			    w[k].shares_vcpu       ? ", a vCPU's"
 			    : w[k].shares_worker   ? ", shared"
 			    : w[k].sibling_of_vcpu ? ", beside a vCPU"
@@ -313,8 +313,8 @@ static void print_text(struct view *v)
 
 	put(v, "%s: %u node%s, %u processor%s\n", machine(v), v->plan->nr_nodes,
 	    plural(v->plan->nr_nodes), nr_pus, plural(nr_pus));
-	put(v, "%u worker%s, %u shard%s", v->plan->nr_workers, plural(v->plan->nr_workers),
-	    v->nr_shards, plural(v->nr_shards));
+	put(v, "%u worker%s (worker@processor), %u shard%s", v->plan->nr_workers,
+	    plural(v->plan->nr_workers), v->nr_shards, plural(v->nr_shards));
 	if (v->o->nr_vcpus)
 		put(v, ", %u vCPU%s", v->o->nr_vcpus, plural(v->o->nr_vcpus));
 	if (v->o->memory_bytes)

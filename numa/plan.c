@@ -428,8 +428,8 @@ uint32_t fln_plan_shard_worker(const struct fln_plan *plan, uint32_t nr_shards, 
 		return node->first_worker +
 		       (uint32_t)(((uint64_t)turn + (shard - first)) % node->nr_workers);
 	}
-	FLN_ASSERT(!"every shard has a node");
-	return 0;
+	/* Every shard has a node. */
+	fln_assert_failed("shard < nr_shards", __FILE__, __LINE__);
 }
 
 bool fln_plan_extent(const struct fln_plan *plan, uint32_t node, uint64_t memory_bytes,

@@ -79,9 +79,10 @@ struct fln_thread_hooks {
  *                     again, are part of it.  Give it several times what the
  *                     slowest read takes.  Images without a source have none:
  *                     faults wait for fln_image_put() as long as it takes
- * @nr_workers:        threads that answer faults; 0: one per 8 processors
- *                     that this process may use, at least two if there are as
- *                     many, at most 64
+ * @nr_workers:        threads that answer faults, at most 64; 0: one per 8 processors
+ *                     that this process may use, at least two and one for each NUMA
+ *                     node that has processors and memory, but not more than there
+ *                     are processors for them, see @worker_cpus and @vcpu_cpus
  * @nr_fillers:        threads that read sources; 0: 4.  While several images
  *                     have a source, one has at most half of the threads; and
  *                     the last free one goes only to an image that has none.
@@ -104,8 +105,9 @@ struct fln_thread_hooks {
  * @reserved2:         zero
  * @thread_hooks:      who makes workers and fillers; NULL: the engine.  Copied
  * @worker_cpus:       processors that workers may be pinned to, as "0-3,8"; NULL: all
- *                     that this process may use, less @vcpu_cpus where any are left
- * @vcpu_cpus:         processors that vCPUs run on, as "4-63"; NULL: not known
+ *                     that this process may use, less @vcpu_cpus where any are left on
+ *                     their node.  Not kept
+ * @vcpu_cpus:         processors that vCPUs run on, as "4-63"; NULL: not known.  Not kept
  */
 struct fln_engine_opts {
 	size_t size;

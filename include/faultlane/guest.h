@@ -220,7 +220,8 @@ enum fln_delivery {
  *                      been made so (MAP_SHARED, MAP_PRIVATE)
  * @delivery:           enum fln_delivery
  * @node:               NUMA node that its memory lies on and whose workers serve
- *                      it, the kernel's number plus one; 0: any
+ *                      it, the kernel's number plus one; 0: any.  What the image has
+ *                      been filled with before lies where it lies
  */
 struct fln_region_opts {
 	size_t size;
@@ -254,7 +255,8 @@ struct fln_region_opts {
  * zeros.  Unless forks are followed the mapping is left out of children from now
  * on (MADV_DONTFORK).
  *
- * Return:  0; -EINVAL for a range that is unaligned, empty, too long or wraps, or
+ * Return:  0; -EINVAL for a range that is unaligned, empty, too long or wraps, for a
+ *          node that is not there, or
  *          reaches beyond its image, or whose mapping is not one of that image,
  *          shared or private as @sharing says, or is locked, and for what does not go
  *          together with a private region; -EOPNOTSUPP for that served in context;

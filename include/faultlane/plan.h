@@ -20,7 +20,8 @@ extern "C" {
  * @xml:          plan for the machine in this file of hwloc's (lstopo file.xml); NULL:
  *                this machine, as far as this process may use it
  * @worker_cpus:  as in struct fln_engine_opts
- * @vcpu_cpus:    as in struct fln_engine_opts
+ * @vcpu_cpus:    as in struct fln_engine_opts; processors that are not there count for
+ *                nothing
  * @memory_bytes: the guest's memory, spread over the nodes that have memory in
  *                proportion to it; 0: left out
  * @nr_vcpus:     as in struct fln_guest_opts
@@ -59,8 +60,10 @@ enum fln_plan_format {
  * @buf:     receives it, ended by a zero byte, cut when it is longer
  * @buf_len: size of @buf in bytes
  *
+ * A guest of 0 bytes has no part of memory; 0 vCPUs count as 64 for the shards.
+ *
  * Return:  the length of the whole, without the zero byte, as snprintf(); -EINVAL for
- *          options; -ENODEV when no processor may be used; -ENOMEM
+ *          options, and for what does not describe a machine; -ENODEV when no processor may be used; -ENOMEM
  * Threads: any
  * Blocks:  for reading the machine's topology
  */

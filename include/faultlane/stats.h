@@ -81,7 +81,8 @@ FLN_API uint64_t fln_histogram_quantile(const struct fln_histogram *h, double q)
  * @service:         from the message's read() to the wake; of faults that were
  *                   resolved in their own context, from the signal to its end
  * @in_context:      of @faults, those that were resolved in their own context
- * @remote:          faults whose worker runs on another node than the memory
+ * @remote:          faults whose worker runs on another node than the memory; known
+ *                   of regions with a node
  * @populated:       pages mapped by populate, advice and read-ahead, without a fault
  * @no_memory:       faults that have waited for more than a second because the kernel
  *                   had no memory to map their pages; they are tried again until it has
@@ -147,15 +148,15 @@ FLN_API int64_t fln_guest_stats_json(struct fln_guest *guest, char *buf, size_t 
 FLN_API int64_t fln_engine_stats_prometheus(struct fln_engine *engine, char *buf, size_t buf_len);
 
 /**
- * struct fln_node_stats - What has happened on one NUMA node
+ * struct fln_node_stats - What has happened on one NUMA node, to all guests so far
  * @size:            sizeof(struct fln_node_stats), set by the caller
  * @os_index:        the kernel's number of the node
  * @nr_workers:      workers that run there
- * @nr_shards:       shards that they serve
+ * @nr_shards:       shards of guests that run, that they serve
  * @reserved:        zero
  * @faults:          faults that they have taken
  * @pages_installed: pages that they have mapped
- * @remote:          of @faults, those whose memory lies on another node
+ * @remote:          of @faults, those whose memory lies on another node, as fln_stats
  */
 struct fln_node_stats {
 	size_t size;

@@ -119,6 +119,32 @@ refused 2 "is unknown" "$faultlane" doctor --loud
 "$faultlane" doctor >"$dir/doctor" 2>"$dir/err"
 can_run=$?
 
+# Plans of this machine and of others.
+planned()
+{
+	local want=$1
+	shift
+	"$faultlane" doctor --plan "$@" >"$dir/out" 2>"$dir/err" || fail "doctor --plan $* ends with $?"
+	grep -qF -- "$want" "$dir/out" || fail "doctor --plan $* does not say '$want'"
+}
+planned "this machine: "
+planned '"machine": "this machine", "nr_processors": ' --json
+planned "2 nodes, 16 processors" --topology "node:2 core:4 pu:2" --vcpus 12 --memory 64G
+planned "32 GiB of the guest (50.0 %), from offset 32 GiB on" --topology "node:2 core:4 pu:2" --memory 64G
+planned "3@8 (core 4)" --topology "node:2 core:4 pu:2" --workers 6 --vcpu-cpus 3-7
+planned "cannot" --help
+planned "share a processor with vCPUs" --topology "node:2 core:4 pu:2" --workers 2 --vcpu-cpus 0-15
+refused 2 "give a size such as 64G" "$faultlane" doctor --plan --memory 64Q
+refused 2 "from 1 to 64" "$faultlane" doctor --plan --workers 65
+refused 2 "no list of processors" "$faultlane" doctor --plan --vcpu-cpus 3-
+refused 2 "is not understood" "$faultlane" doctor --plan --topology "a large one"
+refused 2 "nowhere.xml" "$faultlane" doctor --plan --topology "$dir/nowhere.xml"
+refused 2 "is too much" "$faultlane" doctor --plan machine
+refused 2 "list of processors" "$faultlane" restore --image "$dir/image" --vcpu-cpus 3-1
+refused 2 "only with --design engine" "$faultlane" restore --image "$dir/image" --design kernel --node 0
+refused 1 "may not run on processor 8191" \
+	"$faultlane" restore --image "$dir/image" --design kernel --vcpu-cpus 8191
+
 restored --design kernel --threads 3 --op write
 for key in design threads order op density window_first window_max shards workers source \
 	pages_touched seconds fill_seconds pages_per_second cpu_us_per_page cpu_used_by_others \
@@ -133,6 +159,13 @@ if [[ $can_run -ne 0 ]]; then
 	[[ $nr_failed -eq 0 ]] || exit 1
 	echo "SKIP: faultlane doctor says that userfaultfd is not to be had here"
 	exit 77
+fi
+
+if [[ $designs == *engine* ]]; then
+	cpu=$(sed -n 's/^Cpus_allowed_list:[^0-9]*\([0-9]*\).*/\1/p' /proc/self/status)
+	restored --threads 5 --vcpu-cpus "$cpu" --worker-cpus "$cpu" --node 0
+	[[ $(field remote) == 0 ]] || fail "faults on the only node are remote"
+	refused 1 "has no node 1023" "$faultlane" restore --image "$dir/image" --node 1023
 fi
 
 for design in $designs; do

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* Lists of processors. */
+#include "cli/cpus.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+
+/* Take "4" or "0-3" from a list, and the comma behind it; false when it is neither. */
+static bool take_range(const char **at, uint32_t *lo, uint32_t *hi)
+{
+	char *end;
+	unsigned long n;
+
+	if (**at < '0' || **at > '9')
+		return false;
+	n = strtoul(*at, &end, 10);
+	if (n >= CLI_MAX_CPUS)
+		return false;
+	*lo = *hi = (uint32_t)n;
+	if (*end == '-') {
+		if (end[1] < '0' || end[1] > '9')
+			return false;
+		n = strtoul(end + 1, &end, 10);
+		if (n >= CLI_MAX_CPUS || n < *lo)
+			return false;
+		*hi = (uint32_t)n;
+	}
+	if (*end == ',' && end[1] != '\0')
+		end++;
+	else if (*end != '\0')
+		return false;
+	*at = end;
+	return true;
+}
+
+uint32_t cli_cpus_count(const char *list)
+{
+	uint32_t lo, hi, nr = 0;
+
+	do {
+		if (!take_range(&list, &lo, &hi))
+			return 0;
+		nr += hi - lo + 1;
+	} while (*list && nr < CLI_MAX_CPUS);
+	return nr;
+}
+
+uint32_t cli_cpus_nth(const char *list, uint32_t nth)
+{
+	const char *at = list;
+	uint32_t lo = 0, hi;
+
+	nth %= cli_cpus_count(list);
+	while (take_range(&at, &lo, &hi) && nth > hi - lo)
+		nth -= hi - lo + 1;
+	return lo + nth;
+}
