@@ -22,7 +22,7 @@ static uint32_t bucket_of(uint64_t value)
 	       (uint32_t)((value >> (top - OCTAVE_SHIFT)) & (PER_OCTAVE - 1));
 }
 
-static uint64_t bucket_end(uint32_t bucket)
+uint64_t fln_histogram_bucket_end(uint32_t bucket)
 {
 	uint32_t top;
 	uint64_t step;
@@ -84,7 +84,8 @@ uint64_t fln_histogram_quantile(const struct fln_histogram *h, double q)
 	for (uint32_t i = 0; i < FLN_HISTOGRAM_NR_BUCKETS; i++) {
 		seen += h->bucket[i];
 		if (h->bucket[i] && (double)seen >= target)
-			return bucket_end(i) < h->max_ns ? bucket_end(i) : h->max_ns;
+			return fln_histogram_bucket_end(i) < h->max_ns ? fln_histogram_bucket_end(i)
+								       : h->max_ns;
 	}
 	return h->max_ns;
 }

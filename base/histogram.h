@@ -8,4 +8,7 @@
 /* As fln_histogram_record(), on any thread, also in a signal handler. */
 void fln_histogram_record_shared(struct fln_histogram *h, uint64_t value_ns);
 
+/* The largest value that a bucket counts. */
+uint64_t fln_histogram_bucket_end(uint32_t bucket);
+
 #endif

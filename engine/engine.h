@@ -38,6 +38,7 @@ struct fln_engine {
 	struct fln_guest *guests;         /* guarded by lock, as all that follows */
 	struct fln_node_counts *departed; /* by node */
 	uint32_t nr_images;
+	uint64_t nr_guests_made;
 	bool running, stopping;
 	_Atomic uint64_t nr_stripes;  /* mappings in use by all guests */
 	_Atomic uint32_t next_worker; /* who gets the next guest's first shard */

@@ -167,6 +167,7 @@ int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opt
 	fln_turn_init(&guest->turn);
 	fln_jobs_init(&guest->jobs);
 	fln_lock(&engine->lock);
+	guest->id = ++engine->nr_guests_made;
 	guest->next = engine->guests;
 	engine->guests = guest;
 	fln_unlock(&engine->lock);
