@@ -7,6 +7,7 @@
  * DONTNEED is our own madvise().
  */
 #include "base/error.h"
+#include "base/fork.h"
 #include "engine/engine.h"
 
 #include <errno.h>
@@ -216,6 +217,8 @@ int fln_guest_advise(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,
 {
 	int rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_advise");
 	if (!guest)
 		return fln_fail(EINVAL, "fln_guest_advise: guest is NULL");
 	if ((uint32_t)advice >= FLN_ADVICE_NR)

@@ -4,6 +4,7 @@
  * memfd, which asks that process instead of a source (sources/link.h).
  */
 #include "base/error.h"
+#include "base/fork.h"
 #include "engine/engine.h"
 #include "sources/link.h"
 
@@ -43,6 +44,8 @@ int fln_image_attach(struct fln_engine *engine, int fd, const char *name, struct
 	struct fln_image *image;
 	int memfd, rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_image_attach");
 	if (!engine || !out)
 		return fln_fail(EINVAL, "fln_image_attach: %s is NULL", engine ? "out" : "engine");
 	rc = fln_link_hello(fd, &hello, &memfd);

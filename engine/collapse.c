@@ -4,6 +4,7 @@
  * thread.  The page-state map needs not know: what is mapped stays mapped.
  */
 #include "base/error.h"
+#include "base/fork.h"
 #include "engine/engine.h"
 #include "engine/region_map.h"
 
@@ -65,6 +66,8 @@ int fln_guest_collapse(struct fln_guest *guest, uint64_t addr, uint64_t len_byte
 	uint64_t end = addr + len_bytes;
 	int rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_collapse");
 	if (!guest)
 		return fln_fail(EINVAL, "fln_guest_collapse: guest is NULL");
 	if (guest->foreign)

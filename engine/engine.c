@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/fork.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -209,9 +210,13 @@ int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **ou
 	struct fln_engine *engine;
 	int rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_engine_create");
 	if (!out)
 		return fln_fail(EINVAL, "fln_engine_create: out is NULL");
 	rc = fln_opts_copy(&o, sizeof(o), opts, "fln_engine_opts");
+	if (rc == 0)
+		rc = fln_fork_watch();
 	if (rc == 0)
 		rc = fln_alloc_init(&alloc, o.allocator);
 	if (rc)
@@ -335,6 +340,8 @@ int fln_engine_start(struct fln_engine *engine)
 	bool running;
 	int rc = 0;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_engine_start");
 	if (!engine)
 		return fln_fail(EINVAL, "fln_engine_start: engine is NULL");
 	running = take_turn(engine);
@@ -388,6 +395,8 @@ int fln_engine_stop(struct fln_engine *engine)
 	struct fln_guest *guest;
 	int rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_engine_stop");
 	if (!engine)
 		return fln_fail(EINVAL, "fln_engine_stop: engine is NULL");
 	if (take_turn(engine)) {
@@ -411,6 +420,8 @@ int fln_engine_destroy(struct fln_engine *engine)
 
 	if (!engine)
 		return 0;
+	if (fln_forked)
+		return fln_fork_refused("fln_engine_destroy");
 	fln_lock(&engine->lock);
 	for (const struct fln_guest *g = engine->guests; g; g = g->next)
 		nr_guests++;
@@ -525,6 +536,8 @@ int fln_image_create(struct fln_engine *engine, const struct fln_image_opts *opt
 	struct fln_image *image;
 	int rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_image_create");
 	if (!engine || !opts || !out)
 		return fln_fail(EINVAL, "fln_image_create: an argument is NULL");
 	rc = fln_opts_copy(&init.opts, sizeof(init.opts), opts, "fln_image_opts");
@@ -563,6 +576,8 @@ int fln_image_destroy(struct fln_image *image)
 
 	if (!image)
 		return 0;
+	if (fln_forked)
+		return fln_fork_refused("fln_image_destroy");
 	engine = image->engine;
 	users = atomic_load(&image->nr_users);
 	if (users)

@@ -18,6 +18,7 @@
 #include "engine/event_queue.h"
 
 #include "base/error.h"
+#include "base/fork.h"
 #include "engine/engine.h"
 
 #include <errno.h>
@@ -182,6 +183,8 @@ int fln_engine_next_event(struct fln_engine *engine, struct fln_event *out)
 	struct fln_event event;
 	size_t size;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_engine_next_event");
 	if (!engine || !out)
 		return fln_fail(EINVAL, "fln_engine_next_event: an argument is NULL");
 	size = out->size;

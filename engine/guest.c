@@ -3,6 +3,7 @@
  * Guests: shards, start and stop.
  */
 #include "base/error.h"
+#include "base/fork.h"
 #include "engine/context.h"
 #include "engine/engine.h"
 #include "engine/failure.h"
@@ -125,6 +126,8 @@ int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opt
 	struct fln_guest *guest;
 	int rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_create");
 	if (!engine || !out)
 		return fln_fail(EINVAL, "fln_guest_create: an argument is NULL");
 	rc = fln_opts_copy(&o, sizeof(o), opts, "fln_guest_opts");
@@ -276,6 +279,8 @@ int fln_guest_start(struct fln_guest *guest)
 {
 	int rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_start");
 	if (!guest)
 		return fln_fail(EINVAL, "fln_guest_start: guest is NULL");
 	fln_guest_take_turn(guest);
@@ -367,6 +372,8 @@ int fln_guest_stop(struct fln_guest *guest)
 {
 	int rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_stop");
 	if (!guest)
 		return fln_fail(EINVAL, "fln_guest_stop: guest is NULL");
 	fln_guest_take_turn(guest);
@@ -398,6 +405,8 @@ int fln_guest_destroy(struct fln_guest *guest)
 {
 	if (!guest)
 		return 0;
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_destroy");
 	(void)fln_guest_stop(guest);
 	leave_engine(guest);
 	fln_directory_destroy(guest);

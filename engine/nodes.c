@@ -8,6 +8,7 @@
  */
 #include "base/alloc.h"
 #include "base/error.h"
+#include "base/fork.h"
 #include "engine/engine.h"
 
 #include <errno.h>
@@ -203,6 +204,8 @@ int fln_engine_node_stats(struct fln_engine *engine, uint32_t node, struct fln_n
 	struct fln_node_stats full = FLN_NODE_STATS_INIT;
 	struct fln_node_counts counts;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_engine_node_stats");
 	if (!engine || !out)
 		return fln_fail(EINVAL, "fln_engine_node_stats: an argument is NULL");
 	if (node >= engine->plan->nr_nodes)

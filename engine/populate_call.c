@@ -7,6 +7,7 @@
  */
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/fork.h"
 #include "engine/engine.h"
 
 #include <errno.h>
@@ -121,6 +122,8 @@ int fln_guest_populate(struct fln_guest *guest, uint64_t addr, uint64_t len_byte
 	struct fln_populate_opts o;
 	int rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_populate");
 	if (!guest)
 		return fln_fail(EINVAL, "fln_guest_populate: guest is NULL");
 	rc = fln_opts_copy(&o, sizeof(o), opts, "fln_populate_opts");
@@ -186,6 +189,8 @@ int fln_guest_lock(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes)
 	struct fln_populate_opts o = FLN_POPULATE_OPTS_INIT;
 	int rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_lock");
 	if (!guest)
 		return fln_fail(EINVAL, "fln_guest_lock: guest is NULL");
 	if (guest->foreign)
@@ -226,6 +231,8 @@ int fln_guest_unlock(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes)
 {
 	int rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_unlock");
 	if (!guest)
 		return fln_fail(EINVAL, "fln_guest_unlock: guest is NULL");
 	fln_guest_take_turn(guest);

@@ -7,6 +7,7 @@
  * reserve the map, register every stripe with its shard, publish.
  */
 #include "base/error.h"
+#include "base/fork.h"
 #include "engine/context.h"
 #include "engine/engine.h"
 #include "engine/region_map.h"
@@ -501,6 +502,8 @@ int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 	uint32_t node_index;
 	int rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_region_add");
 	if (!guest || !opts || !out)
 		return fln_fail(EINVAL, "fln_region_add: an argument is NULL");
 	rc = fln_opts_copy(&o, sizeof(o), opts, "fln_region_opts");
@@ -570,6 +573,8 @@ int fln_region_remove(struct fln_region *region)
 
 	if (!region)
 		return 0;
+	if (fln_forked)
+		return fln_fork_refused("fln_region_remove");
 	guest = region->guest;
 	fln_guest_take_turn(guest);
 	if (!guest->stopped)

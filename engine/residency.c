@@ -3,6 +3,7 @@
  * Where the pages of a range are: the region's map, and behind it the image's states.
  */
 #include "base/error.h"
+#include "base/fork.h"
 #include "engine/engine.h"
 #include "engine/region_map.h"
 
@@ -115,6 +116,8 @@ int fln_guest_residency(struct fln_guest *guest, uint64_t addr, uint64_t len_byt
 	bool entered;
 	int rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_residency");
 	if (!guest)
 		return fln_fail(EINVAL, "fln_guest_residency: guest is NULL");
 	rc = fln_range_check(guest, addr, len_bytes);

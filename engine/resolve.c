@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/fork.h"
 #include "engine/context.h"
 #include "engine/engine.h"
 #include "engine/failure.h"
@@ -302,7 +303,7 @@ enum fln_resolved fln_resolve(const siginfo_t *info)
 	enum fln_resolved result;
 
 	if (!info || info->si_signo != SIGBUS || info->si_code != BUS_ADRERR ||
-	    fln_signals_thread.entered == 0 || !on_own_stack())
+	    fln_signals_thread.entered == 0 || !on_own_stack() || fln_forked)
 		return FLN_RESOLVED_NOT_OURS;
 	a.addr = fln_align_down((uintptr_t)info->si_addr, FLN_PAGE_BYTES);
 	a.t0_ns = fln_now_ns();

@@ -3,6 +3,7 @@
  * Statistics: shards count, whoever asks adds up.
  */
 #include "base/error.h"
+#include "base/fork.h"
 #include "engine/engine.h"
 
 #include <errno.h>
@@ -72,6 +73,8 @@ int fln_guest_stats(struct fln_guest *guest, struct fln_stats *out)
 	const struct fln_directory *d;
 	bool entered;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_stats");
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
 		add_shard(&full, &guest->shards[i]);
 		if (in_context)
@@ -97,6 +100,8 @@ int fln_shard_stats(struct fln_guest *guest, uint32_t shard, struct fln_stats *o
 {
 	struct fln_stats full = FLN_STATS_INIT;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_shard_stats");
 	if (shard >= guest->nr_shards)
 		return fln_fail(EINVAL, "guest %s has %u shards; there is no number %u",
 				guest->name, guest->nr_shards, shard);

@@ -6,6 +6,7 @@
  */
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/fork.h"
 #include "base/histogram.h"
 #include "engine/engine.h"
 
@@ -175,6 +176,8 @@ int64_t fln_guest_stats_json(struct fln_guest *guest, char *buf, size_t buf_len)
 	bool first = true;
 	int rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_stats_json");
 	if (!guest)
 		return fln_fail(EINVAL, "fln_guest_stats_json: guest is NULL");
 	rc = (int)check_buffer(buf, buf_len, "fln_guest_stats_json");
@@ -348,6 +351,8 @@ int64_t fln_engine_stats_prometheus(struct fln_engine *engine, char *buf, size_t
 	uint32_t nr = 0, max = 0;
 	int rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_engine_stats_prometheus");
 	if (!engine)
 		return fln_fail(EINVAL, "fln_engine_stats_prometheus: engine is NULL");
 	rc = (int)check_buffer(buf, buf_len, "fln_engine_stats_prometheus");

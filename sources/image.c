@@ -6,6 +6,7 @@
 #include "sources/image_state.h"
 
 #include "base/error.h"
+#include "base/fork.h"
 #include "sources/link.h"
 
 #include <errno.h>
@@ -212,6 +213,8 @@ int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t l
 	int rc = fln_image_check_range(image, offset_bytes, len_bytes, image->page_bytes);
 	bool entered;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_image_discard");
 	if (rc == 0 && image->link)
 		rc = fln_image_not_ours(image, "fln_image_discard");
 	if (rc)

@@ -5,6 +5,7 @@
 #include "sources/image_state.h"
 
 #include "base/error.h"
+#include "base/fork.h"
 #include "sources/link.h"
 
 #include <errno.h>
@@ -163,6 +164,8 @@ int fln_image_put(struct fln_image *image, uint64_t offset_bytes, const void *bu
 	int rc = fln_image_check_range(image, offset_bytes, len_bytes, FLN_PAGE_BYTES);
 	bool entered;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_image_put");
 	if (rc == 0 && image->link)
 		rc = fln_image_not_ours(image, "fln_image_put");
 	if (rc)
@@ -184,6 +187,8 @@ int fln_image_fill(struct fln_image *image, uint64_t offset_bytes, uint64_t len_
 	bool entered;
 	void *buffer;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_image_fill");
 	if (rc)
 		return rc;
 	if (image->link) {

@@ -8,6 +8,7 @@
  * kicked under the lock under which pages are published.
  */
 #include "base/error.h"
+#include "base/fork.h"
 #include "sources/image_state.h"
 #include "sources/link.h"
 
@@ -321,6 +322,8 @@ int fln_image_share(struct fln_image *image, int fd)
 	struct share *s;
 	int rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_image_share");
 	if (!image)
 		return fln_fail(EINVAL, "fln_image_share: image is NULL");
 	if (image->link)

@@ -11,6 +11,9 @@
  *    library does not know is zero, and refused with -E2BIG when it is not.
  *  - Sizes and offsets are in bytes (_bytes) unless the name says _pages.
  *  - Handles are opaque.  destroy functions accept NULL.
+ *  - A child of fork() has nothing of an engine that was made before: its calls
+ *    return -ECHILD and change nothing, until it calls exec().  It need not be told:
+ *    it may end by exit(), and its parent goes on.
  *  - "Threads: any" means at the same time, too: calls that begin or end
  *    something wait for one another.  Whoever destroys an object (removes a
  *    region) sees to it that no other thread uses its handle then or later.

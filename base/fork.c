@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* Forked children are told by a handler that sets a flag, and does nothing else. */
+#include "base/fork.h"
+
+#include "base/error.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+bool fln_forked;
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int watch_rc;
+
+/* The child's only thread; nobody else looks. */
+static void in_child(void)
+{
+	fln_forked = true;
+}
+
+static void watch(void)
+{
+	watch_rc = -pthread_atfork(NULL, NULL, in_child);
+}
+
+int fln_fork_watch(void)
+{
+	(void)pthread_once(&once, watch);
+	return watch_rc ? fln_fail(ENOMEM, "no memory for a fork handler") : 0;
+}
+
+int fln_fork_refused(const char *call)
+{
+	return fln_fail(ECHILD,
+			"%s: this process was forked from one that had an engine; call exec() "
+			"first, or fork before the engine is made",
+			call);
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Forked children: what the library refuses them.
+ *
+ * A child has neither the threads nor, unless forks are followed, the memory of its
+ * parent's engine, and locks may have been held when it was born.  It shares the
+ * parent's descriptors: what it did with them would be done to the parent.  So calls
+ * fail in it before they touch anything; exec() makes it a process of its own.
+ */
+#ifndef FLN_BASE_FORK_H
+#define FLN_BASE_FORK_H
+
+#include <stdbool.h>
+
+/* Set in a child by its fork(); visibility is hidden, so a look is a load. */
+extern bool fln_forked;
+
+/* Children that are born from here on are refused.  Return: 0; -ENOMEM. */
+int fln_fork_watch(void);
+
+/* fln_fail(ECHILD) with a sentence that names the call. */
+int fln_fork_refused(const char *call);
+
+#endif
