@@ -14,6 +14,7 @@
 static const char *const kind_names[] = {
 	[FLN_THREAD_WORKER] = "worker",
 	[FLN_THREAD_FILLER] = "filler",
+	[FLN_THREAD_LINK] = "link",
 };
 
 _Static_assert(sizeof(kind_names) / sizeof(kind_names[0]) == FLN_THREAD_NR_KINDS,

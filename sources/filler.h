@@ -51,6 +51,7 @@ struct fln_fill {
 	_Atomic bool background;  /* nobody's fault waits for it: demand goes before it */
 	bool stoppable;           /* a filler thread has it: it ends early when asked to */
 	bool put_off; /* its thread's: what is not published yet goes back to UNFILLED */
+	bool again;   /* some of its pages had failed before */
 	struct fln_fill_join *join;     /* NULL: nobody; an attached image's */
 	struct fln_fill *next_of_image; /* guarded by image->lock */
 	struct fln_fill *next;          /* in a queue or the free list; guarded by filler->lock */

@@ -15,7 +15,7 @@
 /* Fills are the fillers', or of the link of an attached image. */
 static struct fln_fill *fill_alloc(struct fln_image *image, uint32_t waiter, bool background)
 {
-	return image->link ? fln_link_alloc(image->link, waiter)
+	return image->link ? fln_link_alloc(image->link, waiter, background)
 			   : fln_filler_alloc(image->filler, waiter, background);
 }
 
@@ -185,6 +185,8 @@ void fln_image_forget_failed(struct fln_image *image, uint64_t page, uint64_t nr
 {
 	uint64_t end = page + nr_pages;
 
+	if (image->link)
+		fln_link_ask_anew(image->link);
 	while (page < end) {
 		uint64_t base = fln_align_down(page, FLN_BLOCK_PAGES),
 			 stop = base + FLN_BLOCK_PAGES;

@@ -188,6 +188,7 @@ bool fln_fill_begin(struct fln_image *image, struct fln_fill *fill, uint64_t pag
 	fln_image_move(image, c, &unfilled, FLN_IMAGE_UNFILLED, FLN_IMAGE_FILLING);
 	fln_image_move(image, c, &failed, FLN_IMAGE_FAILED, FLN_IMAGE_FILLING);
 	fln_fill_enter(image, fill, page, hi - lo);
+	fill->again = !fln_mask_empty(&failed);
 	return true;
 }
 

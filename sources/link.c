@@ -10,7 +10,7 @@
 #include "sources/link.h"
 
 #include "base/clock.h"
-#include "base/signals.h"
+#include "base/thread.h"
 #include "sources/image_state.h"
 
 #include <errno.h>
@@ -35,10 +35,12 @@ struct fln_link {
 	struct fln_image *image;
 	int socket;
 	int event_fd; /* rung to stop, and when there is something unsent */
-	pthread_t thread;
+	struct fln_thread thread;
 	_Atomic bool stopping;
 	struct fln_lock lock; /* FLN_RANK_SOURCE */
+	_Atomic bool anew;    /* questions are for what had failed, too */
 	struct fln_fill *free;
+	uint32_t nr_free;
 	uint64_t starved; /* waiters who found no fill */
 	uint32_t nr_unsent;
 	bool broken; /* nobody answers any more */
@@ -216,21 +218,6 @@ int fln_link_hello(int fd, struct fln_link_hello *hello, int *memfd)
 
 static void *link_main(void *arg);
 
-static int start_thread(struct fln_link *link)
-{
-	sigset_t before;
-	int rc;
-
-	fln_signals_block(&before);
-	rc = pthread_create(&link->thread, NULL, link_main, link);
-	fln_signals_restore(&before);
-	return rc ? fln_fail(EAGAIN,
-			     "attach: a thread: %s; raise RLIMIT_NPROC or the cgroup's "
-			     "pids.max",
-			     strerror(rc))
-		  : 0;
-}
-
 int fln_link_open(struct fln_image *image, int fd, bool can_be_late)
 {
 	const struct fln_allocator *a = &image->filler->opts.alloc;
@@ -251,10 +238,12 @@ int fln_link_open(struct fln_image *image, int fd, bool can_be_late)
 		link->asks[i].fill.next = link->free;
 		link->free = &link->asks[i].fill;
 	}
+	link->nr_free = FLN_LINK_MAX_ASKS;
 	if (rc == 0) {
 		image->link = link;
 		image->can_be_late = can_be_late;
-		rc = start_thread(link);
+		rc = fln_thread_create(&link->thread, image->filler->opts.hooks, FLN_THREAD_LINK, 0,
+				       link_main, link);
 	}
 	if (rc == 0)
 		return 0;
@@ -270,16 +259,19 @@ int fln_link_open(struct fln_image *image, int fd, bool can_be_late)
 
 /* Asks. */
 
-struct fln_fill *fln_link_alloc(struct fln_link *link, uint32_t waiter)
+struct fln_fill *fln_link_alloc(struct fln_link *link, uint32_t waiter, bool background)
 {
-	struct fln_fill *fill;
+	struct fln_fill *fill = NULL;
 
 	fln_lock(&link->lock);
-	fill = link->free;
-	if (fill)
+	if (!background || link->nr_free > FLN_LINK_MAX_ASKS / 2)
+		fill = link->free;
+	if (fill) {
 		link->free = fill->next;
-	else
+		link->nr_free--;
+	} else {
 		link->starved |= fln_waiter_bit(waiter);
+	}
 	fln_unlock(&link->lock);
 	return fill;
 }
@@ -292,6 +284,7 @@ void fln_link_free(struct fln_link *link, struct fln_fill *fill)
 	fln_lock(&link->lock);
 	fill->next = link->free;
 	link->free = fill;
+	link->nr_free++;
 	starved = link->starved;
 	link->starved = 0;
 	fln_unlock(&link->lock);
@@ -324,9 +317,15 @@ static int send_ask(struct fln_link *link, uint32_t id)
 		.id = id,
 		.nr_pages = fill->nr_pages,
 		.page = fill->page,
+		.anew = fill->again || atomic_load_explicit(&link->anew, memory_order_relaxed),
 	};
 
 	return fln_link_send(link->socket, &ask, sizeof(ask), -1, false);
+}
+
+void fln_link_ask_anew(struct fln_link *link)
+{
+	atomic_store_explicit(&link->anew, true, memory_order_relaxed);
 }
 
 void fln_link_ask(struct fln_link *link, struct fln_fill *fill)
@@ -515,9 +514,11 @@ static void tell_broken(struct fln_link *link, int rc)
 static void *link_main(void *arg)
 {
 	struct fln_link *link = arg;
-	bool entered = fln_rcu_enter(), broken = false;
+	struct fln_thread_before before;
+	bool entered, broken = false;
 
-	(void)pthread_setname_np(pthread_self(), "fln-link");
+	fln_thread_begin(&before, FLN_THREAD_LINK, 0);
+	entered = fln_rcu_enter();
 	while (!atomic_load_explicit(&link->stopping, memory_order_acquire)) {
 		struct pollfd p[2] = { { .fd = link->event_fd, .events = POLLIN },
 				       { .fd = broken ? -1 : link->socket, .events = POLLIN } };
@@ -542,6 +543,7 @@ static void *link_main(void *arg)
 		end_all(link, FLN_IMAGE_FAILED);
 	}
 	fln_rcu_leave(entered);
+	fln_thread_end(&before);
 	return NULL;
 }
 
@@ -555,7 +557,7 @@ void fln_link_close(struct fln_image *image)
 		return;
 	atomic_store_explicit(&link->stopping, true, memory_order_release);
 	ring(link);
-	(void)pthread_join(link->thread, NULL);
+	fln_thread_join(&link->thread);
 	(void)shutdown(link->socket, SHUT_RDWR);
 	entered = fln_rcu_enter();
 	end_all(link, FLN_IMAGE_UNFILLED);
@@ -603,7 +605,7 @@ int fln_link_fill(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 	uint64_t at = page, end = page + nr_pages;
 
 	for (;;) {
-		struct fln_fill *fill = fln_link_alloc(image->link, FLN_NO_WAITER);
+		struct fln_fill *fill = fln_link_alloc(image->link, FLN_NO_WAITER, true);
 
 		if (!fill) {
 			(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);

@@ -64,6 +64,8 @@ struct fln_link_ask {
 	uint32_t id; /* below FLN_LINK_MAX_ASKS, of no other ask in flight */
 	uint32_t nr_pages;
 	uint64_t page; /* the run lies in one block */
+	uint32_t anew; /* 1: what has failed is to be read once more */
+	uint32_t reserved;
 };
 
 /* A page is in one of the masks, or in none: not ready. */
@@ -99,12 +101,18 @@ int fln_link_open(struct fln_image *image, int fd, bool can_be_late);
 /* End the connection; nobody asks any more.  What had been asked for is UNFILLED. */
 void fln_link_close(struct fln_image *image);
 
-/* A fill of the link's own; or NULL, and @waiter is kicked when one comes free. */
-struct fln_fill *fln_link_alloc(struct fln_link *link, uint32_t waiter);
+/*
+ * A fill of the link's own; or NULL, and @waiter is kicked when one comes free.  Half
+ * of them are for faults alone, and not for what is wanted in the @background.
+ */
+struct fln_fill *fln_link_alloc(struct fln_link *link, uint32_t waiter, bool background);
 void fln_link_free(struct fln_link *link, struct fln_fill *fill);
 
 /* Ask for a fill that has begun.  Never blocks; the link frees it in the end. */
 void fln_link_ask(struct fln_link *link, struct fln_fill *fill);
+
+/* Pages that had failed are wanted anew: from here on the owner reads them once more. */
+void fln_link_ask_anew(struct fln_link *link);
 
 /* fln_image_fill() of an attached image: ask for a range, and wait for the answers. */
 int fln_link_fill(struct fln_image *image, uint64_t page, uint64_t nr_pages);

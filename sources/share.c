@@ -161,6 +161,17 @@ static int refuse(const struct share *s, const char *why)
 			s->image->name, s->fd, why);
 }
 
+/* What has failed is read once more, before the first look at it. */
+static void ask_anew(struct fln_image *image, const struct ask *ask)
+{
+	for (uint64_t page = ask->page; page < ask->page + ask->nr_pages; page++) {
+		struct fln_image_want want = { .retry = true };
+
+		if (fln_image_state(image, page) == FLN_IMAGE_FAILED)
+			(void)fln_image_want(image, page, FLN_NO_WAITER, &want);
+	}
+}
+
 static int take_ask(struct share *s, const struct fln_link_ask *m)
 {
 	uint64_t nr_pages = fln_bytes_to_pages(s->image->len_bytes);
@@ -178,6 +189,8 @@ static int take_ask(struct share *s, const struct fln_link_ask *m)
 	ask->page = m->page;
 	ask->nr_pages = m->nr_pages;
 	ask->told = fln_mask_range(0, 0);
+	if (m->anew)
+		ask_anew(s->image, ask);
 	rc = answer(s, m->id, true, &done);
 	if (rc == 0 && !done) {
 		listen_on(s);

@@ -30,6 +30,7 @@ enum fln_engine_flags {
 enum fln_thread_kind {
 	FLN_THREAD_WORKER, /* answers faults */
 	FLN_THREAD_FILLER, /* reads sources */
+	FLN_THREAD_LINK,   /* hears the process whose image is attached; @index is 0 */
 	FLN_THREAD_NR_KINDS
 };
 
@@ -45,13 +46,14 @@ enum fln_thread_kind {
  * @join:   with @create, and only then: wait until @main has returned
  *
  * Inside @main the engine blocks all signals, names the thread (fln-worker-N,
- * fln-filler-N), pins workers unless told not to, and gives them precedence.  When
+ * fln-filler-N, fln-link-0), pins workers unless told not to, and gives them precedence.  When
  * @main returns, name, processors, nice value and signal mask are what they were
  * (a nice value that was raised comes down only as far as RLIMIT_NICE permits).
  * @create is called with all signals blocked: a thread that it makes inherits that.
  *
- * Threads: called by fln_engine_start(), fln_engine_stop() and fln_engine_destroy(),
- *          on their callers' threads, no lock held
+ * Threads: called by fln_engine_start(), fln_engine_stop(), fln_engine_destroy(),
+ *          fln_image_attach() and fln_image_destroy(), on their callers' threads, no
+ *          lock held
  * Blocks:  @create may; @main need not have been called when it returns
  */
 struct fln_thread_hooks {

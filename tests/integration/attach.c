@@ -378,6 +378,50 @@ static void failing(void)
 	bed_down(&bed);
 }
 
+/* A source that fails for a while: who asks anew makes the owner read anew. */
+
+static void failing_once_there(int link, int talk)
+{
+	uint64_t value;
+
+	attach(link);
+	CHECK(touch_read(bed_page(&bed, 700), &value) == TOUCH_SIGBUS, "the source fails");
+	expect_value(701, word_of(1, 701, 0), "its neighbour");
+	OK(fln_image_fill(bed.image, 700 * PAGE, PAGE));
+	tell(talk, 'f');
+	await(talk, 'q');
+	bed_down(&bed);
+}
+
+static void failing_once(void)
+{
+	struct fln_source_error_opts e = FLN_SOURCE_ERROR_OPTS_INIT;
+	struct fln_source *made;
+	struct other o;
+	struct sharing s;
+
+	bed_init(&bed, NR_PAGES);
+	bed.engine_opts.source_retries = 1;
+	bed.engine_opts.fill_pages = 1;
+	maker_source(&bed.maker, &made);
+	e.offset_bytes = 700 * PAGE;
+	e.len_bytes = PAGE;
+	e.error = EIO;
+	e.nr_failures = 2; /* the first read and its retry */
+	OK(fln_source_with_errors(made, &e, &bed.source));
+	fln_source_destroy(made);
+	bed.image_opts.source = bed.source;
+	bed_up(&bed);
+	start_other(&o, "failing_once");
+	share(&s, bed.image, o.link);
+	await(o.talk, 'f');
+	expect_value(700, word_of(1, 700, 0), "read anew, for the other process");
+	tell(o.talk, 'q');
+	share_ends(&s, 0);
+	end_other(&o, 0);
+	bed_down(&bed);
+}
+
 /* An image that is pushed: the other process waits until it comes, however long. */
 
 static void pushed_there(int link, int talk)
@@ -755,6 +799,7 @@ static const struct {
 	{ "filled", filled_there },
 	{ "slow", slow_there },
 	{ "failing", failing_there },
+	{ "failing_once", failing_once_there },
 	{ "pushed", pushed_there },
 	{ "discards", discards_there },
 	{ "owner_dies", owner_dies_there },
@@ -787,6 +832,7 @@ int main(int argc, char **argv)
 	RUN(filled);
 	RUN(slow);
 	RUN(failing);
+	RUN(failing_once);
 	RUN(pushed);
 	RUN(discards);
 	RUN(owner_dies);
