@@ -115,7 +115,36 @@ static void bring(struct round *r, uint64_t *random)
 	free(buf);
 }
 
-/* A region more, for a moment; its threads are this one. */
+/* In a private region what is written is read again, and what is given up is zero. */
+static void have_it_private(struct round *r, uint8_t *mem, uint64_t first, uint64_t nr,
+			    uint64_t *random)
+{
+	uint64_t stride = 1 + next_random(random) % 60, page = 0;
+
+	/* Each page once: what was given up is zero from then on. */
+	for (uint32_t i = 0; i < 20 && page < nr; i++, page += stride) {
+		uint64_t value = 0, token = next_random(random);
+		uint8_t *at = mem + page * PAGE + 8;
+		enum touch end;
+
+		if ((first + page) / 512 == BAD_BLOCK)
+			continue;
+		CHECK(touch_write(at, token) == TOUCH_OK, "page %llu cannot be written",
+		      (unsigned long long)(first + page));
+		end = touch_read(at - 8, &value);
+		check_touch(r, first + page, end, value, 0);
+		CHECK(touch_read(at, &value) == TOUCH_OK && value == token,
+		      "page %llu reads 0x%llx, not what was written",
+		      (unsigned long long)(first + page), (unsigned long long)value);
+		CHECK(madvise(at - 8, PAGE, MADV_DONTNEED) == 0, "madvise: %s", strerror(errno));
+		if (i % 2)
+			CHECK(touch_read(at, &value) == TOUCH_OK && value == 0,
+			      "page %llu reads 0x%llx and was given up",
+			      (unsigned long long)(first + page), (unsigned long long)value);
+	}
+}
+
+/* A region more, for a moment, shared or private; its threads are this one. */
 static void come_and_go(struct round *r, uint64_t *random)
 {
 	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
@@ -126,6 +155,7 @@ static void come_and_go(struct round *r, uint64_t *random)
 	o.image = r->bed.image;
 	o.image_offset_bytes = first * PAGE;
 	o.len_bytes = nr * PAGE;
+	o.sharing = next_random(random) % 2 ? FLN_SHARING_PRIVATE : FLN_SHARING_SHARED;
 	OK(fln_region_add(r->bed.guest, &o, &region));
 	for (uint32_t i = 0; i < 20; i++) {
 		uint64_t page = next_random(random) % nr;
@@ -134,6 +164,8 @@ static void come_and_go(struct round *r, uint64_t *random)
 
 		check_touch(r, first + page, end, value, 0);
 	}
+	if (o.sharing == FLN_SHARING_PRIVATE)
+		have_it_private(r, fln_region_addr(region), first, nr, random);
 	OK(fln_region_remove(region));
 }
 

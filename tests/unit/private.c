@@ -266,6 +266,29 @@ static void closing(void **state)
 	rig_destroy(r);
 }
 
+/* Faults that come while the region is closed are counted as what they will find. */
+static void a_fault_during_the_end(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1 });
+	uint32_t given_up, unfilled;
+
+	(void)state;
+	discard(r, 9, 1);
+	atomic_store(&r->region.closing, true);
+	given_up = rig_touch(r, 9);
+	unfilled = rig_touch(r, 10);
+	rig_serve(r);
+	assert_int_equal(rig_count(&r->shard.count.zero), 1);
+	assert_int_equal(rig_count(&r->shard.count.resumed), 1);
+	assert_int_equal(rig_count(&r->shard.count.poisoned), 1);
+	r->shard.worker = NULL;
+	assert_int_equal(fln_region_close(&r->region), 0);
+	fake_run(&r->fake);
+	rig_assert_read(r, given_up, 0);
+	rig_assert_killed(r, unfilled);
+	rig_destroy(r);
+}
+
 static void closing_where_zeros_are_refused(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1 });
@@ -299,6 +322,7 @@ int main(void)
 		cmocka_unit_test(a_hole_that_has_come_back),
 		cmocka_unit_test(blocks_collapse),
 		cmocka_unit_test(closing),
+		cmocka_unit_test(a_fault_during_the_end),
 		cmocka_unit_test(closing_where_zeros_are_refused),
 	};
 
