@@ -228,6 +228,10 @@ static bool create_guest(struct cli_memory *m, uint32_t i)
 	if (m->o.sharing == CLI_PRIVATE)
 		region_opts.sharing = FLN_SHARING_PRIVATE;
 	region_opts.node = (uint32_t)(m->o.node + 1);
+	if (m->o.delivery == CLI_IN_CONTEXT) {
+		region_opts.delivery = FLN_DELIVERY_IN_CONTEXT;
+		region_opts.discard = FLN_DISCARD_IMAGE; /* private regions want it so */
+	}
 	rc = fln_region_add(m->guests[i], &region_opts, &region);
 	if (rc)
 		return failed("cannot add the guest's memory", rc);

@@ -19,6 +19,7 @@ const char *const cli_design_names[CLI_NR_DESIGNS] = {
 };
 const char *const cli_order_names[CLI_NR_ORDERS] = { "random", "sequential" };
 const char *const cli_op_names[CLI_NR_OPS] = { "read", "write" };
+const char *const cli_delivery_names[CLI_NR_DELIVERIES] = { "queued", "in-context" };
 const char *const cli_source_names[CLI_NR_SOURCES] = { "memory", "file" };
 const char *const cli_sharing_names[CLI_NR_SHARINGS] = { "shared", "private" };
 
@@ -46,6 +47,7 @@ enum opt {
 	OPT_SOURCE,
 	OPT_SHARING,
 	OPT_GUESTS,
+	OPT_DELIVERY,
 	OPT_DENSITY,
 	OPT_DELAY_MS,
 	OPT_PREFILL,
@@ -75,6 +77,7 @@ static const struct option long_options[] = {
 	{ "source", required_argument, NULL, OPT_SOURCE },
 	{ "sharing", required_argument, NULL, OPT_SHARING },
 	{ "guests", required_argument, NULL, OPT_GUESTS },
+	{ "delivery", required_argument, NULL, OPT_DELIVERY },
 	{ "density", required_argument, NULL, OPT_DENSITY },
 	{ "delay-ms", required_argument, NULL, OPT_DELAY_MS },
 	{ "prefill", no_argument, NULL, OPT_PREFILL },
@@ -123,6 +126,8 @@ static const char help[] =
 	"  --spin-us N         how long a worker polls before it sleeps; 0: not at all\n"
 	"  --no-pin            leave workers to the scheduler\n"
 	"  --keep-nice         do not let workers go before the touching threads\n"
+	"  --delivery HOW      queued: workers answer faults; in-context: every thread its\n"
+	"                      own, in a signal handler (queued)\n"
 	"  --source SOURCE     memory: FILE is read before the clock starts; file: it is\n"
 	"                      read while its pages are touched (memory)\n"
 	"  --delay-ms MS       with --source file: reads of every second 256 KiB take MS longer\n"
@@ -225,6 +230,10 @@ static int parse_choice(struct cli_options *o, int opt, const char *option, cons
 		n = parse_name(option, value, cli_sharing_names, CLI_NR_SHARINGS);
 		o->sharing = n < 0 ? o->sharing : (enum cli_sharing)n;
 		break;
+	case OPT_DELIVERY:
+		n = parse_name(option, value, cli_delivery_names, CLI_NR_DELIVERIES);
+		o->delivery = n < 0 ? o->delivery : (enum cli_delivery)n;
+		break;
 	default:
 		n = parse_name(option, value, cli_source_names, CLI_NR_SOURCES);
 		o->source = n < 0 ? o->source : (enum cli_source)n;
@@ -296,6 +305,7 @@ static int parse_one(struct cli_options *o, int opt, const char *option, const c
 	case OPT_ORDER:
 	case OPT_OP:
 	case OPT_DESIGN:
+	case OPT_DELIVERY:
 	case OPT_SOURCE:
 	case OPT_SHARING:
 		return parse_choice(o, opt, option, value);
@@ -351,6 +361,7 @@ static int check(const struct cli_options *o)
 	rc |= needs(o->spin_us != UINT64_MAX, engine, "--spin-us", "--design engine");
 	rc |= needs(!o->pin, engine, "--no-pin", "--design engine");
 	rc |= needs(o->keep_nice, engine, "--keep-nice", "--design engine");
+	rc |= needs(o->delivery != CLI_QUEUED, engine, "--delivery in-context", "--design engine");
 	rc |= needs(o->source == CLI_FILE, engine, "--source file", "--design engine");
 	rc |= needs(o->sharing == CLI_PRIVATE, engine, "--sharing private", "--design engine");
 	rc |= needs(o->nr_guests > 1, engine, "--guests", "--design engine");

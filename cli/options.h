@@ -26,6 +26,11 @@ enum cli_op {
 	CLI_WRITE,
 	CLI_NR_OPS
 };
+enum cli_delivery {
+	CLI_QUEUED,
+	CLI_IN_CONTEXT,
+	CLI_NR_DELIVERIES
+};
 enum cli_source {
 	CLI_MEMORY,
 	CLI_FILE,
@@ -41,6 +46,7 @@ enum cli_sharing {
 extern const char *const cli_design_names[CLI_NR_DESIGNS];
 extern const char *const cli_order_names[CLI_NR_ORDERS];
 extern const char *const cli_op_names[CLI_NR_OPS];
+extern const char *const cli_delivery_names[CLI_NR_DELIVERIES];
 extern const char *const cli_source_names[CLI_NR_SOURCES];
 extern const char *const cli_sharing_names[CLI_NR_SHARINGS];
 
@@ -56,6 +62,7 @@ struct cli_options {
 	enum cli_sharing sharing;
 	uint32_t nr_guests;
 	uint32_t nr_threads; /* of all guests, as many of each */
+	enum cli_delivery delivery;
 	uint32_t density;
 	uint32_t window_first;   /* 0: the default */
 	uint32_t window_max;     /* 0: the default */

@@ -62,6 +62,7 @@ static void json_what(struct cli_json *j, const struct cli_report *r)
 	cli_json_uint(j, "window_max", r->counters.window_max);
 	cli_json_uint(j, "shards", r->counters.nr_shards);
 	cli_json_uint(j, "workers", r->counters.nr_workers);
+	cli_json_string(j, "delivery", cli_delivery_names[r->o->delivery]);
 	cli_json_string(j, "source", cli_source_names[r->o->source]);
 	cli_json_string(j, "sharing", cli_sharing_names[r->o->sharing]);
 	cli_json_uint(j, "guests", r->o->nr_guests);
@@ -79,6 +80,7 @@ static void json_counters(struct cli_json *j, const struct cli_report *r)
 
 	cli_json_uint(j, "faults", s->faults);
 	cli_json_uint(j, "refaults", s->refaults);
+	cli_json_uint(j, "in_context", s->in_context);
 	cli_json_uint(j, "minor", s->minor);
 	cli_json_uint(j, "major", s->major);
 	cli_json_uint(j, "zero", s->zero);
@@ -153,7 +155,8 @@ static void table_design(const struct cli_report *r)
 		     c->window_first);
 	if (c->window_max != c->window_first)
 		(void)printf(" to %u", c->window_max);
-	(void)printf(" page%s%s\n", c->window_max == 1 ? "" : "s",
+	(void)printf(" page%s%s%s\n", c->window_max == 1 ? "" : "s",
+		     r->o->delivery == CLI_IN_CONTEXT ? ", in context" : "",
 		     r->o->user_mode_only ? ", faults of user mode only" : "");
 }
 

@@ -111,6 +111,18 @@ static int report(const struct cli_report *r)
 	return CLI_OK;
 }
 
+/* The main thread touches the memory too, when it verifies. */
+static bool enter(void)
+{
+	int rc = fln_sigbus_install();
+
+	if (rc == 0)
+		rc = fln_thread_enter();
+	if (rc)
+		cli_error("faults cannot be resolved in context: %s", fln_last_error());
+	return rc == 0;
+}
+
 static int restore(const struct cli_options *o, const struct cli_input *in,
 		   const struct cli_plan *plan)
 {
@@ -121,7 +133,14 @@ static int restore(const struct cli_options *o, const struct cli_input *in,
 	if (!m)
 		return CLI_FAILED;
 	cli_guard_install(cli_memory_addrs(m), o->nr_guests, in->len_bytes);
-	ok = measure(o, in, m, &r);
+	/* Before the guard: it is told of what cannot be had. */
+	ok = o->delivery == CLI_QUEUED || enter();
+	if (ok) {
+		ok = measure(o, in, m, &r);
+		if (o->delivery == CLI_IN_CONTEXT)
+			fln_thread_leave();
+	}
+	(void)fln_sigbus_remove();
 	cli_guard_remove();
 	cli_memory_destroy(m);
 	return ok ? report(&r) : CLI_FAILED;

@@ -19,6 +19,7 @@
 #include "cli/progress.h"
 
 #include <errno.h>
+#include <faultlane/faultlane.h>
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
@@ -82,8 +83,12 @@ static uint64_t note_slow(struct toucher *t, uint32_t page, uint64_t ns)
 {
 	bool faulted = true;
 
-	/* The kernel alone maps nothing ahead of a write: no need to ask, which takes time. */
-	if (t->crowd->o->design != CLI_KERNEL || t->crowd->o->op == CLI_READ) {
+	/*
+	 * The kernel alone maps nothing ahead of a write: no need to ask, which takes time.
+	 * Who resolves his own faults does not sleep, and nothing tells but the time.
+	 */
+	if (t->crowd->o->delivery == CLI_QUEUED &&
+	    (t->crowd->o->design != CLI_KERNEL || t->crowd->o->op == CLI_READ)) {
 		uint64_t marks = fault_marks(t);
 
 		faulted = marks != t->fault_marks;
@@ -150,7 +155,11 @@ static void *toucher_main(void *arg)
 	(void)pthread_mutex_unlock(&c->mutex);
 	if (!go)
 		return NULL;
+	if (c->o->delivery == CLI_IN_CONTEXT && fln_thread_enter() != 0)
+		cli_error("a thread cannot resolve its faults: %s", fln_last_error());
 	touch_pages(t);
+	if (c->o->delivery == CLI_IN_CONTEXT)
+		fln_thread_leave();
 	(void)pthread_mutex_lock(&c->mutex);
 	if (++c->nr_finished == c->nr)
 		(void)pthread_cond_broadcast(&c->cond);

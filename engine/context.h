@@ -22,6 +22,9 @@ void fln_context_leave_region(struct fln_region *region);
 /* The in-context region at @addr, of any guest, or NULL.  RCU read lock held. */
 struct fln_region *fln_context_find(uint64_t addr);
 
+/* How many regions have left so far. */
+uint64_t fln_context_nr_left(void);
+
 /*
  * context_shards.c: the shards of a guest's in-context regions.  All in its turn.
  * fln_context_open() makes them if there are none, and gives them to the workers if

@@ -30,6 +30,12 @@ struct registry {
 static struct fln_lock registry_lock = { .mutex = PTHREAD_MUTEX_INITIALIZER,
 					 .rank = FLN_RANK_LEAF };
 static _Atomic(struct registry *) regions;
+static _Atomic uint64_t nr_left;
+
+uint64_t fln_context_nr_left(void)
+{
+	return atomic_load_explicit(&nr_left, memory_order_acquire);
+}
 
 struct fln_region *fln_context_find(uint64_t addr)
 {
@@ -123,6 +129,8 @@ void fln_context_leave_region(struct fln_region *region)
 	for (uint64_t i = 0; g && i < g->nr; i++) {
 		if (atomic_load(&g->entries[i].region) != region)
 			continue;
+		/* In this order: who does not find it knows that one has left. */
+		atomic_fetch_add_explicit(&nr_left, 1, memory_order_relaxed);
 		atomic_store_explicit(&g->entries[i].region, NULL, memory_order_release);
 		found = true;
 	}

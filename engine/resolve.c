@@ -39,6 +39,11 @@ static _Thread_local struct {
 	bool rcu_entered;
 } own_stack __attribute__((tls_model("initial-exec")));
 
+/* What this thread has last found in no region, and how many had left then. */
+static _Thread_local struct {
+	uint64_t addr, nr_left;
+} stranger __attribute__((tls_model("initial-exec")));
+
 int fln_thread_enter(void)
 {
 	size_t len_bytes = 0;
@@ -229,8 +234,9 @@ static enum round serve(struct fln_region *r, struct access *a)
 	struct fln_fault fault = { .addr = a->addr, .nr = 1, .held = a->counted };
 	struct fln_block_round b = { .block = first / FLN_BLOCK_PAGES, .in_context = true };
 	struct fln_mask poisoned = { { 0 } }, known, own;
-	uint32_t page;
+	const struct fln_range *range;
 	enum round round;
+	uint32_t page;
 
 	b.in.region = r;
 	b.in.shard = fln_region_shard(r, fln_stripe_shard(&r->plan, a->addr));
@@ -239,6 +245,9 @@ static enum round serve(struct fln_region *r, struct access *a)
 	page = (uint32_t)(first - b.in.block_page);
 	page = fln_block_fault(&b, page);
 	b.chunk = fln_blockmap_chunk(&r->map, b.block);
+	/* Read-ahead is left out: to order it takes a lock. */
+	range = fln_advice_at(r->guest, a->addr);
+	b.advice = range ? (enum fln_advice)range->what : FLN_ADVICE_NORMAL;
 	if (b.chunk) {
 		known = fln_chunk_load(b.chunk, FLN_PLANE_POISONED);
 		if (fln_mask_test(&known, page)) {
@@ -262,15 +271,30 @@ static enum round serve(struct fln_region *r, struct access *a)
 	return round;
 }
 
+/*
+ * The address is in no region.  But the fault may be older than the departure of
+ * one: then the access has to be tried again, and goes through if the page is filled.
+ * A fault of somebody else's comes again.
+ */
+static enum round serve_stranger(const struct access *a)
+{
+	uint64_t nr_left = fln_context_nr_left();
+
+	if (stranger.nr_left == nr_left && (stranger.addr == a->addr || nr_left == 0))
+		return ROUND_PASS_ON;
+	stranger.nr_left = nr_left;
+	stranger.addr = a->addr;
+	return ROUND_DONE;
+}
+
 static enum round one_round(struct access *a)
 {
-	enum round round = ROUND_PASS_ON;
+	enum round round;
 	struct fln_region *r;
 
 	fln_rcu_handler_lock();
 	r = fln_context_find(a->addr);
-	if (r)
-		round = serve(r, a);
+	round = r ? serve(r, a) : serve_stranger(a);
 	fln_rcu_handler_unlock();
 	return round;
 }

@@ -61,6 +61,12 @@ enum fln_resolved {
  * Not ours are: other signals and other codes of SIGBUS; addresses outside in-context
  * regions; threads that have not entered, or that run on an alternate signal stack;
  * and pages that cannot be had (what the guest's on_failure says has been done).
+ * When a region has been removed or stopped, a fault of somebody else's may first be
+ * answered FLN_RESOLVED once, because it could be an old one of that region; it comes
+ * again.
+ *
+ * A handler that interrupts this call must return to it: who jumps out of it
+ * (siglongjmp()) loses a slot of those in which threads wait for contents.
  *
  * Async-signal-safe, in handlers that interrupt anything, the library included:
  * takes no lock, allocates nothing, keeps errno.

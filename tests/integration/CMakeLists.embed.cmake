@@ -8,6 +8,9 @@ set(FLN_INTERPOSE ${PROJECT_SOURCE_DIR}/tests/support/interpose.c)
 fln_test(NAME vmm_like LABEL integration
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/vmm_like.c ${FLN_INTERPOSE} LIBS fln_harness TIMEOUT 120)
 
+fln_test(NAME vmm_sigbus LABEL integration
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/vmm_sigbus.c ${FLN_INTERPOSE} LIBS fln_harness TIMEOUT 120)
+
 # One that loads the library late, as plug-ins are, and links nothing of it.
 add_executable(test_integration_plugin ${CMAKE_CURRENT_LIST_DIR}/plugin.c ${FLN_INTERPOSE})
 target_link_libraries(test_integration_plugin PRIVATE fln_flags Threads::Threads ${CMAKE_DL_LIBS})

@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -25,11 +26,12 @@
 #endif
 
 #define MAX_FILTERS 64u
-#define MAX_CALLS 128u
+#define MAX_CALLS 160u
 #define SYSCALL_NUMBER(name) SYS_##name,
 
 static const unsigned int worker_calls[] = { WORKER_CALLS(SYSCALL_NUMBER) };
 static const unsigned int filler_calls[] = { FILLER_CALLS(SYSCALL_NUMBER) };
+static const unsigned int link_calls[] = { LINK_CALLS(SYSCALL_NUMBER) };
 static const unsigned int caller_calls[] = { CALLER_CALLS(SYSCALL_NUMBER) };
 
 /* What a filter is made from. */
@@ -203,6 +205,92 @@ static void prepare(struct bed *b)
 	b->image_opts.source = b->source;
 }
 
+/* Ranges: populate, advice, locks, large pages, where the machine has them. */
+static void use_ranges(struct bed *b)
+{
+	uint64_t addr = (uintptr_t)bed_page(b, 512);
+	int rc;
+
+	OK(fln_guest_populate(b->guest, addr, BLOCK, NULL));
+	OK(fln_guest_advise(b->guest, addr, BLOCK, FLN_ADVICE_SEQUENTIAL));
+	OK(fln_guest_advise(b->guest, addr, BLOCK, FLN_ADVICE_WILLNEED));
+	OK(fln_guest_advise(b->guest, addr, BLOCK, FLN_ADVICE_DONTNEED));
+	rc = fln_guest_lock(b->guest, addr, 8 * PAGE);
+	CHECK(rc == 0 || rc == -EPERM || rc == -ENOMEM, "lock: %s", fln_last_error());
+	OK(fln_guest_unlock(b->guest, addr, 8 * PAGE));
+	rc = fln_guest_collapse(b->guest, addr, BLOCK, NULL);
+	CHECK(rc == 0 || rc == -ENOTSUP, "collapse: %s", fln_last_error());
+}
+
+/* A region in context, and one of writes of its own. */
+static void use_regions(struct bed *b)
+{
+	struct fln_region_opts opts = b->region_opts;
+	struct fln_guest *clone;
+	struct fln_region *r;
+	uint64_t value;
+	int rc;
+
+	OK(fln_guest_create(b->engine, &b->guest_opts, &clone));
+	opts.sharing = FLN_SHARING_PRIVATE;
+	OK(fln_region_add(clone, &opts, &r));
+	OK(fln_guest_start(clone));
+	CHECK(touch_write((char *)fln_region_addr(r) + BLOCK, 7) == TOUCH_OK, "a private page");
+	OK(fln_guest_destroy(clone));
+	opts = b->region_opts;
+	opts.delivery = FLN_DELIVERY_IN_CONTEXT;
+	rc = fln_region_add(b->guest, &opts, &r);
+	if (rc == -EOPNOTSUPP)
+		return;
+	OK(rc);
+	OK(fln_thread_enter());
+	CHECK(touch_read((char *)fln_region_addr(r) + BLOCK + 64 * PAGE, &value) == TOUCH_OK,
+	      "a page in context");
+	fln_thread_leave();
+	OK(fln_region_remove(r));
+}
+
+struct sharing {
+	struct fln_image *image;
+	int fd;
+};
+
+static void share(void *arg, uint32_t index)
+{
+	const struct sharing *s = arg;
+
+	(void)index;
+	OK(fln_image_share(s->image, s->fd));
+}
+
+/* Both ends of a shared image. */
+static void use_sharing(struct bed *b, const int *fds)
+{
+	struct sharing s = { .image = b->image, .fd = fds[0] };
+	struct fln_region_opts opts = b->region_opts;
+	struct fln_image *attached;
+	struct fln_guest *other;
+	struct fln_region *r;
+	struct crew crew;
+	uint64_t value;
+
+	crew_start(&crew, 1, share, &s);
+	OK(fln_image_attach(b->engine, fds[1], NULL, &attached));
+	OK(fln_guest_create(b->engine, NULL, &other));
+	opts.image = attached;
+	opts.discard = FLN_DISCARD_IMAGE;
+	OK(fln_region_add(other, &opts, &r));
+	OK(fln_guest_start(other));
+	for (uint64_t page = 520; page < 1500; page += 31)
+		CHECK(touch_read((char *)fln_region_addr(r) + page * PAGE, &value) == TOUCH_OK,
+		      "page %llu of an attached image", (unsigned long long)page);
+	OK(fln_guest_destroy(other));
+	OK(fln_image_destroy(attached));
+	(void)close(fds[1]);
+	crew_wait(&crew, 20, "fln_image_share() after its other end was closed");
+	(void)close(fds[0]);
+}
+
 /* A guest of the filtered thread's, from nothing to nothing, with a region that comes and goes. */
 static void live(void *arg, uint32_t index)
 {
@@ -211,16 +299,23 @@ static void live(void *arg, uint32_t index)
 	struct fln_region *second;
 	struct fln_source *file;
 	struct bed b;
+	int fds[2];
 
 	(void)arg;
 	(void)index;
 	prepare(&b);
+	CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) == 0, "socketpair: %s",
+	      strerror(errno));
 	LIST_ADD(&l, worker_calls);
 	LIST_ADD(&l, filler_calls);
+	LIST_ADD(&l, link_calls);
 	LIST_ADD(&l, caller_calls);
 	enter_filter(&l);
 	bed_up(&b);
 	use(&b);
+	use_ranges(&b);
+	use_regions(&b);
+	use_sharing(&b, fds);
 	opts = b.region_opts;
 	OK(fln_region_add(b.guest, &opts, &second));
 	OK(fln_region_remove(second));
@@ -239,12 +334,84 @@ static void callers(void)
 	watch_stop();
 }
 
+/* Threads of the library that the test makes, each kind under its own list. */
+struct lent {
+	enum fln_thread_kind kind;
+	void *(*main)(void *arg);
+	void *arg;
+	pthread_t thread;
+};
+
+static _Atomic uint32_t nr_lent[FLN_THREAD_NR_KINDS];
+
+static void *lent_main(void *arg)
+{
+	const struct lent *t = arg;
+	struct list l = { .nr = 0 };
+
+	if (t->kind == FLN_THREAD_WORKER)
+		LIST_ADD(&l, worker_calls);
+	else
+		LIST_ADD(&l, filler_calls);
+	enter_filter(&l);
+	atomic_fetch_add(&nr_lent[t->kind], 1);
+	(void)t->main(t->arg);
+	return NULL;
+}
+
+static int lend(void *ctx, enum fln_thread_kind kind, uint32_t index, void *(*thread_main)(void *),
+		void *arg, void **handle)
+{
+	struct lent *t = calloc(1, sizeof(*t));
+
+	(void)ctx;
+	(void)index;
+	CHECK(t, "no memory");
+	*t = (struct lent){ .kind = kind, .main = thread_main, .arg = arg };
+	CHECK(pthread_create(&t->thread, NULL, lent_main, t) == 0, "a thread");
+	*handle = t;
+	return 0;
+}
+
+static void take_back(void *ctx, void *handle)
+{
+	struct lent *t = handle;
+
+	(void)ctx;
+	(void)pthread_join(t->thread, NULL);
+	free(t);
+}
+
+static void workers_and_fillers(void)
+{
+	struct fln_thread_hooks hooks = { .size = sizeof(hooks),
+					  .create = lend,
+					  .join = take_back };
+	struct bed b;
+
+	watch_start();
+	prepare(&b);
+	b.engine_opts.thread_hooks = &hooks;
+	bed_up(&b);
+	use(&b);
+	use_ranges(&b);
+	use_regions(&b);
+	CHECK(atomic_load(&nr_lent[FLN_THREAD_WORKER]) > 0 &&
+		      atomic_load(&nr_lent[FLN_THREAD_FILLER]) > 0,
+	      "%u workers and %u fillers were asked for", atomic_load(&nr_lent[FLN_THREAD_WORKER]),
+	      atomic_load(&nr_lent[FLN_THREAD_FILLER]));
+	bed_down(&b);
+	watch_stop();
+}
+
 int main(void)
 {
 #if defined(__x86_64__)
 	if (TEST_ASAN || TEST_TSAN)
 		test_skip("sanitizers make calls of their own");
 	test_init();
+	OK(fln_sigbus_install());
+	RUN(workers_and_fillers);
 	RUN(callers);
 	return 0;
 #else

@@ -15,13 +15,16 @@
 	CALL(epoll_wait) \
 	CALL(epoll_ctl) \
 	CALL(write) \
+	CALL(sendmsg) \
 	CALL(futex) \
 	CALL(lseek) \
 	CALL(close) \
 	CALL(membarrier) \
 	CALL(poll) \
 	CALL(clock_gettime) \
+	CALL(sched_getaffinity) \
 	CALL(sched_setaffinity) \
+	CALL(getpriority) \
 	CALL(setpriority) \
 	CALL(gettid) \
 	CALL(prctl) \
@@ -44,6 +47,32 @@
 	CALL(clock_gettime) \
 	CALL(membarrier) \
 	CALL(poll) \
+	CALL(sched_getaffinity) \
+	CALL(sched_setaffinity) \
+	CALL(getpriority) \
+	CALL(setpriority) \
+	CALL(gettid) \
+	CALL(prctl) \
+	CALL(set_robust_list) \
+	CALL(rseq) \
+	CALL(rt_sigprocmask) \
+	CALL(madvise) \
+	CALL(munmap) \
+	CALL(exit)
+
+#define LINK_CALLS(CALL) \
+	CALL(recvmsg) \
+	CALL(recvfrom) \
+	CALL(sendmsg) \
+	CALL(getsockopt) \
+	CALL(shutdown) \
+	CALL(poll) \
+	CALL(eventfd2) \
+	CALL(read) \
+	CALL(write) \
+	CALL(futex) \
+	CALL(membarrier) \
+	CALL(lseek) \
 	CALL(prctl) \
 	CALL(set_robust_list) \
 	CALL(rseq) \
@@ -57,6 +86,7 @@
 	CALL(close) \
 	CALL(fcntl) \
 	CALL(newfstatat) \
+	CALL(fstatfs) \
 	CALL(getdents64) \
 	CALL(faccessat2) \
 	CALL(readlink) \
@@ -72,6 +102,11 @@
 	CALL(munmap) \
 	CALL(mprotect) \
 	CALL(brk) \
+	CALL(mlock) \
+	CALL(mlock2) \
+	CALL(munlock) \
+	CALL(msync) \
+	CALL(prlimit64) \
 	CALL(mbind) \
 	CALL(get_mempolicy) \
 	CALL(clone3) \
@@ -80,7 +115,9 @@
 	CALL(sched_setaffinity) \
 	CALL(getpid) \
 	CALL(uname) \
-	CALL(sysinfo)
+	CALL(sysinfo) \
+	CALL(rt_sigaction) \
+	CALL(rt_sigreturn)
 
 /* clang-format on */
 

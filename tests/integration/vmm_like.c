@@ -3,6 +3,7 @@
  * A process like a virtual machine monitor's: signal handlers, an allocator and
  * children of its own, all of which the library leaves to it.
  */
+#include "tests/integration/actions.h"
 #include "tests/integration/harness.h"
 #include "tests/support/interpose.h"
 
@@ -17,7 +18,6 @@
 #define NR_FAULTING 64u
 #define CHILD_OPTION "--after-exec"
 #define GUEST_NAME "vmm-like-memory"
-#define NR_SIGNALS 65
 
 /* Signals. */
 
@@ -58,19 +58,6 @@ static void remember_signals(struct sigaction *actions)
 			CHECK(sigaction(sig, NULL, &actions[sig]) == 0, "signal %d: %s", sig,
 			      strerror(errno));
 	}
-}
-
-static void same_action(int sig, const struct sigaction *was, const char *when)
-{
-	struct sigaction is;
-
-	CHECK(sigaction(sig, NULL, &is) == 0, "signal %d: %s", sig, strerror(errno));
-	CHECK(is.sa_sigaction == was->sa_sigaction, "%s: signal %d has another handler", when, sig);
-	CHECK(is.sa_flags == was->sa_flags, "%s: signal %d has flags 0x%x, it had 0x%x", when, sig,
-	      (unsigned int)is.sa_flags, (unsigned int)was->sa_flags);
-	for (int other = 1; other < NR_SIGNALS; other++)
-		CHECK(sigismember(&is.sa_mask, other) == sigismember(&was->sa_mask, other),
-		      "%s: the mask of signal %d has another %d", when, sig, other);
 }
 
 static void same_signals(const struct sigaction *was, const sigset_t *mask_was, const char *when)

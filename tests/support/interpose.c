@@ -22,6 +22,8 @@ static _Atomic uint64_t nr_calls, nr_watched;
 static _Atomic bool watching;
 static void *_Atomic first_caller;
 
+_Thread_local bool interpose_inside;
+
 bool interpose_works(void)
 {
 #ifdef SANITIZED
@@ -69,7 +71,7 @@ static void note(void *caller)
 	if (!atomic_load_explicit(&watching, memory_order_relaxed))
 		return;
 	(void)prctl(PR_GET_NAME, name);
-	if (strncmp(name, "fln-", 4) != 0)
+	if (strncmp(name, "fln-", 4) != 0 && !interpose_inside)
 		return;
 	atomic_fetch_add(&nr_watched, 1);
 	(void)atomic_compare_exchange_strong(&first_caller, &none, caller);

@@ -16,6 +16,8 @@ bool interpose_works(void);
 uint64_t interpose_nr_calls(void);
 /* Count anew what threads of the engine do from now on, or stop counting. */
 void interpose_watch(bool on);
+/* While it is set on a thread, that thread counts like one of the engine: for handlers. */
+extern _Thread_local bool interpose_inside;
 /* How often they allocated or freed, and from where first. */
 uint64_t interpose_nr_watched(void **first_caller);
 

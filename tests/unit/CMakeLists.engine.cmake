@@ -21,6 +21,7 @@ fln_test(NAME install LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/install.c ${F
 fln_test(NAME stats LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/stats.c)
 fln_test(NAME events LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/events.c ${FLN_RIG})
 fln_test(NAME private LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/private.c ${FLN_RIG})
+fln_test(NAME populate LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/populate.c ${FLN_RIG})
 fln_test(NAME serve LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/serve.c ${FLN_RIG})
 fln_test(NAME serve_fill LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/serve_fill.c ${FLN_RIG})
 fln_test(NAME serve_random LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/serve_random.c ${FLN_RIG})

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: MIT */
+/* Jobs on the fake kernel, the order of fills, lists of ranges, discards of our own. */
+#include "engine/engine.h"
+#include "engine/region_map.h"
+#include "tests/support/cm.h"
+#include "tests/support/rig.h"
+#include "tests/support/rng.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define WORKER 3u /* the rig's */
+
+static struct rig *rig_of(struct rig_opts opts)
+{
+	struct rig *r = rig_create(&opts);
+
+	r->engine.opts.nr_workers = WORKER + 1;
+	return r;
+}
+
+/* A job over pages of the region, in the worker's hands. */
+static struct fln_job *begin(struct rig *r, uint64_t page, uint64_t nr)
+{
+	struct fln_job *job = fln_job_alloc(&r->guest);
+
+	assert_non_null(job);
+	fln_job_init(job, &r->guest, rig_addr(r, page), rig_addr(r, page + nr));
+	job->nr_running = 1;
+	job->parts[WORKER].job = job;
+	job->parts[WORKER].at = job->addr;
+	job->parts[WORKER].progress_ns = UINT64_MAX / 2;
+	atomic_store(&r->worker.given, &job->parts[WORKER]);
+	return job;
+}
+
+static void end(struct rig *r, struct fln_job *job)
+{
+	assert_int_equal(job->nr_running, 0);
+	assert_null(r->worker.parts);
+	fln_job_free(&r->guest, job);
+}
+
+static bool is_mapped(struct rig *r, uint64_t page)
+{
+	return fake_page(&r->fake, rig_addr(r, page))->pte == FAKE_MAPPED;
+}
+
+static void what_is_filled_is_mapped_by_runs(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 1200, .lead_pages = 100 });
+	struct fln_job *job;
+
+	(void)state;
+	rig_put(r, 0, 1200);
+	job = begin(r, 10, 1100);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(fake_nr_mapped(&r->fake), 1100);
+	assert_false(is_mapped(r, 9));
+	assert_true(is_mapped(r, 10));
+	assert_true(is_mapped(r, 1109));
+	assert_false(is_mapped(r, 1110));
+	assert_int_equal(r->fake.nr_calls[FAKE_CONTINUE], 3); /* one a block */
+	assert_int_equal(atomic_load(&job->nr_done), 1100);
+	assert_int_equal(atomic_load(&job->error), 0);
+	assert_int_equal(rig_count(&r->shard.count.populated), 1100);
+	end(r, job);
+	rig_destroy(r);
+}
+
+static void a_slice_ends(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 4 * 512 });
+	struct fln_job *job;
+
+	(void)state;
+	rig_put(r, 0, 4 * 512);
+	job = begin(r, 0, 4 * 512);
+	fln_populate_slice(&r->worker, 600);
+	assert_int_equal(fake_nr_mapped(&r->fake), 2 * 512);
+	assert_int_equal(fln_populate_need(&r->worker), FLN_POPULATE_BUSY);
+	fln_populate_slice(&r->worker, 600);
+	assert_int_equal(fake_nr_mapped(&r->fake), 4 * 512);
+	assert_int_equal(fln_populate_need(&r->worker), FLN_POPULATE_IDLE);
+	end(r, job);
+	rig_destroy(r);
+}
+
+static void what_is_not_filled_is_asked_for_and_waited_for(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 512, .fill_pages = 64 });
+	struct fln_job *job = begin(r, 0, 512);
+
+	(void)state;
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(rig_nr_queued_fills(r), 8);
+	assert_int_equal(fln_populate_need(&r->worker), FLN_POPULATE_WAITS);
+	/* Nothing is asked for twice, and nothing happens without a kick. */
+	fln_populate_kicked(&r->worker);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(rig_nr_queued_fills(r), 8);
+	assert_int_equal(rig_fill(r, 3), 8);
+	assert_int_equal(r->kicked, 1u << WORKER);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(fake_nr_mapped(&r->fake), 0);
+	fln_populate_kicked(&r->worker);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(fake_nr_mapped(&r->fake), 3 * 64);
+	(void)rig_fill(r, UINT32_MAX);
+	fln_populate_kicked(&r->worker);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(fake_nr_mapped(&r->fake), 512);
+	end(r, job);
+	rig_destroy(r);
+}
+
+/* I7: the fault's fill is done first, whether it is new or was asked for before. */
+static void faults_overtake(void **state)
+{
+	struct rig *r =
+		rig_of((struct rig_opts){ .nr_pages = 1024, .fill_pages = 64, .window = 1 });
+	struct fln_job *job = begin(r, 0, 512);
+	uint32_t covered, apart;
+
+	(void)state;
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(rig_nr_queued_fills(r), 8);
+	covered = rig_touch(r, 400);
+	apart = rig_touch(r, 900);
+	rig_serve(r);
+	assert_int_equal(rig_nr_queued_fills(r), 9);
+	(void)rig_fill(r, 2);
+	rig_held(r);
+	rig_assert_read(r, covered, rig_due(r, 400));
+	rig_assert_read(r, apart, rig_due(r, 900));
+	(void)rig_fill(r, UINT32_MAX);
+	fln_populate_kicked(&r->worker);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	end(r, job);
+	rig_destroy(r);
+}
+
+/* Populate takes half of the fills at most: a fault finds one. */
+static void fills_are_left_for_faults(void **state)
+{
+	struct rig *r = rig_of(
+		(struct rig_opts){ .nr_pages = 512, .fill_pages = 8, .nr_fills = 8, .window = 1 });
+	struct fln_job *job = begin(r, 0, 500);
+	uint32_t t;
+
+	(void)state;
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(rig_nr_queued_fills(r), 4);
+	t = rig_touch(r, 505);
+	rig_serve(r);
+	assert_int_equal(rig_nr_queued_fills(r), 5);
+	(void)rig_fill(r, 1);
+	rig_held(r);
+	rig_assert_read(r, t, rig_due(r, 505));
+	for (uint32_t i = 0; i < 100 && job->nr_running > 0; i++) {
+		(void)rig_fill(r, UINT32_MAX);
+		fln_populate_kicked(&r->worker);
+		fln_populate_slice(&r->worker, UINT32_MAX);
+	}
+	end(r, job);
+	rig_destroy(r);
+}
+
+static void what_cannot_be_had_is_reported_and_not_poisoned(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 512, .fill_pages = 64 });
+	struct fln_job *job = begin(r, 0, 512);
+
+	(void)state;
+	r->bad[300] = r->bad[301] = r->bad[77] = true;
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	(void)rig_fill(r, UINT32_MAX);
+	fln_populate_kicked(&r->worker);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(atomic_load(&job->error), -EIO);
+	assert_true(atomic_load(&job->failed_addr) == rig_addr(r, 77));
+	assert_int_equal(fake_nr_mapped(&r->fake), 509);
+	assert_int_equal(r->fake.nr_calls[FAKE_POISON], 0);
+	end(r, job);
+	rig_destroy(r);
+}
+
+static void holes_and_pages_left_out(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 512, .fill_pages = 64 });
+	struct fln_job *job;
+
+	(void)state;
+	r->hole[5] = r->hole[6] = true;
+	assert_int_equal(fln_image_fill(&r->image, 0, 512 * FLN_PAGE_BYTES), 0);
+	job = begin(r, 0, 256);
+	job->background = true;
+	job->skip = rig_addr(r, 100);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	fln_populate_slice(&r->worker, UINT32_MAX); /* the holes have been found */
+	assert_int_equal(r->fake.nr_calls[FAKE_ZEROPAGE], 0);
+	assert_false(is_mapped(r, 5));
+	assert_false(is_mapped(r, 100));
+	assert_int_equal(fake_nr_mapped(&r->fake), 253);
+	end(r, job);
+	job = begin(r, 0, 256);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	fln_populate_slice(&r->worker, UINT32_MAX); /* the holes have been found */
+	assert_int_equal(fake_nr_mapped(&r->fake), 256);
+	assert_true(is_mapped(r, 5));
+	end(r, job);
+	rig_destroy(r);
+}
+
+/* An unread event puts installs off, and a page may go while it is mapped. */
+static void events_in_between(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 512, .discard = FLN_DISCARD_IMAGE });
+	struct fln_job *job;
+
+	(void)state;
+	rig_put(r, 0, 512);
+	job = begin(r, 0, 512);
+	fake_discard(&r->fake, rig_addr(r, 7), 1, false);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(fake_nr_mapped(&r->fake), 0);
+	assert_int_equal(fln_populate_need(&r->worker), FLN_POPULATE_AGAIN);
+	rig_serve(r);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(fake_nr_mapped(&r->fake), 512);
+	end(r, job);
+	/* The hole was punched behind our back: what the map believes is not looked at. */
+	fake_punch(&r->fake, rig_addr(r, 20), 3);
+	fln_rcu_read_lock();
+	fln_region_forget(fln_blockmap_chunk(&r->region.map, 0),
+			  &(struct fln_mask){ .w = { UINT64_C(7) << 20 } });
+	fln_rcu_read_unlock();
+	job = begin(r, 0, 512);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(fake_nr_mapped(&r->fake), 512);
+	end(r, job);
+	rig_destroy(r);
+}
+
+static void what_ends_a_job(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 1024, .fill_pages = 64 });
+	struct fln_job *job = begin(r, 0, 1024);
+
+	(void)state;
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	atomic_store(&job->cancelled, true);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	end(r, job);
+	job = begin(r, 0, 1024);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	fln_populate_end(&r->worker, &r->guest);
+	assert_int_equal(atomic_load(&job->error), -ESHUTDOWN);
+	end(r, job);
+	job = begin(r, 0, 1024);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	atomic_store(&r->region.closing, true);
+	fln_populate_kicked(&r->worker);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(atomic_load(&job->error), -ESHUTDOWN);
+	end(r, job);
+	atomic_store(&r->region.closing, false);
+	(void)rig_fill(r, UINT32_MAX);
+	rig_destroy(r);
+}
+
+/* A DONTNEED of ours takes each event once; what comes else is somebody's discard. */
+static void events_of_our_own(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64 });
+	uint64_t lo = rig_addr(r, 0);
+	struct fln_quiet q = { .at = lo, .end = lo + 8 * FLN_PAGE_BYTES };
+	uint32_t t;
+
+	(void)state;
+	assert_false(fln_quiet_takes(&r->guest, lo, lo + FLN_PAGE_BYTES));
+	r->guest.advised.quiet = &q;
+	assert_false(fln_quiet_takes(&r->guest, lo + FLN_PAGE_BYTES, q.end)); /* later */
+	assert_false(fln_quiet_takes(&r->guest, lo, q.end + FLN_PAGE_BYTES)); /* more */
+	fake_discard(&r->fake, lo, 4, false);
+	rig_serve(r);
+	assert_false(fln_quiet_takes(&r->guest, lo, lo + 4 * FLN_PAGE_BYTES)); /* twice */
+	fake_discard(&r->fake, lo, 2, false);                                  /* somebody else's */
+	rig_serve(r);
+	r->guest.advised.quiet = NULL;
+	t = rig_touch(r, 1);
+	rig_settle(r);
+	rig_assert_read(r, t, 0);
+	t = rig_touch(r, 3);
+	rig_settle(r);
+	rig_assert_read(r, t, rig_due(r, 3));
+	rig_destroy(r);
+}
+
+static void lists_of_ranges_against_a_model(void **state)
+{
+	enum {
+		NR = 64
+	};
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64 });
+	struct fln_ranges *list = NULL;
+	uint32_t model[NR] = { 0 };
+	struct rng seed = { 11 };
+
+	(void)state;
+	for (uint32_t i = 0; i < 5000; i++) {
+		uint64_t lo = rng_next(&seed) % NR, hi = lo + 1 + rng_next(&seed) % (NR - lo);
+		uint32_t what = (uint32_t)(rng_next(&seed) % 3);
+		struct fln_ranges *next = fln_ranges_with(&r->guest, list, lo, hi, what);
+
+		assert_non_null(next);
+		fln_ranges_free(&r->guest, list);
+		list = next;
+		for (uint64_t p = lo; p < hi; p++)
+			model[p] = what;
+		for (uint64_t p = 0; p < NR; p++) {
+			const struct fln_range *at = fln_ranges_next(list, p);
+
+			assert_int_equal(at && at->addr <= p ? at->what : 0, model[p]);
+		}
+		for (uint32_t k = 1; k < list->nr; k++) {
+			assert_true(list->range[k - 1].end <= list->range[k].addr);
+			assert_true(list->range[k - 1].end < list->range[k].addr ||
+				    list->range[k - 1].what != list->range[k].what);
+		}
+	}
+	fln_ranges_free(&r->guest, list);
+	rig_destroy(r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_filled_is_mapped_by_runs),
+		cmocka_unit_test(a_slice_ends),
+		cmocka_unit_test(what_is_not_filled_is_asked_for_and_waited_for),
+		cmocka_unit_test(faults_overtake),
+		cmocka_unit_test(fills_are_left_for_faults),
+		cmocka_unit_test(what_cannot_be_had_is_reported_and_not_poisoned),
+		cmocka_unit_test(holes_and_pages_left_out),
+		cmocka_unit_test(events_in_between),
+		cmocka_unit_test(what_ends_a_job),
+		cmocka_unit_test(events_of_our_own),
+		cmocka_unit_test(lists_of_ranges_against_a_model),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
