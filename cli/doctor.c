@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <faultlane/base.h>
+#include <faultlane/engine.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -140,6 +141,39 @@ static void check_features(struct doctor *d)
 	else
 		say(d, STATE_OK, "one fault, tried", NULL, "was served in %.1f us",
 		    (double)touch_ns / 1e3);
+}
+
+/* What fln_query_features() says, as far as no line above does. */
+static void check_engine(struct doctor *d)
+{
+	static const struct {
+		uint64_t bit;
+		const char *name, *there, *mend;
+	} features[] = {
+		{ FLN_FEATURE_IN_CONTEXT, "in-context regions",
+		  "threads may resolve their own faults",
+		  "a kernel whose userfaultfd has SIGBUS (4.14)" },
+		{ FLN_FEATURE_HUGE, "images of huge pages",
+		  "hugetlb memory; reserve it: vm.nr_hugepages",
+		  "a kernel with hugetlb and its minor faults (5.13)" },
+		{ FLN_FEATURE_FORK, "following fork()", "children may be served, too",
+		  "CAP_SYS_PTRACE" },
+		{ FLN_FEATURE_COLLAPSE, "collapse to large pages", "MADV_COLLAPSE works on shmem",
+		  "a kernel from 6.1 with transparent huge pages of shmem" },
+		{ FLN_FEATURE_PIN, "pinning workers", "is permitted",
+		  "permit sched_setaffinity() in the seccomp filter" },
+		{ FLN_FEATURE_NICE, "precedence of workers", "nice -20 is permitted",
+		  "CAP_SYS_NICE, or ulimit -e 40" },
+	};
+	uint64_t bits = 0;
+
+	heading(d, "what the engine can do here");
+	if (fln_query_features(d->privileged ? 0 : FLN_ENGINE_F_USER_MODE_ONLY, &bits) != 0)
+		say(d, STATE_NOTE, "features", NULL, "%s", fln_last_error());
+	for (uint32_t i = 0; i < sizeof(features) / sizeof(features[0]); i++)
+		say(d, bits & features[i].bit ? STATE_OK : STATE_NOTE, features[i].name,
+		    features[i].mend, "%s",
+		    bits & features[i].bit ? features[i].there : "not to be had");
 }
 
 /* How many there are in a list such as "0-3,8". */
@@ -273,6 +307,7 @@ int cli_doctor(int argc, char **argv)
 	}
 	check_access(&d);
 	check_features(&d);
+	check_engine(&d);
 	check_machine(&d);
 	check_limits(&d);
 	return conclude(&d);

@@ -17,8 +17,8 @@ enum fln_event_kind {
 	FLN_EVENT_NONE,
 	FLN_EVENT_PAGE_POISONED, /* a page of a guest cannot be had */
 	FLN_EVENT_GUEST_FAILED,  /* FLN_ON_FAILURE_STOP: end the virtual machine */
-	FLN_EVENT_IMAGE_FILLED,  /* every page of an image is filled or zero */
-	FLN_EVENT_GUEST_WHOLE,   /* every page of a guest's regions is mapped */
+	FLN_EVENT_IMAGE_FILLED,  /* the last page of an image was filled, or is zero; once */
+	FLN_EVENT_GUEST_WHOLE,   /* every page of a guest's regions is mapped; once */
 	FLN_EVENT_OVERFLOW,      /* more events than fit: @value of them are lost */
 	FLN_EVENT_NR
 };
@@ -31,6 +31,10 @@ enum fln_event_kind {
  * @guest: whose, or NULL; compare it only, it may have been destroyed since
  * @image: whose, or NULL; the same
  * @value: PAGE_POISONED: the address; OVERFLOW: how many are lost; else 0
+ *
+ * Pages that are made unreadable because a guest is stopped are not told of.  An
+ * OVERFLOW comes before what is left in the queue; events other than PAGE_POISONED
+ * have room that these cannot take.
  */
 struct fln_event {
 	size_t size;
@@ -61,7 +65,7 @@ FLN_API int fln_engine_event_fd(const struct fln_engine *engine);
  * fln_engine_next_event() - Take the oldest event
  * @out: its size field must be set, see FLN_EVENT_INIT
  *
- * Return:  1 and an event; 0 when there is none; -EINVAL, -E2BIG
+ * Return:  1 and an event; 0 when there is none; -EINVAL
  * Threads: any
  * Blocks:  no
  */

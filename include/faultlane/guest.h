@@ -106,9 +106,9 @@ typedef enum fln_answer (*fln_ask_fn)(void *ctx, const struct fln_failure *failu
  * @on_failure:   enum fln_on_failure
  * @ask:          with FLN_ON_FAILURE_ASK: who decides; otherwise NULL
  * @ask_ctx:      passed to @ask
- * @max_failures: how often a page's source may fail before what @on_failure says
- *                is done: beyond the engine's source_retries, each time a second
- *                later than before; 0: once.  With FLN_ON_FAILURE_ASK: 0
+ * @max_failures: how often a page's source may fail, or be late, before what
+ *                @on_failure says is done: beyond the engine's source_retries, and
+ *                a second after the last time; 0: once.  With FLN_ON_FAILURE_ASK: 0
  * @reserved:     zero
  */
 struct fln_guest_opts {
