@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PAGES (THREADS * 40u)
@@ -303,6 +304,94 @@ static void what_is_passed_on(void)
 	(void)munmap(foreign, PAGE);
 }
 
+/* Chains, each in a process of its own that has no engine. */
+
+static _Atomic int nr_called;
+
+static void count_call(int sig, siginfo_t *info, void *context)
+{
+	sigset_t now;
+
+	(void)context;
+	(void)pthread_sigmask(SIG_BLOCK, NULL, &now);
+	if (sig != SIGBUS || !info || !sigismember(&now, SIGUSR1) || !sigismember(&now, SIGBUS))
+		_exit(3);
+	atomic_fetch_add(&nr_called, 1);
+}
+
+enum chain {
+	CHAIN_DEFAULT_FAULT,
+	CHAIN_DEFAULT_KILL,
+	CHAIN_IGNORED_FAULT,
+	CHAIN_IGNORED_KILL,
+	CHAIN_CALLED_KILL,
+	CHAIN_ONCE_FAULT,
+	CHAIN_NR
+};
+
+static void chain_child(enum chain what)
+{
+	struct sigaction sa = { .sa_flags = 0 };
+	bool kills = what == CHAIN_DEFAULT_KILL || what == CHAIN_IGNORED_KILL ||
+		     what == CHAIN_CALLED_KILL;
+
+	(void)fln_sigbus_remove();
+	sa.sa_handler =
+		what == CHAIN_IGNORED_FAULT || what == CHAIN_IGNORED_KILL ? SIG_IGN : SIG_DFL;
+	if (what == CHAIN_CALLED_KILL || what == CHAIN_ONCE_FAULT) {
+		sa.sa_sigaction = count_call;
+		sa.sa_flags = SA_SIGINFO | (what == CHAIN_ONCE_FAULT ? (int)SA_RESETHAND : 0);
+		(void)sigaddset(&sa.sa_mask, SIGUSR1);
+	}
+	(void)sigaction(SIGBUS, &sa, NULL);
+	if (fln_sigbus_install() != 0 || fln_sigbus_install() != 0)
+		_exit(4);
+	if (kills)
+		(void)kill(getpid(), SIGBUS);
+	else
+		*(volatile uint8_t *)beyond_the_end() = 1;
+	_exit(what == CHAIN_CALLED_KILL && atomic_load(&nr_called) != 1 ? 5 : 0);
+}
+
+static void handlers_are_chained(void)
+{
+	static const bool dies[CHAIN_NR] = { [CHAIN_DEFAULT_FAULT] = true,
+					     [CHAIN_DEFAULT_KILL] = true,
+					     [CHAIN_IGNORED_FAULT] = true,
+					     [CHAIN_ONCE_FAULT] = true };
+	struct sigaction mine = { .sa_flags = SA_SIGINFO }, there;
+
+	for (enum chain what = 0; what < CHAIN_NR; what++) {
+		int status = 0;
+		pid_t pid;
+
+		STEP("chain %u", (unsigned int)what);
+		pid = fork();
+		CHECK(pid >= 0, "fork: %s", strerror(errno));
+		if (pid == 0) {
+			(void)alarm(WAIT_S);
+			chain_child(what);
+		}
+		CHECK(waitpid(pid, &status, 0) == pid, "waitpid: %s", strerror(errno));
+		if (dies[what])
+			CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS,
+			      "chain %u: status 0x%x, and not SIGBUS", (unsigned int)what,
+			      (unsigned int)status);
+		else
+			CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0,
+			      "chain %u: status 0x%x, and not 0", (unsigned int)what,
+			      (unsigned int)status);
+	}
+	STEP("another handler on top");
+	mine.sa_sigaction = count_call;
+	(void)sigaction(SIGBUS, &mine, &there);
+	REFUSED(fln_sigbus_remove(), -EBUSY, "another handler");
+	(void)sigaction(SIGBUS, &there, NULL);
+	OK(fln_sigbus_remove());
+	OK(fln_sigbus_remove());
+	OK(fln_sigbus_install());
+}
+
 static void a_region_that_moves_fails_closed(void)
 {
 	uint64_t value;
@@ -371,6 +460,7 @@ int main(void)
 	RUN(contents_that_never_come);
 	RUN(a_source_that_is_late);
 	RUN(what_is_passed_on);
+	RUN(handlers_are_chained);
 	RUN(a_region_that_moves_fails_closed);
 	RUN(what_is_refused);
 	return 0;

@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Resolving in context on the fake kernel: the handler's work without a signal.  A
+ * second thread is the worker where one is asked for contents.
+ */
+#include "engine/context.h"
+#include "engine/region_map.h"
+#include "tests/support/cm.h"
+#include "tests/support/rig.h"
+
+#include <faultlane/context.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+#define COUNT(r, what) rig_count(&(r)->shard.count.what)
+
+static struct rig *context_rig(struct rig_opts opts, bool filled)
+{
+	struct rig *r = rig_create(&opts);
+
+	if (filled)
+		rig_put(r, 0, r->opts.nr_pages);
+	r->shard.in_context = true;
+	r->region.in_context = true;
+	atomic_store(&r->shard.helper, &r->worker);
+	atomic_store(&r->guest.context_shards, &r->shard);
+	r->engine.opts.source_timeout_ns = UINT64_MAX;
+	assert_int_equal(fln_context_enter_region(&r->region), 0);
+	assert_int_equal(fln_thread_enter(), 0);
+	return r;
+}
+
+static void context_end(struct rig *r)
+{
+	fln_thread_leave();
+	fln_context_leave_region(&r->region);
+	assert_int_equal(COUNT(r, faults), COUNT(r, in_context));
+	rig_destroy(r);
+}
+
+static enum fln_resolved resolve_addr(uint64_t addr)
+{
+	siginfo_t info;
+
+	memset(&info, 0, sizeof(info));
+	info.si_signo = SIGBUS;
+	info.si_code = BUS_ADRERR;
+	info.si_addr = (void *)(uintptr_t)(addr + 8);
+	return fln_resolve(&info);
+}
+
+static enum fln_resolved resolve(struct rig *r, uint64_t page)
+{
+	return resolve_addr(rig_addr(r, page));
+}
+
+static void assert_mapped(struct rig *r, uint64_t page, uint64_t value)
+{
+	struct fake_page *p = fake_page(&r->fake, rig_addr(r, page));
+
+	assert_int_equal(p->pte, FAKE_MAPPED);
+	assert_int_equal(fake_contents(p), value);
+}
+
+/* The worker: begins after @delay_ms, serves until the thread has what it wants. */
+struct helper {
+	struct rig *r;
+	pthread_t thread;
+	_Atomic bool stop;
+	uint32_t delay_ms;
+	void (*first)(struct rig *r);
+};
+
+static void *helper_main(void *arg)
+{
+	struct helper *h = arg;
+	bool entered = fln_rcu_enter();
+
+	fln_context_nap((uint64_t)h->delay_ms * 1000000);
+	if (h->first)
+		h->first(h->r);
+	while (!atomic_load(&h->stop)) {
+		fln_serve_wanted(&h->r->worker);
+		(void)rig_fill(h->r, UINT32_MAX);
+		fln_serve_wanted(&h->r->worker);
+		fln_context_nap(100000);
+	}
+	fln_rcu_leave(entered);
+	return NULL;
+}
+
+static void helper_start(struct helper *h, struct rig *r)
+{
+	h->r = r;
+	assert_int_equal(pthread_create(&h->thread, NULL, helper_main, h), 0);
+}
+
+static void helper_stop(struct helper *h)
+{
+	atomic_store(&h->stop, true);
+	(void)pthread_join(h->thread, NULL);
+	assert_null(h->r->worker.wanted);
+}
+
+static void the_whole_window_is_mapped_by_one_call(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 512 }, true);
+
+	(void)state;
+	errno = 4711;
+	assert_int_equal(resolve(r, 100), FLN_RESOLVED);
+	assert_int_equal(errno, 4711);
+	assert_int_equal(r->fake.nr_calls[FAKE_CONTINUE], 1);
+	assert_int_equal(r->fake.nr_pages_done[FAKE_CONTINUE], 512);
+	assert_int_equal(r->fake.nr_wake_calls, 0);
+	assert_mapped(r, 511, rig_due(r, 511));
+	assert_int_equal(COUNT(r, minor), 1);
+	assert_int_equal(COUNT(r, resumed), 1);
+	assert_int_equal(r->shard.count.service.count, 1);
+	/* Once more, though mapped: somebody else was first.  No wake either. */
+	assert_int_equal(resolve(r, 100), FLN_RESOLVED);
+	assert_int_equal(COUNT(r, refaults), 1);
+	assert_int_equal(r->fake.nr_wake_calls, 0);
+	context_end(r);
+}
+
+static void a_claim_is_never_waited_for(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 16 }, true);
+	struct fln_mask pages = fln_mask_range(0, 16), won;
+	struct fln_chunk *c;
+
+	(void)state;
+	/* As if this very thread had been interrupted between its claim and its install. */
+	fln_rcu_read_lock();
+	c = fln_blockmap_chunk(&r->region.map, 0);
+	won = fln_region_claim(c, &pages);
+	assert_int_equal(fln_mask_count(&won), 16);
+	assert_int_equal(resolve(r, 5), FLN_RESOLVED);
+	assert_mapped(r, 5, rig_due(r, 5));
+	assert_int_equal(fake_nr_mapped(&r->fake), 1);
+	assert_false(rig_map_says(r, FLN_PLANE_PRESENT, 5));
+	/* The claim is still the claimer's: debug builds check it here. */
+	fln_region_settle(c, &won, FLN_PAGE_PRESENT);
+	fln_rcu_read_unlock();
+	context_end(r);
+}
+
+static void what_is_put_off_is_tried_again(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, true);
+
+	(void)state;
+	r->fake.fail_in = 1;
+	r->fake.fail_times = 3;
+	r->fake.fail_errno = EAGAIN;
+	assert_int_equal(resolve(r, 7), FLN_RESOLVED);
+	assert_mapped(r, 7, rig_due(r, 7));
+	assert_int_equal(COUNT(r, again), 3);
+	assert_int_equal(COUNT(r, faults), 1);
+	context_end(r);
+}
+
+static void contents_are_waited_for(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 4 }, false);
+	struct helper h = { .delay_ms = 5 };
+
+	(void)state;
+	r->hole[9] = true;
+	helper_start(&h, r);
+	assert_int_equal(resolve(r, 3), FLN_RESOLVED);
+	assert_mapped(r, 3, rig_due(r, 3));
+	assert_int_equal(COUNT(r, major), 1);
+	assert_int_equal(resolve(r, 9), FLN_RESOLVED);
+	assert_mapped(r, 9, 0);
+	assert_int_equal(COUNT(r, zero), 1);
+	helper_stop(&h);
+	assert_int_equal(COUNT(r, resumed), 2);
+	context_end(r);
+}
+
+static void a_hole_is_noted_by_the_worker(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 16 }, true);
+	struct helper h = { .delay_ms = 1 };
+
+	(void)state;
+	fake_punch(&r->fake, rig_addr(r, 4), 8);
+	helper_start(&h, r);
+	assert_int_equal(resolve(r, 6), FLN_RESOLVED);
+	helper_stop(&h);
+	assert_mapped(r, 6, 0);
+	assert_mapped(r, 0, rig_due(r, 0));
+	assert_int_equal(fln_image_state(&r->image, rig_image_page(r, 6)), FLN_IMAGE_ZERO);
+	assert_int_equal(COUNT(r, faults), 1);
+	context_end(r);
+}
+
+static void what_cannot_be_had_is_poisoned(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, false);
+	struct helper h = { .delay_ms = 0 };
+
+	(void)state;
+	r->bad[2] = true;
+	helper_start(&h, r);
+	assert_int_equal(resolve(r, 2), FLN_RESOLVED_NOT_OURS);
+	helper_stop(&h);
+	assert_int_equal(fake_page(&r->fake, rig_addr(r, 2))->pte, FAKE_POISONED);
+	assert_true(rig_map_says(r, FLN_PLANE_POISONED, 2));
+	/* From here on without a worker. */
+	assert_int_equal(resolve(r, 2), FLN_RESOLVED_NOT_OURS);
+	assert_int_equal(COUNT(r, poisoned), 2);
+	context_end(r);
+}
+
+static void a_region_that_closes_asks_nobody(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, false);
+
+	(void)state;
+	rig_put(r, 0, 1);
+	atomic_store(&r->region.closing, true);
+	assert_int_equal(resolve(r, 0), FLN_RESOLVED);
+	assert_mapped(r, 0, rig_due(r, 0));
+	assert_int_equal(resolve(r, 1), FLN_RESOLVED_NOT_OURS);
+	assert_int_equal(fake_page(&r->fake, rig_addr(r, 1))->pte, FAKE_ABSENT);
+	assert_null(atomic_load(&r->worker.wanted_new));
+	assert_int_equal(COUNT(r, poisoned), 1);
+	context_end(r);
+}
+
+static void close_it(struct rig *r)
+{
+	atomic_store(&r->region.closing, true);
+}
+
+static void who_waits_is_let_go_when_the_region_closes(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1, .pushed = true }, false);
+	struct helper h = { .delay_ms = 10, .first = close_it };
+
+	(void)state;
+	helper_start(&h, r);
+	assert_int_equal(resolve(r, 1), FLN_RESOLVED_NOT_OURS);
+	helper_stop(&h);
+	assert_int_equal(COUNT(r, poisoned), 1);
+	assert_int_equal(COUNT(r, major), 1);
+	context_end(r);
+}
+
+static void a_range_that_has_gone_is_not_ours(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, true);
+
+	(void)state;
+	r->fake.fail_in = 1;
+	r->fake.fail_errno = ENOENT;
+	assert_int_equal(resolve(r, 1), FLN_RESOLVED_NOT_OURS);
+	assert_int_equal(COUNT(r, failed), 1);
+	assert_int_equal(COUNT(r, invalid), 1);
+	context_end(r);
+}
+
+static struct fln_wanted *taken[4096];
+static uint32_t nr_taken;
+
+static void free_one_slot(struct rig *r)
+{
+	(void)r;
+	atomic_store(&taken[--nr_taken]->state, FLN_WANTED_FREE);
+}
+
+static void slots_run_out(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, false);
+	struct helper h = { .delay_ms = 20, .first = free_one_slot };
+
+	(void)state;
+	while ((taken[nr_taken] = fln_wanted_take()) != NULL)
+		nr_taken++;
+	assert_true(nr_taken >= 256);
+	helper_start(&h, r);
+	assert_int_equal(resolve(r, 3), FLN_RESOLVED);
+	helper_stop(&h);
+	assert_mapped(r, 3, rig_due(r, 3));
+	assert_int_equal(COUNT(r, faults), 1);
+	/* The one that was free is again. */
+	taken[nr_taken] = fln_wanted_take();
+	assert_non_null(taken[nr_taken++]);
+	assert_null(fln_wanted_take());
+	while (nr_taken > 0)
+		free_one_slot(r);
+	context_end(r);
+}
+
+static void start_guest(struct rig *r)
+{
+	atomic_store(&r->shard.helper, &r->worker);
+}
+
+static void a_guest_that_is_not_started_is_waited_for(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, false);
+	struct helper h = { .delay_ms = 10, .first = start_guest };
+
+	(void)state;
+	atomic_store(&r->shard.helper, NULL);
+	helper_start(&h, r);
+	assert_int_equal(resolve(r, 3), FLN_RESOLVED);
+	helper_stop(&h);
+	assert_int_equal(COUNT(r, faults), 1);
+	context_end(r);
+}
+
+static int uniform(struct rig *r, uint64_t block)
+{
+	int planes;
+
+	fln_rcu_read_lock();
+	planes = fln_blockmap_uniform(&r->region.map, block);
+	fln_rcu_read_unlock();
+	return planes;
+}
+
+static void whole_blocks_are_collapsed_by_the_worker(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .nr_pages = 2048, .window = 512 }, true);
+
+	(void)state;
+	for (uint64_t block = 0; block < 3; block++)
+		assert_int_equal(resolve(r, block * 512 + 9), FLN_RESOLVED);
+	assert_int_equal(resolve(r, 9), FLN_RESOLVED); /* noted once */
+	assert_int_equal(atomic_load(&r->shard.whole.nr), 3);
+	assert_int_equal(uniform(r, 0), -1);
+	assert_false(atomic_load(&r->worker.kicked));
+	fln_context_collapse(&r->shard);
+	for (uint64_t block = 0; block < 3; block++)
+		assert_int_equal(uniform(r, block), 1 << FLN_PLANE_PRESENT);
+	assert_int_equal(atomic_load(&r->shard.whole.nr), 0);
+	/* Full of other blocks, of which it may not choke. */
+	for (uint32_t i = 0; i < FLN_NR_WHOLE; i++)
+		atomic_store(&r->shard.whole.addr[i], 4096 * (i + 1));
+	atomic_store(&r->shard.whole.nr, FLN_NR_WHOLE);
+	assert_int_equal(resolve(r, 3 * 512), FLN_RESOLVED);
+	assert_true(atomic_load(&r->worker.kicked));
+	fln_context_collapse(&r->shard);
+	assert_int_equal(uniform(r, 3), -1); /* forgotten: a hint, and no more */
+	context_end(r);
+}
+
+static void without_a_chunk_one_page_is_mapped(void **state)
+{
+	struct rig *r =
+		context_rig((struct rig_opts){ .nr_pages = 1024, .window = 16, .nr_chunks = 1 },
+			    true);
+
+	(void)state;
+	assert_int_equal(resolve(r, 0), FLN_RESOLVED);
+	assert_int_equal(resolve(r, 600), FLN_RESOLVED);
+	assert_int_equal(COUNT(r, no_chunk), 1);
+	assert_int_equal(fake_nr_mapped(&r->fake), 17);
+	context_end(r);
+}
+
+static void addresses_and_threads_of_others(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, true);
+	uint64_t end = rig_addr(r, r->opts.nr_pages);
+
+	(void)state;
+	/* Other tests' regions have left: the first time it could be an old fault. */
+	if (fln_context_nr_left() > 0)
+		(void)resolve_addr(end);
+	assert_int_equal(resolve_addr(end), FLN_RESOLVED_NOT_OURS);
+	assert_int_equal(resolve_addr(rig_addr(r, 0) - FLN_PAGE_BYTES) == FLN_RESOLVED &&
+				 resolve_addr(rig_addr(r, 0) - FLN_PAGE_BYTES) == FLN_RESOLVED,
+			 false);
+	fln_thread_leave();
+	assert_int_equal(resolve(r, 0), FLN_RESOLVED_NOT_OURS);
+	assert_int_equal(fln_thread_enter(), 0);
+	assert_int_equal(resolve(r, 0), FLN_RESOLVED);
+	fln_context_leave_region(&r->region);
+	/* Raised before it left, for all we know; then it comes again. */
+	assert_int_equal(resolve(r, 1), FLN_RESOLVED);
+	assert_int_equal(resolve(r, 1), FLN_RESOLVED_NOT_OURS);
+	assert_int_equal(fake_nr_mapped(&r->fake), 1);
+	context_end(r);
+}
+
+static void the_registry_keeps_order(void **state)
+{
+	static struct fln_region regions[40];
+
+	(void)state;
+	for (uint32_t round = 0; round < 3; round++) {
+		for (uint32_t i = 0; i < 40; i++) {
+			uint32_t at = i * 7 % 40;
+
+			regions[at].addr = (at + 1) * 10 * FLN_PAGE_BYTES;
+			regions[at].len_bytes = 5 * FLN_PAGE_BYTES;
+			assert_int_equal(fln_context_enter_region(&regions[at]), 0);
+		}
+		fln_rcu_read_lock();
+		for (uint32_t i = 0; i < 40; i++) {
+			assert_ptr_equal(fln_context_find(regions[i].addr), &regions[i]);
+			assert_ptr_equal(fln_context_find(regions[i].addr + 5 * FLN_PAGE_BYTES - 1),
+					 &regions[i]);
+			assert_null(fln_context_find(regions[i].addr + 5 * FLN_PAGE_BYTES));
+			assert_null(fln_context_find(regions[i].addr - 1));
+		}
+		fln_rcu_read_unlock();
+		for (uint32_t i = 0; i < 40; i++) {
+			fln_context_leave_region(&regions[i * 3 % 40]);
+			fln_rcu_read_lock();
+			assert_null(fln_context_find(regions[i * 3 % 40].addr));
+			fln_rcu_read_unlock();
+		}
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_whole_window_is_mapped_by_one_call),
+		cmocka_unit_test(a_claim_is_never_waited_for),
+		cmocka_unit_test(what_is_put_off_is_tried_again),
+		cmocka_unit_test(contents_are_waited_for),
+		cmocka_unit_test(a_hole_is_noted_by_the_worker),
+		cmocka_unit_test(what_cannot_be_had_is_poisoned),
+		cmocka_unit_test(a_region_that_closes_asks_nobody),
+		cmocka_unit_test(who_waits_is_let_go_when_the_region_closes),
+		cmocka_unit_test(a_range_that_has_gone_is_not_ours),
+		cmocka_unit_test(slots_run_out),
+		cmocka_unit_test(a_guest_that_is_not_started_is_waited_for),
+		cmocka_unit_test(whole_blocks_are_collapsed_by_the_worker),
+		cmocka_unit_test(without_a_chunk_one_page_is_mapped),
+		cmocka_unit_test(addresses_and_threads_of_others),
+		cmocka_unit_test(the_registry_keeps_order),
+	};
+	bool entered = fln_rcu_enter();
+	int rc = cmocka_run_group_tests(tests, NULL, NULL);
+
+	fln_rcu_leave(entered);
+	return rc;
+}
