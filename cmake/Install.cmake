@@ -30,7 +30,7 @@ install(FILES
   "${PROJECT_BINARY_DIR}/faultlane-config-version.cmake"
   DESTINATION "${FLN_PACKAGE_DIR}")
 
-foreach(page faultlane.1 faultlane-restore.1 faultlane-doctor.1)
+foreach(page faultlane.1 faultlane-restore.1 faultlane-doctor.1 faultlane-stress.1)
   install(FILES "${PROJECT_SOURCE_DIR}/docs/man/${page}" DESTINATION "${CMAKE_INSTALL_MANDIR}/man1")
 endforeach()
 install(FILES "${PROJECT_SOURCE_DIR}/docs/man/faultlane.7" DESTINATION "${CMAKE_INSTALL_MANDIR}/man7")
