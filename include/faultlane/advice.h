@@ -37,9 +37,14 @@ enum fln_advice {
  * @len_bytes: its length
  * @advice:    NORMAL, SEQUENTIAL and RANDOM stay in force until the next of them
  *
+ * In-context regions have the windows of SEQUENTIAL and RANDOM, and no read-ahead.
+ * While DONTNEED runs nobody else should discard the same memory: of two discards at
+ * the same time one is taken for the guest's own.
+ *
  * Return:  0; -EINVAL for a range that is not the guest's or an unknown advice, or
- *          DONTNEED of a locked range; -ENOTSUP for DONTNEED in a foreign guest;
- *          -ENOMEM
+ *          DONTNEED of a locked range; -ESHUTDOWN for WILLNEED and DONTNEED when the
+ *          guest does not run; -EBUSY when 8 ranges of WILLNEED are under way;
+ *          -ENOTSUP for DONTNEED in a foreign guest; -ENOMEM
  * Threads: any, except a thread of the engine
  * Blocks:  briefly; DONTNEED as madvise()
  */
@@ -81,8 +86,12 @@ struct fln_populate_opts {
  * @opts:      options, or NULL for all defaults; not kept
  *
  * When it has returned 0 every page was mapped: a touch does not fault, unless the
- * page was given up meanwhile.  Workers do it behind all faults.  Memory of an
- * in-context region that is to be handed to a system call is passed here first.
+ * page was given up meanwhile.  Holes take memory then.  Workers do it behind all
+ * faults.  Memory of an in-context region that is to be handed to a system call is
+ * passed here first; where all of it is mapped that costs little.  Without /proc
+ * what was punched out of ranges longer than 2 MiB can be missed.
+ *
+ * Pages that cannot be had are reported and not poisoned; the rest is mapped.
  *
  * Return:  0; -ECANCELED when @progress said so: what is mapped by then stays;
  *          -EIO when pages cannot be had (fln_last_error() names the first);
@@ -96,6 +105,8 @@ FLN_API int fln_guest_populate(struct fln_guest *guest, uint64_t addr, uint64_t 
 
 /**
  * fln_guest_lock() - Populate a range, and keep it in memory (mlock)
+ *
+ * What is discarded and comes back is locked as well.  Removing the region unlocks it.
  *
  * Return:  0; as fln_guest_populate(); -EPERM or -ENOMEM when RLIMIT_MEMLOCK does not
  *          permit it (fln_last_error() names it); -ENOTSUP in a foreign guest
@@ -118,7 +129,7 @@ enum fln_residency_state {
 	FLN_RESIDENCY_ABSENT,    /* neither mapped nor filled */
 	FLN_RESIDENCY_FILLED,    /* its contents are there; not mapped */
 	FLN_RESIDENCY_PRESENT,   /* mapped, as far as we know */
-	FLN_RESIDENCY_DISCARDED, /* given up: zero when it is touched; not mapped */
+	FLN_RESIDENCY_DISCARDED, /* given up in private memory: zero when touched; not mapped */
 	FLN_RESIDENCY_POISONED,  /* it cannot be had */
 	FLN_RESIDENCY_NR
 };
@@ -145,7 +156,8 @@ struct fln_residency {
  * @vec:       a byte (enum fln_residency_state) per 4096 bytes; NULL: not wanted
  * @sum:       counts; NULL: not wanted
  *
- * A hole of the image is FILLED: zeros need no reading.  What is mapped is known as
+ * A hole of the image is FILLED: zeros need no reading; so is what was given up in
+ * shared memory, which is a hole then.  What is mapped is known as
  * well as the engine can know it: memory that is taken away through the page cache
  * raises no event, and is called PRESENT until it is touched.
  *
@@ -163,8 +175,8 @@ FLN_API int fln_guest_residency(struct fln_guest *guest, uint64_t addr, uint64_t
  * @nr_collapsed: how many blocks are mapped by a large page now; may be NULL
  *
  * The page cache of the block becomes one large page; other mappings of it lose
- * their page-table entries and fault again.  Blocks that have holes, or are not
- * mapped wholly, are left alone.
+ * their page-table entries and fault again.  Blocks that have holes, are not mapped
+ * wholly, or belong to private regions, are left alone.
  *
  * Return:  0, also when no block could be; -ENOTSUP when the kernel cannot at all
  *          (MADV_COLLAPSE: 6.1; shmem: transparent huge pages must be configured) or
