@@ -148,7 +148,7 @@ bool fln_job_submit(struct fln_job *job)
 	fln_unlock(&guest->jobs.lock);
 	if (!workers)
 		return false;
-	/* The job may have ended, and be another by then, before the last worker has his part. */
+	/* Not ours any more once the last part has been given. */
 	while (workers) {
 		uint32_t i = (uint32_t)__builtin_ctzll(workers);
 		struct fln_job_part *part = &job->parts[i];
@@ -447,7 +447,7 @@ static void check_patience(struct fln_worker *w, struct fln_job_part *part)
 	uint64_t timeout = w->opts.source_timeout_ns;
 	struct fln_job_block *jb = &part->blocks[0];
 	const struct fln_region *r;
-	uint64_t addr;
+	uint64_t addr, done;
 
 	if (part->nr_blocks == 0 || jb->state != FLN_JOB_WAITS || timeout == UINT64_MAX ||
 	    fln_now_ns() - part->progress_ns <= timeout)
@@ -455,6 +455,13 @@ static void check_patience(struct fln_worker *w, struct fln_job_part *part)
 	addr = jb->addr + fln_pages_to_bytes(fln_mask_next_set(&jb->todo, 0));
 	fln_rcu_read_lock();
 	r = fln_directory_find(part->job->guest, addr);
+	/* Faults come first, and may take long: a source that answers them is not late. */
+	done = r ? atomic_load_explicit(&r->image->nr_done, memory_order_relaxed) : 0;
+	if (done != part->image_done) {
+		part->image_done = done;
+		part->progress_ns = fln_now_ns();
+		r = NULL;
+	}
 	/* What is pushed comes when it comes: only a source can be late. */
 	if (r && r->image->can_be_late) {
 		fail_page(part->job, addr);
@@ -495,9 +502,9 @@ static void take_given(struct fln_worker *w)
 void fln_populate_kicked(struct fln_worker *w)
 {
 	for (struct fln_job_part *part = w->parts; part; part = part->next) {
+		check_patience(w, part);
 		for (uint32_t i = 0; i < part->nr_blocks; i++)
 			part->blocks[i].state = FLN_JOB_TRY;
-		check_patience(w, part);
 	}
 }
 

@@ -46,6 +46,7 @@ struct fln_job_part {
 	struct fln_job_part *next; /* of the worker, or on the way there */
 	uint64_t at;               /* all blocks before it have been looked at */
 	uint64_t progress_ns;      /* when something was mapped last */
+	uint64_t image_done;       /* pages that its image had when patience was up last */
 	uint32_t nr_blocks;
 	struct fln_job_block blocks[FLN_JOB_BLOCKS];
 };

@@ -216,6 +216,27 @@ static void what_cannot_be_had_is_named(void)
 	bed_down(&b);
 }
 
+/* A source that does not answer ends a populate, as it ends faults. */
+static void a_source_that_is_late(void)
+{
+	struct fln_stats s;
+	struct bed b;
+
+	bed_init(&b, 4 * 512);
+	b.engine_opts.source_timeout_ns = 300 * MS;
+	bed_up(&b);
+	OK(fln_guest_populate(b.guest, base(&b), BLOCK, NULL));
+	atomic_store(&b.maker.gate_closed, true);
+	REFUSED(fln_guest_populate(b.guest, base(&b), 4 * BLOCK, NULL), -EIO, "cannot be had");
+	atomic_store(&b.maker.gate_closed, false);
+	/* It was late, and no more: it can be asked again. */
+	OK(fln_guest_populate(b.guest, base(&b), 4 * BLOCK, NULL));
+	check_stats(b.guest, false, &s);
+	CHECK(s.poisoned == 0, "%llu are poisoned", (unsigned long long)s.poisoned);
+	check_no_fault(&b, 0);
+	bed_down(&b);
+}
+
 struct storm {
 	struct bed *b;
 	_Atomic uint32_t nr_touched;
@@ -383,6 +404,7 @@ int main(void)
 	RUN(after_a_punch);
 	RUN(cancelled);
 	RUN(what_cannot_be_had_is_named);
+	RUN(a_source_that_is_late);
 	RUN(faults_go_first);
 	RUN(beside_many_threads);
 	RUN(waits_for_what_is_pushed);
