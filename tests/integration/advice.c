@@ -346,6 +346,19 @@ static void over_the_limit(void)
 	CHECK(locked_bytes() == before, "VmLck in the end");
 }
 
+/* A thread goes on as soon as its page is mapped, and that is noted after. */
+static void wait_present(const struct bed *b, uint64_t page)
+{
+	uint64_t until = now_ns() + WAIT_S * 1000 * MS;
+	uint8_t state = FLN_RESIDENCY_NR;
+
+	do {
+		CHECK(now_ns() < until, "page %llu, which was touched, stays in state %u",
+		      (unsigned long long)page, state);
+		OK(fln_guest_residency(b->guest, at(b, page), PAGE, &state, NULL));
+	} while (state != FLN_RESIDENCY_PRESENT);
+}
+
 /* Random operations against what they must come to. */
 static void residency_against_a_model(void)
 {
@@ -371,6 +384,7 @@ static void residency_against_a_model(void)
 		switch (next_random(&seed) % 4) {
 		case 0:
 			check_page(&b, lo);
+			wait_present(&b, lo);
 			model[lo] = FLN_RESIDENCY_PRESENT;
 			break;
 		case 1:
