@@ -6,6 +6,7 @@
  * and a socket on which the two tell each other how far they are.
  */
 #include "tests/integration/harness.h"
+#include "tests/support/hugepages.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -14,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -128,12 +130,17 @@ static void share_ends(struct sharing *s, int want)
 /* A bed whose image is attached. */
 static void attach(int link)
 {
+	struct stat st;
+
 	bed_init(&bed, NR_PAGES);
 	OK(fln_engine_create(&bed.engine_opts, &bed.engine));
 	OK(fln_engine_start(bed.engine));
 	STEP("fln_image_attach");
 	OK(fln_image_attach(bed.engine, link, NULL, &bed.image));
 	(void)close(link); /* it has its own */
+	CHECK(fstat(fln_image_memfd(bed.image), &st) == 0, "fstat: %s", strerror(errno));
+	bed.nr_pages = (uint64_t)st.st_size / PAGE;
+	bed.region_opts.len_bytes = (uint64_t)st.st_size;
 	bed_up(&bed);
 }
 
@@ -760,6 +767,47 @@ static void private_guest(void)
 	bed_down(&bed);
 }
 
+/* Huge pages: whole ones are asked for, in either process first. */
+
+#define HUGE_BLOCKS 4u
+
+static const char *no_huge_pages; /* why there are none, or NULL */
+
+static void huge_there(int link, int talk)
+{
+	attach(link);
+	await(talk, 'g');
+	read_all(&bed, NR_THREADS);
+	for (uint64_t page = 0; page < bed.nr_pages; page += 100)
+		*WORD_OF(&bed, page, 3) = page + 5;
+	bed_down(&bed);
+	tell(talk, 'w');
+}
+
+static void huge(void)
+{
+	struct other o;
+	struct sharing s;
+
+	if (no_huge_pages) {
+		test_note("left out: %s", no_huge_pages);
+		return;
+	}
+	bed_init(&bed, HUGE_BLOCKS * (BLOCK / PAGE));
+	bed.image_opts.page_bytes = (uint32_t)BLOCK;
+	bed_up(&bed);
+	start_other(&o, "huge");
+	share(&s, bed.image, o.link);
+	tell(o.talk, 'g');
+	read_all(&bed, NR_THREADS);
+	await(o.talk, 'w');
+	for (uint64_t page = 0; page < bed.nr_pages; page += 100)
+		CHECK(*WORD_OF(&bed, page, 3) == page + 5, "page %llu", (unsigned long long)page);
+	share_ends(&s, 0);
+	end_other(&o, 0);
+	bed_down(&bed);
+}
+
 /* Attached and let go of again and again, in one process, leaves nothing behind. */
 static void again_and_again(void)
 {
@@ -807,6 +855,7 @@ static const struct {
 	{ "owner_ends", owner_ends_there },
 	{ "in_context", in_context_there },
 	{ "private", private_there },
+	{ "huge", huge_there },
 };
 
 static int play(const char *role, int link, int talk)
@@ -824,6 +873,8 @@ static int play(const char *role, int link, int talk)
 int main(int argc, char **argv)
 {
 	program = "/proc/self/exe";
+	if (argc == 1)
+		no_huge_pages = hugepages_take(HUGE_BLOCKS);
 	test_init();
 	if (argc == 4)
 		return play(argv[1], atoi(argv[2]), atoi(argv[3]));
@@ -840,6 +891,7 @@ int main(int argc, char **argv)
 	RUN(owner_ends);
 	RUN(in_context);
 	RUN(private_guest);
+	RUN(huge);
 	RUN(again_and_again);
 	return 0;
 }
