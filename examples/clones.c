@@ -117,12 +117,13 @@ static int serve(const char *path)
 {
 	struct fln_engine_opts engine_opts = FLN_ENGINE_OPTS_INIT;
 	struct fln_image_opts image_opts = FLN_IMAGE_OPTS_INIT;
-	struct clone clones[NR_CLONES] = { { NULL } };
+	struct clone clones[NR_CLONES];
 	struct fln_engine *engine = NULL;
 	struct fln_source *source = NULL;
 	struct fln_image *image = NULL;
 	int rc;
 
+	memset(clones, 0, sizeof(clones));
 	engine_opts.flags = FLN_ENGINE_F_USER_MODE_ONLY;
 	rc = fln_engine_create(&engine_opts, &engine);
 	if (rc == 0)
