@@ -16,6 +16,9 @@
  * System calls do not wait: one that is handed memory of such a region which is
  * not mapped returns EFAULT (or does less than asked).  Call fln_guest_populate()
  * with the buffer first (advice.h).
+ *
+ * What mremap() moves is not served at its new place: a touch there is a SIGBUS that
+ * is not ours, until the guest is stopped.
  */
 #ifndef FAULTLANE_CONTEXT_H
 #define FAULTLANE_CONTEXT_H

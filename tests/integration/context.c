@@ -80,7 +80,7 @@ static void contents_that_come_late(void)
 static void pusher(void *arg, uint32_t index)
 {
 	struct bed *b = arg;
-	uint8_t buf[PAGE];
+	_Alignas(8) uint8_t buf[PAGE];
 
 	/* Against the readers' order. */
 	for (uint64_t page = b->nr_pages; page-- > 0;) {

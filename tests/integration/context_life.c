@@ -70,7 +70,7 @@ static void stop_once(uint64_t seed)
 {
 	struct bed *b = &life.bed;
 	struct crew crew;
-	uint8_t buf[PAGE];
+	_Alignas(8) uint8_t buf[PAGE];
 
 	memset(&life, 0, sizeof(life));
 	life.half = true;
@@ -128,7 +128,7 @@ static void add_and_remove_under_touches(void)
 	OK(fln_image_create(b->engine, &b->image_opts, &b->image));
 	{
 		struct fln_source *source;
-		uint8_t buf[PAGE];
+		_Alignas(8) uint8_t buf[PAGE];
 
 		maker_source(&b->maker, &source);
 		b->source = source;

@@ -97,7 +97,7 @@ static void add_and_remove(const struct bed *b, uint32_t round)
 static void work(struct bed *b, uint32_t index, uint32_t round)
 {
 	uint64_t page = (uint64_t)(round % PAGES_EACH) * NR_THREADS + index;
-	static _Thread_local uint8_t buf[PAGE];
+	static _Thread_local _Alignas(8) uint8_t buf[PAGE];
 	struct fln_stats s = FLN_STATS_INIT;
 
 	switch ((enum work)(index % NR_WORKS)) {
