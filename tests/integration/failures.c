@@ -210,6 +210,75 @@ static void stopped_while_it_waits(void)
 	bed_down(&b);
 }
 
+/* A thread that resolves its own faults: the worker that it asks decides. */
+struct own {
+	pthread_t thread;
+	void *addr;
+	uint64_t value;
+	_Atomic uint32_t ended;
+	enum touch end;
+};
+
+static void *touch_in_context(void *arg)
+{
+	struct own *o = arg;
+
+	OK(fln_thread_enter());
+	o->end = touch_read(o->addr, &o->value);
+	fln_thread_leave();
+	atomic_store(&o->ended, 1);
+	return NULL;
+}
+
+static enum touch in_context(void *addr, uint64_t *value)
+{
+	struct own o = { .addr = addr };
+
+	CHECK(pthread_create(&o.thread, NULL, touch_in_context, &o) == 0, "no thread");
+	wait_count(&o.ended, 1, WAIT_S, "a thread that resolves its own fault");
+	(void)pthread_join(o.thread, NULL);
+	*value = o.value;
+	return o.end;
+}
+
+static void decided_for_a_thread_in_context(void)
+{
+	struct fln_event e;
+	uint64_t value;
+	struct bed b;
+
+	OK(fln_sigbus_install());
+	bed_init(&b, 600);
+	b.region_opts.delivery = FLN_DELIVERY_IN_CONTEXT;
+	b.guest_opts.max_failures = 3;
+	b.guest_opts.on_failure = FLN_ON_FAILURE_STOP;
+	up_with_errors(&b, 5, 6, 2);
+	CHECK(in_context(bed_page(&b, 5), &value) == TOUCH_OK && value == word_of(1, 5, 0),
+	      "a page that came at the third attempt: 0x%llx", (unsigned long long)value);
+	expect_no_event(&b);
+	bed_down(&b);
+
+	bed_init(&b, 600);
+	b.region_opts.delivery = FLN_DELIVERY_IN_CONTEXT;
+	b.guest_opts.on_failure = FLN_ON_FAILURE_STOP;
+	up_with_errors(&b, 5, 6, 0);
+	CHECK(in_context(bed_page(&b, 9), &value) == TOUCH_OK, "a page that can be had");
+	CHECK(in_context(bed_page(&b, 5), &value) == TOUCH_SIGBUS, "a page that cannot be had");
+	CHECK(in_context(bed_page(&b, 200), &value) == TOUCH_SIGBUS, "another, afterwards");
+	CHECK(in_context(bed_page(&b, 9), &value) == TOUCH_OK, "what is there");
+	e = next_event(&b, "the guest's failure");
+	CHECK(e.kind == FLN_EVENT_GUEST_FAILED && e.guest == b.guest, "kind %u", e.kind);
+	for (uint32_t i = 0; i < 2; i++) {
+		e = next_event(&b, "the poisoned pages");
+		CHECK(e.kind == FLN_EVENT_PAGE_POISONED, "kind %u", e.kind);
+		CHECK(e.value == (uintptr_t)bed_page(&b, i ? 200 : 5), "0x%llx",
+		      (unsigned long long)e.value);
+	}
+	expect_no_event(&b);
+	bed_down(&b);
+	OK(fln_sigbus_remove());
+}
+
 static void refused(void)
 {
 	struct fln_guest *guest = NULL;
@@ -239,5 +308,6 @@ int main(void)
 	RUN(stop_the_guest);
 	RUN(ask_each_time);
 	RUN(stopped_while_it_waits);
+	RUN(decided_for_a_thread_in_context);
 	return 0;
 }
