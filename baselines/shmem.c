@@ -9,11 +9,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#ifndef MFD_HUGE_2MB
+#define MFD_HUGE_2MB (21U << 26)
+#endif
+
 int fln_shmem_init(struct fln_shmem *s, uint64_t len_bytes)
 {
 	int rc;
 
 	s->addr = NULL;
+	s->fill = NULL;
 	s->len_bytes = len_bytes;
 	s->memfd = memfd_create("faultlane-baseline", MFD_CLOEXEC);
 	if (s->memfd < 0)
@@ -26,11 +31,38 @@ int fln_shmem_init(struct fln_shmem *s, uint64_t len_bytes)
 	return rc;
 }
 
+int fln_shmem_init_huge(struct fln_shmem *s, uint64_t len_bytes)
+{
+	void *fill = MAP_FAILED;
+	int rc;
+
+	s->addr = NULL;
+	s->fill = NULL;
+	s->len_bytes = len_bytes;
+	s->memfd = memfd_create("faultlane-baseline", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
+	if (s->memfd >= 0 && ftruncate(s->memfd, (off_t)len_bytes) == 0)
+		fill = mmap(NULL, len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, s->memfd, 0);
+	if (fill != MAP_FAILED) {
+		s->fill = fill;
+		return 0;
+	}
+	rc = fln_fail(errno,
+		      "cannot have %llu huge pages of 2 MiB: %s; raise vm.nr_hugepages to that and "
+		      "what others use",
+		      (unsigned long long)(len_bytes / FLN_BLOCK_BYTES), strerror(errno));
+	fln_shmem_deinit(s);
+	return rc;
+}
+
 int fln_shmem_put(const struct fln_shmem *s, uint64_t offset_bytes, const void *buf,
 		  uint64_t len_bytes)
 {
 	const char *from = buf;
 
+	if (s->fill) {
+		memcpy(s->fill + offset_bytes, buf, len_bytes);
+		return 0;
+	}
 	while (len_bytes) {
 		ssize_t n = pwrite(s->memfd, from, len_bytes, (off_t)offset_bytes);
 
@@ -73,6 +105,9 @@ int fln_shmem_map(struct fln_shmem *s)
 		(void)munmap(reserved, (size_t)(addr - reserved));
 	if (addr + s->len_bytes < end)
 		(void)munmap(addr + s->len_bytes, (size_t)(end - (addr + s->len_bytes)));
+	if (s->fill)
+		(void)munmap(s->fill, s->len_bytes);
+	s->fill = NULL;
 	(void)madvise(addr, s->len_bytes, MADV_DONTFORK);
 	s->addr = addr;
 	return 0;
@@ -82,6 +117,9 @@ void fln_shmem_deinit(struct fln_shmem *s)
 {
 	if (s->addr)
 		(void)munmap(s->addr, s->len_bytes);
+	if (s->fill)
+		(void)munmap(s->fill, s->len_bytes);
+	s->fill = NULL;
 	if (s->memfd >= 0)
 		(void)close(s->memfd);
 	s->addr = NULL;

@@ -11,11 +11,15 @@
 struct fln_shmem {
 	int memfd;
 	void *addr; /* NULL until it is mapped */
+	char *fill; /* of huge pages, which have no write(): where they are filled; else NULL */
 	uint64_t len_bytes;
 };
 
 /* Make the memfd.  Return: 0 or -errno, with a sentence. */
 int fln_shmem_init(struct fln_shmem *s, uint64_t len_bytes);
+
+/* The same of huge pages of 2 MiB, which are reserved by it. */
+int fln_shmem_init_huge(struct fln_shmem *s, uint64_t len_bytes);
 
 /* Write whole pages into it; any thread.  Return: 0 or -errno, with a sentence. */
 int fln_shmem_put(const struct fln_shmem *s, uint64_t offset_bytes, const void *buf,

@@ -117,7 +117,9 @@ static bool create_baseline(struct cli_memory *m)
 		.window_max = m->o.window_max,
 		.user_mode_only = m->o.user_mode_only,
 	};
-	int rc = fln_shmem_init(&m->shmem, m->in->len_bytes);
+	bool huge = m->o.page_size == CLI_PAGE_2M;
+	int rc = huge ? fln_shmem_init_huge(&m->shmem, m->in->len_bytes)
+		      : fln_shmem_init(&m->shmem, m->in->len_bytes);
 
 	if (rc)
 		return failed("cannot make the memory", rc);
@@ -200,6 +202,7 @@ static bool create_image(struct cli_memory *m)
 
 	opts.len_bytes = m->in->len_bytes;
 	opts.source = m->source;
+	opts.page_bytes = m->o.page_size == CLI_PAGE_2M ? 2u << 20 : 4096;
 	opts.node = (uint32_t)(m->o.node + 1);
 	rc = fln_image_create(m->engine, &opts, &m->image);
 	if (rc)

@@ -21,6 +21,7 @@ const char *const cli_order_names[CLI_NR_ORDERS] = { "random", "sequential" };
 const char *const cli_op_names[CLI_NR_OPS] = { "read", "write" };
 const char *const cli_delivery_names[CLI_NR_DELIVERIES] = { "queued", "in-context" };
 const char *const cli_source_names[CLI_NR_SOURCES] = { "memory", "file" };
+const char *const cli_page_size_names[CLI_NR_PAGE_SIZES] = { "4K", "2M" };
 const char *const cli_sharing_names[CLI_NR_SHARINGS] = { "shared", "private" };
 
 #define MAX_THREADS 4096u
@@ -46,6 +47,7 @@ enum opt {
 	OPT_NODE,
 	OPT_SOURCE,
 	OPT_SHARING,
+	OPT_PAGE_SIZE,
 	OPT_GUESTS,
 	OPT_DELIVERY,
 	OPT_DENSITY,
@@ -76,6 +78,7 @@ static const struct option long_options[] = {
 	{ "node", required_argument, NULL, OPT_NODE },
 	{ "source", required_argument, NULL, OPT_SOURCE },
 	{ "sharing", required_argument, NULL, OPT_SHARING },
+	{ "page-size", required_argument, NULL, OPT_PAGE_SIZE },
 	{ "guests", required_argument, NULL, OPT_GUESTS },
 	{ "delivery", required_argument, NULL, OPT_DELIVERY },
 	{ "density", required_argument, NULL, OPT_DENSITY },
@@ -109,6 +112,8 @@ static const char help[] =
 	"                      single_window  the same with the engine's windows\n"
 	"                      kernel         the same mapping with no userfaultfd\n"
 	"                      (engine)\n"
+	"  --page-size SIZE    4K; or 2M, of engine and kernel: huge pages, of which enough must\n"
+	"                      be free (sysctl vm.nr_hugepages), and FILE is a multiple of it (4K)\n"
 	"  --vcpu-cpus LIST    processors of the touching threads, which get one each in turn;\n"
 	"                      the engine's workers keep off them\n"
 	"  --json              one JSON object on standard output\n"
@@ -234,6 +239,10 @@ static int parse_choice(struct cli_options *o, int opt, const char *option, cons
 		n = parse_name(option, value, cli_delivery_names, CLI_NR_DELIVERIES);
 		o->delivery = n < 0 ? o->delivery : (enum cli_delivery)n;
 		break;
+	case OPT_PAGE_SIZE:
+		n = parse_name(option, value, cli_page_size_names, CLI_NR_PAGE_SIZES);
+		o->page_size = n < 0 ? o->page_size : (enum cli_page_size)n;
+		break;
 	default:
 		n = parse_name(option, value, cli_source_names, CLI_NR_SOURCES);
 		o->source = n < 0 ? o->source : (enum cli_source)n;
@@ -308,6 +317,7 @@ static int parse_one(struct cli_options *o, int opt, const char *option, const c
 	case OPT_DELIVERY:
 	case OPT_SOURCE:
 	case OPT_SHARING:
+	case OPT_PAGE_SIZE:
 		return parse_choice(o, opt, option, value);
 	case OPT_WORKER_CPUS:
 		return parse_cpus(option, value, &o->worker_cpus);
@@ -364,6 +374,10 @@ static int check(const struct cli_options *o)
 	rc |= needs(o->delivery != CLI_QUEUED, engine, "--delivery in-context", "--design engine");
 	rc |= needs(o->source == CLI_FILE, engine, "--source file", "--design engine");
 	rc |= needs(o->sharing == CLI_PRIVATE, engine, "--sharing private", "--design engine");
+	rc |= needs(o->page_size == CLI_PAGE_2M, engine || o->design == CLI_KERNEL,
+		    "--page-size 2M", "--design engine or kernel");
+	rc |= needs(o->page_size == CLI_PAGE_2M, o->sharing == CLI_SHARED, "--page-size 2M",
+		    "--sharing shared");
 	rc |= needs(o->nr_guests > 1, engine, "--guests", "--design engine");
 	rc |= needs(o->nr_guests > 1 && o->op == CLI_WRITE, o->sharing == CLI_PRIVATE,
 		    "--guests with --op write", "--sharing private");

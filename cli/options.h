@@ -43,6 +43,13 @@ enum cli_sharing {
 	CLI_NR_SHARINGS
 };
 
+enum cli_page_size {
+	CLI_PAGE_4K,
+	CLI_PAGE_2M,
+	CLI_NR_PAGE_SIZES
+};
+
+extern const char *const cli_page_size_names[CLI_NR_PAGE_SIZES];
 extern const char *const cli_design_names[CLI_NR_DESIGNS];
 extern const char *const cli_order_names[CLI_NR_ORDERS];
 extern const char *const cli_op_names[CLI_NR_OPS];
@@ -60,6 +67,7 @@ struct cli_options {
 	enum cli_op op;
 	enum cli_source source;
 	enum cli_sharing sharing;
+	enum cli_page_size page_size;
 	uint32_t nr_guests;
 	uint32_t nr_threads; /* of all guests, as many of each */
 	enum cli_delivery delivery;
