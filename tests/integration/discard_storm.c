@@ -17,9 +17,18 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define NR_THREADS 200u
 #define NR_DISCARDERS 4u
+#ifdef STORM_HUGE
+#include "tests/support/hugepages.h"
+/* The same with huge pages: one page of the model is 2 MiB. */
+#define UNIT BLOCK
+#define NR_THREADS 50u
+#define MAX_RUN 4u
+#else
+#define UNIT PAGE
+#define NR_THREADS 200u
 #define MAX_RUN 24u
+#endif
 
 struct page {
 	_Atomic uint64_t nr_begun; /* discards that take contents away */
@@ -37,11 +46,17 @@ static struct {
 	struct bed bed;
 	struct peer peer;
 	struct page *pages;
+	uint64_t nr_units;
 	_Atomic uint64_t clock;
 	_Atomic bool stop;
 	_Atomic uint64_t nr_touches, nr_zero, nr_discarded;
 	uint64_t until_ns;
 } storm;
+
+static uint8_t *unit_addr(const struct bed *b, uint64_t page)
+{
+	return b->mem + page * UNIT;
+}
 
 static uint64_t tick(void)
 {
@@ -58,7 +73,7 @@ static void raise_to(_Atomic uint64_t *at, uint64_t value)
 
 static void check_read(struct page *p, uint64_t page, uint64_t value, uint64_t gone_before)
 {
-	uint64_t first = word_of(1, page, 0);
+	uint64_t first = word_of(1, page * (UNIT / PAGE), 0);
 	bool discard_possible = atomic_load(&p->nr_begun) > p->ended_before;
 
 	if (!p->known)
@@ -89,8 +104,8 @@ static void use_page(uint64_t page, uint64_t *random)
 	uint64_t gone_before = atomic_load(&p->last_begun), ended = atomic_load(&p->nr_ended);
 	bool write = next_random(random) % 4 == 0;
 	uint64_t value = (next_random(random) << 1) | 1;
-	enum touch end = write ? touch_write(bed_page(&storm.bed, page), value)
-			       : touch_read(bed_page(&storm.bed, page), &value);
+	enum touch end = write ? touch_write(unit_addr(&storm.bed, page), value)
+			       : touch_read(unit_addr(&storm.bed, page), &value);
 
 	CHECK(end == TOUCH_OK, "page %llu: the thread %s", (unsigned long long)page,
 	      touch_name(end));
@@ -108,7 +123,7 @@ static void use_page(uint64_t page, uint64_t *random)
 
 static void owner(void *arg, uint32_t index)
 {
-	uint64_t random = index + 1, nr = storm.bed.nr_pages / NR_THREADS;
+	uint64_t random = index + 1, nr = storm.nr_units / NR_THREADS;
 
 	(void)arg;
 	while (!atomic_load(&storm.stop)) {
@@ -122,15 +137,15 @@ static void owner(void *arg, uint32_t index)
 static void discard(uint32_t way, uint64_t page, uint64_t nr)
 {
 	struct bed *b = &storm.bed;
-	uint64_t offset = page * PAGE, len = nr * PAGE;
+	uint64_t offset = page * UNIT, len = nr * UNIT;
 	int64_t rc;
 
 	switch (way) {
 	case 0:
-		rc = madvise(bed_page(b, page), len, MADV_DONTNEED);
+		rc = madvise(unit_addr(b, page), len, MADV_DONTNEED);
 		break;
 	case 1:
-		rc = madvise(bed_page(b, page), len, MADV_REMOVE);
+		rc = madvise(unit_addr(b, page), len, MADV_REMOVE);
 		break;
 	case 2:
 		rc = fallocate(fln_image_memfd(b->image),
@@ -161,7 +176,7 @@ static void discarder(void *arg, uint32_t index)
 	while (!atomic_load(&storm.stop)) {
 		uint32_t way = (uint32_t)(next_random(&random) % 7);
 		uint64_t nr = 1 + next_random(&random) % MAX_RUN;
-		uint64_t page = next_random(&random) % (storm.bed.nr_pages - nr);
+		uint64_t page = next_random(&random) % (storm.nr_units - nr);
 		bool soft = way == 0 || way == 5;
 		uint64_t begun = tick();
 
@@ -180,13 +195,24 @@ static void discarder(void *arg, uint32_t index)
 	}
 }
 
+static uint64_t how_many(void)
+{
+#ifdef STORM_HUGE
+	return 2 * NR_THREADS;
+#else
+	return test_scale(1200, 4000, 40000) / NR_THREADS * NR_THREADS;
+#endif
+}
+
 static void run_storm(bool lazy)
 {
-	uint64_t nr = test_scale(1200, 4000, 40000) / NR_THREADS * NR_THREADS;
+	uint64_t nr = how_many();
 	struct crew owners, discarders;
 	struct fln_stats s;
 
-	bed_init(&storm.bed, nr);
+	bed_init(&storm.bed, nr * (UNIT / PAGE));
+	storm.nr_units = nr;
+	storm.bed.image_opts.page_bytes = (uint32_t)UNIT;
 	storm.bed.engine_opts.nr_workers = 2;
 	storm.pages = calloc(nr, sizeof(*storm.pages));
 	CHECK(storm.pages, "no memory");
@@ -197,8 +223,8 @@ static void run_storm(bool lazy)
 	storm.bed.maker.delay_ns = MS / 5;
 	bed_up(&storm.bed);
 	if (!lazy)
-		OK(fln_image_fill(storm.bed.image, 0, nr * PAGE));
-	CHECK(peer_do(&storm.peer, PEER_MAP, 0, nr * PAGE, fln_image_memfd(storm.bed.image), NULL,
+		OK(fln_image_fill(storm.bed.image, 0, nr * UNIT));
+	CHECK(peer_do(&storm.peer, PEER_MAP, 0, nr * UNIT, fln_image_memfd(storm.bed.image), NULL,
 		      NULL) == 0,
 	      "the other process cannot map");
 	STEP("the storm");
@@ -241,6 +267,13 @@ static void lazy(void)
 
 int main(void)
 {
+#ifdef STORM_HUGE
+	/* For both storms: the other process keeps the first memory until it maps the second. */
+	const char *why = hugepages_take(2 * how_many());
+
+	if (why)
+		test_skip("%s", why);
+#endif
 	peer_start(&storm.peer);
 	test_init();
 	RUN(filled);

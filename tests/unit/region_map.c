@@ -233,9 +233,40 @@ static void moves_that_do_not_exist_abort(void **state)
 #endif
 }
 
+/* All of a block that is one huge page, or nothing of it. */
+static void a_huge_page_is_claimed_whole(void **state)
+{
+	struct fln_mask none = { { 0 } }, last = fln_mask_range(511, 512), won;
+	struct fixture f;
+
+	(void)state;
+	setup(&f);
+	won = fln_region_claim_whole(f.c);
+	assert_int_equal(fln_mask_count(&won), FLN_BLOCK_PAGES);
+	none = fln_region_claim_whole(f.c);
+	assert_true(fln_mask_empty(&none));
+	assert_int_equal(state_of(f.c, 300), FLN_PAGE_CLAIMED);
+	fln_region_settle(f.c, &won, FLN_PAGE_ABSENT);
+	/* Somebody passes through the last page: nothing is kept of the others. */
+	last = fln_region_claim(f.c, &last);
+	none = fln_region_claim_whole(f.c);
+	assert_true(fln_mask_empty(&none));
+	assert_int_equal(state_of(f.c, 0), FLN_PAGE_ABSENT);
+	assert_int_equal(state_of(f.c, 510), FLN_PAGE_ABSENT);
+	assert_int_equal(state_of(f.c, 511), FLN_PAGE_CLAIMED);
+	fln_region_settle(f.c, &last, FLN_PAGE_ABSENT);
+	won = fln_region_claim_whole(f.c);
+	assert_int_equal(fln_mask_count(&won), FLN_BLOCK_PAGES);
+	fln_region_settle(f.c, &won, FLN_PAGE_PRESENT);
+	none = fln_region_claim_whole(f.c);
+	assert_true(fln_mask_empty(&none));
+	teardown(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_huge_page_is_claimed_whole),
 		cmocka_unit_test(the_table),
 		cmocka_unit_test(claims_are_exclusive),
 		cmocka_unit_test(every_move_of_an_owner),
