@@ -212,6 +212,28 @@ static bool create_image(struct cli_memory *m)
 	return !m->o.prefill || fill(m, 2 * PART_BYTES, fill_part);
 }
 
+/* What is said of a guest's memory, and done with it beforehand. */
+static bool advise(struct cli_memory *m, uint32_t i)
+{
+	static const enum fln_advice advice[CLI_NR_ADVICES] = {
+		FLN_ADVICE_NORMAL,
+		FLN_ADVICE_SEQUENTIAL,
+		FLN_ADVICE_RANDOM,
+	};
+	uint64_t addr = (uint64_t)(uintptr_t)m->addrs[i], len = m->in->len_bytes;
+	int rc = 0;
+
+	if (m->o.advice != CLI_NORMAL)
+		rc = fln_guest_advise(m->guests[i], addr, len, advice[m->o.advice]);
+	if (rc)
+		return failed("cannot advise", rc);
+	if (m->o.lock)
+		rc = fln_guest_lock(m->guests[i], addr, len);
+	else if (m->o.populate)
+		rc = fln_guest_populate(m->guests[i], addr, len, NULL);
+	return rc == 0 || failed("cannot populate the memory", rc);
+}
+
 static bool create_guest(struct cli_memory *m, uint32_t i)
 {
 	struct fln_guest_opts guest_opts = FLN_GUEST_OPTS_INIT;
@@ -240,7 +262,9 @@ static bool create_guest(struct cli_memory *m, uint32_t i)
 		return failed("cannot add the guest's memory", rc);
 	m->addrs[i] = fln_region_addr(region);
 	rc = fln_guest_start(m->guests[i]);
-	return rc == 0 || failed("cannot start the guest", rc);
+	if (rc)
+		return failed("cannot start the guest", rc);
+	return advise(m, i);
 }
 
 static bool create_guests(struct cli_memory *m)

@@ -19,6 +19,7 @@ const char *const cli_design_names[CLI_NR_DESIGNS] = {
 };
 const char *const cli_order_names[CLI_NR_ORDERS] = { "random", "sequential" };
 const char *const cli_op_names[CLI_NR_OPS] = { "read", "write" };
+const char *const cli_advice_names[CLI_NR_ADVICES] = { "normal", "sequential", "random" };
 const char *const cli_delivery_names[CLI_NR_DELIVERIES] = { "queued", "in-context" };
 const char *const cli_source_names[CLI_NR_SOURCES] = { "memory", "file" };
 const char *const cli_page_size_names[CLI_NR_PAGE_SIZES] = { "4K", "2M" };
@@ -50,6 +51,9 @@ enum opt {
 	OPT_PAGE_SIZE,
 	OPT_GUESTS,
 	OPT_DELIVERY,
+	OPT_ADVICE,
+	OPT_POPULATE,
+	OPT_LOCK,
 	OPT_DENSITY,
 	OPT_DELAY_MS,
 	OPT_PREFILL,
@@ -81,6 +85,9 @@ static const struct option long_options[] = {
 	{ "page-size", required_argument, NULL, OPT_PAGE_SIZE },
 	{ "guests", required_argument, NULL, OPT_GUESTS },
 	{ "delivery", required_argument, NULL, OPT_DELIVERY },
+	{ "advice", required_argument, NULL, OPT_ADVICE },
+	{ "populate", no_argument, NULL, OPT_POPULATE },
+	{ "lock", no_argument, NULL, OPT_LOCK },
 	{ "density", required_argument, NULL, OPT_DENSITY },
 	{ "delay-ms", required_argument, NULL, OPT_DELAY_MS },
 	{ "prefill", no_argument, NULL, OPT_PREFILL },
@@ -131,6 +138,9 @@ static const char help[] =
 	"  --spin-us N         how long a worker polls before it sleeps; 0: not at all\n"
 	"  --no-pin            leave workers to the scheduler\n"
 	"  --keep-nice         do not let workers go before the touching threads\n"
+	"  --advice ADVICE     normal, sequential or random: what is said of the memory (normal)\n"
+	"  --populate          fill and map all of it before the clock starts\n"
+	"  --lock              the same, and lock it in memory\n"
 	"  --delivery HOW      queued: workers answer faults; in-context: every thread its\n"
 	"                      own, in a signal handler (queued)\n"
 	"  --source SOURCE     memory: FILE is read before the clock starts; file: it is\n"
@@ -235,6 +245,10 @@ static int parse_choice(struct cli_options *o, int opt, const char *option, cons
 		n = parse_name(option, value, cli_sharing_names, CLI_NR_SHARINGS);
 		o->sharing = n < 0 ? o->sharing : (enum cli_sharing)n;
 		break;
+	case OPT_ADVICE:
+		n = parse_name(option, value, cli_advice_names, CLI_NR_ADVICES);
+		o->advice = n < 0 ? o->advice : (enum cli_advice)n;
+		break;
 	case OPT_DELIVERY:
 		n = parse_name(option, value, cli_delivery_names, CLI_NR_DELIVERIES);
 		o->delivery = n < 0 ? o->delivery : (enum cli_delivery)n;
@@ -314,6 +328,7 @@ static int parse_one(struct cli_options *o, int opt, const char *option, const c
 	case OPT_ORDER:
 	case OPT_OP:
 	case OPT_DESIGN:
+	case OPT_ADVICE:
 	case OPT_DELIVERY:
 	case OPT_SOURCE:
 	case OPT_SHARING:
@@ -323,6 +338,12 @@ static int parse_one(struct cli_options *o, int opt, const char *option, const c
 		return parse_cpus(option, value, &o->worker_cpus);
 	case OPT_VCPU_CPUS:
 		return parse_cpus(option, value, &o->vcpu_cpus);
+	case OPT_POPULATE:
+		o->populate = true;
+		return CLI_OK;
+	case OPT_LOCK:
+		o->lock = true;
+		return CLI_OK;
 	case OPT_PREFILL:
 		o->prefill = true;
 		return CLI_OK;
@@ -371,6 +392,8 @@ static int check(const struct cli_options *o)
 	rc |= needs(o->spin_us != UINT64_MAX, engine, "--spin-us", "--design engine");
 	rc |= needs(!o->pin, engine, "--no-pin", "--design engine");
 	rc |= needs(o->keep_nice, engine, "--keep-nice", "--design engine");
+	rc |= needs(o->advice != CLI_NORMAL, engine, "--advice", "--design engine");
+	rc |= needs(o->populate || o->lock, engine, "--populate or --lock", "--design engine");
 	rc |= needs(o->delivery != CLI_QUEUED, engine, "--delivery in-context", "--design engine");
 	rc |= needs(o->source == CLI_FILE, engine, "--source file", "--design engine");
 	rc |= needs(o->sharing == CLI_PRIVATE, engine, "--sharing private", "--design engine");

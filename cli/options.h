@@ -53,6 +53,15 @@ extern const char *const cli_page_size_names[CLI_NR_PAGE_SIZES];
 extern const char *const cli_design_names[CLI_NR_DESIGNS];
 extern const char *const cli_order_names[CLI_NR_ORDERS];
 extern const char *const cli_op_names[CLI_NR_OPS];
+/* As enum fln_advice has them. */
+enum cli_advice {
+	CLI_NORMAL,
+	CLI_ADVISE_SEQUENTIAL,
+	CLI_ADVISE_RANDOM,
+	CLI_NR_ADVICES
+};
+
+extern const char *const cli_advice_names[CLI_NR_ADVICES];
 extern const char *const cli_delivery_names[CLI_NR_DELIVERIES];
 extern const char *const cli_source_names[CLI_NR_SOURCES];
 extern const char *const cli_sharing_names[CLI_NR_SHARINGS];
@@ -71,6 +80,9 @@ struct cli_options {
 	uint32_t nr_guests;
 	uint32_t nr_threads; /* of all guests, as many of each */
 	enum cli_delivery delivery;
+	enum cli_advice advice;
+	bool populate;
+	bool lock;
 	uint32_t density;
 	uint32_t window_first;   /* 0: the default */
 	uint32_t window_max;     /* 0: the default */
