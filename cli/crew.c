@@ -6,6 +6,7 @@
 #include "cli/machine.h"
 #include "cli/progress.h"
 
+#include <faultlane/context.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +16,8 @@
 static void *crew_main(void *arg)
 {
 	struct cli_crew *crew = arg;
+	/* Memory that was mapped can fault again: the kernel moves pages, for one. */
+	bool entered = fln_thread_enter() == 0;
 
 	while (!atomic_load(&crew->failed)) {
 		uint64_t item = atomic_fetch_add(&crew->next, 1);
@@ -23,6 +26,8 @@ static void *crew_main(void *arg)
 			break;
 		atomic_fetch_add_explicit(&crew->nr_done, 1, memory_order_relaxed);
 	}
+	if (entered)
+		fln_thread_leave();
 	return NULL;
 }
 

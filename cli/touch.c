@@ -146,6 +146,10 @@ static void *toucher_main(void *arg)
 	memset(&t->all, 0, sizeof(t->all));
 	memset(&t->faulted, 0, sizeof(t->faulted));
 	memset(&t->prompt, 0, sizeof(t->prompt));
+	if (c->o->delivery == CLI_IN_CONTEXT && fln_thread_enter() != 0) {
+		cli_error("a thread cannot resolve its faults: %s", fln_last_error());
+		exit(CLI_FAILED);
+	}
 	(void)pthread_mutex_lock(&c->mutex);
 	c->nr_ready++;
 	(void)pthread_cond_broadcast(&c->cond);
@@ -153,13 +157,12 @@ static void *toucher_main(void *arg)
 		(void)pthread_cond_wait(&c->cond, &c->mutex);
 	go = !c->abandoned;
 	(void)pthread_mutex_unlock(&c->mutex);
-	if (!go)
-		return NULL;
-	if (c->o->delivery == CLI_IN_CONTEXT && fln_thread_enter() != 0)
-		cli_error("a thread cannot resolve its faults: %s", fln_last_error());
-	touch_pages(t);
+	if (go)
+		touch_pages(t);
 	if (c->o->delivery == CLI_IN_CONTEXT)
 		fln_thread_leave();
+	if (!go)
+		return NULL;
 	(void)pthread_mutex_lock(&c->mutex);
 	if (++c->nr_finished == c->nr)
 		(void)pthread_cond_broadcast(&c->cond);
