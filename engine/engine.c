@@ -21,7 +21,7 @@
 #define DEFAULT_FILL_PAGES 64u
 #define DEFAULT_RETRIES 3u
 #define DEFAULT_SOURCE_TIMEOUT_NS (30 * FLN_NS_PER_S)
-#define DEFAULT_SPIN_NS 0u /* measured: see docs/ARCHITECTURE.md */
+#define DEFAULT_SPIN_NS (200 * FLN_NS_PER_US) /* measured: see docs/TUNING.md */
 #define FALLBACK_MAX_MAP_COUNT 65530u
 
 _Static_assert(FLN_PLAN_MAX_WORKERS <= FLN_MAX_WAITERS, "a bit per worker");
@@ -86,10 +86,6 @@ static int set_defaults(struct fln_engine_opts *o)
 		o->source_retries = 0;
 	if (o->source_timeout_ns == 0)
 		o->source_timeout_ns = DEFAULT_SOURCE_TIMEOUT_NS;
-	if (o->spin_ns == 0)
-		o->spin_ns = DEFAULT_SPIN_NS;
-	else if (o->spin_ns == UINT64_MAX)
-		o->spin_ns = 0;
 	if (o->max_stripes == 0)
 		o->max_stripes = read_max_map_count() / 4;
 	return 0;
@@ -116,6 +112,22 @@ static void kick_workers(void *ctx, uint64_t waiters)
 	}
 }
 
+/*
+ * Whoever has a processor for himself may poll on it: it saves being woken across
+ * processors.  Where a vCPU could run meanwhile it is the dearest thing to do.
+ */
+static uint64_t spin_ns(const struct fln_engine *engine, uint32_t worker)
+{
+	const struct fln_plan *plan = engine->plan;
+	bool alone = fln_plan_is_pinned(plan, worker) && !plan->workers[worker].shares_worker;
+
+	if (engine->opts.spin_ns == UINT64_MAX)
+		return 0;
+	if (engine->opts.spin_ns == 0)
+		return alone && fln_engine_pins(engine) ? DEFAULT_SPIN_NS : 0;
+	return engine->opts.spin_ns;
+}
+
 static int init_workers(struct fln_engine *engine)
 {
 	struct fln_worker_opts o = {
@@ -125,12 +137,12 @@ static int init_workers(struct fln_engine *engine)
 		.hooks = engine->opts.thread_hooks,
 		.batch_max = engine->opts.batch_max,
 		.held_max = engine->opts.held_max,
-		.spin_ns = engine->opts.spin_ns,
 		.source_timeout_ns = engine->opts.source_timeout_ns,
 		.nice = engine->opts.worker_nice,
 		.said_unpinned = &engine->said_unpinned,
 	};
 	uint32_t nr = engine->plan->nr_workers;
+	bool pins = fln_engine_pins(engine);
 	int rc;
 
 	engine->workers = fln_zalloc(&engine->alloc, nr * sizeof(*engine->workers), FLN_NODE_ANY);
@@ -140,7 +152,9 @@ static int init_workers(struct fln_engine *engine)
 		const struct fln_pu *pu = &engine->plan->workers[i].pu;
 
 		o.index = i;
-		o.pu = fln_engine_pins(engine) ? (int64_t)pu->os_index : -1;
+		o.pu = pins && fln_plan_is_pinned(engine->plan, i) ? (int64_t)pu->os_index : -1;
+		o.cpus = pins ? &engine->plan->nodes[pu->node].worker_cpus : NULL;
+		o.spin_ns = spin_ns(engine, i);
 		o.node = engine->plan->nodes[pu->node].os_index;
 		o.node_index = pu->node;
 		rc = fln_worker_init(&engine->workers[i], &o);

@@ -212,7 +212,8 @@ static void note_workers(struct view *v)
 		note(v, "%u shards for %u workers: some serve one more than others", v->nr_shards,
 		     v->plan->nr_workers);
 	if (!v->o->vcpu_cpus && v->plan->nr_workers > 0)
-		note(v, "vcpu_cpus is not given: vCPUs may run on the processors of workers");
+		note(v, "vcpu_cpus is not given: workers move among the processors of their nodes, "
+			"beside vCPUs; each prefers the one that is shown");
 }
 
 static void notes(struct view *v)

@@ -128,7 +128,7 @@ struct fln_shard {
 struct fln_guest {
 	struct fln_engine *engine;
 	char name[32];
-	uint64_t id; /* 1, 2, … in the order in which they were made; for statistics */
+	uint64_t id;          /* 1, 2, … in the order in which they were made; for statistics */
 	struct fln_lock lock; /* FLN_RANK_GUEST */
 	struct fln_turn turn;
 	_Atomic(struct fln_directory *) directory;

@@ -98,9 +98,10 @@ struct fln_worker_opts {
 	uint32_t held_max;
 	uint64_t spin_ns;
 	uint64_t source_timeout_ns;
-	int64_t pu;          /* processor to run on, or -1 */
-	uint32_t node;       /* the kernel's number */
-	uint32_t node_index; /* of the topology */
+	int64_t pu;                    /* processor to run on; -1: see cpus */
+	const struct fln_cpuset *cpus; /* processors to move among; NULL: any */
+	uint32_t node;                 /* the kernel's number */
+	uint32_t node_index;           /* of the topology */
 	_Atomic bool *said_unpinned;
 	int32_t nice; /* as fln_engine_opts.worker_nice */
 };

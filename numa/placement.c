@@ -26,24 +26,37 @@ static void mask_set(unsigned long *mask, uint32_t bit)
 	mask[bit / BITS_PER_LONG] |= 1ul << (bit % BITS_PER_LONG);
 }
 
-int fln_pin_thread(uint32_t pu_os_index)
+int fln_pin_thread_to(const struct fln_cpuset *cpus)
 {
 	/* The C library's cpu_set_t ends at 1024 processors; the call does not. */
 	unsigned long mask[FLN_MAX_PUS / BITS_PER_LONG] = { 0 };
+	char list[64];
 	int err;
+
+	for (uint32_t i = 0; i < FLN_MAX_PUS; i++) {
+		if (fln_cpuset_has(cpus, i))
+			mask_set(mask, i);
+	}
+	if (syscall(SYS_sched_setaffinity, 0, sizeof(mask), mask) == 0)
+		return 0;
+	err = errno;
+	return fln_fail(err, "pinning to processors %s: %s; %s",
+			fln_cpuset_format(cpus, list, sizeof(list)), strerror(err),
+			err == EINVAL ? "none of them is online and in this process's cpuset"
+				      : "permit sched_setaffinity, or run without pinning");
+}
+
+int fln_pin_thread(uint32_t pu_os_index)
+{
+	struct fln_cpuset cpus = { { 0 } };
 
 	if (pu_os_index >= FLN_MAX_PUS)
 		return fln_fail(EINVAL,
 				"processor %" PRIu32 " is above %u; "
 				"pin to one that exists",
 				pu_os_index, FLN_MAX_PUS - 1);
-	mask_set(mask, pu_os_index);
-	if (syscall(SYS_sched_setaffinity, 0, sizeof(mask), mask) == 0)
-		return 0;
-	err = errno;
-	return fln_fail(err, "pinning to processor %" PRIu32 ": %s; %s", pu_os_index, strerror(err),
-			err == EINVAL ? "it is offline or outside this process's cpuset"
-				      : "permit sched_setaffinity, or run without pinning");
+	fln_cpuset_add(&cpus, pu_os_index);
+	return fln_pin_thread_to(&cpus);
 }
 
 enum memory_nodes {

@@ -5,6 +5,7 @@
 #ifndef FLN_NUMA_PLACEMENT_H
 #define FLN_NUMA_PLACEMENT_H
 
+#include "numa/cpuset.h"
 #include "numa/topology.h"
 
 #include <stdint.h>
@@ -20,6 +21,16 @@
  * Blocks:  until the thread has moved
  */
 int fln_pin_thread(uint32_t pu_os_index);
+
+/**
+ * fln_pin_thread_to() - Let the calling thread run on some processors only
+ * @cpus: of a live topology, at least one
+ *
+ * Return:  as fln_pin_thread()
+ * Threads: any; acts on the caller
+ * Blocks:  until the thread has moved
+ */
+int fln_pin_thread_to(const struct fln_cpuset *cpus);
 
 /**
  * fln_bind_memory() - Have the pages of a range come from a node, while it has any

@@ -144,6 +144,7 @@ static void gather_candidates(struct making *m, const struct fln_cpuset *may)
 			continue;
 		if (m->nr[pu->node]++ == 0)
 			m->first[pu->node] = nr;
+		fln_cpuset_add(&plan->nodes[pu->node].worker_cpus, pu->os_index);
 		m->candidates[nr++] = (struct candidate){
 			.pu = pu,
 			.beside_vcpu = m->core_has_vcpu[pu->core],
@@ -328,6 +329,7 @@ static int fill_plan(struct fln_plan *plan, const struct fln_topology *t,
 		rc = fln_cpuset_parse(&may, input->worker_cpus, "worker_cpus");
 	if (rc == 0 && input->vcpu_cpus)
 		rc = fln_cpuset_parse(&plan->vcpu_cpus, input->vcpu_cpus, "vcpu_cpus");
+	plan->apart = input->vcpu_cpus != NULL;
 	if (rc == 0)
 		rc = making_init(&m, plan, t);
 	if (rc)

@@ -40,6 +40,7 @@ struct fln_plan_input {
  * @nr_workers:   0 for a node that another serves, or that has nothing to be served
  * @has_memory:   it has memory; where no node's is known, all have
  * @memory_bytes: how much, 0 where it is not known
+ * @worker_cpus:  processors among which its workers move, see fln_plan_is_pinned()
  */
 struct fln_plan_node {
 	uint32_t os_index;
@@ -52,6 +53,7 @@ struct fln_plan_node {
 	uint32_t nr_workers;
 	bool has_memory;
 	uint64_t memory_bytes;
+	struct fln_cpuset worker_cpus;
 };
 
 /**
@@ -76,6 +78,7 @@ struct fln_plan {
 	uint32_t nr_workers;
 	struct fln_plan_worker workers[FLN_PLAN_MAX_WORKERS]; /* node by node */
 	struct fln_cpuset vcpu_cpus;
+	bool apart; /* vCPUs' processors are known, and workers keep off them where they can */
 };
 
 /**
@@ -107,6 +110,23 @@ int fln_plan_create(struct fln_plan **out, const struct fln_allocator *a,
  * Blocks:  no
  */
 void fln_plan_destroy(struct fln_plan *plan);
+
+/**
+ * fln_plan_is_pinned() - Whether a worker stays on its one processor
+ * @worker: its number
+ *
+ * It does where vCPUs' processors are known and it has another.  Else it moves among
+ * the processors of its node, and the scheduler tends to put it where it was woken:
+ * beside the thread that faults, which sleeps meanwhile.
+ *
+ * Return:  true; false: see struct fln_plan_node.worker_cpus
+ * Threads: any
+ * Blocks:  no
+ */
+static inline bool fln_plan_is_pinned(const struct fln_plan *plan, uint32_t worker)
+{
+	return plan->apart && !plan->workers[worker].shares_vcpu;
+}
 
 /**
  * fln_plan_node_shards() - The shards of a guest that serve a node's memory

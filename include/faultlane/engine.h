@@ -72,7 +72,8 @@ struct fln_thread_hooks {
  * @log_ctx:           passed to @log
  * @flags:             FLN_ENGINE_F_*; unknown bits are refused
  * @spin_ns:           how long a worker polls before it sleeps, when faults
- *                     arrive more densely than that; 0: the measured default,
+ *                     arrive more densely than that; 0: 200 us for a worker that
+ *                     has a processor to itself (see @vcpu_cpus), else not at all;
  *                     UINT64_MAX: never
  * @source_timeout_ns: a page that its source has not delivered by then is
  *                     treated as failed; 0: 30 s, UINT64_MAX: wait for ever.
@@ -106,10 +107,13 @@ struct fln_thread_hooks {
  * @reserved:          zero
  * @reserved2:         zero
  * @thread_hooks:      who makes workers and fillers; NULL: the engine.  Copied
- * @worker_cpus:       processors that workers may be pinned to, as "0-3,8"; NULL: all
- *                     that this process may use, less @vcpu_cpus where any are left on
- *                     their node.  Not kept
- * @vcpu_cpus:         processors that vCPUs run on, as "4-63"; NULL: not known.  Not kept
+ * @worker_cpus:       processors that workers may run on, as "0-3,8"; NULL: all
+ *                     that this process may use, less @vcpu_cpus where any are left
+ * @vcpu_cpus:         processors that vCPUs run on, as "4-63": each worker is pinned
+ *                     to another one, and polls there (@spin_ns).  NULL: not known;
+ *                     workers move among the processors of their NUMA node, and so
+ *                     mostly run where the thread that faults has gone to sleep,
+ *                     which is the cheapest place to be woken
  */
 struct fln_engine_opts {
 	size_t size;
