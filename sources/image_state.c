@@ -370,32 +370,37 @@ void fln_image_give_up(struct fln_image *image, uint64_t page, uint64_t nr_pages
 	fln_image_drop(image, page, nr_pages, false);
 }
 
-/* Pages of one block that are FILLED or ZERO elsewhere; returns who waits for them. */
-static uint64_t learn_pages(struct fln_image *image, uint64_t block, struct fln_chunk *c,
-			    const struct fln_mask *known, enum fln_image_page to)
+/*
+ * Pages of one block that are FILLED or ZERO elsewhere; adds who waits for them to
+ * *waiters.  Return: whether that was news of any.
+ */
+static bool learn_pages(struct fln_image *image, uint64_t block, struct fln_chunk *c,
+			const struct fln_mask *known, enum fln_image_page to, uint64_t *waiters)
 	FLN_REQUIRES(image->lock)
 {
 	static const enum fln_image_page open[] = { FLN_IMAGE_UNFILLED, FLN_IMAGE_FAILED };
 	struct fln_mask pages = fln_image_in_state(c, FLN_IMAGE_FILLING);
-	uint64_t waiters = 0;
+	bool news;
 
 	pages = fln_mask_and(&pages, known);
+	news = !fln_mask_empty(&pages);
 	for (uint32_t i = fln_mask_next_set(&pages, 0); i < FLN_BLOCK_PAGES;
 	     i = fln_mask_next_set(&pages, i + 1)) {
 		struct fln_fill *fill = fln_fill_find(image, block * FLN_BLOCK_PAGES + i);
 
 		FLN_ASSERT(fill);
 		fln_mask_set(&fill->gone, (uint32_t)(block * FLN_BLOCK_PAGES + i - fill->page));
-		waiters |= fill->waiters;
+		*waiters |= fill->waiters;
 	}
 	fln_image_move(image, c, &pages, FLN_IMAGE_FILLING, to);
 	for (uint32_t s = 0; s < 2; s++) {
 		pages = fln_image_in_state(c, open[s]);
 		pages = fln_mask_and(&pages, known);
+		news |= !fln_mask_empty(&pages);
 		fln_image_move(image, c, &pages, open[s], FLN_IMAGE_FILLING);
 		fln_image_move(image, c, &pages, FLN_IMAGE_FILLING, to);
 	}
-	return waiters;
+	return news;
 }
 
 void fln_image_learn(struct fln_image *image, uint64_t block, const struct fln_mask *filled,
@@ -407,10 +412,12 @@ void fln_image_learn(struct fln_image *image, uint64_t block, const struct fln_m
 	fln_lock(&image->lock);
 	if (fln_blockmap_uniform(&image->map, block) <= 0) {
 		struct fln_chunk *c = fln_image_chunk(image, block);
+		bool news = learn_pages(image, block, c, filled, FLN_IMAGE_FILLED, &waiters);
 
-		waiters = learn_pages(image, block, c, filled, FLN_IMAGE_FILLED);
-		waiters |= learn_pages(image, block, c, zero, FLN_IMAGE_ZERO);
-		collapse(image, block, c);
+		news |= learn_pages(image, block, c, zero, FLN_IMAGE_ZERO, &waiters);
+		/* Once only (fln_image_chunk()): not of a block that was whole, and has holes since. */
+		if (news)
+			collapse(image, block, c);
 		waiters |= take_waiters(image);
 	}
 	fln_unlock(&image->lock);

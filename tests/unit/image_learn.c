@@ -96,6 +96,28 @@ static void fills_in_flight_lose_what_is_known(void **state)
 	rig_destroy(r);
 }
 
+/*
+ * News of a block that is known already, as they come along with those of its
+ * neighbours, and holes that are found in it meanwhile: whatever the order, and however
+ * long the readers, there is a chunk for it.
+ */
+static void old_news_take_no_chunks(void **state)
+{
+	struct fln_mask all = fln_mask_range(0, 512);
+	struct rig *r = rig(512, 8);
+
+	(void)state;
+	fln_rcu_read_lock();
+	for (uint32_t i = 0; i < 64; i++) {
+		fln_image_learn(&r->image, 0, &all, &nothing);
+		fln_image_drop(&r->image, i, 1, true);
+		assert_state(r, i, FLN_IMAGE_ZERO);
+	}
+	fln_rcu_read_unlock();
+	assert_int_equal(fln_image_filled_bytes(&r->image), 512 * FLN_PAGE_BYTES);
+	rig_destroy(r);
+}
+
 static void what_failed_can_be_learnt_later(void **state)
 {
 	struct fln_mask filled = fln_mask_range(4, 5);
@@ -159,6 +181,7 @@ int main(void)
 		cmocka_unit_test(pages_become_filled_and_zero),
 		cmocka_unit_test(a_block_collapses_when_all_of_it_is_known),
 		cmocka_unit_test(fills_in_flight_lose_what_is_known),
+		cmocka_unit_test(old_news_take_no_chunks),
 		cmocka_unit_test(what_failed_can_be_learnt_later),
 		cmocka_unit_test(a_listener_is_told_while_it_waits),
 	};
