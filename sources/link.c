@@ -21,8 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HELLO_TIMEOUT_NS (10 * FLN_NS_PER_S)
-#define ALLOC_PAUSE_NS (long)FLN_NS_PER_MS
+#define SHORT_PAUSE_NS (long)FLN_NS_PER_MS
 
 /* One ask: the fill's number is the id. */
 struct ask {
@@ -59,162 +58,7 @@ static void ring(struct fln_link *link)
 	(void)!write(link->event_fd, &one, sizeof(one));
 }
 
-/* Messages. */
-
-int fln_link_check_socket(int fd)
-{
-	int type = 0, domain = 0;
-	socklen_t len = sizeof(int), len2 = sizeof(int);
-
-	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) != 0 ||
-	    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len2) != 0 || domain != AF_UNIX ||
-	    type != SOCK_SEQPACKET)
-		return fln_fail(EINVAL,
-				"descriptor %d is no Unix socket of type SOCK_SEQPACKET; make one "
-				"with socketpair() or connect()",
-				fd);
-	return 0;
-}
-
-bool fln_link_is(const void *msg, int64_t len, enum fln_link_kind kind, size_t want)
-{
-	const struct fln_link_head *head = msg;
-
-	return len == (int64_t)want && head->magic == FLN_LINK_MAGIC && head->kind == kind;
-}
-
-int fln_link_send(int fd, const void *msg, size_t len, int memfd, bool wait)
-{
-	struct iovec iov = { .iov_base = (void *)(uintptr_t)msg, .iov_len = len };
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = { .bytes = { 0 } };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-	struct pollfd room = { .fd = fd, .events = POLLOUT };
-
-	if (memfd >= 0) {
-		struct cmsghdr *c;
-
-		m.msg_control = control.bytes;
-		m.msg_controllen = sizeof(control.bytes);
-		c = CMSG_FIRSTHDR(&m);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &memfd, sizeof(memfd));
-	}
-	for (;;) {
-		if (sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
-			return 0;
-		if (errno == EAGAIN && wait)
-			(void)poll(&room, 1, -1);
-		else if (errno == ECONNRESET)
-			return -EPIPE;
-		else if (errno != EINTR)
-			return -errno;
-	}
-}
-
-/* One message, and the descriptor that came along, or -1; whatever else came is closed. */
-static ssize_t receive(int fd, void *msg, size_t len, int *memfd)
-{
-	struct iovec iov = { .iov_base = msg, .iov_len = len };
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(4 * sizeof(int))];
-	} control = { .bytes = { 0 } };
-	struct msghdr m = { .msg_iov = &iov,
-			    .msg_iovlen = 1,
-			    .msg_control = control.bytes,
-			    .msg_controllen = sizeof(control.bytes) };
-	ssize_t n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT | MSG_TRUNC);
-	int nr = 0;
-
-	*memfd = -1;
-	if (n < 0)
-		return -errno;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t at = 0; at + sizeof(int) <= c->cmsg_len - CMSG_LEN(0);
-		     at += sizeof(int)) {
-			int got;
-
-			memcpy(&got, CMSG_DATA(c) + at, sizeof(got));
-			if (nr++ == 0)
-				*memfd = got;
-			else
-				(void)close(got);
-		}
-	}
-	return n;
-}
-
 /* Life. */
-
-static int await_hello(int fd, struct fln_link_hello *hello, int *memfd)
-{
-	uint64_t until = fln_now_ns() + HELLO_TIMEOUT_NS;
-	ssize_t n = -EAGAIN;
-
-	while (n == -EAGAIN || n == -EINTR) {
-		struct pollfd p = { .fd = fd, .events = POLLIN };
-		uint64_t now = fln_now_ns();
-
-		if (now >= until)
-			return fln_fail(ETIMEDOUT,
-					"attach: nobody has answered within 10 s; call "
-					"fln_image_share() on the other end of descriptor %d",
-					fd);
-		(void)poll(&p, 1, (int)((until - now) / FLN_NS_PER_MS) + 1);
-		n = receive(fd, hello, sizeof(*hello), memfd);
-	}
-	if (n < 0)
-		return fln_fail((int)-n, "attach: descriptor %d: %s", fd, strerror((int)-n));
-	if (n == 0)
-		return fln_fail(EPROTO, "attach: the other end of descriptor %d was closed", fd);
-	if (!fln_link_is(hello, n, FLN_LINK_HELLO, sizeof(*hello)))
-		return fln_fail(EPROTO,
-				"attach: the other end of descriptor %d does not speak this "
-				"protocol; call fln_image_share() there",
-				fd);
-	return 0;
-}
-
-int fln_link_hello(int fd, struct fln_link_hello *hello, int *memfd)
-{
-	struct fln_link_hello ours = { .head = { FLN_LINK_MAGIC, FLN_LINK_HELLO },
-				       .version = FLN_LINK_VERSION };
-	int rc = fln_link_check_socket(fd);
-
-	*memfd = -1;
-	if (rc)
-		return rc;
-	rc = fln_link_send(fd, &ours, sizeof(ours), -1, false);
-	if (rc)
-		return fln_fail(rc == -EPIPE ? EPROTO : -rc, "attach: descriptor %d: %s", fd,
-				strerror(-rc));
-	rc = await_hello(fd, hello, memfd);
-	if (rc == 0 && hello->version != FLN_LINK_VERSION)
-		rc = fln_fail(EPROTO,
-			      "attach: the other end speaks version %u of the protocol, this "
-			      "library %u; use the same library on both sides",
-			      hello->version, FLN_LINK_VERSION);
-	if (rc == 0 && *memfd < 0)
-		rc = fln_fail(EPROTO, "attach: no descriptor of the image came along");
-	if (rc == 0 && (hello->len_bytes == 0 || hello->len_bytes > INT64_MAX ||
-			hello->page_bytes < FLN_PAGE_BYTES || !fln_is_pow2(hello->page_bytes) ||
-			!fln_is_aligned(hello->len_bytes, hello->page_bytes)))
-		rc = fln_fail(EPROTO,
-			      "attach: an image of %llu bytes in pages of %u makes no sense",
-			      (unsigned long long)hello->len_bytes, hello->page_bytes);
-	if (rc && *memfd >= 0) {
-		(void)close(*memfd);
-		*memfd = -1;
-	}
-	return rc;
-}
 
 static void *link_main(void *arg);
 
@@ -309,7 +153,12 @@ static void end_fill(struct fln_link *link, struct fln_fill *fill, enum fln_imag
 	fln_unlock(&image->lock);
 }
 
-static int send_ask(struct fln_link *link, uint32_t id)
+/*
+ * True: the link's thread has to do it later.  A socket that takes nothing any more is
+ * shut: then the thread finds that the connection has ended, and all that was asked for
+ * fails, where it would wait for an answer to what was never sent.
+ */
+static bool ask_again(struct fln_link *link, uint32_t id)
 {
 	const struct fln_fill *fill = &link->asks[id].fill;
 	struct fln_link_ask ask = {
@@ -320,7 +169,11 @@ static int send_ask(struct fln_link *link, uint32_t id)
 		.anew = fill->again || atomic_load_explicit(&link->anew, memory_order_relaxed),
 	};
 
-	return fln_link_send(link->socket, &ask, sizeof(ask), -1, false);
+	int rc = fln_link_send(link->socket, &ask, sizeof(ask), -1, false);
+
+	if (rc && rc != -EAGAIN)
+		(void)shutdown(link->socket, SHUT_RDWR);
+	return rc == -EAGAIN;
 }
 
 void fln_link_ask_anew(struct fln_link *link)
@@ -343,7 +196,7 @@ void fln_link_ask(struct fln_link *link, struct fln_fill *fill)
 		return;
 	}
 	/* Once sent it is the thread's, and so it is when the connection has just ended. */
-	if (send_ask(link, (uint32_t)(ask - link->asks)) != -EAGAIN)
+	if (!ask_again(link, (uint32_t)(ask - link->asks)))
 		return;
 	fln_lock(&link->lock);
 	if (ask->asked && !link->broken) {
@@ -366,8 +219,11 @@ static bool something_unsent(struct fln_link *link)
 	return unsent;
 }
 
+/* There is room in the socket.  Not all fits, or the kernel has no memory for it: a pause. */
 static void send_unsent(struct fln_link *link)
 {
+	struct timespec ts = { .tv_nsec = SHORT_PAUSE_NS };
+
 	for (uint32_t id = 0; id < FLN_LINK_MAX_ASKS; id++) {
 		struct ask *ask = &link->asks[id];
 		bool unsent;
@@ -378,8 +234,10 @@ static void send_unsent(struct fln_link *link)
 		/* Only this thread ends it, so it does not change meanwhile. */
 		if (!unsent)
 			continue;
-		if (send_ask(link, id) == -EAGAIN)
+		if (ask_again(link, id)) {
+			(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
 			return;
+		}
 		fln_lock(&link->lock);
 		ask->unsent = false;
 		fln_unlock(&link->lock);
@@ -461,10 +319,10 @@ static bool learn(struct fln_link *link, const struct fln_link_news *news)
 /* All news that are there.  Return: -EAGAIN; 0 when the other end was closed; -EPROTO … */
 static int receive_news(struct fln_link *link)
 {
-	for (;;) {
+	while (!atomic_load_explicit(&link->stopping, memory_order_acquire)) {
 		struct fln_link_news news;
 		int stray;
-		ssize_t n = receive(link->socket, &news, sizeof(news), &stray);
+		ssize_t n = fln_link_receive(link->socket, &news, sizeof(news), &stray);
 
 		if (stray >= 0)
 			(void)close(stray);
@@ -475,6 +333,7 @@ static int receive_news(struct fln_link *link)
 		if (!fln_link_is(&news, n, FLN_LINK_NEWS, sizeof(news)) || !learn(link, &news))
 			return -EPROTO;
 	}
+	return -EAGAIN;
 }
 
 /* Nobody answers any more: what was asked for goes to @to. */
@@ -571,27 +430,37 @@ void fln_link_close(struct fln_image *image)
 
 /* fln_image_fill() */
 
-/* The next run of [*page, end) that waits to be filled or failed, in one block; asked for. */
+/*
+ * The next run of [*page, end) that waits to be filled or failed, in the block of *page;
+ * asked for by @fill.  False: there is none in that block, and *page is behind it.
+ */
 static bool ask_next(struct fln_image *image, struct fln_fill *fill, uint64_t *page, uint64_t end,
 		     struct fln_fill_join *join)
 {
+	uint64_t base = fln_align_down(*page, FLN_BLOCK_PAGES), stop = base + FLN_BLOCK_PAGES;
+	struct fln_mask open = { { 0 } }, failed;
 	bool begun = false;
 
+	stop = stop < end ? stop : end;
+	/* One block at a time: whoever serves a fault does not wait for more (I7). */
 	fln_rcu_read_lock();
 	fln_lock(&image->lock);
-	while (!begun && *page < end) {
-		uint64_t stop = fln_align_down(*page, FLN_BLOCK_PAGES) + FLN_BLOCK_PAGES;
+	if (fln_blockmap_uniform(&image->map, base / FLN_BLOCK_PAGES) <= 0) {
+		struct fln_chunk *c = fln_image_chunk(image, base / FLN_BLOCK_PAGES);
 
-		if (fln_blockmap_uniform(&image->map, *page / FLN_BLOCK_PAGES) > 0) {
-			*page = stop;
-			continue;
-		}
-		begun = fln_fill_begin(image, fill, *page, stop < end ? stop : end, true);
-		*page += begun ? fill->nr_pages : 1;
+		open = fln_image_in_state(c, FLN_IMAGE_UNFILLED);
+		failed = fln_image_in_state(c, FLN_IMAGE_FAILED);
+		open = fln_mask_or(&open, &failed);
 	}
-	if (begun) {
+	*page = base + fln_mask_next_set(&open, (uint32_t)(*page - base));
+	if (*page < stop) {
+		begun = fln_fill_begin(image, fill, *page, stop, true);
+		FLN_ASSERT(begun);
+		*page += fill->nr_pages;
 		fill->join = join;
 		join->nr_fills++;
+	} else {
+		*page = stop;
 	}
 	fln_unlock(&image->lock);
 	fln_rcu_read_unlock();
@@ -600,22 +469,19 @@ static bool ask_next(struct fln_image *image, struct fln_fill *fill, uint64_t *p
 
 int fln_link_fill(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 {
-	struct timespec ts = { .tv_nsec = ALLOC_PAUSE_NS };
+	struct timespec ts = { .tv_nsec = SHORT_PAUSE_NS };
 	struct fln_fill_join join = { .nr_fills = 0 };
 	uint64_t at = page, end = page + nr_pages;
 
-	for (;;) {
+	while (at < end) {
 		struct fln_fill *fill = fln_link_alloc(image->link, FLN_NO_WAITER, true);
 
-		if (!fill) {
+		if (!fill)
 			(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
-			continue;
-		}
-		if (!ask_next(image, fill, &at, end, &join)) {
+		else if (ask_next(image, fill, &at, end, &join))
+			fln_link_ask(image->link, fill);
+		else
 			fln_link_free(image->link, fill);
-			break;
-		}
-		fln_link_ask(image->link, fill);
 	}
 	fln_lock(&image->lock);
 	while (join.nr_fills > 0)

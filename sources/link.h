@@ -26,6 +26,7 @@
 #include "sources/image.h"
 
 #include <faultlane/image.h>
+#include <sys/types.h>
 
 #define FLN_LINK_MAGIC UINT32_C(0x6b6e6c66) /* "flnk" */
 #define FLN_LINK_VERSION 1u
@@ -83,9 +84,16 @@ int fln_link_check_socket(int fd);
 
 /*
  * Send one message, with @memfd unless that is -1; waits for room if @wait.
- * Return: 0; -EAGAIN; -EPIPE when the other end is closed; or what the socket returned.
+ * Return: 0; -EAGAIN for want of room, or of memory; -EPIPE when the other end is
+ * closed; or what the socket returned.
  */
 int fln_link_send(int fd, const void *msg, size_t len, int memfd, bool wait);
+
+/*
+ * Receive one message, and the descriptor that came along, or -1; whatever else came
+ * is closed.  Never waits.  Return: its length; 0: the other end was closed; -errno.
+ */
+ssize_t fln_link_receive(int fd, void *msg, size_t len, int *memfd);
 
 /* Is it the beginning of a message of this kind, and of this length? */
 bool fln_link_is(const void *msg, int64_t len, enum fln_link_kind kind, size_t want);

@@ -20,6 +20,7 @@
 
 #define LOOK_AHEAD_BLOCKS 1024u
 #define RETRY_MS 20 /* when no fill was to be had, or one was put off */
+#define ASKS_AT_A_TIME 64u
 
 struct ask {
 	uint64_t page;
@@ -62,12 +63,11 @@ static uint64_t filled_blocks(const struct fln_image *image, uint64_t block)
 
 /*
  * Have filled what is neither there nor on its way.  True: something is so still,
- * because no fill was to be had.
+ * because no fill was to be had, or one was put off; there is no sense in going on then.
  */
 static bool have_filled(struct fln_image *image, const struct fln_mask *missing, uint64_t block)
 {
 	struct fln_mask filling, open;
-	bool stalled = false;
 	uint32_t at;
 
 	if (!image->source)
@@ -84,9 +84,10 @@ static bool have_filled(struct fln_image *image, const struct fln_mask *missing,
 		if (fln_image_state(image, page) != FLN_IMAGE_UNFILLED)
 			continue;
 		(void)fln_image_request(image, page, FLN_NO_WAITER);
-		stalled |= fln_image_state(image, page) == FLN_IMAGE_UNFILLED;
+		if (fln_image_state(image, page) == FLN_IMAGE_UNFILLED)
+			return true;
 	}
-	return stalled;
+	return false;
 }
 
 /*
@@ -205,10 +206,14 @@ static int take_ask(struct share *s, const struct fln_link_ask *m)
 	return 0;
 }
 
-/* All asks that are there.  Return: -EAGAIN; 0 when the other end is closed; -EPROTO … */
+/*
+ * Asks that are there; not more than some, so that what is filled meanwhile is told to
+ * who waits for it, however many others ask.
+ * Return: -EAGAIN; 0 when the other end is closed; -EPROTO …
+ */
 static int receive_asks(struct share *s)
 {
-	for (;;) {
+	for (uint32_t i = 0; i < ASKS_AT_A_TIME; i++) {
 		struct fln_link_ask ask;
 		/* Descriptors that come along are dropped by the kernel: no room for them. */
 		ssize_t n = recv(s->fd, &ask, sizeof(ask), MSG_DONTWAIT | MSG_TRUNC);
@@ -226,6 +231,7 @@ static int receive_asks(struct share *s)
 		if (rc)
 			return rc;
 	}
+	return -EAGAIN;
 }
 
 static int serve(struct share *s)
@@ -240,9 +246,12 @@ static int serve(struct share *s)
 		(void)poll(p, 2, s->stalled ? RETRY_MS : -1);
 		if (p[1].revents)
 			(void)!read(s->listener.event_fd, &count, sizeof(count));
+		if (!s->nr_active)
+			s->stalled = false;
 		rc = 0;
-		s->stalled = false;
-		if (s->nr_active) {
+		/* While it has been told of nothing the listener waits on, and nothing is new. */
+		if (s->nr_active && (s->stalled || p[1].revents)) {
+			s->stalled = false;
 			listen_on(s);
 			rc = answer_active(s);
 		}

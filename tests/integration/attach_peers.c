@@ -11,10 +11,32 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define NR_PAGES 2500u
 #define LEN (NR_PAGES * PAGE)
+
+/* What the kernel says to so many questions of the attached side, before it takes any. */
+static _Atomic int32_t nr_refused;
+static _Atomic int refused_errno;
+
+/* Seen by the library before the C library's: the kernel's, with a want of memory now and then. */
+#pragma GCC visibility push(default)
+ssize_t sendmsg(int fd, const struct msghdr *m, int flags);
+#pragma GCC visibility pop
+
+ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+	const struct fln_link_head *head = m->msg_iov[0].iov_base;
+
+	if (m->msg_iov[0].iov_len == sizeof(struct fln_link_ask) && head->kind == FLN_LINK_ASK &&
+	    atomic_load(&nr_refused) > 0 && atomic_fetch_sub(&nr_refused, 1) > 0) {
+		errno = atomic_load(&refused_errno);
+		return -1;
+	}
+	return syscall(SYS_sendmsg, fd, m, flags);
+}
 
 static struct bed bed;
 static int ours, theirs; /* the two ends; ours is the unfriendly one */
@@ -550,6 +572,69 @@ static void deaf_owner(void)
 	drop_link();
 }
 
+static void answer_filled(const struct fln_link_ask *a, int memfd)
+{
+	uint32_t lo = (uint32_t)(a->page % 512);
+	struct fln_link_news n = { .head = { FLN_LINK_MAGIC, FLN_LINK_NEWS },
+				   .id = a->id,
+				   .done = 1,
+				   .block = a->page / 512,
+				   .nr_blocks = 1,
+				   .filled = fln_mask_range(lo, lo + a->nr_pages) };
+	static _Alignas(8) char buf[PAGE];
+
+	for (uint64_t page = a->page; page < a->page + a->nr_pages; page++) {
+		contents_of(1, page, buf);
+		CHECK(pwrite(memfd, buf, PAGE, (off_t)(page * PAGE)) == (ssize_t)PAGE, "pwrite");
+	}
+	say(&n, sizeof(n), -1);
+}
+
+/* The kernel has no memory for a question: it is sent when there is some again. */
+static void no_memory_to_ask(void)
+{
+	static const int errors[] = { ENOBUFS, ENOMEM };
+
+	for (uint32_t i = 0; i < 2; i++) {
+		struct fln_guest *guest;
+		struct fln_link_ask a;
+		struct toucher t;
+		uint8_t *mem;
+		int memfd = attach_to_fake(&guest, &mem);
+
+		STEP("%s", strerror(errors[i]));
+		atomic_store(&refused_errno, errors[i]);
+		atomic_store(&nr_refused, 5);
+		toucher_read(&t, mem + 77 * PAGE);
+		a = asked();
+		CHECK(atomic_load(&nr_refused) <= 0, "%d refusals left", atomic_load(&nr_refused));
+		answer_filled(&a, memfd);
+		toucher_expect_value(&t, word_of(1, 77, 0), "answered at last");
+		OK(fln_guest_destroy(guest));
+		OK(fln_image_destroy(attached));
+		(void)close(memfd);
+		drop_link();
+	}
+}
+
+/* A question that can never be sent fails, as all others, and nobody waits for its answer. */
+static void no_way_to_ask(void)
+{
+	struct fln_guest *guest;
+	struct toucher t;
+	uint8_t *mem;
+	int memfd = attach_to_fake(&guest, &mem);
+
+	atomic_store(&refused_errno, EPERM);
+	atomic_store(&nr_refused, 1);
+	toucher_read(&t, mem + 77 * PAGE);
+	toucher_expect(&t, TOUCH_SIGBUS, "it cannot be asked for");
+	OK(fln_guest_destroy(guest));
+	OK(fln_image_destroy(attached));
+	(void)close(memfd);
+	drop_link();
+}
+
 /* Ten seconds, and no longer. */
 static void silent_owner(void)
 {
@@ -575,6 +660,8 @@ int main(void)
 	RUN(fake_owners);
 	RUN(lying_owner);
 	RUN(deaf_owner);
+	RUN(no_memory_to_ask);
+	RUN(no_way_to_ask);
 	RUN(silent_owner);
 	read_all(&bed, 8);
 	bed_down(&bed);
