@@ -234,7 +234,8 @@ static int allow_children(struct fln_region *r, uint64_t addr, uint64_t len_byte
 /*
  * Nothing is registered any more.  What we mapped goes, except where the embedder
  * has put something else.  What he mapped stays; and stays out of children, where
- * the kernel does not copy poison, if there is something that nobody may read.
+ * the kernel does not copy poison, if there is something that nobody may read.  A
+ * range that was refused is left as it is: it may be another region's.
  */
 static void unmap_region(struct fln_region *r)
 {
@@ -242,7 +243,7 @@ static void unmap_region(struct fln_region *r)
 		return;
 	if (r->mapped_by_us)
 		(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, unmap_piece);
-	else if (!r->guest->follow_fork && !r->sealed)
+	else if (r->kept_from_children && !r->sealed)
 		(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, allow_children);
 }
 
@@ -296,9 +297,12 @@ static int take_over(struct fln_region *r)
 static int keep_from_children(struct fln_region *r)
 {
 	/* What a child touched unserved would put zeros into the image. */
-	if (r->guest->follow_fork ||
-	    madvise((void *)(uintptr_t)r->addr, r->len_bytes, MADV_DONTFORK) == 0)
+	if (r->guest->follow_fork)
 		return 0;
+	if (madvise((void *)(uintptr_t)r->addr, r->len_bytes, MADV_DONTFORK) == 0) {
+		r->kept_from_children = true;
+		return 0;
+	}
 	return fln_fail(errno,
 			"region: 0x%" PRIx64 " cannot be kept from forked children "
 			"(MADV_DONTFORK): %s",

@@ -61,6 +61,7 @@ struct fln_region {
 	bool in_context;     /* its shards raise SIGBUS and queue nothing */
 	uint32_t node_index; /* of the topology, FLN_NODE_ANY: any */
 	bool mapped_by_us;
+	bool kept_from_children; /* by MADV_DONTFORK of ours */
 	_Atomic bool closing;   /* workers leave its faults alone */
 	bool closed;            /* all that follows: in the guest's turn */
 	bool sealed;            /* some pages were made unreadable */

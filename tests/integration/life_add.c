@@ -126,25 +126,6 @@ static void touched_before(void)
 	(void)munmap(p, LEN);
 }
 
-/* What another guest serves is refused, and nothing of it is given up by that. */
-static void served_by_another(void)
-{
-	struct fln_region *region;
-	struct fln_guest *other;
-	uint64_t value;
-
-	begin(4);
-	bed_up(&bed);
-	OK(fln_guest_create(bed.engine, &bed.guest_opts, &other));
-	bed.region_opts.addr = (uintptr_t)bed.mem;
-	REFUSED(fln_region_add(other, &bed.region_opts, &region), -EBUSY, "userfaultfd");
-	REFUSED(fln_region_add(bed.guest, &bed.region_opts, &region), -EEXIST, "overlaps");
-	CHECK(touch_read(bed_page(&bed, 5), &value) == TOUCH_OK && value == word_of(1, 5, 0),
-	      "0x%llx", (unsigned long long)value);
-	OK(fln_guest_destroy(other));
-	bed_down(&bed);
-}
-
 /* What a child sees: 1: contents, 2: no mapping, 3: something else. */
 static int seen_by_child(const uint8_t *at, uint64_t page)
 {
@@ -163,6 +144,26 @@ static int seen_by_child(const uint8_t *at, uint64_t page)
 	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status), "the child ended with 0x%x",
 	      status);
 	return WEXITSTATUS(status);
+}
+
+/* What another guest serves is refused, and nothing of it is given up by that. */
+static void served_by_another(void)
+{
+	struct fln_region *region;
+	struct fln_guest *other;
+	uint64_t value;
+
+	begin(4);
+	bed_up(&bed);
+	OK(fln_guest_create(bed.engine, &bed.guest_opts, &other));
+	bed.region_opts.addr = (uintptr_t)bed.mem;
+	REFUSED(fln_region_add(other, &bed.region_opts, &region), -EBUSY, "userfaultfd");
+	REFUSED(fln_region_add(bed.guest, &bed.region_opts, &region), -EEXIST, "overlaps");
+	CHECK(touch_read(bed_page(&bed, 5), &value) == TOUCH_OK && value == word_of(1, 5, 0),
+	      "0x%llx", (unsigned long long)value);
+	CHECK(seen_by_child(bed.mem, 6) == 2, "a child has the memory");
+	OK(fln_guest_destroy(other));
+	bed_down(&bed);
 }
 
 /* A mapping that was adopted is inherited again afterwards, if all of it may be read. */
