@@ -249,8 +249,10 @@ static int wait_events(struct fln_worker *w, struct epoll_event *events, int64_t
 static void work_on_jobs(struct fln_worker *w, bool served, bool kicked)
 {
 	if (fln_populate_need(w) == FLN_POPULATE_IDLE &&
-	    !atomic_load_explicit(&w->given, memory_order_relaxed))
+	    !atomic_load_explicit(&w->given, memory_order_relaxed)) {
+		w->nr_jobs_put_off = 0; /* they have been ended: patience() asks */
 		return;
+	}
 	if (kicked || fln_now_ns() - w->last_jobs_ns > HELD_TICK_NS) {
 		fln_populate_kicked(w);
 		w->last_jobs_ns = fln_now_ns();

@@ -298,6 +298,32 @@ static void events_of_our_own(void **state)
 	rig_destroy(r);
 }
 
+/* A worker whose jobs have been ended while they waited for faults sleeps again. */
+static void what_was_put_off_and_ended_is_forgotten(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 8 * 512, .window = 512 });
+	struct fln_job *job;
+
+	(void)state;
+	rig_put(r, 0, 8 * 512);
+	for (uint32_t i = 0; i < 8; i++)
+		(void)rig_touch(r, i * 512);
+	fln_serve_shard(&r->worker, &r->shard);
+	job = begin(r, 0, 8 * 512);
+	fln_worker_round(&r->worker, 0);
+	assert_true(r->worker.nr_later > 0);
+	assert_true(r->worker.nr_jobs_put_off > 0);
+	fln_populate_end(&r->worker, &r->guest);
+	for (uint32_t i = 0; i < 8; i++)
+		fln_worker_round(&r->worker, 0);
+	assert_int_equal(r->worker.nr_later, 0);
+	assert_int_equal(r->worker.nr_jobs_put_off, 0);
+	assert_int_equal(atomic_load(&job->error), -ESHUTDOWN);
+	fake_run(&r->fake);
+	end(r, job);
+	rig_destroy(r);
+}
+
 static void lists_of_ranges_against_a_model(void **state)
 {
 	enum {
@@ -347,6 +373,7 @@ int main(void)
 		cmocka_unit_test(events_in_between),
 		cmocka_unit_test(what_ends_a_job),
 		cmocka_unit_test(events_of_our_own),
+		cmocka_unit_test(what_was_put_off_and_ended_is_forgotten),
 		cmocka_unit_test(lists_of_ranges_against_a_model),
 	};
 
