@@ -131,6 +131,13 @@ uint32_t fln_shard_moves(struct fln_shard *shard, struct fln_move moves[FLN_MAX_
  */
 void fln_shard_removed(struct fln_shard *shard, uint64_t start, uint64_t end);
 
+/*
+ * events.c: forget moves of what is no region's any more.  No event tells of what
+ * becomes of an unregistered range: something else may lie there, and be served.  By
+ * the shard's worker, or in the guest's turn when it has none.
+ */
+void fln_shard_forget_moves(struct fln_shard *shard);
+
 /* events.c: note that mremap() has moved something.  False: no room; it is not served. */
 bool fln_shard_remap(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes);
 

@@ -253,6 +253,28 @@ bool fln_shard_remap(struct fln_shard *shard, uint64_t from, uint64_t to, uint64
 	return room;
 }
 
+void fln_shard_forget_moves(struct fln_shard *shard)
+{
+	struct fln_guest *guest = shard->guest;
+	uint32_t nr;
+
+	fln_lock(&guest->lock);
+	nr = atomic_load_explicit(&shard->nr_moves, memory_order_relaxed);
+	for (uint32_t i = nr; i-- > 0;) {
+		const struct fln_move *m = &shard->moves[i];
+		const struct fln_region *r = guest->regions;
+
+		while (r &&
+		       (m->from >= r->addr + r->len_bytes || r->addr >= m->from + m->len_bytes))
+			r = r->next;
+		if (r)
+			continue;
+		shard->moves[i] = shard->moves[--nr];
+		atomic_store_explicit(&shard->nr_moves, nr, memory_order_release);
+	}
+	fln_unlock(&guest->lock);
+}
+
 static void say_no_room(struct fln_worker *w, const struct fln_shard *shard, uint64_t at)
 {
 	fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,

@@ -394,6 +394,16 @@ static int init_map(struct fln_region *r, uint32_t max_chunks)
 				 nr_chunks < UINT32_MAX ? (uint32_t)nr_chunks : UINT32_MAX - 1, 0);
 }
 
+static void forget_moves(struct fln_shard *shard)
+{
+	if (atomic_load_explicit(&shard->nr_moves, memory_order_acquire) == 0)
+		return;
+	if (!shard->worker)
+		fln_shard_forget_moves(shard);
+	else
+		(void)fln_worker_command(shard->worker, FLN_COMMAND_FORGET_MOVES, shard);
+}
+
 /* Take a region that is closed, or was never served, out of the guest. */
 static void take_out(struct fln_region *r)
 {
@@ -417,6 +427,12 @@ static void take_out(struct fln_region *r)
 	fln_directory_reap(guest);
 	/* An event that found the region has been acted upon. */
 	fln_guest_pass_workers(guest);
+	for (uint32_t i = 0; i < guest->nr_shards; i++)
+		forget_moves(fln_region_shard(r, i));
+	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
+		if (fln_child(guest, i))
+			forget_moves(fln_child(guest, i));
+	}
 }
 
 static int publish_region(struct fln_region *r)

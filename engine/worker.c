@@ -14,6 +14,7 @@
  */
 #include "engine/worker.h"
 #include "engine/context.h"
+#include "engine/engine.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -190,6 +191,9 @@ static int obey(struct fln_worker *w, const struct fln_command *cmd)
 		return 0;
 	case FLN_COMMAND_END_JOBS:
 		fln_populate_end(w, cmd->shard->guest);
+		return 0;
+	case FLN_COMMAND_FORGET_MOVES:
+		fln_shard_forget_moves(cmd->shard);
 		return 0;
 	case FLN_COMMAND_PASS:
 		return 0;

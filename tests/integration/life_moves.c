@@ -122,6 +122,39 @@ static void another_region_there(void)
 	(void)munmap(a, 600 * PAGE);
 }
 
+/* The same, but it was taken away when its region had gone, and nobody told of it. */
+static void another_region_there_later(void)
+{
+	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
+	struct fln_region *region;
+	struct fln_stats s;
+	uint8_t *a, *p;
+
+	begin();
+	a = reserve(600);
+	move(bed_page(&bed, 40), a, 600);
+	expect(a + 20 * PAGE, word_of(1, 60, 0), "moved");
+	STEP("fln_region_remove");
+	OK(fln_region_remove(bed.region));
+	bed.region = NULL;
+	p = mmap(a, 600 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		 fln_image_memfd(bed.image), (off_t)(700 * PAGE));
+	CHECK(p == a, "mmap: %s", strerror(errno));
+	o.image = bed.image;
+	o.image_offset_bytes = 700 * PAGE;
+	o.addr = (uintptr_t)a;
+	o.len_bytes = 600 * PAGE;
+	STEP("fln_region_add where a region that has gone was moved to");
+	OK(fln_region_add(bed.guest, &o, &region));
+	expect(a + 20 * PAGE, word_of(1, 720, 0), "the new region");
+	check_stats(bed.guest, false, &s);
+	CHECK(s.invalid == 0, "%llu invalid", (unsigned long long)s.invalid);
+	OK(fln_guest_stop(bed.guest));
+	expect_closed(a, 700, 600);
+	bed_down(&bed);
+	(void)munmap(a, 600 * PAGE);
+}
+
 /* What lies where the region was is the embedder's: neither closed nor unmapped. */
 static void something_else_at_home(void)
 {
@@ -181,6 +214,7 @@ int main(void)
 	test_init();
 	RUN(moved_in_parts);
 	RUN(another_region_there);
+	RUN(another_region_there_later);
 	RUN(something_else_at_home);
 	RUN(a_large_reserve);
 	return 0;
