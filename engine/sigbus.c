@@ -25,6 +25,15 @@ static struct sigaction before[2];
 static _Atomic uint32_t current;
 static _Atomic bool spent; /* it asked to be called once (SA_RESETHAND) */
 
+/*
+ * No access of this thread's, which would come again when it is repeated: somebody has
+ * sent it, or it is early news of memory that has gone bad.
+ */
+static bool is_news(const siginfo_t *info)
+{
+	return info->si_code <= 0 || info->si_code == BUS_MCEERR_AO;
+}
+
 /* The default ends the process, with this very signal. */
 static void end_process(int sig, const siginfo_t *info)
 {
@@ -32,8 +41,8 @@ static void end_process(int sig, const siginfo_t *info)
 
 	dfl.sa_handler = SIG_DFL;
 	(void)sigaction(sig, &dfl, NULL);
-	/* A fault comes again by itself when the access is repeated. */
-	if (info->si_code <= 0)
+	/* A fault comes again by itself. */
+	if (is_news(info))
 		(void)syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), sig);
 }
 
@@ -43,7 +52,7 @@ static void pass_on(int sig, siginfo_t *info, void *ucontext)
 	bool with_info = sa->sa_flags & SA_SIGINFO;
 	sigset_t mask = sa->sa_mask, old;
 
-	if (!with_info && sa->sa_handler == SIG_IGN && info->si_code <= 0)
+	if (!with_info && sa->sa_handler == SIG_IGN && is_news(info))
 		return;
 	/* A fault that is ignored ends the process too: it would fault for ever. */
 	if ((!with_info && (sa->sa_handler == SIG_DFL || sa->sa_handler == SIG_IGN)) ||

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -326,8 +327,22 @@ enum chain {
 	CHAIN_IGNORED_KILL,
 	CHAIN_CALLED_KILL,
 	CHAIN_ONCE_FAULT,
+	CHAIN_DEFAULT_NEWS,
+	CHAIN_IGNORED_NEWS,
 	CHAIN_NR
 };
+
+/* As the kernel tells of bad memory that nobody has touched so far. */
+static void send_news(void)
+{
+	siginfo_t info;
+
+	memset(&info, 0, sizeof(info));
+	info.si_signo = SIGBUS;
+	info.si_code = BUS_MCEERR_AO;
+	if (syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), SIGBUS, &info) != 0)
+		_exit(6);
+}
 
 static void chain_child(enum chain what)
 {
@@ -336,8 +351,10 @@ static void chain_child(enum chain what)
 		     what == CHAIN_CALLED_KILL;
 
 	(void)fln_sigbus_remove();
-	sa.sa_handler =
-		what == CHAIN_IGNORED_FAULT || what == CHAIN_IGNORED_KILL ? SIG_IGN : SIG_DFL;
+	sa.sa_handler = what == CHAIN_IGNORED_FAULT || what == CHAIN_IGNORED_KILL ||
+					what == CHAIN_IGNORED_NEWS
+				? SIG_IGN
+				: SIG_DFL;
 	if (what == CHAIN_CALLED_KILL || what == CHAIN_ONCE_FAULT) {
 		sa.sa_sigaction = count_call;
 		sa.sa_flags = SA_SIGINFO | (what == CHAIN_ONCE_FAULT ? (int)SA_RESETHAND : 0);
@@ -348,6 +365,8 @@ static void chain_child(enum chain what)
 		_exit(4);
 	if (kills)
 		(void)kill(getpid(), SIGBUS);
+	else if (what == CHAIN_DEFAULT_NEWS || what == CHAIN_IGNORED_NEWS)
+		send_news();
 	else
 		*(volatile uint8_t *)beyond_the_end() = 1;
 	_exit(what == CHAIN_CALLED_KILL && atomic_load(&nr_called) != 1 ? 5 : 0);
@@ -358,7 +377,8 @@ static void handlers_are_chained(void)
 	static const bool dies[CHAIN_NR] = { [CHAIN_DEFAULT_FAULT] = true,
 					     [CHAIN_DEFAULT_KILL] = true,
 					     [CHAIN_IGNORED_FAULT] = true,
-					     [CHAIN_ONCE_FAULT] = true };
+					     [CHAIN_ONCE_FAULT] = true,
+					     [CHAIN_DEFAULT_NEWS] = true };
 	struct sigaction mine = { .sa_flags = SA_SIGINFO }, there;
 
 	for (enum chain what = 0; what < CHAIN_NR; what++) {
