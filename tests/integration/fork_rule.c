@@ -54,6 +54,7 @@ static void refused_calls(struct bed *b)
 	CHILD(fln_image_destroy(b->image) == -ECHILD);
 	CHILD(fln_engine_stop(b->engine) == -ECHILD);
 	CHILD(fln_engine_destroy(b->engine) == -ECHILD);
+	CHILD(fln_thread_enter() == -ECHILD);
 	/* What asks for nothing. */
 	CHILD(fln_engine_destroy(NULL) == 0 && fln_guest_destroy(NULL) == 0);
 	CHILD(fln_image_destroy(NULL) == 0 && fln_region_remove(NULL) == 0);
