@@ -76,16 +76,22 @@ static inline void fln_rcu_read_unlock(void)
 	fln_signals_release();
 }
 
-/* The same in a signal handler, on a thread that has entered (fln_thread_enter()). */
-static inline void fln_rcu_handler_lock(void)
+/*
+ * The same in a signal handler, on a thread that has entered (fln_thread_enter()).
+ * No other handler interrupts it: that one could touch memory which must be filled,
+ * and wait for it inside this section.
+ */
+static inline void fln_rcu_handler_lock(sigset_t *before)
 {
+	fln_signals_block_others(before);
 	urcu_memb_read_lock();
 }
 
-static inline void fln_rcu_handler_unlock(void)
+static inline void fln_rcu_handler_unlock(const sigset_t *before)
 {
 	FLN_TSAN_RELEASE();
 	urcu_memb_read_unlock();
+	fln_signals_restore(before);
 }
 
 /* Wait until every reader that runs now has ended.  Not inside a reader. */

@@ -6,18 +6,22 @@
 
 FLN_THREAD_LOCAL struct fln_signals_thread fln_signals_thread;
 
-void fln_signals_hold_slow(void)
+void fln_signals_block_others(sigset_t *before)
 {
-	/* Those that a thread causes itself come in any case, and should find their handlers. */
 	static const int caused[] = { SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGABRT };
 	sigset_t others;
 
-	if (fln_signals_thread.depth++ > 0)
-		return;
 	(void)sigfillset(&others);
 	for (uint32_t i = 0; i < sizeof(caused) / sizeof(caused[0]); i++)
 		(void)sigdelset(&others, caused[i]);
-	(void)pthread_sigmask(SIG_BLOCK, &others, &fln_signals_thread.before);
+	(void)pthread_sigmask(SIG_BLOCK, &others, before);
+}
+
+void fln_signals_hold_slow(void)
+{
+	if (fln_signals_thread.depth++ > 0)
+		return;
+	fln_signals_block_others(&fln_signals_thread.before);
 }
 
 void fln_signals_release_slow(void)

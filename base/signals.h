@@ -26,11 +26,18 @@ static inline void fln_signals_restore(const sigset_t *before)
 }
 
 /*
+ * Block what a thread does not cause itself: that comes in any case, and should find
+ * its handler.  Async-signal-safe.
+ */
+void fln_signals_block_others(sigset_t *before);
+
+/*
  * Threads that resolve their own faults (fln_thread_enter()) may be interrupted by
  * a signal whose handler touches memory that must still be filled.  While it waits
  * there it may hold nothing that others need to fill it: so such a thread runs no
- * handler while it holds a lock of ours or liburcu's, or reads under RCU.  Other
- * threads pay for a look at their own memory.  Never in a signal handler.
+ * handler while it holds a lock of ours or liburcu's, reads under RCU, or fills pages
+ * itself.  Other threads pay for a look at their own memory.  Never in a signal
+ * handler: there fln_signals_block_others().
  */
 struct fln_signals_thread {
 	uint32_t entered; /* fln_thread_enter() less fln_thread_leave() */

@@ -11,7 +11,8 @@
  * Whoever waits here for contents holds nothing that filling them needs: a thread
  * that has entered runs no handlers while it holds a lock of ours or reads under RCU
  * (base/signals.h).  The rounds below are read sections of their own for that reason,
- * and the region is looked up anew in each: it may have gone in between.
+ * in which no other handler runs, and the region is looked up anew in each: it may have
+ * gone in between.
  *
  * A region that is being closed is served on: what is filled is mapped, what is not
  * is passed on as a SIGBUS that is not ours.  It leaves the registry when its pages
@@ -52,6 +53,8 @@ int fln_thread_enter(void)
 	sigset_t before;
 	int rc;
 
+	if (fln_forked)
+		return fln_fork_refused("fln_thread_enter");
 	if (fln_signals_thread.entered > 0) {
 		fln_signals_thread.entered++;
 		return 0;
@@ -83,7 +86,9 @@ void fln_thread_leave(void)
 	}
 	fln_signals_block(&before);
 	fln_signals_thread.entered = 0;
-	fln_rcu_leave(own_stack.rcu_entered);
+	/* In a forked child liburcu's locks may be taken, by threads that it has not. */
+	if (!fln_forked)
+		fln_rcu_leave(own_stack.rcu_entered);
 	fln_signals_restore(&before);
 }
 
@@ -134,6 +139,8 @@ static enum round ask(struct fln_block_round *b, struct access *a, uint32_t page
 	s->shard = shard;
 	s->image_page = fln_region_image_page(b->in.region, b->in.block_page + page);
 	s->fault = (struct fln_fault){ .addr = a->addr, .t0_ns = a->t0_ns, .nr = 1 };
+	/* The source has not been asked so far: what came before is none of its time. */
+	s->fault.since_ns = fln_now_ns();
 	s->hole_pages = hole_pages;
 	s->counts = !a->counted;
 	if (!a->counted)
@@ -173,15 +180,35 @@ static bool is_late(const struct fln_block_round *b, const struct access *a)
 	return limit != UINT64_MAX && fln_now_ns() - a->t0_ns > limit;
 }
 
+/*
+ * In a region that is being closed no worker is asked any more: it may be gone before he
+ * looks.  The page is FILLED and was taken out of the cache, so it was given up: zeros are
+ * due, as they are when the kernel serves it.  The image need not be told: the cache says it.
+ */
+static void zero_hole(struct fln_block_round *b, uint32_t page)
+{
+	const struct fln_region *r = b->in.region;
+	uint64_t image_page = fln_region_image_page(r, b->in.block_page + page);
+
+	b->in.hole = fln_mask_andnot(&b->in.hole, &b->in.faulting);
+	/* It may have come back, which zeros would hide in a private mapping. */
+	if (r->is_private && fln_image_hole(r->image, image_page, 1) == 0)
+		return;
+	fln_install_zero(&b->in, &b->in.faulting);
+}
+
 /* What the installs of a round mean for the page that was touched. */
 static enum round judge(struct fln_block_round *b, struct access *a, uint32_t page,
 			struct fln_mask *poisoned)
 {
 	bool closing = atomic_load_explicit(&b->in.region->closing, memory_order_acquire);
-	struct fln_context_ending ending = { .zero = fln_mask_test(&b->in.zeroed, page) };
+	struct fln_context_ending ending = { .failed = false };
 	uint32_t hole_end;
 
+	if (closing && fln_mask_test(&b->in.hole, page))
+		zero_hole(b, page);
 	if (fln_mask_test(&b->in.present, page)) {
+		ending.zero = fln_mask_test(&b->in.zeroed, page);
 		end_fault(b, a, ending);
 		return ROUND_DONE;
 	}
@@ -291,11 +318,12 @@ static enum round one_round(struct access *a)
 {
 	enum round round;
 	struct fln_region *r;
+	sigset_t before;
 
-	fln_rcu_handler_lock();
+	fln_rcu_handler_lock(&before);
 	r = fln_context_find(a->addr);
 	round = r ? serve(r, a) : serve_stranger(a);
-	fln_rcu_handler_unlock();
+	fln_rcu_handler_unlock(&before);
 	return round;
 }
 
@@ -323,7 +351,7 @@ static enum fln_resolved resolve(struct access *a)
 enum fln_resolved fln_resolve(const siginfo_t *info)
 {
 	struct access a = { .addr = 0 };
-	int before = errno;
+	int before = errno, cancel = PTHREAD_CANCEL_ENABLE;
 	enum fln_resolved result;
 
 	if (!info || info->si_signo != SIGBUS || info->si_code != BUS_ADRERR ||
@@ -331,7 +359,10 @@ enum fln_resolved fln_resolve(const siginfo_t *info)
 		return FLN_RESOLVED_NOT_OURS;
 	a.addr = fln_align_down((uintptr_t)info->si_addr, FLN_PAGE_BYTES);
 	a.t0_ns = fln_now_ns();
+	/* Who is cancelled in the middle would leave a claim and a read section behind. */
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	result = resolve(&a);
+	(void)pthread_setcancelstate(cancel, NULL);
 	errno = before;
 	return result;
 }

@@ -57,7 +57,11 @@ void fln_wanted_submit(struct fln_worker *w, struct fln_wanted *s)
 	} while (!atomic_compare_exchange_weak_explicit(&w->wanted_new, &head, s,
 							memory_order_release,
 							memory_order_relaxed));
-	fln_worker_kick(w);
+	/*
+	 * This thread may have interrupted itself between the two steps of a kick: then
+	 * kicked is set, and nobody has rung yet.
+	 */
+	fln_worker_kick_again(w);
 }
 
 enum fln_wanted_end fln_wanted_wait(struct fln_wanted *s)

@@ -137,6 +137,12 @@ void fln_worker_kick(struct fln_worker *w)
 		ring(w);
 }
 
+void fln_worker_kick_again(struct fln_worker *w)
+{
+	(void)atomic_exchange_explicit(&w->kicked, true, memory_order_acq_rel);
+	ring(w);
+}
+
 int fln_worker_command(struct fln_worker *w, enum fln_command_kind kind, struct fln_shard *shard)
 {
 	struct fln_command cmd = { .kind = kind, .shard = shard };

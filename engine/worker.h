@@ -157,6 +157,9 @@ void fln_worker_stop(struct fln_worker *w);
 /* Pages have changed: look at held faults.  Any thread; never blocks. */
 void fln_worker_kick(struct fln_worker *w);
 
+/* The same for signal handlers, which may have interrupted a kick of their own thread. */
+void fln_worker_kick_again(struct fln_worker *w);
+
 /*
  * Hand a shard to a worker, or take it back; returns when that is done.  After
  * DETACH the worker does not know the shard any more.  Return: 0 or -errno;

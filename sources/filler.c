@@ -313,8 +313,11 @@ void fln_filler_pause(struct fln_filler *filler, uint64_t ns)
 void fln_filler_closer_begin(struct fln_filler *filler)
 {
 	_Atomic uint64_t *seq = &filler->reading[FLN_MAX_WAITERS].seq;
-	uint64_t before = atomic_load(seq);
+	uint64_t before;
 
+	/* Who publishes waits for this section: no handler that waits for contents runs in it. */
+	fln_signals_hold();
+	before = atomic_load(seq);
 	while (before % 2 == 1 || !atomic_compare_exchange_weak(seq, &before, before + 1)) {
 		(void)sched_yield();
 		before = atomic_load(seq);
@@ -324,6 +327,7 @@ void fln_filler_closer_begin(struct fln_filler *filler)
 void fln_filler_closer_end(struct fln_filler *filler)
 {
 	fln_filler_reading_end(filler, FLN_MAX_WAITERS);
+	fln_signals_release();
 }
 
 void fln_filler_wait_readers(struct fln_filler *filler)

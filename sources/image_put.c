@@ -123,6 +123,11 @@ static int each_open_run(struct fln_image *image, uint64_t page, uint64_t end, b
 		enum claim claim;
 		int rc;
 
+		/*
+		 * What is FILLING here is this thread's to fill: no handler that could touch
+		 * it, and wait for itself, interrupts that.
+		 */
+		fln_signals_hold();
 		fln_rcu_read_lock();
 		fln_lock(&image->lock);
 		claim = claim_run(image, &fill, &page, stop < end ? stop : end, may_take_over);
@@ -130,12 +135,13 @@ static int each_open_run(struct fln_image *image, uint64_t page, uint64_t end, b
 		if (claim == CLAIM_BUSY)
 			fln_cond_wait(&image->written, &image->lock);
 		fln_unlock(&image->lock);
-		if (claim != CLAIM_BEGUN)
-			continue;
-		rc = fn(image, &fill, arg);
-		fln_fill_end(image, &fill);
-		first = first ? first : rc;
-		page += fill.nr_pages;
+		if (claim == CLAIM_BEGUN) {
+			rc = fn(image, &fill, arg);
+			fln_fill_end(image, &fill);
+			first = first ? first : rc;
+			page += fill.nr_pages;
+		}
+		fln_signals_release();
 	}
 	return first;
 }

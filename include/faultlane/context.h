@@ -35,7 +35,7 @@ extern "C" {
  *
  * Calls nest: as many leaves as enters.
  *
- * Return:  0; -ENOMEM
+ * Return:  0; -ENOMEM; -ECHILD in a forked child
  * Threads: any, not in a signal handler
  * Blocks:  briefly
  */
@@ -62,14 +62,15 @@ enum fln_resolved {
  * @info: the handler's second argument (of SA_SIGINFO)
  *
  * Not ours are: other signals and other codes of SIGBUS; addresses outside in-context
- * regions; threads that have not entered, or that run on an alternate signal stack;
- * and pages that cannot be had (what the guest's on_failure says has been done).
+ * regions; threads that have not entered, or that run on another stack than their own
+ * (an alternate signal stack, a coroutine's); and pages that cannot be had (what the guest's on_failure says has been done).
  * When a region has been removed or stopped, a fault of somebody else's may first be
  * answered FLN_RESOLVED once, because it could be an old one of that region; it comes
  * again.
  *
  * A handler that interrupts this call must return to it: who jumps out of it
- * (siglongjmp()) loses a slot of those in which threads wait for contents.
+ * (siglongjmp()) loses a slot of those in which threads wait for contents.  A thread
+ * that is cancelled meanwhile ends when it has returned.
  *
  * Async-signal-safe, in handlers that interrupt anything, the library included:
  * takes no lock, allocates nothing, keeps errno.

@@ -11,7 +11,9 @@
 #include <faultlane/context.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 
 #define COUNT(r, what) rig_count(&(r)->shard.count.what)
@@ -422,6 +424,219 @@ static void the_registry_keeps_order(void **state)
 	}
 }
 
+/* A worker that may not be asked: if it is, it says so, and lets the thread go. */
+static _Atomic bool was_asked;
+
+static void be_asked_nothing(struct rig *r)
+{
+	for (uint32_t i = 0; i < 200 && !atomic_load(&was_asked); i++) {
+		atomic_store(&was_asked, atomic_load(&r->worker.wanted_new) != NULL);
+		fln_context_nap(1000000);
+	}
+	atomic_store(&r->region.closing, false);
+}
+
+static void a_hole_of_a_region_that_closes_is_zero(void **state)
+{
+	struct helper h = { .first = be_asked_nothing };
+	struct rig *r = context_rig((struct rig_opts){ .window = 16 }, true);
+
+	(void)state;
+	fake_punch(&r->fake, rig_addr(r, 4), 8);
+	atomic_store(&was_asked, false);
+	atomic_store(&r->region.closing, true);
+	helper_start(&h, r);
+	assert_int_equal(resolve(r, 6), FLN_RESOLVED);
+	helper_stop(&h);
+	assert_false(was_asked); /* it may have been closed, and freed, before the worker looks */
+	assert_mapped(r, 6, 0);
+	assert_int_equal(COUNT(r, zero), 1);
+	assert_int_equal(COUNT(r, major), 0);
+	context_end(r);
+}
+
+static void start_late(struct rig *r)
+{
+	atomic_store(&r->shard.helper, &r->worker);
+	while (!atomic_load(&r->worker.wanted_new))
+		fln_context_nap(1000000);
+	fln_serve_wanted(&r->worker); /* asks for the page */
+	fln_serve_wanted(&r->worker); /* and looks whether it is late */
+}
+
+static void a_source_is_late_from_when_it_is_asked(void **state)
+{
+	struct rig_opts opts = { .window = 1, .timeout_ns = UINT64_C(1000000000) };
+	struct helper h = { .delay_ms = 1200, .first = start_late };
+	struct rig *r = context_rig(opts, false);
+
+	(void)state;
+	atomic_store(&r->shard.helper, NULL);
+	helper_start(&h, r);
+	assert_int_equal(resolve(r, 3), FLN_RESOLVED);
+	helper_stop(&h);
+	assert_mapped(r, 3, rig_due(r, 3));
+	assert_int_equal(COUNT(r, poisoned), 0);
+	context_end(r);
+}
+
+/* SIGUSR1, and where it found this thread. */
+static _Atomic bool inside;
+static _Atomic uint32_t nr_signals, nr_inside;
+
+static void on_usr1(int sig)
+{
+	(void)sig;
+	atomic_fetch_add(&nr_signals, 1);
+	if (atomic_load(&inside))
+		atomic_fetch_add(&nr_inside, 1);
+}
+
+static void signal_oneself(void)
+{
+	atomic_store(&inside, true);
+	(void)pthread_kill(pthread_self(), SIGUSR1);
+	atomic_store(&inside, false);
+}
+
+static void signals_begin(void)
+{
+	struct sigaction sa = { .sa_flags = SA_RESTART };
+
+	sa.sa_handler = on_usr1;
+	assert_int_equal(sigaction(SIGUSR1, &sa, NULL), 0);
+	atomic_store(&nr_signals, 0);
+	atomic_store(&nr_inside, 0);
+}
+
+static void map_and_signal(void *ctx, uint64_t addr)
+{
+	(void)ctx;
+	(void)addr;
+	signal_oneself();
+}
+
+/* Its handler could touch memory that must be filled, and wait with a read section open. */
+static void no_handler_runs_within_a_round(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, true);
+
+	(void)state;
+	signals_begin();
+	r->fake.on_map = map_and_signal;
+	assert_int_equal(resolve(r, 3), FLN_RESOLVED);
+	assert_int_equal(nr_signals, 1);
+	assert_int_equal(nr_inside, 0);
+	context_end(r);
+}
+
+static void read_and_signal(struct rig *r, uint64_t image_page)
+{
+	(void)r;
+	(void)image_page;
+	signal_oneself();
+}
+
+/* Its handler could touch just the pages that this thread fills, and wait for itself. */
+static void no_handler_runs_within_a_fill_of_ones_own(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, false);
+
+	(void)state;
+	signals_begin();
+	r->in_read = read_and_signal;
+	assert_int_equal(fln_image_fill(&r->image, 0, FLN_PAGE_BYTES), 0);
+	assert_int_equal(nr_signals, 1);
+	assert_int_equal(nr_inside, 0);
+	r->in_read = NULL;
+	context_end(r);
+}
+
+static void signal_when_read(void *ctx)
+{
+	(void)ctx;
+	signal_oneself();
+}
+
+/* Nobody publishes contents before who closes has acted upon the events that he has read. */
+static void no_handler_runs_while_events_are_read(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, true);
+
+	(void)state;
+	signals_begin();
+	r->fake.on_read = signal_when_read;
+	r->shard.worker = NULL;
+	fake_discard(&r->fake, rig_addr(r, 0), 1, false);
+	assert_int_equal(fln_region_close_rest(&r->region), 0);
+	fake_run(&r->fake);
+	assert_false(fake_event_pending(&r->fake));
+	assert_int_equal(nr_signals, 1);
+	assert_int_equal(nr_inside, 0);
+	r->fake.on_read = NULL;
+	context_end(r);
+}
+
+static _Atomic int rung;
+
+static void be_rung(struct rig *r)
+{
+	struct pollfd p = { .fd = r->worker.event_fd, .events = POLLIN };
+
+	atomic_store(&rung, poll(&p, 1, 2000));
+}
+
+/* The thread that has interrupted itself between the two steps of a kick. */
+static void half_a_kick_wakes_the_worker(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, false);
+	struct helper h = { .first = be_rung };
+
+	(void)state;
+	atomic_store(&r->worker.kicked, true);
+	helper_start(&h, r);
+	assert_int_equal(resolve(r, 3), FLN_RESOLVED);
+	helper_stop(&h);
+	assert_int_equal(rung, 1);
+	context_end(r);
+}
+
+static _Atomic bool returned;
+
+static void *cancelled_main(void *arg)
+{
+	struct rig *r = arg;
+
+	assert_int_equal(fln_thread_enter(), 0);
+	(void)pthread_cancel(pthread_self());
+	(void)resolve(r, 2);
+	atomic_store(&returned, true);
+	fln_thread_leave();
+	pthread_testcancel();
+	return NULL;
+}
+
+/* Within a round it would leave a read section open, and a page claimed, for good. */
+static void cancellation_waits(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, false);
+	struct helper h = { .delay_ms = 0 };
+	void *result = NULL;
+	pthread_t thread;
+
+	(void)state;
+	r->bad[2] = true;
+	atomic_store(&returned, false);
+	helper_start(&h, r);
+	assert_int_equal(pthread_create(&thread, NULL, cancelled_main, r), 0);
+	assert_int_equal(pthread_join(thread, &result), 0);
+	helper_stop(&h);
+	assert_true(returned);
+	assert_ptr_equal(result, PTHREAD_CANCELED);
+	assert_int_equal(COUNT(r, poisoned), 1);
+	context_end(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -433,6 +648,13 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_had_is_poisoned),
 		cmocka_unit_test(a_region_that_closes_asks_nobody),
 		cmocka_unit_test(who_waits_is_let_go_when_the_region_closes),
+		cmocka_unit_test(a_hole_of_a_region_that_closes_is_zero),
+		cmocka_unit_test(a_source_is_late_from_when_it_is_asked),
+		cmocka_unit_test(no_handler_runs_within_a_round),
+		cmocka_unit_test(no_handler_runs_within_a_fill_of_ones_own),
+		cmocka_unit_test(no_handler_runs_while_events_are_read),
+		cmocka_unit_test(half_a_kick_wakes_the_worker),
+		cmocka_unit_test(cancellation_waits),
 		cmocka_unit_test(a_range_that_has_gone_is_not_ours),
 		cmocka_unit_test(slots_run_out),
 		cmocka_unit_test(a_guest_that_is_not_started_is_waited_for),
