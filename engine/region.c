@@ -102,6 +102,12 @@ static int check_opts(const struct fln_guest *guest, const struct fln_region_opt
 
 	if (!o->image)
 		return fln_fail(EINVAL, "region: image is NULL; make one with fln_image_create()");
+	/* Its fills would be told to that one's workers, and would not wait for discards here. */
+	if (o->image->engine != guest->engine)
+		return fln_fail(EINVAL,
+				"region: image %s was made with another engine; make it with the "
+				"guest's, or use fln_image_share() and fln_image_attach()",
+				o->image->name);
 	page = o->image->page_bytes;
 	if (o->page_bytes && o->page_bytes != page)
 		return fln_fail(EINVAL,

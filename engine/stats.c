@@ -69,12 +69,15 @@ static int give(struct fln_stats *out, struct fln_stats *full)
 int fln_guest_stats(struct fln_guest *guest, struct fln_stats *out)
 {
 	struct fln_stats full = FLN_STATS_INIT;
-	const struct fln_shard *in_context = fln_context_shards(guest);
+	const struct fln_shard *in_context;
 	const struct fln_directory *d;
 	bool entered;
 
 	if (fln_forked)
 		return fln_fork_refused("fln_guest_stats");
+	if (!guest || !out)
+		return fln_fail(EINVAL, "fln_guest_stats: %s is NULL", guest ? "out" : "guest");
+	in_context = fln_context_shards(guest);
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
 		add_shard(&full, &guest->shards[i]);
 		if (in_context)
@@ -102,6 +105,8 @@ int fln_shard_stats(struct fln_guest *guest, uint32_t shard, struct fln_stats *o
 
 	if (fln_forked)
 		return fln_fork_refused("fln_shard_stats");
+	if (!guest || !out)
+		return fln_fail(EINVAL, "fln_shard_stats: %s is NULL", guest ? "out" : "guest");
 	if (shard >= guest->nr_shards)
 		return fln_fail(EINVAL, "guest %s has %u shards; there is no number %u",
 				guest->name, guest->nr_shards, shard);

@@ -212,11 +212,13 @@ void fln_image_forget_failed(struct fln_image *image, uint64_t page, uint64_t nr
 
 int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes)
 {
-	int rc = fln_image_check_range(image, offset_bytes, len_bytes, image->page_bytes);
 	bool entered;
+	int rc;
 
 	if (fln_forked)
 		return fln_fork_refused("fln_image_discard");
+	rc = fln_image_check_range(image, offset_bytes, len_bytes,
+				   image ? image->page_bytes : FLN_PAGE_BYTES);
 	if (rc == 0 && image->link)
 		rc = fln_image_not_ours(image, "fln_image_discard");
 	if (rc)

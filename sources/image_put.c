@@ -13,6 +13,8 @@
 int fln_image_check_range(const struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes,
 			  uint64_t unit_bytes)
 {
+	if (!image)
+		return fln_fail(EINVAL, "image is NULL; make one with fln_image_create()");
 	if (len_bytes == 0 || !fln_is_aligned(offset_bytes | len_bytes, unit_bytes))
 		return fln_fail(EINVAL,
 				"image %s: range of %llu bytes at %llu is empty or no "
@@ -167,11 +169,12 @@ int fln_image_put(struct fln_image *image, uint64_t offset_bytes, const void *bu
 		  uint64_t len_bytes)
 {
 	struct put put = { .buf = buf, .page = fln_bytes_to_pages(offset_bytes) };
-	int rc = fln_image_check_range(image, offset_bytes, len_bytes, FLN_PAGE_BYTES);
 	bool entered;
+	int rc;
 
 	if (fln_forked)
 		return fln_fork_refused("fln_image_put");
+	rc = fln_image_check_range(image, offset_bytes, len_bytes, FLN_PAGE_BYTES);
 	if (rc == 0 && image->link)
 		rc = fln_image_not_ours(image, "fln_image_put");
 	if (rc)
@@ -187,14 +190,15 @@ int fln_image_put(struct fln_image *image, uint64_t offset_bytes, const void *bu
 
 int fln_image_fill(struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes)
 {
-	const struct fln_allocator *a = &image->filler->opts.alloc;
+	const struct fln_allocator *a;
 	uint64_t page = fln_bytes_to_pages(offset_bytes);
-	int rc = fln_image_check_range(image, offset_bytes, len_bytes, FLN_PAGE_BYTES);
 	bool entered;
 	void *buffer;
+	int rc;
 
 	if (fln_forked)
 		return fln_fork_refused("fln_image_fill");
+	rc = fln_image_check_range(image, offset_bytes, len_bytes, FLN_PAGE_BYTES);
 	if (rc)
 		return rc;
 	if (image->link) {
@@ -205,6 +209,7 @@ int fln_image_fill(struct fln_image *image, uint64_t offset_bytes, uint64_t len_
 	}
 	if (!image->source)
 		return fln_fail(ENODATA, "image %s has no source to be filled from", image->name);
+	a = &image->filler->opts.alloc;
 	buffer = a->alloc(a->ctx, FLN_BLOCK_BYTES, FLN_PAGE_BYTES, FLN_NODE_ANY);
 	if (!buffer)
 		return fln_fail(ENOMEM, "no memory to fill image %s", image->name);

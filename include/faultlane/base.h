@@ -6,7 +6,8 @@
  *  - Functions return 0 or a negative errno; results come through the last
  *    argument, which is written only on success.
  *  - Every options struct begins with its own size.  Start from its _INIT
- *    macro: zero always means "the default".  A struct shorter than the
+ *    macro (tables of functions have none: write .size = sizeof yourself): zero
+ *    always means "the default".  A struct shorter than the
  *    library's is padded with zeros; a longer one is accepted when what the
  *    library does not know is zero, and refused with -E2BIG when it is not.
  *  - Sizes and offsets are in bytes (_bytes) unless the name says _pages.

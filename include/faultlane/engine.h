@@ -164,8 +164,8 @@ FLN_API int fln_engine_create(const struct fln_engine_opts *opts, struct fln_eng
  * fln_engine_start() - Start workers and fillers
  *
  * Return:  0, also when it runs already; -EAGAIN when threads are not to be had,
- *          -ENOMEM, or what thread_hooks.create returned: nothing is left running then; -EBUSY when fln_engine_stop() has
- *          not ended with 0 since
+ *          -ENOMEM, or what thread_hooks.create returned: nothing is left running
+ *          then; -EBUSY when fln_engine_stop() has not ended with 0 since
  * Threads: any, except a thread of this engine
  * Blocks:  until the threads run
  */

@@ -204,7 +204,7 @@ enum fln_delivery {
 /**
  * struct fln_region_opts - Options of a region
  * @size:               sizeof(struct fln_region_opts)
- * @image:              where its contents live
+ * @image:              where its contents live; made with the guest's engine
  * @image_offset_bytes: where in the image it begins, a multiple of @page_bytes
  * @addr:               0: the engine makes the mapping; else an address of the
  *                      caller's own mapping of the image (of the foreign
@@ -340,7 +340,7 @@ FLN_API int fln_guest_destroy(struct fln_guest *guest);
  * fln_guest_stats() - What has happened so far
  * @out: its size field must be set, see FLN_STATS_INIT
  *
- * Return:  0; -EINVAL, -E2BIG
+ * Return:  0; -EINVAL
  * Threads: any
  * Blocks:  no.  Counters are read while they move: each is right, sums of them
  *          may be a few faults apart
@@ -360,7 +360,7 @@ FLN_API uint32_t fln_guest_nr_shards(const struct fln_guest *guest);
  * fln_shard_stats() - The same as fln_guest_stats() for one shard
  * @shard: 0 to fln_guest_nr_shards() - 1
  *
- * Return:  0; -EINVAL, -E2BIG
+ * Return:  0; -EINVAL
  * Threads: any
  * Blocks:  no
  */

@@ -179,7 +179,7 @@ struct fln_node_stats {
  * @node: 0, 1, … in the order of the topology
  * @out:  its size field must be set, see FLN_NODE_STATS_INIT
  *
- * Return:  0; -ENOENT when there is no such node; -EINVAL, -E2BIG
+ * Return:  0; -ENOENT when there is no such node; -EINVAL
  * Threads: any, except a thread of the engine
  * Blocks:  while a guest is made or destroyed
  */

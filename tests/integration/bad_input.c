@@ -278,6 +278,35 @@ static void regions(void)
 	bed_down(&bed);
 }
 
+/* Two engines in one process do not know of each other's workers. */
+static void image_of_another_engine(void)
+{
+	struct fln_region_opts o = { .len_bytes = PAGE };
+	struct fln_engine *other;
+
+	begin(64);
+	bed_up(&bed);
+	OK(fln_engine_create(&bed.engine_opts, &other));
+	OK(fln_image_create(other, &bed.image_opts, &o.image));
+	region_refused("another engine", -EINVAL, o);
+	OK(fln_image_destroy(o.image));
+	OK(fln_engine_destroy(other));
+	bed_down(&bed);
+}
+
+/* What has no object says so. */
+static void no_objects(void)
+{
+	struct fln_stats stats = FLN_STATS_INIT;
+	char buf[PAGE] = { 0 };
+
+	REFUSED(fln_image_put(NULL, 0, buf, PAGE), -EINVAL, "NULL");
+	REFUSED(fln_image_fill(NULL, 0, PAGE), -EINVAL, "NULL");
+	REFUSED(fln_image_discard(NULL, 0, PAGE), -EINVAL, "NULL");
+	REFUSED(fln_guest_stats(NULL, &stats), -EINVAL, "NULL");
+	REFUSED(fln_shard_stats(NULL, 0, &stats), -EINVAL, "NULL");
+}
+
 static void sources(void)
 {
 	struct fln_source_error_opts errors = FLN_SOURCE_ERROR_OPTS_INIT;
@@ -415,6 +444,8 @@ int main(void)
 	RUN(image_longer_than_source);
 	RUN(guests);
 	RUN(regions);
+	RUN(image_of_another_engine);
+	RUN(no_objects);
 	RUN(sources);
 	RUN(file_truncated_in_use);
 	RUN(memfd_truncated_in_use);

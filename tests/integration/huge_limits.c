@@ -101,6 +101,28 @@ static void zeros_never_come(void)
 	(void)close(fd);
 }
 
+/* Who has waited for contents, and is due zeros then, has that patience from then on. */
+static void zeros_after_a_long_wait(void)
+{
+	struct toucher t;
+	struct bed b;
+	int fd, taken;
+
+	adopt(&b, 2, 0, &fd);
+	b.engine_opts.source_timeout_ns = 1500 * MS;
+	bed_up(&b);
+	taken = hog(0);
+	toucher_read(&t, bed_page(&b, 5));
+	toucher_expect_asleep(&t, 1600, "nobody pushes the page");
+	OK(fln_image_discard(b.image, 0, BLOCK));
+	STEP("waiting for what is said");
+	wait_for_log(&b, "tried again");
+	(void)close(taken);
+	toucher_expect_value(&t, 0, "zeros, when there is a page again");
+	bed_down(&b);
+	(void)close(fd);
+}
+
 /* Contents need a page as well: a filler is not killed, and goes on. */
 static void fills_run_out(void)
 {
@@ -268,6 +290,7 @@ int main(void)
 	test_init();
 	RUN(zeros_run_out);
 	RUN(zeros_never_come);
+	RUN(zeros_after_a_long_wait);
 	RUN(fills_run_out);
 	RUN(puts_run_out);
 	RUN(reserved_at_once);
