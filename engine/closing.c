@@ -9,6 +9,8 @@
  * wakes the threads that wait for these pages, into a SIGBUS; whoever waits for
  * another page is woken when its range is unregistered, and finds it in the cache.
  *
+ * Long runs of blocks of which nothing is filled are mapped over instead (cover.c).
+ *
  * In a private region what the guest gave up is mapped as zeros before: unserved it
  * would read the image again.  That cannot cover a discard that is still under way.
  *
@@ -33,13 +35,14 @@
 #include <sys/mman.h>
 #include <time.h>
 
-/* Pages of a block that may not be left to the kernel. */
-static struct fln_mask unsafe_pages(const struct fln_region *r, uint64_t block)
+struct fln_mask fln_region_unsafe(const struct fln_region *r, uint64_t block)
 {
 	struct fln_mask valid = fln_blockmap_valid(&r->map, block), safe = { { 0 } }, m;
 	uint32_t lo = fln_mask_next_set(&valid, 0), hi = fln_mask_next_clear(&valid, lo);
 	struct fln_mask filled, zero;
 
+	if (fln_region_is_covered(r, block))
+		return safe;
 	fln_rcu_read_lock();
 	if (r->foreign) {
 		/* Nothing but what is mapped is there; what was discarded is zero. */
@@ -57,11 +60,8 @@ static struct fln_mask unsafe_pages(const struct fln_region *r, uint64_t block)
 	/* In a private region: close_zeros() has mapped zeros there. */
 	valid = fln_mask_andnot(&valid, &m);
 	safe = fln_mask_or(&filled, &zero);
-	for (uint32_t p = hi; p-- > lo;) {
-		if (fln_mask_test(&safe, p - lo))
-			fln_mask_clear(&valid, p);
-	}
-	return valid;
+	safe = fln_mask_up(&safe, lo);
+	return fln_mask_andnot(&valid, &safe);
 }
 
 /* The pages of a block with home addresses in [start, end). */
@@ -80,7 +80,7 @@ static struct fln_mask unsafe_within(const struct fln_region *r, uint64_t block,
 				     uint64_t end)
 {
 	struct fln_mask within = pages_within(r, block, start, end);
-	struct fln_mask pages = unsafe_pages(r, block);
+	struct fln_mask pages = fln_region_unsafe(r, block);
 
 	return fln_mask_and(&pages, &within);
 }
@@ -372,6 +372,7 @@ int fln_region_close(struct fln_region *region)
 	fln_rcu_synchronize();
 	/* An event or a fault that was read before has been acted upon after this. */
 	fln_guest_pass_workers(region->guest);
+	fln_region_cover(region);
 	close_shards(region, true);
 	fln_rcu_leave(entered);
 	region->closed = true;

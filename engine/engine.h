@@ -94,6 +94,18 @@ int fln_region_close(struct fln_region *region);
  */
 int fln_region_close_rest(struct fln_region *region);
 
+/* closing.c: pages of a block that may not be left to the kernel.  Empty: covered. */
+struct fln_mask fln_region_unsafe(const struct fln_region *region, uint64_t block);
+
+/*
+ * cover.c: make long runs of blocks of which nothing is filled unreadable at once, where
+ * that can be done; what it does not do is to be poisoned.  The workers leave the region
+ * alone, but for its events.  fln_region_is_covered(): was it done there?
+ */
+void fln_region_cover(struct fln_region *region);
+bool fln_region_is_covered(const struct fln_region *region, uint64_t block);
+void fln_region_cover_free(struct fln_region *region);
+
 /* Take a closed region's ranges from their userfaultfds, and let go who waits there. */
 void fln_region_unregister(struct fln_region *region);
 
@@ -109,7 +121,7 @@ typedef int (*fln_mapping_fn)(struct fln_region *region, uint64_t addr, uint64_t
 
 /*
  * Call @fn for each piece of [start, end) that is still a mapping of the region's
- * image at its place.  @moved: how far mremap() has carried it.  Return: what the
+ * image at its place, or was covered.  @moved: how far mremap() has carried it.  Return: what the
  * first call of @fn returned that did not return 0.
  */
 int fln_mapping_each(struct fln_region *region, uint64_t start, uint64_t end, uint64_t moved,

@@ -63,10 +63,12 @@ static bool next_line(FILE *maps, struct map_line *m)
 	return false;
 }
 
-/* Does the line map the region's image, with the page that is due at @addr there? */
+/* Does the line map the region's image, with the page that is due at @addr there?  Or cover it? */
 static bool is_own(const struct fln_region *r, const struct map_line *m, uint64_t addr,
 		   uint64_t home)
 {
+	if (r->cover_inode && m->inode == r->cover_inode && m->device == r->cover_device)
+		return true;
 	return m->shared != r->is_private && m->inode == r->image->inode &&
 	       m->device == r->image->device &&
 	       m->offset + (addr - m->lo) == fln_pages_to_bytes(r->image_page) + (home - r->addr);

@@ -585,6 +585,7 @@ void fln_region_release(struct fln_region *region)
 
 	fln_advised_forget(region);
 	unmap_region(region);
+	fln_region_cover_free(region);
 	if (!region->foreign)
 		fln_engine_give_back_stripes(guest->engine, region->plan.nr_stripes);
 	fln_blockmap_deinit(&region->map);

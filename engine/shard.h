@@ -24,6 +24,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct fln_engine;
 struct fln_worker;
@@ -62,11 +63,15 @@ struct fln_region {
 	uint32_t node_index; /* of the topology, FLN_NODE_ANY: any */
 	bool mapped_by_us;
 	bool kept_from_children; /* by MADV_DONTFORK of ours */
-	_Atomic bool closing;   /* workers leave its faults alone */
-	bool closed;            /* all that follows: in the guest's turn */
-	bool sealed;            /* some pages were made unreadable */
-	bool unsafe;            /* some should have been, and could not */
-	uint64_t nr_registered; /* stripes, from the first on */
+	_Atomic bool closing;    /* workers leave its faults alone */
+	bool closed;             /* all that follows: in the guest's turn */
+	bool sealed;             /* some pages were made unreadable */
+	bool unsafe;             /* some should have been, and could not */
+	uint64_t nr_registered;  /* stripes, from the first on */
+	uint64_t *covered;    /* a bit for each block that was mapped over; in the guest's turn */
+	uint64_t cover_inode; /* of what it was mapped over with; 0: nothing was */
+	dev_t cover_device;
+	int cover_fd; /* while it is done */
 	struct fln_stripe_plan plan;
 	struct fln_blockmap map;
 	struct fln_region *next; /* of the guest; guarded by guest->lock */

@@ -316,6 +316,11 @@ FLN_API int fln_guest_start(struct fln_guest *guest);
  * not filled becomes inaccessible, and a touch gets SIGSEGV.  No thread reads zeros
  * where contents are due.  A guest cannot be started again.
  *
+ * Of regions that the engine mapped, runs of 32 MiB and more of which nothing is filled
+ * are mapped over, so that they cost neither time nor page tables: SIGBUS too; but
+ * KVM_RUN returns EFAULT there and names no address.  So nobody may put something else
+ * where a region is while this runs.
+ *
  * Return:  0, also when it does not run; -EIO when unfilled pages could not be made
  *          unreadable (another process's memory before 6.6, a sealed mapping, more
  *          moves by mremap() than are followed): the guest has stopped, but the
