@@ -76,6 +76,15 @@ int fln_engine_take_stripes(struct fln_engine *engine, uint64_t nr);
 void fln_engine_give_back_stripes(struct fln_engine *engine, uint64_t nr);
 uint64_t fln_engine_stripes_left(struct fln_engine *engine);
 
+/* engine.c: until when a read of a source that has begun is waited for, from now on. */
+uint64_t fln_engine_source_deadline(const struct fln_engine *engine);
+
+/* region_opts.c: may such a region be?  Return: 0; -EINVAL, -EOPNOTSUPP. */
+int fln_region_check_opts(const struct fln_guest *guest, const struct fln_region_opts *o);
+
+/* region_opts.c: what the region's discards mean. */
+enum fln_discard fln_region_discard(const struct fln_guest *guest, const struct fln_region_opts *o);
+
 /* region.c: free a region that nobody uses any more.  In the guest's turn. */
 void fln_region_release(struct fln_region *region);
 

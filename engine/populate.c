@@ -20,177 +20,6 @@
 
 #include <errno.h>
 
-void fln_jobs_init(struct fln_jobs *jobs)
-{
-	fln_lock_init(&jobs->lock, FLN_RANK_LEAF);
-	fln_cond_init(&jobs->ended);
-}
-
-static size_t job_bytes(uint32_t nr_parts)
-{
-	return sizeof(struct fln_job) + nr_parts * sizeof(struct fln_job_part);
-}
-
-struct fln_job *fln_job_alloc(struct fln_guest *guest)
-{
-	uint32_t nr = guest->engine->opts.nr_workers;
-	struct fln_job *job = fln_zalloc(&guest->engine->alloc, job_bytes(nr), FLN_NODE_ANY);
-
-	if (job)
-		job->nr_parts = nr;
-	return job;
-}
-
-void fln_job_free(struct fln_guest *guest, struct fln_job *job)
-{
-	fln_free(&guest->engine->alloc, job, job_bytes(job->nr_parts), FLN_NODE_ANY);
-}
-
-void fln_jobs_deinit(struct fln_guest *guest)
-{
-	struct fln_jobs *jobs = &guest->jobs;
-
-	while (jobs->kept) {
-		struct fln_job *job = jobs->kept;
-
-		jobs->kept = job->next;
-		fln_job_free(guest, job);
-	}
-	(void)pthread_cond_destroy(&jobs->ended);
-	fln_lock_deinit(&jobs->lock);
-}
-
-void fln_job_init(struct fln_job *job, struct fln_guest *guest, uint64_t addr, uint64_t end)
-{
-	job->guest = guest;
-	job->addr = addr;
-	job->end = end;
-	job->skip = 0;
-	job->background = false;
-	atomic_store(&job->cancelled, false);
-	atomic_store(&job->error, 0);
-	atomic_store(&job->failed_addr, UINT64_MAX);
-	atomic_store(&job->nr_done, 0);
-}
-
-void fln_jobs_open(struct fln_guest *guest)
-{
-	atomic_store_explicit(&guest->jobs.open, true, memory_order_release);
-}
-
-void fln_jobs_close(struct fln_guest *guest)
-{
-	struct fln_engine *engine = guest->engine;
-
-	if (!atomic_exchange(&guest->jobs.open, false))
-		return;
-	/* A worker that found it open has submitted what it was about to (read-ahead). */
-	fln_guest_pass_workers(guest);
-	/* Any shard says whose jobs are meant. */
-	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
-		(void)fln_worker_command(&engine->workers[i], FLN_COMMAND_END_JOBS,
-					 &guest->shards[0]);
-}
-
-struct fln_shard *fln_region_shard_at(const struct fln_region *r, uint64_t addr)
-{
-	return fln_region_shard(r, fln_stripe_shard(&r->plan, addr));
-}
-
-/* A bit for each worker that has shards in the range.  RCU read lock held. */
-static uint64_t workers_of(const struct fln_job *job)
-{
-	uint32_t nr = job->guest->engine->opts.nr_workers;
-	uint64_t all = UINT64_MAX >> (64 - nr), some = 0;
-
-	for (uint64_t at = job->addr; at < job->end && some != all;) {
-		const struct fln_region *r = fln_directory_find(job->guest, at);
-		const struct fln_shard *s;
-		uint64_t stripe = 0, len = 0;
-		uint32_t shard;
-
-		if (!r)
-			return 1; /* he will find that out */
-		(void)fln_stripe_get(&r->plan, fln_stripe_index(&r->plan, at), &stripe, &len,
-				     &shard);
-		s = fln_region_shard(r, shard);
-		if (s->worker)
-			some |= UINT64_C(1) << s->worker->opts.index;
-		at = stripe + len;
-	}
-	return some;
-}
-
-static void give_part(struct fln_worker *w, struct fln_job_part *part)
-{
-	struct fln_job_part *first = atomic_load_explicit(&w->given, memory_order_relaxed);
-
-	do {
-		part->next = first;
-	} while (!atomic_compare_exchange_weak_explicit(&w->given, &first, part,
-							memory_order_release,
-							memory_order_relaxed));
-	fln_worker_kick(w);
-}
-
-bool fln_job_submit(struct fln_job *job)
-{
-	struct fln_guest *guest = job->guest;
-	uint64_t workers;
-
-	if (!atomic_load_explicit(&guest->jobs.open, memory_order_acquire))
-		return false;
-	fln_rcu_read_lock();
-	workers = workers_of(job);
-	fln_rcu_read_unlock();
-	fln_lock(&guest->jobs.lock);
-	job->nr_running = (uint32_t)__builtin_popcountll(workers);
-	fln_unlock(&guest->jobs.lock);
-	if (!workers)
-		return false;
-	/* Not ours any more once the last part has been given. */
-	while (workers) {
-		uint32_t i = (uint32_t)__builtin_ctzll(workers);
-		struct fln_job_part *part = &job->parts[i];
-
-		workers &= workers - 1;
-		part->job = job;
-		part->at = job->addr;
-		part->nr_blocks = 0;
-		part->progress_ns = fln_now_ns();
-		give_part(&guest->engine->workers[i], part);
-	}
-	return true;
-}
-
-bool fln_job_wait(struct fln_job *job, uint64_t deadline_ns)
-{
-	struct fln_jobs *jobs = &job->guest->jobs;
-	bool in_time = true, ended;
-
-	fln_lock(&jobs->lock);
-	while (job->nr_running > 0 && in_time)
-		in_time = fln_cond_wait_until(&jobs->ended, &jobs->lock, deadline_ns);
-	ended = job->nr_running == 0;
-	fln_unlock(&jobs->lock);
-	return ended;
-}
-
-/* The worker's part is at its end; the job is not ours any more. */
-static void end_part(struct fln_job_part *part)
-{
-	struct fln_job *job = part->job;
-	struct fln_jobs *jobs = &job->guest->jobs;
-
-	fln_lock(&jobs->lock);
-	FLN_ASSERT(job->nr_running > 0);
-	if (--job->nr_running == 0) {
-		job->taken = false;
-		(void)pthread_cond_broadcast(&jobs->ended);
-	}
-	fln_unlock(&jobs->lock);
-}
-
 static void fail_job(struct fln_job *job, int error)
 {
 	int none = 0;
@@ -524,7 +353,7 @@ void fln_populate_slice(struct fln_worker *w, uint32_t nr_pages)
 			work_on_part(w, part, &budget);
 		if (is_over(part)) {
 			*at = part->next;
-			end_part(part);
+			fln_job_part_end(part);
 			continue;
 		}
 		nr++;
@@ -573,6 +402,6 @@ void fln_populate_end(struct fln_worker *w, const struct fln_guest *guest)
 		}
 		*at = part->next;
 		fail_job(part->job, -ESHUTDOWN);
-		end_part(part);
+		fln_job_part_end(part);
 	}
 }

@@ -97,6 +97,9 @@ void fln_job_init(struct fln_job *job, struct fln_guest *guest, uint64_t addr, u
  */
 bool fln_job_submit(struct fln_job *job);
 
+/* A worker's part is at its end; the job is not the worker's any more. */
+void fln_job_part_end(struct fln_job_part *part);
+
 /* Wait until all parts have ended or @deadline_ns has passed.  True: they have. */
 bool fln_job_wait(struct fln_job *job, uint64_t deadline_ns);
 
