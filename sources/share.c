@@ -47,6 +47,9 @@ static void look(const struct fln_image *image, uint64_t block, struct fln_link_
 			&news->zero);
 	news->failed = fln_blockmap_load(&image->map, FLN_IMAGE_PLANE_FAILED, block);
 	settled = fln_mask_or(&news->filled, &news->zero);
+	/* Of a huge page a part that cannot be had takes the others with it. */
+	if (fln_image_is_huge(image) && !fln_mask_empty(&news->failed))
+		news->failed = fln_blockmap_valid(&image->map, block);
 	news->failed = fln_mask_andnot(&news->failed, &settled);
 }
 
@@ -72,6 +75,11 @@ static bool have_filled(struct fln_image *image, const struct fln_mask *missing,
 
 	if (!image->source)
 		return false; /* it comes when it is pushed */
+	if (fln_image_is_huge(image)) {
+		/* All of it, whatever part was asked for: one run after the other. */
+		(void)fln_image_request(image, block * FLN_BLOCK_PAGES, FLN_NO_WAITER);
+		return fln_image_due(image, block * FLN_BLOCK_PAGES) == FLN_IMAGE_UNFILLED;
+	}
 	fln_rcu_read_lock();
 	filling = fln_blockmap_load(&image->map, FLN_IMAGE_PLANE_FILLING, block);
 	fln_rcu_read_unlock();

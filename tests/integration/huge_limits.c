@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define PER_BLOCK (BLOCK / PAGE)
@@ -180,6 +181,87 @@ static void puts_run_out(void)
 	(void)close(fd);
 }
 
+static struct bed owner;
+static int ends[2];
+static struct fln_image *attached;
+static _Atomic uint32_t nr_shared, nr_asked;
+static uint64_t fill_bytes;
+static int fill_rc;
+
+static void *share_main(void *arg)
+{
+	(void)arg;
+	OK(fln_image_share(owner.image, ends[0]));
+	atomic_store(&nr_shared, 1);
+	return NULL;
+}
+
+static void *ask_main(void *arg)
+{
+	(void)arg;
+	fill_rc = fln_image_fill(attached, 0, fill_bytes);
+	atomic_store(&nr_asked, 1);
+	return NULL;
+}
+
+/*
+ * A huge page of which a part is there, asked for by another process (another engine,
+ * here): all of it is filled, or the answer is that it cannot be had.
+ */
+static void share_half_filled(uint32_t error, uint64_t ask_bytes, int want)
+{
+	struct fln_source_error_opts errors = FLN_SOURCE_ERROR_OPTS_INIT;
+	pthread_t sharer, asker;
+	struct fln_engine *engine;
+	struct fln_source *inner;
+	char buf[PAGE];
+	int fd;
+
+	adopt(&owner, 2, 0, &fd);
+	maker_source(&owner.maker, &inner);
+	errors.error = error;
+	if (error) {
+		OK(fln_source_with_errors(inner, &errors, &owner.source));
+		fln_source_destroy(inner);
+	} else {
+		owner.source = inner;
+	}
+	owner.image_opts.source = owner.source;
+	bed_up(&owner);
+	contents_of(1, 0, buf);
+	OK(fln_image_put(owner.image, 0, buf, PAGE));
+	OK(fln_engine_create(&owner.engine_opts, &engine));
+	OK(fln_engine_start(engine));
+	CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0, "socketpair");
+	atomic_store(&nr_shared, 0);
+	CHECK(pthread_create(&sharer, NULL, share_main, NULL) == 0, "pthread_create");
+	OK(fln_image_attach(engine, ends[1], NULL, &attached));
+	atomic_store(&nr_asked, 0);
+	fill_bytes = ask_bytes;
+	CHECK(pthread_create(&asker, NULL, ask_main, NULL) == 0, "pthread_create");
+	wait_count(&nr_asked, 1, WAIT_S, "fln_image_fill() of the attached image returns");
+	CHECK(fill_rc == want, "it returned %d and not %d", fill_rc, want);
+	(void)pthread_join(asker, NULL);
+	OK(fln_image_destroy(attached));
+	wait_count(&nr_shared, 1, WAIT_S, "fln_image_share() returns");
+	(void)pthread_join(sharer, NULL);
+	OK(fln_engine_destroy(engine));
+	bed_down(&owner);
+	(void)close(ends[0]);
+	(void)close(ends[1]);
+	(void)close(fd);
+}
+
+static void shared_and_failed(void)
+{
+	share_half_filled(EIO, BLOCK, -EIO);
+}
+
+static void shared_in_part(void)
+{
+	share_half_filled(0, PAGE, 0);
+}
+
 /* An image of our own takes its pages when it is made, or is not made. */
 static void reserved_at_once(void)
 {
@@ -293,6 +375,8 @@ int main(void)
 	RUN(zeros_after_a_long_wait);
 	RUN(fills_run_out);
 	RUN(puts_run_out);
+	RUN(shared_and_failed);
+	RUN(shared_in_part);
 	RUN(reserved_at_once);
 	RUN(bad_images);
 	RUN(bad_regions);
