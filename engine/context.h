@@ -39,6 +39,9 @@ void fln_context_close(struct fln_guest *guest);
 void fln_context_note_whole(const struct fln_block_round *b);
 void fln_context_collapse(struct fln_shard *shard);
 
+/* The same for those of a worker's @shards where it is time.  True: some are left. */
+bool fln_context_collapse_due(struct fln_shard *shards, bool due);
+
 /* Chunks have run out: let workers look for blocks that are whole. */
 void fln_context_kick_all(const struct fln_guest *guest);
 

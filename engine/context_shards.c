@@ -126,8 +126,10 @@ void fln_context_kick_all(const struct fln_guest *guest)
 		struct fln_worker *w =
 			atomic_load_explicit(&shards[i].helper, memory_order_acquire);
 
-		if (w && atomic_load_explicit(&shards[i].whole.nr, memory_order_relaxed) > 0)
-			fln_worker_kick(w);
+		if (!w || atomic_load_explicit(&shards[i].whole.nr, memory_order_relaxed) == 0)
+			continue;
+		atomic_store_explicit(&shards[i].whole.hurry, true, memory_order_relaxed);
+		fln_worker_kick(w);
 	}
 }
 
@@ -161,7 +163,8 @@ void fln_context_note_whole(const struct fln_block_round *b)
 	/* Beyond that it is forgotten: the chunk stays, until the block faults again. */
 	nr = atomic_fetch_add_explicit(&t->nr, 1, memory_order_relaxed) + 1;
 	w = atomic_load_explicit(&b->in.shard->helper, memory_order_acquire);
-	if (nr >= FLN_NR_WHOLE / 2 && w)
+	/* The first has it look at the clock, many have it begin at once. */
+	if ((nr == 1 || nr >= FLN_NR_WHOLE / 2) && w)
 		fln_worker_kick(w);
 }
 
@@ -183,8 +186,6 @@ void fln_context_collapse(struct fln_shard *shard)
 {
 	struct fln_whole_blocks *t = &shard->whole;
 
-	if (atomic_load_explicit(&t->nr, memory_order_relaxed) == 0)
-		return;
 	/* First: who notes one from here on counts it anew. */
 	atomic_store_explicit(&t->nr, 0, memory_order_relaxed);
 	for (uint32_t i = 0; i < FLN_NR_WHOLE; i++) {
@@ -196,6 +197,25 @@ void fln_context_collapse(struct fln_shard *shard)
 		collapse_at(shard, addr);
 		fln_rcu_read_unlock();
 	}
+}
+
+bool fln_context_collapse_due(struct fln_shard *shards, bool due)
+{
+	bool left = false;
+
+	for (struct fln_shard *s = shards; s; s = s->next_in_context) {
+		struct fln_whole_blocks *t = &s->whole;
+		uint32_t nr = atomic_load_explicit(&t->nr, memory_order_relaxed);
+
+		if (nr == 0)
+			continue;
+		if (due || nr >= FLN_NR_WHOLE / 2 ||
+		    atomic_exchange_explicit(&t->hurry, false, memory_order_relaxed))
+			fln_context_collapse(s);
+		else
+			left = true;
+	}
+	return left;
 }
 
 void fln_context_begin_fault(struct fln_shard *shard)

@@ -102,6 +102,7 @@ struct fln_shard_counters {
 struct fln_whole_blocks {
 	_Atomic uint64_t addr[FLN_NR_WHOLE]; /* 0: free */
 	_Atomic uint32_t nr;
+	_Atomic bool hurry; /* chunks have run out */
 };
 
 /* A stripe that mremap() has moved: faults come at the new place. */

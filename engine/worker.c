@@ -275,6 +275,25 @@ static void work_on_jobs(struct fln_worker *w, bool served, bool kicked)
 	fln_populate_slice(w, JOB_PAGES);
 }
 
+/*
+ * Blocks that threads have mapped wholly in their own context: many at a time, because
+ * each look costs them a kick, but not never, because somebody waits to be told.
+ */
+static void collapse_whole(struct fln_worker *w)
+{
+	uint64_t now;
+	bool due;
+
+	w->has_whole = false;
+	if (!w->in_context)
+		return;
+	now = fln_now_ns();
+	due = now - w->last_whole_ns > HELD_TICK_NS;
+	w->has_whole = fln_context_collapse_due(w->in_context, due);
+	if (due)
+		w->last_whole_ns = now;
+}
+
 /* By the clock too: other faults without a pause must not put deadlines off. */
 static bool held_are_due(const struct fln_worker *w)
 {
@@ -312,8 +331,8 @@ void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 	} else if (kicked) {
 		fln_serve_wanted(w);
 	}
-	for (struct fln_shard *s = w->in_context; kicked && s; s = s->next_in_context)
-		fln_context_collapse(s);
+	if (kicked || w->has_whole)
+		collapse_whole(w);
 	fln_wake_overflowed(w);
 	fln_serve_later(w, served ? LATER_PAGES_BUSY : LATER_PAGES_IDLE);
 	work_on_jobs(w, served, kicked);
@@ -355,8 +374,9 @@ static int64_t patience(const struct fln_worker *w)
 	if (w->opts.spin_ns > 0 && w->gap_ns < w->opts.spin_ns &&
 	    fln_now_ns() - w->last_arrival_ns < w->opts.spin_ns)
 		return 0;
-	return w->nr_held > 0 || w->wanted || jobs == FLN_POPULATE_WAITS ? until_held_are_due(w)
-									 : -1;
+	return w->nr_held > 0 || w->wanted || w->has_whole || jobs == FLN_POPULATE_WAITS
+		       ? until_held_are_due(w)
+		       : -1;
 }
 
 /*

@@ -131,6 +131,8 @@ struct fln_worker {
 	struct fln_shard *overflowed; /* shards that have faults put back with the kernel */
 	struct fln_wanted *wanted;    /* pages that threads wait for in context */
 	struct fln_shard *in_context; /* its shards of in-context regions */
+	bool has_whole;               /* they have blocks that are whole, and not many */
+	uint64_t last_whole_ns;       /* when those were looked at */
 	struct fln_later *later;      /* by block address, FLN_NR_LATER slots */
 	uint32_t *later_queue;        /* slots in use, oldest first, a ring */
 	uint32_t later_head, nr_later;

@@ -6,6 +6,7 @@
  */
 #include "tests/integration/context_bed.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -274,6 +275,30 @@ static void whole_blocks_cost_nothing(void)
 	bed_down(&b);
 }
 
+/* Though blocks are few, and nobody has had a reason to wake a worker. */
+static void that_all_is_mapped_is_told(void)
+{
+	struct fln_event event = FLN_EVENT_INIT;
+	struct bed b;
+
+	bed_init(&b, 512 * 4 + 7);
+	b.guest_opts.nr_shards = 2;
+	context_up(&b, true);
+	OK(fln_thread_enter());
+	for (uint64_t page = 0; page < b.nr_pages; page++)
+		context_read(&b, page);
+	fln_thread_leave();
+	STEP("waiting to be told that all is mapped");
+	do {
+		struct pollfd p = { .fd = fln_engine_event_fd(b.engine), .events = POLLIN };
+
+		CHECK(poll(&p, 1, WAIT_S * 1000) == 1, "no event in %u s", WAIT_S);
+		CHECK(fln_engine_next_event(b.engine, &event) >= 0, "%s", fln_last_error());
+	} while (event.kind != FLN_EVENT_GUEST_WHOLE);
+	CHECK(event.guest == b.guest, "of another guest");
+	bed_down(&b);
+}
+
 int main(void)
 {
 	test_init();
@@ -284,5 +309,6 @@ int main(void)
 	RUN(discards_of_pages_that_come);
 	RUN(chunks_come_back);
 	RUN(whole_blocks_cost_nothing);
+	RUN(that_all_is_mapped_is_told);
 	return 0;
 }
