@@ -8,7 +8,7 @@
  * that has no pages: who touches them gets SIGBUS, at once and for good.  Who waits
  * there is woken by the UNMAP event, which the workers act upon as upon any.
  *
- * Only where the mapping is ours: an embedder's is his, and is left as it is.  And not
+ * Only where the mapping is ours, and is seen to be there still: an embedder's is his.  Not
  * where children follow: what we map over is not theirs.
  */
 #include "base/error.h"
@@ -118,7 +118,7 @@ void fln_region_cover(struct fln_region *r)
 		return;
 	r->covered = fln_zalloc(&guest->engine->alloc, covered_bytes(r), FLN_NODE_ANY);
 	if (r->covered)
-		(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, cover_piece);
+		(void)fln_mapping_each_seen(r, r->addr, r->addr + r->len_bytes, 0, cover_piece);
 	(void)close(r->cover_fd);
 	r->cover_fd = -1;
 }

@@ -136,6 +136,10 @@ typedef int (*fln_mapping_fn)(struct fln_region *region, uint64_t addr, uint64_t
 int fln_mapping_each(struct fln_region *region, uint64_t start, uint64_t end, uint64_t moved,
 		     fln_mapping_fn fn);
 
+/* The same; nothing is called, and -errno returned, where /proc/self/maps cannot be read. */
+int fln_mapping_each_seen(struct fln_region *region, uint64_t start, uint64_t end, uint64_t moved,
+			  fln_mapping_fn fn);
+
 /* guest.c: life-cycle calls on one guest and its regions go one after the other. */
 void fln_guest_take_turn(struct fln_guest *guest);
 void fln_guest_give_turn(struct fln_guest *guest);

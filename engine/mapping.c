@@ -108,16 +108,14 @@ int fln_mapping_check(const struct fln_region *r)
 	return rc;
 }
 
-int fln_mapping_each(struct fln_region *r, uint64_t start, uint64_t end, uint64_t moved,
-		     fln_mapping_fn fn)
+/* As fln_mapping_each(); closes @maps. */
+static int each_piece(FILE *maps, struct fln_region *r, uint64_t start, uint64_t end,
+		      uint64_t moved, fln_mapping_fn fn)
 {
-	FILE *maps = fopen("/proc/self/maps", "re");
 	uint64_t lo = start, hi = start; /* a piece, until it turns out to be whole */
 	struct map_line m;
 	int rc = 0, first_rc = 0;
 
-	if (!maps)
-		return fn(r, start, end - start, moved);
 	while (next_line(maps, &m) && m.lo < end) {
 		uint64_t from = m.lo > start ? m.lo : start, to = m.hi < end ? m.hi : end;
 
@@ -133,4 +131,20 @@ int fln_mapping_each(struct fln_region *r, uint64_t start, uint64_t end, uint64_
 	(void)fclose(maps);
 	rc = hi > lo ? fn(r, lo, hi - lo, moved) : 0;
 	return first_rc ? first_rc : rc;
+}
+
+int fln_mapping_each(struct fln_region *r, uint64_t start, uint64_t end, uint64_t moved,
+		     fln_mapping_fn fn)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+
+	return maps ? each_piece(maps, r, start, end, moved, fn) : fn(r, start, end - start, moved);
+}
+
+int fln_mapping_each_seen(struct fln_region *r, uint64_t start, uint64_t end, uint64_t moved,
+			  fln_mapping_fn fn)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+
+	return maps ? each_piece(maps, r, start, end, moved, fn) : -errno;
 }

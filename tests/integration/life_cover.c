@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define NR_PAGES (1u << 20) /* 4 GiB, of which next to nothing is ever touched */
@@ -166,6 +166,37 @@ static void others(void)
 	(void)munmap(to, nr * PAGE);
 }
 
+/* What is mapped where cannot be looked up: nothing of the embedder's is mapped over. */
+static void with_one_descriptor_left(void)
+{
+	const uint32_t at = 100000, nr = 50;
+	int fds[4096], nr_fds = 0;
+	struct rlimit limit;
+	uint64_t value;
+	uint8_t *own;
+
+	begin(FLN_SHARING_SHARED, FLN_DELIVERY_QUEUED);
+	own = mmap(bed_page(&bed, at), nr * PAGE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	CHECK(own == bed_page(&bed, at), "mmap: %s", strerror(errno));
+	CHECK(touch_write(own + 3 * PAGE, 17) == TOUCH_OK, "write");
+	CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0, "getrlimit");
+	limit.rlim_cur = 4096;
+	CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0, "setrlimit: %s", strerror(errno));
+	while (nr_fds < 4096 && (fds[nr_fds] = dup(0)) >= 0)
+		nr_fds++;
+	CHECK(nr_fds > 0 && nr_fds < 4096, "%d descriptors", nr_fds);
+	(void)close(fds[--nr_fds]);
+	STEP("fln_guest_stop");
+	OK(fln_guest_stop(bed.guest));
+	while (nr_fds > 0)
+		(void)close(fds[--nr_fds]);
+	CHECK(touch_read(own + 3 * PAGE, &value) == TOUCH_OK && value == 17, "it was mapped over");
+	expect_closed();
+	bed_down(&bed);
+	(void)munmap(own, nr * PAGE);
+}
+
 int main(void)
 {
 	test_init();
@@ -173,5 +204,6 @@ int main(void)
 	RUN(private);
 	RUN(given_up);
 	RUN(others);
+	RUN(with_one_descriptor_left);
 	return 0;
 }
