@@ -250,6 +250,16 @@ static int deny_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, u
 	return rc;
 }
 
+/* All that is at home, at once and once: what is safe stays so. */
+static bool deny_home(struct fln_region *r)
+{
+	if (!r->denied)
+		r->undeniable =
+			fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, deny_piece) != 0;
+	r->denied = true;
+	return !r->undeniable;
+}
+
 /* The part of a move that is the region's; empty when start >= end. */
 struct moved_part {
 	uint64_t start, end; /* home addresses */
@@ -283,7 +293,7 @@ static void close_shard(struct fln_region *r, struct fln_shard *shard, bool home
 		done &= poison_range(r, shard, addr, addr + len, 0);
 	}
 	if (!done && !shard->is_child && !r->foreign)
-		done = fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, deny_piece) == 0;
+		done = deny_home(r);
 	for (uint32_t i = 0, nr = fln_shard_moves(shard, moves); i < nr; i++) {
 		struct moved_part p = moved_part(r, &moves[i]);
 

@@ -67,6 +67,8 @@ struct fln_region {
 	bool closed;             /* all that follows: in the guest's turn */
 	bool sealed;             /* some pages were made unreadable */
 	bool unsafe;             /* some should have been, and could not */
+	bool denied;             /* access has been taken away where it could be, */
+	bool undeniable;         /* which was not everywhere */
 	uint64_t nr_registered;  /* stripes, from the first on */
 	uint64_t *covered;    /* a bit for each block that was mapped over; in the guest's turn */
 	uint64_t cover_inode; /* of what it was mapped over with; 0: nothing was */
