@@ -219,10 +219,11 @@ static bool something_unsent(struct fln_link *link)
 	return unsent;
 }
 
-/* There is room in the socket.  Not all fits, or the kernel has no memory for it: a pause. */
+/* There is room in the socket.  If it takes none, the kernel has no memory: a pause. */
 static void send_unsent(struct fln_link *link)
 {
 	struct timespec ts = { .tv_nsec = SHORT_PAUSE_NS };
+	bool sent = false;
 
 	for (uint32_t id = 0; id < FLN_LINK_MAX_ASKS; id++) {
 		struct ask *ask = &link->asks[id];
@@ -235,9 +236,11 @@ static void send_unsent(struct fln_link *link)
 		if (!unsent)
 			continue;
 		if (ask_again(link, id)) {
-			(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+			if (!sent)
+				(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
 			return;
 		}
+		sent = true;
 		fln_lock(&link->lock);
 		ask->unsent = false;
 		fln_unlock(&link->lock);

@@ -16,8 +16,12 @@
 	CALL(epoll_ctl) \
 	CALL(write) \
 	CALL(sendmsg) \
+	CALL(shutdown) \
 	CALL(futex) \
 	CALL(lseek) \
+	CALL(fallocate) \
+	CALL(mprotect) \
+	CALL(clock_nanosleep) \
 	CALL(close) \
 	CALL(membarrier) \
 	CALL(poll) \
@@ -40,6 +44,14 @@
 	CALL(pwrite64) \
 	CALL(lseek) \
 	CALL(fallocate) \
+	CALL(process_vm_writev) \
+	CALL(getpid) \
+	CALL(openat) \
+	CALL(newfstatat) \
+	CALL(read) \
+	CALL(close) \
+	CALL(mmap) \
+	CALL(brk) \
 	CALL(write) \
 	CALL(futex) \
 	CALL(sched_yield) \
@@ -67,6 +79,7 @@
 	CALL(getsockopt) \
 	CALL(shutdown) \
 	CALL(poll) \
+	CALL(clock_nanosleep) \
 	CALL(eventfd2) \
 	CALL(read) \
 	CALL(write) \
