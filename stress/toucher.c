@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <ucontext.h>
 
 static _Thread_local struct guard *my_guard;
 static bool resolves; /* set once, before threads are there */
@@ -23,11 +24,12 @@ static void on_fault(int signo, siginfo_t *info, void *context)
 {
 	struct sigaction dfl = { .sa_handler = SIG_DFL };
 
-	(void)context;
 	if (resolves && fln_resolve(info) == FLN_RESOLVED)
 		return;
 	if (my_guard && my_guard->armed) {
 		my_guard->armed = 0;
+		/* ThreadSanitizer runs handlers with all signals blocked, SIGBUS too. */
+		(void)pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL);
 		siglongjmp(my_guard->jump, signo);
 	}
 	(void)sigaction(signo, &dfl, NULL); /* and the access is tried again */

@@ -328,7 +328,7 @@ static void mixed_guest(void)
 	struct fln_image *image;
 	struct fln_region *region;
 	struct maker maker = { .salt = 2, .concurrency = FLN_SOURCE_PARALLEL };
-	struct bed b, view;
+	struct bed b, view = { .nr_pages = 16 * PER_BLOCK, .maker.salt = 2 };
 
 	huge_init(&b, 16);
 	bed_up(&b);
@@ -339,9 +339,7 @@ static void mixed_guest(void)
 	region_opts.image = image;
 	region_opts.len_bytes = 16 * BLOCK;
 	OK(fln_region_add(b.guest, &region_opts, &region));
-	view = b;
 	view.mem = fln_region_addr(region);
-	view.maker.salt = 2;
 	read_all(&view, NR_THREADS);
 	read_all(&b, NR_THREADS);
 	OK(fln_region_remove(region));
