@@ -45,6 +45,12 @@ static _Thread_local struct {
 	uint64_t addr, nr_left;
 } stranger __attribute__((tls_model("initial-exec")));
 
+/* And what it has last found in a region that is being closed, and not registered any more. */
+static _Thread_local struct {
+	uint64_t addr, nr_left;
+	bool found;
+} gone __attribute__((tls_model("initial-exec")));
+
 int fln_thread_enter(void)
 {
 	size_t len_bytes = 0;
@@ -197,6 +203,25 @@ static void zero_hole(struct fln_block_round *b, uint32_t page)
 	fln_install_zero(&b->in, &b->in.faulting);
 }
 
+/*
+ * The range of a region that is being closed has gone: unregistered, and the kernel serves
+ * it from here on.  If it faults all the same it was mapped over (cover.c), though its
+ * contents have come since.
+ */
+static enum round serve_gone(const struct fln_block_round *b, const struct access *a)
+{
+	uint64_t nr_left = fln_context_nr_left();
+
+	if (!gone.found || gone.addr != a->addr || gone.nr_left != nr_left) {
+		gone.found = true;
+		gone.addr = a->addr;
+		gone.nr_left = nr_left;
+		return ROUND_DONE;
+	}
+	end_fault(b, a, (struct fln_context_ending){ .poisoned = true });
+	return ROUND_PASS_ON;
+}
+
 /* What the installs of a round mean for the page that was touched. */
 static enum round judge(struct fln_block_round *b, struct access *a, uint32_t page,
 			struct fln_mask *poisoned)
@@ -213,10 +238,9 @@ static enum round judge(struct fln_block_round *b, struct access *a, uint32_t pa
 		return ROUND_DONE;
 	}
 	if (fln_mask_test(&b->in.gone, page)) {
-		/* Unregistered: from here on the kernel serves it.  Or unmapped by somebody. */
 		if (closing)
-			return ROUND_DONE;
-		ending.failed = true;
+			return serve_gone(b, a);
+		ending.failed = true; /* unmapped by somebody */
 		end_fault(b, a, ending);
 		return ROUND_PASS_ON;
 	}

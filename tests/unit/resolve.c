@@ -267,6 +267,24 @@ static void a_range_that_has_gone_is_not_ours(void **state)
 	context_end(r);
 }
 
+/* As when it is unregistered; and as when it is mapped over, and its contents come then. */
+static void a_range_that_is_closed_is_tried_once(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, true);
+
+	(void)state;
+	atomic_store(&r->region.closing, true);
+	r->fake.fail_in = 1;
+	r->fake.fail_times = 3;
+	r->fake.fail_errno = ENOENT;
+	assert_int_equal(resolve(r, 1), FLN_RESOLVED);
+	assert_int_equal(resolve(r, 2), FLN_RESOLVED);
+	assert_int_equal(resolve(r, 2), FLN_RESOLVED_NOT_OURS);
+	assert_int_equal(COUNT(r, faults), 1);
+	assert_int_equal(COUNT(r, poisoned), 1);
+	context_end(r);
+}
+
 static struct fln_wanted *taken[4096];
 static uint32_t nr_taken;
 
@@ -659,6 +677,7 @@ int main(void)
 		cmocka_unit_test(half_a_kick_wakes_the_worker),
 		cmocka_unit_test(cancellation_waits),
 		cmocka_unit_test(a_range_that_has_gone_is_not_ours),
+		cmocka_unit_test(a_range_that_is_closed_is_tried_once),
 		cmocka_unit_test(slots_run_out),
 		cmocka_unit_test(a_guest_that_is_not_started_is_waited_for),
 		cmocka_unit_test(whole_blocks_are_collapsed_by_the_worker),
