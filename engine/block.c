@@ -15,6 +15,7 @@
 #include "engine/block.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/plant.h"
 #include "engine/context.h"
 #include "engine/engine.h"
 #include "engine/failure.h"
@@ -118,6 +119,19 @@ static void claim_huge(struct fln_block_round *b)
 	b->lost = fln_mask_andnot(&b->in.faulting, &b->claimed);
 }
 
+/* For a bug: the map is believed. */
+static void plant_wake_only(struct fln_block_round *b, struct fln_mask *again)
+{
+	struct fln_mask present = fln_chunk_load(b->chunk, FLN_PLANE_PRESENT);
+
+	present = fln_mask_and(&present, again);
+	b->in.present = present;
+	*again = fln_mask_andnot(again, &present);
+	for (uint32_t p = 0; (p = fln_mask_next_set(&present, p)) < FLN_BLOCK_PAGES; p++)
+		fln_uffd_wake(&b->in.shard->uffd, b->in.block_addr + fln_pages_to_bytes(p),
+			      FLN_PAGE_BYTES);
+}
+
 /* Claim what is to be mapped now, the faulting pages in any case. */
 void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, uint32_t nr,
 		     const uint32_t *pages)
@@ -132,12 +146,15 @@ void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, 
 		return;
 	}
 	again = fln_mask_and(&known, &b->in.faulting);
+	if (fln_planted(FLN_BUG_WAKE_ONLY))
+		plant_wake_only(b, &again);
 	if (!fln_mask_empty(&again)) {
 		fln_count(&b->in.shard->count.refaults, fln_mask_count(&again));
 		fln_region_forget(b->chunk, &again);
 	}
 	want = open_windows(b, faults, nr, pages);
-	valid = fln_mask_andnot(&valid, &known);
+	if (!fln_planted(FLN_BUG_POISON_OVERWRITTEN))
+		valid = fln_mask_andnot(&valid, &known);
 	want = fln_mask_and(&want, &valid);
 	want = fln_mask_or(&want, &b->in.faulting);
 	b->later = fln_mask_and(&b->later, &valid);

@@ -9,6 +9,7 @@
  */
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/plant.h"
 #include "engine/failure.h"
 #include "engine/region_map.h"
 #include "engine/worker.h"
@@ -99,6 +100,8 @@ void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum 
 		  : ending == FLN_ENDED_POISONED ? &c->poisoned
 						 : &c->failed,
 		  fault->nr);
+	if (fln_planted_in(FLN_BUG_COUNTED_TWICE, 256))
+		fln_count(&c->resumed, 1);
 	for (uint32_t i = 0; i < fault->nr; i++)
 		fln_histogram_record(&c->service, now_ns - fault->t0_ns);
 }

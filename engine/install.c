@@ -21,6 +21,7 @@
 #include "engine/install.h"
 
 #include "base/error.h"
+#include "base/plant.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -124,7 +125,8 @@ static enum fln_uffd_result map_run(struct fln_install *in, uint32_t lo, uint32_
 				     in->region->image->alias +
 					     fln_pages_to_bytes(image_page_of(in, lo)),
 				     len, true, done);
-	return fln_uffd_continue(u, addr_of(in, lo), len, true, done);
+	return fln_uffd_continue(u, addr_of(in, lo), len,
+				 !fln_planted_in(FLN_BUG_WAKE_LEFT_OUT, 64), done);
 }
 
 /*

@@ -9,6 +9,7 @@
 #include "engine/region_map.h"
 
 #include "base/error.h"
+#include "base/plant.h"
 
 #define TO(state) (1u << (state))
 
@@ -82,6 +83,8 @@ void fln_region_settle(struct fln_chunk *c, const struct fln_mask *pages, enum f
 		(void)fln_chunk_set(c, FLN_PLANE_PRESENT, pages);
 	else if (to == FLN_PAGE_POISONED)
 		(void)fln_chunk_set(c, FLN_PLANE_POISONED, pages);
+	if (fln_planted_in(FLN_BUG_LEFT_CLAIMED, 256))
+		return;
 	fln_chunk_clear(c, FLN_PLANE_CLAIMED, pages);
 }
 

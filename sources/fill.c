@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/plant.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -105,6 +106,7 @@ static void back_off(struct fln_image *image, uint32_t attempt)
 static int fetch(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
 		 void *buffer, uint32_t nr_retries)
 {
+	uint64_t shift = 0;
 	int rc;
 
 	for (uint32_t attempt = 0;; attempt++) {
@@ -112,8 +114,11 @@ static int fetch(struct fln_image *image, struct fln_fill *fill, uint32_t lo, ui
 		fill->put_off = must_end(image, fill);
 		if (fill->put_off)
 			return fln_fail(ECANCELED, "image %s: the fillers stop", image->name);
-		rc = fln_source_read_all(image->source, fln_pages_to_bytes(fill->page + lo), buffer,
-					 fln_pages_to_bytes(hi - lo));
+		if (fln_planted_in(FLN_BUG_NEIGHBOUR, 16) &&
+		    fill->page + hi < fln_bytes_to_pages(image->len_bytes))
+			shift = 1;
+		rc = fln_source_read_all(image->source, fln_pages_to_bytes(fill->page + lo + shift),
+					 buffer, fln_pages_to_bytes(hi - lo));
 		if (rc == 0) {
 			rc = write_owned(image, fill, lo, hi, buffer);
 			/* The source is well, and memory may come back. */
@@ -158,6 +163,10 @@ static int fill_data(struct fln_image *image, struct fln_fill *fill, uint32_t lo
 		return rc;
 	for (uint32_t i = lo; i < hi; i++) {
 		rc = fetch(image, fill, i, i + 1, buffer, nr_retries);
+		if (rc && fln_planted(FLN_BUG_ZEROS_FOR_FAILED)) {
+			memset(buffer, 0, FLN_PAGE_BYTES);
+			rc = fln_image_write(image, fill->page + i, buffer, 1);
+		}
 		if (fill->put_off)
 			return first ? first : rc;
 		(void)settle_fetched(image, fill, i, i + 1, rc);

@@ -26,9 +26,11 @@
 #include "sources/image_state.h"
 
 #include "base/error.h"
+#include "base/plant.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 _Static_assert(FLN_IMAGE_PLANE_FAILED < FLN_MAP_PLANES, "planes");
@@ -367,6 +369,8 @@ void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, b
 
 void fln_image_give_up(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 {
+	if (fln_planted(FLN_BUG_DISCARD_REFILLED))
+		return;
 	fln_image_drop(image, page, nr_pages, false);
 }
 
@@ -458,6 +462,26 @@ static void ready_whole(struct fln_mask *filled, struct fln_mask *zero)
 	}
 }
 
+/* For two bugs: what the cache has, or what has failed, taken for filled. */
+static struct fln_mask plant_cached(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
+				    const struct fln_mask *filled)
+{
+	struct fln_mask m = *filled, failed;
+	unsigned char vec[FLN_BLOCK_PAGES];
+
+	failed = fln_blockmap_load_span(&image->map, FLN_IMAGE_PLANE_FAILED, page, nr_pages);
+	if (fln_planted(FLN_BUG_POISON_OVERWRITTEN))
+		return fln_mask_or(&m, &failed);
+	if (mincore(image->alias + fln_pages_to_bytes(page), fln_pages_to_bytes(nr_pages), vec) !=
+	    0)
+		return m;
+	for (uint32_t i = 0; i < nr_pages; i++) {
+		if (vec[i] & 1)
+			fln_mask_set(&m, i);
+	}
+	return m;
+}
+
 void fln_image_ready(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
 		     struct fln_mask *filled, struct fln_mask *zero)
 {
@@ -465,6 +489,8 @@ void fln_image_ready(const struct fln_image *image, uint64_t page, uint32_t nr_p
 	*zero = fln_blockmap_load_span(&image->map, FLN_IMAGE_PLANE_ZERO, page, nr_pages);
 	/* A page may move from FILLED to ZERO between the two looks; it is in one at least. */
 	*filled = fln_mask_andnot(filled, zero);
+	if (fln_planted(FLN_BUG_CONTINUE_UNFILLED) || fln_planted(FLN_BUG_POISON_OVERWRITTEN))
+		*filled = plant_cached(image, page, nr_pages, filled);
 	if (fln_image_is_huge(image))
 		ready_whole(filled, zero);
 }

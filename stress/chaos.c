@@ -9,6 +9,7 @@
 #include "stress/stress.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -80,15 +81,30 @@ static bool discard_run(struct stress *s, uint64_t page, uint32_t nr, uint32_t h
 	return rc == 0;
 }
 
+/*
+ * Somebody puts pages of zeros into the cache behind the engine, as a child or another
+ * mapping does that touches them: what has no page there gets one, nothing else changes,
+ * and nobody may ever read these zeros where contents are due.
+ */
+static bool populate_behind(struct stress *s, uint64_t page, uint32_t nr)
+{
+	if (page + nr > s->nr_pages)
+		nr = (uint32_t)(s->nr_pages - page);
+	return fallocate(fln_image_memfd(s->image), 0, (off_t)(page * PAGE_BYTES),
+			 (off_t)nr * PAGE_BYTES) == 0;
+}
+
 static bool chaos_discard(struct stress *s, struct rng *rng)
 {
 	uint64_t page = rng_below(rng, s->nr_pages);
-	uint32_t nr = 1 + (uint32_t)rng_below(rng, RUN_MAX), how = (uint32_t)rng_below(rng, 3);
+	uint32_t nr = 1 + (uint32_t)rng_below(rng, RUN_MAX), how = (uint32_t)rng_below(rng, 4);
 
 	if (s->opts.huge) {
 		page &= ~(HUGE_PAGES - 1);
 		nr = HUGE_PAGES;
 	}
+	if (how == 3)
+		return populate_behind(s, page, nr);
 	nr = begin_run(s, page, nr);
 	if (s->opts.huge && nr < HUGE_PAGES) {
 		end_run(s, page, nr, DISCARD_KEEPS);
@@ -200,6 +216,8 @@ struct chaos_thread {
 	enum chaos_kind kind;
 	pthread_t thread;
 	bool started;
+	_Atomic uint64_t since_ns; /* when its step began that is under way; 0: none */
+	_Atomic bool ended;
 };
 
 static struct chaos_thread threads[CHAOS_NR];
@@ -216,7 +234,9 @@ static void *chaos_main(void *arg)
 
 		if (!kinds[t->kind].alone)
 			(void)pthread_rwlock_rdlock(&s->world);
+		atomic_store(&t->since_ns, now_ns());
 		done = !atomic_load(&s->stop) && kinds[t->kind].step(s, &rng);
+		atomic_store(&t->since_ns, 0);
 		if (!kinds[t->kind].alone)
 			(void)pthread_rwlock_unlock(&s->world);
 		atomic_fetch_add_explicit(done ? &s->nr_chaos[t->kind] : &s->nr_refused[t->kind], 1,
@@ -227,7 +247,32 @@ static void *chaos_main(void *arg)
 	}
 	if (entered == 0)
 		fln_thread_leave();
+	atomic_store(&t->ended, true);
 	return NULL;
+}
+
+double chaos_oldest(enum chaos_kind *kind)
+{
+	uint64_t now = now_ns(), oldest = now;
+
+	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
+		uint64_t since = atomic_load(&threads[k].since_ns);
+
+		if (since && since < oldest) {
+			oldest = since;
+			*kind = k;
+		}
+	}
+	return (double)(now - oldest) / 1e9;
+}
+
+bool chaos_ended(void)
+{
+	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
+		if (threads[k].started && !atomic_load(&threads[k].ended))
+			return false;
+	}
+	return true;
 }
 
 void chaos_prepare(struct stress *s)
@@ -247,7 +292,8 @@ int chaos_start(struct stress *s)
 	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
 		if (!has_chaos(&s->opts, k) || !kinds[k].step)
 			continue;
-		threads[k] = (struct chaos_thread){ .s = s, .kind = k };
+		threads[k].s = s;
+		threads[k].kind = k;
 		if (pthread_create(&threads[k].thread, NULL, chaos_main, &threads[k]) != 0) {
 			(void)fprintf(stderr, "faultlane-stress: no thread for %s\n",
 				      chaos_names[k]);

@@ -157,6 +157,24 @@ static void lost(struct stress *s, struct toucher *t, double age_s)
 	_exit(EXIT_WRONG);
 }
 
+/* A step of chaos takes as long as several touches, and not for ever. */
+static void watch_chaos(struct stress *s)
+{
+	enum chaos_kind kind = CHAOS_NR;
+	double age = chaos_oldest(&kind);
+
+	if (age <= 2 * s->opts.max_wait_s)
+		return;
+	(void)fprintf(
+		stderr,
+		"\nfaultlane-stress: LOST: a step of %s has not ended in %.1f s, seed %" PRIu64
+		"\n",
+		chaos_names[kind], age, s->opts.seed);
+	if (getenv("FAULTLANE_STRESS_WAIT"))
+		(void)pause(); /* for a debugger */
+	_exit(EXIT_WRONG);
+}
+
 static void status_line(struct stress *s, double elapsed_s, double age_s)
 {
 	static uint64_t last_touches;
@@ -201,6 +219,7 @@ static double watch(struct stress *s)
 		age = oldest_touch(s, &t);
 		if (t && age > s->opts.max_wait_s)
 			lost(s, t, age);
+		watch_chaos(s);
 		if (tty && n++ % 3 == 0)
 			status_line(s, elapsed, age);
 		if (atomic_load(&s->stop) || touches_done(s) ||
@@ -332,6 +351,10 @@ static int run(struct stress *s, double *elapsed_s)
 	rc = chaos_start(s);
 	*elapsed_s = rc ? 0 : watch(s);
 	atomic_store(&s->stop, true);
+	while (!chaos_ended()) {
+		watch_chaos(s);
+		sleep_ms(10);
+	}
 	/* First: who restarts the guest closes the gate and opens it again. */
 	chaos_stop();
 	atomic_store(&s->source.healthy, true);

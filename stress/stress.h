@@ -100,6 +100,10 @@ void guard_set(struct guard *g);
 void chaos_prepare(struct stress *s);
 int chaos_start(struct stress *s);
 void chaos_stop(void);
+/* The oldest step that is under way: its age in seconds, and of which kind it is. */
+double chaos_oldest(enum chaos_kind *kind);
+/* All have taken notice of the end. */
+bool chaos_ended(void);
 
 /* chaos_regions.c: a step each; false: it was refused, as can be when others misbehave. */
 bool chaos_regions(struct stress *s, struct rng *rng);

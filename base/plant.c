@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* Which bug is planted; see plant.h. */
+#include "base/plant.h"
+
+#ifdef FLN_PLANTS
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const names[FLN_BUG_NR] = {
+	[FLN_BUG_NONE] = "none",
+	[FLN_BUG_WAKE_LEFT_OUT] = "wake-left-out",
+	[FLN_BUG_NEIGHBOUR] = "neighbour",
+	[FLN_BUG_ZEROS_FOR_FAILED] = "zeros-for-failed",
+	[FLN_BUG_DISCARD_REFILLED] = "discard-refilled",
+	[FLN_BUG_LEFT_CLAIMED] = "left-claimed",
+	[FLN_BUG_COUNTED_TWICE] = "counted-twice",
+	[FLN_BUG_USE_AFTER_GRACE] = "use-after-grace",
+	[FLN_BUG_WAKE_ONLY] = "wake-only",
+	[FLN_BUG_CONTINUE_UNFILLED] = "continue-unfilled",
+	[FLN_BUG_POISON_OVERWRITTEN] = "poison-overwritten",
+};
+
+static enum fln_bug chosen;
+
+/* Before main(), so that nobody reads it while it is set. */
+__attribute__((constructor)) static void choose(void)
+{
+	const char *name = getenv("FAULTLANE_PLANT");
+
+	if (!name)
+		return;
+	for (unsigned i = 0; i < FLN_BUG_NR; i++) {
+		if (strcmp(name, names[i]) == 0) {
+			chosen = (enum fln_bug)i;
+			return;
+		}
+	}
+	(void)fprintf(stderr, "FAULTLANE_PLANT=%s is none of:", name);
+	for (unsigned i = 0; i < FLN_BUG_NR; i++)
+		(void)fprintf(stderr, " %s", names[i]);
+	(void)fputc('\n', stderr);
+	exit(2);
+}
+
+bool fln_planted(enum fln_bug bug)
+{
+	return chosen == bug;
+}
+
+bool fln_planted_in(enum fln_bug bug, unsigned n)
+{
+	static _Atomic unsigned nr;
+
+	return chosen == bug && atomic_fetch_add_explicit(&nr, 1, memory_order_relaxed) % n == 0;
+}
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Bugs planted on purpose, to see that the stress program finds them.
+ *
+ * Only in builds with -DFAULTLANE_PLANTS=ON, of which the environment variable
+ * FAULTLANE_PLANT chooses one.  In all other builds fln_planted() is false.
+ */
+#ifndef FLN_BASE_PLANT_H
+#define FLN_BASE_PLANT_H
+
+#include <stdbool.h>
+
+enum fln_bug {
+	FLN_BUG_NONE,
+	FLN_BUG_WAKE_LEFT_OUT,      /* one install in 64 wakes nobody */
+	FLN_BUG_NEIGHBOUR,          /* one fill in 16 reads the page after the right one */
+	FLN_BUG_ZEROS_FOR_FAILED,   /* what cannot be read is zero */
+	FLN_BUG_DISCARD_REFILLED,   /* what was given up is read from the source later */
+	FLN_BUG_LEFT_CLAIMED,       /* one claim in 256 never ends */
+	FLN_BUG_COUNTED_TWICE,      /* one fault in 256 ends twice */
+	FLN_BUG_USE_AFTER_GRACE,    /* a directory is freed while workers read it */
+	FLN_BUG_WAKE_ONLY,          /* what the map calls present is woken, not installed */
+	FLN_BUG_CONTINUE_UNFILLED,  /* what the cache has is taken for filled */
+	FLN_BUG_POISON_OVERWRITTEN, /* windows and faults go over poisoned pages */
+	FLN_BUG_NR
+};
+
+#ifdef FLN_PLANTS
+bool fln_planted(enum fln_bug bug);
+/* The same, once in @n calls. */
+bool fln_planted_in(enum fln_bug bug, unsigned n);
+#else
+static inline bool fln_planted(enum fln_bug bug)
+{
+	(void)bug;
+	return false;
+}
+static inline bool fln_planted_in(enum fln_bug bug, unsigned n)
+{
+	(void)bug;
+	(void)n;
+	return false;
+}
+#endif
+
+#endif
