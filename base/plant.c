@@ -16,7 +16,6 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_DISCARD_REFILLED] = "discard-refilled",
 	[FLN_BUG_LEFT_CLAIMED] = "left-claimed",
 	[FLN_BUG_COUNTED_TWICE] = "counted-twice",
-	[FLN_BUG_USE_AFTER_GRACE] = "use-after-grace",
 	[FLN_BUG_WAKE_ONLY] = "wake-only",
 	[FLN_BUG_CONTINUE_UNFILLED] = "continue-unfilled",
 	[FLN_BUG_POISON_OVERWRITTEN] = "poison-overwritten",

@@ -18,7 +18,6 @@ enum fln_bug {
 	FLN_BUG_DISCARD_REFILLED,   /* what was given up is read from the source later */
 	FLN_BUG_LEFT_CLAIMED,       /* one claim in 256 never ends */
 	FLN_BUG_COUNTED_TWICE,      /* one fault in 256 ends twice */
-	FLN_BUG_USE_AFTER_GRACE,    /* a directory is freed while workers read it */
 	FLN_BUG_WAKE_ONLY,          /* what the map calls present is woken, not installed */
 	FLN_BUG_CONTINUE_UNFILLED,  /* what the cache has is taken for filled */
 	FLN_BUG_POISON_OVERWRITTEN, /* windows and faults go over poisoned pages */

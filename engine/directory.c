@@ -8,7 +8,6 @@
  * removed when there is no memory.
  */
 #include "base/error.h"
-#include "base/plant.h"
 #include "base/rcu.h"
 #include "engine/engine.h"
 
@@ -114,7 +113,7 @@ void fln_directory_reap(struct fln_guest *guest)
 	spare = guest->spare;
 	guest->spare = NULL;
 	fln_unlock(&guest->lock);
-	if (d && !fln_planted(FLN_BUG_USE_AFTER_GRACE))
+	if (d)
 		fln_rcu_synchronize();
 	while (d) {
 		struct fln_directory *next = d->next;

@@ -166,7 +166,7 @@ static bool chaos_restart(struct stress *s, struct rng *rng)
 	bool ok;
 
 	(void)pthread_rwlock_wrlock(&s->world);
-	ok = memory_restart(s, rng_below(rng, 4) == 0) == 0;
+	ok = memory_restart(s, rng_below(rng, 4) == 0, rng_below(rng, 2) == 0) == 0;
 	if (!ok) {
 		complain(s, "restart failed; nothing serves the memory any more");
 		atomic_store(&s->stop, true);

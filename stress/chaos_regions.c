@@ -18,7 +18,8 @@ struct extra {
 	uint64_t first_page; /* of the image */
 };
 
-static bool extra_add(struct stress *s, struct rng *rng, struct extra *x)
+/* With @own_mapping the mapping is ours, and stays when the region is removed. */
+static bool extra_add(struct stress *s, struct rng *rng, struct extra *x, bool own_mapping)
 {
 	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
 	uint64_t nr = EXTRA_PAGES;
@@ -29,9 +30,21 @@ static bool extra_add(struct stress *s, struct rng *rng, struct extra *x)
 	memory_region_opts(s, &o);
 	o.image_offset_bytes = x->first_page * PAGE_BYTES;
 	o.len_bytes = EXTRA_PAGES * PAGE_BYTES;
+	if (own_mapping) {
+		void *p = mmap(NULL, o.len_bytes, PROT_READ | PROT_WRITE,
+			       s->opts.is_private ? MAP_PRIVATE : MAP_SHARED,
+			       fln_image_memfd(s->image), (off_t)o.image_offset_bytes);
+
+		if (p == MAP_FAILED)
+			return false;
+		o.addr = (uint64_t)(uintptr_t)p;
+	}
 	/* Refused where descriptors or mappings have run out: nothing may be left of it. */
-	if (fln_region_add(s->guest, &o, &x->region) != 0)
+	if (fln_region_add(s->guest, &o, &x->region) != 0) {
+		if (own_mapping)
+			(void)munmap((void *)(uintptr_t)o.addr, o.len_bytes);
 		return false;
+	}
 	x->addr = fln_region_addr(x->region);
 	return true;
 }
@@ -116,19 +129,6 @@ static bool extra_touch(struct stress *s, struct rng *rng, struct guard *g, cons
 	return true;
 }
 
-bool chaos_regions(struct stress *s, struct rng *rng)
-{
-	struct guard g = { .armed = 0 };
-	struct extra x;
-
-	if (!extra_add(s, rng, &x))
-		return false;
-	guard_set(&g);
-	(void)extra_touch(s, rng, &g, &x, 0, 0, EXTRA_PAGES, (uint32_t)rng_below(rng, 64), false);
-	guard_set(NULL);
-	return extra_remove(s, &x);
-}
-
 struct reader {
 	struct stress *s;
 	const struct extra *x;
@@ -154,6 +154,38 @@ static void *reader_main(void *arg)
 	return NULL;
 }
 
+#define NR_READERS 3u
+
+/* The region is removed while threads fault in it; its mapping stays, and fails closed. */
+bool chaos_regions(struct stress *s, struct rng *rng)
+{
+	struct reader readers[NR_READERS];
+	pthread_t threads[NR_READERS];
+	uint32_t nr = 0;
+	struct extra x;
+	bool ok;
+
+	if (!extra_add(s, rng, &x, !s->opts.huge))
+		return false;
+	for (; nr < NR_READERS && !s->opts.huge; nr++) {
+		readers[nr].s = s;
+		readers[nr].x = &x;
+		readers[nr].seed = rng_next(rng);
+		atomic_store(&readers[nr].stop, false);
+		if (pthread_create(&threads[nr], NULL, reader_main, &readers[nr]) != 0)
+			break;
+	}
+	sleep_ms(rng_below(rng, 4));
+	ok = extra_remove(s, &x);
+	for (uint32_t i = 0; i < nr; i++)
+		atomic_store(&readers[i].stop, true);
+	while (nr > 0)
+		(void)pthread_join(threads[--nr], NULL);
+	if (!s->opts.huge)
+		(void)munmap(x.addr, EXTRA_PAGES * PAGE_BYTES);
+	return ok;
+}
+
 /* A part of the region is unmapped under a thread that faults in it. */
 bool chaos_unmap(struct stress *s, struct rng *rng)
 {
@@ -165,7 +197,7 @@ bool chaos_unmap(struct stress *s, struct rng *rng)
 	void *cover;
 	bool ok;
 
-	if (!extra_add(s, rng, &x))
+	if (!extra_add(s, rng, &x, false))
 		return false;
 	if (pthread_create(&thread, NULL, reader_main, &r) != 0)
 		return extra_remove(s, &x);
@@ -196,7 +228,7 @@ bool chaos_remap(struct stress *s, struct rng *rng)
 		    -1, 0);
 	if (room == MAP_FAILED)
 		return false;
-	if (!extra_add(s, rng, &x)) {
+	if (!extra_add(s, rng, &x, false)) {
 		(void)munmap(room, HUGE_BYTES * 2);
 		return false;
 	}

@@ -107,9 +107,21 @@ static int create_guest(struct stress *s)
 	return 0;
 }
 
-int memory_create(struct stress *s)
+static int create_image(struct stress *s)
 {
 	struct fln_image_opts o = FLN_IMAGE_OPTS_INIT;
+	int rc;
+
+	o.len_bytes = s->opts.memory_bytes;
+	o.source = s->source.handle;
+	o.name = "stress";
+	o.page_bytes = s->opts.huge ? (uint32_t)HUGE_BYTES : 0;
+	rc = fln_image_create(s->engine, &o, &s->image);
+	return rc ? failed("image", rc) : 0;
+}
+
+int memory_create(struct stress *s)
+{
 	int rc = create_engine(s);
 
 	if (rc)
@@ -117,13 +129,9 @@ int memory_create(struct stress *s)
 	rc = stress_source_init(&s->source, &s->opts);
 	if (rc)
 		return failed("source", rc);
-	o.len_bytes = s->opts.memory_bytes;
-	o.source = s->source.handle;
-	o.name = "stress";
-	o.page_bytes = s->opts.huge ? (uint32_t)HUGE_BYTES : 0;
-	rc = fln_image_create(s->engine, &o, &s->image);
+	rc = create_image(s);
 	if (rc)
-		return failed("image", rc);
+		return rc;
 	s->nr_pages = s->opts.memory_bytes / PAGE_BYTES;
 	return create_guest(s);
 }
@@ -195,7 +203,7 @@ void gate_open(struct stress *s)
 	atomic_store(&s->gate, false);
 }
 
-int memory_restart(struct stress *s, bool engine_too)
+int memory_restart(struct stress *s, bool engine_too, bool new_image)
 {
 	int rc;
 
@@ -214,8 +222,16 @@ int memory_restart(struct stress *s, bool engine_too)
 		if (rc)
 			return failed("start", rc);
 	}
+	if (new_image) {
+		rc = fln_image_destroy(s->image);
+		if (rc)
+			return failed("image", rc);
+		rc = create_image(s);
+		if (rc)
+			return rc;
+	}
 	/* What private guests wrote has gone with their mapping. */
-	if (s->opts.is_private)
+	if (s->opts.is_private || new_image)
 		model_reset(&s->model);
 	rc = create_guest(s);
 	if (rc)

@@ -239,7 +239,8 @@ void model_reset(struct model *m)
 	for (uint64_t i = 0; i < m->nr_pages; i++) {
 		uint64_t w = atomic_load_explicit(&m->pages[i], memory_order_relaxed);
 
-		atomic_store_explicit(&m->pages[i], with_kind(w, PAGE_IMAGE), memory_order_relaxed);
+		atomic_store_explicit(&m->pages[i], with_kind(w, PAGE_IMAGE) & ~SEEN,
+				      memory_order_relaxed);
 	}
 	atomic_thread_fence(memory_order_seq_cst);
 }

@@ -78,8 +78,11 @@ struct stress {
 int memory_create(struct stress *s);
 /* Return: 0; -1 when something was left behind or unaccounted for (it has been said). */
 int memory_destroy(struct stress *s);
-/* Stop the guest with faults in flight, and begin anew; with @engine_too the engine also. */
-int memory_restart(struct stress *s, bool engine_too);
+/*
+ * Stop the guest with faults in flight, and begin anew; with @engine_too the engine
+ * also, with @new_image from an image of which nothing is filled.
+ */
+int memory_restart(struct stress *s, bool engine_too, bool new_image);
 /* Open and close the gate: after closing nobody is inside a touch. */
 void gate_close_begin(struct stress *s);
 void gate_wait_outside(struct stress *s);
