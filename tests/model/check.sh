@@ -6,7 +6,11 @@
 set -euo pipefail
 
 model=$(realpath "$1") bug=${2-}
-command -v spin >/dev/null || { echo "skipped: spin is not installed"; exit 77; }
+if [[ ${FAULTLANE_TEST_SCALE-normal} == quick ]]; then
+	echo "SKIP: models take too long for quick scale"
+	exit 77
+fi
+command -v spin >/dev/null || { echo "SKIP: spin is not installed"; exit 77; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
