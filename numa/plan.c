@@ -196,9 +196,14 @@ static uint32_t default_nr_workers(const struct making *m)
 	uint32_t nr_pus = fln_topology_nr_pus(m->topology);
 	uint32_t want = nr_pus / PUS_PER_WORKER;
 	uint32_t nr_candidates = 0, nr_serving = 0;
+	bool any_free = false;
 
+	for (uint32_t i = 0; i < m->plan->nr_nodes; i++)
+		any_free |= m->plan->nodes[i].nr_free > 0;
 	for (uint32_t i = 0; i < m->plan->nr_nodes; i++) {
-		nr_candidates += m->nr[i];
+		/* Beside nodes that have some free, one is enough where all are vCPUs'. */
+		nr_candidates +=
+			m->plan->nodes[i].nr_free > 0 || !any_free ? m->nr[i] : m->nr[i] > 0;
 		nr_serving += m->charge[i] > 0;
 	}
 	if (want < MIN_WORKERS)

@@ -429,6 +429,7 @@ static void test_default_workers(void **unused)
 		{ "node:8 core:64 pu:1", NULL, NULL, 64 },
 		{ "node:8 core:64 pu:2", NULL, NULL, 64 },
 		{ "node:4 core:2 pu:1", NULL, NULL, 4 },
+		{ "node:8 core:64 pu:2", NULL, "16-1023", 16 + 7 },
 	};
 
 	(void)unused;
