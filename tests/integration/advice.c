@@ -426,10 +426,8 @@ static void residency_of_a_large_guest(void)
 {
 	struct fln_residency r = FLN_RESIDENCY_INIT;
 	uint64_t nr = (uint64_t)test_scale(64, 1024, 1024) << 18; /* GiB */
-	uint64_t t0;
+	uint64_t v = 1, until, t0;
 	struct bed b;
-
-	uint64_t v = 1;
 
 	bed_init(&b, nr);
 	/* Filled, all holes: what is not filled would be poisoned page by page in the end. */
@@ -440,6 +438,12 @@ static void residency_of_a_large_guest(void)
 	bed_up(&b);
 	CHECK(touch_read(bed_page(&b, nr / 2), &v) == TOUCH_OK && v == 0, "0x%llx",
 	      (unsigned long long)v);
+	/* What is mapped is noted a moment after its thread goes on. */
+	until = now_ns() + WAIT_S * 1000 * MS;
+	do {
+		CHECK(now_ns() < until, "the page that was touched is not noted as mapped");
+		OK(fln_guest_residency(b.guest, at(&b, nr / 2), PAGE, NULL, &r));
+	} while (r.nr_pages[FLN_RESIDENCY_PRESENT] == 0);
 	t0 = now_ns();
 	OK(fln_guest_residency(b.guest, at(&b, 0), nr * PAGE, NULL, &r));
 	test_note("%llu ms for %llu GiB", (unsigned long long)((now_ns() - t0) / MS),
