@@ -217,6 +217,14 @@ static int take_hooks(struct fln_engine *engine)
 	return 0;
 }
 
+static void deinit_workers(struct fln_engine *engine)
+{
+	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
+		fln_worker_deinit(&engine->workers[i]);
+	fln_free(&engine->alloc, engine->workers,
+		 engine->opts.nr_workers * sizeof(*engine->workers), FLN_NODE_ANY);
+}
+
 int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **out)
 {
 	struct fln_allocator alloc;
@@ -272,10 +280,7 @@ int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **ou
 deinit_filler:
 	fln_filler_deinit(&engine->filler);
 deinit_workers:
-	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
-		fln_worker_deinit(&engine->workers[i]);
-	fln_free(&engine->alloc, engine->workers,
-		 engine->opts.nr_workers * sizeof(*engine->workers), FLN_NODE_ANY);
+	deinit_workers(engine);
 deinit_nodes:
 	fln_nodes_deinit(engine);
 destroy_topology:

@@ -208,7 +208,7 @@ static void note_workers(struct view *v)
 	if (v->nr_shards < v->plan->nr_workers)
 		note(v, "%u shard%s for %u workers: some have nothing to do for this guest",
 		     v->nr_shards, plural(v->nr_shards), v->plan->nr_workers);
-	else if (v->nr_shards % v->plan->nr_workers)
+	else if (v->plan->nr_workers > 0 && v->nr_shards % v->plan->nr_workers)
 		note(v, "%u shards for %u workers: some serve one more than others", v->nr_shards,
 		     v->plan->nr_workers);
 	if (!v->o->vcpu_cpus && v->plan->nr_workers > 0)

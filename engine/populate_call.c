@@ -54,7 +54,8 @@ static bool watch(struct fln_job *job, const struct fln_populate_opts *o)
 		uint64_t done = fln_pages_to_bytes(atomic_load(&job->nr_done));
 
 		/* A range of a part of a huge page has done all of it. */
-		if (cancelled || o->progress(o->progress_ctx, done < len ? done : len, len) == 0)
+		if (cancelled || !o->progress ||
+		    o->progress(o->progress_ctx, done < len ? done : len, len) == 0)
 			continue;
 		cancelled = true;
 		cancel(job);

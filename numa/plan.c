@@ -132,6 +132,7 @@ static void gather_candidates(struct making *m, const struct fln_cpuset *may)
 	const struct fln_plan *plan = m->plan;
 	uint32_t nr = 0;
 
+	FLN_ASSERT(m->core_has_vcpu && m->nr && m->first);
 	count_pus(m, may);
 	/* The topology has them node by node. */
 	for (uint32_t i = 0; i < fln_topology_nr_pus(m->topology); i++) {
@@ -289,8 +290,9 @@ static int making_init(struct making *m, struct fln_plan *plan, const struct fln
 	memset(m, 0, sizeof(*m));
 	m->plan = plan;
 	m->topology = t;
-	m->size_bytes = nr_pus * sizeof(*m->candidates) + plan->nr_nodes * sizeof(*m->charge) +
-			2 * plan->nr_nodes * sizeof(*m->first) + nr_pus * sizeof(bool);
+	m->size_bytes = (size_t)nr_pus * sizeof(*m->candidates) +
+			plan->nr_nodes * sizeof(*m->charge) +
+			(size_t)2 * plan->nr_nodes * sizeof(*m->first) + nr_pus * sizeof(bool);
 	at = fln_zalloc(&plan->allocator, m->size_bytes, FLN_NODE_ANY);
 	if (!at)
 		return fln_fail(ENOMEM, "no memory to plan %u processors", nr_pus);

@@ -219,7 +219,7 @@ int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t l
 		return fln_fork_refused("fln_image_discard");
 	rc = fln_image_check_range(image, offset_bytes, len_bytes,
 				   image ? image->page_bytes : FLN_PAGE_BYTES);
-	if (rc == 0 && image->link)
+	if (rc == 0 && image && image->link)
 		rc = fln_image_not_ours(image, "fln_image_discard");
 	if (rc)
 		return rc;
