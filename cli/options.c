@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 #include "cli/cpus.h"
+#include "cli/number.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -155,44 +156,10 @@ static const char help[] =
 	"  --user-mode-only    ask for userfaultfds that need no privilege (chosen by itself\n"
 	"                      where nothing else is permitted)\n";
 
-static int bad_number(const char *option, const char *value, uint64_t min, uint64_t max)
-{
-	cli_error("--%s '%s': give a whole number from %llu to %llu", option, value,
-		  (unsigned long long)min, (unsigned long long)max);
-	return CLI_USAGE;
-}
-
-static int parse_u64(const char *option, const char *value, uint64_t min, uint64_t max,
-		     uint64_t *out)
-{
-	char *end;
-	unsigned long long n;
-
-	if (value[0] < '0' || value[0] > '9')
-		return bad_number(option, value, min, max);
-	errno = 0;
-	n = strtoull(value, &end, 10);
-	if (errno || *end != '\0' || n < min || n > max)
-		return bad_number(option, value, min, max);
-	*out = n;
-	return CLI_OK;
-}
-
-static int parse_u32(const char *option, const char *value, uint32_t min, uint32_t max,
-		     uint32_t *out)
-{
-	uint64_t n;
-	int rc = parse_u64(option, value, min, max, &n);
-
-	if (rc == CLI_OK)
-		*out = (uint32_t)n;
-	return rc;
-}
-
 static int parse_window(const char *option, const char *value, uint32_t *out)
 {
 	uint32_t n;
-	int rc = parse_u32(option, value, 1, MAX_WINDOW, &n);
+	int rc = cli_parse_u32(option, value, 1, MAX_WINDOW, &n);
 
 	if (rc)
 		return rc;
@@ -278,7 +245,7 @@ static int parse_cpus(const char *option, const char *value, const char **out)
 static int parse_node(const char *option, const char *value, int64_t *out)
 {
 	uint32_t n;
-	int rc = parse_u32(option, value, 0, MAX_NODE, &n);
+	int rc = cli_parse_u32(option, value, 0, MAX_NODE, &n);
 
 	if (rc == CLI_OK)
 		*out = n;
@@ -291,7 +258,7 @@ static int parse_numeric(struct cli_options *o, int opt, const char *option, con
 
 	switch (opt) {
 	case OPT_THREADS:
-		return parse_u32(option, value, 1, MAX_THREADS, &o->nr_threads);
+		return cli_parse_u32(option, value, 1, MAX_THREADS, &o->nr_threads);
 	case OPT_WINDOW:
 		rc = parse_window(option, value, &o->window_first);
 		o->window_max = o->window_first;
@@ -301,21 +268,21 @@ static int parse_numeric(struct cli_options *o, int opt, const char *option, con
 	case OPT_WINDOW_MAX:
 		return parse_window(option, value, &o->window_max);
 	case OPT_SHARDS:
-		return parse_u32(option, value, 1, MAX_SHARDS, &o->nr_shards);
+		return cli_parse_u32(option, value, 1, MAX_SHARDS, &o->nr_shards);
 	case OPT_GUESTS:
-		return parse_u32(option, value, 1, MAX_GUESTS, &o->nr_guests);
+		return cli_parse_u32(option, value, 1, MAX_GUESTS, &o->nr_guests);
 	case OPT_WORKERS:
-		return parse_u32(option, value, 1, MAX_WORKERS, &o->nr_workers);
+		return cli_parse_u32(option, value, 1, MAX_WORKERS, &o->nr_workers);
 	case OPT_NODE:
 		return parse_node(option, value, &o->node);
 	case OPT_DENSITY:
-		return parse_u32(option, value, 1, UINT32_MAX, &o->density);
+		return cli_parse_u32(option, value, 1, UINT32_MAX, &o->density);
 	case OPT_DELAY_MS:
-		return parse_u64(option, value, 0, 60000, &o->delay_ms);
+		return cli_parse_u64(option, value, 0, 60000, &o->delay_ms);
 	case OPT_SPIN_US:
-		return parse_u64(option, value, 0, 1000000, &o->spin_us);
+		return cli_parse_u64(option, value, 0, 1000000, &o->spin_us);
 	default:
-		return parse_u64(option, value, 0, UINT64_MAX, &o->seed);
+		return cli_parse_u64(option, value, 0, UINT64_MAX, &o->seed);
 	}
 }
 

@@ -3,6 +3,7 @@
 #include "cli/plan.h"
 
 #include "cli/cli.h"
+#include "cli/number.h"
 
 #include <errno.h>
 #include <faultlane/faultlane.h>
@@ -66,22 +67,6 @@ bool cli_plan_wanted(int argc, char **argv)
 	return false;
 }
 
-static int parse_u32(const char *option, const char *value, uint32_t max, uint32_t *out)
-{
-	char *end = NULL;
-	unsigned long n = 0;
-
-	errno = 0;
-	if (value[0] >= '0' && value[0] <= '9')
-		n = strtoul(value, &end, 10);
-	if (!end || *end || errno || n == 0 || n > max) {
-		cli_error("--%s '%s': give a whole number from 1 to %u", option, value, max);
-		return CLI_USAGE;
-	}
-	*out = (uint32_t)n;
-	return CLI_OK;
-}
-
 /* Bytes, or with one of K, M, G, T behind. */
 static int parse_size(const char *value, uint64_t *out)
 {
@@ -129,13 +114,13 @@ static int parse_one(struct fln_plan_opts *o, enum fln_plan_format *format, int 
 		set_topology(o, value);
 		return CLI_OK;
 	case OPT_VCPUS:
-		return parse_u32("vcpus", value, 1u << 20, &o->nr_vcpus);
+		return cli_parse_u32("vcpus", value, 1, 1u << 20, &o->nr_vcpus);
 	case OPT_MEMORY:
 		return parse_size(value, &o->memory_bytes);
 	case OPT_WORKERS:
-		return parse_u32("workers", value, 64, &o->nr_workers);
+		return cli_parse_u32("workers", value, 1, 64, &o->nr_workers);
 	case OPT_SHARDS:
-		return parse_u32("shards", value, 1024, &o->nr_shards);
+		return cli_parse_u32("shards", value, 1, 1024, &o->nr_shards);
 	case OPT_WORKER_CPUS:
 		o->worker_cpus = value;
 		return CLI_OK;
