@@ -182,12 +182,38 @@ static bool chaos_signals(struct stress *s, struct rng *rng)
 	return true;
 }
 
+/*
+ * Through a mapping that is nobody's guest: those that are lose their page-table
+ * entries, and fault again.  Never through a guest's own: the kernel would map all
+ * that the cache has there, filled or not, and raise nothing.
+ */
+static bool collapse_elsewhere(struct stress *s, uint64_t block)
+{
+	char *room = mmap(NULL, 2 * HUGE_BYTES, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *at = (char *)(((uintptr_t)room + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
+	bool done;
+
+	if (room == MAP_FAILED)
+		return false;
+	done = mmap(at, HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		    fln_image_memfd(s->image), (off_t)(block * HUGE_BYTES)) != MAP_FAILED &&
+	       madvise(at, HUGE_BYTES, MADV_DONTFORK) == 0 &&
+	       madvise(at, HUGE_BYTES, MADV_COLLAPSE) == 0;
+	(void)munmap(room, 2 * HUGE_BYTES);
+	return done;
+}
+
+/* Refused where a block has holes, or is not wholly mapped: as it should be. */
 static bool chaos_huge(struct stress *s, struct rng *rng)
 {
-	uint64_t block = rng_below(rng, s->opts.memory_bytes / HUGE_BYTES);
+	uint64_t block = rng_below(rng, s->opts.memory_bytes / HUGE_BYTES), nr = 0;
 
-	/* Refused where the block has holes, or is not wholly in the cache: as it should be. */
-	return madvise(base_of(s) + block * HUGE_BYTES, HUGE_BYTES, MADV_COLLAPSE) == 0;
+	if (rng_below(rng, 2))
+		return collapse_elsewhere(s, block);
+	return fln_guest_collapse(s->guest, (uint64_t)(uintptr_t)base_of(s) + block * HUGE_BYTES,
+				  HUGE_BYTES, &nr) == 0 &&
+	       nr > 0;
 }
 
 static const struct {
