@@ -11,7 +11,7 @@ shift
 case ${FAULTLANE_TEST_SCALE:-normal} in
 quick) seconds=3 threads=64 memory=128M ;;
 long) seconds=600 threads=256 memory=2G ;;
-*) seconds=15 threads=200 memory=512M ;;
+*) seconds=10 threads=200 memory=512M ;;
 esac
 seed=${FAULTLANE_STRESS_SEED:-$(($(date +%s) / 86400))}
 command=("$program" --quiet --threads "$threads" --memory "$memory" --seconds "$seconds"
