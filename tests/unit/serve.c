@@ -176,6 +176,29 @@ static void without_a_chunk_one_page_is_served(void **state)
 	rig_destroy(r);
 }
 
+/* The chunk of a block that has become whole comes back only when its readers have gone. */
+static void a_refault_without_a_chunk_is_counted(void **state)
+{
+	struct rig *r =
+		filled((struct rig_opts){ .nr_pages = 1024, .window = 512, .nr_chunks = 1 });
+	uint32_t t;
+
+	(void)state;
+	fln_rcu_read_lock();
+	t = rig_touch(r, 37);
+	rig_settle(r);
+	rig_assert_read(r, t, rig_due(r, 37));
+	assert_int_equal(fln_blockmap_uniform(&r->region.map, 0), 1 << FLN_PLANE_PRESENT);
+	fake_zap(&r->fake, rig_addr(r, 5), 1); /* behind our back */
+	t = rig_touch(r, 5);
+	rig_serve(r);
+	rig_assert_read(r, t, rig_due(r, 5));
+	assert_int_equal(COUNT(r, no_chunk), 1);
+	assert_int_equal(COUNT(r, refaults), 1);
+	fln_rcu_read_unlock();
+	rig_destroy(r);
+}
+
 static void partial_progress(void **state)
 {
 	struct rig *r = filled((struct rig_opts){ .nr_pages = 64 });
@@ -345,6 +368,7 @@ int main(void)
 		cmocka_unit_test(a_fault_on_a_present_page_is_served_again),
 		cmocka_unit_test(a_late_fault_on_a_mapped_page_is_woken),
 		cmocka_unit_test(without_a_chunk_one_page_is_served),
+		cmocka_unit_test(a_refault_without_a_chunk_is_counted),
 		cmocka_unit_test(partial_progress),
 		cmocka_unit_test(out_of_memory_is_tried_again),
 		cmocka_unit_test(a_page_that_the_kernel_refuses_is_poisoned),
