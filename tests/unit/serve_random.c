@@ -242,7 +242,16 @@ static void drain(struct run *run)
 			return;
 		pause_until(r->worker.next_due_ns);
 	}
-	fail_msg("threads wait for ever");
+	for (uint32_t i = 0; i < r->worker.nr_held; i++) {
+		const struct fln_held *h = &r->worker.held[i];
+
+		print_error("page %llu is held, reason %d, due in %lld us\n",
+			    (unsigned long long)page_of(run, h->fault.addr), (int)h->reason,
+			    (long long)(h->fault.not_before_ns - fln_now_ns()) / 1000);
+	}
+	fail_msg("threads wait for ever: %u of %u, %u faults are held",
+		 FAKE_MAX_THREADS - fake_count(&r->fake, FAKE_IDLE), FAKE_MAX_THREADS,
+		 r->worker.nr_held);
 }
 
 static void choose_opts(struct rng *rng, struct rig_opts *o)
