@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -191,45 +192,39 @@ static int parse_name(const char *option, const char *value, const char *const *
 	return -1;
 }
 
+/* Options that are one of some words; all are enums. */
+static const struct choice {
+	int opt;
+	int nr;
+	const char *const *names;
+	size_t offset; /* in struct cli_options */
+} choices[] = {
+	{ OPT_ORDER, CLI_NR_ORDERS, cli_order_names, offsetof(struct cli_options, order) },
+	{ OPT_OP, CLI_NR_OPS, cli_op_names, offsetof(struct cli_options, op) },
+	{ OPT_DESIGN, CLI_NR_DESIGNS, cli_design_names, offsetof(struct cli_options, design) },
+	{ OPT_SHARING, CLI_NR_SHARINGS, cli_sharing_names, offsetof(struct cli_options, sharing) },
+	{ OPT_ADVICE, CLI_NR_ADVICES, cli_advice_names, offsetof(struct cli_options, advice) },
+	{ OPT_DELIVERY, CLI_NR_DELIVERIES, cli_delivery_names,
+	  offsetof(struct cli_options, delivery) },
+	{ OPT_PAGE_SIZE, CLI_NR_PAGE_SIZES, cli_page_size_names,
+	  offsetof(struct cli_options, page_size) },
+	{ OPT_SOURCE, CLI_NR_SOURCES, cli_source_names, offsetof(struct cli_options, source) },
+};
+
+_Static_assert(sizeof(enum cli_order) == sizeof(int), "an enum is written as an int");
+
 static int parse_choice(struct cli_options *o, int opt, const char *option, const char *value)
 {
+	const struct choice *c = choices;
 	int n;
 
-	switch (opt) {
-	case OPT_ORDER:
-		n = parse_name(option, value, cli_order_names, CLI_NR_ORDERS);
-		o->order = n < 0 ? o->order : (enum cli_order)n;
-		break;
-	case OPT_OP:
-		n = parse_name(option, value, cli_op_names, CLI_NR_OPS);
-		o->op = n < 0 ? o->op : (enum cli_op)n;
-		break;
-	case OPT_DESIGN:
-		n = parse_name(option, value, cli_design_names, CLI_NR_DESIGNS);
-		o->design = n < 0 ? o->design : (enum cli_design)n;
-		break;
-	case OPT_SHARING:
-		n = parse_name(option, value, cli_sharing_names, CLI_NR_SHARINGS);
-		o->sharing = n < 0 ? o->sharing : (enum cli_sharing)n;
-		break;
-	case OPT_ADVICE:
-		n = parse_name(option, value, cli_advice_names, CLI_NR_ADVICES);
-		o->advice = n < 0 ? o->advice : (enum cli_advice)n;
-		break;
-	case OPT_DELIVERY:
-		n = parse_name(option, value, cli_delivery_names, CLI_NR_DELIVERIES);
-		o->delivery = n < 0 ? o->delivery : (enum cli_delivery)n;
-		break;
-	case OPT_PAGE_SIZE:
-		n = parse_name(option, value, cli_page_size_names, CLI_NR_PAGE_SIZES);
-		o->page_size = n < 0 ? o->page_size : (enum cli_page_size)n;
-		break;
-	default:
-		n = parse_name(option, value, cli_source_names, CLI_NR_SOURCES);
-		o->source = n < 0 ? o->source : (enum cli_source)n;
-		break;
-	}
-	return n < 0 ? CLI_USAGE : CLI_OK;
+	while (c->opt != opt)
+		c++;
+	n = parse_name(option, value, c->names, c->nr);
+	if (n < 0)
+		return CLI_USAGE;
+	memcpy((char *)o + c->offset, &n, sizeof(n));
+	return CLI_OK;
 }
 
 static int parse_cpus(const char *option, const char *value, const char **out)
