@@ -107,7 +107,7 @@ static bool chaos_discard(struct stress *s, struct rng *rng)
 		return populate_behind(s, page, nr);
 	nr = begin_run(s, page, nr);
 	if (s->opts.huge && nr < HUGE_PAGES) {
-		end_run(s, page, nr, DISCARD_KEEPS);
+		end_run(s, page, nr, DISCARD_NOTHING);
 		return false;
 	}
 	return nr > 0 && discard_run(s, page, nr, how);
@@ -124,7 +124,7 @@ static bool chaos_stampede(struct stress *s, struct rng *rng)
 	if (nr == (s->opts.huge ? HUGE_PAGES : 1))
 		(void)discard_run(s, page, nr, 0);
 	else
-		end_run(s, page, nr, DISCARD_KEEPS);
+		end_run(s, page, nr, DISCARD_NOTHING);
 	atomic_store(&s->stampede, page | (((before >> 40) + 1) << 40));
 	return true;
 }
@@ -265,8 +265,8 @@ static void *chaos_main(void *arg)
 		atomic_store(&t->since_ns, 0);
 		if (!kinds[t->kind].alone)
 			(void)pthread_rwlock_unlock(&s->world);
-		atomic_fetch_add_explicit(done ? &s->nr_chaos[t->kind] : &s->nr_refused[t->kind], 1,
-					  memory_order_relaxed);
+		if (done)
+			atomic_fetch_add_explicit(&s->nr_chaos[t->kind], 1, memory_order_relaxed);
 		for (uint64_t left = 1 + rng_below(&rng, kinds[t->kind].pause_ms * 2 + 1);
 		     left > 0 && !atomic_load(&s->stop); left -= left < 20 ? left : 20)
 			sleep_ms(left < 20 ? left : 20);

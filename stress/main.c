@@ -12,28 +12,11 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define EXIT_WRONG 1
 #define EXIT_SKIPPED 77
 #define COMPLAINTS_MAX 20u
-
-uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-void sleep_ms(uint64_t ms)
-{
-	struct timespec ts = { .tv_sec = (time_t)(ms / 1000),
-			       .tv_nsec = (long)(ms % 1000) * 1000000 };
-
-	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
-}
 
 void complain(struct stress *s, const char *format, ...)
 {
@@ -99,7 +82,7 @@ static void compare_census(struct stress *s, const struct census *before)
 }
 
 struct sums {
-	uint64_t touches, verified, wrong, declared, stopped;
+	uint64_t touches, verified, declared;
 };
 
 static struct sums sum_touchers(struct stress *s)
@@ -111,9 +94,7 @@ static struct sums sum_touchers(struct stress *s)
 
 		x.touches += atomic_load_explicit(&t->nr_touches, memory_order_relaxed);
 		x.verified += atomic_load_explicit(&t->nr_verified, memory_order_relaxed);
-		x.wrong += atomic_load_explicit(&t->nr_wrong, memory_order_relaxed);
 		x.declared += atomic_load_explicit(&t->nr_declared, memory_order_relaxed);
-		x.stopped += atomic_load_explicit(&t->nr_stopped, memory_order_relaxed);
 	}
 	return x;
 }
@@ -194,7 +175,7 @@ static void status_line(struct stress *s, double elapsed_s, double age_s)
 		      "  oldest %5.2f s  wrong %" PRIu64 "   ",
 		      elapsed_s, rate, now.faults, now.minor, now.major, now.zero,
 		      now.faults - now.resumed - now.poisoned - now.failed, age_s,
-		      x.wrong + atomic_load(&s->nr_wrong));
+		      atomic_load(&s->nr_wrong));
 	last_touches = x.touches;
 	last_s = elapsed_s;
 }
@@ -258,9 +239,9 @@ static void report_text(const struct stress *s, const struct sums *x, double ela
 		     " (minor %" PRIu64 ", major %" PRIu64 ", zero %" PRIu64 ", invalid %" PRIu64
 		     "), refaults %" PRIu64 ", poisoned %" PRIu64 ", in context %" PRIu64
 		     ", ended as declared %" PRIu64 ", longest service %.1f us; chaos:",
-		     s->opts.seed, s->opts.nr_threads, elapsed_s, x->touches, x->verified, x->wrong,
-		     t->unaccounted, t->faults, t->minor, t->major, t->zero, t->invalid,
-		     t->refaults, t->poisoned, t->in_context, x->declared,
+		     s->opts.seed, s->opts.nr_threads, elapsed_s, x->touches, x->verified,
+		     atomic_load(&s->nr_wrong), t->unaccounted, t->faults, t->minor, t->major,
+		     t->zero, t->invalid, t->refaults, t->poisoned, t->in_context, x->declared,
 		     (double)t->service.max_ns / 1e3);
 	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
 		if (has_chaos(&s->opts, k))
@@ -281,9 +262,9 @@ static void report_json(const struct stress *s, const struct sums *x, double ela
 		     ", \"invalid\": %" PRIu64 ", \"refaults\": %" PRIu64 ", \"poisoned\": %" PRIu64
 		     ", \"in_context\": %" PRIu64 ", \"declared\": %" PRIu64
 		     ", \"service_max_us\": %.1f, \"chaos\": {",
-		     s->opts.seed, s->opts.nr_threads, elapsed_s, x->touches, x->verified, x->wrong,
-		     t->unaccounted, t->faults, t->minor, t->major, t->zero, t->invalid,
-		     t->refaults, t->poisoned, t->in_context, x->declared,
+		     s->opts.seed, s->opts.nr_threads, elapsed_s, x->touches, x->verified,
+		     atomic_load(&s->nr_wrong), t->unaccounted, t->faults, t->minor, t->major,
+		     t->zero, t->invalid, t->refaults, t->poisoned, t->in_context, x->declared,
 		     (double)t->service.max_ns / 1e3);
 	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
 		if (!has_chaos(&s->opts, k))
@@ -299,7 +280,6 @@ static void report(struct stress *s, double elapsed_s)
 {
 	struct sums x = sum_touchers(s);
 
-	x.wrong = atomic_load(&s->nr_wrong);
 	atomic_store(&s->nr_chaos[CHAOS_SOURCE_ERRORS], atomic_load(&s->source.nr_errors));
 	atomic_store(&s->nr_chaos[CHAOS_SHORT_READS], atomic_load(&s->source.nr_short));
 	atomic_store(&s->nr_chaos[CHAOS_SLOW_SOURCE], atomic_load(&s->source.nr_slow));

@@ -147,10 +147,7 @@ static void add_stats(struct totals *t, const struct fln_stats *st)
 	t->resumed += st->resumed;
 	t->poisoned += st->poisoned;
 	t->failed += st->failed;
-	t->pages_installed += st->pages_installed;
-	t->installs += st->installs;
 	t->again += st->again;
-	t->held_full += st->held_full;
 	t->in_context += st->in_context;
 	fln_histogram_merge(&t->service, &st->service);
 }

@@ -217,6 +217,8 @@ static uint64_t discarded(uint64_t w, enum discard_effect effect)
 		return with_kind(w, PAGE_ZERO);
 	case DISCARD_TO_IMAGE:
 		return with_kind(w, PAGE_IMAGE);
+	case DISCARD_NOTHING:
+		return w;
 	case DISCARD_KEEPS:
 	default:
 		return kind_of(w) == PAGE_IMAGE && !(w & SEEN) ? with_kind(w, PAGE_IMAGE_OR_ZERO)

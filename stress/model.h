@@ -45,6 +45,7 @@ bool model_begin_write(struct model *m, uint64_t page, uint64_t *stamp);
 void model_end_write(struct model *m, uint64_t page, bool written);
 
 enum discard_effect {
+	DISCARD_NOTHING,  /* it was not given up after all */
 	DISCARD_KEEPS,    /* MADV_DONTNEED of shared memory: contents come back, once filled */
 	DISCARD_ZEROES,   /* it is zero afterwards */
 	DISCARD_TO_IMAGE, /* the image's contents come back: private memory that is unmapped */

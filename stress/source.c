@@ -1,19 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "stress/source.h"
 
+#include "stress/clock.h"
 #include "stress/contents.h"
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
-
-static void sleep_us(uint64_t us)
-{
-	struct timespec ts = { .tv_sec = (time_t)(us / 1000000),
-			       .tv_nsec = (long)(us % 1000000) * 1000 };
-
-	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
-}
 
 static void make_page(const struct stress_source *s, uint64_t page, uint64_t *words)
 {

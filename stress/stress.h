@@ -5,6 +5,7 @@
 #ifndef STRESS_STRESS_H
 #define STRESS_STRESS_H
 
+#include "stress/clock.h"
 #include "stress/contents.h"
 #include "stress/model.h"
 #include "stress/options.h"
@@ -38,14 +39,14 @@ struct toucher {
 	_Atomic uint64_t since_ns; /* when the touch began that is under way; 0: none */
 	_Atomic uint64_t page;     /* of that touch */
 	uint64_t stampede;         /* the last that it took part in */
-	_Atomic uint64_t nr_touches, nr_verified, nr_wrong, nr_declared, nr_stopped;
+	_Atomic uint64_t nr_touches, nr_verified, nr_declared;
 	uint64_t *copy; /* of a page */
 };
 
 /* Engine-side totals of guests that are gone. */
 struct totals {
 	uint64_t faults, minor, major, zero, invalid, refaults, resumed, poisoned, failed;
-	uint64_t pages_installed, installs, again, held_full, in_context;
+	uint64_t again, in_context;
 	uint64_t unaccounted; /* I4: faults that did not end */
 	struct fln_histogram service;
 };
@@ -65,8 +66,8 @@ struct stress {
 	pthread_rwlock_t world;    /* written by who takes guests down, read by other chaos */
 	_Atomic uint64_t hot;      /* convergence: first page, plus 1; 0: everywhere */
 	_Atomic uint64_t stampede; /* page, and above bit 40 a running number; 0: none yet */
-	_Atomic uint64_t nr_chaos[CHAOS_NR], nr_refused[CHAOS_NR];
-	_Atomic uint64_t nr_wrong; /* found by who is no toucher */
+	_Atomic uint64_t nr_chaos[CHAOS_NR];
+	_Atomic uint64_t nr_wrong; /* all that complain() was told */
 	_Atomic uint64_t nr_signals;
 	_Atomic uint64_t allocated; /* bytes that the engine has of us */
 	struct toucher *touchers;
@@ -122,8 +123,6 @@ bool chaos_stall(struct stress *s, struct rng *rng);
 const char *chaos_limits_prepare(struct stress *s, enum chaos_kind kind);
 void chaos_limits_undo(struct stress *s);
 
-uint64_t now_ns(void);
-void sleep_ms(uint64_t ms);
 /* Something is wrong: say it (the first few), count it. */
 void complain(struct stress *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -60,16 +60,13 @@ static void after_signal(struct toucher *t, uint64_t page, int signo)
 	struct stress *s = t->s;
 	char buf[128];
 
-	if (atomic_load(&s->gate)) {
-		atomic_fetch_add_explicit(&t->nr_stopped, 1, memory_order_relaxed);
-		return;
-	}
+	if (atomic_load(&s->gate))
+		return; /* the guest is being stopped */
 	if (page == s->source.dead_page ||
 	    (s->opts.huge && page / HUGE_PAGES == s->source.dead_page / HUGE_PAGES)) {
 		atomic_fetch_add_explicit(&t->nr_declared, 1, memory_order_relaxed);
 		return;
 	}
-	atomic_fetch_add_explicit(&t->nr_wrong, 1, memory_order_relaxed);
 	complain(s, "page %llu: signal %d (%s), where %s is due", (unsigned long long)page, signo,
 		 strsignal(signo), model_describe(&s->model, page, buf, sizeof(buf)));
 }
@@ -111,7 +108,6 @@ static void read_page(struct toucher *t, uint64_t page)
 	atomic_fetch_add_explicit(&t->nr_verified, 1, memory_order_relaxed);
 	if (model_end_read(&s->model, page, word, t->copy))
 		return;
-	atomic_fetch_add_explicit(&t->nr_wrong, 1, memory_order_relaxed);
 	describe_wrong(t, page);
 }
 
