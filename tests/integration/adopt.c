@@ -131,14 +131,18 @@ static void refused(void)
 	(void)munmap(p, LEN);
 	(void)close(other);
 
-	/* Too short: the rest is not mapped, or something else. */
+	/*
+	 * A hole in it, or something else.  Of one page: a larger one could become the
+	 * memory of another thread's allocator, until it is mapped over below.
+	 */
 	p = map_at(0, LEN, MAP_SHARED);
 	hole = p + LEN / 2 / PAGE * PAGE;
-	(void)munmap(hole, LEN - (uint64_t)(hole - p));
+	(void)munmap(hole, PAGE);
 	(void)snprintf(text, sizeof(text), "%p", (void *)hole);
 	refuse((uintptr_t)p, 0, LEN, -EINVAL, text);
-	CHECK(mmap(hole, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == hole,
-	      "mmap");
+	CHECK(mmap(hole, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
+		   0) == hole,
+	      "mmap: %s", strerror(errno));
 	refuse((uintptr_t)p, 0, LEN, -EINVAL, text);
 	expect_free(p, (uint64_t)(hole - p));
 	(void)munmap(p, LEN);
