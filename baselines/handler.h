@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The fault handler of today's virtual machine monitors, at its best: one
- * userfaultfd over the whole memory, one thread, one message at a time.
+ * The fault handlers of today's virtual machine monitors, at their best: one
+ * userfaultfd over the whole memory, one thread, one message at a time; or as
+ * many of both as there are vCPUs.
  *
  * It makes the same kernel calls as the engine, through the same functions, so
  * that a comparison shows the design and nothing else.
@@ -18,6 +19,7 @@ struct fln_handler;
 enum fln_handler_design {
 	FLN_HANDLER_SINGLE,        /* each message maps its one page */
 	FLN_HANDLER_SINGLE_WINDOW, /* each message maps a window, by the engine's policy */
+	FLN_HANDLER_PER_VCPU,      /* a userfaultfd and a thread for each vCPU's part of memory */
 	FLN_HANDLER_NR_DESIGNS
 };
 
@@ -30,6 +32,13 @@ enum fln_handler_design {
  * @window_first:   of SINGLE_WINDOW, as in struct fln_guest_opts; 0: the default
  * @window_max:     of SINGLE_WINDOW; equal to @window_first: a fixed window
  * @user_mode_only: needs no privilege; faults of system calls and KVM then fail
+ * @nr_readers:     of PER_VCPU: how many, at most the pages; else 0.  Reader i has the
+ *                  pages [i * pages / nr_readers, (i + 1) * pages / nr_readers)
+ * @reader_cpus:    the processor of each reader, or NULL: the scheduler chooses, which
+ *                  on most machines is best when the vCPUs are not pinned either.  A
+ *                  pinned vCPU's reader belongs on the processor of its vCPU: the
+ *                  two never want to run at the same time, and a wake across
+ *                  processors costs more than one on the spot
  */
 struct fln_handler_opts {
 	void *addr;
@@ -38,6 +47,8 @@ struct fln_handler_opts {
 	uint32_t window_first;
 	uint32_t window_max;
 	bool user_mode_only;
+	uint32_t nr_readers;
+	const uint32_t *reader_cpus;
 };
 
 /* The fields have the meaning of those in struct fln_stats. */
@@ -55,7 +66,7 @@ struct fln_handler_stats {
 };
 
 /*
- * Register the mapping and start the thread.
+ * Register the mapping and start the threads.
  * Return: 0; -EINVAL for the options; what opening a userfaultfd, registering or
  * starting a thread returned.  fln_last_error() has the sentence.
  */
@@ -65,7 +76,7 @@ int fln_handler_start(const struct fln_handler_opts *opts, struct fln_handler **
 void fln_handler_stats(const struct fln_handler *h, struct fln_handler_stats *out);
 
 /*
- * End the thread and close the userfaultfd; NULL is permitted.  Nobody should be
+ * End the threads and close the userfaultfds; NULL is permitted.  Nobody should be
  * touching the mapping for the first time any more: such pages become the
  * kernel's to map, which is right only because the mapping holds all contents.
  */

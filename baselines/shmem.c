@@ -12,6 +12,13 @@
 #ifndef MFD_HUGE_2MB
 #define MFD_HUGE_2MB (21U << 26)
 #endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 
 int fln_shmem_init(struct fln_shmem *s, uint64_t len_bytes)
 {
@@ -110,6 +117,44 @@ int fln_shmem_map(struct fln_shmem *s)
 	s->fill = NULL;
 	(void)madvise(addr, s->len_bytes, MADV_DONTFORK);
 	s->addr = addr;
+	return 0;
+}
+
+int fln_shmem_populate(const struct fln_shmem *s, uint64_t offset_bytes, uint64_t len_bytes,
+		       bool write)
+{
+	char *addr = (char *)s->addr + offset_bytes;
+	int rc;
+
+	/* A signal ends it in the middle; what is mapped stays so. */
+	do {
+		rc = madvise(addr, len_bytes, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+	} while (rc < 0 && (errno == EINTR || errno == EAGAIN));
+	if (rc == 0)
+		return 0;
+	return fln_fail(errno, "cannot populate %llu bytes at offset %llu: %s%s",
+			(unsigned long long)len_bytes, (unsigned long long)offset_bytes,
+			strerror(errno), errno == EINVAL ? "; it takes Linux 5.14 or newer" : "");
+}
+
+int fln_shmem_collapse(const struct fln_shmem *s, uint64_t *large_bytes)
+{
+	char *end = (char *)s->addr + fln_align_down(s->len_bytes, FLN_BLOCK_BYTES);
+	int err = 0;
+
+	*large_bytes = 0;
+	for (char *addr = s->addr; addr < end; addr += FLN_BLOCK_BYTES) {
+		if (madvise(addr, FLN_BLOCK_BYTES, MADV_COLLAPSE) == 0)
+			*large_bytes += FLN_BLOCK_BYTES;
+		else
+			err = errno;
+	}
+	if (*large_bytes == 0 && err == EINVAL)
+		return fln_fail(ENOTSUP, "this kernel makes no large pages of shared memory; "
+					 "Linux 6.1 with CONFIG_TRANSPARENT_HUGEPAGE does");
+	if (madvise(s->addr, s->len_bytes, MADV_DONTNEED))
+		return fln_fail(errno, "cannot empty the page tables of %llu bytes: %s",
+				(unsigned long long)s->len_bytes, strerror(errno));
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #ifndef FLN_BASELINES_SHMEM_H
 #define FLN_BASELINES_SHMEM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct fln_shmem {
@@ -27,6 +28,22 @@ int fln_shmem_put(const struct fln_shmem *s, uint64_t offset_bytes, const void *
 
 /* Map it at a multiple of 2 MiB, and not into children.  Return: as above. */
 int fln_shmem_map(struct fln_shmem *s);
+
+/*
+ * Have the kernel map part of it, without a fault for each page: MADV_POPULATE_READ, or
+ * MADV_POPULATE_WRITE with @write.  Any thread.  Return: as above; -EINVAL before Linux 5.14.
+ */
+int fln_shmem_populate(const struct fln_shmem *s, uint64_t offset_bytes, uint64_t len_bytes,
+		       bool write);
+
+/*
+ * Turn memory that is filled and mapped into shmem's own large pages, of 2 MiB, which nobody
+ * need have reserved, and empty the page tables again.  *@large_bytes: how much of it is so;
+ * where the kernel had no large page to give the small ones stay.  Contents stay.
+ * Return: as above; -ENOTSUP where the kernel cannot at all (before 6.1, or no large pages
+ * of shared memory).
+ */
+int fln_shmem_collapse(const struct fln_shmem *s, uint64_t *large_bytes);
 
 /* Unmap and close; also after a failed init. */
 void fln_shmem_deinit(struct fln_shmem *s);

@@ -4,14 +4,18 @@
 #include "baselines/probe.h"
 #include "baselines/shmem.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <faultlane/base.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -39,6 +43,17 @@ static void make_memory(struct fln_shmem *s)
 	assert_int_equal(fln_shmem_map(s), 0);
 }
 
+static void touch_all(const struct fln_shmem *s)
+{
+	for (uint32_t i = 0; i < NR_PAGES; i++) {
+		uint32_t page = i * 7 % NR_PAGES; /* NR_PAGES is no multiple of 7 */
+		volatile uint64_t *word =
+			(volatile uint64_t *)(void *)((char *)s->addr + (uint64_t)page * PAGE);
+
+		assert_true(*word == word_of(page));
+	}
+}
+
 static void serve(enum fln_handler_design design, uint32_t first, uint32_t max)
 {
 	struct fln_handler_stats stats;
@@ -53,13 +68,7 @@ static void serve(enum fln_handler_design design, uint32_t first, uint32_t max)
 	opts.addr = s.addr;
 	opts.len_bytes = s.len_bytes;
 	assert_int_equal(fln_handler_start(&opts, &handler), 0);
-	for (uint32_t i = 0; i < NR_PAGES; i++) {
-		uint32_t page = i * 7 % NR_PAGES; /* NR_PAGES is no multiple of 7 */
-		volatile uint64_t *word =
-			(volatile uint64_t *)(void *)((char *)s.addr + (uint64_t)page * PAGE);
-
-		assert_true(*word == word_of(page));
-	}
+	touch_all(&s);
 	fln_handler_stats(handler, &stats);
 	if (design == FLN_HANDLER_SINGLE)
 		assert_int_equal(stats.faults - stats.refaults, NR_PAGES);
@@ -84,6 +93,136 @@ static void windows_serve(void **state)
 	serve(FLN_HANDLER_SINGLE_WINDOW, 0, 0);
 	for (uint32_t window = 1; window <= 512; window *= 2)
 		serve(FLN_HANDLER_SINGLE_WINDOW, window, window);
+}
+
+/* Threads of this process that may run on exactly one processor. */
+static uint32_t nr_pinned(void)
+{
+	uint32_t nr = 0;
+	DIR *dir = opendir("/proc/self/task");
+
+	assert_non_null(dir);
+	for (struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+		cpu_set_t set;
+
+		if (e->d_name[0] != '.' &&
+		    sched_getaffinity((pid_t)strtol(e->d_name, NULL, 10), sizeof(set), &set) == 0)
+			nr += CPU_COUNT(&set) == 1;
+	}
+	(void)closedir(dir);
+	return nr;
+}
+
+/* The first processor that this process may use. */
+static uint32_t first_cpu(void)
+{
+	uint32_t cpu = 0;
+	cpu_set_t set;
+
+	assert_int_equal(sched_getaffinity(0, sizeof(set), &set), 0);
+	while (!CPU_ISSET(cpu, &set))
+		cpu++;
+	return cpu;
+}
+
+static void serve_per_vcpu(uint32_t nr, bool pin)
+{
+	struct fln_handler_stats stats;
+	struct fln_handler *handler;
+	struct fln_handler_opts opts = { .design = FLN_HANDLER_PER_VCPU,
+					 .nr_readers = nr,
+					 .user_mode_only = user_mode_only };
+	struct fln_shmem s;
+	uint32_t cpus[32], pinned = nr_pinned();
+
+	for (uint32_t i = 0; i < 32; i++)
+		cpus[i] = first_cpu();
+	make_memory(&s);
+	opts.addr = s.addr;
+	opts.len_bytes = s.len_bytes;
+	opts.reader_cpus = pin ? cpus : NULL;
+	assert_int_equal(fln_handler_start(&opts, &handler), 0);
+	if (pin && pinned == 0) /* else this process is on one processor altogether */
+		assert_int_equal(nr_pinned(), nr);
+	touch_all(&s);
+	fln_handler_stats(handler, &stats);
+	assert_int_equal(stats.faults - stats.refaults, NR_PAGES);
+	assert_int_equal(stats.zero, NR_PAGES / 3);
+	assert_int_equal(stats.failed, 0);
+	/* Who touched last goes on before its reader has noted how long it took. */
+	assert_in_range(stats.service.count, stats.faults - nr, stats.faults);
+	fln_handler_stop(handler);
+	assert_int_equal(nr_pinned(), pinned);
+	fln_shmem_deinit(&s);
+}
+
+static void each_vcpu_has_its_reader(void **state)
+{
+	static const uint32_t counts[] = { 1, 2, 7, 32 };
+
+	(void)state;
+	for (uint32_t i = 0; i < 4; i++) {
+		serve_per_vcpu(counts[i], false);
+		serve_per_vcpu(counts[i], true);
+	}
+}
+
+static void populated_memory_does_not_fault(void **state)
+{
+	struct rusage before, after;
+	struct fln_shmem s;
+
+	(void)state;
+	for (int write = 0; write <= 1; write++) {
+		volatile char sum = 0;
+
+		make_memory(&s);
+		assert_int_equal(fln_shmem_populate(&s, 0, s.len_bytes / 2, write), 0);
+		assert_int_equal(fln_shmem_populate(&s, s.len_bytes / 2, s.len_bytes / 2, write),
+				 0);
+		assert_int_equal(getrusage(RUSAGE_THREAD, &before), 0);
+		for (uint32_t page = 0; page < NR_PAGES; page++) {
+			volatile char *c = (char *)s.addr + (uint64_t)page * PAGE;
+
+			if (write)
+				*c = 1;
+			else
+				sum = (char)(sum + *c);
+		}
+		assert_int_equal(getrusage(RUSAGE_THREAD, &after), 0);
+		/* A few may be reclaim's, or of this function's own. */
+		assert_true(after.ru_minflt - before.ru_minflt < NR_PAGES / 50);
+		fln_shmem_deinit(&s);
+	}
+	assert_int_equal(fln_shmem_init(&s, PAGE), 0);
+	assert_int_equal(fln_shmem_map(&s), 0);
+	assert_true(fln_shmem_populate(&s, 1, PAGE, false) < 0);
+	assert_non_null(strstr(fln_last_error(), "offset 1"));
+	fln_shmem_deinit(&s);
+}
+
+static void large_pages_have_the_contents(void **state)
+{
+	struct rusage before, after;
+	uint64_t large_bytes = 0;
+	struct fln_shmem s;
+	int rc;
+
+	(void)state;
+	make_memory(&s);
+	rc = fln_shmem_collapse(&s, &large_bytes);
+	if (rc != -ENOTSUP)
+		assert_int_equal(rc, 0);
+	assert_true(large_bytes <= NR_PAGES / 512 * UINT64_C(2097152));
+	assert_int_equal(getrusage(RUSAGE_THREAD, &before), 0);
+	touch_all(&s);
+	assert_int_equal(getrusage(RUSAGE_THREAD, &after), 0);
+	/* One fault for each large page, and at most one for each small one. */
+	assert_true((uint64_t)(after.ru_minflt - before.ru_minflt) <
+		    NR_PAGES - large_bytes / PAGE + NR_PAGES / 50);
+	if (large_bytes == 0)
+		print_message("the kernel had no large page to give\n");
+	fln_shmem_deinit(&s);
 }
 
 static void punched_page_comes_back_as_zero(void **state)
@@ -113,6 +252,7 @@ static void punched_page_comes_back_as_zero(void **state)
 static void bad_options_are_named(void **state)
 {
 	static char page[PAGE];
+	const uint32_t no_cpu = 100000;
 	struct fln_handler *handler = NULL;
 	struct fln_handler_opts opts = { .addr = page + 1, .len_bytes = PAGE };
 
@@ -126,6 +266,18 @@ static void bad_options_are_named(void **state)
 	opts.len_bytes = PAGE;
 	opts.window_first = 3;
 	assert_int_equal(fln_handler_start(&opts, &handler), -EINVAL);
+	opts.window_first = 0;
+	opts.nr_readers = 2; /* not for a single one */
+	assert_int_equal(fln_handler_start(&opts, &handler), -EINVAL);
+	assert_non_null(strstr(fln_last_error(), "2 readers"));
+	opts.design = FLN_HANDLER_PER_VCPU; /* of one page */
+	assert_int_equal(fln_handler_start(&opts, &handler), -EINVAL);
+	opts.nr_readers = 0;
+	assert_int_equal(fln_handler_start(&opts, &handler), -EINVAL);
+	opts.nr_readers = 1;
+	opts.reader_cpus = &no_cpu;
+	assert_int_equal(fln_handler_start(&opts, &handler), -EINVAL);
+	assert_non_null(strstr(fln_last_error(), "100000"));
 	assert_null(handler);
 	fln_handler_stop(NULL);
 }
@@ -135,6 +287,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(single_serves),
 		cmocka_unit_test(windows_serve),
+		cmocka_unit_test(each_vcpu_has_its_reader),
+		cmocka_unit_test(populated_memory_does_not_fault),
+		cmocka_unit_test(large_pages_have_the_contents),
 		cmocka_unit_test(punched_page_comes_back_as_zero),
 		cmocka_unit_test(bad_options_are_named),
 	};
