@@ -6,10 +6,11 @@
  */
 #include "cli/cli.h"
 #include "cli/json.h"
-#include "cli/machine.h"
 #include "cli/plan.h"
+#include "measure/machine.h"
 
 #include "baselines/probe.h"
+#include "measure/error.h"
 
 #include <errno.h>
 #include <faultlane/base.h>
@@ -183,7 +184,7 @@ static uint32_t count_list(const char *path)
 	char *at = line;
 	uint32_t nr = 0;
 
-	if (!cli_read_line(path, "", line, sizeof(line)))
+	if (!measure_read_line(path, "", line, sizeof(line)))
 		return 0;
 	while (*at >= '0' && *at <= '9') {
 		unsigned long lo = strtoul(at, &at, 10);
@@ -200,8 +201,8 @@ static void check_shmem_huge(struct doctor *d)
 	char line[128];
 	char *chosen = NULL, *end = NULL;
 
-	if (cli_read_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "", line,
-			  sizeof(line)))
+	if (measure_read_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "", line,
+			      sizeof(line)))
 		chosen = strchr(line, '[');
 	if (chosen)
 		end = strchr(chosen, ']');
@@ -221,9 +222,9 @@ static void check_machine(struct doctor *d)
 	const char *why = kvm >= 0 ? "may be opened" : strerror(errno);
 
 	heading(d, "the machine");
-	say(d, STATE_OK, "processors", NULL, "%u that this process may use", cli_nr_cpus());
+	say(d, STATE_OK, "processors", NULL, "%u that this process may use", measure_nr_cpus());
 	say(d, STATE_OK, "NUMA nodes", NULL, "%u", nr_nodes ? nr_nodes : 1);
-	if (cli_memory_available(&bytes))
+	if (measure_memory_available(&bytes))
 		say(d, STATE_OK, "memory available", NULL,
 		    "%" PRIu64 " MiB, which images (shmem) are taken from", bytes >> 20);
 	check_shmem_huge(d);
@@ -239,7 +240,7 @@ static void check_limits(struct doctor *d)
 	uint64_t maps = 0;
 
 	heading(d, "limits");
-	if (cli_read_number("/proc/sys/vm/max_map_count", &maps))
+	if (measure_read_number("/proc/sys/vm/max_map_count", &maps))
 		say(d, maps < 65530 ? STATE_NOTE : STATE_OK, "vm.max_map_count",
 		    "sysctl vm.max_map_count=1048576",
 		    "%" PRIu64 "; a quarter of them are for stripes, %" PRIu64
@@ -292,7 +293,8 @@ int cli_doctor(int argc, char **argv)
 	}
 	d.as_json = argc == 2 && strcmp(argv[1], "--json") == 0;
 	if (argc > 1 && !d.as_json) {
-		cli_error("'%s' is unknown; 'faultlane doctor' takes --json or --plan", argv[1]);
+		measure_error("'%s' is unknown; 'faultlane doctor' takes --json or --plan",
+			      argv[1]);
 		return CLI_USAGE;
 	}
 	if (uname(&name) != 0)

@@ -3,7 +3,8 @@
 #include "cli/input.h"
 
 #include "cli/cli.h"
-#include "cli/machine.h"
+#include "measure/error.h"
+#include "measure/machine.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,27 +20,27 @@ static bool check_size(const char *path, uint64_t len_bytes)
 	uint64_t available;
 
 	if (len_bytes == 0) {
-		cli_error("--image '%s' is empty; give a file of raw memory", path);
+		measure_error("--image '%s' is empty; give a file of raw memory", path);
 		return false;
 	}
 	if (len_bytes % PAGE_BYTES) {
 		uint64_t padded = len_bytes + PAGE_BYTES - len_bytes % PAGE_BYTES;
 
-		cli_error(
+		measure_error(
 			"--image '%s' has %llu bytes, no multiple of 4096; pad it: truncate -s %llu '%s'",
 			path, (unsigned long long)len_bytes, (unsigned long long)padded, path);
 		return false;
 	}
 	if (len_bytes >= MAX_BYTES) {
-		cli_error("--image '%s' has %llu bytes; less than 16 TiB can be restored here",
-			  path, (unsigned long long)len_bytes);
+		measure_error("--image '%s' has %llu bytes; less than 16 TiB can be restored here",
+			      path, (unsigned long long)len_bytes);
 		return false;
 	}
-	if (cli_memory_available(&available) && len_bytes + len_bytes / 64 > available) {
-		cli_error("--image '%s' needs %llu MiB of memory and %llu MiB are available; "
-			  "free some or take a smaller image",
-			  path, (unsigned long long)((len_bytes + len_bytes / 64) >> 20),
-			  (unsigned long long)(available >> 20));
+	if (measure_memory_available(&available) && len_bytes + len_bytes / 64 > available) {
+		measure_error("--image '%s' needs %llu MiB of memory and %llu MiB are available; "
+			      "free some or take a smaller image",
+			      path, (unsigned long long)((len_bytes + len_bytes / 64) >> 20),
+			      (unsigned long long)(available >> 20));
 		return false;
 	}
 	return true;
@@ -52,12 +53,12 @@ bool cli_input_open(struct cli_input *in, const char *path)
 	in->path = path;
 	in->fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (in->fd < 0) {
-		cli_error("--image '%s': %s; give a readable file of raw memory", path,
-			  strerror(errno));
+		measure_error("--image '%s': %s; give a readable file of raw memory", path,
+			      strerror(errno));
 		return false;
 	}
 	if (fstat(in->fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-		cli_error("--image '%s' is no regular file; copy the contents to one", path);
+		measure_error("--image '%s' is no regular file; copy the contents to one", path);
 		cli_input_close(in);
 		return false;
 	}

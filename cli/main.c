@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The faultlane command: finds the subcommand. */
 #include "cli/cli.h"
+#include "measure/error.h"
 
 #include <faultlane/faultlane.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,17 +20,6 @@ static const struct command commands[] = {
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
-
-void cli_error(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	(void)fputs("faultlane: ", stderr);
-	(void)vfprintf(stderr, fmt, ap);
-	(void)fputc('\n', stderr);
-	va_end(ap);
-}
 
 static void print_help(FILE *to)
 {
@@ -63,6 +52,6 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < NR_COMMANDS; i++)
 		if (strcmp(argv[1], commands[i].name) == 0)
 			return commands[i].run(argc - 1, argv + 1);
-	cli_error("'%s' is no command; 'faultlane --help' lists them", argv[1]);
+	measure_error("'%s' is no command; 'faultlane --help' lists them", argv[1]);
 	return CLI_USAGE;
 }

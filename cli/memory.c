@@ -10,9 +10,10 @@
 #include "baselines/handler.h"
 #include "baselines/shmem.h"
 #include "cli/cli.h"
-#include "cli/clock.h"
-#include "cli/crew.h"
-#include "cli/machine.h"
+#include "measure/clock.h"
+#include "measure/crew.h"
+#include "measure/error.h"
+#include "measure/machine.h"
 
 #include <faultlane/faultlane.h>
 #include <stdatomic.h>
@@ -44,11 +45,11 @@ static bool failed(const char *what, int rc)
 {
 	const char *sentence = fln_last_error();
 
-	cli_error("%s: %s", what, sentence[0] ? sentence : strerror(-rc));
+	measure_error("%s: %s", what, sentence[0] ? sentence : strerror(-rc));
 	return false;
 }
 
-static bool put_piece(struct cli_crew *crew, uint64_t item)
+static bool put_piece(struct measure_crew *crew, uint64_t item)
 {
 	struct cli_memory *m = crew->ctx;
 	uint64_t lo = item * PIECE_BYTES;
@@ -58,52 +59,53 @@ static bool put_piece(struct cli_crew *crew, uint64_t item)
 	bool ok = true;
 
 	if (!buf)
-		return cli_crew_fail(crew, "no memory for a buffer of 2 MiB");
+		return measure_crew_fail(crew, "no memory for a buffer of 2 MiB");
 	while (ok && cli_input_next_data(m->in, &lo, end, &hi)) {
 		int rc = cli_input_read(m->in, lo, buf, hi - lo);
 
 		if (rc)
-			ok = cli_crew_fail(crew, "--image '%s' cannot be read at offset %llu: %s",
-					   m->in->path, (unsigned long long)lo, strerror(-rc));
+			ok = measure_crew_fail(crew,
+					       "--image '%s' cannot be read at offset %llu: %s",
+					       m->in->path, (unsigned long long)lo, strerror(-rc));
 		else if (fln_shmem_put(&m->shmem, lo, buf, hi - lo))
-			ok = cli_crew_fail(crew, "%s", fln_last_error());
+			ok = measure_crew_fail(crew, "%s", fln_last_error());
 		lo = hi;
 	}
 	free(buf);
 	return ok;
 }
 
-static bool fill_range(struct cli_crew *crew, uint64_t offset_bytes, uint64_t len_bytes)
+static bool fill_range(struct measure_crew *crew, uint64_t offset_bytes, uint64_t len_bytes)
 {
 	struct cli_memory *m = crew->ctx;
 	uint64_t left = m->in->len_bytes - offset_bytes;
 	int rc = fln_image_fill(m->image, offset_bytes, len_bytes < left ? len_bytes : left);
 
-	return rc == 0 || cli_crew_fail(crew, "cannot fill the image at offset %llu: %s",
-					(unsigned long long)offset_bytes, fln_last_error());
+	return rc == 0 || measure_crew_fail(crew, "cannot fill the image at offset %llu: %s",
+					    (unsigned long long)offset_bytes, fln_last_error());
 }
 
-static bool fill_piece(struct cli_crew *crew, uint64_t item)
+static bool fill_piece(struct measure_crew *crew, uint64_t item)
 {
 	return fill_range(crew, item * PIECE_BYTES, PIECE_BYTES);
 }
 
 /* Every second part, beginning with the first: those that --delay-ms leaves alone. */
-static bool fill_part(struct cli_crew *crew, uint64_t item)
+static bool fill_part(struct measure_crew *crew, uint64_t item)
 {
 	return fill_range(crew, item * 2 * PART_BYTES, PART_BYTES);
 }
 
 static bool fill(struct cli_memory *m, uint64_t stride_bytes,
-		 bool (*work)(struct cli_crew *crew, uint64_t item))
+		 bool (*work)(struct measure_crew *crew, uint64_t item))
 {
-	struct cli_crew crew;
-	uint64_t start_ns = cli_now_ns();
+	struct measure_crew crew;
+	uint64_t start_ns = measure_now_ns();
 	uint64_t nr = (m->in->len_bytes + stride_bytes - 1) / stride_bytes;
 
-	if (!cli_crew_run(&crew, "filling", nr, work, m))
+	if (!measure_crew_run(&crew, "filling", nr, work, m))
 		return false;
-	m->fill_seconds = (double)(cli_now_ns() - start_ns) / 1e9;
+	m->fill_seconds = (double)(measure_now_ns() - start_ns) / 1e9;
 	return true;
 }
 
@@ -147,9 +149,9 @@ static void log_to_stderr(void *ctx, enum fln_log_level level, const char *msg)
 		return;
 	nr = atomic_fetch_add(&nr_said, 1);
 	if (nr < MAX_MESSAGES)
-		cli_error("%s: %s", level == FLN_LOG_ERROR ? "error" : "warning", msg);
+		measure_error("%s: %s", level == FLN_LOG_ERROR ? "error" : "warning", msg);
 	else if (nr == MAX_MESSAGES)
-		cli_error("further messages are left out");
+		measure_error("further messages are left out");
 }
 
 static bool start_engine(struct cli_memory *m)
@@ -293,7 +295,7 @@ struct cli_memory *cli_memory_create(const struct cli_options *o, const struct c
 		m->guests = calloc(o->nr_guests, sizeof(struct fln_guest *));
 	}
 	if (!m || !m->addrs || !m->guests) {
-		cli_error("out of memory");
+		measure_error("out of memory");
 		if (m)
 			free_memory(m);
 		return NULL;

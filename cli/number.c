@@ -3,14 +3,15 @@
 #include "cli/number.h"
 
 #include "cli/cli.h"
+#include "measure/error.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 static int bad_number(const char *option, const char *value, uint64_t min, uint64_t max)
 {
-	cli_error("--%s '%s': give a whole number from %llu to %llu", option, value,
-		  (unsigned long long)min, (unsigned long long)max);
+	measure_error("--%s '%s': give a whole number from %llu to %llu", option, value,
+		      (unsigned long long)min, (unsigned long long)max);
 	return CLI_USAGE;
 }
 

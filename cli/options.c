@@ -3,8 +3,9 @@
 #include "cli/options.h"
 
 #include "cli/cli.h"
-#include "cli/cpus.h"
 #include "cli/number.h"
+#include "measure/cpus.h"
+#include "measure/error.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -165,8 +166,8 @@ static int parse_window(const char *option, const char *value, uint32_t *out)
 	if (rc)
 		return rc;
 	if (n & (n - 1)) {
-		cli_error("--%s '%s': windows are powers of two: 1, 2, 4 … %u pages", option, value,
-			  MAX_WINDOW);
+		measure_error("--%s '%s': windows are powers of two: 1, 2, 4 … %u pages", option,
+			      value, MAX_WINDOW);
 		return CLI_USAGE;
 	}
 	*out = n;
@@ -188,7 +189,7 @@ static int parse_name(const char *option, const char *value, const char *const *
 			     i == 0 ? "" : (i == nr - 1 ? " or " : ", "), names[i]);
 		len += n > 0 && (size_t)n < sizeof(list) - len ? (size_t)n : 0;
 	}
-	cli_error("--%s '%s' is unknown; use %s", option, value, list);
+	measure_error("--%s '%s' is unknown; use %s", option, value, list);
 	return -1;
 }
 
@@ -229,8 +230,8 @@ static int parse_choice(struct cli_options *o, int opt, const char *option, cons
 
 static int parse_cpus(const char *option, const char *value, const char **out)
 {
-	if (cli_cpus_count(value) == 0) {
-		cli_error("--%s '%s': give a list of processors such as 0-3,8", option, value);
+	if (measure_cpus_count(value) == 0) {
+		measure_error("--%s '%s': give a list of processors such as 0-3,8", option, value);
 		return CLI_USAGE;
 	}
 	*out = value;
@@ -331,7 +332,7 @@ static int needs(bool given, bool allowed, const char *option, const char *what)
 {
 	if (!given || allowed)
 		return CLI_OK;
-	cli_error("%s has an effect only with %s; leave one of the two out", option, what);
+	measure_error("%s has an effect only with %s; leave one of the two out", option, what);
 	return CLI_USAGE;
 }
 
@@ -342,7 +343,7 @@ static int check(const struct cli_options *o)
 	int rc = CLI_OK;
 
 	if (!o->image) {
-		cli_error("--image FILE is missing; 'faultlane restore --help' explains");
+		measure_error("--image FILE is missing; 'faultlane restore --help' explains");
 		return CLI_USAGE;
 	}
 	rc |= needs(o->window_first || o->window_max, windows, "--window",
@@ -371,14 +372,14 @@ static int check(const struct cli_options *o)
 	if (rc)
 		return rc;
 	if (o->window_first && o->window_max && o->window_first > o->window_max) {
-		cli_error("--window-first %u is more than --window-max %u; swap them",
-			  o->window_first, o->window_max);
+		measure_error("--window-first %u is more than --window-max %u; swap them",
+			      o->window_first, o->window_max);
 		return CLI_USAGE;
 	}
 	if (o->nr_threads % o->nr_guests) {
-		cli_error("--threads %u cannot be dealt out evenly over --guests %u; give a "
-			  "multiple of it",
-			  o->nr_threads, o->nr_guests);
+		measure_error("--threads %u cannot be dealt out evenly over --guests %u; give a "
+			      "multiple of it",
+			      o->nr_threads, o->nr_guests);
 		return CLI_USAGE;
 	}
 	return CLI_OK;
@@ -409,7 +410,7 @@ int cli_options_parse(struct cli_options *o, int argc, char **argv, bool *done)
 			return CLI_OK;
 		}
 		if (opt == '?' || opt == ':') {
-			cli_error(
+			measure_error(
 				opt == ':'
 					? "option '%s' needs a value; 'faultlane restore --help' explains"
 					: "option '%s' is unknown; 'faultlane restore --help' lists them",
@@ -421,7 +422,7 @@ int cli_options_parse(struct cli_options *o, int argc, char **argv, bool *done)
 			return rc;
 	}
 	if (optind < argc) {
-		cli_error("'%s' is too much; an image is named with --image", argv[optind]);
+		measure_error("'%s' is too much; an image is named with --image", argv[optind]);
 		return CLI_USAGE;
 	}
 	return check(o);

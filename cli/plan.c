@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 #include "cli/number.h"
+#include "measure/error.h"
 
 #include <errno.h>
 #include <faultlane/faultlane.h>
@@ -85,7 +86,7 @@ static int parse_size(const char *value, uint64_t *out)
 		end++;
 	}
 	if (!end || *end || errno || n == 0 || n > UINT64_MAX >> shift) {
-		cli_error("--memory '%s': give a size such as 64G", value);
+		measure_error("--memory '%s': give a size such as 64G", value);
 		return CLI_USAGE;
 	}
 	*out = (uint64_t)n << shift;
@@ -140,16 +141,16 @@ static int print_plan(const struct fln_plan_opts *o, enum fln_plan_format format
 	int status = CLI_OK;
 
 	if (len >= 0 && !buf) {
-		cli_error("out of memory for a plan of %lld bytes", (long long)len);
+		measure_error("out of memory for a plan of %lld bytes", (long long)len);
 		return CLI_FAILED;
 	}
 	if (len >= 0)
 		len = fln_plan_print(o, format, buf, (size_t)len + 1);
 	if (len < 0) {
-		cli_error("%s", fln_last_error());
+		measure_error("%s", fln_last_error());
 		status = len == -EINVAL ? CLI_USAGE : CLI_FAILED;
 	} else if (fputs(buf, stdout) < 0 || fflush(stdout) != 0) {
-		cli_error("cannot write the plan to standard output");
+		measure_error("cannot write the plan to standard output");
 		status = CLI_FAILED;
 	}
 	free(buf);
@@ -174,11 +175,11 @@ int cli_plan(int argc, char **argv)
 			return CLI_OK;
 		}
 		if (opt == '?' || opt == ':') {
-			cli_error(opt == ':' ? "option '%s' needs a value; 'faultlane doctor "
-					       "--plan --help' explains"
-					     : "option '%s' is unknown; 'faultlane doctor "
-					       "--plan --help' lists them",
-				  argv[at]);
+			measure_error(opt == ':' ? "option '%s' needs a value; 'faultlane doctor "
+						   "--plan --help' explains"
+						 : "option '%s' is unknown; 'faultlane doctor "
+						   "--plan --help' lists them",
+				      argv[at]);
 			return CLI_USAGE;
 		}
 		rc = parse_one(&o, &format, opt, optarg);
@@ -186,7 +187,7 @@ int cli_plan(int argc, char **argv)
 			return rc;
 	}
 	if (optind < argc) {
-		cli_error("'%s' is too much; a machine is named with --topology", argv[optind]);
+		measure_error("'%s' is too much; a machine is named with --topology", argv[optind]);
 		return CLI_USAGE;
 	}
 	return print_plan(&o, format);

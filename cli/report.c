@@ -14,12 +14,12 @@ static uint64_t nr_touches(const struct cli_report *r)
 
 static double pages_per_second(const struct cli_report *r)
 {
-	return r->touch.seconds > 0 ? (double)nr_touches(r) / r->touch.seconds : 0.0;
+	return r->touch.crowd.seconds > 0 ? (double)nr_touches(r) / r->touch.crowd.seconds : 0.0;
 }
 
 static double cpu_us_per_page(const struct cli_report *r)
 {
-	uint64_t ns = r->touch.to.own_cpu_ns - r->touch.from.own_cpu_ns;
+	uint64_t ns = r->touch.crowd.to.own_cpu_ns - r->touch.crowd.from.own_cpu_ns;
 
 	return (double)ns / 1e3 / (double)nr_touches(r);
 }
@@ -31,7 +31,7 @@ static double quantile_us(const struct fln_histogram *h, double q)
 
 static uint64_t voluntary_switches(const struct cli_report *r)
 {
-	return r->touch.to.nr_voluntary_switches - r->touch.from.nr_voluntary_switches;
+	return r->touch.crowd.to.nr_voluntary_switches - r->touch.crowd.from.nr_voluntary_switches;
 }
 
 /* <prefix>_p50_us … <prefix>_max_us */
@@ -108,11 +108,12 @@ void cli_report_json(const struct cli_report *r)
 	cli_json_open(&j, NULL, '{');
 	json_what(&j, r);
 	cli_json_uint(&j, "pages_touched", r->touch.all.count);
-	cli_json_real(&j, "seconds", r->touch.seconds);
+	cli_json_real(&j, "seconds", r->touch.crowd.seconds);
 	cli_json_real(&j, "fill_seconds", r->fill_seconds);
 	cli_json_real(&j, "pages_per_second", pages_per_second(r));
 	cli_json_real(&j, "cpu_us_per_page", cpu_us_per_page(r));
-	cli_json_real(&j, "cpu_used_by_others", cli_usage_others(&r->touch.from, &r->touch.to));
+	cli_json_real(&j, "cpu_used_by_others",
+		      measure_usage_others(&r->touch.crowd.from, &r->touch.crowd.to));
 	json_latency(&j, "touch", &r->touch.all);
 	cli_json_uint(&j, "faulted_touches", r->touch.faulted.count);
 	json_latency(&j, "faulted", &r->touch.faulted);
@@ -169,11 +170,11 @@ void cli_report_table(const struct cli_report *r)
 	if (r->fill_seconds > 0)
 		(void)printf("  filled beforehand in %.3f s\n", r->fill_seconds);
 	(void)printf("  touched %" PRIu64 " pages in %.3f s\n\n", r->touch.all.count,
-		     r->touch.seconds);
+		     r->touch.crowd.seconds);
 	(void)printf("  %-22s %12.0f\n", "pages/s", pages_per_second(r));
 	(void)printf("  %-22s %12.3f us   (others used %.2f processors meanwhile)\n",
 		     "CPU per page", cpu_us_per_page(r),
-		     cli_usage_others(&r->touch.from, &r->touch.to));
+		     measure_usage_others(&r->touch.crowd.from, &r->touch.crowd.to));
 	(void)printf("\n  %-22s %12s %11s %11s %11s %11s\n", "time in us", "count", "p50", "p99",
 		     "p99.9", "longest");
 	row("touches", &r->touch.all);

@@ -7,17 +7,17 @@
 
 #include "cli/memory.h"
 #include "cli/options.h"
-#include "cli/order.h"
-#include "cli/touch.h"
-#include "cli/verify.h"
+#include "measure/order.h"
+#include "measure/touch.h"
+#include "measure/verify.h"
 
 struct cli_report {
 	const struct cli_options *o;
-	const struct cli_plan *plan;
+	const struct measure_plan *plan;
 	double fill_seconds;
-	struct cli_touch_result touch;
+	struct measure_touch_result touch;
 	struct cli_counters counters;
-	struct cli_verify_result verify;
+	struct measure_verify_result verify;
 };
 
 /* One object on one line. */

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* `faultlane restore`: fill, map, touch, count, verify. */
 #include "cli/cli.h"
-#include "cli/clock.h"
 #include "cli/guard.h"
 #include "cli/input.h"
 #include "cli/memory.h"
 #include "cli/options.h"
-#include "cli/order.h"
 #include "cli/report.h"
-#include "cli/touch.h"
-#include "cli/verify.h"
+#include "measure/clock.h"
+#include "measure/order.h"
+#include "measure/touch.h"
+#include "measure/verify.h"
 
 #include "baselines/probe.h"
+#include "measure/error.h"
 
 #include <faultlane/faultlane.h>
 #include <stdio.h>
@@ -30,19 +31,33 @@ static void choose_mode(struct cli_options *o)
 		return;
 	fln_probe_access(&access);
 	if (access.device && access.syscall && !access.syscall_user_mode) {
-		cli_error("note: only faults of user mode may be served by this user, which is "
-			  "enough for touching threads; 'faultlane doctor' names the mend");
+		measure_error("note: only faults of user mode may be served by this user, which is "
+			      "enough for touching threads; 'faultlane doctor' names the mend");
 		o->user_mode_only = true;
 	}
+}
+
+static bool contents(struct measure_crew *crew, const void *ctx, uint64_t offset_bytes, void *buf,
+		     uint64_t len_bytes)
+{
+	const struct cli_input *in = ctx;
+	int rc = cli_input_read(in, offset_bytes, buf, len_bytes);
+
+	return rc == 0 ||
+	       measure_crew_fail(crew,
+				 "--image '%s' cannot be read again at offset %llu to verify: %s",
+				 in->path, (unsigned long long)offset_bytes, strerror(-rc));
 }
 
 /* Every guest; and where writes are private, all of each, and that the image is as it was. */
 static bool verify(const struct cli_options *o, const struct cli_input *in, struct cli_memory *m,
 		   struct cli_report *r)
 {
-	struct cli_verify_opts v = {
+	struct measure_verify_opts v = {
+		.title = "verifying",
 		.plan = r->plan,
-		.in = in,
+		.contents = contents,
+		.ctx = in,
 		.written = o->op == CLI_WRITE,
 		.whole = o->sharing == CLI_PRIVATE,
 	};
@@ -50,7 +65,7 @@ static bool verify(const struct cli_options *o, const struct cli_input *in, stru
 	for (uint32_t i = 0; i < o->nr_guests; i++) {
 		v.addr = cli_memory_addrs(m)[i];
 		v.first_thread = i * r->plan->nr_threads;
-		if (!cli_verify(&v, &r->verify))
+		if (!measure_verify(&v, &r->verify))
 			return false;
 	}
 	if (!v.whole)
@@ -58,7 +73,7 @@ static bool verify(const struct cli_options *o, const struct cli_input *in, stru
 	v.addr = NULL;
 	v.fd = cli_memory_image(m);
 	v.written = false;
-	return cli_verify(&v, &r->verify);
+	return measure_verify(&v, &r->verify);
 }
 
 static uint64_t nr_pages_due(const struct cli_report *r)
@@ -68,19 +83,48 @@ static uint64_t nr_pages_due(const struct cli_report *r)
 	return r->plan->nr_pages * r->o->nr_guests;
 }
 
+/* The kernel alone maps nothing ahead of a write: no need to ask whether it faulted. */
+static enum measure_fault_mark fault_mark(const struct cli_options *o)
+{
+	if (o->delivery == CLI_IN_CONTEXT || (o->design == CLI_KERNEL && o->op == CLI_WRITE))
+		return MEASURE_SLOW;
+	return o->design == CLI_KERNEL ? MEASURE_COUNTED : MEASURE_SLEPT;
+}
+
+static bool touch(const struct cli_options *o, const struct cli_memory *m, struct cli_report *r)
+{
+	struct measure_touch_opts opts = {
+		.plan = r->plan,
+		.addrs = cli_memory_addrs(m),
+		.nr_guests = o->nr_guests,
+		.cpus = o->vcpu_cpus,
+		.title = "touching",
+		.mark = fault_mark(o),
+		.kernel = o->design == CLI_KERNEL,
+		.writes = o->op == CLI_WRITE,
+		.in_context = o->delivery == CLI_IN_CONTEXT,
+		.part_pages = CLI_PART_PAGES,
+	};
+	struct measure_crowd *crowd = measure_crowd_create();
+	bool ok = crowd && measure_touch(crowd, &opts, &r->touch);
+
+	measure_crowd_destroy(crowd);
+	return ok;
+}
+
 static bool measure(const struct cli_options *o, const struct cli_input *in, struct cli_memory *m,
 		    struct cli_report *r)
 {
 	const struct timespec settle = { .tv_nsec = SETTLE_NS };
 	r->fill_seconds = cli_memory_fill_seconds(m);
-	if (!cli_touch(o, r->plan, cli_memory_addrs(m), &r->touch))
+	if (!touch(o, m, r))
 		return false;
 	(void)nanosleep(&settle, NULL);
 	if (!cli_memory_counters(m, &r->counters))
 		return false;
 	if (o->design == CLI_KERNEL)
 		r->counters.stats.faults =
-			r->touch.to.nr_minor_faults - r->touch.from.nr_minor_faults;
+			r->touch.crowd.to.nr_minor_faults - r->touch.crowd.from.nr_minor_faults;
 	return verify(o, in, m, r);
 }
 
@@ -91,21 +135,21 @@ static int report(const struct cli_report *r)
 	else
 		cli_report_table(r);
 	if (fflush(stdout) != 0) {
-		cli_error("cannot write the figures to standard output");
+		measure_error("cannot write the figures to standard output");
 		return CLI_FAILED;
 	}
 	if (r->verify.nr_wrong) {
-		cli_error("%llu of %llu pages are wrong, the first is page %llu (offset %llu)",
-			  (unsigned long long)r->verify.nr_wrong,
-			  (unsigned long long)r->verify.nr_verified,
-			  (unsigned long long)r->verify.first_wrong_page,
-			  (unsigned long long)(r->verify.first_wrong_page * 4096));
+		measure_error("%llu of %llu pages are wrong, the first is page %llu (offset %llu)",
+			      (unsigned long long)r->verify.nr_wrong,
+			      (unsigned long long)r->verify.nr_verified,
+			      (unsigned long long)r->verify.first_wrong_page,
+			      (unsigned long long)(r->verify.first_wrong_page * 4096));
 		return CLI_FAILED;
 	}
 	if (r->verify.nr_verified != nr_pages_due(r)) {
-		cli_error("%llu pages were verified where %llu are due",
-			  (unsigned long long)r->verify.nr_verified,
-			  (unsigned long long)nr_pages_due(r));
+		measure_error("%llu pages were verified where %llu are due",
+			      (unsigned long long)r->verify.nr_verified,
+			      (unsigned long long)nr_pages_due(r));
 		return CLI_FAILED;
 	}
 	return CLI_OK;
@@ -119,12 +163,12 @@ static bool enter(void)
 	if (rc == 0)
 		rc = fln_thread_enter();
 	if (rc)
-		cli_error("faults cannot be resolved in context: %s", fln_last_error());
+		measure_error("faults cannot be resolved in context: %s", fln_last_error());
 	return rc == 0;
 }
 
 static int restore(const struct cli_options *o, const struct cli_input *in,
-		   const struct cli_plan *plan)
+		   const struct measure_plan *plan)
 {
 	struct cli_report r = { .o = o, .plan = plan };
 	struct cli_memory *m = cli_memory_create(o, in);
@@ -150,7 +194,8 @@ int cli_restore(int argc, char **argv)
 {
 	struct cli_options o;
 	struct cli_input in;
-	struct cli_plan plan;
+	struct measure_plan_opts plan_opts;
+	struct measure_plan plan;
 	bool done;
 	int status = cli_options_parse(&o, argc, argv, &done);
 
@@ -158,24 +203,31 @@ int cli_restore(int argc, char **argv)
 		return status;
 	if (!cli_input_open(&in, o.image))
 		return CLI_FAILED;
-	if (cli_plan_init(&plan, in.len_bytes / 4096, o.density, o.nr_threads / o.nr_guests,
-			  o.order == CLI_RANDOM, o.seed)) {
-		cli_error("out of memory for a list of %llu pages",
-			  (unsigned long long)(in.len_bytes / 4096));
+	plan_opts = (struct measure_plan_opts){
+		.total_pages = in.len_bytes / 4096,
+		.density = o.density,
+		.nr_threads = o.nr_threads / o.nr_guests,
+		.shuffled = o.order == CLI_RANDOM,
+		.mixed = o.order == CLI_RANDOM,
+		.seed = o.seed,
+	};
+	if (measure_plan_init(&plan, &plan_opts)) {
+		measure_error("out of memory for a list of %llu pages",
+			      (unsigned long long)(in.len_bytes / 4096));
 		cli_input_close(&in);
 		return CLI_FAILED;
 	}
 	if (plan.nr_pages < plan.nr_threads) {
-		cli_error("--threads %u is more than the %llu pages that are to be touched; "
-			  "use fewer threads, a lower --density or a larger image",
-			  o.nr_threads, (unsigned long long)plan.nr_pages * o.nr_guests);
+		measure_error("--threads %u is more than the %llu pages that are to be touched; "
+			      "use fewer threads, a lower --density or a larger image",
+			      o.nr_threads, (unsigned long long)plan.nr_pages * o.nr_guests);
 		status = CLI_USAGE;
 	} else {
-		cli_clock_init();
+		measure_clock_init();
 		choose_mode(&o);
 		status = restore(&o, &in, &plan);
 	}
-	cli_plan_deinit(&plan);
+	measure_plan_deinit(&plan);
 	cli_input_close(&in);
 	return status;
 }

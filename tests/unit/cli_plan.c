@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The command's plan of touches: every chosen page once, by one thread, as seeded. */
-#include "cli/order.h"
+#include "measure/order.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,17 +9,32 @@
 
 #include <cmocka.h>
 
+static int init(struct measure_plan *plan, uint64_t total, uint32_t density, uint32_t threads,
+		bool shuffled, uint64_t seed)
+{
+	const struct measure_plan_opts opts = {
+		.total_pages = total,
+		.density = density,
+		.nr_threads = threads,
+		.shuffled = shuffled,
+		.mixed = shuffled,
+		.seed = seed,
+	};
+
+	return measure_plan_init(plan, &opts);
+}
+
 static void check_plan(uint64_t total, uint32_t density, uint32_t threads, bool shuffled)
 {
-	struct cli_plan plan;
+	struct measure_plan plan;
 	uint64_t at = 0, owned = 0;
 
-	assert_int_equal(cli_plan_init(&plan, total, density, threads, shuffled, 7), 0);
+	assert_int_equal(init(&plan, total, density, threads, shuffled, 7), 0);
 	assert_int_equal(plan.nr_pages, total / density ? total / density : 1);
 	for (uint32_t t = 0; t < threads; t++) {
 		uint64_t lo, hi;
 
-		cli_plan_slice(&plan, t, &lo, &hi);
+		measure_plan_slice(&plan, t, &lo, &hi);
 		assert_int_equal(lo, at); /* slices meet: no page is left out */
 		for (; at < hi; at++) {
 			assert_true(plan.pages[at] < total);
@@ -33,7 +48,7 @@ static void check_plan(uint64_t total, uint32_t density, uint32_t threads, bool 
 	assert_int_equal(owned, plan.nr_pages);
 	for (uint64_t i = 1; !shuffled && i < plan.nr_pages; i++)
 		assert_true(plan.pages[i - 1] < plan.pages[i]);
-	cli_plan_deinit(&plan);
+	measure_plan_deinit(&plan);
 }
 
 static void every_chosen_page_once(void **state)
@@ -53,42 +68,42 @@ static void every_chosen_page_once(void **state)
 
 static void seed_decides(void **state)
 {
-	struct cli_plan a, b, c;
+	struct measure_plan a, b, c;
 	size_t bytes = 1000 * sizeof(a.pages[0]);
 
 	(void)state;
-	assert_int_equal(cli_plan_init(&a, 8000, 8, 4, true, 1), 0);
-	assert_int_equal(cli_plan_init(&b, 8000, 8, 4, true, 1), 0);
-	assert_int_equal(cli_plan_init(&c, 8000, 8, 4, true, 2), 0);
+	assert_int_equal(init(&a, 8000, 8, 4, true, 1), 0);
+	assert_int_equal(init(&b, 8000, 8, 4, true, 1), 0);
+	assert_int_equal(init(&c, 8000, 8, 4, true, 2), 0);
 	assert_int_equal(a.nr_pages, 1000);
 	assert_int_equal(memcmp(a.pages, b.pages, bytes), 0);
 	assert_int_not_equal(memcmp(a.pages, c.pages, bytes), 0);
-	cli_plan_deinit(&a);
-	cli_plan_deinit(&b);
-	cli_plan_deinit(&c);
+	measure_plan_deinit(&a);
+	measure_plan_deinit(&b);
+	measure_plan_deinit(&c);
 }
 
 static void sample_is_spread(void **state)
 {
-	struct cli_plan plan;
+	struct measure_plan plan;
 	uint64_t half = 0;
 
 	(void)state;
-	assert_int_equal(cli_plan_init(&plan, 100000, 10, 1, false, 3), 0);
+	assert_int_equal(init(&plan, 100000, 10, 1, false, 3), 0);
 	for (uint64_t i = 0; i < plan.nr_pages; i++)
 		half += plan.pages[i] < 50000;
 	assert_in_range(half, 4700, 5300); /* six standard deviations */
-	cli_plan_deinit(&plan);
+	measure_plan_deinit(&plan);
 }
 
 static void tokens_differ(void **state)
 {
-	struct cli_plan plan = { .seed = 1 };
+	struct measure_plan plan = { .seed = 1 };
 
 	(void)state;
-	assert_true(cli_plan_token(&plan, 0, 0) != 0);
-	assert_true(cli_plan_token(&plan, 5, 1) != cli_plan_token(&plan, 5, 2));
-	assert_true(cli_plan_token(&plan, 5, 1) != cli_plan_token(&plan, 6, 1));
+	assert_true(measure_plan_token(&plan, 0, 0) != 0);
+	assert_true(measure_plan_token(&plan, 5, 1) != measure_plan_token(&plan, 5, 2));
+	assert_true(measure_plan_token(&plan, 5, 1) != measure_plan_token(&plan, 6, 1));
 }
 
 int main(void)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Readings of /proc and of the scheduler. */
-#include "cli/machine.h"
+#include "measure/machine.h"
 
-#include "cli/clock.h"
+#include "measure/clock.h"
 
 #include <sched.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-uint32_t cli_nr_cpus(void)
+uint32_t measure_nr_cpus(void)
 {
 	cpu_set_t set;
 	int nr;
@@ -25,7 +25,7 @@ uint32_t cli_nr_cpus(void)
 	return nr > 0 ? (uint32_t)nr : 1;
 }
 
-bool cli_read_line(const char *path, const char *begins, char *line, size_t size)
+bool measure_read_line(const char *path, const char *begins, char *line, size_t size)
 {
 	FILE *f = fopen(path, "re");
 	bool got = false;
@@ -38,23 +38,23 @@ bool cli_read_line(const char *path, const char *begins, char *line, size_t size
 	return got;
 }
 
-bool cli_read_number(const char *path, uint64_t *out)
+bool measure_read_number(const char *path, uint64_t *out)
 {
 	char line[64];
 	char *end;
 
-	if (!cli_read_line(path, "", line, sizeof(line)))
+	if (!measure_read_line(path, "", line, sizeof(line)))
 		return false;
 	*out = strtoull(line, &end, 10);
 	return end != line;
 }
 
-bool cli_memory_available(uint64_t *bytes)
+bool measure_memory_available(uint64_t *bytes)
 {
 	static const char begins[] = "MemAvailable:";
 	char line[128];
 
-	if (!cli_read_line("/proc/meminfo", begins, line, sizeof(line)))
+	if (!measure_read_line("/proc/meminfo", begins, line, sizeof(line)))
 		return false;
 	*bytes = strtoull(line + sizeof(begins) - 1, NULL, 10) * 1024;
 	return true;
@@ -68,7 +68,7 @@ static uint64_t machine_busy_ns(void)
 	long hz = sysconf(_SC_CLK_TCK);
 	uint64_t ticks = 0;
 
-	if (!cli_read_line("/proc/stat", "cpu ", line, sizeof(line)))
+	if (!measure_read_line("/proc/stat", "cpu ", line, sizeof(line)))
 		return 0;
 	for (int i = 0; i < 8; i++) {
 		uint64_t n = strtoull(at, &at, 10);
@@ -84,19 +84,19 @@ static uint64_t timeval_ns(struct timeval tv)
 	return (uint64_t)tv.tv_sec * 1000000000u + (uint64_t)tv.tv_usec * 1000u;
 }
 
-void cli_usage_read(struct cli_usage *out)
+void measure_usage_read(struct measure_usage *out)
 {
 	struct rusage usage;
 
 	out->busy_cpu_ns = machine_busy_ns();
 	(void)getrusage(RUSAGE_SELF, &usage);
-	out->wall_ns = cli_now_ns();
+	out->wall_ns = measure_now_ns();
 	out->own_cpu_ns = timeval_ns(usage.ru_utime) + timeval_ns(usage.ru_stime);
 	out->nr_voluntary_switches = (uint64_t)usage.ru_nvcsw;
 	out->nr_minor_faults = (uint64_t)usage.ru_minflt;
 }
 
-double cli_usage_others(const struct cli_usage *from, const struct cli_usage *to)
+double measure_usage_others(const struct measure_usage *from, const struct measure_usage *to)
 {
 	double busy_ns = (double)to->busy_cpu_ns - (double)from->busy_cpu_ns;
 	double own_ns = (double)to->own_cpu_ns - (double)from->own_cpu_ns;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The progress bar. */
-#include "cli/progress.h"
+#include "measure/progress.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 #define WIDTH 40u
 #define PERIOD_NS 100000000
 
-static void draw(const struct cli_progress *p)
+static void draw(const struct measure_progress *p)
 {
 	static const char bar[] = "########################################";
 	static const char gap[] = "                                        ";
@@ -28,7 +28,7 @@ static void draw(const struct cli_progress *p)
 
 static void *progress_main(void *arg)
 {
-	struct cli_progress *p = arg;
+	struct measure_progress *p = arg;
 	struct timespec until;
 
 	(void)clock_gettime(CLOCK_REALTIME, &until);
@@ -44,22 +44,22 @@ static void *progress_main(void *arg)
 	return NULL;
 }
 
-void cli_progress_start(struct cli_progress *p, const char *title, uint64_t total,
-			uint64_t (*done)(const void *ctx), const void *ctx)
+void measure_progress_start(struct measure_progress *p, const char *title, uint64_t total,
+			    uint64_t (*done)(const void *ctx), const void *ctx)
 {
 	memset(p, 0, sizeof(*p));
 	p->title = title;
 	p->total = total;
 	p->done = done;
 	p->ctx = ctx;
-	if (!isatty(STDERR_FILENO))
+	if (!title || !isatty(STDERR_FILENO))
 		return;
 	(void)pthread_mutex_init(&p->mutex, NULL);
 	(void)pthread_cond_init(&p->cond, NULL);
 	p->running = pthread_create(&p->thread, NULL, progress_main, p) == 0;
 }
 
-void cli_progress_stop(struct cli_progress *p)
+void measure_progress_stop(struct measure_progress *p)
 {
 	if (!p->running)
 		return;

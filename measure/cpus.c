@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Lists of processors. */
-#include "cli/cpus.h"
+#include "measure/cpus.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -14,14 +14,14 @@ static bool take_range(const char **at, uint32_t *lo, uint32_t *hi)
 	if (**at < '0' || **at > '9')
 		return false;
 	n = strtoul(*at, &end, 10);
-	if (n >= CLI_MAX_CPUS)
+	if (n >= MEASURE_MAX_CPUS)
 		return false;
 	*lo = *hi = (uint32_t)n;
 	if (*end == '-') {
 		if (end[1] < '0' || end[1] > '9')
 			return false;
 		n = strtoul(end + 1, &end, 10);
-		if (n >= CLI_MAX_CPUS || n < *lo)
+		if (n >= MEASURE_MAX_CPUS || n < *lo)
 			return false;
 		*hi = (uint32_t)n;
 	}
@@ -33,7 +33,7 @@ static bool take_range(const char **at, uint32_t *lo, uint32_t *hi)
 	return true;
 }
 
-uint32_t cli_cpus_count(const char *list)
+uint32_t measure_cpus_count(const char *list)
 {
 	uint32_t lo, hi, nr = 0;
 
@@ -41,16 +41,16 @@ uint32_t cli_cpus_count(const char *list)
 		if (!take_range(&list, &lo, &hi))
 			return 0;
 		nr += hi - lo + 1;
-	} while (*list && nr < CLI_MAX_CPUS);
+	} while (*list && nr < MEASURE_MAX_CPUS);
 	return nr;
 }
 
-uint32_t cli_cpus_nth(const char *list, uint32_t nth)
+uint32_t measure_cpus_nth(const char *list, uint32_t nth)
 {
 	const char *at = list;
 	uint32_t lo = 0, hi;
 
-	nth %= cli_cpus_count(list);
+	nth %= measure_cpus_count(list);
 	while (take_range(&at, &lo, &hi) && nth > hi - lo)
 		nth -= hi - lo + 1;
 	return lo + nth;

@@ -3,8 +3,8 @@
  * The clock that times touches: the processor's time-stamp counter where it runs
  * evenly, else the system's monotonic clock.
  */
-#ifndef CLI_CLOCK_H
-#define CLI_CLOCK_H
+#ifndef MEASURE_CLOCK_H
+#define MEASURE_CLOCK_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,13 +14,17 @@
 #include <x86intrin.h>
 #endif
 
-extern bool cli_clock_is_counter;
-extern double cli_clock_ns_per_tick;
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+extern bool measure_clock_is_counter;
+extern double measure_clock_ns_per_tick;
 
 /* Decide and calibrate; takes some 20 ms.  Call once, before threads. */
-void cli_clock_init(void);
+void measure_clock_init(void);
 
-static inline uint64_t cli_now_ns(void)
+static inline uint64_t measure_now_ns(void)
 {
 	struct timespec ts;
 
@@ -28,19 +32,23 @@ static inline uint64_t cli_now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static inline uint64_t cli_ticks(void)
+static inline uint64_t measure_ticks(void)
 {
 #if defined(__x86_64__)
-	if (cli_clock_is_counter)
+	if (measure_clock_is_counter)
 		return __rdtsc();
 #endif
-	return cli_now_ns();
+	return measure_now_ns();
 }
 
 /* Two processors' counters may differ by a few ticks: that is no negative time. */
-static inline uint64_t cli_ticks_between_ns(uint64_t from, uint64_t to)
+static inline uint64_t measure_ticks_between_ns(uint64_t from, uint64_t to)
 {
-	return to > from ? (uint64_t)((double)(to - from) * cli_clock_ns_per_tick) : 0;
+	return to > from ? (uint64_t)((double)(to - from) * measure_clock_ns_per_tick) : 0;
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Verification: a crew goes through the image in file order. */
-#include "cli/verify.h"
+/* Verification: a crew goes through the image in its order. */
+#include "measure/verify.h"
 
-#include "cli/crew.h"
+#include "measure/crew.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -13,27 +13,30 @@
 #define CHUNK_PAGES 64u
 
 struct verify {
-	const struct cli_verify_opts *o;
-	const struct cli_plan *plan;
+	const struct measure_verify_opts *o;
+	const struct measure_plan *plan;
 	_Atomic uint64_t nr_verified;
 	_Atomic uint64_t nr_wrong;
 	_Atomic uint64_t first_wrong_page;
 };
 
-static bool page_is_right(const struct verify *v, uint64_t page, const char *got,
-			  const char *expected)
+static bool page_is_right(const struct verify *v, uint64_t page, char *got, const char *expected)
 {
 	size_t skip = 0;
 
 	if (v->o->written && v->plan->owners[page]) {
 		uint32_t thread = v->o->first_thread + v->plan->owners[page] - 1u;
-		uint64_t token = cli_plan_token(v->plan, (uint32_t)page, thread);
+		uint64_t token = measure_plan_token(v->plan, (uint32_t)page, thread);
 
 		skip = sizeof(token);
 		if (memcmp(got, &token, skip) != 0)
 			return false;
 	}
-	return memcmp(got + skip, expected + skip, PAGE_BYTES - skip) == 0;
+	if (memcmp(got + skip, expected + skip, PAGE_BYTES - skip) != 0)
+		return false;
+	if (skip && v->o->restore)
+		memcpy(got, expected, skip);
+	return true;
 }
 
 static bool is_due(const struct verify *v, uint64_t page)
@@ -50,14 +53,13 @@ static void note_wrong(struct verify *v, uint64_t page)
 		;
 }
 
-static bool verify_chunk(struct cli_crew *crew, uint64_t item)
+static bool verify_chunk(struct measure_crew *crew, uint64_t item)
 {
 	struct verify *v = crew->ctx;
 	uint64_t lo = item * CHUNK_PAGES;
 	uint64_t hi = lo + CHUNK_PAGES;
 	_Alignas(64) char expected[CHUNK_PAGES * PAGE_BYTES], image[PAGE_BYTES];
 	uint64_t nr = 0;
-	int rc;
 
 	hi = hi < v->plan->total_pages ? hi : v->plan->total_pages;
 	/* Nobody touched the ends: do not read them. */
@@ -67,20 +69,17 @@ static bool verify_chunk(struct cli_crew *crew, uint64_t item)
 		hi--;
 	if (lo == hi)
 		return true;
-	rc = cli_input_read(v->o->in, lo * PAGE_BYTES, expected, (hi - lo) * PAGE_BYTES);
-	if (rc)
-		return cli_crew_fail(
-			crew, "--image '%s' cannot be read again at offset %llu to verify: %s",
-			v->o->in->path, (unsigned long long)(lo * PAGE_BYTES), strerror(-rc));
+	if (!v->o->contents(crew, v->o->ctx, lo * PAGE_BYTES, expected, (hi - lo) * PAGE_BYTES))
+		return false;
 	for (uint64_t page = lo; page < hi; page++) {
-		const char *got = v->o->addr ? v->o->addr + page * PAGE_BYTES : image;
+		char *got = v->o->addr ? v->o->addr + page * PAGE_BYTES : image;
 
 		if (!is_due(v, page))
 			continue;
 		if (!v->o->addr && pread(v->o->fd, image, sizeof(image),
 					 (off_t)(page * PAGE_BYTES)) != (ssize_t)sizeof(image))
-			return cli_crew_fail(crew, "the image's page %llu cannot be read",
-					     (unsigned long long)page);
+			return measure_crew_fail(crew, "the image's page %llu cannot be read",
+						 (unsigned long long)page);
 		nr++;
 		if (!page_is_right(v, page, got, expected + (page - lo) * PAGE_BYTES))
 			note_wrong(v, page);
@@ -89,14 +88,14 @@ static bool verify_chunk(struct cli_crew *crew, uint64_t item)
 	return true;
 }
 
-bool cli_verify(const struct cli_verify_opts *opts, struct cli_verify_result *out)
+bool measure_verify(const struct measure_verify_opts *opts, struct measure_verify_result *out)
 {
 	struct verify v = { .o = opts, .plan = opts->plan };
-	struct cli_crew crew;
+	struct measure_crew crew;
 	uint64_t nr_chunks = (opts->plan->total_pages + CHUNK_PAGES - 1) / CHUNK_PAGES;
 
 	atomic_store(&v.first_wrong_page, UINT64_MAX);
-	if (!cli_crew_run(&crew, "verifying", nr_chunks, verify_chunk, &v))
+	if (!measure_crew_run(&crew, opts->title, nr_chunks, verify_chunk, &v))
 		return false;
 	if (out->nr_wrong == 0)
 		out->first_wrong_page = atomic_load(&v.first_wrong_page);

@@ -2,27 +2,31 @@
 /*
  * What the machine has, and how busy it is.
  */
-#ifndef CLI_MACHINE_H
-#define CLI_MACHINE_H
+#ifndef MEASURE_MACHINE_H
+#define MEASURE_MACHINE_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Processors that this process may use, at least one. */
-uint32_t cli_nr_cpus(void);
+uint32_t measure_nr_cpus(void);
 
 /* The first line of a file that begins so; false when there is none. */
-bool cli_read_line(const char *path, const char *begins, char *line, size_t size);
+bool measure_read_line(const char *path, const char *begins, char *line, size_t size);
 
 /* The number in a file that begins with one, such as /proc/sys/vm/max_map_count. */
-bool cli_read_number(const char *path, uint64_t *out);
+bool measure_read_number(const char *path, uint64_t *out);
 
 /* Bytes that can be had without swapping; false where /proc does not tell. */
-bool cli_memory_available(uint64_t *bytes);
+bool measure_memory_available(uint64_t *bytes);
 
 /* What this process and the whole machine have used so far. */
-struct cli_usage {
+struct measure_usage {
 	uint64_t wall_ns;
 	uint64_t own_cpu_ns;  /* user and system time of this process */
 	uint64_t busy_cpu_ns; /* of the machine, with what other machines stole; 10 ms steps */
@@ -30,9 +34,13 @@ struct cli_usage {
 	uint64_t nr_minor_faults;
 };
 
-void cli_usage_read(struct cli_usage *out);
+void measure_usage_read(struct measure_usage *out);
 
 /* Processors' worth of time that went to others between two readings. */
-double cli_usage_others(const struct cli_usage *from, const struct cli_usage *to);
+double measure_usage_others(const struct measure_usage *from, const struct measure_usage *to);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Calibration of the touch clock. */
-#include "cli/clock.h"
+#include "measure/clock.h"
 
 #include <stdio.h>
 #include <string.h>
 
-bool cli_clock_is_counter;
-double cli_clock_ns_per_tick = 1.0;
+bool measure_clock_is_counter;
+double measure_clock_ns_per_tick = 1.0;
 
 #if defined(__x86_64__)
 #define CALIBRATION_NS 20000000u
@@ -51,7 +51,7 @@ static void read_pair(uint64_t *ns, uint64_t *ticks)
 	}
 }
 
-void cli_clock_init(void)
+void measure_clock_init(void)
 {
 	uint64_t ns0 = 0, ns1 = 0, ticks0 = 0, ticks1 = 0;
 
@@ -63,11 +63,11 @@ void cli_clock_init(void)
 	read_pair(&ns1, &ticks1);
 	if (ticks1 <= ticks0)
 		return;
-	cli_clock_ns_per_tick = (double)(ns1 - ns0) / (double)(ticks1 - ticks0);
-	cli_clock_is_counter = true;
+	measure_clock_ns_per_tick = (double)(ns1 - ns0) / (double)(ticks1 - ticks0);
+	measure_clock_is_counter = true;
 }
 #else
-void cli_clock_init(void)
+void measure_clock_init(void)
 {
 }
 #endif

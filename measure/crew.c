@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Work shared by a few threads. */
-#include "cli/crew.h"
+#include "measure/crew.h"
 
-#include "cli/cli.h"
-#include "cli/machine.h"
-#include "cli/progress.h"
+#include "measure/error.h"
+#include "measure/machine.h"
+#include "measure/progress.h"
 
 #include <faultlane/context.h>
 #include <stdarg.h>
@@ -15,16 +15,16 @@
 
 static void *crew_main(void *arg)
 {
-	struct cli_crew *crew = arg;
+	struct measure_crew *crew = arg;
 	/* Memory that was mapped can fault again: the kernel moves pages, for one. */
 	bool entered = fln_thread_enter() == 0;
 
-	while (!atomic_load(&crew->failed)) {
-		uint64_t item = atomic_fetch_add(&crew->next, 1);
+	while (!__atomic_load_n(&crew->failed, __ATOMIC_SEQ_CST)) {
+		uint64_t item = __atomic_fetch_add(&crew->next, 1, __ATOMIC_SEQ_CST);
 
 		if (item >= crew->nr_items || !crew->work(crew, item))
 			break;
-		atomic_fetch_add_explicit(&crew->nr_done, 1, memory_order_relaxed);
+		__atomic_fetch_add(&crew->nr_done, 1, __ATOMIC_RELAXED);
 	}
 	if (entered)
 		fln_thread_leave();
@@ -33,30 +33,30 @@ static void *crew_main(void *arg)
 
 static uint64_t items_done(const void *ctx)
 {
-	const struct cli_crew *crew = ctx;
+	const struct measure_crew *crew = ctx;
 
-	return atomic_load_explicit(&crew->nr_done, memory_order_relaxed);
+	return __atomic_load_n(&crew->nr_done, __ATOMIC_RELAXED);
 }
 
-bool cli_crew_fail(struct cli_crew *crew, const char *fmt, ...)
+bool measure_crew_fail(struct measure_crew *crew, const char *fmt, ...)
 {
 	va_list ap;
 
 	va_start(ap, fmt);
 	(void)pthread_mutex_lock(&crew->mutex);
-	if (!atomic_exchange(&crew->failed, true))
+	if (!__atomic_exchange_n(&crew->failed, true, __ATOMIC_SEQ_CST))
 		(void)vsnprintf(crew->error, sizeof(crew->error), fmt, ap);
 	(void)pthread_mutex_unlock(&crew->mutex);
 	va_end(ap);
 	return false;
 }
 
-bool cli_crew_run(struct cli_crew *crew, const char *title, uint64_t nr_items,
-		  bool (*work)(struct cli_crew *crew, uint64_t item), void *ctx)
+bool measure_crew_run(struct measure_crew *crew, const char *title, uint64_t nr_items,
+		      bool (*work)(struct measure_crew *crew, uint64_t item), void *ctx)
 {
-	struct cli_progress progress;
+	struct measure_progress progress;
 	pthread_t threads[MAX_THREADS];
-	uint32_t want = cli_nr_cpus() < MAX_THREADS ? cli_nr_cpus() : MAX_THREADS;
+	uint32_t want = measure_nr_cpus() < MAX_THREADS ? measure_nr_cpus() : MAX_THREADS;
 	uint32_t nr = 0;
 
 	memset(crew, 0, sizeof(*crew));
@@ -64,16 +64,16 @@ bool cli_crew_run(struct cli_crew *crew, const char *title, uint64_t nr_items,
 	crew->nr_items = nr_items;
 	crew->work = work;
 	crew->ctx = ctx;
-	cli_progress_start(&progress, title, nr_items, items_done, crew);
+	measure_progress_start(&progress, title, nr_items, items_done, crew);
 	/* This thread is one of the crew, so that it works when none can be started. */
 	while (nr + 1 < want && pthread_create(&threads[nr], NULL, crew_main, crew) == 0)
 		nr++;
 	(void)crew_main(crew);
 	while (nr)
 		(void)pthread_join(threads[--nr], NULL);
-	cli_progress_stop(&progress);
+	measure_progress_stop(&progress);
 	(void)pthread_mutex_destroy(&crew->mutex);
-	if (atomic_load(&crew->failed))
-		cli_error("%s", crew->error);
-	return !atomic_load(&crew->failed);
+	if (__atomic_load_n(&crew->failed, __ATOMIC_SEQ_CST))
+		measure_error("%s", crew->error);
+	return !__atomic_load_n(&crew->failed, __ATOMIC_SEQ_CST);
 }

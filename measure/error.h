@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One line on stderr, with the program's name before it.
+ */
+#ifndef MEASURE_ERROR_H
+#define MEASURE_ERROR_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+void measure_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* The last sentence of this process, for who reports it elsewhere too; "" when there is none. */
+const char *measure_last_error(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/* Choosing, shuffling and dealing pages. */
+#include "measure/order.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* splitmix64: small, seeded by any number, good enough to choose pages by. */
+static uint64_t mix(uint64_t x)
+{
+	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return x ^ (x >> 31);
+}
+
+static uint64_t next_random(uint64_t *state)
+{
+	*state += UINT64_C(0x9e3779b97f4a7c15);
+	return mix(*state);
+}
+
+/* 0 to @below - 1; a bias of below / 2^64 is beneath notice. */
+static uint64_t random_below(uint64_t *state, uint64_t below)
+{
+	return next_random(state) % below;
+}
+
+/* A sample without replacement, ascending: each page by the odds that are left. */
+static void choose(struct measure_plan *plan, uint64_t *state)
+{
+	uint64_t chosen = 0;
+
+	for (uint64_t page = 0; chosen < plan->nr_pages; page++) {
+		uint64_t left = plan->total_pages - page;
+
+		if (left == plan->nr_pages - chosen ||
+		    random_below(state, left) < plan->nr_pages - chosen)
+			plan->pages[chosen++] = (uint32_t)page;
+	}
+}
+
+/* The pages from @lo to @hi - 1 of the list in random order. */
+static void shuffle(struct measure_plan *plan, uint64_t lo, uint64_t hi, uint64_t *state)
+{
+	for (uint64_t i = hi; i > lo + 1; i--) {
+		uint64_t j = lo + random_below(state, i - lo);
+		uint32_t page = plan->pages[i - 1];
+
+		plan->pages[i - 1] = plan->pages[j];
+		plan->pages[j] = page;
+	}
+}
+
+/* Deal the ascending list as cards are dealt.  Return: 0 or -ENOMEM. */
+static int deal(struct measure_plan *plan)
+{
+	uint32_t *dealt = calloc(plan->nr_pages, sizeof(*dealt));
+	uint64_t at = 0;
+
+	if (!dealt)
+		return -ENOMEM;
+	for (uint64_t round = 0; at < plan->nr_pages; round++) {
+		for (uint32_t thread = 0; thread < plan->nr_threads; thread++) {
+			uint64_t lo, hi;
+
+			measure_plan_slice(plan, thread, &lo, &hi);
+			if (lo + round < hi)
+				dealt[lo + round] = plan->pages[at++];
+		}
+	}
+	free(plan->pages);
+	plan->pages = dealt;
+	return 0;
+}
+
+/* Put the ascending list into the order of touching. */
+static int arrange(struct measure_plan *plan, const struct measure_plan_opts *opts, uint64_t *state)
+{
+	if (!opts->shuffled)
+		return opts->mixed ? deal(plan) : 0;
+	if (opts->mixed) {
+		shuffle(plan, 0, plan->nr_pages, state);
+		return 0;
+	}
+	for (uint32_t thread = 0; thread < plan->nr_threads; thread++) {
+		uint64_t lo, hi;
+
+		measure_plan_slice(plan, thread, &lo, &hi);
+		shuffle(plan, lo, hi, state);
+	}
+	return 0;
+}
+
+static void note_owners(struct measure_plan *plan)
+{
+	for (uint32_t thread = 0; thread < plan->nr_threads; thread++) {
+		uint64_t lo, hi;
+
+		measure_plan_slice(plan, thread, &lo, &hi);
+		for (; lo < hi; lo++)
+			plan->owners[plan->pages[lo]] = (uint16_t)(thread + 1);
+	}
+}
+
+int measure_plan_init(struct measure_plan *plan, const struct measure_plan_opts *opts)
+{
+	uint64_t state = opts->seed, nr_pages = opts->total_pages / opts->density;
+
+	*plan = (struct measure_plan){
+		.nr_pages = nr_pages ? nr_pages : 1,
+		.total_pages = opts->total_pages,
+		.nr_threads = opts->nr_threads,
+		.seed = opts->seed,
+	};
+	plan->pages = calloc(plan->nr_pages, sizeof(*plan->pages));
+	plan->owners = calloc(opts->total_pages, sizeof(*plan->owners));
+	if (plan->pages && plan->owners) {
+		choose(plan, &state);
+		if (arrange(plan, opts, &state) == 0) {
+			note_owners(plan);
+			return 0;
+		}
+	}
+	measure_plan_deinit(plan);
+	return -ENOMEM;
+}
+
+void measure_plan_deinit(struct measure_plan *plan)
+{
+	free(plan->pages);
+	free(plan->owners);
+	plan->pages = NULL;
+	plan->owners = NULL;
+}
+
+void measure_plan_slice(const struct measure_plan *plan, uint32_t thread, uint64_t *lo,
+			uint64_t *hi)
+{
+	*lo = plan->nr_pages * thread / plan->nr_threads;
+	*hi = plan->nr_pages * (thread + 1) / plan->nr_threads;
+}
+
+uint64_t measure_plan_token(const struct measure_plan *plan, uint32_t page, uint32_t thread)
+{
+	return mix(plan->seed ^ ((uint64_t)page << 16 | thread)) | 1;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which pages are touched, by whom, and in which order.
+ */
+#ifndef MEASURE_ORDER_H
+#define MEASURE_ORDER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Page numbers are 32 bits wide: images of less than 16 TiB. */
+struct measure_plan {
+	uint32_t *pages;   /* the chosen pages in the order of touching */
+	uint16_t *owners;  /* per page of the image: who touches it, plus one; 0: nobody */
+	uint64_t nr_pages; /* chosen */
+	uint64_t total_pages;
+	uint32_t nr_threads;
+	uint64_t seed;
+};
+
+/* Who touches what. */
+struct measure_plan_opts {
+	uint64_t total_pages;
+	uint32_t density; /* one page in so many is chosen, at random; at least one */
+	uint32_t nr_threads;
+	bool shuffled; /* each thread goes through its pages in random order, not ascending */
+	bool mixed;    /* pages are dealt out over all threads; else each has a part of its own */
+	uint64_t seed;
+};
+
+/* Return: 0 or -ENOMEM. */
+int measure_plan_init(struct measure_plan *plan, const struct measure_plan_opts *opts);
+void measure_plan_deinit(struct measure_plan *plan);
+
+/* The slice of @thread: plan->pages[*lo] to plan->pages[*hi - 1]. */
+void measure_plan_slice(const struct measure_plan *plan, uint32_t thread, uint64_t *lo,
+			uint64_t *hi);
+
+/* What @thread writes into @page; never zero. */
+uint64_t measure_plan_token(const struct measure_plan *plan, uint32_t page, uint32_t thread);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What single threads of this process have used, as the kernel counts it.
+ */
+#ifndef MEASURE_TASKS_H
+#define MEASURE_TASKS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct measure_task {
+	uint64_t cpu_ns;  /* user and system time */
+	uint64_t wait_ns; /* ready to run, and without a processor; 0 where that is not counted */
+	uint64_t nr_switches; /* voluntary ones: it slept */
+};
+
+/* Add what @tid has used so far; a thread that has ended adds nothing. */
+void measure_task_add(pid_t tid, struct measure_task *sum);
+
+/* Add what all threads have used, but for the @nr in @except. */
+void measure_tasks_add_others(const pid_t *except, uint32_t nr, struct measure_task *sum);
+
+/* Does this kernel count wait_ns? */
+bool measure_tasks_have_wait(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
