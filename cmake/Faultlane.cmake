@@ -59,6 +59,13 @@ function(fln_component)
   target_link_libraries(fln_${C_NAME} PUBLIC fln_flags Threads::Threads ${C_LIBS})
 endfunction()
 
+# fln_guest_code(touch.c) compiles sources of the current folder so that their functions can
+# run in a vCPU of vcpu/: no sanitizers, no calls that the compiler makes up.
+function(fln_guest_code)
+  set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS
+    "-O2;-ffreestanding;-fno-sanitize=all;-fno-stack-protector;-mgeneral-regs-only;-fno-tree-vectorize;$<$<C_COMPILER_ID:GNU>:-fno-tree-loop-distribute-patterns>")
+endfunction()
+
 # fln_program(NAME faultlane SOURCES main.c LIBS fln_static)
 function(fln_program)
   cmake_parse_arguments(P "" "NAME" "SOURCES;LIBS" ${ARGN})

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of this folder share. */
+#ifndef VCPU_VM_H
+#define VCPU_VM_H
+
+#include "vcpu/vcpu.h"
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define VCPU_PAGE UINT64_C(4096)
+#define VCPU_LARGE (UINT64_C(2) << 20)
+
+/*
+ * A physical address without memory: a write there says that the function has returned.
+ * (A port would do where vCPUs run on hardware for it; without, level 3 has no ports.)
+ */
+#define VCPU_DOORBELL_GPA UINT64_C(0xd0000000)
+/* 4 bytes written to this port are put into the mail. */
+#define VCPU_PORT_ECHO 0x10
+
+/*
+ * The first page of what a vCPU has for itself.  It is where FS and GS point: compilers
+ * look for the stack protector's value at FS:0x28, and any value will do.
+ */
+struct vcpu_mail {
+	struct vcpu_mail *self; /* GS:0 */
+	uint64_t unused[7];
+	/* Read by vcpu_stub; the places are written there, too. */
+	vcpu_fn fn;      /* 0x40 */
+	void *arg;       /* 0x48 */
+	uint64_t result; /* 0x50 */
+	uint32_t echo;   /* 0x58, from VCPU_PORT_ECHO */
+};
+
+/* A vCPU's own: its mail, a page that is not there, its stack. */
+#define VCPU_OWN_BYTES (64 * UINT64_C(1024))
+#define VCPU_STACK_AT (2 * VCPU_PAGE)
+
+struct vcpu {
+	struct vcpu_vm *vm;
+	int fd;
+	bool started; /* it stands in vcpu_stub, before the next function */
+	bool dead;
+	struct kvm_run *run;
+	struct vcpu_mail *mail;
+	/* Between the handler and vcpu_run(), on one thread. */
+	volatile sig_atomic_t poisoned;
+	volatile uint64_t fault_addr;
+};
+
+struct vcpu_range {
+	uint64_t addr, len_bytes, gpa; /* len_bytes 0: the slot is free */
+	bool writable;
+};
+
+struct vcpu_vm {
+	int kvm_fd, fd;
+	size_t run_bytes;
+	uint32_t nr;
+	struct vcpu *vcpus;
+	bool level0;
+	char *own; /* VCPU_OWN_BYTES for each, and a page that is the doorbell's address */
+	bool tsc_is_host;
+	struct kvm_cpuid2 *cpuid;
+
+	/* memory.c */
+	pthread_mutex_t lock; /* guards what follows */
+	struct vcpu_range *ranges;
+	uint32_t nr_ranges, max_ranges;
+	uint64_t gpa_end;
+	uint64_t *tables; /* page tables; the first is the root */
+	uint32_t nr_tables;
+};
+
+/* Remembers the sentence, returns @rc. */
+int vcpu_fail(int rc, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static inline char *vcpu_doorbell(const struct vcpu_vm *vm)
+{
+	return vm->own + vm->nr * VCPU_OWN_BYTES;
+}
+
+int vcpu_memory_init(struct vcpu_vm *vm);
+void vcpu_memory_deinit(struct vcpu_vm *vm);
+/* A page of addresses that leads to no memory. */
+int vcpu_memory_map_doorbell(struct vcpu_vm *vm, const void *addr);
+/* Which range has a guest physical address; NULL: none. */
+const struct vcpu_range *vcpu_memory_find(struct vcpu_vm *vm, uint64_t gpa);
+uint64_t vcpu_memory_root(const struct vcpu_vm *vm);
+
+/* regs.c: long mode, flat; its function is as if none had begun. */
+int vcpu_regs_init(struct vcpu *v);
+int vcpu_regs_restart(struct vcpu *v);
+void vcpu_stub(void); /* in the guest only */
+
+#endif
