@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_NONE] = "none",
@@ -19,6 +20,7 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_WAKE_ONLY] = "wake-only",
 	[FLN_BUG_CONTINUE_UNFILLED] = "continue-unfilled",
 	[FLN_BUG_POISON_OVERWRITTEN] = "poison-overwritten",
+	[FLN_BUG_NO_GRACE_PERIOD] = "no-grace-period",
 };
 
 static enum fln_bug chosen;
@@ -53,5 +55,11 @@ bool fln_planted_in(enum fln_bug bug, unsigned n)
 	static _Atomic unsigned nr;
 
 	return chosen == bug && atomic_fetch_add_explicit(&nr, 1, memory_order_relaxed) % n == 0;
+}
+
+void fln_plant_preempt(enum fln_bug bug, unsigned n)
+{
+	if (fln_planted_in(bug, n))
+		(void)nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
 }
 #endif

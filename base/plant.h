@@ -21,6 +21,7 @@ enum fln_bug {
 	FLN_BUG_WAKE_ONLY,          /* what the map calls present is woken, not installed */
 	FLN_BUG_CONTINUE_UNFILLED,  /* what the cache has is taken for filled */
 	FLN_BUG_POISON_OVERWRITTEN, /* windows and faults go over poisoned pages */
+	FLN_BUG_NO_GRACE_PERIOD,    /* a directory is freed while it may be read */
 	FLN_BUG_NR
 };
 
@@ -28,6 +29,8 @@ enum fln_bug {
 bool fln_planted(enum fln_bug bug);
 /* The same, once in @n calls. */
 bool fln_planted_in(enum fln_bug bug, unsigned n);
+/* Once in @n calls the thread is off its processor for a while, as any thread may be. */
+void fln_plant_preempt(enum fln_bug bug, unsigned n);
 #else
 static inline bool fln_planted(enum fln_bug bug)
 {
@@ -39,6 +42,11 @@ static inline bool fln_planted_in(enum fln_bug bug, unsigned n)
 	(void)bug;
 	(void)n;
 	return false;
+}
+static inline void fln_plant_preempt(enum fln_bug bug, unsigned n)
+{
+	(void)bug;
+	(void)n;
 }
 #endif
 

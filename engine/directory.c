@@ -8,6 +8,7 @@
  * removed when there is no memory.
  */
 #include "base/error.h"
+#include "base/plant.h"
 #include "base/rcu.h"
 #include "engine/engine.h"
 
@@ -33,8 +34,10 @@ struct fln_region *fln_directory_find(const struct fln_guest *guest, uint64_t ad
 {
 	const struct fln_directory *d =
 		atomic_load_explicit(&guest->directory, memory_order_acquire);
-	uint32_t nr = nr_up_to(d, addr);
+	uint32_t nr;
 
+	fln_plant_preempt(FLN_BUG_NO_GRACE_PERIOD, 64);
+	nr = nr_up_to(d, addr);
 	if (nr == 0 || addr - d->regions[nr - 1]->addr >= d->regions[nr - 1]->len_bytes)
 		return NULL;
 	return d->regions[nr - 1];
@@ -113,12 +116,14 @@ void fln_directory_reap(struct fln_guest *guest)
 	spare = guest->spare;
 	guest->spare = NULL;
 	fln_unlock(&guest->lock);
-	if (d)
+	if (d && !fln_planted(FLN_BUG_NO_GRACE_PERIOD))
 		fln_rcu_synchronize();
 	while (d) {
 		struct fln_directory *next = d->next;
 
-		if (!spare || d->capacity > spare->capacity) {
+		if (fln_planted(FLN_BUG_NO_GRACE_PERIOD)) {
+			free_directory(guest, d);
+		} else if (!spare || d->capacity > spare->capacity) {
 			free_directory(guest, spare);
 			spare = d;
 		} else {

@@ -18,6 +18,15 @@
 #define EXIT_SKIPPED 77
 #define COMPLAINTS_MAX 20u
 
+/* Nothing can be joined any more, or need be. */
+static _Noreturn void end_at_once(struct stress *s)
+{
+	if (getenv("FAULTLANE_STRESS_WAIT"))
+		(void)pause(); /* for a debugger */
+	chaos_limits_undo(s);
+	_exit(EXIT_WRONG);
+}
+
 void complain(struct stress *s, const char *format, ...)
 {
 	uint64_t n = atomic_fetch_add(&s->nr_wrong, 1);
@@ -29,7 +38,10 @@ void complain(struct stress *s, const char *format, ...)
 	va_start(args, format);
 	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	(void)fprintf(stderr, "\nfaultlane-stress: WRONG: %s\n", text);
+	(void)fprintf(stderr, "\nfaultlane-stress: WRONG: %s (after %.1f s)\n", text,
+		      (double)(now_ns() - s->begin_ns) / 1e9);
+	if (s->opts.until_wrong)
+		end_at_once(s);
 }
 
 /* What a process has of what can be left behind. */
@@ -83,6 +95,7 @@ static void compare_census(struct stress *s, const struct census *before)
 
 struct sums {
 	uint64_t touches, verified, declared;
+	uint64_t longest_ns;
 };
 
 static struct sums sum_touchers(struct stress *s)
@@ -94,6 +107,8 @@ static struct sums sum_touchers(struct stress *s)
 
 		x.touches += atomic_load_explicit(&t->nr_touches, memory_order_relaxed);
 		x.verified += atomic_load_explicit(&t->nr_verified, memory_order_relaxed);
+		if (atomic_load_explicit(&t->longest_ns, memory_order_relaxed) > x.longest_ns)
+			x.longest_ns = atomic_load_explicit(&t->longest_ns, memory_order_relaxed);
 		x.declared += atomic_load_explicit(&t->nr_declared, memory_order_relaxed);
 	}
 	return x;
@@ -117,8 +132,8 @@ static double oldest_touch(struct stress *s, struct toucher **who)
 	return (double)(now - oldest) / 1e9;
 }
 
-/* A thread waits for ever: say for what, and end; nothing can be joined any more. */
-static void lost(struct stress *s, struct toucher *t, double age_s)
+/* A thread waits for ever: say for what, and end. */
+static _Noreturn void lost(struct stress *s, struct toucher *t, double age_s)
 {
 	uint64_t page = atomic_load(&t->page);
 	struct totals now = s->totals;
@@ -133,9 +148,7 @@ static void lost(struct stress *s, struct toucher *t, double age_s)
 		      t->index, page, age_s, model_describe(&s->model, page, buf, sizeof(buf)),
 		      now.faults, now.resumed, now.poisoned, now.failed, now.again,
 		      atomic_load(&s->gate) ? "closed" : "open", s->opts.seed);
-	if (getenv("FAULTLANE_STRESS_WAIT"))
-		(void)pause(); /* for a debugger */
-	_exit(EXIT_WRONG);
+	end_at_once(s);
 }
 
 /* A step of chaos takes as long as several touches, and not for ever. */
@@ -151,9 +164,23 @@ static void watch_chaos(struct stress *s)
 		"\nfaultlane-stress: LOST: a step of %s has not ended in %.1f s, seed %" PRIu64
 		"\n",
 		chaos_names[kind], age, s->opts.seed);
-	if (getenv("FAULTLANE_STRESS_WAIT"))
-		(void)pause(); /* for a debugger */
-	_exit(EXIT_WRONG);
+	end_at_once(s);
+}
+
+/* While the run lasts: nobody waits for ever, no fault ends twice.  Returns the oldest wait. */
+static double watch_once(struct stress *s)
+{
+	struct toucher *t;
+	double age = oldest_touch(s, &t);
+
+	if (t && age > s->opts.max_wait_s)
+		lost(s, t, age);
+	watch_chaos(s);
+	if (pthread_rwlock_tryrdlock(&s->world) == 0) {
+		memory_check_ended(s);
+		(void)pthread_rwlock_unlock(&s->world);
+	}
+	return age;
 }
 
 static void status_line(struct stress *s, double elapsed_s, double age_s)
@@ -188,19 +215,16 @@ static bool touches_done(struct stress *s)
 static double watch(struct stress *s)
 {
 	bool tty = isatty(STDERR_FILENO) && !s->opts.quiet;
-	uint64_t begin = now_ns(), n = 0;
+	uint64_t n = 0;
 	double elapsed = 0;
 
+	go_before_touchers();
 	for (;;) {
-		struct toucher *t;
 		double age;
 
 		sleep_ms(100);
-		elapsed = (double)(now_ns() - begin) / 1e9;
-		age = oldest_touch(s, &t);
-		if (t && age > s->opts.max_wait_s)
-			lost(s, t, age);
-		watch_chaos(s);
+		elapsed = (double)(now_ns() - s->begin_ns) / 1e9;
+		age = watch_once(s);
 		if (tty && n++ % 3 == 0)
 			status_line(s, elapsed, age);
 		if (atomic_load(&s->stop) || touches_done(s) ||
@@ -230,6 +254,24 @@ static void end_touchers(struct stress *s)
 	touchers_join(s);
 }
 
+static void crowds_text(const char *name, const struct crowd_counts *c)
+{
+	if (c->nr == 0)
+		return;
+	(void)printf("%s that had the guest to themselves: %" PRIu64 ", with %" PRIu64
+		     " faults, %" PRIu64 " fills (at most %" PRIu64 " each), %" PRIu64
+		     " installs (at most %" PRIu64 ")\n",
+		     name, c->nr, c->faults, c->fills, c->fills_max, c->installs, c->installs_max);
+}
+
+static void crowds_json(const char *name, const struct crowd_counts *c)
+{
+	(void)printf(", \"%s\": {\"counted\": %" PRIu64 ", \"faults\": %" PRIu64
+		     ", \"fills\": %" PRIu64 ", \"fills_max\": %" PRIu64 ", \"installs\": %" PRIu64
+		     ", \"installs_max\": %" PRIu64 "}",
+		     name, c->nr, c->faults, c->fills, c->fills_max, c->installs, c->installs_max);
+}
+
 static void report_text(const struct stress *s, const struct sums *x, double elapsed_s)
 {
 	const struct totals *t = &s->totals;
@@ -238,16 +280,19 @@ static void report_text(const struct stress *s, const struct sums *x, double ela
 		     " pages verified, %" PRIu64 " wrong, %" PRIu64 " lost; faults %" PRIu64
 		     " (minor %" PRIu64 ", major %" PRIu64 ", zero %" PRIu64 ", invalid %" PRIu64
 		     "), refaults %" PRIu64 ", poisoned %" PRIu64 ", in context %" PRIu64
-		     ", ended as declared %" PRIu64 ", longest service %.1f us; chaos:",
+		     ", ended as declared %" PRIu64
+		     ", longest service %.1f us, longest touch %.1f ms; chaos:",
 		     s->opts.seed, s->opts.nr_threads, elapsed_s, x->touches, x->verified,
 		     atomic_load(&s->nr_wrong), t->unaccounted, t->faults, t->minor, t->major,
 		     t->zero, t->invalid, t->refaults, t->poisoned, t->in_context, x->declared,
-		     (double)t->service.max_ns / 1e3);
+		     (double)t->service.max_ns / 1e3, (double)x->longest_ns / 1e6);
 	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
 		if (has_chaos(&s->opts, k))
 			(void)printf(" %s %" PRIu64, chaos_names[k], atomic_load(&s->nr_chaos[k]));
 	}
 	(void)puts(s->opts.chaos ? "" : " none");
+	crowds_text("stampedes", &s->stampedes);
+	crowds_text("convergences", &s->convergences);
 }
 
 static void report_json(const struct stress *s, const struct sums *x, double elapsed_s)
@@ -261,11 +306,11 @@ static void report_json(const struct stress *s, const struct sums *x, double ela
 		     ", \"minor\": %" PRIu64 ", \"major\": %" PRIu64 ", \"zero\": %" PRIu64
 		     ", \"invalid\": %" PRIu64 ", \"refaults\": %" PRIu64 ", \"poisoned\": %" PRIu64
 		     ", \"in_context\": %" PRIu64 ", \"declared\": %" PRIu64
-		     ", \"service_max_us\": %.1f, \"chaos\": {",
+		     ", \"service_max_us\": %.1f, \"touch_max_ms\": %.1f, \"chaos\": {",
 		     s->opts.seed, s->opts.nr_threads, elapsed_s, x->touches, x->verified,
 		     atomic_load(&s->nr_wrong), t->unaccounted, t->faults, t->minor, t->major,
 		     t->zero, t->invalid, t->refaults, t->poisoned, t->in_context, x->declared,
-		     (double)t->service.max_ns / 1e3);
+		     (double)t->service.max_ns / 1e3, (double)x->longest_ns / 1e6);
 	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
 		if (!has_chaos(&s->opts, k))
 			continue;
@@ -273,7 +318,10 @@ static void report_json(const struct stress *s, const struct sums *x, double ela
 			     atomic_load(&s->nr_chaos[k]));
 		comma = ", ";
 	}
-	(void)puts("}}");
+	(void)putchar('}');
+	crowds_json("stampedes", &s->stampedes);
+	crowds_json("convergences", &s->convergences);
+	(void)puts("}");
 }
 
 static void report(struct stress *s, double elapsed_s)
@@ -310,6 +358,7 @@ static int init_world(struct stress *s)
 	/* Else who restarts the guest would wait for ever for the others' pauses to meet. */
 	(void)pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	(void)pthread_rwlock_init(&s->world, &attr);
+	(void)pthread_mutex_init(&s->turn, NULL);
 	(void)pthread_rwlockattr_destroy(&attr);
 	s->messages = stderr;
 	s->touchers = calloc(s->opts.nr_threads, sizeof(*s->touchers));
@@ -325,6 +374,7 @@ static int run(struct stress *s, double *elapsed_s)
 
 	if (rc)
 		return rc;
+	s->begin_ns = now_ns();
 	rc = touchers_start(s);
 	if (rc)
 		return rc;
@@ -332,7 +382,7 @@ static int run(struct stress *s, double *elapsed_s)
 	*elapsed_s = rc ? 0 : watch(s);
 	atomic_store(&s->stop, true);
 	while (!chaos_ended()) {
-		watch_chaos(s);
+		(void)watch_once(s);
 		sleep_ms(10);
 	}
 	/* First: who restarts the guest closes the gate and opens it again. */

@@ -33,6 +33,7 @@ const char *const chaos_names[CHAOS_NR] = {
 	[CHAOS_CONVERGENCE] = "convergence",
 	[CHAOS_STAMPEDE] = "stampede",
 	[CHAOS_HUGE] = "huge",
+	[CHAOS_PAUSE] = "pause",
 };
 
 static void usage(FILE *to)
@@ -60,6 +61,7 @@ static void usage(FILE *to)
 		"  --delivery queued|in-context  how faults are served (default queued)\n"
 		"  --page-size 4K|2M (default 4K)\n"
 		"  --max-wait S      a touch that takes longer is lost (default %.0f)\n"
+		"  --until-wrong     end at the first thing that is wrong\n"
 		"  --workers N, --shards N, --window PAGES   of the engine\n"
 		"  --user-mode-only  without privilege\n"
 		"  --json            the summary as JSON\n"
@@ -178,6 +180,7 @@ static const struct option long_options[] = {
 	{ "workers", required_argument, NULL, 'W' },
 	{ "shards", required_argument, NULL, 'H' },
 	{ "window", required_argument, NULL, 'i' },
+	{ "until-wrong", no_argument, NULL, 'U' },
 	{ "user-mode-only", no_argument, NULL, 'u' },
 	{ "json", no_argument, NULL, 'j' },
 	{ "quiet", no_argument, NULL, 'q' },
@@ -253,6 +256,9 @@ static int take(struct options *o, int c, const char *value)
 		return parse_either(value, "4K", "2M", &o->huge)
 			       ? wrong("page-size", value, "use 4K or 2M")
 			       : 0;
+	case 'U':
+		o->until_wrong = true;
+		return 0;
 	case 'u':
 		o->user_mode_only = true;
 		return 0;

@@ -23,6 +23,7 @@ enum chaos_kind {
 	CHAOS_CONVERGENCE,
 	CHAOS_STAMPEDE,
 	CHAOS_HUGE,
+	CHAOS_PAUSE,
 	CHAOS_NR
 };
 
@@ -40,7 +41,8 @@ struct options {
 	bool in_context;
 	bool huge; /* 2 MiB pages */
 	bool json;
-	bool quiet; /* no status line */
+	bool quiet;       /* no status line */
+	bool until_wrong; /* end at the first thing that is wrong */
 	bool user_mode_only;
 	uint32_t nr_workers; /* 0: the default */
 	uint32_t nr_shards;  /* 0: the default */

@@ -15,6 +15,25 @@ static void make_page(const struct stress_source *s, uint64_t page, uint64_t *wo
 		page_write(words, page_stamp(s->opts->seed, page, 0));
 }
 
+void source_watch(struct stress_source *s, uint64_t first_page, uint64_t nr_pages)
+{
+	atomic_store(&s->watched_nr, 0);
+	atomic_store(&s->watched_first, first_page);
+	atomic_store(&s->watched_nr, nr_pages);
+}
+
+/* A watched page takes its time, so that all are there before it is. */
+static void note_watched(struct stress_source *s, uint64_t first, uint64_t nr)
+{
+	uint64_t watched_nr = atomic_load_explicit(&s->watched_nr, memory_order_relaxed);
+	uint64_t watched = atomic_load_explicit(&s->watched_first, memory_order_relaxed);
+
+	if (watched_nr == 0 || watched >= first + nr || first >= watched + watched_nr)
+		return;
+	atomic_fetch_add(&s->nr_watched, 1);
+	sleep_us(10000);
+}
+
 static int64_t source_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
 {
 	struct stress_source *s = ctx;
@@ -37,6 +56,7 @@ static int64_t source_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t
 		atomic_fetch_add_explicit(&s->nr_short, 1, memory_order_relaxed);
 		nr = 1 + (dice >> 40) % (nr - 1);
 	}
+	note_watched(s, first, nr);
 	for (uint64_t i = 0; i < nr; i++)
 		make_page(s, first + i, (uint64_t *)buf + i * PAGE_WORDS);
 	return (int64_t)(nr * PAGE_BYTES);

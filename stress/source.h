@@ -16,11 +16,15 @@ struct stress_source {
 	uint64_t dead_page; /* with source-errors: fails for ever; else UINT64_MAX */
 	_Atomic uint64_t nr_reads;
 	_Atomic uint64_t nr_errors, nr_short, nr_slow;
+	/* Pages of which every read that succeeds is counted. */
+	_Atomic uint64_t watched_first, watched_nr, nr_watched;
 	_Atomic bool healthy; /* no more faults of ours: the end is near */
 };
 
 /* Return: 0 or a negative errno. */
 int stress_source_init(struct stress_source *s, const struct options *opts);
 void stress_source_deinit(struct stress_source *s);
+/* Count from now on the reads of these pages that succeed. */
+void source_watch(struct stress_source *s, uint64_t first_page, uint64_t nr_pages);
 
 #endif

@@ -36,9 +36,11 @@ struct toucher {
 	struct rng rng;
 	struct guard guard;
 	_Atomic bool inside;       /* between the gate and the end of a touch */
+	_Atomic bool gone;         /* it touches no more */
 	_Atomic uint64_t since_ns; /* when the touch began that is under way; 0: none */
 	_Atomic uint64_t page;     /* of that touch */
-	uint64_t stampede;         /* the last that it took part in */
+	_Atomic uint64_t stampede; /* the last that it took part in */
+	_Atomic uint64_t longest_ns;
 	_Atomic uint64_t nr_touches, nr_verified, nr_declared;
 	uint64_t *copy; /* of a page */
 };
@@ -51,6 +53,12 @@ struct totals {
 	struct fln_histogram service;
 };
 
+/* What crowds cost that had the guest to themselves. */
+struct crowd_counts {
+	uint64_t nr, faults, fills, installs;
+	uint64_t fills_max, installs_max; /* of one */
+};
+
 struct stress {
 	struct options opts;
 	struct stress_source source;
@@ -61,11 +69,16 @@ struct stress {
 	struct fln_region *region;
 	_Atomic(char *) base;
 	uint64_t nr_pages;
+	uint64_t begin_ns;
 	_Atomic bool stop;         /* the run is over */
 	_Atomic bool gate;         /* no touch may begin */
+	_Atomic bool alone;        /* but of those who belong to the crowd */
+	_Atomic bool closing;      /* the guest is being stopped: touches may end in signals */
+	pthread_mutex_t turn;      /* of who closes the gate; taken before the world */
 	pthread_rwlock_t world;    /* written by who takes guests down, read by other chaos */
 	_Atomic uint64_t hot;      /* convergence: first page, plus 1; 0: everywhere */
 	_Atomic uint64_t stampede; /* page, and above bit 40 a running number; 0: none yet */
+	struct crowd_counts stampedes, convergences;
 	_Atomic uint64_t nr_chaos[CHAOS_NR];
 	_Atomic uint64_t nr_wrong; /* all that complain() was told */
 	_Atomic uint64_t nr_signals;
@@ -91,6 +104,10 @@ void gate_open(struct stress *s);
 /* What a region of ours is like: the kinds of sharing and delivery. */
 void memory_region_opts(const struct stress *s, struct fln_region_opts *o);
 void memory_take_stats(struct stress *s, struct totals *t);
+/* More faults have ended than begun?  At any time while the guest is there. */
+void memory_check_ended(struct stress *s);
+/* Nobody is inside a touch: all faults have ended by themselves, each counted once (I4). */
+void memory_check_settled(struct stress *s);
 
 /* toucher.c */
 int touchers_start(struct stress *s);
@@ -103,11 +120,23 @@ void guard_set(struct guard *g);
 /* Before anything runs: leaves out, and says so, what this machine cannot do. */
 void chaos_prepare(struct stress *s);
 int chaos_start(struct stress *s);
+/* Who calls gets a processor before those that touch, where that is permitted. */
+void go_before_touchers(void);
 void chaos_stop(void);
 /* The oldest step that is under way: its age in seconds, and of which kind it is. */
 double chaos_oldest(enum chaos_kind *kind);
 /* All have taken notice of the end. */
 bool chaos_ended(void);
+
+/* Give a page up so that its contents come back, unless others have it. */
+void chaos_unmap_page(struct stress *s, uint64_t page);
+
+/* chaos_crowd.c: steps that lock the world themselves */
+bool chaos_stampede(struct stress *s, struct rng *rng);
+bool chaos_convergence(struct stress *s, struct rng *rng);
+bool chaos_pause(struct stress *s, struct rng *rng);
+/* All threads on one page at once; the gate is closed, and nobody under way. */
+void crowd_stampede(struct stress *s, uint64_t page);
 
 /* chaos_regions.c: a step each; false: it was refused, as can be when others misbehave. */
 bool chaos_regions(struct stress *s, struct rng *rng);
@@ -123,7 +152,7 @@ bool chaos_stall(struct stress *s, struct rng *rng);
 const char *chaos_limits_prepare(struct stress *s, enum chaos_kind kind);
 void chaos_limits_undo(struct stress *s);
 
-/* Something is wrong: say it (the first few), count it. */
+/* Something is wrong: say it (the first few), count it; with --until-wrong end. */
 void complain(struct stress *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -60,8 +60,8 @@ static void after_signal(struct toucher *t, uint64_t page, int signo)
 	struct stress *s = t->s;
 	char buf[128];
 
-	if (atomic_load(&s->gate))
-		return; /* the guest is being stopped */
+	if (atomic_load(&s->closing))
+		return;
 	if (page == s->source.dead_page ||
 	    (s->opts.huge && page / HUGE_PAGES == s->source.dead_page / HUGE_PAGES)) {
 		atomic_fetch_add_explicit(&t->nr_declared, 1, memory_order_relaxed);
@@ -133,6 +133,15 @@ static void write_page(struct toucher *t, uint64_t page)
 	model_end_write(&s->model, page, true);
 }
 
+/* The gate is closed, but not for a crowd's threads. */
+static bool belongs_to_crowd(const struct toucher *t)
+{
+	const struct stress *s = t->s;
+
+	return atomic_load(&s->alone) &&
+	       (atomic_load(&s->hot) || atomic_load(&s->stampede) != atomic_load(&t->stampede));
+}
+
 /* Through the gate; false: the run is over. */
 static bool enter(struct toucher *t)
 {
@@ -142,7 +151,7 @@ static bool enter(struct toucher *t)
 		if (atomic_load_explicit(&s->stop, memory_order_relaxed))
 			return false;
 		atomic_store(&t->inside, true);
-		if (!atomic_load(&s->gate))
+		if (!atomic_load(&s->gate) || belongs_to_crowd(t))
 			return true;
 		atomic_store(&t->inside, false);
 		sleep_ms(1);
@@ -155,13 +164,26 @@ static uint64_t pick_page(struct toucher *t)
 	uint64_t stampede = atomic_load_explicit(&s->stampede, memory_order_relaxed);
 	uint64_t hot = atomic_load_explicit(&s->hot, memory_order_relaxed);
 
-	if (stampede != t->stampede) {
-		t->stampede = stampede;
+	if (stampede != atomic_load_explicit(&t->stampede, memory_order_relaxed)) {
+		atomic_store(&t->stampede, stampede);
 		return stampede & ((UINT64_C(1) << 40) - 1);
 	}
 	if (hot)
 		return (hot - 1 + rng_below(&t->rng, 4)) % s->nr_pages;
+	/* Some look often where a page cannot be had: its neighbours must notice nothing. */
+	if (t->index % 32 == 0 && s->source.dead_page != UINT64_MAX && rng_below(&t->rng, 64) == 0)
+		return (s->source.dead_page + rng_below(&t->rng, 8)) % s->nr_pages;
 	return rng_below(&t->rng, s->nr_pages);
+}
+
+/* A touch of ours has ended. */
+static void note_touch(struct toucher *t, uint64_t begin_ns)
+{
+	uint64_t took_ns = now_ns() - begin_ns;
+
+	if (took_ns > atomic_load_explicit(&t->longest_ns, memory_order_relaxed))
+		atomic_store_explicit(&t->longest_ns, took_ns, memory_order_relaxed);
+	atomic_store_explicit(&t->since_ns, 0, memory_order_relaxed);
 }
 
 static void *toucher_main(void *arg)
@@ -177,19 +199,23 @@ static void *toucher_main(void *arg)
 		complain(s, "thread %u: %s", t->index, fln_last_error());
 	guard_set(&t->guard);
 	while (rc == 0 && (s->opts.nr_touches == 0 || n < limit) && enter(t)) {
-		uint64_t page = pick_page(t);
+		uint64_t stampede = atomic_load_explicit(&t->stampede, memory_order_relaxed);
+		uint64_t page = pick_page(t), begin_ns = now_ns();
 
 		atomic_store_explicit(&t->page, page, memory_order_relaxed);
-		atomic_store_explicit(&t->since_ns, now_ns(), memory_order_relaxed);
-		if (rng_below(&t->rng, 4) == 0 && page != s->source.dead_page)
+		atomic_store_explicit(&t->since_ns, begin_ns, memory_order_relaxed);
+		/* A stampede reads: a writer would have the page to itself. */
+		if (rng_below(&t->rng, 4) == 0 && page != s->source.dead_page &&
+		    stampede == atomic_load_explicit(&t->stampede, memory_order_relaxed))
 			write_page(t, page);
 		else
 			read_page(t, page);
-		atomic_store_explicit(&t->since_ns, 0, memory_order_relaxed);
+		note_touch(t, begin_ns);
 		atomic_store(&t->inside, false);
 		atomic_store_explicit(&t->nr_touches, ++n, memory_order_relaxed);
 	}
 	guard_set(NULL);
+	atomic_store(&t->gone, true);
 	if (rc == 0 && s->opts.in_context)
 		fln_thread_leave();
 	return NULL;

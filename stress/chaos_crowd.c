@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * All threads at one place: on one page, on four, or outside.
+ *
+ * Most crowds come in the midst of everything else.  The others have the guest to
+ * themselves: the gate is closed, nobody is under way, and only those pass who belong to
+ * the crowd; so what it cost can be counted, and is in the summary.
+ */
+#include "stress/stress.h"
+
+#define HOT_PAGES 4u
+
+/* What the guest and the source have done so far. */
+struct tally {
+	uint64_t faults, installs, fills;
+};
+
+static struct tally take_tally(struct stress *s)
+{
+	struct fln_stats st = FLN_STATS_INIT;
+	struct tally t = { .fills = atomic_load(&s->source.nr_watched) };
+
+	if (s->guest && fln_guest_stats(s->guest, &st) == 0) {
+		t.faults = st.faults;
+		t.installs = st.installs;
+	}
+	return t;
+}
+
+static void add_crowd(struct crowd_counts *c, const struct tally *before, const struct tally *after)
+{
+	uint64_t fills = after->fills - before->fills;
+	uint64_t installs = after->installs - before->installs;
+
+	c->nr++;
+	c->faults += after->faults - before->faults;
+	c->fills += fills;
+	c->installs += installs;
+	if (fills > c->fills_max)
+		c->fills_max = fills;
+	if (installs > c->installs_max)
+		c->installs_max = installs;
+}
+
+static void call_stampede(struct stress *s, uint64_t page)
+{
+	uint64_t before = atomic_load(&s->stampede);
+
+	atomic_store(&s->stampede, page | (((before >> 40) + 1) << 40));
+}
+
+/* All have taken part that still run, and are outside again. */
+static bool stampede_is_over(struct stress *s)
+{
+	uint64_t stampede = atomic_load(&s->stampede);
+
+	for (uint32_t i = 0; i < s->opts.nr_threads; i++) {
+		struct toucher *t = &s->touchers[i];
+
+		if (!atomic_load(&t->gone) &&
+		    (atomic_load(&t->stampede) != stampede || atomic_load(&t->inside)))
+			return false;
+	}
+	return true;
+}
+
+void crowd_stampede(struct stress *s, uint64_t page)
+{
+	struct tally before, after;
+
+	source_watch(&s->source, page, 1);
+	before = take_tally(s);
+	call_stampede(s, page);
+	atomic_store(&s->alone, true);
+	while (!stampede_is_over(s) && !atomic_load(&s->stop))
+		sleep_ms(1);
+	atomic_store(&s->alone, false);
+	gate_wait_outside(s);
+	after = take_tally(s);
+	source_watch(&s->source, 0, 0);
+	if (!atomic_load(&s->stop))
+		add_crowd(&s->stampedes, &before, &after);
+}
+
+static void crowd_converge(struct stress *s, uint64_t first, uint64_t ms)
+{
+	struct tally before, after;
+
+	source_watch(&s->source, first, HOT_PAGES);
+	before = take_tally(s);
+	atomic_store(&s->hot, first + 1);
+	atomic_store(&s->alone, true);
+	sleep_ms(ms);
+	atomic_store(&s->alone, false);
+	gate_wait_outside(s);
+	atomic_store(&s->hot, 0);
+	after = take_tally(s);
+	source_watch(&s->source, 0, 0);
+	add_crowd(&s->convergences, &before, &after);
+}
+
+/*
+ * Nobody is under way, and nobody else takes a step.  The gate is first: while threads
+ * touch as fast as they can, others' steps take long to end.
+ */
+static void become_alone(struct stress *s)
+{
+	(void)pthread_mutex_lock(&s->turn);
+	gate_close_begin(s);
+	gate_wait_outside(s);
+	(void)pthread_rwlock_wrlock(&s->world);
+	if (!atomic_load(&s->stop))
+		memory_check_settled(s);
+}
+
+static void end_alone(struct stress *s)
+{
+	gate_open(s);
+	(void)pthread_rwlock_unlock(&s->world);
+	(void)pthread_mutex_unlock(&s->turn);
+}
+
+/* With the guest alive: every fault has ended, each has been counted once. */
+bool chaos_pause(struct stress *s, struct rng *rng)
+{
+	(void)rng;
+	become_alone(s);
+	end_alone(s);
+	return true;
+}
+
+bool chaos_stampede(struct stress *s, struct rng *rng)
+{
+	uint64_t page = rng_below(rng, s->nr_pages);
+
+	if (rng_below(rng, 32)) {
+		(void)pthread_rwlock_rdlock(&s->world);
+		chaos_unmap_page(s, page);
+		call_stampede(s, page);
+		(void)pthread_rwlock_unlock(&s->world);
+		return true;
+	}
+	become_alone(s);
+	chaos_unmap_page(s, page);
+	crowd_stampede(s, page);
+	end_alone(s);
+	return true;
+}
+
+bool chaos_convergence(struct stress *s, struct rng *rng)
+{
+	uint64_t first = rng_below(rng, s->nr_pages), ms = 20 + rng_below(rng, 60);
+
+	if (rng_below(rng, 4)) {
+		(void)pthread_rwlock_rdlock(&s->world);
+		atomic_store(&s->hot, first + 1);
+		sleep_ms(ms);
+		atomic_store(&s->hot, 0);
+		(void)pthread_rwlock_unlock(&s->world);
+		return true;
+	}
+	become_alone(s);
+	for (uint64_t i = 0; i < HOT_PAGES; i++)
+		chaos_unmap_page(s, (first + i) % s->nr_pages);
+	crowd_converge(s, first, ms);
+	end_alone(s);
+	return true;
+}
