@@ -92,6 +92,8 @@ static void touch_pages(void *ctx, uint32_t thread)
 	uint64_t lo, hi, sum = 0, from;
 
 	measure_plan_slice(plan, thread % plan->nr_threads, &lo, &hi);
+	if (o->before)
+		o->before(o->before_ctx, thread);
 	t->fault_marks = fault_marks(o->mark);
 	from = measure_ticks();
 	for (uint64_t i = lo; i < hi; i++) {

@@ -33,6 +33,9 @@ struct measure_touch_opts {
 	bool kernel; /* nobody serves but the kernel: faults are faster */
 	bool writes;
 	bool in_context;
+	/* Optional: measured with the touches, as a part of no touch. */
+	void (*before)(void *ctx, uint32_t thread);
+	void *before_ctx;
 	uint32_t part_pages; /* touches in every second part, beginning with the first, are
 				recorded as prompt, too; 0: in all of it */
 };

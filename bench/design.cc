@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/* The designs of the first hour: the kernel, one handler, the engine. */
+#include "bench/design.h"
+
+#include "bench/c.h"
+#include "bench/options.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <faultlane/faultlane.h>
+#include <sys/mman.h>
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+
+namespace bench {
+
+namespace {
+
+constexpr uint64_t block_bytes = UINT64_C(2) << 20;
+
+/* A library call failed: its sentence says more than its code. */
+bool failed(const char *what, int rc, std::string *why)
+{
+	const char *sentence = fln_last_error();
+
+	*why = std::string(what) + ": " + (sentence[0] ? sentence : std::strerror(-rc));
+	return false;
+}
+
+/* No userfaultfd. */
+class by_kernel : public served {
+      public:
+	by_kernel(memory &mem, const setup &s, std::string *why)
+	    : s_(s), addr_(mem.map(s.len_bytes, why))
+	{
+	}
+
+	~by_kernel() override
+	{
+		memory::unmap(addr_, s_.len_bytes);
+	}
+
+	char *addr() const override
+	{
+		return addr_;
+	}
+
+      protected:
+	setup s_;
+	char *addr_;
+};
+
+/*
+ * No userfaultfd, and each thread has its part of the memory mapped by one call before
+ * it touches: what is known to be needed, and all of it.
+ */
+class by_populate : public by_kernel {
+      public:
+	using by_kernel::by_kernel;
+
+	void before_touching(uint32_t thread) override
+	{
+		uint64_t nr_blocks = (s_.len_bytes + block_bytes - 1) / block_bytes;
+		uint64_t lo = nr_blocks * thread / s_.nr_threads * block_bytes;
+		uint64_t hi = nr_blocks * (thread + 1) / s_.nr_threads * block_bytes;
+
+		hi = std::min(hi, s_.len_bytes);
+		if (lo < hi)
+			(void)madvise(addr_ + lo, hi - lo,
+				      s_.writes ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+	}
+};
+
+/* One userfaultfd, one thread. */
+class by_handler : public by_kernel {
+      public:
+	using by_kernel::by_kernel;
+
+	~by_handler() override
+	{
+		fln_handler_stop(handler_);
+	}
+
+	bool start(fln_handler_design design, std::string *why)
+	{
+		fln_handler_opts o = {};
+		int rc;
+
+		o.addr = addr_;
+		o.len_bytes = s_.len_bytes;
+		o.design = design;
+		o.window_first = s_.window;
+		o.window_max = s_.window;
+		o.user_mode_only = user_mode_only();
+		rc = fln_handler_start(&o, &handler_);
+		return rc == 0 || failed("cannot start the fault handler", rc, why);
+	}
+
+	bool stats(fln_stats *out, std::string *) override
+	{
+		struct fln_handler_stats from;
+
+		fln_handler_stats(handler_, &from);
+		out->faults = from.faults;
+		out->refaults = from.refaults;
+		out->pages_installed = from.pages_installed;
+		out->installs = from.installs;
+		out->wakes = from.wakes;
+		out->reads = from.reads;
+		out->service = from.service;
+		return true;
+	}
+
+      private:
+	struct fln_handler *handler_ = nullptr;
+};
+
+/* The engine; the guest's memory is the image, which holds everything already. */
+class by_engine : public served {
+      public:
+	explicit by_engine(const setup &s) : s_(s)
+	{
+	}
+
+	~by_engine() override
+	{
+		(void)fln_guest_destroy(guest_);
+		(void)fln_image_destroy(image_);
+		(void)fln_engine_destroy(engine_);
+	}
+
+	bool start(const memory &mem, uint32_t window, fln_delivery delivery, std::string *why)
+	{
+		return start_engine(why) && make_image(mem, why) &&
+		       start_guest(window, delivery, why);
+	}
+
+	char *addr() const override
+	{
+		return static_cast<char *>(fln_region_addr(region_));
+	}
+
+	bool stats(fln_stats *out, std::string *why) override
+	{
+		int rc;
+
+		out->size = sizeof(*out);
+		rc = fln_guest_stats(guest_, out);
+		return rc == 0 || failed("cannot read the statistics", rc, why);
+	}
+
+      private:
+	bool start_engine(std::string *why)
+	{
+		fln_engine_opts o = sized<fln_engine_opts>();
+		int rc;
+
+		o.nr_workers = opts.nr_workers;
+		o.vcpu_cpus = s_.cpus;
+		if (user_mode_only())
+			o.flags |= FLN_ENGINE_F_USER_MODE_ONLY;
+		rc = fln_engine_create(&o, &engine_);
+		if (rc == 0)
+			rc = fln_engine_start(engine_);
+		return rc == 0 || failed("cannot start the engine", rc, why);
+	}
+
+	bool make_image(const memory &mem, std::string *why)
+	{
+		fln_image_opts o = sized<fln_image_opts>();
+		int rc;
+
+		o.len_bytes = s_.len_bytes;
+		o.flags = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_FILLED;
+		o.memfd = mem.memfd();
+		rc = fln_image_create(engine_, &o, &image_);
+		return rc == 0 || failed("cannot make the image", rc, why);
+	}
+
+	bool start_guest(uint32_t window, fln_delivery delivery, std::string *why)
+	{
+		fln_guest_opts g = sized<fln_guest_opts>();
+		fln_region_opts r = sized<fln_region_opts>();
+		int rc;
+
+		g.nr_vcpus = s_.nr_threads;
+		g.nr_shards = opts.nr_shards;
+		g.window_first = window;
+		g.window_max = window;
+		rc = fln_guest_create(engine_, &g, &guest_);
+		if (rc)
+			return failed("cannot make the guest", rc, why);
+		r.image = image_;
+		r.len_bytes = s_.len_bytes;
+		r.delivery = static_cast<uint32_t>(delivery);
+		if (delivery == FLN_DELIVERY_IN_CONTEXT)
+			r.discard = FLN_DISCARD_IMAGE;
+		rc = fln_region_add(guest_, &r, &region_);
+		if (rc == 0 && delivery == FLN_DELIVERY_IN_CONTEXT)
+			rc = fln_sigbus_install();
+		if (rc == 0)
+			rc = fln_guest_start(guest_);
+		return rc == 0 || failed("cannot start the guest", rc, why);
+	}
+
+	setup s_;
+	struct fln_engine *engine_ = nullptr;
+	struct fln_image *image_ = nullptr;
+	struct fln_guest *guest_ = nullptr;
+	struct fln_region *region_ = nullptr;
+};
+
+template <class mapped>
+std::unique_ptr<served> open_mapped(memory &mem, const setup &s, std::string *why)
+{
+	auto p = std::make_unique<mapped>(mem, s, why);
+
+	if (!p->addr())
+		return nullptr;
+	return p;
+}
+
+template <fln_handler_design design>
+std::unique_ptr<served> open_handler(memory &mem, const setup &s, std::string *why)
+{
+	auto p = std::make_unique<by_handler>(mem, s, why);
+
+	if (!p->addr() || !p->start(design, why))
+		return nullptr;
+	return p;
+}
+
+std::unique_ptr<served> open_engine_with(memory &mem, const setup &s, uint32_t window,
+					 fln_delivery delivery, std::string *why)
+{
+	auto p = std::make_unique<by_engine>(s);
+
+	if (!p->start(mem, window, delivery, why))
+		return nullptr;
+	return p;
+}
+
+std::unique_ptr<served> open_engine(memory &mem, const setup &s, std::string *why)
+{
+	return open_engine_with(mem, s, s.window, FLN_DELIVERY_QUEUED, why);
+}
+
+std::unique_ptr<served> open_engine_page(memory &mem, const setup &s, std::string *why)
+{
+	return open_engine_with(mem, s, 1, FLN_DELIVERY_QUEUED, why);
+}
+
+std::unique_ptr<served> open_engine_in_context(memory &mem, const setup &s, std::string *why)
+{
+	return open_engine_with(mem, s, s.window, FLN_DELIVERY_IN_CONTEXT, why);
+}
+
+} /* namespace */
+
+bool user_mode_only()
+{
+	static const bool only = [] {
+		struct fln_probe_access access;
+
+		fln_probe_access(&access);
+		return access.device && access.syscall && !access.syscall_user_mode;
+	}();
+
+	return only;
+}
+
+const design designs[] = {
+	{ "kernel", open_mapped<by_kernel>, true, false, false, false },
+	{ "kernel_populate", open_mapped<by_populate>, true, false, false, true },
+	{ "single", open_handler<FLN_HANDLER_SINGLE>, false, false, false, false },
+	{ "single_window", open_handler<FLN_HANDLER_SINGLE_WINDOW>, false, false, true, false },
+	{ "engine", open_engine, false, false, true, false },
+	{ "engine_page", open_engine_page, false, false, false, false },
+	{ "engine_in_context", open_engine_in_context, false, true, true, false },
+};
+
+const uint32_t nr_designs = static_cast<uint32_t>(std::size(designs));
+
+const design *find_design(const std::string &name)
+{
+	for (const design &d : designs) {
+		if (name == d.name)
+			return &d;
+	}
+	return nullptr;
+}
+
+} /* namespace bench */

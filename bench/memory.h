@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The memory under test: made and filled once, and mapped anew for every run.
+ *
+ * Every page has contents of its own, so that a page in another one's place is found.
+ */
+#ifndef BENCH_MEMORY_H
+#define BENCH_MEMORY_H
+
+#include "measure/order.h"
+
+#include <cstdint>
+#include <string>
+
+namespace bench {
+
+class memory {
+      public:
+	memory() = default;
+	~memory();
+	memory(const memory &) = delete;
+	memory &operator=(const memory &) = delete;
+
+	/*
+	 * At least so many bytes, filled.  False when they are not to be had: @why
+	 * has the sentence.
+	 */
+	bool need(uint64_t len_bytes, std::string *why);
+
+	int memfd() const
+	{
+		return fd_;
+	}
+
+	/* A new mapping of it at a multiple of 2 MiB, shared; nothing is mapped in it yet. */
+	char *map(uint64_t len_bytes, std::string *why) const;
+	static void unmap(char *addr, uint64_t len_bytes);
+
+	/*
+	 * Compare every touched page, whole, and put back what was written.  False when
+	 * a page is wrong; then everything is filled anew before the next use.
+	 */
+	bool verify(char *addr, const measure_plan &plan, bool written, std::string *why);
+
+	/* For tests: spoil a page behind everybody's back. */
+	void spoil(uint64_t page);
+
+	/* What page @page holds. */
+	static void contents(uint64_t page, void *buf);
+
+      private:
+	int fd_ = -1;
+	uint64_t filled_bytes_ = 0;
+};
+
+/* The one of all runs. */
+memory &the_memory();
+
+} /* namespace bench */
+
+#endif

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * touch/<design>/<order>/<op>/density:<D>/share:<S>/threads:<N>, and weak/ with memory
+ * that grows with the threads.
+ */
+#include "bench/bench.h"
+#include "bench/c.h"
+#include "measure/error.h"
+
+#include <algorithm>
+#include <ctime>
+
+namespace bench {
+
+namespace {
+
+constexpr uint64_t page_bytes = 4096;
+constexpr uint64_t block_bytes = UINT64_C(2) << 20;
+constexpr uint64_t weak_bytes = UINT64_C(64) << 20; /* a thread */
+constexpr uint64_t min_touches = 2000;
+/* Workers finish the windows of the last faults a moment after the last touch. */
+constexpr timespec settle = { 0, 20000000 };
+
+const uint32_t densities[] = { 1, 8, 64, 512 };
+
+struct test_case {
+	const design *d;
+	bool weak;
+	bool random;
+	bool writes;
+	bool mixed;
+	uint32_t density;
+	uint32_t nr_threads;
+	uint32_t window;
+};
+
+uint64_t len_bytes(const test_case &c)
+{
+	uint64_t len = c.weak ? weak_bytes * c.nr_threads
+			      : std::max(opts.memory_bytes, min_touches * c.density * page_bytes);
+
+	return (len + block_bytes - 1) / block_bytes * block_bytes;
+}
+
+class plan {
+      public:
+	plan(const test_case &c, uint64_t len)
+	{
+		measure_plan_opts o = {};
+
+		o.total_pages = len / page_bytes;
+		o.density = c.density;
+		o.nr_threads = c.nr_threads;
+		o.shuffled = c.random;
+		o.mixed = c.mixed;
+		o.seed = opts.seed;
+		ok_ = measure_plan_init(&plan_, &o) == 0;
+	}
+
+	~plan()
+	{
+		measure_plan_deinit(&plan_);
+	}
+
+	plan(const plan &) = delete;
+	plan &operator=(const plan &) = delete;
+
+	bool ok() const
+	{
+		return ok_;
+	}
+
+	const measure_plan &get() const
+	{
+		return plan_;
+	}
+
+      private:
+	measure_plan plan_ = {};
+	bool ok_;
+};
+
+measure_fault_mark fault_mark(const test_case &c)
+{
+	if (c.d->in_context || (c.d->kernel && c.writes && !c.d->populates))
+		return MEASURE_SLOW;
+	return c.d->kernel ? MEASURE_COUNTED : MEASURE_SLEPT;
+}
+
+void before_touching(void *ctx, uint32_t thread)
+{
+	static_cast<served *>(ctx)->before_touching(thread);
+}
+
+bool touch(const test_case &c, served *s, const measure_plan &p, figures *f, std::string *why)
+{
+	char *addr = s->addr();
+	measure_touch_opts o = {};
+	measure_touch_result r;
+	fln_stats stats = sized<fln_stats>();
+
+	o.plan = &p;
+	o.addrs = &addr;
+	o.nr_guests = 1;
+	o.cpus = pin_cpus();
+	o.mark = fault_mark(c);
+	o.kernel = c.d->kernel;
+	o.writes = c.writes;
+	o.in_context = c.d->in_context;
+	if (c.d->populates) {
+		o.before = before_touching;
+		o.before_ctx = s;
+	}
+	if (!measure_touch(the_crowd(), &o, &r)) {
+		*why = measure_last_error();
+		return false;
+	}
+	(void)nanosleep(&settle, nullptr);
+	f->take(r, p.nr_pages);
+	if (!s->stats(&stats, why))
+		return false;
+	f->fault = stats.service;
+	f->nr_faults = c.d->kernel ? r.crowd.to.nr_minor_faults - r.crowd.from.nr_minor_faults
+				   : stats.faults;
+	return true;
+}
+
+bool measure_once(const test_case &c, figures *f, std::string *why)
+{
+	memory &mem = the_memory();
+	setup s = { len_bytes(c), c.nr_threads, c.writes, !c.mixed, c.window, pin_cpus() };
+	plan p(c, s.len_bytes);
+	std::unique_ptr<served> under_test;
+
+	if (!p.ok()) {
+		*why = "out of memory for a list of pages";
+		return false;
+	}
+	if (p.get().nr_pages < c.nr_threads) {
+		*why = "left out: fewer pages are touched than there are threads; "
+		       "set FAULTLANE_BENCH_MEMORY higher";
+		return false;
+	}
+	if (!mem.need(s.len_bytes, why))
+		return false;
+	under_test = c.d->open(mem, s, why);
+	if (!under_test)
+		return false;
+	if (spoils())
+		mem.spoil(p.get().pages[0]);
+	return touch(c, under_test.get(), p.get(), f, why) &&
+	       mem.verify(under_test->addr(), p.get(), c.writes, why);
+}
+
+std::string name_of(const test_case &c)
+{
+	std::string name = c.weak ? "weak/" : "touch/";
+
+	name += c.d->name;
+	name += c.random ? "/random" : "/sequential";
+	name += c.writes ? "/write" : "/read";
+	name += "/density:" + std::to_string(c.density);
+	name += c.mixed ? "/share:mixed" : "/share:disjoint";
+	name += "/threads:" + std::to_string(c.nr_threads);
+	if (c.window)
+		name += "/window:" + std::to_string(c.window);
+	return name;
+}
+
+void add(const test_case &c)
+{
+	benchmark::RegisterBenchmark(name_of(c).c_str(), [c](benchmark::State &state) {
+		run(state, [&c](figures *f, std::string *why) { return measure_once(c, f, why); });
+	})->Unit(benchmark::kMillisecond);
+}
+
+void add_threads(test_case c)
+{
+	for (uint32_t nr_threads : thread_counts()) {
+		c.nr_threads = nr_threads;
+		c.window = 0;
+		add(c);
+		for (uint32_t window : opts.windows) {
+			c.window = window;
+			if (c.d->has_window)
+				add(c);
+		}
+	}
+}
+
+void register_touch()
+{
+	for (uint32_t d = 0; d < nr_designs; d++) {
+		for (unsigned bits = 0; bits < 16; bits++) {
+			for (uint32_t density : densities) {
+				test_case c = {};
+
+				c.d = &designs[d];
+				c.weak = bits & 8;
+				c.random = !(bits & 4);
+				c.writes = bits & 2;
+				c.mixed = bits & 1;
+				c.density = density;
+				add_threads(c);
+			}
+		}
+	}
+}
+
+const family touch_family("touch", register_touch);
+
+} /* namespace */
+
+} /* namespace bench */
