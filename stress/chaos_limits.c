@@ -143,6 +143,11 @@ bool chaos_stall(struct stress *s, struct rng *rng)
 	return sched_setscheduler(tid, SCHED_OTHER, &p) == 0;
 }
 
+static rlim_t least(rlim_t a, rlim_t b)
+{
+	return a < b ? a : b;
+}
+
 static const char *prepare_cgroup(void)
 {
 	char text[32];
@@ -171,8 +176,9 @@ const char *chaos_limits_prepare(struct stress *s, enum chaos_kind kind)
 	case CHAOS_DESCRIPTORS:
 		(void)getrlimit(RLIMIT_NOFILE, &old_limit);
 		limit = old_limit;
-		if (limit.rlim_cur > DESCRIPTOR_LIMIT / 2)
-			limit.rlim_cur = DESCRIPTOR_LIMIT / 2;
+		limit.rlim_cur =
+			least(limit.rlim_cur,
+			      DESCRIPTOR_LIMIT / 2 + (s->opts.kvm ? s->opts.nr_threads : 0));
 		return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? NULL : "RLIMIT_NOFILE cannot be set";
 	case CHAOS_MAPPINGS:
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -117,7 +117,7 @@ static struct sums sum_touchers(struct stress *s)
 /* The oldest touch that is under way: its age in seconds, and whose it is. */
 static double oldest_touch(struct stress *s, struct toucher **who)
 {
-	uint64_t now = now_ns(), oldest = now;
+	uint64_t now = touch_now_ns(s), oldest = now;
 
 	*who = NULL;
 	for (uint32_t i = 0; i < s->opts.nr_threads; i++) {
@@ -276,16 +276,17 @@ static void report_text(const struct stress *s, const struct sums *x, double ela
 {
 	const struct totals *t = &s->totals;
 
-	(void)printf("seed %" PRIu64 ": %u threads, %.1f s, %" PRIu64 " touches, %" PRIu64
+	(void)printf("seed %" PRIu64 ": %u %s, %.1f s, %" PRIu64 " touches, %" PRIu64
 		     " pages verified, %" PRIu64 " wrong, %" PRIu64 " lost; faults %" PRIu64
 		     " (minor %" PRIu64 ", major %" PRIu64 ", zero %" PRIu64 ", invalid %" PRIu64
 		     "), refaults %" PRIu64 ", poisoned %" PRIu64 ", in context %" PRIu64
 		     ", ended as declared %" PRIu64
 		     ", longest service %.1f us, longest touch %.1f ms; chaos:",
-		     s->opts.seed, s->opts.nr_threads, elapsed_s, x->touches, x->verified,
-		     atomic_load(&s->nr_wrong), t->unaccounted, t->faults, t->minor, t->major,
-		     t->zero, t->invalid, t->refaults, t->poisoned, t->in_context, x->declared,
-		     (double)t->service.max_ns / 1e3, (double)x->longest_ns / 1e6);
+		     s->opts.seed, s->opts.nr_threads, s->opts.kvm ? "vCPUs" : "threads", elapsed_s,
+		     x->touches, x->verified, atomic_load(&s->nr_wrong), t->unaccounted, t->faults,
+		     t->minor, t->major, t->zero, t->invalid, t->refaults, t->poisoned,
+		     t->in_context, x->declared, (double)t->service.max_ns / 1e3,
+		     (double)x->longest_ns / 1e6);
 	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
 		if (has_chaos(&s->opts, k))
 			(void)printf(" %s %" PRIu64, chaos_names[k], atomic_load(&s->nr_chaos[k]));
@@ -300,17 +301,18 @@ static void report_json(const struct stress *s, const struct sums *x, double ela
 	const struct totals *t = &s->totals;
 	const char *comma = "";
 
-	(void)printf("{\"seed\": %" PRIu64 ", \"threads\": %u, \"seconds\": %.1f"
+	(void)printf("{\"seed\": %" PRIu64 ", \"guest\": \"%s\", \"threads\": %u, \"seconds\": %.1f"
 		     ", \"touches\": %" PRIu64 ", \"pages_verified\": %" PRIu64
 		     ", \"wrong\": %" PRIu64 ", \"lost\": %" PRIu64 ", \"faults\": %" PRIu64
 		     ", \"minor\": %" PRIu64 ", \"major\": %" PRIu64 ", \"zero\": %" PRIu64
 		     ", \"invalid\": %" PRIu64 ", \"refaults\": %" PRIu64 ", \"poisoned\": %" PRIu64
 		     ", \"in_context\": %" PRIu64 ", \"declared\": %" PRIu64
 		     ", \"service_max_us\": %.1f, \"touch_max_ms\": %.1f, \"chaos\": {",
-		     s->opts.seed, s->opts.nr_threads, elapsed_s, x->touches, x->verified,
-		     atomic_load(&s->nr_wrong), t->unaccounted, t->faults, t->minor, t->major,
-		     t->zero, t->invalid, t->refaults, t->poisoned, t->in_context, x->declared,
-		     (double)t->service.max_ns / 1e3, (double)x->longest_ns / 1e6);
+		     s->opts.seed, s->opts.kvm ? "kvm" : "threads", s->opts.nr_threads, elapsed_s,
+		     x->touches, x->verified, atomic_load(&s->nr_wrong), t->unaccounted, t->faults,
+		     t->minor, t->major, t->zero, t->invalid, t->refaults, t->poisoned,
+		     t->in_context, x->declared, (double)t->service.max_ns / 1e3,
+		     (double)x->longest_ns / 1e6);
 	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
 		if (!has_chaos(&s->opts, k))
 			continue;
@@ -361,17 +363,18 @@ static int init_world(struct stress *s)
 	(void)pthread_mutex_init(&s->turn, NULL);
 	(void)pthread_rwlockattr_destroy(&attr);
 	s->messages = stderr;
-	s->touchers = calloc(s->opts.nr_threads, sizeof(*s->touchers));
-	return s->touchers && model_init(&s->model, s->opts.memory_bytes / PAGE_BYTES,
-					 s->opts.seed) == 0
+	return touchers_alloc(s) == 0 && model_init(&s->model, s->opts.memory_bytes / PAGE_BYTES,
+						    s->opts.seed) == 0
 		       ? 0
 		       : -ENOMEM;
 }
 
 static int run(struct stress *s, double *elapsed_s)
 {
-	int rc = memory_create(s);
+	int rc = s->opts.kvm ? vcpus_create(s) : 0;
 
+	if (rc == 0)
+		rc = memory_create(s);
 	if (rc)
 		return rc;
 	s->begin_ns = now_ns();
@@ -390,7 +393,10 @@ static int run(struct stress *s, double *elapsed_s)
 	atomic_store(&s->source.healthy, true);
 	gate_open(s);
 	end_touchers(s);
-	return rc ? rc : memory_destroy(s);
+	if (rc == 0)
+		rc = memory_destroy(s);
+	vcpus_destroy(s);
+	return rc;
 }
 
 int main(int argc, char **argv)
@@ -402,6 +408,11 @@ int main(int argc, char **argv)
 
 	if (rc)
 		return rc == 1 ? 0 : rc;
+	if (s.opts.kvm && vcpu_unavailable()) {
+		(void)fprintf(stderr, "SKIP: faultlane-stress: --guest kvm: %s\n",
+			      vcpu_last_error());
+		return EXIT_SKIPPED;
+	}
 	rc = warm_up(&s);
 	if (rc)
 		return rc == -EPERM || rc == -EACCES || rc == -ENOSYS || rc == -EOPNOTSUPP
@@ -419,6 +430,6 @@ int main(int argc, char **argv)
 		compare_census(&s, &before);
 	report(&s, elapsed_s);
 	model_deinit(&s.model);
-	free(s.touchers);
+	touchers_free(&s);
 	return rc || atomic_load(&s.nr_wrong) ? EXIT_WRONG : 0;
 }

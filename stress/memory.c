@@ -107,7 +107,7 @@ static int create_guest(struct stress *s)
 	if (rc)
 		return failed("region", rc);
 	atomic_store(&s->base, (char *)fln_region_addr(s->region));
-	return 0;
+	return vcpus_map_memory(s);
 }
 
 static int create_image(struct stress *s)
@@ -251,6 +251,9 @@ int memory_restart(struct stress *s, bool engine_too, bool new_image)
 		return failed("stop", rc);
 	gate_wait_outside(s);
 	settle_guest(s);
+	rc = vcpus_unmap_memory(s);
+	if (rc)
+		return rc;
 	rc = fln_guest_destroy(s->guest);
 	s->guest = NULL;
 	if (rc)
@@ -292,6 +295,7 @@ int memory_destroy(struct stress *s)
 		if (rc)
 			(void)failed("stop", rc);
 		settle_guest(s);
+		(void)vcpus_unmap_memory(s);
 		(void)fln_guest_destroy(s->guest);
 		s->guest = NULL;
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The model: a word per page, moved by compare and exchange. */
+/* The model: a word per page, moved by compare and exchange; by vCPUs, too. */
 #include "stress/model.h"
 
 #include "stress/contents.h"
@@ -30,25 +30,6 @@ static uint64_t with_kind(uint64_t w, enum page_kind kind)
 static uint64_t version_of(uint64_t w)
 {
 	return w >> VERSION_SHIFT;
-}
-
-int model_init(struct model *m, uint64_t nr_pages, uint64_t seed)
-{
-	void *p = mmap(NULL, nr_pages * sizeof(*m->pages), PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (p == MAP_FAILED)
-		return -1;
-	m->pages = p;
-	m->nr_pages = nr_pages;
-	m->seed = seed;
-	return 0;
-}
-
-void model_deinit(struct model *m)
-{
-	(void)munmap(m->pages, m->nr_pages * sizeof(*m->pages));
-	m->pages = NULL;
 }
 
 bool model_begin_read(struct model *m, uint64_t page, uint64_t *word)
@@ -197,6 +178,28 @@ void model_end_write(struct model *m, uint64_t page, bool written)
 	atomic_store_explicit(&m->pages[page], w, memory_order_release);
 }
 
+/* The rest is for the host only. */
+#ifndef STRESS_IN_GUEST
+
+int model_init(struct model *m, uint64_t nr_pages, uint64_t seed)
+{
+	void *p = mmap(NULL, nr_pages * sizeof(*m->pages), PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return -1;
+	m->pages = p;
+	m->nr_pages = nr_pages;
+	m->seed = seed;
+	return 0;
+}
+
+void model_deinit(struct model *m)
+{
+	(void)munmap(m->pages, m->nr_pages * sizeof(*m->pages));
+	m->pages = NULL;
+}
+
 bool model_begin_discard(struct model *m, uint64_t page)
 {
 	uint64_t w = atomic_load_explicit(&m->pages[page], memory_order_relaxed);
@@ -258,3 +261,5 @@ const char *model_describe(struct model *m, uint64_t page, char *buf, uint32_t l
 		       w & GIVING_UP ? "given up just now, " : "", (unsigned)(w & READERS));
 	return buf;
 }
+
+#endif

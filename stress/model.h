@@ -14,6 +14,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What vCPUs call is model.c once more, compiled for them (guest_model.c). */
+#ifdef STRESS_IN_GUEST
+#define model_begin_read guest_model_begin_read
+#define model_end_read guest_model_end_read
+#define model_begin_write guest_model_begin_write
+#define model_end_write guest_model_end_write
+#endif
+
 enum page_kind {
 	PAGE_IMAGE,         /* the image's contents, or zero where it has a hole */
 	PAGE_WRITTEN,       /* the last write */

@@ -57,6 +57,7 @@ static void usage(FILE *to)
 	(void)fprintf(
 		to,
 		"  --seed X          of all that is random (default 1)\n"
+		"  --guest threads|kvm   what touches: threads, or vCPUs of KVM (default threads)\n"
 		"  --sharing shared|private    whose writes are (default shared)\n"
 		"  --delivery queued|in-context  how faults are served (default queued)\n"
 		"  --page-size 4K|2M (default 4K)\n"
@@ -167,25 +168,16 @@ static int parse_either(const char *s, const char *no, const char *yes, bool *ou
 }
 
 static const struct option long_options[] = {
-	{ "threads", required_argument, NULL, 't' },
-	{ "memory", required_argument, NULL, 'm' },
-	{ "seconds", required_argument, NULL, 's' },
-	{ "touches", required_argument, NULL, 'T' },
-	{ "chaos", required_argument, NULL, 'c' },
-	{ "seed", required_argument, NULL, 'x' },
-	{ "sharing", required_argument, NULL, 'S' },
-	{ "delivery", required_argument, NULL, 'd' },
-	{ "page-size", required_argument, NULL, 'p' },
-	{ "max-wait", required_argument, NULL, 'w' },
-	{ "workers", required_argument, NULL, 'W' },
-	{ "shards", required_argument, NULL, 'H' },
-	{ "window", required_argument, NULL, 'i' },
-	{ "until-wrong", no_argument, NULL, 'U' },
-	{ "user-mode-only", no_argument, NULL, 'u' },
-	{ "json", no_argument, NULL, 'j' },
-	{ "quiet", no_argument, NULL, 'q' },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 },
+	{ "threads", required_argument, NULL, 't' },  { "memory", required_argument, NULL, 'm' },
+	{ "seconds", required_argument, NULL, 's' },  { "touches", required_argument, NULL, 'T' },
+	{ "chaos", required_argument, NULL, 'c' },    { "seed", required_argument, NULL, 'x' },
+	{ "guest", required_argument, NULL, 'g' },    { "sharing", required_argument, NULL, 'S' },
+	{ "delivery", required_argument, NULL, 'd' }, { "page-size", required_argument, NULL, 'p' },
+	{ "max-wait", required_argument, NULL, 'w' }, { "workers", required_argument, NULL, 'W' },
+	{ "shards", required_argument, NULL, 'H' },   { "window", required_argument, NULL, 'i' },
+	{ "until-wrong", no_argument, NULL, 'U' },    { "user-mode-only", no_argument, NULL, 'u' },
+	{ "json", no_argument, NULL, 'j' },           { "quiet", no_argument, NULL, 'q' },
+	{ "help", no_argument, NULL, 'h' },           { NULL, 0, NULL, 0 },
 };
 
 static int take_number(struct options *o, int c, const char *value)
@@ -244,6 +236,10 @@ static int take(struct options *o, int c, const char *value)
 		return parse_chaos(value, &o->chaos)
 			       ? wrong("chaos", value, "see --help for the names")
 			       : 0;
+	case 'g':
+		return parse_either(value, "threads", "kvm", &o->kvm)
+			       ? wrong("guest", value, "use threads or kvm")
+			       : 0;
 	case 'S':
 		return parse_either(value, "shared", "private", &o->is_private)
 			       ? wrong("sharing", value, "use shared or private")
@@ -296,6 +292,12 @@ int options_parse(struct options *o, int argc, char **argv)
 	}
 	if (optind < argc)
 		return wrong("", argv[optind], "is no option");
+	if (o->kvm && o->in_context)
+		return wrong("guest", "kvm",
+			     "a vCPU cannot resolve its own faults: leave --delivery out");
+	if (o->kvm && o->user_mode_only)
+		return wrong("guest", "kvm",
+			     "a vCPU's faults are the kernel's: leave --user-mode-only out");
 	if (o->seconds <= 0 && o->nr_touches == 0)
 		o->seconds = 10;
 	return 0;

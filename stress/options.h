@@ -39,6 +39,7 @@ struct options {
 	double max_wait_s;
 	bool is_private;
 	bool in_context;
+	bool kvm;  /* vCPUs touch, not threads */
 	bool huge; /* 2 MiB pages */
 	bool json;
 	bool quiet;       /* no status line */

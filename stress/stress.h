@@ -10,6 +10,7 @@
 #include "stress/model.h"
 #include "stress/options.h"
 #include "stress/source.h"
+#include "vcpu/vcpu.h"
 
 #include <faultlane/faultlane.h>
 #include <pthread.h>
@@ -29,6 +30,14 @@ struct guard {
 
 struct stress;
 
+/* What a vCPU does to its page just now. */
+enum touch_kind {
+	TOUCH_NOTHING,
+	TOUCH_READS,
+	TOUCH_WRITES
+};
+
+/* With --guest kvm the vCPU has it mapped, and changes it. */
 struct toucher {
 	struct stress *s;
 	uint32_t index;
@@ -41,8 +50,12 @@ struct toucher {
 	_Atomic uint64_t page;     /* of that touch */
 	_Atomic uint64_t stampede; /* the last that it took part in */
 	_Atomic uint64_t longest_ns;
+	uint64_t limit; /* of touches */
 	_Atomic uint64_t nr_touches, nr_verified, nr_declared;
 	uint64_t *copy; /* of a page */
+	/* Of a vCPU, for the host that finds the touch ended by a signal. */
+	_Atomic(enum touch_kind) doing;
+	uint64_t begun; /* model_begin_read()'s word */
 };
 
 /* Engine-side totals of guests that are gone. */
@@ -84,6 +97,9 @@ struct stress {
 	_Atomic uint64_t nr_signals;
 	_Atomic uint64_t allocated; /* bytes that the engine has of us */
 	struct toucher *touchers;
+	size_t touchers_bytes;   /* with their copies */
+	struct vcpu_vm *vm;      /* --guest kvm */
+	struct vcpu_clock clock; /* what vCPUs tell the time by */
 	struct totals totals;
 	FILE *messages;
 };
@@ -110,11 +126,28 @@ void memory_check_ended(struct stress *s);
 void memory_check_settled(struct stress *s);
 
 /* toucher.c */
+int touchers_alloc(struct stress *s);
+void touchers_free(struct stress *s);
 int touchers_start(struct stress *s);
 void touchers_join(struct stress *s);
 int guard_install(struct stress *s);
 /* The guard of this thread; NULL: none. */
 void guard_set(struct guard *g);
+
+/* A touch ended in a signal: complains unless that was what was declared. */
+void touch_after_signal(struct toucher *t, uint64_t page, int signo);
+/* The page that is in t->copy is not what was due. */
+void touch_describe_wrong(struct toucher *t, uint64_t page);
+
+/* vcpus.c: with --guest kvm the threads run vCPUs, which touch. */
+int vcpus_create(struct stress *s);
+void vcpus_destroy(struct stress *s);
+/* The guest's memory is there now, is about to go: the slot follows. */
+int vcpus_map_memory(struct stress *s);
+int vcpus_unmap_memory(struct stress *s);
+void *vcpu_toucher_main(void *toucher);
+/* The time by which touchers say since when they wait. */
+uint64_t touch_now_ns(const struct stress *s);
 
 /* chaos.c */
 /* Before anything runs: leaves out, and says so, what this machine cannot do. */

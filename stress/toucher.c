@@ -4,11 +4,11 @@
  * or writes them.  A signal in a touch (a page that cannot be had) brings the thread
  * back to where it began.
  */
-#include "stress/stress.h"
+#include "stress/touch.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 
 static _Thread_local struct guard *my_guard;
@@ -25,6 +25,8 @@ static void on_fault(int signo, siginfo_t *info, void *context)
 	struct sigaction dfl = { .sa_handler = SIG_DFL };
 
 	if (resolves && fln_resolve(info) == FLN_RESOLVED)
+		return;
+	if (signo == SIGBUS && vcpu_sigbus(info))
 		return;
 	if (my_guard && my_guard->armed) {
 		my_guard->armed = 0;
@@ -54,8 +56,7 @@ int guard_install(struct stress *s)
 		       : 0;
 }
 
-/* A touch ended in a signal: was that what was declared? */
-static void after_signal(struct toucher *t, uint64_t page, int signo)
+void touch_after_signal(struct toucher *t, uint64_t page, int signo)
 {
 	struct stress *s = t->s;
 	char buf[128];
@@ -71,7 +72,7 @@ static void after_signal(struct toucher *t, uint64_t page, int signo)
 		 strsignal(signo), model_describe(&s->model, page, buf, sizeof(buf)));
 }
 
-static void describe_wrong(struct toucher *t, uint64_t page)
+void touch_describe_wrong(struct toucher *t, uint64_t page)
 {
 	struct stress *s = t->s;
 	char buf[128];
@@ -98,7 +99,7 @@ static void read_page(struct toucher *t, uint64_t page)
 	signo = sigsetjmp(t->guard.jump, 0);
 	if (signo) {
 		(void)model_end_read(&s->model, page, word, NULL);
-		after_signal(t, page, signo);
+		touch_after_signal(t, page, signo);
 		return;
 	}
 	t->guard.armed = 1;
@@ -108,7 +109,7 @@ static void read_page(struct toucher *t, uint64_t page)
 	atomic_fetch_add_explicit(&t->nr_verified, 1, memory_order_relaxed);
 	if (model_end_read(&s->model, page, word, t->copy))
 		return;
-	describe_wrong(t, page);
+	touch_describe_wrong(t, page);
 }
 
 static void write_page(struct toucher *t, uint64_t page)
@@ -122,7 +123,7 @@ static void write_page(struct toucher *t, uint64_t page)
 	signo = sigsetjmp(t->guard.jump, 0);
 	if (signo) {
 		model_end_write(&s->model, page, false);
-		after_signal(t, page, signo);
+		touch_after_signal(t, page, signo);
 		return;
 	}
 	t->guard.armed = 1;
@@ -133,92 +134,72 @@ static void write_page(struct toucher *t, uint64_t page)
 	model_end_write(&s->model, page, true);
 }
 
-/* The gate is closed, but not for a crowd's threads. */
-static bool belongs_to_crowd(const struct toucher *t)
-{
-	const struct stress *s = t->s;
-
-	return atomic_load(&s->alone) &&
-	       (atomic_load(&s->hot) || atomic_load(&s->stampede) != atomic_load(&t->stampede));
-}
-
 /* Through the gate; false: the run is over. */
 static bool enter(struct toucher *t)
 {
-	struct stress *s = t->s;
-
-	for (;;) {
-		if (atomic_load_explicit(&s->stop, memory_order_relaxed))
-			return false;
-		atomic_store(&t->inside, true);
-		if (!atomic_load(&s->gate) || belongs_to_crowd(t))
+	while (!atomic_load_explicit(&t->s->stop, memory_order_relaxed)) {
+		if (touch_enter(t))
 			return true;
-		atomic_store(&t->inside, false);
 		sleep_ms(1);
 	}
-}
-
-static uint64_t pick_page(struct toucher *t)
-{
-	struct stress *s = t->s;
-	uint64_t stampede = atomic_load_explicit(&s->stampede, memory_order_relaxed);
-	uint64_t hot = atomic_load_explicit(&s->hot, memory_order_relaxed);
-
-	if (stampede != atomic_load_explicit(&t->stampede, memory_order_relaxed)) {
-		atomic_store(&t->stampede, stampede);
-		return stampede & ((UINT64_C(1) << 40) - 1);
-	}
-	if (hot)
-		return (hot - 1 + rng_below(&t->rng, 4)) % s->nr_pages;
-	/* Some look often where a page cannot be had: its neighbours must notice nothing. */
-	if (t->index % 32 == 0 && s->source.dead_page != UINT64_MAX && rng_below(&t->rng, 64) == 0)
-		return (s->source.dead_page + rng_below(&t->rng, 8)) % s->nr_pages;
-	return rng_below(&t->rng, s->nr_pages);
-}
-
-/* A touch of ours has ended. */
-static void note_touch(struct toucher *t, uint64_t begin_ns)
-{
-	uint64_t took_ns = now_ns() - begin_ns;
-
-	if (took_ns > atomic_load_explicit(&t->longest_ns, memory_order_relaxed))
-		atomic_store_explicit(&t->longest_ns, took_ns, memory_order_relaxed);
-	atomic_store_explicit(&t->since_ns, 0, memory_order_relaxed);
+	return false;
 }
 
 static void *toucher_main(void *arg)
 {
 	struct toucher *t = arg;
 	struct stress *s = t->s;
-	uint64_t limit = s->opts.nr_touches / s->opts.nr_threads +
-			 (t->index < s->opts.nr_touches % s->opts.nr_threads);
-	uint64_t n = 0;
 	int rc = s->opts.in_context ? fln_thread_enter() : 0;
 
 	if (rc)
 		complain(s, "thread %u: %s", t->index, fln_last_error());
 	guard_set(&t->guard);
-	while (rc == 0 && (s->opts.nr_touches == 0 || n < limit) && enter(t)) {
-		uint64_t stampede = atomic_load_explicit(&t->stampede, memory_order_relaxed);
-		uint64_t page = pick_page(t), begin_ns = now_ns();
+	while (rc == 0 && touch_has_next(t) && enter(t)) {
+		uint64_t now = now_ns();
+		struct touch touch = touch_begin(t, now);
 
-		atomic_store_explicit(&t->page, page, memory_order_relaxed);
-		atomic_store_explicit(&t->since_ns, begin_ns, memory_order_relaxed);
-		/* A stampede reads: a writer would have the page to itself. */
-		if (rng_below(&t->rng, 4) == 0 && page != s->source.dead_page &&
-		    stampede == atomic_load_explicit(&t->stampede, memory_order_relaxed))
-			write_page(t, page);
+		if (touch.writes)
+			write_page(t, touch.page);
 		else
-			read_page(t, page);
-		note_touch(t, begin_ns);
-		atomic_store(&t->inside, false);
-		atomic_store_explicit(&t->nr_touches, ++n, memory_order_relaxed);
+			read_page(t, touch.page);
+		touch_end(t, now_ns() - now);
 	}
 	guard_set(NULL);
 	atomic_store(&t->gone, true);
 	if (rc == 0 && s->opts.in_context)
 		fln_thread_leave();
 	return NULL;
+}
+
+static uint64_t limit_of(const struct stress *s, uint32_t index)
+{
+	if (s->opts.nr_touches == 0)
+		return UINT64_MAX;
+	return s->opts.nr_touches / s->opts.nr_threads +
+	       (index < s->opts.nr_touches % s->opts.nr_threads);
+}
+
+/* The touchers, then a page for each: whole pages, which vCPUs can be given. */
+int touchers_alloc(struct stress *s)
+{
+	uint32_t nr = s->opts.nr_threads;
+	size_t own = nr * sizeof(struct toucher);
+	size_t copies_at = (own + PAGE_BYTES - 1) & ~(size_t)(PAGE_BYTES - 1);
+	size_t bytes = copies_at + (size_t)nr * PAGE_BYTES;
+	char *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return -ENOMEM;
+	s->touchers = (struct toucher *)(void *)p;
+	s->touchers_bytes = bytes;
+	for (uint32_t i = 0; i < nr; i++)
+		s->touchers[i].copy = (uint64_t *)(void *)(p + copies_at + (size_t)i * PAGE_BYTES);
+	return 0;
+}
+
+void touchers_free(struct stress *s)
+{
+	(void)munmap(s->touchers, s->touchers_bytes);
 }
 
 int touchers_start(struct stress *s)
@@ -234,8 +215,9 @@ int touchers_start(struct stress *s)
 		t->s = s;
 		t->index = i;
 		t->rng.state = mix(s->opts.seed ^ mix(i + 1));
-		t->copy = aligned_alloc(64, PAGE_BYTES);
-		rc = t->copy ? pthread_create(&t->thread, &attr, toucher_main, t) : ENOMEM;
+		t->limit = limit_of(s, i);
+		rc = pthread_create(&t->thread, &attr,
+				    s->opts.kvm ? vcpu_toucher_main : toucher_main, t);
 		if (rc) {
 			(void)fprintf(stderr, "faultlane-stress: thread %u: %s\n", i, strerror(rc));
 			atomic_store(&s->stop, true);
@@ -250,9 +232,6 @@ int touchers_start(struct stress *s)
 
 void touchers_join(struct stress *s)
 {
-	for (uint32_t i = 0; i < s->opts.nr_threads; i++) {
+	for (uint32_t i = 0; i < s->opts.nr_threads; i++)
 		(void)pthread_join(s->touchers[i].thread, NULL);
-		free(s->touchers[i].copy);
-		s->touchers[i].copy = NULL;
-	}
 }

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/* The steps of a touch that threads and vCPUs have in common. */
+#ifndef STRESS_TOUCH_H
+#define STRESS_TOUCH_H
+
+#include "stress/stress.h"
+
+/* What is to be touched now. */
+struct touch {
+	uint64_t page;
+	bool writes;
+};
+
+/* The gate is closed, but not for a crowd's threads. */
+static inline bool touch_belongs_to_crowd(const struct toucher *t)
+{
+	const struct stress *s = t->s;
+
+	return atomic_load(&s->alone) &&
+	       (atomic_load(&s->hot) || atomic_load(&s->stampede) != atomic_load(&t->stampede));
+}
+
+/* Through the gate; false: it is closed. */
+static inline bool touch_enter(struct toucher *t)
+{
+	atomic_store(&t->inside, true);
+	if (!atomic_load(&t->s->gate) || touch_belongs_to_crowd(t))
+		return true;
+	atomic_store(&t->inside, false);
+	return false;
+}
+
+static inline bool touch_has_next(const struct toucher *t)
+{
+	return atomic_load_explicit(&t->nr_touches, memory_order_relaxed) < t->limit;
+}
+
+static inline struct touch touch_pick(struct toucher *t)
+{
+	struct stress *s = t->s;
+	uint64_t stampede = atomic_load_explicit(&s->stampede, memory_order_relaxed);
+	uint64_t hot = atomic_load_explicit(&s->hot, memory_order_relaxed);
+	uint64_t dead = s->source.dead_page, page;
+
+	if (stampede != atomic_load_explicit(&t->stampede, memory_order_relaxed)) {
+		atomic_store(&t->stampede, stampede);
+		/* It reads: a writer would have the page to itself. */
+		return (struct touch){ .page = stampede & ((UINT64_C(1) << 40) - 1) };
+	}
+	if (hot)
+		page = hot - 1 + rng_below(&t->rng, 4);
+	/* Some look often where a page cannot be had: its neighbours must notice nothing. */
+	else if (t->index % 32 == 0 && dead != UINT64_MAX && rng_below(&t->rng, 64) == 0)
+		page = dead + rng_below(&t->rng, 8);
+	else
+		page = rng_below(&t->rng, s->nr_pages);
+	page %= s->nr_pages;
+	return (struct touch){ page, rng_below(&t->rng, 4) == 0 && page != dead };
+}
+
+static inline struct touch touch_begin(struct toucher *t, uint64_t now)
+{
+	struct touch touch = touch_pick(t);
+
+	atomic_store_explicit(&t->page, touch.page, memory_order_relaxed);
+	atomic_store_explicit(&t->since_ns, now, memory_order_relaxed);
+	return touch;
+}
+
+static inline void touch_end(struct toucher *t, uint64_t took_ns)
+{
+	if (took_ns > atomic_load_explicit(&t->longest_ns, memory_order_relaxed))
+		atomic_store_explicit(&t->longest_ns, took_ns, memory_order_relaxed);
+	atomic_store_explicit(&t->since_ns, 0, memory_order_relaxed);
+	atomic_store(&t->inside, false);
+	atomic_fetch_add_explicit(&t->nr_touches, 1, memory_order_relaxed);
+}
+
+#endif
