@@ -15,6 +15,7 @@ static const char *const kind_names[] = {
 	[FLN_THREAD_WORKER] = "worker",
 	[FLN_THREAD_FILLER] = "filler",
 	[FLN_THREAD_LINK] = "link",
+	[FLN_THREAD_GUARD] = "guard",
 };
 
 _Static_assert(sizeof(kind_names) / sizeof(kind_names[0]) == FLN_THREAD_NR_KINDS,
@@ -64,6 +65,7 @@ void fln_thread_begin(struct fln_thread_before *before, enum fln_thread_kind kin
 	char name[16];
 
 	fln_signals_block(&before->signals);
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before->cancel);
 	if (pthread_getname_np(pthread_self(), before->name, sizeof(before->name)) != 0)
 		before->name[0] = '\0';
 	before->cpu_bytes =
@@ -86,4 +88,5 @@ void fln_thread_end(const struct fln_thread_before *before)
 	if (before->name[0])
 		(void)pthread_setname_np(pthread_self(), before->name);
 	fln_signals_restore(&before->signals);
+	(void)pthread_setcancelstate(before->cancel, NULL);
 }

@@ -37,9 +37,13 @@ struct fln_thread_before {
 	long cpu_bytes; /* of cpus; at most 0: not known */
 	unsigned long cpus[FLN_THREAD_CPU_WORDS];
 	int nice;
+	int cancel;
 };
 
-/* First and last in @main: block signals and take a name, and undo all of it. */
+/*
+ * First and last in @main: block signals, take a name and refuse to be cancelled, which in
+ * the middle of a round would leave claims and read sections behind; and undo all of it.
+ */
 void fln_thread_begin(struct fln_thread_before *before, enum fln_thread_kind kind, uint32_t index);
 void fln_thread_end(const struct fln_thread_before *before);
 

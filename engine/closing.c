@@ -18,6 +18,7 @@
  * are mappings of their own: single pages would need a mapping each.  Where that
  * cannot be done either (another process, a sealed mapping), the range stays
  * registered and its userfaultfd open for good: who touches it waits for ever.
+ * The same comes of a kernel that puts calls off for too long: want of memory.
  *
  * Workers leave the region alone from the moment that closing is set and a grace
  * period has passed.  Their shards stay attached meanwhile, so that events are
@@ -125,20 +126,46 @@ static void read_events(struct fln_shard *shard)
 	} while (nr > 0);
 }
 
-static void wait_a_little(uint32_t round)
-{
-	struct timespec ts = { .tv_nsec = (long)FLN_NS_PER_MS };
+/*
+ * The kernel puts calls off while it has no memory, or until the thread whose event was read
+ * has run.  For how long in all that is waited for, region by region: whoever stops a guest
+ * is not kept for ever.
+ */
+#define PATIENCE_NS (10 * FLN_NS_PER_S)
+#define SHORT_WAITS 16u
+#define LONGEST_WAIT_NS (64 * FLN_NS_PER_MS)
 
-	if (round < 16)
+/* A while, longer each round.  False: that was all the patience there is. */
+static bool wait_a_little(struct fln_region *r, uint32_t round)
+{
+	uint64_t patience = r->guest->engine->close_patience_ns, t0 = fln_now_ns();
+	uint32_t doublings = round > SHORT_WAITS ? round - SHORT_WAITS : 0;
+	uint64_t ns = FLN_NS_PER_MS << (doublings < 6 ? doublings : 6);
+	struct timespec ts = { .tv_nsec = (long)(ns < LONGEST_WAIT_NS ? ns : LONGEST_WAIT_NS) };
+
+	if (r->close_waited_ns >= (patience ? patience : PATIENCE_NS))
+		return false;
+	if (round < SHORT_WAITS)
 		(void)sched_yield();
 	else
 		(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+	r->close_waited_ns += fln_now_ns() - t0;
+	return true;
+}
+
+static void say_impatient(const struct fln_region *r, uint64_t addr)
+{
+	fln_log_limited(&r->guest->engine->log, &r->guest->engine->guard.fault_limit, FLN_LOG_ERROR,
+			"guest %s: the kernel does not make what was never filled at 0x%" PRIx64
+			" unreadable, for want of memory or because a thread that changes the "
+			"mapping does not run; the access to it is taken away",
+			r->guest->name, addr);
 }
 
 /*
  * Poison pages of a block through one shard, or map zeros there (@zero), until it
- * is done.  @moved is how far mremap() has carried them.  Returns the pages that
- * the kernel refuses.
+ * is done, or has been put off for too long.  @moved is how far mremap() has carried
+ * them.  Returns the pages that the kernel refuses.
  */
 static struct fln_mask close_block(struct fln_region *r, struct fln_shard *shard, uint64_t block,
 				   const struct fln_mask *pages, uint64_t moved, bool zero)
@@ -167,9 +194,27 @@ static struct fln_mask close_block(struct fln_region *r, struct fln_shard *shard
 			break;
 		if (!shard->worker)
 			read_events(shard);
-		wait_a_little(round);
+		if (wait_a_little(r, round))
+			continue;
+		say_impatient(r, in.block_addr);
+		return fln_mask_or(&refused, &todo);
 	}
 	return refused;
+}
+
+/* Pages of one block that can be neither zero nor poisoned: take the access to them away. */
+static bool deny_pages(struct fln_region *r, uint64_t block, const struct fln_mask *pages,
+		       uint64_t moved)
+{
+	uint64_t base = fln_region_addr_of(r, block * FLN_BLOCK_PAGES) + moved;
+	uint32_t lo = 0, hi;
+
+	for (; fln_mask_next_run(pages, &lo, &hi); lo = hi) {
+		if (mprotect((void *)(uintptr_t)(base + fln_pages_to_bytes(lo)),
+			     fln_pages_to_bytes(hi - lo), PROT_NONE) != 0)
+			return false;
+	}
+	return true;
 }
 
 /*
@@ -193,7 +238,7 @@ static void close_zeros(struct fln_region *r, struct fln_shard *shard, uint64_t 
 			continue;
 		r->sealed = true;
 		pages = close_block(r, shard, block, &pages, moved, false);
-		if (fln_mask_empty(&pages))
+		if (fln_mask_empty(&pages) || deny_pages(r, block, &pages, moved))
 			continue;
 		atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
 		r->unsafe = true;

@@ -105,12 +105,21 @@ static int cover_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, 
 	return 0;
 }
 
+/* Somebody must read the events: nobody does where the guest does not run. */
+static bool are_events_read(const struct fln_region *r)
+{
+	for (uint32_t i = 0; i < r->guest->nr_shards; i++) {
+		if (atomic_load(&fln_region_shard(r, i)->unreadable))
+			return false;
+	}
+	return r->guest->running;
+}
+
 void fln_region_cover(struct fln_region *r)
 {
 	const struct fln_guest *guest = r->guest;
 
-	/* Somebody must read the events: nobody does where the guest does not run. */
-	if (!r->mapped_by_us || !guest->running || guest->follow_fork ||
+	if (!r->mapped_by_us || !are_events_read(r) || guest->follow_fork ||
 	    r->page_bytes != FLN_PAGE_BYTES || r->map.nr_blocks < MIN_BLOCKS || r->covered)
 		return;
 	r->cover_fd = open_empty(r);

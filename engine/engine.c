@@ -20,6 +20,7 @@
 #define DEFAULT_HELD 4096u
 #define DEFAULT_FILL_PAGES 64u
 #define DEFAULT_RETRIES 3u
+#define DEFAULT_STALL_REPORT_MS 10000u
 #define DEFAULT_SOURCE_TIMEOUT_NS (30 * FLN_NS_PER_S)
 #define DEFAULT_SPIN_NS (200 * FLN_NS_PER_US) /* measured: see docs/TUNING.md */
 #define FALLBACK_MAX_MAP_COUNT 65530u
@@ -58,9 +59,8 @@ static int set_defaults(struct fln_engine_opts *o)
 	if (o->flags & ~known)
 		return fln_fail(EINVAL, "engine: flags 0x%llx are not known to this version",
 				(unsigned long long)(o->flags & ~known));
-	if (o->reserved || o->reserved2)
-		return fln_fail(EINVAL, "engine: reserved is %u; set it to 0",
-				o->reserved ? o->reserved : o->reserved2);
+	if (o->reserved)
+		return fln_fail(EINVAL, "engine: reserved is %u; set it to 0", o->reserved);
 	if (o->worker_nice != FLN_NICE_KEEP && (o->worker_nice < -20 || o->worker_nice > 19))
 		return fln_fail(EINVAL,
 				"engine: worker_nice is %d; use -20 to 19, or "
@@ -86,6 +86,8 @@ static int set_defaults(struct fln_engine_opts *o)
 		o->source_retries = 0;
 	if (o->source_timeout_ns == 0)
 		o->source_timeout_ns = DEFAULT_SOURCE_TIMEOUT_NS;
+	if (o->stall_report_ms == 0)
+		o->stall_report_ms = DEFAULT_STALL_REPORT_MS;
 	if (o->max_stripes == 0)
 		o->max_stripes = read_max_map_count() / 4;
 	return 0;
@@ -133,6 +135,7 @@ static int init_workers(struct fln_engine *engine)
 	struct fln_worker_opts o = {
 		.alloc = engine->alloc,
 		.log = engine->log,
+		.events = &engine->events,
 		.filler = &engine->filler,
 		.hooks = engine->opts.thread_hooks,
 		.batch_max = engine->opts.batch_max,
@@ -272,6 +275,7 @@ int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **ou
 	rc = fln_event_queue_init(&engine->events, &engine->alloc);
 	if (rc)
 		goto deinit_filler;
+	fln_guard_init(&engine->guard);
 	fln_lock_init(&engine->lock, FLN_RANK_ENGINE);
 	fln_turn_init(&engine->turn);
 	fln_cond_init(&engine->unpinned);
@@ -339,19 +343,20 @@ static void give_turn(struct fln_engine *engine, bool running)
 static int start_threads(struct fln_engine *engine)
 {
 	int rc = fln_filler_start(&engine->filler);
+	uint32_t nr = 0;
 
 	if (rc)
 		return rc;
-	for (uint32_t i = 0; i < engine->opts.nr_workers; i++) {
-		rc = fln_worker_start(&engine->workers[i]);
-		if (rc == 0)
-			continue;
-		while (i-- > 0)
-			fln_worker_stop(&engine->workers[i]);
-		(void)fln_filler_stop(&engine->filler, UINT64_MAX);
-		return rc;
-	}
-	return 0;
+	for (; rc == 0 && nr < engine->opts.nr_workers; nr += rc == 0)
+		rc = fln_worker_start(&engine->workers[nr]);
+	if (rc == 0)
+		rc = fln_guard_start(engine);
+	if (rc == 0)
+		return 0;
+	while (nr-- > 0)
+		fln_worker_stop(&engine->workers[nr]);
+	(void)fln_filler_stop(&engine->filler, UINT64_MAX);
+	return rc;
 }
 
 int fln_engine_start(struct fln_engine *engine)
@@ -423,6 +428,7 @@ int fln_engine_stop(struct fln_engine *engine)
 			(void)fln_guest_stop(guest);
 			unpin(engine, guest);
 		}
+		fln_guard_stop(engine);
 		for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
 			fln_worker_stop(&engine->workers[i]);
 	}
@@ -466,6 +472,7 @@ int fln_engine_destroy(struct fln_engine *engine)
 	(void)pthread_cond_destroy(&engine->unpinned);
 	fln_turn_deinit(&engine->turn);
 	fln_lock_deinit(&engine->lock);
+	fln_guard_deinit(&engine->guard);
 	fln_free(&alloc, engine, sizeof(*engine), FLN_NODE_ANY);
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "engine/event_queue.h"
+#include "engine/guard.h"
 #include "engine/shard.h"
 #include "engine/worker.h"
 #include "numa/placement.h"
@@ -31,6 +32,8 @@ struct fln_engine {
 	uint64_t features; /* of this kernel and this user */
 	struct fln_event_queue events;
 	struct fln_filler filler;
+	struct fln_guard guard;
+	uint64_t close_patience_ns; /* 0: the default; see closing.c */
 	struct fln_worker *workers;
 	struct fln_lock lock;             /* FLN_RANK_ENGINE */
 	struct fln_turn turn;             /* of start and stop */

@@ -21,7 +21,6 @@
 #include "engine/region_map.h"
 
 #include <errno.h>
-#include <sys/epoll.h>
 
 uint64_t fln_shard_unmove(const struct fln_shard *shard, uint64_t addr)
 {
@@ -328,8 +327,9 @@ static struct fln_shard *take_child_slot(struct fln_worker *w, const struct fln_
 			return &guest->children[i];
 		if (child == shard || !child_is_gone(child))
 			continue;
-		(void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, child->uffd.fd, NULL);
+		fln_worker_unwatch(w, child);
 		fln_drop_held(w, child);
+		fln_oldest_forget(w, child);
 		fln_uffd_close(&child->uffd);
 		return child;
 	}
@@ -358,7 +358,7 @@ static void serve_child(struct fln_worker *w, struct fln_shard *shard, int fd)
 {
 	struct fln_shard *child = take_child_slot(w, shard);
 	struct fln_guest *guest = shard->guest;
-	struct epoll_event ev = { .events = EPOLLIN };
+	int rc;
 
 	if (!child) {
 		/* Kept open, and so its faults wait: closed, they would read zeros (I6). */
@@ -383,13 +383,13 @@ static void serve_child(struct fln_worker *w, struct fln_shard *shard, int fd)
 	fln_unlock(&guest->lock);
 	/* Last: whoever closes or counts sees all of it (fln_child()). */
 	atomic_store_explicit(&child->ready, true, memory_order_release);
-	ev.data.ptr = child;
-	if (epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &ev) != 0)
+	rc = fln_worker_watch(w, child);
+	if (rc)
 		fln_log_limited(
 			&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
 			"guest %s: a forked child's userfaultfd cannot be watched (errno %d); "
 			"its faults wait for ever",
-			guest->name, errno);
+			guest->name, -rc);
 }
 
 void fln_event(struct fln_worker *w, struct fln_shard *shard, const struct uffd_msg *msg)

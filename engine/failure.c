@@ -259,6 +259,7 @@ enum fln_held_reason fln_fault_again(struct fln_worker *w, struct fln_shard *sha
 			fln_count(&shard->count.no_memory, fault->nr);
 		say_who(w, shard, fault, no_memory, claimed, now_ns - fault->again_since_ns);
 	}
+	fault->claimed = claimed;
 	if (!no_memory) {
 		fault->nr_starved = 0;
 		return FLN_HELD_AGAIN;

@@ -50,6 +50,8 @@ static void put_back(struct fln_worker *w, struct fln_shard *shard, const struct
 	if (shard->overflowed)
 		return;
 	shard->overflowed = true;
+	shard->overflowed_ns = fault->t0_ns;
+	shard->overflowed_addr = fault->addr;
 	shard->next_overflowed = w->overflowed;
 	w->overflowed = shard;
 }

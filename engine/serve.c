@@ -10,7 +10,8 @@
 #include "engine/region_map.h"
 #include "engine/worker.h"
 
-#include <sys/epoll.h>
+#include <errno.h>
+#include <time.h>
 
 /* The closer of a region wakes everybody in it; see closing.c. */
 static void leave_to_closer(struct fln_shard *shard, struct fln_region *region,
@@ -120,26 +121,57 @@ void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_
 	fln_rcu_read_unlock();
 }
 
-/* A descriptor that cannot be read never can: do not be told of it for ever. */
+/*
+ * A descriptor that cannot be read never can: its faults wait, in the kernel, and nobody
+ * will know of them.  So the guest is at its end; a forked child's stand for themselves.
+ */
 static void give_up_reading(struct fln_worker *w, struct fln_shard *shard, int err)
 {
-	(void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, shard->uffd.fd, NULL);
+	struct fln_guest *guest = shard->guest;
+
+	fln_worker_unwatch(w, shard);
+	atomic_store(&shard->unreadable, true);
 	fln_log(&w->opts.log, FLN_LOG_ERROR,
-		"guest %s: shard %u cannot be read (errno %d) and is not served any more; "
-		"hand over a userfaultfd on which UFFDIO_API was called",
-		shard->guest->name, shard->index, err);
+		"guest %s: shard %u cannot be read (errno %d) and is not served any more%s; "
+		"hand over a userfaultfd on which UFFDIO_API was called, and leave the engine's "
+		"descriptors alone",
+		guest->name, shard->index, err,
+		shard->is_child ? ": who waits there, in a forked child, waits for ever"
+				: ": the guest is stopped");
+	if (!shard->is_child)
+		fln_guard_end_guest(guest, -err);
 }
 
-/* Read a batch, act upon its events, and gather its faults; returns how many. */
-static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard)
+/* A fork() cannot be told of while no descriptor is to be had: it waits, and so do we. */
+static bool may_read_later(int err)
+{
+	return err == EMFILE || err == ENFILE || err == ENOMEM;
+}
+
+/* Not in the section of a reader: who has written pages waits for its end. */
+static void read_later(struct fln_worker *w, struct fln_shard *shard)
+{
+	struct timespec ts = { .tv_nsec = (long)FLN_NS_PER_MS };
+
+	fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
+			"guest %s: shard %u: an event cannot be read for want of a descriptor or "
+			"memory; raise RLIMIT_NOFILE (tried again)",
+			shard->guest->name, shard->index);
+	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+}
+
+/*
+ * Read a batch, act upon its events, and gather its faults; returns how many.  *err is why
+ * it could not be read, or 0.
+ */
+static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard, int *err)
 {
 	uint32_t nr_faults = 0;
 	uint64_t now;
 	ssize_t nr;
 
 	nr = fln_uffd_read(&shard->uffd, w->msgs, w->opts.batch_max);
-	if (nr < 0)
-		give_up_reading(w, shard, (int)-nr);
+	*err = nr < 0 ? (int)-nr : 0;
 	if (nr <= 0)
 		return 0;
 	now = fln_now_ns();
@@ -165,10 +197,15 @@ static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard)
 void fln_serve_shard(struct fln_worker *w, struct fln_shard *shard)
 {
 	uint32_t nr_faults;
+	int err;
 
 	/* No page is published between the read and the events: it may have been given up. */
 	fln_filler_reading_begin(w->opts.filler, w->opts.index);
-	nr_faults = read_batch(w, shard);
+	nr_faults = read_batch(w, shard, &err);
 	fln_filler_reading_end(w->opts.filler, w->opts.index);
+	if (err && may_read_later(err))
+		read_later(w, shard);
+	else if (err)
+		give_up_reading(w, shard, err);
 	fln_serve_faults(w, shard, w->faults, nr_faults);
 }

@@ -14,6 +14,7 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "engine/advice.h"
+#include "engine/guard.h"
 #include "engine/populate.h"
 #include "engine/uffd.h"
 #include "engine/window.h"
@@ -62,14 +63,15 @@ struct fln_region {
 	bool in_context;     /* its shards raise SIGBUS and queue nothing */
 	uint32_t node_index; /* of the topology, FLN_NODE_ANY: any */
 	bool mapped_by_us;
-	bool kept_from_children; /* by MADV_DONTFORK of ours */
-	_Atomic bool closing;    /* workers leave its faults alone */
-	bool closed;             /* all that follows: in the guest's turn */
-	bool sealed;             /* some pages were made unreadable */
-	bool unsafe;             /* some should have been, and could not */
-	bool denied;             /* access has been taken away where it could be, */
-	bool undeniable;         /* which was not everywhere */
-	uint64_t nr_registered;  /* stripes, from the first on */
+	bool kept_from_children;  /* by MADV_DONTFORK of ours */
+	_Atomic bool closing;     /* workers leave its faults alone */
+	bool closed;              /* all that follows: in the guest's turn */
+	uint64_t close_waited_ns; /* for calls that the kernel put off */
+	bool sealed;              /* some pages were made unreadable */
+	bool unsafe;              /* some should have been, and could not */
+	bool denied;              /* access has been taken away where it could be, */
+	bool undeniable;          /* which was not everywhere */
+	uint64_t nr_registered;   /* stripes, from the first on */
 	uint64_t *covered;    /* a bit for each block that was mapped over; in the guest's turn */
 	uint64_t cover_inode; /* of what it was mapped over with; 0: nothing was */
 	dev_t cover_device;
@@ -112,6 +114,14 @@ struct fln_move {
 	uint64_t from, to, len_bytes;
 };
 
+/* The worker's, while it works out what to note (oldest.c). */
+struct fln_oldest_next {
+	bool noted; /* in worker->noted */
+	struct fln_shard *shard;
+	uint64_t t0_ns, addr;
+	uint32_t waits_for;
+};
+
 struct fln_shard {
 	struct fln_uffd uffd;
 	struct fln_guest *guest;
@@ -123,6 +133,7 @@ struct fln_shard {
 	_Atomic bool keep_open; /* closed, unfilled pages would read zeros */
 	uint32_t nr_held;       /* faults in worker->held; the worker's */
 	bool overflowed;        /* in worker->overflowed; the worker's */
+	uint64_t overflowed_ns, overflowed_addr; /* since when, and of whom first */
 	struct fln_shard *next_overflowed;
 	/* Changed by the worker under guest->lock, which others read it under. */
 	_Atomic uint32_t nr_moves;
@@ -131,7 +142,11 @@ struct fln_shard {
 	/* In context: who is asked for contents; NULL while the guest does not run. */
 	_Atomic(struct fln_worker *) helper;
 	struct fln_whole_blocks whole;
-	struct fln_shard *next_in_context; /* of the worker; the worker's */
+	struct fln_shard *next_in_context; /* of the worker; the worker's, as what follows */
+	struct fln_shard *next_of_worker;
+	_Atomic bool unreadable; /* read() fails for good */
+	struct fln_oldest_next next_oldest;
+	struct fln_oldest oldest; /* anybody's to read */
 };
 
 struct fln_guest {
@@ -153,9 +168,11 @@ struct fln_guest {
 	uint32_t max_failures; /* at least 1 */
 	fln_ask_fn ask;
 	void *ask_ctx;
-	_Atomic bool failed;     /* what is not there is poisoned at once; stays so */
-	_Atomic bool told_whole; /* FLN_EVENT_GUEST_WHOLE has been posted */
-	bool running, stopped;   /* set in the guest's turn, under lock */
+	_Atomic bool failed;            /* what is not there is poisoned at once; stays so */
+	_Atomic bool told_whole;        /* FLN_EVENT_GUEST_WHOLE has been posted */
+	_Atomic bool lame;              /* to be stopped by the guard */
+	uint64_t told_t0_ns, told_addr; /* of the fault last told of; guarded by engine->lock */
+	bool running, stopped;          /* set in the guest's turn, under lock */
 	int stop_result;
 	uint32_t nr_shards;
 	uint32_t turn_no; /* its running number, for the plan */

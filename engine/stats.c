@@ -2,6 +2,7 @@
 /*
  * Statistics: shards count, whoever asks adds up.
  */
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fork.h"
 #include "engine/engine.h"
@@ -11,6 +12,18 @@
 static uint64_t get(const _Atomic uint64_t *counter)
 {
 	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static void add_oldest(struct fln_stats *out, uint64_t since_ns)
+{
+	uint64_t now, age;
+
+	if (since_ns == 0)
+		return;
+	now = fln_now_ns();
+	age = now > since_ns ? now - since_ns : 1;
+	if (age > out->oldest_ns)
+		out->oldest_ns = age;
 }
 
 static void add_shard(struct fln_stats *out, const struct fln_shard *shard)
@@ -46,6 +59,7 @@ static void add_shard(struct fln_stats *out, const struct fln_shard *shard)
 	out->no_chunk += get(&c->no_chunk);
 	out->in_context += get(&c->in_context);
 	out->no_memory += get(&c->no_memory);
+	add_oldest(out, fln_oldest_since(shard));
 	out->remote += get(&c->remote);
 	out->populated += get(&c->populated);
 	fln_histogram_merge(&out->service, &c->service);

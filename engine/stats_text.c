@@ -189,6 +189,7 @@ int64_t fln_guest_stats_json(struct fln_guest *guest, char *buf, size_t buf_len)
 	put_quoted(&t, guest->name, QUOTE_JSON);
 	for (uint32_t i = 0; i < NR_FIELDS; i++)
 		put(&t, ",\"%s\":%" PRIu64, fields[i].name, value_of(&stats, &fields[i]));
+	put(&t, ",\"oldest_ns\":%" PRIu64, stats.oldest_ns);
 	put(&t, ",\"service_ns\":{\"count\":%" PRIu64 ",\"sum\":%" PRIu64 ",\"max\":%" PRIu64,
 	    stats.service.count, stats.service.sum_ns, stats.service.max_ns);
 	put_quantiles(&t, &stats.service);
@@ -275,6 +276,15 @@ static void put_guests(struct text *t, const struct sample *samples, uint32_t nr
 			put_labels(t, &samples[k]);
 			put(t, "} %" PRIu64 "\n", value_of(&samples[k].stats, f));
 		}
+	}
+	put(t, "# HELP faultlane_oldest_fault_seconds How long the oldest fault has waited.\n"
+	       "# TYPE faultlane_oldest_fault_seconds gauge\n");
+	for (uint32_t k = 0; k < nr; k++) {
+		put(t, "faultlane_oldest_fault_seconds");
+		put_labels(t, &samples[k]);
+		put(t, "} ");
+		put_seconds(t, samples[k].stats.oldest_ns);
+		put(t, "\n");
 	}
 	put(t, "# HELP faultlane_service_seconds From the message of a fault to its end.\n"
 	       "# TYPE faultlane_service_seconds histogram\n");

@@ -29,7 +29,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define EVENTS_PER_ROUND 64
 #define HELD_TICK_NS (50 * (int64_t)FLN_NS_PER_MS) /* held faults against their deadline */
 /*
  * How much of what was left for later is mapped between two looks at who waits.
@@ -78,6 +77,7 @@ int fln_worker_init(struct fln_worker *w, const struct fln_worker_opts *opts)
 	memset(w, 0, sizeof(*w));
 	w->opts = *opts;
 	w->next_due_ns = UINT64_MAX;
+	atomic_store(&w->beat, 1); /* its thread has not come to its loop */
 	w->held = fln_zalloc(&opts->alloc, held_bytes(w), opts->node);
 	w->held_spare = fln_zalloc(&opts->alloc, held_bytes(w), opts->node);
 	w->msgs = fln_zalloc(&opts->alloc, FLN_BATCH_LIMIT * sizeof(*w->msgs), opts->node);
@@ -177,12 +177,13 @@ static void forget_in_context(struct fln_worker *w, const struct fln_shard *shar
 
 static int obey(struct fln_worker *w, const struct fln_command *cmd)
 {
-	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = cmd->shard };
+	int rc;
 
 	switch (cmd->kind) {
 	case FLN_COMMAND_ATTACH:
-		if (epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, cmd->shard->uffd.fd, &ev) != 0)
-			return -errno;
+		rc = fln_worker_watch(w, cmd->shard);
+		if (rc)
+			return rc;
 		cmd->shard->worker = w;
 		if (cmd->shard->in_context) {
 			cmd->shard->next_in_context = w->in_context;
@@ -191,8 +192,9 @@ static int obey(struct fln_worker *w, const struct fln_command *cmd)
 		return 0;
 	case FLN_COMMAND_DETACH:
 		forget_in_context(w, cmd->shard);
-		(void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, cmd->shard->uffd.fd, NULL);
+		fln_worker_unwatch(w, cmd->shard);
 		fln_drop_held(w, cmd->shard);
+		fln_oldest_forget(w, cmd->shard);
 		cmd->shard->worker = NULL;
 		return 0;
 	case FLN_COMMAND_END_JOBS:
@@ -234,25 +236,6 @@ static void obey_all(struct fln_worker *w)
 		fln_unlock(&w->lock);
 		cmd = next;
 	}
-}
-
-/* Seccomp filters that are older than epoll_pwait2() refuse it: then milliseconds must do. */
-static int wait_events(struct fln_worker *w, struct epoll_event *events, int64_t timeout_ns)
-{
-	int64_t ms = (int64_t)FLN_NS_PER_MS;
-	struct timespec timeout = { .tv_sec = timeout_ns / (int64_t)FLN_NS_PER_S,
-				    .tv_nsec = timeout_ns % (int64_t)FLN_NS_PER_S };
-	int nr;
-
-	if (!w->only_ms) {
-		nr = epoll_pwait2(w->epoll_fd, events, EVENTS_PER_ROUND,
-				  timeout_ns < 0 ? NULL : &timeout, NULL);
-		if (nr >= 0 || errno == EINTR)
-			return nr;
-		w->only_ms = true;
-	}
-	return epoll_wait(w->epoll_fd, events, EVENTS_PER_ROUND,
-			  timeout_ns < 0 ? -1 : (int)((timeout_ns + ms - 1) / ms));
 }
 
 /* Populate, advice, read-ahead: when those who wait have been served (I7). */
@@ -302,20 +285,22 @@ static bool held_are_due(const struct fln_worker *w)
 	return now >= w->next_due_ns || now - w->last_held_ns > HELD_TICK_NS;
 }
 
+/* Those that wait are noted for who asks: when they have just been looked at, or have gone. */
+static void note_oldest(struct fln_worker *w)
+{
+	bool none = w->nr_held == 0 && !w->wanted && !w->overflowed;
+
+	if (none ? !w->noted : w->last_held_ns - w->last_note_ns <= HELD_TICK_NS)
+		return;
+	fln_oldest_note(w);
+	w->last_note_ns = w->last_held_ns;
+}
+
 void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 {
-	struct epoll_event events[EVENTS_PER_ROUND];
 	bool rung = false, served = false, kicked;
-	int nr = wait_events(w, events, timeout_ns);
+	bool idle = !fln_worker_wait(w, timeout_ns, &rung, &served);
 
-	for (int i = 0; i < nr; i++) {
-		if (events[i].data.ptr) {
-			fln_serve_shard(w, events[i].data.ptr);
-			served = true;
-		} else {
-			rung = true;
-		}
-	}
 	if (rung) {
 		uint64_t count;
 
@@ -323,7 +308,7 @@ void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 	}
 	kicked = atomic_exchange_explicit(&w->kicked, false, memory_order_acq_rel);
 	if ((w->nr_held > 0 || w->wanted) &&
-	    (kicked || w->nr_again > 0 || nr <= 0 || held_are_due(w))) {
+	    (kicked || w->nr_again > 0 || idle || held_are_due(w))) {
 		if (w->nr_held > 0)
 			fln_serve_held(w);
 		fln_serve_wanted(w);
@@ -334,6 +319,7 @@ void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 	if (kicked || w->has_whole)
 		collapse_whole(w);
 	fln_wake_overflowed(w);
+	note_oldest(w);
 	fln_serve_later(w, served ? LATER_PAGES_BUSY : LATER_PAGES_IDLE);
 	work_on_jobs(w, served, kicked);
 	/* Last: a shard that is let go of may not turn up in this round any more. */

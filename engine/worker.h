@@ -11,6 +11,7 @@
 #define FLN_ENGINE_WORKER_H
 
 #include "base/thread.h"
+#include "engine/event_queue.h"
 #include "engine/shard.h"
 
 #include <pthread.h>
@@ -41,6 +42,7 @@ struct fln_fault {
 	bool held;          /* its contents had to be fetched */
 	bool fresh;         /* of this read: nobody has looked whether it is remote */
 	bool reported;      /* of what it waits for, in the log */
+	bool claimed;       /* tried again because somebody else maps its page */
 };
 
 /* Why a fault is held. */
@@ -92,6 +94,7 @@ struct fln_command {
 struct fln_worker_opts {
 	struct fln_allocator alloc;
 	struct fln_log log;
+	struct fln_event_queue *events;       /* NULL: nobody is told */
 	struct fln_filler *filler;            /* of the images that its shards map */
 	const struct fln_thread_hooks *hooks; /* who makes the thread; NULL: we do */
 	uint32_t index;
@@ -119,9 +122,21 @@ struct fln_worker {
 	struct fln_command *commands;            /* guarded by lock */
 	bool ended;                              /* takes no command any more; guarded by lock */
 	_Atomic(struct fln_wanted *) wanted_new; /* pushed by threads in signal handlers */
+	_Atomic uint64_t beat; /* odd: in a round; even: it waits for something to do */
+
+	/* The guard's. */
+	uint64_t seen_beat, seen_ns;
+	bool told_stalled;
+	_Atomic uint64_t stalled_since_ns; /* it has not come back; 0: it has */
 
 	/* All that follows is the thread's alone. */
-	bool only_ms; /* epoll_pwait2() is refused here */
+	bool only_ms;             /* epoll_pwait2() is refused here */
+	bool scans;               /* epoll is: it looks at all its shards, each millisecond */
+	uint32_t nr_renewed;      /* epoll sets that took another's place */
+	struct fln_shard *shards; /* that it has, but for those that cannot be read */
+	struct fln_shard *scan;   /* of them, the next to be looked at */
+	struct fln_shard *noted;  /* that have a note of their oldest fault */
+	uint64_t last_note_ns;    /* when those were written */
 	bool stopping;
 	uint32_t nr_held;
 	uint32_t nr_again; /* of them, those to be tried at once */
@@ -168,6 +183,16 @@ void fln_worker_kick_again(struct fln_worker *w);
  * -ESHUTDOWN when the worker has been stopped.
  */
 int fln_worker_command(struct fln_worker *w, enum fln_command_kind kind, struct fln_shard *shard);
+
+/* waiting.c: the worker looks after @shard, or does so no more.  Return: 0; -errno. */
+int fln_worker_watch(struct fln_worker *w, struct fln_shard *shard);
+void fln_worker_unwatch(struct fln_worker *w, struct fln_shard *shard);
+
+/*
+ * waiting.c: wait for at most @timeout_ns (-1: for ever), and serve what shards have.
+ * *rung: somebody has written the eventfd.  Returns whether there was anything.
+ */
+bool fln_worker_wait(struct fln_worker *w, int64_t timeout_ns, bool *rung, bool *served);
 
 /* One round, waiting at most @timeout_ns (-1: for ever).  For the thread, and for tests. */
 void fln_worker_round(struct fln_worker *w, int64_t timeout_ns);

@@ -215,6 +215,7 @@ static void *filler_main(void *arg)
 		fln_unlock(&filler->lock);
 
 		fill->stoppable = true;
+		atomic_store_explicit(&fill->begun_ns, fln_now_ns(), memory_order_relaxed);
 		fln_image_run_fill(fill->image, fill, self->buffer);
 		fln_filler_free(filler, fill);
 

@@ -52,6 +52,7 @@ struct fln_fill {
 	bool stoppable;           /* a filler thread has it: it ends early when asked to */
 	bool put_off; /* its thread's: what is not published yet goes back to UNFILLED */
 	bool again;   /* some of its pages had failed before */
+	_Atomic uint64_t begun_ns;      /* when a filler thread has taken it; 0: none has */
 	struct fln_fill_join *join;     /* NULL: nobody; an attached image's */
 	struct fln_fill *next_of_image; /* guarded by image->lock */
 	struct fln_fill *next;          /* in a queue or the free list; guarded by filler->lock */

@@ -144,6 +144,18 @@ uint32_t fln_image_hole(const struct fln_image *image, uint64_t page, uint32_t n
  */
 enum fln_image_page fln_image_due(const struct fln_image *image, uint64_t page);
 
+/* What a page that is not there waits for. */
+enum fln_image_waits {
+	FLN_IMAGE_WAITS_SOURCE, /* its source is being read, since *begun_ns */
+	FLN_IMAGE_WAITS_FILLER, /* a thread to read it */
+	FLN_IMAGE_WAITS_FILL,   /* a free fill */
+	FLN_IMAGE_WAITS_PUT,    /* to be pushed */
+	FLN_IMAGE_WAITS_OWNER,  /* the process whose image it is */
+};
+
+/* For who wants to tell.  RCU read lock held. */
+enum fln_image_waits fln_image_waits(struct fln_image *image, uint64_t page, uint64_t *begun_ns);
+
 /*
  * See to it that the huge page at @page is in the page cache, made of zeros where it was
  * not: nothing is changed where it was.  Return: 0; -ENOSPC or -ENOMEM when none is left.

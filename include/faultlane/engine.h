@@ -31,6 +31,7 @@ enum fln_thread_kind {
 	FLN_THREAD_WORKER, /* answers faults */
 	FLN_THREAD_FILLER, /* reads sources */
 	FLN_THREAD_LINK,   /* hears the process whose image is attached; @index is 0 */
+	FLN_THREAD_GUARD,  /* watches the others, and ends what cannot go on; @index is 0 */
 	FLN_THREAD_NR_KINDS
 };
 
@@ -46,9 +47,10 @@ enum fln_thread_kind {
  * @join:   with @create, and only then: wait until @main has returned
  *
  * Inside @main the engine blocks all signals, names the thread (fln-worker-N,
- * fln-filler-N, fln-link-0), pins workers unless told not to, and gives them precedence.  When
- * @main returns, name, processors, nice value and signal mask are what they were
- * (a nice value that was raised comes down only as far as RLIMIT_NICE permits).
+ * fln-filler-N, fln-link-0, fln-guard-0), pins workers unless told not to, and gives them
+ * precedence.  The thread cannot be cancelled.  When @main returns, name, processors, nice
+ * value, signal mask and cancellation are what they were (a nice value that was raised
+ * comes down only as far as RLIMIT_NICE permits).
  * @create is called with all signals blocked: a thread that it makes inherits that.
  *
  * Threads: called by fln_engine_start(), fln_engine_stop(), fln_engine_destroy(),
@@ -105,7 +107,11 @@ struct fln_thread_hooks {
  *                     nobody; 0: -20 where that is permitted (CAP_SYS_NICE or
  *                     RLIMIT_NICE), else as it is; FLN_NICE_KEEP: as it is
  * @reserved:          zero
- * @reserved2:         zero
+ * @stall_report_ms:   a fault that has waited for so long, or a worker that has not come
+ *                     back to its loop for so long, is told of, once, by an event
+ *                     (FLN_EVENT_FAULT_STALLED, FLN_EVENT_WORKER_STALLED) and in the
+ *                     log; 0: 10 000, UINT32_MAX: never.  Nothing is done about it: that
+ *                     is @source_timeout_ns
  * @thread_hooks:      who makes workers and fillers; NULL: the engine.  Copied
  * @worker_cpus:       processors that workers may run on, as "0-3,8"; NULL: all
  *                     that this process may use, less @vcpu_cpus where any are left
@@ -132,7 +138,7 @@ struct fln_engine_opts {
 	uint32_t max_stripes;
 	int32_t worker_nice;
 	uint32_t reserved;
-	uint32_t reserved2;
+	uint32_t stall_report_ms;
 	const struct fln_thread_hooks *thread_hooks;
 	const char *worker_cpus;
 	const char *vcpu_cpus;

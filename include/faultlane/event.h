@@ -15,11 +15,14 @@ extern "C" {
 
 enum fln_event_kind {
 	FLN_EVENT_NONE,
-	FLN_EVENT_PAGE_POISONED, /* a page of a guest cannot be had */
-	FLN_EVENT_GUEST_FAILED,  /* FLN_ON_FAILURE_STOP: end the virtual machine */
-	FLN_EVENT_IMAGE_FILLED,  /* the last page of an image was filled, or is zero; once */
-	FLN_EVENT_GUEST_WHOLE,   /* every page of a guest's regions is mapped; once */
-	FLN_EVENT_OVERFLOW,      /* more events than fit: @value of them are lost */
+	FLN_EVENT_PAGE_POISONED,  /* a page of a guest cannot be had */
+	FLN_EVENT_GUEST_FAILED,   /* FLN_ON_FAILURE_STOP: end the virtual machine */
+	FLN_EVENT_IMAGE_FILLED,   /* the last page of an image was filled, or is zero; once */
+	FLN_EVENT_GUEST_WHOLE,    /* every page of a guest's regions is mapped; once */
+	FLN_EVENT_OVERFLOW,       /* more events than fit: @value of them are lost */
+	FLN_EVENT_FAULT_STALLED,  /* a guest's oldest fault waits for long; once for each */
+	FLN_EVENT_WORKER_STALLED, /* a worker has not come back for long; once each time */
+	FLN_EVENT_WORKER_FAILED,  /* a worker cannot wait for faults as it should, and goes on */
 	FLN_EVENT_NR
 };
 
@@ -30,7 +33,14 @@ enum fln_event_kind {
  * @error: negative errno where there is one, else 0
  * @guest: whose, or NULL; compare it only, it may have been destroyed since
  * @image: whose, or NULL; the same
- * @value: PAGE_POISONED: the address; OVERFLOW: how many are lost; else 0
+ * @value: PAGE_POISONED, FAULT_STALLED: the address; OVERFLOW: how many are lost;
+ *         WORKER_STALLED, WORKER_FAILED: the number of the worker; else 0
+ *
+ * FAULT_STALLED: ask fln_guest_oldest_fault() what it waits for; how long is long says
+ * fln_engine_opts.stall_report_ms.  A guest one of whose userfaultfds can not be read any
+ * more is GUEST_FAILED whatever its on_failure says, and is stopped as by
+ * fln_guest_stop().  A worker that is WORKER_FAILED serves on: by a new epoll set, or
+ * without one by looking every millisecond.
  *
  * Pages that are made unreadable because a guest is stopped are not told of.  An
  * OVERFLOW comes before what is left in the queue; events other than PAGE_POISONED

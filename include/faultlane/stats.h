@@ -86,6 +86,8 @@ FLN_API uint64_t fln_histogram_quantile(const struct fln_histogram *h, double q)
  * @populated:       pages mapped by populate, advice and read-ahead, without a fault
  * @no_memory:       faults that have waited for more than a second because the kernel
  *                   had no memory to map their pages; they are tried again until it has
+ * @oldest_ns:       how long the oldest fault that waits has waited by now; 0: none does.
+ *                   Known of faults that have waited for 100 ms and longer
  */
 struct fln_stats {
 	size_t size;
@@ -114,6 +116,7 @@ struct fln_stats {
 	uint64_t remote;
 	uint64_t populated;
 	uint64_t no_memory;
+	uint64_t oldest_ns;
 };
 
 #define FLN_STATS_INIT                           \
@@ -123,6 +126,79 @@ struct fln_stats {
 
 struct fln_engine;
 struct fln_guest;
+struct fln_region;
+
+/* What a fault waits for. */
+enum fln_waits_for {
+	FLN_WAITS_NOTHING, /* there is none */
+	FLN_WAITS_SOURCE,  /* its source is being read, for @waits_ns */
+	FLN_WAITS_FILLER,  /* a filler thread: its read has not begun */
+	FLN_WAITS_FILL,    /* one of the fills, of which all are in use */
+	FLN_WAITS_PUT,     /* fln_image_put(): its image has no source */
+	FLN_WAITS_OWNER,   /* the process whose image is attached */
+	FLN_WAITS_RETRY,   /* the pause after a read that has failed, or an answer of @ask */
+	FLN_WAITS_EVENT,   /* the thread that discards, unmaps, moves or forks its memory */
+	FLN_WAITS_CLAIM,   /* another thread that maps the page just now */
+	FLN_WAITS_MEMORY,  /* the kernel has none for page tables or pages */
+	FLN_WAITS_ROOM,    /* room in the worker's table of held faults */
+	FLN_WAITS_POISON,  /* for good: its page cannot be had, nor be made unreadable */
+	FLN_WAITS_WORKER,  /* its worker, which has not come back to its loop for @waits_ns */
+	FLN_WAITS_NR
+};
+
+/**
+ * struct fln_oldest_fault - The fault of a guest that has waited longest
+ * @size:         sizeof(struct fln_oldest_fault), set by the caller
+ * @age_ns:       for how long
+ * @waits_ns:     for how long what it waits for has been going on, where that is known;
+ *                else 0
+ * @addr:         its page; 0: not known (messages of a worker that does not come back)
+ * @region:       where that is, or NULL; compare it only, it may have been removed since
+ * @offset_bytes: of the page in @region
+ * @waits_for:    enum fln_waits_for
+ * @shard:        the guest's userfaultfd that it came by
+ * @worker:       who serves that
+ * @reserved:     zero
+ */
+struct fln_oldest_fault {
+	size_t size;
+	uint64_t age_ns;
+	uint64_t waits_ns;
+	uint64_t addr;
+	struct fln_region *region;
+	uint64_t offset_bytes;
+	uint32_t waits_for;
+	uint32_t shard;
+	uint32_t worker;
+	uint32_t reserved;
+};
+
+#define FLN_OLDEST_FAULT_INIT                           \
+	{                                               \
+		.size = sizeof(struct fln_oldest_fault) \
+	}
+
+/**
+ * fln_guest_oldest_fault() - Who waits longest, and for what
+ * @out: its size field must be set, see FLN_OLDEST_FAULT_INIT
+ *
+ * As the workers have noted it, which they do ten times a second: a younger fault may be
+ * missing, and one that has just ended may still be there.
+ *
+ * Return:  1 and a fault; 0 when none waits; -EINVAL
+ * Threads: any, except the log function
+ * Blocks:  briefly
+ */
+FLN_API int fln_guest_oldest_fault(struct fln_guest *guest, struct fln_oldest_fault *out);
+
+/**
+ * fln_waits_for_name() - A few words for what a fault waits for
+ *
+ * Return:  the words; "?" for what is none of enum fln_waits_for
+ * Threads: any
+ * Blocks:  no
+ */
+FLN_API const char *fln_waits_for_name(uint32_t waits_for);
 
 /**
  * fln_guest_stats_json() - A guest's statistics as a JSON object

@@ -210,7 +210,7 @@ static void serve(void)
 	memory = lib.fln_region_addr(region);
 	OK(lib.fln_guest_start(guest));
 	/* A thread allocates when it begins (liburcu's place for it), and not from then on. */
-	while (nr_asleep() < engine_opts.nr_fillers + lib.fln_engine_nr_workers(engine))
+	while (nr_asleep() < engine_opts.nr_fillers + lib.fln_engine_nr_workers(engine) + 1)
 		(void)usleep(1000);
 	interpose_watch(true);
 	touch_all();

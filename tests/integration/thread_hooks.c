@@ -13,7 +13,7 @@
 
 #define NR_WORKERS 2u
 #define NR_FILLERS 3u
-#define NR_THREADS (NR_WORKERS + NR_FILLERS)
+#define NR_THREADS (NR_WORKERS + NR_FILLERS + 1) /* and the guard */
 
 /* What can be seen of a thread from outside and inside. */
 struct looks {
@@ -75,7 +75,9 @@ static void *lent_main(void *arg)
 	struct pool *p = t->pool;
 	struct looks before;
 	sigset_t some;
+	int cancel;
 
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	(void)sigemptyset(&some);
 	(void)sigaddset(&some, SIGUSR1 + (int)(t->index % 2));
 	(void)pthread_sigmask(SIG_BLOCK, &some, NULL);
@@ -88,7 +90,11 @@ static void *lent_main(void *arg)
 			continue;
 		}
 		(void)pthread_mutex_unlock(&p->lock);
+		(void)pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &cancel);
 		CHECK(t->main(t->arg) == NULL, "main returned something");
+		/* Cancelled meanwhile or not, this one goes on. */
+		(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+		CHECK(cancel == PTHREAD_CANCEL_ENABLE, "it cannot be cancelled any more");
 		check_looks(&before);
 		(void)pthread_mutex_lock(&p->lock);
 		t->busy = false;
@@ -97,6 +103,14 @@ static void *lent_main(void *arg)
 	(void)pthread_mutex_unlock(&p->lock);
 	return NULL;
 }
+
+/* What threads of the engine are called. */
+static const char *const kinds[] = {
+	[FLN_THREAD_WORKER] = "worker",
+	[FLN_THREAD_FILLER] = "filler",
+	[FLN_THREAD_LINK] = "link",
+	[FLN_THREAD_GUARD] = "guard",
+};
 
 static int lend(void *ctx, enum fln_thread_kind kind, uint32_t index, void *(*main)(void *arg),
 		void *arg, void **handle)
@@ -183,8 +197,7 @@ static void check_borrowed(struct pool *p)
 		struct lent *t = &p->threads[i];
 
 		CHECK(t->busy, "thread %u is not borrowed", i);
-		(void)snprintf(want, sizeof(want), "fln-%s-%u",
-			       t->kind == FLN_THREAD_WORKER ? "worker" : "filler", t->number);
+		(void)snprintf(want, sizeof(want), "fln-%s-%u", kinds[t->kind], t->number);
 		for (uint32_t tries = 0; tries < 1000 * WAIT_S; tries++) {
 			CHECK(pthread_getname_np(t->thread, name, sizeof(name)) == 0, "no name");
 			if (strcmp(name, want) == 0)
@@ -196,8 +209,10 @@ static void check_borrowed(struct pool *p)
 		      t->number, nr[t->kind]);
 		nr[t->kind]++;
 	}
-	CHECK(nr[FLN_THREAD_WORKER] == NR_WORKERS && nr[FLN_THREAD_FILLER] == NR_FILLERS,
-	      "%u workers, %u fillers", nr[FLN_THREAD_WORKER], nr[FLN_THREAD_FILLER]);
+	CHECK(nr[FLN_THREAD_WORKER] == NR_WORKERS && nr[FLN_THREAD_FILLER] == NR_FILLERS &&
+		      nr[FLN_THREAD_GUARD] == 1,
+	      "%u workers, %u fillers, %u guards", nr[FLN_THREAD_WORKER], nr[FLN_THREAD_FILLER],
+	      nr[FLN_THREAD_GUARD]);
 }
 
 static void threads_are_borrowed(void)
@@ -232,6 +247,29 @@ static void threads_are_borrowed(void)
 	pool_stop(&pool);
 }
 
+/* An embedder who cancels the threads that he has lent: they serve on. */
+static void threads_are_not_cancelled(void)
+{
+	struct fln_thread_hooks hooks;
+	struct pool pool;
+	struct bed b;
+
+	pool_start(&pool);
+	hooks = hooks_of(&pool);
+	bed_init(&b, 3000);
+	use_hooks(&b, &hooks);
+	OK(fln_engine_create(&b.engine_opts, &b.engine));
+	OK(fln_engine_start(b.engine));
+	check_borrowed(&pool);
+	for (uint32_t i = 0; i < NR_THREADS; i++)
+		CHECK(pthread_cancel(pool.threads[i].thread) == 0, "cancel");
+	STEP("a guest on threads that have been cancelled");
+	bed_up(&b);
+	read_all(&b, 16);
+	bed_down(&b);
+	pool_stop(&pool);
+}
+
 /* A hook that fails, whichever it is: the start fails with it, and nothing is left running. */
 static void hooks_that_fail(void)
 {
@@ -249,7 +287,9 @@ static void hooks_that_fail(void)
 		pool.nr_created = pool.nr_joined = 0;
 		pool.fail_at = nth;
 		REFUSED(fln_engine_start(b.engine), -EXDEV,
-			nth <= NR_FILLERS ? "filler thread" : "worker thread");
+			nth <= NR_FILLERS                ? "filler thread"
+			: nth <= NR_FILLERS + NR_WORKERS ? "worker thread"
+							 : "guard thread");
 		CHECK(pool.nr_created == nth && pool.nr_joined == nth - 1, "%u lent, %u back",
 		      pool.nr_created, pool.nr_joined);
 		for (uint32_t i = 0; i < NR_THREADS; i++)
@@ -291,6 +331,7 @@ int main(void)
 	test_init();
 	RUN(hooks_that_are_refused);
 	RUN(threads_are_borrowed);
+	RUN(threads_are_not_cancelled);
 	RUN(hooks_that_fail);
 	return 0;
 }

@@ -185,6 +185,7 @@ static void make_worker(struct rig *r)
 	struct fln_worker_opts o = {
 		.alloc = r->engine.alloc,
 		.log = r->engine.log,
+		.events = &r->engine.events,
 		.filler = &r->filler,
 		.index = 3,
 		.batch_max = r->opts.batch_max,
@@ -221,6 +222,8 @@ struct rig *rig_create(const struct rig_opts *opts)
 	assert_int_equal(fln_alloc_init(&r->engine.alloc, NULL), 0);
 	r->engine.log.fn = on_log;
 	r->engine.log.ctx = r;
+	fln_guard_init(&r->engine.guard);
+	fln_lock_init(&r->engine.lock, FLN_RANK_ENGINE);
 	assert_int_equal(fln_event_queue_init(&r->engine.events, &r->engine.alloc), 0);
 	make_image(r);
 	make_guest(r);
@@ -245,6 +248,8 @@ void rig_destroy(struct rig *r)
 	fln_source_destroy(r->source);
 	fln_filler_deinit(&r->filler);
 	fln_event_queue_deinit(&r->engine.events, &r->engine.alloc);
+	fln_lock_deinit(&r->engine.lock);
+	fln_guard_deinit(&r->engine.guard);
 	fln_rcu_leave(r->rcu_entered);
 	free(r->buffer);
 	free(r);

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The oldest fault: noted by workers, found by whoever asks.
+ *
+ * What a worker holds is its own, so it notes the oldest fault of each of its shards, each
+ * time that it has looked at all that it holds, and not more often than it looks at
+ * deadlines.  What that fault waits for is worked out by who asks: the worker notes only
+ * what nobody else knows.
+ */
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fork.h"
+#include "engine/context.h"
+#include "engine/engine.h"
+#include "engine/worker.h"
+
+#include <errno.h>
+
+static const char *const names[] = {
+	[FLN_WAITS_NOTHING] = "nothing",
+	[FLN_WAITS_SOURCE] = "its source, which is being read",
+	[FLN_WAITS_FILLER] = "a filler thread",
+	[FLN_WAITS_FILL] = "one of the fills, which are all in use",
+	[FLN_WAITS_PUT] = "contents that are to be pushed",
+	[FLN_WAITS_OWNER] = "the process whose image it is",
+	[FLN_WAITS_RETRY] = "another attempt at its source",
+	[FLN_WAITS_EVENT] = "the thread that changes its mapping",
+	[FLN_WAITS_CLAIM] = "another thread that maps its page",
+	[FLN_WAITS_MEMORY] = "memory of the kernel's",
+	[FLN_WAITS_ROOM] = "room among the faults that are held",
+	[FLN_WAITS_POISON] = "nothing that can come: its page can be neither had nor poisoned",
+	[FLN_WAITS_WORKER] = "its worker, which does not come back",
+};
+
+_Static_assert(sizeof(names) / sizeof(names[0]) == FLN_WAITS_NR, "every reason has a name");
+
+const char *fln_waits_for_name(uint32_t waits_for)
+{
+	return waits_for < FLN_WAITS_NR ? names[waits_for] : "?";
+}
+
+/* A fault of @shard waits since @t0_ns. */
+static void consider(struct fln_worker *w, struct fln_shard *shard, uint64_t t0_ns, uint64_t addr,
+		     uint32_t waits_for)
+{
+	struct fln_oldest_next *next = &shard->next_oldest;
+
+	if (!next->noted) {
+		next->noted = true;
+		next->t0_ns = UINT64_MAX;
+		next->shard = w->noted;
+		w->noted = shard;
+	}
+	if (t0_ns >= next->t0_ns)
+		return;
+	next->t0_ns = t0_ns;
+	next->addr = addr;
+	next->waits_for = waits_for;
+}
+
+static uint32_t reason_of(const struct fln_held *h)
+{
+	switch (h->reason) {
+	case FLN_HELD_FILL:
+		return FLN_WAITS_SOURCE; /* or what find_contents() finds */
+	case FLN_HELD_PAUSE:
+		return FLN_WAITS_RETRY;
+	case FLN_HELD_MEMORY:
+		return FLN_WAITS_MEMORY;
+	case FLN_HELD_STUCK:
+		return FLN_WAITS_POISON;
+	default:
+		return h->fault.claimed ? FLN_WAITS_CLAIM : FLN_WAITS_EVENT;
+	}
+}
+
+static void publish(const struct fln_worker *w, struct fln_shard *shard)
+{
+	const struct fln_oldest_next *next = &shard->next_oldest;
+	struct fln_oldest *o = &shard->oldest;
+	uint64_t t0 = next->t0_ns == UINT64_MAX ? 0 : next->t0_ns;
+
+	if (t0) {
+		atomic_store_explicit(&o->addr, next->addr, memory_order_relaxed);
+		atomic_store_explicit(&o->home, fln_shard_unmove(shard, next->addr),
+				      memory_order_relaxed);
+		atomic_store_explicit(&o->waits_for, next->waits_for, memory_order_relaxed);
+		atomic_store_explicit(&o->worker, w->opts.index, memory_order_relaxed);
+	}
+	atomic_store_explicit(&o->t0_ns, t0, memory_order_release);
+}
+
+void fln_oldest_note(struct fln_worker *w)
+{
+	struct fln_shard **at = &w->noted;
+
+	for (struct fln_shard *s = w->noted; s; s = s->next_oldest.shard)
+		s->next_oldest.t0_ns = UINT64_MAX;
+	for (uint32_t i = 0; i < w->nr_held; i++)
+		consider(w, w->held[i].shard, w->held[i].fault.t0_ns, w->held[i].fault.addr,
+			 reason_of(&w->held[i]));
+	for (const struct fln_wanted *s = w->wanted; s; s = s->next)
+		consider(w, s->shard, s->fault.t0_ns, s->fault.addr, FLN_WAITS_SOURCE);
+	for (struct fln_shard *s = w->overflowed; s; s = s->next_overflowed)
+		consider(w, s, s->overflowed_ns, s->overflowed_addr, FLN_WAITS_ROOM);
+	while (*at) {
+		struct fln_shard *s = *at;
+
+		publish(w, s);
+		if (s->next_oldest.t0_ns != UINT64_MAX) {
+			at = &s->next_oldest.shard;
+			continue;
+		}
+		*at = s->next_oldest.shard;
+		s->next_oldest.noted = false;
+	}
+}
+
+void fln_oldest_forget(struct fln_worker *w, struct fln_shard *shard)
+{
+	for (struct fln_shard **at = &w->noted; *at; at = &(*at)->next_oldest.shard) {
+		if (*at != shard)
+			continue;
+		*at = shard->next_oldest.shard;
+		shard->next_oldest.noted = false;
+		break;
+	}
+	atomic_store_explicit(&shard->oldest.t0_ns, 0, memory_order_release);
+}
+
+uint64_t fln_oldest_since(const struct fln_shard *shard)
+{
+	return atomic_load_explicit(&shard->oldest.t0_ns, memory_order_relaxed);
+}
+
+/* What a shard's worker has noted, whole. */
+struct note {
+	uint64_t t0_ns, addr, home;
+	uint32_t waits_for, worker;
+};
+
+static struct note read_once(const struct fln_oldest *o)
+{
+	struct note n;
+
+	memset(&n, 0, sizeof(n));
+	n.t0_ns = atomic_load_explicit(&o->t0_ns, memory_order_acquire);
+	n.addr = atomic_load_explicit(&o->addr, memory_order_relaxed);
+	n.home = atomic_load_explicit(&o->home, memory_order_relaxed);
+	n.waits_for = atomic_load_explicit(&o->waits_for, memory_order_relaxed);
+	n.worker = atomic_load_explicit(&o->worker, memory_order_relaxed);
+	return n;
+}
+
+/* It is for people: after some attempts what has been read will do. */
+static struct note read_note(const struct fln_oldest *o)
+{
+	struct note a = read_once(o), b;
+
+	for (uint32_t i = 0; i < 4; i++) {
+		b = read_once(o);
+		if (memcmp(&a, &b, sizeof(a)) == 0)
+			break;
+		a = b;
+	}
+	return a;
+}
+
+/* What contents wait for, at the image.  RCU read lock held. */
+static void find_contents(const struct fln_region *r, uint64_t home, uint64_t now_ns,
+			  struct fln_oldest_fault *out)
+{
+	uint64_t page = fln_region_image_page(r, fln_region_page_of(r, home)), begun_ns = 0;
+
+	switch (fln_image_waits(r->image, page, &begun_ns)) {
+	case FLN_IMAGE_WAITS_PUT:
+		out->waits_for = FLN_WAITS_PUT;
+		break;
+	case FLN_IMAGE_WAITS_OWNER:
+		out->waits_for = FLN_WAITS_OWNER;
+		break;
+	case FLN_IMAGE_WAITS_FILL:
+		out->waits_for = FLN_WAITS_FILL;
+		break;
+	case FLN_IMAGE_WAITS_FILLER:
+		out->waits_for = FLN_WAITS_FILLER;
+		break;
+	case FLN_IMAGE_WAITS_SOURCE:
+	default:
+		out->waits_ns = begun_ns && now_ns > begun_ns ? now_ns - begun_ns : 0;
+		break;
+	}
+}
+
+static uint64_t age_of(uint64_t t0_ns, uint64_t now_ns)
+{
+	return now_ns > t0_ns ? now_ns - t0_ns : 1;
+}
+
+/* Where the fault is, and what it waits for beyond what its worker has noted. */
+static void look_closer(struct fln_guest *guest, const struct note *n, uint64_t now_ns,
+			struct fln_oldest_fault *out)
+{
+	const struct fln_engine *engine = guest->engine;
+	uint64_t stalled_ns = 0;
+	struct fln_region *r;
+	bool entered;
+
+	out->age_ns = age_of(n->t0_ns, now_ns);
+	out->addr = n->addr;
+	out->worker = n->worker;
+	out->waits_for = n->waits_for;
+	entered = fln_rcu_enter();
+	fln_rcu_read_lock();
+	r = fln_directory_find(guest, n->home);
+	if (r) {
+		out->region = r;
+		out->offset_bytes = n->home - r->addr;
+		if (n->waits_for == FLN_WAITS_SOURCE)
+			find_contents(r, n->home, now_ns, out);
+	}
+	fln_rcu_read_unlock();
+	fln_rcu_leave(entered);
+	if (engine->workers && n->worker < engine->opts.nr_workers)
+		stalled_ns = atomic_load_explicit(&engine->workers[n->worker].stalled_since_ns,
+						  memory_order_relaxed);
+	if (stalled_ns) {
+		out->waits_for = FLN_WAITS_WORKER;
+		out->waits_ns = age_of(stalled_ns, now_ns);
+	}
+}
+
+static void older_of(const struct fln_shard *shard, struct note *oldest, uint32_t *index)
+{
+	struct note n;
+
+	if (fln_oldest_since(shard) == 0)
+		return;
+	n = read_note(&shard->oldest);
+	if (n.t0_ns == 0 || (oldest->t0_ns && n.t0_ns >= oldest->t0_ns))
+		return;
+	*oldest = n;
+	*index = shard->index;
+}
+
+/* A worker that does not come back has messages, perhaps, that nobody has read. */
+static bool find_stalled(struct fln_guest *guest, uint64_t before_ns, uint64_t now_ns,
+			 struct fln_oldest_fault *out, uint64_t *t0_ns)
+{
+	bool found = false;
+
+	for (uint32_t i = 0; guest->engine->workers && i < guest->nr_shards; i++) {
+		const struct fln_worker *w = fln_guest_worker(guest, i);
+		uint64_t since = atomic_load_explicit(&w->stalled_since_ns, memory_order_relaxed);
+
+		if (since == 0 || (before_ns && since >= before_ns))
+			continue;
+		before_ns = *t0_ns = since;
+		found = true;
+		out->age_ns = out->waits_ns = age_of(since, now_ns);
+		out->waits_for = FLN_WAITS_WORKER;
+		out->shard = i;
+		out->worker = w->opts.index;
+	}
+	return found;
+}
+
+bool fln_oldest_find(struct fln_guest *guest, uint64_t now_ns, struct fln_oldest_fault *out,
+		     uint64_t *t0_ns)
+{
+	const struct fln_shard *in_context = fln_context_shards(guest);
+	struct note oldest = { .t0_ns = 0 };
+
+	memset(out, 0, sizeof(*out));
+	out->size = sizeof(*out);
+	for (uint32_t i = 0; i < guest->nr_shards; i++) {
+		older_of(&guest->shards[i], &oldest, &out->shard);
+		if (in_context)
+			older_of(&in_context[i], &oldest, &out->shard);
+	}
+	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
+		const struct fln_shard *child = fln_child(guest, i);
+
+		if (child)
+			older_of(child, &oldest, &out->shard);
+	}
+	*t0_ns = oldest.t0_ns;
+	if (find_stalled(guest, oldest.t0_ns, now_ns, out, t0_ns))
+		return true;
+	if (oldest.t0_ns == 0)
+		return false;
+	look_closer(guest, &oldest, now_ns, out);
+	return true;
+}
+
+int fln_guest_oldest_fault(struct fln_guest *guest, struct fln_oldest_fault *out)
+{
+	struct fln_oldest_fault full;
+	uint64_t t0_ns = 0;
+	size_t size;
+
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_oldest_fault");
+	if (!guest || !out)
+		return fln_fail(EINVAL, "fln_guest_oldest_fault: %s is NULL",
+				guest ? "out" : "guest");
+	size = out->size;
+	if (size < sizeof(size) || size > 4096)
+		return fln_fail(EINVAL,
+				"fln_oldest_fault: size is %zu; start from FLN_OLDEST_FAULT_INIT",
+				size);
+	if (!fln_oldest_find(guest, fln_now_ns(), &full, &t0_ns))
+		return 0;
+	if (size > sizeof(full))
+		memset((char *)out + sizeof(full), 0, size - sizeof(full));
+	memcpy(out, &full, size < sizeof(full) ? size : sizeof(full));
+	out->size = size;
+	return 1;
+}
