@@ -14,6 +14,7 @@
 	CALL(epoll_pwait2) \
 	CALL(epoll_wait) \
 	CALL(epoll_ctl) \
+	CALL(epoll_create1) \
 	CALL(write) \
 	CALL(sendmsg) \
 	CALL(shutdown) \

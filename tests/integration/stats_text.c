@@ -279,6 +279,8 @@ static void check_sample(struct family *f, const char *line)
 			CHECK(strncmp(suffix, "_sum{", 5) == 0 && *end == '.', "sample: %s", line);
 		return;
 	}
+	if (*end == '.' && strcmp(f->name + base - 8, "_seconds") == 0)
+		end += 1 + strspn(end + 1, "0123456789");
 	CHECK(nr == base && *end == '\n', "sample: %s", line);
 	CHECK(strcmp(f->type, "counter") != 0 || strcmp(f->name + base - 6, "_total") == 0,
 	      "a counter whose name does not say so: %s", f->name);
