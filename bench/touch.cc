@@ -5,6 +5,7 @@
  */
 #include "bench/bench.h"
 #include "bench/c.h"
+#include "bench/plan.h"
 #include "measure/error.h"
 
 #include <algorithm>
@@ -42,43 +43,17 @@ uint64_t len_bytes(const test_case &c)
 	return (len + block_bytes - 1) / block_bytes * block_bytes;
 }
 
-class plan {
-      public:
-	plan(const test_case &c, uint64_t len)
-	{
-		measure_plan_opts o = {};
+measure_plan_opts plan_of(const test_case &c, uint64_t len)
+{
+	measure_plan_opts o = {};
 
-		o.total_pages = len / page_bytes;
-		o.density = c.density;
-		o.nr_threads = c.nr_threads;
-		o.shuffled = c.random;
-		o.mixed = c.mixed;
-		o.seed = opts.seed;
-		ok_ = measure_plan_init(&plan_, &o) == 0;
-	}
-
-	~plan()
-	{
-		measure_plan_deinit(&plan_);
-	}
-
-	plan(const plan &) = delete;
-	plan &operator=(const plan &) = delete;
-
-	bool ok() const
-	{
-		return ok_;
-	}
-
-	const measure_plan &get() const
-	{
-		return plan_;
-	}
-
-      private:
-	measure_plan plan_ = {};
-	bool ok_;
-};
+	o.total_pages = len / page_bytes;
+	o.density = c.density;
+	o.nr_threads = c.nr_threads;
+	o.shuffled = c.random;
+	o.mixed = c.mixed;
+	return o;
+}
 
 measure_fault_mark fault_mark(const test_case &c)
 {
@@ -129,19 +104,10 @@ bool measure_once(const test_case &c, figures *f, std::string *why)
 {
 	memory &mem = the_memory();
 	setup s = { len_bytes(c), c.nr_threads, c.writes, !c.mixed, c.window, pin_cpus() };
-	plan p(c, s.len_bytes);
+	plan p(plan_of(c, s.len_bytes));
 	std::unique_ptr<served> under_test;
 
-	if (!p.ok()) {
-		*why = "out of memory for a list of pages";
-		return false;
-	}
-	if (p.get().nr_pages < c.nr_threads) {
-		*why = "left out: fewer pages are touched than there are threads; "
-		       "set FAULTLANE_BENCH_MEMORY higher";
-		return false;
-	}
-	if (!mem.need(s.len_bytes, why))
+	if (!p.usable(why) || !mem.need(s.len_bytes, why))
 		return false;
 	under_test = c.d->open(mem, s, why);
 	if (!under_test)
