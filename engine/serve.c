@@ -30,7 +30,7 @@ static void leave_to_closer(struct fln_shard *shard, struct fln_region *region,
 }
 
 /* Shell sort: batches are small, nearly sorted often, and nothing may allocate (I5). */
-static void sort_faults(struct fln_fault *f, uint32_t nr)
+void fln_sort_faults(struct fln_fault *f, uint32_t nr)
 {
 	static const uint32_t gaps[] = { 57, 23, 10, 4, 1 };
 
@@ -87,7 +87,7 @@ static void count_remote(const struct fln_worker *w, struct fln_shard *shard,
 void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_fault *f,
 		      uint32_t nr)
 {
-	sort_faults(f, nr);
+	fln_sort_faults(f, nr);
 	fln_rcu_read_lock();
 	for (uint32_t i = 0, end; i < nr; i = end) {
 		uint64_t home = fln_shard_unmove(shard, f[i].addr);

@@ -200,6 +200,9 @@ void fln_worker_round(struct fln_worker *w, int64_t timeout_ns);
 /* serve.c: read what a shard has and answer it.  The worker's thread only. */
 void fln_serve_shard(struct fln_worker *w, struct fln_shard *shard);
 
+/* serve.c: by address, in place. */
+void fln_sort_faults(struct fln_fault *f, uint32_t nr);
+
 /* serve.c: answer faults of one shard; sorts @f. */
 void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_fault *f,
 		      uint32_t nr);
