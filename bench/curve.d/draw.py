@@ -135,7 +135,9 @@ def others_words(points: list) -> str:
         return ""
     if max(used) < 0.05:
         return "nothing else ran"
-    return f"other programs used {statistics.median(used):.1f} processors, at most {max(used):.1f}"
+    noisy = sum(bool(p.get("noisy")) for p in points)
+    return (f"other programs used {statistics.median(used):.2g} processors, at most {max(used):.2g}"
+            + (f" ({noisy} of {len(points)} points noisy)" if noisy else ""))
 
 
 def filling_words(points: list) -> str:

@@ -15,8 +15,16 @@ COUNTERS = (
     "fault_p50_us",
     "fault_p99_us",
     "switches_per_page",
+    "faults_per_page",
     "runqueue_wait_us",
+    "worker_runqueue_wait_us",
+    "faulted_p50_us",
+    "faulted_p99_us",
+    "faulted_p999_us",
+    "seconds",
     "cpu_used_by_others",
+    "noisy",
+    "remeasured",
     "fill_seconds",
 )
 
@@ -90,7 +98,7 @@ def parse_name(text: str) -> "Name | None":
     words = [w for w in text.split("/") if ":" not in w]
     values = dict(w.split(":", 1) for w in text.split("/") if ":" in w)
     threads = values.get("vcpus" if words[0] == "kvm" else "threads")
-    if words[0] not in FAMILIES or len(words) < 4 or threads is None:
+    if words[0] not in FAMILIES or len(words) < 4 or threads is None or "window" in values:
         return None
     try:
         return Name(words[0], words[1], words[2], words[3], int(values["density"]),

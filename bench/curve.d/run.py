@@ -113,6 +113,11 @@ class Program:
             self.child.kill()
 
 
+def left_out(point: Point) -> bool:
+    """It cannot be measured here, and that is no failure."""
+    return point.error.startswith("left out: ")
+
+
 class Progress:
     """One line on a terminal; a line per point elsewhere."""
 
@@ -156,7 +161,9 @@ class Progress:
         self.nr_done += 1
         self.todo = self.todo[1:]
         self.took.setdefault(self.kind(point.name), []).append(took_s)
-        if point.error:
+        if left_out(point):
+            said = point.error
+        elif point.error:
             said = f"FAILED: {point.error}"
         else:
             said = (f"{si(point.counters['pages_per_second'])} pages/s, "

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/* The file that restore/ restores. */
+#include "bench/file.h"
+
+#include "bench/memory.h"
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <memory>
+#include <sys/mman.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+#include <vector>
+
+namespace bench {
+
+namespace {
+
+constexpr uint64_t page_bytes = 4096;
+constexpr uint64_t piece_bytes = UINT64_C(2) << 20;
+/* Beyond that it was not emptied, or not filled. */
+constexpr double little = 0.01;
+
+bool because(std::string *why, const std::string &what)
+{
+	*why = what + ": " + std::strerror(errno);
+	return false;
+}
+
+const char *folder()
+{
+	const char *dir = std::getenv("TMPDIR");
+
+	return dir && *dir ? dir : "/var/tmp";
+}
+
+bool has_room(uint64_t len_bytes, std::string *why)
+{
+	struct statvfs s;
+
+	if (statvfs(folder(), &s) != 0)
+		return because(why, std::string(folder()) + " (TMPDIR)");
+	if (s.f_bavail * s.f_frsize / 10 * 9 > len_bytes)
+		return true;
+	*why = std::string("left out: ") + folder() + " has no room for a file of " +
+	       std::to_string(len_bytes >> 20) + " MiB; set TMPDIR to a folder that has";
+	return false;
+}
+
+/* A file without a name. */
+int open_in(const char *dir)
+{
+	std::string name = std::string(dir) + "/faultlane-bench-XXXXXX";
+	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	if (fd >= 0)
+		return fd;
+	fd = mkostemp(&name[0], O_CLOEXEC);
+	if (fd >= 0)
+		(void)unlink(name.c_str());
+	return fd;
+}
+
+bool write_piece(int fd, uint64_t offset_bytes, std::vector<char> *buf, std::string *why)
+{
+	uint64_t done = 0;
+
+	for (uint64_t at = 0; at < piece_bytes; at += page_bytes)
+		memory::contents((offset_bytes + at) / page_bytes, buf->data() + at);
+	while (done < piece_bytes) {
+		ssize_t n = pwrite(fd, buf->data() + done, piece_bytes - done,
+				   static_cast<off_t>(offset_bytes + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return because(why, "cannot write the file");
+		done += static_cast<uint64_t>(n);
+	}
+	return true;
+}
+
+} /* namespace */
+
+file &the_file()
+{
+	static file f;
+
+	return f;
+}
+
+file::~file()
+{
+	if (fd_ >= 0)
+		(void)close(fd_);
+}
+
+std::string file::path() const
+{
+	return "/proc/self/fd/" + std::to_string(fd_);
+}
+
+bool file::need(uint64_t len_bytes, std::string *why)
+{
+	std::vector<char> buf(piece_bytes);
+
+	if (len_bytes <= len_bytes_)
+		return true;
+	if (!has_room(len_bytes - len_bytes_, why))
+		return false;
+	if (fd_ < 0)
+		fd_ = open_in(folder());
+	if (fd_ < 0)
+		return because(why, std::string("cannot make a file in ") + folder() + " (TMPDIR)");
+	for (; len_bytes_ < len_bytes; len_bytes_ += piece_bytes) {
+		if (!write_piece(fd_, len_bytes_, &buf, why))
+			return false;
+	}
+	/* Pages that are not on disk cannot be dropped. */
+	return fsync(fd_) == 0 || because(why, "cannot write the file");
+}
+
+void file::spoil(uint64_t page)
+{
+	uint64_t word = ~UINT64_C(0);
+
+	(void)!pwrite(fd_, &word, sizeof(word),
+		      static_cast<off_t>(page * page_bytes + page_bytes / 2));
+}
+
+double file::cached_share(std::string *why) const
+{
+	std::vector<unsigned char> there(len_bytes_ / page_bytes);
+	void *at = mmap(nullptr, len_bytes_, PROT_READ, MAP_SHARED, fd_, 0);
+	uint64_t nr = 0;
+
+	if (at == MAP_FAILED || mincore(at, len_bytes_, there.data()) != 0) {
+		(void)because(why, "cannot see what of the file is cached");
+		nr = there.size() / 2;
+	} else {
+		for (unsigned char c : there)
+			nr += c & 1;
+	}
+	if (at != MAP_FAILED)
+		(void)munmap(at, len_bytes_);
+	return static_cast<double>(nr) / static_cast<double>(there.size());
+}
+
+bool file::set_cached(bool cached, std::string *why)
+{
+	std::vector<char> buf(piece_bytes);
+	struct statfs s;
+	double share;
+
+	if (!cached && fstatfs(fd_, &s) == 0 && s.f_type == TMPFS_MAGIC) {
+		*why = std::string("left out: ") + folder() +
+		       " is memory itself (tmpfs), and has no cold cache; set TMPDIR to a disk";
+		return false;
+	}
+	(void)posix_fadvise(fd_, 0, 0, cached ? POSIX_FADV_WILLNEED : POSIX_FADV_DONTNEED);
+	for (uint64_t at = 0; cached && at < len_bytes_; at += piece_bytes) {
+		if (pread(fd_, buf.data(), piece_bytes, static_cast<off_t>(at)) < 0)
+			return because(why, "cannot read the file");
+	}
+	share = cached_share(why);
+	if (cached ? share >= 1 - little : share <= little)
+		return true;
+	*why = "left out: " + std::to_string(static_cast<int>(share * 100)) +
+	       " % of the file is in page cache, and that cannot be changed here";
+	return false;
+}
+
+} /* namespace bench */

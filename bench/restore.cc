@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * restore/<source>/<how>/<op>/density:<D>/cache:<C>/threads:<N>: a memory whose contents are
+ * elsewhere, until threads have touched one page in D of it.  Source is one of
+ *
+ *   file          a raw file, read by the engine
+ *   memory        contents that lie in this process already
+ *   put           nobody to ask: they are pushed, as by a migration stream
+ *   mmap_private  the baseline: a private mapping of the file, no userfaultfd
+ *
+ * How: "ahead" fills everything before the first touch (fill_seconds, beside the touches'
+ * own seconds); "late" fills what is touched, when it is touched.  Cache says whether the
+ * file lies in this kernel's page cache when the clock starts; what is below the kernel
+ * (a disk's cache, a virtual machine's host) may have its own.
+ */
+#include "bench/bench.h"
+#include "bench/c.h"
+#include "bench/file.h"
+#include "bench/host.h"
+#include "measure/crew.h"
+#include "measure/error.h"
+#include "measure/machine.h"
+#include "measure/tasks.h"
+#include "measure/verify.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <sys/mman.h>
+
+namespace bench {
+
+namespace {
+
+constexpr uint64_t page_bytes = 4096;
+constexpr uint64_t piece_bytes = UINT64_C(2) << 20;
+constexpr timespec settle = { 0, 20000000 };
+const uint32_t densities[] = { 1, 64 };
+
+enum class source {
+	file,
+	memory,
+	put,
+	mmap_private
+};
+
+struct kind {
+	enum source source;
+	const char *name;
+	bool ahead;
+	bool cold;
+};
+
+const kind kinds[] = {
+	{ source::file, "file", true, false },
+	{ source::file, "file", true, true },
+	{ source::file, "file", false, false },
+	{ source::file, "file", false, true },
+	{ source::memory, "memory", true, false },
+	{ source::memory, "memory", false, false },
+	{ source::put, "put", true, false },
+	{ source::mmap_private, "mmap_private", false, false },
+	{ source::mmap_private, "mmap_private", false, true },
+};
+
+struct restore_case {
+	kind k;
+	bool writes;
+	uint32_t density;
+	uint32_t nr_threads;
+};
+
+/* Of filling ahead of the touches; zero when that is not done. */
+struct filling {
+	double seconds = 0;
+	double cpu_seconds = 0;
+};
+
+bool needs_file(const kind &k)
+{
+	return k.source == source::file || k.source == source::mmap_private;
+}
+
+class plan {
+      public:
+	plan(const restore_case &c, uint64_t len_bytes)
+	{
+		measure_plan_opts o = {};
+
+		o.total_pages = len_bytes / page_bytes;
+		o.density = c.density;
+		o.nr_threads = c.nr_threads;
+		o.shuffled = true;
+		o.mixed = true;
+		o.seed = opts.seed;
+		ok = measure_plan_init(&get, &o) == 0;
+	}
+
+	~plan()
+	{
+		measure_plan_deinit(&get);
+	}
+
+	plan(const plan &) = delete;
+	plan &operator=(const plan &) = delete;
+
+	measure_plan get = {};
+	bool ok;
+};
+
+/* The contents in this process: what "memory" and "put" begin with. */
+const char *contents_in_memory(uint64_t len_bytes, std::string *why)
+{
+	static char *addr;
+	memory &mem = the_memory();
+
+	if (!mem.need(len_bytes, why))
+		return nullptr;
+	if (!addr)
+		addr = mem.map(len_bytes, why);
+	return addr;
+}
+
+struct putting {
+	fln_image *image;
+	const char *from;
+};
+
+bool put_piece(measure_crew *crew, uint64_t item)
+{
+	const putting *p = static_cast<const putting *>(crew->ctx);
+	int rc = fln_image_put(p->image, item * piece_bytes, p->from + item * piece_bytes,
+			       piece_bytes);
+
+	return rc == 0 || measure_crew_fail(crew, "cannot push: %s", fln_last_error());
+}
+
+bool fill_piece(measure_crew *crew, uint64_t item)
+{
+	int rc = fln_image_fill(static_cast<fln_image *>(crew->ctx), item * piece_bytes,
+				piece_bytes);
+
+	return rc == 0 || measure_crew_fail(crew, "cannot fill: %s", fln_last_error());
+}
+
+class restored {
+      public:
+	restored(const restore_case &c, uint64_t len_bytes) : c_(c), len_bytes_(len_bytes)
+	{
+	}
+
+	~restored()
+	{
+		if (addr_ && c_.k.source == source::mmap_private)
+			(void)munmap(addr_, len_bytes_);
+	}
+
+	restored(const restored &) = delete;
+	restored &operator=(const restored &) = delete;
+
+	bool open(std::string *why)
+	{
+		if (c_.k.source == source::mmap_private)
+			return map_file(why);
+		return host_.start(why) && make_image(why) &&
+		       host_.add_guest(FLN_SHARING_SHARED, c_.nr_threads, &addr_, why);
+	}
+
+	bool fill(filling *f, std::string *why)
+	{
+		uint64_t nr = len_bytes_ / piece_bytes;
+		measure_usage from, to;
+		measure_crew crew;
+		putting p = { host_.image(), from_ };
+		bool ok;
+
+		if (!c_.k.ahead)
+			return true;
+		measure_usage_read(&from);
+		ok = c_.k.source == source::put
+			     ? measure_crew_run(&crew, nullptr, nr, put_piece, &p)
+			     : measure_crew_run(&crew, nullptr, nr, fill_piece, host_.image());
+		measure_usage_read(&to);
+		if (!ok)
+			*why = measure_last_error();
+		f->seconds = static_cast<double>(to.wall_ns - from.wall_ns) / 1e9;
+		f->cpu_seconds = static_cast<double>(to.own_cpu_ns - from.own_cpu_ns) / 1e9;
+		return ok;
+	}
+
+	char *addr() const
+	{
+		return addr_;
+	}
+
+	const host &engine_host() const
+	{
+		return host_;
+	}
+
+      private:
+	bool map_file(std::string *why)
+	{
+		void *at = mmap(nullptr, len_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE,
+				the_file().fd(), 0);
+
+		if (at == MAP_FAILED) {
+			*why = std::string("cannot map the file: ") + std::strerror(errno);
+			return false;
+		}
+		addr_ = static_cast<char *>(at);
+		return true;
+	}
+
+	bool make_image(std::string *why)
+	{
+		fln_source *s = nullptr;
+		int rc = 0;
+
+		if (c_.k.source == source::file) {
+			rc = fln_source_open_file(the_file().path().c_str(), 0, &s);
+		} else {
+			from_ = contents_in_memory(len_bytes_, why);
+			if (!from_)
+				return false;
+			if (c_.k.source == source::memory)
+				rc = fln_source_from_memory(from_, len_bytes_, &s);
+		}
+		if (rc)
+			return library_failed("cannot open the source", rc, why);
+		return host_.make_image(source_ptr(s), len_bytes_, why);
+	}
+
+	restore_case c_;
+	uint64_t len_bytes_;
+	char *addr_ = nullptr;
+	const char *from_ = nullptr;
+	host host_;
+};
+
+bool due(measure_crew *, const void *, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
+{
+	for (uint64_t at = 0; at < len_bytes; at += page_bytes)
+		memory::contents((offset_bytes + at) / page_bytes, static_cast<char *>(buf) + at);
+	return true;
+}
+
+bool verify(const restore_case &c, const restored &r, const measure_plan &p, std::string *why)
+{
+	measure_verify_opts v = {};
+	measure_verify_result found = {};
+
+	v.plan = &p;
+	v.contents = due;
+	v.addr = r.addr();
+	v.written = c.writes;
+	if (!measure_verify(&v, &found))
+		*why = measure_last_error();
+	else if (found.nr_wrong || found.nr_verified != p.nr_pages)
+		*why = std::to_string(found.nr_wrong) + " of " + std::to_string(found.nr_verified) +
+		       " pages are wrong, where " + std::to_string(p.nr_pages) + " are due";
+	else
+		return true;
+	return false;
+}
+
+bool touch(const restore_case &c, const restored &r, const measure_plan &p, figures *f,
+	   std::string *why)
+{
+	bool engine = c.k.source != source::mmap_private;
+	char *addr = r.addr();
+	measure_touch_opts o = {};
+	measure_touch_result t;
+	fln_stats stats;
+
+	o.plan = &p;
+	o.addrs = &addr;
+	o.nr_guests = 1;
+	o.cpus = pin_cpus();
+	o.kernel = !engine;
+	o.writes = c.writes;
+	o.mark = engine ? MEASURE_SLEPT : c.writes ? MEASURE_SLOW : MEASURE_COUNTED;
+	if (!measure_touch(the_crowd(), &o, &t)) {
+		*why = measure_last_error();
+		return false;
+	}
+	(void)nanosleep(&settle, nullptr);
+	f->take(t, p.nr_pages);
+	f->nr_faults = t.crowd.to.nr_minor_faults - t.crowd.from.nr_minor_faults;
+	if (!engine)
+		return true;
+	if (!r.engine_host().stats(&stats, why))
+		return false;
+	f->fault = stats.service;
+	f->nr_faults = stats.faults;
+	return true;
+}
+
+void spoil(const kind &k, uint64_t page)
+{
+	if (needs_file(k))
+		the_file().spoil(page);
+	else
+		the_memory().spoil(page);
+}
+
+bool measure_once(const restore_case &c, figures *f, quietest<filling> *quiet, std::string *why)
+{
+	filling ahead;
+	uint64_t len_bytes = opts.memory_bytes / piece_bytes * piece_bytes, have;
+	plan p(c, len_bytes);
+	restored r(c, len_bytes);
+
+	if (!p.ok) {
+		*why = "out of memory for a list of pages";
+		return false;
+	}
+	if (p.get.nr_pages < c.nr_threads) {
+		*why = "left out: fewer pages are touched than there are threads; "
+		       "set FAULTLANE_BENCH_MEMORY higher";
+		return false;
+	}
+	/* The image, copies of written pages, and contents beside them. */
+	if (measure_memory_available(&have) && 2 * len_bytes > have / 10 * 9) {
+		*why = "left out: it takes " + std::to_string(2 * len_bytes >> 20) +
+		       " MiB of memory";
+		return false;
+	}
+	if (needs_file(c.k) &&
+	    !(the_file().need(len_bytes, why) && the_file().set_cached(!c.k.cold, why)))
+		return false;
+	if (!r.open(why))
+		return false;
+	if (spoils())
+		spoil(c.k, p.get.pages[0]);
+	if (!r.fill(&ahead, why) || !touch(c, r, p.get, f, why))
+		return false;
+	quiet->offer(ahead, f->others);
+	return verify(c, r, p.get, why);
+}
+
+void add(const restore_case &c)
+{
+	std::string name = std::string("restore/") + c.k.name + (c.k.ahead ? "/ahead" : "/late") +
+			   (c.writes ? "/write" : "/read") +
+			   "/density:" + std::to_string(c.density);
+
+	if (needs_file(c.k))
+		name += c.k.cold ? "/cache:cold" : "/cache:warm";
+	name += "/threads:" + std::to_string(c.nr_threads);
+	benchmark::RegisterBenchmark(name.c_str(), [c](benchmark::State &state) {
+		quietest<filling> quiet;
+
+		run(state,
+		    [&](figures *f, std::string *why) { return measure_once(c, f, &quiet, why); });
+		state.counters["fill_seconds"] = quiet.kept.seconds;
+		state.counters["fill_cpu_us_per_page"] =
+			quiet.kept.cpu_seconds * 1e6 /
+			static_cast<double>(opts.memory_bytes / page_bytes);
+		state.counters["restore_seconds"] =
+			quiet.kept.seconds + static_cast<double>(state.counters["seconds"]);
+	})->Unit(benchmark::kMillisecond);
+}
+
+void register_restore()
+{
+	std::vector<uint32_t> threads = opts.threads;
+
+	if (threads.empty())
+		threads = { 16 };
+	for (const kind &k : kinds) {
+		for (bool writes : { false, true }) {
+			for (uint32_t density : densities) {
+				for (uint32_t nr_threads : threads)
+					add({ k, writes, density, nr_threads });
+			}
+		}
+	}
+}
+
+const family restore_family("restore", register_restore);
+
+} /* namespace */
+
+} /* namespace bench */

@@ -1,0 +1,83 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# clone/ and restore/ of faultlane-bench, small: all of it runs and is verified, the
+# figures that are due are there, clones share what they only read, and a page that is
+# spoiled is no figure.
+#
+# usage: families.sh FAULTLANE-BENCH
+set -uo pipefail
+
+bench=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export TMPDIR=$work
+failed=0
+
+complain()
+{
+	echo "families: $*"
+	failed=1
+}
+
+# run RESULT FILTER: the report as JSON; what it says on stderr is kept, too.
+run()
+{
+	timeout 60 "$bench" --memory=16M --retries=0 --threads=4 --benchmark_filter="$2" \
+		--benchmark_format=json >"$work/$1" 2>"$work/err"
+}
+
+# value RESULT NAME COUNTER
+value()
+{
+	awk -v name="\"$2\"" -v counter="\"$3\":" '
+		$1 == "\"name\":" {here = $2 == name ","}
+		here && $1 == counter {sub(/,$/, "", $2); print $2 + 0}
+	' "$work/$1"
+}
+
+# holds WHAT EXPRESSION: of awk.
+holds()
+{
+	awk "BEGIN {exit !($2)}" || complain "$1: $2 does not hold"
+}
+
+if ! run clone.json '^clone/'; then
+	if grep -qE 'privilege|/dev/userfaultfd' "$work/err" "$work/clone.json"; then
+		echo "SKIP: no userfaultfd here"
+		exit 77
+	fi
+	complain "clone/ failed: $(grep -h error_message "$work/clone.json" | head -n 1) $(tail -n 1 "$work/err")"
+fi
+holds "clones that read share one image of 16 MiB" \
+	"$(value clone.json clone/engine/read/density:1/guests:4 pss_mib_per_guest) + 0 > 3 &&
+	$(value clone.json clone/engine/read/density:1/guests:4 pss_mib_per_guest) + 0 < 6"
+holds "clones that write all have copies of their own" \
+	"$(value clone.json clone/engine/write/density:1/guests:4 pss_mib_per_guest) + 0 > 15.9"
+holds "making guests takes time" \
+	"$(value clone.json clone/engine/write/density:8/guests:4 set_up_seconds) + 0 > 0"
+
+run restore.json '^restore/' ||
+	complain "restore/ failed: $(grep -h error_message "$work/restore.json" | head -n 1) $(tail -n 1 "$work/err")"
+for source in file/ahead memory/ahead put/ahead file/late memory/late; do
+	cache=
+	[[ $source == file/* ]] && cache=/cache:warm
+	name=restore/$source/write/density:1$cache/threads:4
+	filled=$(value restore.json "$name" fill_seconds)
+	case $source in
+	*/ahead) holds "$name is filled before" "${filled:--1} > 0" ;;
+	*) holds "$name is filled as it is touched" "${filled:--1} == 0" ;;
+	esac
+	holds "$name" "$(value restore.json "$name" pages) + 0 == 4096"
+done
+holds "the baseline" "$(value restore.json \
+	restore/mmap_private/late/read/density:1/cache:warm/threads:4 pages_per_second) + 0 > 0"
+
+for name in clone/engine/read/density:1/guests:4 clone/kernel/write/density:8/guests:4 \
+	restore/file/late/read/density:1/cache:warm/threads:4 restore/put/ahead/write/density:1/threads:4; do
+	if FAULTLANE_BENCH_SPOIL=1 run spoiled.json "^$name\$"; then
+		complain "$name: a spoiled page was not found"
+	fi
+	grep -q 'pages are wrong' "$work/spoiled.json" || complain "$name: it does not say that pages are wrong"
+done
+exit "$failed"
