@@ -318,7 +318,11 @@ static int start_reader(struct fln_handler *h, const struct fln_handler_opts *op
 	r->addr = (uint64_t)(uintptr_t)opts->addr + fln_pages_to_bytes(lo);
 	r->len_bytes = fln_pages_to_bytes(hi - lo);
 	r->doorbell = h->doorbells + fln_pages_to_bytes(i);
-	rc = fln_window_policy_init(&r->window, opts->window_first, opts->window_max);
+	rc = fln_window_policy_init(&r->window,
+				    opts->kvm ? fln_window_first_kvm(opts->window_first,
+								     opts->window_max)
+					      : opts->window_first,
+				    opts->window_max);
 	if (!rc && opts->design == FLN_HANDLER_SINGLE_WINDOW)
 		rc = alloc_blocks(r);
 	if (!rc)

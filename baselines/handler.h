@@ -32,6 +32,7 @@ enum fln_handler_design {
  * @window_first:   of SINGLE_WINDOW, as in struct fln_guest_opts; 0: the default
  * @window_max:     of SINGLE_WINDOW; equal to @window_first: a fixed window
  * @user_mode_only: needs no privilege; faults of system calls and KVM then fail
+ * @kvm:            vCPUs of KVM touch the memory: as FLN_GUEST_F_KVM
  * @nr_readers:     of PER_VCPU: how many, at most the pages; else 0.  Reader i has the
  *                  pages [i * pages / nr_readers, (i + 1) * pages / nr_readers)
  * @reader_cpus:    the processor of each reader, or NULL: the scheduler chooses, which
@@ -47,6 +48,7 @@ struct fln_handler_opts {
 	uint32_t window_first;
 	uint32_t window_max;
 	bool user_mode_only;
+	bool kvm;
 	uint32_t nr_readers;
 	const uint32_t *reader_cpus;
 };

@@ -95,6 +95,7 @@ class by_handler : public by_kernel {
 		o.design = design;
 		o.window_first = s_.window;
 		o.window_max = s_.window;
+		o.kvm = s_.kvm;
 		o.user_mode_only = user_mode_only();
 		rc = fln_handler_start(&o, &handler_);
 		return rc == 0 || failed("cannot start the fault handler", rc, why);
@@ -188,6 +189,7 @@ class by_engine : public served {
 		int rc;
 
 		g.nr_vcpus = s_.nr_threads;
+		g.flags = s_.kvm ? FLN_GUEST_F_KVM : 0;
 		g.nr_shards = opts.nr_shards;
 		g.window_first = window;
 		g.window_max = window;

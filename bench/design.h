@@ -51,6 +51,7 @@ struct setup {
 	bool writes;
 	bool disjoint;    /* each thread has a part of its own, of equal lengths */
 	uint32_t window;  /* fixed, in pages; 0: the design's own */
+	bool kvm;         /* vCPUs will */
 	const char *cpus; /* where the touching threads run, one each in turn; nullptr: anywhere */
 };
 

@@ -248,7 +248,7 @@ bool touch(const test_case &c, served *s, uint64_t len, const measure_plan &p, f
 bool measure_once(const test_case &c, figures *f, std::string *why)
 {
 	memory &mem = the_memory();
-	setup s = { len_bytes(c), c.nr_vcpus, c.writes, true, c.window, pin_cpus() };
+	setup s = { len_bytes(c), c.nr_vcpus, c.writes, true, c.window, true, pin_cpus() };
 	plan p(plan_of(c, s.len_bytes));
 	std::unique_ptr<served> under_test;
 

@@ -103,7 +103,7 @@ bool touch(const test_case &c, served *s, const measure_plan &p, figures *f, std
 bool measure_once(const test_case &c, figures *f, std::string *why)
 {
 	memory &mem = the_memory();
-	setup s = { len_bytes(c), c.nr_threads, c.writes, !c.mixed, c.window, pin_cpus() };
+	setup s = { len_bytes(c), c.nr_threads, c.writes, !c.mixed, c.window, false, pin_cpus() };
 	plan p(plan_of(c, s.len_bytes));
 	std::unique_ptr<served> under_test;
 

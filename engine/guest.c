@@ -16,7 +16,7 @@
 
 static int check_opts(const struct fln_guest_opts *o)
 {
-	uint64_t known = FLN_GUEST_F_FOREIGN | FLN_GUEST_F_FORK;
+	uint64_t known = FLN_GUEST_F_FOREIGN | FLN_GUEST_F_FORK | FLN_GUEST_F_KVM;
 
 	if (o->flags & ~known)
 		return fln_fail(EINVAL, "guest: flags 0x%llx are not known to this version",
@@ -148,6 +148,8 @@ int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opt
 	guest->ask_ctx = o.ask_ctx;
 	guest->nr_shards = choose_nr_shards(engine, &o);
 	guest->turn_no = atomic_fetch_add(&engine->next_worker, guest->nr_shards);
+	if (o.flags & FLN_GUEST_F_KVM)
+		o.window_first = fln_window_first_kvm(o.window_first, o.window_max);
 	rc = fln_window_policy_init(&guest->window, o.window_first, o.window_max);
 	if (rc)
 		goto fail;

@@ -10,6 +10,7 @@
 /* Measured defaults, see docs/ARCHITECTURE.md: what a first fault maps, and at most. */
 #define DEFAULT_FIRST 8u
 #define DEFAULT_MAX FLN_BLOCK_PAGES
+#define DEFAULT_FIRST_KVM 256u
 #define MAX_DOUBLINGS 9u /* from one page to a block */
 
 int fln_window_policy_init(struct fln_window_policy *p, uint32_t first, uint32_t max)
@@ -25,6 +26,13 @@ int fln_window_policy_init(struct fln_window_policy *p, uint32_t first, uint32_t
 		return fln_fail(EINVAL, "window_first is %u pages; use a power of two, 1 to %u",
 				p->first, p->max);
 	return 0;
+}
+
+uint32_t fln_window_first_kvm(uint32_t first, uint32_t max)
+{
+	if (first)
+		return first;
+	return max && max < DEFAULT_FIRST_KVM ? max : DEFAULT_FIRST_KVM;
 }
 
 struct fln_window fln_window_for(const struct fln_window_policy *p, uint32_t nr_faults,

@@ -30,6 +30,13 @@ struct fln_window {
 int fln_window_policy_init(struct fln_window_policy *p, uint32_t first, uint32_t max);
 
 /*
+ * @first, or, where it is 0, what suits vCPUs of KVM (FLN_GUEST_F_KVM).  A fault of
+ * theirs is an exit, a fault of the kernel's on their behalf, two switches and an entry,
+ * worth the mapping of several hundred pages: by the rule above the first window is larger.
+ */
+uint32_t fln_window_first_kvm(uint32_t first, uint32_t max);
+
+/*
  * The window for a fault on @page (of its block, 0 to 511), when the block has
  * had @nr_faults faults before this one.
  */

@@ -33,6 +33,12 @@ enum fln_guest_flags {
 	 * mappings are left out of children.  Needs CAP_SYS_PTRACE.
 	 */
 	FLN_GUEST_F_FORK = 1 << 1,
+	/*
+	 * Who touches the memory are vCPUs of KVM.  Their faults cost several times
+	 * those of threads, so windows begin with as much as one fault is worth there:
+	 * the default of @window_first is 256 pages.  Nothing else depends on it.
+	 */
+	FLN_GUEST_F_KVM = 1 << 2,
 };
 
 /* What is done when a page cannot be had: its source failed, or is too late. */
@@ -98,7 +104,8 @@ typedef enum fln_answer (*fln_ask_fn)(void *ctx, const struct fln_failure *failu
  * @nr_shards:    userfaultfds over which the memory is spread, at most 1024;
  *                0: from @nr_vcpus and the number of workers
  * @window_first: pages that the first fault in a 2 MiB block resolves, a power
- *                of two, 1 to 512; 0: the measured default
+ *                of two, 1 to 512; 0: the measured default, 8, or 256 with
+ *                FLN_GUEST_F_KVM
  * @window_max:   pages that one fault resolves at most, a power of two, at least
  *                @window_first; 0: 512.  Equal to @window_first: a fixed window.
  * @foreign_uffd: with FLN_GUEST_F_FOREIGN: the descriptor, which the guest takes

@@ -83,6 +83,25 @@ static void a_small_maximum_alone_is_enough(void **state)
 	properties(&p);
 }
 
+/* Of vCPUs, unless something is said. */
+static void kvm_begins_larger(void **state)
+{
+	struct fln_window_policy p;
+
+	(void)state;
+	assert_int_equal(fln_window_first_kvm(0, 0), 256);
+	assert_int_equal(fln_window_first_kvm(0, 512), 256);
+	assert_int_equal(fln_window_first_kvm(4, 0), 4);
+	for (uint32_t max = 1; max <= FLN_BLOCK_PAGES; max *= 2) {
+		assert_int_equal(fln_window_policy_init(&p, fln_window_first_kvm(0, max), max), 0);
+		assert_int_equal(p.first, max < 256 ? max : 256);
+		properties(&p);
+	}
+	/* What is wrong is still told by its own name. */
+	assert_int_equal(fln_window_policy_init(&p, fln_window_first_kvm(0, 3), 3), -EINVAL);
+	assert_non_null(strstr(fln_last_error(), "window_max is 3"));
+}
+
 static void bad_options(void **state)
 {
 	static const struct {
@@ -104,6 +123,7 @@ int main(void)
 		cmocka_unit_test(fixed_window),
 		cmocka_unit_test(dense_blocks_end_at_the_maximum),
 		cmocka_unit_test(a_small_maximum_alone_is_enough),
+		cmocka_unit_test(kvm_begins_larger),
 		cmocka_unit_test(bad_options),
 	};
 
