@@ -2,8 +2,9 @@
 /*
  * Bugs planted on purpose, to see that the stress program finds them.
  *
- * Only in builds with -DFAULTLANE_PLANTS=ON, of which the environment variable
- * FAULTLANE_PLANT chooses one.  In all other builds fln_planted() is false.
+ * Only in faultlane-stress-planted (tests/stress/CMakeLists.txt), for which the files
+ * that include this header are compiled once more, with FLN_PLANTS; the environment
+ * variable FAULTLANE_PLANT chooses one.  Everywhere else fln_planted() is false.
  */
 #ifndef FLN_BASE_PLANT_H
 #define FLN_BASE_PLANT_H

@@ -45,9 +45,6 @@ elseif(FAULTLANE_SANITIZE STREQUAL "thread")
 elseif(NOT FAULTLANE_SANITIZE STREQUAL "")
   message(FATAL_ERROR "FAULTLANE_SANITIZE is '${FAULTLANE_SANITIZE}': use address, thread, or nothing")
 endif()
-if(FAULTLANE_PLANTS)
-  target_compile_definitions(fln_flags INTERFACE FLN_PLANTS=1)
-endif()
 target_include_directories(fln_flags INTERFACE
   "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/include" "${PROJECT_BINARY_DIR}/include")
 

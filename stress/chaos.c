@@ -56,6 +56,15 @@ static void end_run(struct stress *s, uint64_t page, uint32_t nr, enum discard_e
 		model_end_discard(&s->model, page + i, effect);
 }
 
+/* Let threads go there, to see what has become of it. */
+static void leave_trail(struct stress *s, uint64_t page, uint32_t nr)
+{
+	uint32_t i = atomic_fetch_add_explicit(&s->trail_next, 1, memory_order_relaxed);
+
+	atomic_store_explicit(&s->trail[i % TRAIL_NR], page << 8 | (nr > 255 ? 255 : nr),
+			      memory_order_relaxed);
+}
+
 static bool discard_run(struct stress *s, uint64_t page, uint32_t nr, uint32_t how)
 {
 	enum discard_effect effect = DISCARD_ZEROES;
@@ -99,19 +108,31 @@ static bool chaos_discard(struct stress *s, struct rng *rng)
 {
 	uint64_t page = rng_below(rng, s->nr_pages);
 	uint32_t nr = 1 + (uint32_t)rng_below(rng, RUN_MAX), how = (uint32_t)rng_below(rng, 4);
+	bool early = rng_below(rng, 2), done;
 
+	/* Most of what is cold is not filled. */
+	if (rng_below(rng, 2))
+		page = (page + s->nr_pages) / 2;
 	if (s->opts.huge) {
 		page &= ~(HUGE_PAGES - 1);
 		nr = HUGE_PAGES;
 	}
-	if (how == 3)
-		return populate_behind(s, page, nr);
-	nr = begin_run(s, page, nr);
-	if (s->opts.huge && nr < HUGE_PAGES) {
-		end_run(s, page, nr, DISCARD_NOTHING);
-		return false;
+	/* They come while it happens, or find what has become of it. */
+	if (early)
+		leave_trail(s, page, nr);
+	if (how == 3) {
+		done = populate_behind(s, page, nr);
+	} else {
+		nr = begin_run(s, page, nr);
+		if (s->opts.huge && nr < HUGE_PAGES) {
+			end_run(s, page, nr, DISCARD_NOTHING);
+			return false;
+		}
+		done = nr > 0 && discard_run(s, page, nr, how);
 	}
-	return nr > 0 && discard_run(s, page, nr, how);
+	if (done && !early)
+		leave_trail(s, page, nr);
+	return done;
 }
 
 void chaos_unmap_page(struct stress *s, uint64_t page)

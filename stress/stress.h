@@ -22,6 +22,12 @@
 #define HUGE_BYTES (UINT64_C(2) << 20)
 #define HUGE_PAGES (HUGE_BYTES / PAGE_BYTES)
 
+/*
+ * With discards the second half of the memory is cold: threads go there only on the trail
+ * of chaos, else nothing would be unfilled a second after the beginning.
+ */
+#define TRAIL_NR 32u
+
 /* Where a thread can be brought back to from a signal. */
 struct guard {
 	sigjmp_buf jump;
@@ -91,6 +97,9 @@ struct stress {
 	pthread_rwlock_t world;    /* written by who takes guests down, read by other chaos */
 	_Atomic uint64_t hot;      /* convergence: first page, plus 1; 0: everywhere */
 	_Atomic uint64_t stampede; /* page, and above bit 40 a running number; 0: none yet */
+	/* Where something has happened lately: first page << 8 | how many. */
+	_Atomic uint64_t trail[TRAIL_NR];
+	_Atomic uint32_t trail_next;
 	struct crowd_counts stampedes, convergences;
 	_Atomic uint64_t nr_chaos[CHAOS_NR];
 	_Atomic uint64_t nr_wrong; /* all that complain() was told */

@@ -35,6 +35,25 @@ static inline bool touch_has_next(const struct toucher *t)
 	return atomic_load_explicit(&t->nr_touches, memory_order_relaxed) < t->limit;
 }
 
+/* With discards the rest is cold: see TRAIL_NR. */
+static inline uint64_t touch_nr_warm(const struct stress *s)
+{
+	return has_chaos(&s->opts, CHAOS_DISCARD) ? s->nr_pages / 2 : s->nr_pages;
+}
+
+/* Where chaos has been; false: nowhere yet. */
+static inline bool touch_follow_trail(struct toucher *t, uint64_t *page)
+{
+	struct stress *s = t->s;
+	uint64_t at =
+		atomic_load_explicit(&s->trail[rng_below(&t->rng, TRAIL_NR)], memory_order_relaxed);
+
+	if (at == 0)
+		return false;
+	*page = (at >> 8) + rng_below(&t->rng, at & 255);
+	return true;
+}
+
 static inline struct touch touch_pick(struct toucher *t)
 {
 	struct stress *s = t->s;
@@ -50,10 +69,10 @@ static inline struct touch touch_pick(struct toucher *t)
 	if (hot)
 		page = hot - 1 + rng_below(&t->rng, 4);
 	/* Some look often where a page cannot be had: its neighbours must notice nothing. */
-	else if (t->index % 32 == 0 && dead != UINT64_MAX && rng_below(&t->rng, 64) == 0)
-		page = dead + rng_below(&t->rng, 8);
-	else
-		page = rng_below(&t->rng, s->nr_pages);
+	else if (t->index % 32 == 0 && dead != UINT64_MAX && rng_below(&t->rng, 16) == 0)
+		page = dead + (rng_next(&t->rng) & rng_next(&t->rng) & 7);
+	else if (rng_below(&t->rng, 4) != 0 || !touch_follow_trail(t, &page))
+		page = rng_below(&t->rng, touch_nr_warm(s));
 	page %= s->nr_pages;
 	return (struct touch){ page, rng_below(&t->rng, 4) == 0 && page != dead };
 }

@@ -1,0 +1,20 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# planted.sh as a test of one build: planted_test.sh BUILD PROGRAM.  One seed of each bug,
+# ten when FAULTLANE_TEST_SCALE is long.
+set -uo pipefail
+
+build=$1 program=$2
+seeds=1
+case ${FAULTLANE_TEST_SCALE:-normal} in
+quick)
+	# With a sanitizer there is no other scale in ./check, and few rows.
+	if [[ $build == release ]]; then
+		echo "SKIP: bugs are planted at normal scale, not at quick"
+		exit 77
+	fi
+	;;
+long) seeds=10 ;;
+esac
+exec "$(dirname "$0")/planted.sh" --seeds "$seeds" --jobs 4 "$build=$program"
