@@ -129,6 +129,9 @@ class machine {
 						   : contents[0];
 			}
 		}
+		/* Of what is read the vCPU is the judge: that is to be tested. */
+		if (spoils() && !writes)
+			slots_[0]++;
 	}
 
 	bool run(uint32_t thread, vcpu_fn fn)
@@ -258,7 +261,8 @@ bool measure_once(const test_case &c, figures *f, std::string *why)
 	under_test = c.d->open(mem, s, why);
 	if (!under_test)
 		return false;
-	if (spoils())
+	/* Of what is read, the vCPU's judgement is to be tested. */
+	if (spoils() && c.writes)
 		mem.spoil(p.get().pages[0]);
 	return touch(c, under_test.get(), s.len_bytes, p.get(), f, why) &&
 	       mem.verify(under_test->addr(), p.get(), c.writes, why);
