@@ -21,6 +21,7 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_CONTINUE_UNFILLED] = "continue-unfilled",
 	[FLN_BUG_POISON_OVERWRITTEN] = "poison-overwritten",
 	[FLN_BUG_NO_GRACE_PERIOD] = "no-grace-period",
+	[FLN_BUG_MMIO_ANSWERED] = "mmio-answered",
 };
 
 static enum fln_bug chosen;

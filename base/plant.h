@@ -23,6 +23,7 @@ enum fln_bug {
 	FLN_BUG_CONTINUE_UNFILLED,  /* what the cache has is taken for filled */
 	FLN_BUG_POISON_OVERWRITTEN, /* windows and faults go over poisoned pages */
 	FLN_BUG_NO_GRACE_PERIOD,    /* a directory is freed while it may be read */
+	FLN_BUG_MMIO_ANSWERED,      /* a monitor answers for memory that cannot be had: zeros */
 	FLN_BUG_NR
 };
 

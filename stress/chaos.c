@@ -253,6 +253,7 @@ static const struct {
 	[CHAOS_CONVERGENCE] = { chaos_convergence, 300, true },
 	[CHAOS_STAMPEDE] = { chaos_stampede, 20, true },
 	[CHAOS_HUGE] = { chaos_huge, 30, false },
+	[CHAOS_EMULATED] = { chaos_emulated, 100, false },
 	[CHAOS_PAUSE] = { chaos_pause, 1000, true },
 };
 

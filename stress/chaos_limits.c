@@ -190,6 +190,8 @@ const char *chaos_limits_prepare(struct stress *s, enum chaos_kind kind)
 #endif
 	case CHAOS_MEMORY:
 		return prepare_cgroup();
+	case CHAOS_EMULATED:
+		return s->opts.kvm ? NULL : "only vCPUs have instructions that are emulated";
 	case CHAOS_REMAP:
 		return s->opts.huge ? "huge pages are moved as whole mappings only" : NULL;
 	case CHAOS_HUGE:

@@ -75,3 +75,14 @@ uint64_t guest_touch(void *toucher)
 	}
 	return ok ? GUEST_DONE : GUEST_WRONG;
 }
+
+uint64_t guest_copy_emulated(void *copy)
+{
+	struct guest_copy *c = copy;
+	const uint32_t *from = (const uint32_t *)(const void *)c->from;
+
+	for (uint32_t i = 0; i < PAGE_WORDS; i++)
+		c->to[i] = vcpu_load_emulated(&from[2 * i]) |
+			   (uint64_t)vcpu_load_emulated(&from[2 * i + 1]) << 32;
+	return 0;
+}

@@ -34,6 +34,7 @@ const char *const chaos_names[CHAOS_NR] = {
 	[CHAOS_STAMPEDE] = "stampede",
 	[CHAOS_HUGE] = "huge",
 	[CHAOS_PAUSE] = "pause",
+	[CHAOS_EMULATED] = "emulated",
 };
 
 static void usage(FILE *to)
@@ -61,7 +62,7 @@ static void usage(FILE *to)
 		"  --sharing shared|private    whose writes are (default shared)\n"
 		"  --delivery queued|in-context  how faults are served (default queued)\n"
 		"  --page-size 4K|2M (default 4K)\n"
-		"  --max-wait S      a touch that takes longer is lost (default %.0f)\n"
+		"  --max-wait S      a touch that takes longer is lost (default %.0f, vCPUs %.0f)\n"
 		"  --until-wrong     end at the first thing that is wrong\n"
 		"  --workers N, --shards N, --window PAGES   of the engine\n"
 		"  --user-mode-only  without privilege\n"
@@ -70,7 +71,7 @@ static void usage(FILE *to)
 		"\n"
 		"Exits 0 when nothing was wrong, lost or left behind; 1 when something was; 2\n"
 		"for a wrong command line; 77 when this machine cannot run it.\n",
-		DEFAULT_MAX_WAIT_S);
+		DEFAULT_MAX_WAIT_S, 2 * DEFAULT_MAX_WAIT_S);
 }
 
 static int wrong(const char *option, const char *value, const char *mend)
@@ -277,7 +278,6 @@ int options_parse(struct options *o, int argc, char **argv)
 		.nr_threads = 200,
 		.memory_bytes = UINT64_C(1) << 30,
 		.seed = 1,
-		.max_wait_s = DEFAULT_MAX_WAIT_S,
 	};
 	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
 		if (c == 'h') {
@@ -292,6 +292,11 @@ int options_parse(struct options *o, int argc, char **argv)
 	}
 	if (optind < argc)
 		return wrong("", argv[optind], "is no option");
+	if (o->max_wait_s <= 0)
+		o->max_wait_s = o->kvm ? 2 * DEFAULT_MAX_WAIT_S : DEFAULT_MAX_WAIT_S;
+	/* "all" are all that there are. */
+	if (!o->kvm)
+		o->chaos &= ~(1u << CHAOS_EMULATED);
 	if (o->kvm && o->in_context)
 		return wrong("guest", "kvm",
 			     "a vCPU cannot resolve its own faults: leave --delivery out");

@@ -24,6 +24,7 @@ enum chaos_kind {
 	CHAOS_STAMPEDE,
 	CHAOS_HUGE,
 	CHAOS_PAUSE,
+	CHAOS_EMULATED,
 	CHAOS_NR
 };
 

@@ -180,6 +180,9 @@ bool chaos_pause(struct stress *s, struct rng *rng);
 /* All threads on one page at once; the gate is closed, and nobody under way. */
 void crowd_stampede(struct stress *s, uint64_t page);
 
+/* chaos_emulated.c: with --guest kvm */
+bool chaos_emulated(struct stress *s, struct rng *rng);
+
 /* chaos_regions.c: a step each; false: it was refused, as can be when others misbehave. */
 bool chaos_regions(struct stress *s, struct rng *rng);
 bool chaos_unmap(struct stress *s, struct rng *rng);

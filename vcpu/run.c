@@ -52,12 +52,16 @@ static int end(struct vcpu *v, int rc)
 /* I6: what an answer says would be read as if it were there. */
 static int on_mmio(struct vcpu *v)
 {
-	const struct kvm_run *run = v->run;
+	struct kvm_run *run = v->run;
 	uint64_t gpa = run->mmio.phys_addr;
 	const struct vcpu_range *r;
 
 	if (gpa == VCPU_DOORBELL_GPA && run->mmio.is_write)
 		return 0;
+	if (v->vm->answers_mmio) {
+		memset(run->mmio.data, 0, sizeof(run->mmio.data));
+		return -EAGAIN;
+	}
 	r = vcpu_memory_find(v->vm, gpa);
 
 	if (r)

@@ -43,6 +43,11 @@ const char *vcpu_last_error(void);
 
 /* Privilege level 0, where there are ports.  Slow on machines that emulate it. */
 #define VCPU_VM_F_LEVEL0 0x1u
+/*
+ * Wrong, for tests that have to find it: MMIO exits are answered with zeros, as monitors
+ * do for devices that are not there.
+ */
+#define VCPU_VM_F_ANSWER_MMIO 0x2u
 
 /*
  * A virtual machine with @nr_vcpus vCPUs, which reaches the program's code and data.

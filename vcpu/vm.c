@@ -171,7 +171,7 @@ int vcpu_vm_create(uint32_t nr_vcpus, uint32_t flags, struct vcpu_vm **out)
 
 	if (nr_vcpus == 0)
 		return vcpu_fail(-EINVAL, "a virtual machine of no vCPUs: use 1 or more");
-	if (flags & ~VCPU_VM_F_LEVEL0)
+	if (flags & ~(VCPU_VM_F_LEVEL0 | VCPU_VM_F_ANSWER_MMIO))
 		return vcpu_fail(-EINVAL, "flags 0x%x: use those of vcpu/vcpu.h", flags);
 	vm = calloc(1, sizeof(*vm));
 	if (!vm)
@@ -179,6 +179,7 @@ int vcpu_vm_create(uint32_t nr_vcpus, uint32_t flags, struct vcpu_vm **out)
 	vm->kvm_fd = vm->fd = -1;
 	vm->nr = nr_vcpus;
 	vm->level0 = flags & VCPU_VM_F_LEVEL0;
+	vm->answers_mmio = flags & VCPU_VM_F_ANSWER_MMIO;
 	(void)pthread_mutex_init(&vm->lock, NULL);
 	rc = init_vm(vm);
 	if (rc)

@@ -60,7 +60,7 @@ struct vcpu_vm {
 	size_t run_bytes;
 	uint32_t nr;
 	struct vcpu *vcpus;
-	bool level0;
+	bool level0, answers_mmio;
 	char *own; /* VCPU_OWN_BYTES for each, and a page that is the doorbell's address */
 	bool tsc_is_host;
 	struct kvm_cpuid2 *cpuid;
