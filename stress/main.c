@@ -132,6 +132,32 @@ static double oldest_touch(struct stress *s, struct toucher **who)
 	return (double)(now - oldest) / 1e9;
 }
 
+/* What the engine has to say: of the same fault, or that it knows of none. */
+static void say_engines_view(struct stress *s)
+{
+	struct fln_oldest_fault f = FLN_OLDEST_FAULT_INIT;
+	int found = -EBUSY;
+
+	if (pthread_rwlock_tryrdlock(&s->world) == 0) {
+		found = s->guest ? fln_guest_oldest_fault(s->guest, &f) : 0;
+		(void)pthread_rwlock_unlock(&s->world);
+	}
+	if (found != 1) {
+		(void)fprintf(stderr, "  the engine %s\n",
+			      found == 0 ? "knows of no fault that waits"
+					 : "is not asked: the guest is being taken down");
+		return;
+	}
+	(void)fprintf(stderr,
+		      "  the engine's oldest fault: 0x%" PRIx64 " (page %" PRIu64
+		      " of its region), shard %u, worker %u, for %.1f s; it waits for %s",
+		      f.addr, f.offset_bytes / PAGE_BYTES, f.shard, f.worker,
+		      (double)f.age_ns / 1e9, fln_waits_for_name(f.waits_for));
+	if (f.waits_ns)
+		(void)fprintf(stderr, ", for %.1f s", (double)f.waits_ns / 1e9);
+	(void)fputc('\n', stderr);
+}
+
 /* A thread waits for ever: say for what, and end. */
 static _Noreturn void lost(struct stress *s, struct toucher *t, double age_s)
 {
@@ -148,6 +174,7 @@ static _Noreturn void lost(struct stress *s, struct toucher *t, double age_s)
 		      t->index, page, age_s, model_describe(&s->model, page, buf, sizeof(buf)),
 		      now.faults, now.resumed, now.poisoned, now.failed, now.again,
 		      atomic_load(&s->gate) ? "closed" : "open", s->opts.seed);
+	say_engines_view(s);
 	end_at_once(s);
 }
 
@@ -164,6 +191,7 @@ static void watch_chaos(struct stress *s)
 		"\nfaultlane-stress: LOST: a step of %s has not ended in %.1f s, seed %" PRIu64
 		"\n",
 		chaos_names[kind], age, s->opts.seed);
+	say_engines_view(s);
 	end_at_once(s);
 }
 
@@ -199,10 +227,10 @@ static void status_line(struct stress *s, double elapsed_s, double age_s)
 	(void)fprintf(stderr,
 		      "\r%6.1f s  %8.0f touches/s  faults %" PRIu64 " (minor %" PRIu64
 		      " major %" PRIu64 " zero %" PRIu64 ")  in flight %" PRIu64
-		      "  oldest %5.2f s  wrong %" PRIu64 "   ",
+		      "  oldest %5.2f s (engine: %5.2f s)  wrong %" PRIu64 "   ",
 		      elapsed_s, rate, now.faults, now.minor, now.major, now.zero,
 		      now.faults - now.resumed - now.poisoned - now.failed, age_s,
-		      atomic_load(&s->nr_wrong));
+		      (double)now.oldest_ns / 1e9, atomic_load(&s->nr_wrong));
 	last_touches = x.touches;
 	last_s = elapsed_s;
 }

@@ -159,8 +159,10 @@ void memory_take_stats(struct stress *s, struct totals *t)
 {
 	struct fln_stats st = FLN_STATS_INIT;
 
-	if (s->guest && fln_guest_stats(s->guest, &st) == 0)
-		add_stats(t, &st);
+	if (!s->guest || fln_guest_stats(s->guest, &st) != 0)
+		return;
+	add_stats(t, &st);
+	t->oldest_ns = st.oldest_ns;
 }
 
 static uint64_t ended(const struct fln_stats *st)

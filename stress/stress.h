@@ -68,6 +68,7 @@ struct toucher {
 struct totals {
 	uint64_t faults, minor, major, zero, invalid, refaults, resumed, poisoned, failed;
 	uint64_t again, in_context;
+	uint64_t oldest_ns;   /* the oldest fault now, as the engine sees it */
 	uint64_t unaccounted; /* I4: faults that did not end */
 	struct fln_histogram service;
 };
