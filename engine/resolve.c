@@ -32,7 +32,9 @@
 #include <pthread.h>
 
 #define AGAIN_NS (50 * FLN_NS_PER_US) /* until an event is read, memory comes free */
-#define NOT_STARTED_NS FLN_NS_PER_MS  /* until the guest is started, a slot comes free */
+#define AGAIN_LONG_NS FLN_NS_PER_MS   /* when that has not been soon */
+#define AGAIN_SHORT_ROUNDS 20u
+#define NOT_STARTED_NS FLN_NS_PER_MS /* until the guest is started, a slot comes free */
 
 /* Where the thread's own stack is: not that of an alternate stack for signals. */
 static _Thread_local struct {
@@ -352,14 +354,15 @@ static enum round one_round(struct access *a)
 
 static enum fln_resolved resolve(struct access *a)
 {
-	for (;;) {
+	for (uint32_t nr_again = 0;;) {
 		switch (one_round(a)) {
 		case ROUND_DONE:
 			return FLN_RESOLVED;
 		case ROUND_PASS_ON:
 			return FLN_RESOLVED_NOT_OURS;
 		case ROUND_AGAIN:
-			fln_context_nap(AGAIN_NS);
+			fln_context_nap(nr_again < AGAIN_SHORT_ROUNDS ? AGAIN_NS : AGAIN_LONG_NS);
+			nr_again++;
 			break;
 		case ROUND_LATER:
 			fln_context_nap(NOT_STARTED_NS);
