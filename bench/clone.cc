@@ -11,6 +11,7 @@
 #include "bench/bench.h"
 #include "bench/c.h"
 #include "bench/host.h"
+#include "bench/plan.h"
 #include "measure/clock.h"
 #include "measure/error.h"
 #include "measure/machine.h"
@@ -113,31 +114,16 @@ class clones {
 	host host_;
 };
 
-class plan {
-      public:
-	plan(const clone_case &c, uint64_t len_bytes)
-	{
-		measure_plan_opts o = {};
+measure_plan_opts plan_opts(const clone_case &c, uint64_t len_bytes)
+{
+	measure_plan_opts o = {};
 
-		o.total_pages = len_bytes / page_bytes;
-		o.density = c.density;
-		o.nr_threads = 1;
-		o.shuffled = true;
-		o.seed = opts.seed;
-		ok = measure_plan_init(&get, &o) == 0;
-	}
-
-	~plan()
-	{
-		measure_plan_deinit(&get);
-	}
-
-	plan(const plan &) = delete;
-	plan &operator=(const plan &) = delete;
-
-	measure_plan get = {};
-	bool ok;
-};
+	o.total_pages = len_bytes / page_bytes;
+	o.density = c.density;
+	o.nr_threads = 1;
+	o.shuffled = true;
+	return o;
+}
 
 bool due(measure_crew *, const void *, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
 {
@@ -235,26 +221,22 @@ bool measure_once(const clone_case &c, figures *f, quietest<clone_figures> *quie
 	clone_figures more;
 	uint64_t len_bytes = image_bytes(), start_ns;
 	memory &mem = the_memory();
-	plan p(c, len_bytes);
+	plan p(plan_opts(c, len_bytes));
 	clones all(c, len_bytes);
 
-	if (!p.ok) {
-		*why = "out of memory for a list of pages";
-		return false;
-	}
-	if (!mem.need(len_bytes, why) || !fits(c, len_bytes, why))
+	if (!p.usable(why) || !mem.need(len_bytes, why) || !fits(c, len_bytes, why))
 		return false;
 	if (spoils())
-		mem.spoil(p.get.pages[0]);
+		mem.spoil(p.get().pages[0]);
 	start_ns = measure_now_ns();
 	if (!all.open(mem, why))
 		return false;
 	more.set_up_seconds = static_cast<double>(measure_now_ns() - start_ns) / 1e9;
-	if (!touch(c, all, p.get, f, why))
+	if (!touch(c, all, p.get(), f, why))
 		return false;
 	more.pss_bytes = memory_in_use(all.addrs(), len_bytes);
 	quiet->offer(more, f->others);
-	return verify(c, all, mem, p.get, why);
+	return verify(c, all, mem, p.get(), why);
 }
 
 void add(const clone_case &c)

@@ -2,6 +2,7 @@
 /* Counters. */
 #include "bench/figures.h"
 
+#include "bench/memory.h"
 #include "bench/options.h"
 #include "measure/machine.h"
 
@@ -82,6 +83,7 @@ void figures::report(benchmark::State &state) const
 
 	c["seconds"] = seconds / iterations;
 	c["cpu_seconds"] = static_cast<double>(cpu_ns) / 1e9 / iterations;
+	c["fill_seconds"] = the_memory().fill_seconds();
 	c["pages"] = pages / iterations;
 	c["pages_per_second"] = seconds > 0 ? pages / seconds : 0;
 	c["cpu_us_per_page"] = us(cpu_ns) / pages;

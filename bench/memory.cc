@@ -2,6 +2,7 @@
 /* A memfd of pages that tell their numbers. */
 #include "bench/memory.h"
 
+#include "measure/clock.h"
 #include "measure/crew.h"
 #include "measure/error.h"
 #include "measure/machine.h"
@@ -88,7 +89,7 @@ void memory::contents(uint64_t page, void *buf)
 bool memory::need(uint64_t len_bytes, std::string *why)
 {
 	uint64_t want_bytes = (len_bytes + piece_bytes - 1) / piece_bytes * piece_bytes;
-	uint64_t have_bytes;
+	uint64_t have_bytes, start_ns;
 	filling f;
 	measure_crew crew;
 
@@ -108,11 +109,15 @@ bool memory::need(uint64_t len_bytes, std::string *why)
 		return false;
 	}
 	f = { fd_, filled_bytes_ };
+	if (filled_bytes_ == 0)
+		fill_seconds_ = 0;
+	start_ns = measure_now_ns();
 	if (!measure_crew_run(&crew, "filling", (want_bytes - filled_bytes_) / piece_bytes,
 			      fill_piece, &f)) {
 		*why = measure_last_error();
 		return false;
 	}
+	fill_seconds_ += static_cast<double>(measure_now_ns() - start_ns) / 1e9;
 	filled_bytes_ = want_bytes;
 	return true;
 }

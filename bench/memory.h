@@ -27,6 +27,12 @@ class memory {
 	 */
 	bool need(uint64_t len_bytes, std::string *why);
 
+	/* How long filling it has taken, all in all. */
+	double fill_seconds() const
+	{
+		return fill_seconds_;
+	}
+
 	int memfd() const
 	{
 		return fd_;
@@ -51,6 +57,7 @@ class memory {
       private:
 	int fd_ = -1;
 	uint64_t filled_bytes_ = 0;
+	double fill_seconds_ = 0;
 };
 
 /* The one of all runs. */

@@ -17,6 +17,7 @@
 #include "bench/c.h"
 #include "bench/file.h"
 #include "bench/host.h"
+#include "bench/plan.h"
 #include "measure/crew.h"
 #include "measure/error.h"
 #include "measure/machine.h"
@@ -82,32 +83,17 @@ bool needs_file(const kind &k)
 	return k.source == source::file || k.source == source::mmap_private;
 }
 
-class plan {
-      public:
-	plan(const restore_case &c, uint64_t len_bytes)
-	{
-		measure_plan_opts o = {};
+measure_plan_opts plan_opts(const restore_case &c, uint64_t len_bytes)
+{
+	measure_plan_opts o = {};
 
-		o.total_pages = len_bytes / page_bytes;
-		o.density = c.density;
-		o.nr_threads = c.nr_threads;
-		o.shuffled = true;
-		o.mixed = true;
-		o.seed = opts.seed;
-		ok = measure_plan_init(&get, &o) == 0;
-	}
-
-	~plan()
-	{
-		measure_plan_deinit(&get);
-	}
-
-	plan(const plan &) = delete;
-	plan &operator=(const plan &) = delete;
-
-	measure_plan get = {};
-	bool ok;
-};
+	o.total_pages = len_bytes / page_bytes;
+	o.density = c.density;
+	o.nr_threads = c.nr_threads;
+	o.shuffled = true;
+	o.mixed = true;
+	return o;
+}
 
 /* The contents in this process: what "memory" and "put" begin with. */
 const char *contents_in_memory(uint64_t len_bytes, std::string *why)
@@ -309,18 +295,11 @@ bool measure_once(const restore_case &c, figures *f, quietest<filling> *quiet, s
 {
 	filling ahead;
 	uint64_t len_bytes = opts.memory_bytes / piece_bytes * piece_bytes, have;
-	plan p(c, len_bytes);
+	plan p(plan_opts(c, len_bytes));
 	restored r(c, len_bytes);
 
-	if (!p.ok) {
-		*why = "out of memory for a list of pages";
+	if (!p.usable(why))
 		return false;
-	}
-	if (p.get.nr_pages < c.nr_threads) {
-		*why = "left out: fewer pages are touched than there are threads; "
-		       "set FAULTLANE_BENCH_MEMORY higher";
-		return false;
-	}
 	/* The image, copies of written pages, and contents beside them. */
 	if (measure_memory_available(&have) && 2 * len_bytes > have / 10 * 9) {
 		*why = "left out: it takes " + std::to_string(2 * len_bytes >> 20) +
@@ -333,11 +312,11 @@ bool measure_once(const restore_case &c, figures *f, quietest<filling> *quiet, s
 	if (!r.open(why))
 		return false;
 	if (spoils())
-		spoil(c.k, p.get.pages[0]);
-	if (!r.fill(&ahead, why) || !touch(c, r, p.get, f, why))
+		spoil(c.k, p.get().pages[0]);
+	if (!r.fill(&ahead, why) || !touch(c, r, p.get(), f, why))
 		return false;
 	quiet->offer(ahead, f->others);
-	return verify(c, r, p.get, why);
+	return verify(c, r, p.get(), why);
 }
 
 void add(const restore_case &c)

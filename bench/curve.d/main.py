@@ -167,7 +167,9 @@ def wanted(o: argparse.Namespace, there: "dict[Name, str]") -> "list[Name]":
     found = []
     for family in families:
         for design in o.designs:
-            names = [Name(family, design, o.order, o.op, density, o.share, threads)
+            # Each vCPU has its own part of the memory.
+            share = "disjoint" if family == "kvm" else o.share
+            names = [Name(family, design, o.order, o.op, density, share, threads)
                      for density in o.density for threads in o.threads]
             have = [name for name in names if name in there]
             found += have

@@ -72,7 +72,7 @@ def si(value: float) -> str:
 
 @dataclass(frozen=True, order=True)
 class Name:
-    """<family>/<design>/<order>/<op>/density:<D>/share:<S>/threads:<N>"""
+    """<family>/<design>/<order>/<op>/density:<D>/share:<S>/threads:<N>; vcpus:<N> alone with kvm/"""
 
     family: str
     design: str
@@ -83,9 +83,10 @@ class Name:
     threads: int
 
     def text(self) -> str:
-        unit = "vcpus" if self.family == "kvm" else "threads"
-        return (f"{self.family}/{self.design}/{self.order}/{self.op}/density:{self.density}"
-                f"/share:{self.share}/{unit}:{self.threads}")
+        begin = f"{self.family}/{self.design}/{self.order}/{self.op}/density:{self.density}"
+        if self.family == "kvm":
+            return f"{begin}/vcpus:{self.threads}"
+        return f"{begin}/share:{self.share}/threads:{self.threads}"
 
     def words(self) -> str:
         unit = "vCPU" if self.family == "kvm" else "thread"
@@ -102,7 +103,7 @@ def parse_name(text: str) -> "Name | None":
         return None
     try:
         return Name(words[0], words[1], words[2], words[3], int(values["density"]),
-                    values.get("share", "mixed"), int(threads))
+                    values.get("share", "disjoint"), int(threads))
     except (KeyError, ValueError):
         return None
 

@@ -104,10 +104,11 @@ class NameTest(unittest.TestCase):
         name = Name("touch", "engine", "random", "write", 64, "mixed", 256)
         self.assertEqual(parse_name(name.text()), name)
         self.assertEqual(parse_name(name.text() + "/iterations:1/manual_time"), name)
-        vcpus = Name("kvm", "single", "random", "write", 1, "mixed", 4)
-        self.assertIn("vcpus:4", vcpus.text())
+        vcpus = Name("kvm", "single", "random", "write", 1, "disjoint", 4)
+        self.assertEqual(vcpus.text(), "kvm/single/random/write/density:1/vcpus:4")
         self.assertEqual(parse_name(vcpus.text()), vcpus)
-        self.assertIsNone(parse_name("restore/file"))
+        for other in ("restore/file/late/read/density:1/threads:16", name.text() + "/window:16"):
+            self.assertIsNone(parse_name(other))
 
     def test_designs_take_turns(self):
         designs = ["kernel", "single", "engine"]
