@@ -21,6 +21,10 @@
 #define MADV_COLLAPSE 25
 #endif
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 #define RUN_MAX 64u
 
 typedef bool (*chaos_fn)(struct stress *s, struct rng *rng);
@@ -96,18 +100,31 @@ static bool discard_run(struct stress *s, uint64_t page, uint32_t nr, uint32_t h
  * mapping does that touches them: what has no page there gets one, nothing else changes,
  * and nobody may ever read these zeros where contents are due.
  */
-static bool populate_behind(struct stress *s, uint64_t page, uint32_t nr)
+static bool populate_behind(struct stress *s, uint64_t page, uint32_t nr, bool by_touch)
 {
+	int fd = fln_image_memfd(s->image);
+	off_t at = (off_t)(page * PAGE_BYTES);
+	size_t len;
+	bool done;
+	void *p;
+
 	if (page + nr > s->nr_pages)
 		nr = (uint32_t)(s->nr_pages - page);
-	return fallocate(fln_image_memfd(s->image), 0, (off_t)(page * PAGE_BYTES),
-			 (off_t)nr * PAGE_BYTES) == 0;
+	len = (size_t)nr * PAGE_BYTES;
+	if (!by_touch)
+		return fallocate(fd, 0, at, (off_t)len) == 0;
+	p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, at);
+	if (p == MAP_FAILED)
+		return false;
+	done = madvise(p, len, MADV_POPULATE_WRITE) == 0;
+	(void)munmap(p, len);
+	return done;
 }
 
 static bool chaos_discard(struct stress *s, struct rng *rng)
 {
 	uint64_t page = rng_below(rng, s->nr_pages);
-	uint32_t nr = 1 + (uint32_t)rng_below(rng, RUN_MAX), how = (uint32_t)rng_below(rng, 4);
+	uint32_t nr = 1 + (uint32_t)rng_below(rng, RUN_MAX), how = (uint32_t)rng_below(rng, 5);
 	bool early = rng_below(rng, 2), done;
 
 	/* Most of what is cold is not filled. */
@@ -120,8 +137,8 @@ static bool chaos_discard(struct stress *s, struct rng *rng)
 	/* They come while it happens, or find what has become of it. */
 	if (early)
 		leave_trail(s, page, nr);
-	if (how == 3) {
-		done = populate_behind(s, page, nr);
+	if (how >= 3) {
+		done = populate_behind(s, page, nr, how == 4 && !s->opts.huge);
 	} else {
 		nr = begin_run(s, page, nr);
 		if (s->opts.huge && nr < HUGE_PAGES) {

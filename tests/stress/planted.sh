@@ -25,7 +25,7 @@ nr_seeds=10
 nr_jobs=2
 only=()
 builds=()
-common=(--quiet --threads 200 --memory 256M --max-wait 10)
+common=(--quiet --threads 200 --memory 256M --max-wait 30)
 
 while [[ $# -gt 0 ]]; do
 	case $1 in
