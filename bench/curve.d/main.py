@@ -84,6 +84,9 @@ def parse(argv: "list[str] | None") -> argparse.Namespace:
                      help="seconds that one point may take (300)")
     how.add_argument("--program", metavar="FILE",
                      help="a faultlane-bench that is built already; nothing is built then")
+    how.add_argument("--no-pictures", action="store_true",
+                     help="write curve.json and curve.csv only, which needs no matplotlib; --from fits "
+                     "and draws them, here or elsewhere")
     how.add_argument("--no-setup", action="store_true", help="do not look for missing packages")
     how.add_argument("--yes", action="store_true", help="install missing packages without asking")
     o = p.parse_args(argv)
@@ -139,10 +142,11 @@ def prepare(o: argparse.Namespace) -> str:
         if subprocess.run(command, check=False).returncode != 0:
             raise Failed("packages are missing; see above, and ./setup --help")
     try:
-        import draw  # noqa: F401
+        if not o.no_pictures:
+            import draw  # noqa: F401
     except ImportError as error:
         raise Failed(f"{error}; install python3-matplotlib, python3-numpy and python3-scipy, "
-                     "and run by /usr/bin/python3") from None
+                     "run by /usr/bin/python3, or give --no-pictures") from None
     if o.source or o.program:
         return os.path.abspath(o.program) if o.program else ""
     say("bench/curve: building")
@@ -237,22 +241,27 @@ def fits_of(about: dict, points: list) -> "tuple[list[dict], str]":
 
 def deliver(o: argparse.Namespace, about: dict, points: list, failures: list) -> None:
     """Fit, write and draw."""
-    import draw
     from write import to_csv, to_json
 
     if not points:
         raise Failed("there is nothing to draw: no point came to figures")
     os.makedirs(o.out, exist_ok=True)
-    fits, text = fits_of(about, points)
+    fits, text = ([], "") if o.no_pictures else fits_of(about, points)
     same_file = o.source and os.path.realpath(o.source) == os.path.realpath(
         os.path.join(o.out, "curve.json"))
     if not same_file:
         write_whole(os.path.join(o.out, "curve.json"), to_json(about, points, failures, fits))
     write_whole(os.path.join(o.out, "curve.csv"), to_csv(points))
-    write_whole(os.path.join(o.out, "fit.txt"), text)
-    draw.all_pictures(o.out, about, points)
-    print(text, end="")
-    say(f"bench/curve: {o.out}/rate.png, cpu.png, latency.png (and .svg), curve.json, curve.csv, fit.txt")
+    if o.no_pictures:
+        say(f"bench/curve: {o.out}/curve.json, curve.csv; --from curve.json fits and draws them")
+    else:
+        import draw
+
+        write_whole(os.path.join(o.out, "fit.txt"), text)
+        draw.all_pictures(o.out, about, points)
+        print(text, end="")
+        say(f"bench/curve: {o.out}/rate.png, cpu.png, latency.png (and .svg), curve.json, curve.csv, "
+            "fit.txt")
     for point in failures:
         failed = "" if left_out(point) else "FAILED: "
         say(f"bench/curve: {point.name.text()}: {failed}{point.error}")

@@ -128,7 +128,7 @@ class CommandTest(unittest.TestCase):
         self.log = os.path.join(self.folder.name, "log")
 
     def command(self, *arguments):
-        return [CURVE, "--no-setup", "--program", MADE_UP, "--out", self.out, "--repetitions", "1",
+        return [CURVE, "--no-setup", "--no-pictures", "--program", MADE_UP, "--out", self.out, "--repetitions", "1",
                 "--threads", "1,2,4,8,16", "--designs", "kernel,engine", *arguments]
 
     def environment(self, **more):
