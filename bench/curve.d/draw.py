@@ -2,6 +2,7 @@
 """The pictures: rate, CPU per page, latency; each as SVG and PNG."""
 import os
 import statistics
+import textwrap
 
 import matplotlib
 
@@ -165,17 +166,24 @@ def subtitle(about: dict, points: list, family: str) -> str:
     return f"{line1}\n{line2}"
 
 
+def wrapped(text: str, width_inches: float) -> str:
+    """Lines that a figure of that width has room for."""
+    return "\n".join(textwrap.fill(line, int(width_inches * 12.5)) for line in text.split("\n"))
+
+
 def panels(family_points: list, about: dict, title: str, size: "tuple[float, float]"):
     """A figure with a panel per density: figure, [(density, axes)]."""
     densities = sorted({p.name.density for p in family_points})
     width = size[0] if len(densities) > 1 else size[0] * 0.62
+    words = wrapped(subtitle(about, family_points, family_points[0].name.family), width)
+    # The title, that many lines, and the panels' titles.
+    top = 1 - (0.95 + 0.2 * (words.count("\n") + 1)) / size[1]
     fig, axes = plt.subplots(1, len(densities), figsize=(width, size[1]), sharey=True, squeeze=False)
-    family = family_points[0].name.family
     fig.suptitle(title, x=0.01, y=0.985, ha="left", fontsize=15, fontweight="bold")
-    fig.text(0.01, 0.925, subtitle(about, family_points, family), ha="left", va="top", fontsize=9.5,
-             color="#444444", linespacing=1.5)
-    fig.subplots_adjust(left=0.07, right=0.84 if len(densities) > 1 else 0.72, top=0.77, bottom=0.15,
-                        wspace=0.66)
+    fig.text(0.01, 0.925, words, ha="left", va="top", fontsize=9.5, color="#444444", linespacing=1.5)
+    fig.subplots_adjust(left=0.07 if len(densities) > 1 else 0.1,
+                        right=0.84 if len(densities) > 1 else 0.73, top=top,
+                        bottom=0.15 if len(densities) > 1 else 0.18, wspace=0.66)
     for density, ax in zip(densities, axes[0]):
         ax.set_title(density_words(density)[0].upper() + density_words(density)[1:] + " touched",
                      loc="left")
@@ -204,12 +212,14 @@ def draw_lines(ax, family: str, density: int, points: list, counter: str) -> "li
     return ends
 
 
-def draw_published(ax) -> "list[tuple]":
+def draw_published(ax, most: int) -> "list[tuple]":
+    """As far as threads were measured."""
+    xs = [n for n in published.THREADS if n <= most]
     ends = []
     for name, dash in zip(published.CURVES, ((0, (5, 2)), (0, (1.5, 1.5)))):
-        ys = published.rates(name)
-        ax.plot(published.THREADS, ys, color=PUBLISHED, linewidth=1.1, linestyle=dash, zorder=2)
-        ends.append((published.THREADS[-1], ys[-1], f"{name}, 256 cores*", PUBLISHED, "normal"))
+        ys = published.rates(name)[:len(xs)]
+        ax.plot(xs, ys, color=PUBLISHED, linewidth=1.1, linestyle=dash, zorder=2)
+        ends.append((xs[-1], ys[-1], f"{name}, 256 cores*", PUBLISHED, "normal"))
     return ends
 
 
@@ -223,7 +233,7 @@ def rate_picture(family: str, about: dict, points: list):
     for density, ax in parts:
         ends[density] = draw_lines(ax, family, density, points, "pages_per_second")
         if density == 1:
-            ends[density] += draw_published(ax)
+            ends[density] += draw_published(ax, threads[-1])
         axes_of_threads(ax, threads, unit_of(family))
         if ax is parts[0][1]:
             ax.set_ylabel("pages/s, all together")
@@ -233,7 +243,7 @@ def rate_picture(family: str, about: dict, points: list):
     note = "Higher is better.  Baseline: the same mapping of the same page cache with no userfaultfd (plain kernel)."
     if 1 in ends:
         note += f"\n* {published.SOURCE}."
-    fig.text(0.01, 0.012, note, fontsize=8.5, color="#555555", va="bottom")
+    fig.text(0.01, 0.012, wrapped(note, 1.12 * fig.get_size_inches()[0]), fontsize=8.5, color="#555555", va="bottom")
     return fig
 
 
@@ -249,8 +259,8 @@ def cpu_picture(family: str, about: dict, points: list):
     for density, ax in parts:
         values_log(ax, time_text)
         label_ends(ax, ends[density])
-    fig.text(0.01, 0.012, "Lower is better.  Baseline: the same mapping of the same page cache with no "
-             "userfaultfd (plain kernel).", fontsize=8.5, color="#555555", va="bottom")
+    note = "Lower is better.  Baseline: the same mapping of the same page cache with no userfaultfd (plain kernel)."
+    fig.text(0.01, 0.012, wrapped(note, 1.12 * fig.get_size_inches()[0]), fontsize=8.5, color="#555555", va="bottom")
     return fig
 
 
@@ -265,8 +275,8 @@ def latency_picture(family: str, about: dict, points: list):
     fig.suptitle("How long a first touch takes", x=0.01, y=0.99, ha="left", fontsize=15,
                  fontweight="bold")
     height = fig.get_size_inches()[1]
-    fig.text(0.01, 1 - 0.42 / height, subtitle(about, points, family), ha="left", va="top",
-             fontsize=9.5, color="#444444", linespacing=1.5)
+    fig.text(0.01, 1 - 0.42 / height, wrapped(subtitle(about, points, family), 13), ha="left",
+             va="top", fontsize=9.5, color="#444444", linespacing=1.5)
     fig.subplots_adjust(left=0.07, right=0.985, top=1 - 1.75 / height, bottom=0.75 / height,
                         hspace=0.5, wspace=0.12)
     threads = sorted({p.name.threads for p in points})
