@@ -11,6 +11,7 @@
 extern "C" {
 #include "baselines/handler.h"
 #include "baselines/probe.h"
+#include "baselines/shmem.h"
 }
 #pragma GCC diagnostic pop
 

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* The designs of the first hour: the kernel, one handler, the engine. */
+/* The designs: the kernel, handlers, the engine. */
 #include "bench/design.h"
 
 #include "bench/c.h"
 #include "bench/options.h"
+#include "measure/cpus.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <faultlane/faultlane.h>
 #include <sys/mman.h>
+#include <vector>
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
@@ -75,7 +77,56 @@ class by_populate : public by_kernel {
 	}
 };
 
-/* One userfaultfd, one thread. */
+/*
+ * No userfaultfd, and the page cache in large pages of 2 MiB: a fault maps one of them.  It
+ * has memory of its own, because what has become large stays so.
+ */
+class by_huge : public served {
+      public:
+	explicit by_huge(const setup &s) : s_(s)
+	{
+	}
+
+	~by_huge() override
+	{
+		memory::unmap(addr_, s_.len_bytes);
+	}
+
+	bool start(std::string *why)
+	{
+		fln_shmem shmem = {};
+		uint64_t large_bytes;
+
+		if (!own_.need(s_.len_bytes, why))
+			return false;
+		addr_ = own_.map(s_.len_bytes, why);
+		if (!addr_)
+			return false;
+		shmem.addr = addr_;
+		shmem.len_bytes = s_.len_bytes;
+		if (fln_shmem_collapse(&shmem, &large_bytes))
+			*why = std::string("left out: ") + fln_last_error();
+		else if (large_bytes != s_.len_bytes)
+			*why = "left out: the kernel had large pages for " +
+			       std::to_string(large_bytes >> 20) + " of " +
+			       std::to_string(s_.len_bytes >> 20) + " MiB";
+		else
+			return true;
+		return false;
+	}
+
+	char *addr() const override
+	{
+		return addr_;
+	}
+
+      private:
+	setup s_;
+	memory own_;
+	char *addr_ = nullptr;
+};
+
+/* One userfaultfd, one thread; or one of both for each touching thread. */
 class by_handler : public by_kernel {
       public:
 	using by_kernel::by_kernel;
@@ -97,6 +148,8 @@ class by_handler : public by_kernel {
 		o.window_max = s_.window;
 		o.kvm = s_.kvm;
 		o.user_mode_only = user_mode_only();
+		if (design == FLN_HANDLER_PER_VCPU)
+			give_readers(&o);
 		rc = fln_handler_start(&o, &handler_);
 		return rc == 0 || failed("cannot start the fault handler", rc, why);
 	}
@@ -117,6 +170,16 @@ class by_handler : public by_kernel {
 	}
 
       private:
+	/* Each beside the thread whose faults it serves, where that has a processor. */
+	void give_readers(fln_handler_opts *o)
+	{
+		o->nr_readers = s_.nr_threads;
+		for (uint32_t i = 0; s_.cpus && i < s_.nr_threads; i++)
+			reader_cpus_.push_back(measure_cpus_nth(s_.cpus, i));
+		o->reader_cpus = s_.cpus ? reader_cpus_.data() : nullptr;
+	}
+
+	std::vector<uint32_t> reader_cpus_;
 	struct fln_handler *handler_ = nullptr;
 };
 
@@ -236,6 +299,15 @@ std::unique_ptr<served> open_handler(memory &mem, const setup &s, std::string *w
 	return p;
 }
 
+std::unique_ptr<served> open_huge(memory &, const setup &s, std::string *why)
+{
+	auto p = std::make_unique<by_huge>(s);
+
+	if (!p->start(why))
+		return nullptr;
+	return p;
+}
+
 std::unique_ptr<served> open_engine_with(memory &mem, const setup &s, uint32_t window,
 					 fln_delivery delivery, std::string *why)
 {
@@ -278,8 +350,10 @@ bool user_mode_only()
 const design designs[] = {
 	{ "kernel", open_mapped<by_kernel>, true, false, false, false },
 	{ "kernel_populate", open_mapped<by_populate>, true, false, false, true },
+	{ "kernel_huge", open_huge, true, false, false, false },
 	{ "single", open_handler<FLN_HANDLER_SINGLE>, false, false, false, false },
 	{ "single_window", open_handler<FLN_HANDLER_SINGLE_WINDOW>, false, false, true, false },
+	{ "per_vcpu", open_handler<FLN_HANDLER_PER_VCPU>, false, false, false, false },
 	{ "engine", open_engine, false, false, true, false },
 	{ "engine_page", open_engine_page, false, false, false, false },
 	{ "engine_in_context", open_engine_in_context, false, true, true, false },
