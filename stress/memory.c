@@ -92,6 +92,7 @@ static int create_guest(struct stress *s)
 	int rc;
 
 	g.name = "stress";
+	g.flags = s->opts.kvm ? FLN_GUEST_F_KVM : 0;
 	g.nr_vcpus = s->opts.nr_threads;
 	g.nr_shards = s->opts.nr_shards;
 	g.window_first = s->opts.window;
