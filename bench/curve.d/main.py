@@ -233,10 +233,11 @@ def fits_of(about: dict, points: list) -> "tuple[list[dict], str]":
         where = "" if family == "touch" else f"{family}, "
         lines.append(f"{label(design)} ({where}{density_words(density)}): {text}")
     most = max(p.name.threads for p in points)
-    warning = usl.caution(about.get("machine", {}).get("processors") or 0, most)
+    warnings = [usl.caution(about.get("machine", {}).get("processors") or 0, most),
+                usl.disturbed(sum(bool(p.get("noisy")) for p in points), len(points))]
     head = ("Universal scalability law X(N) = λN / (1 + σ(N−1) + κN(N−1)), fitted to each design's rate; "
             "± is half of what\n95 % of 1 000 bootstrapped fits span.")
-    return fits, "\n".join([head, *([warning] if warning else []), "", *lines]) + "\n"
+    return fits, "\n".join([head, *filter(None, warnings), "", *lines]) + "\n"
 
 
 def deliver(o: argparse.Namespace, about: dict, points: list, failures: list) -> None:

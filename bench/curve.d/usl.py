@@ -185,3 +185,10 @@ def caution(processors: int, most: int) -> str:
         return ""
     return (f"On {processors} processors up to {most} threads share {processors} cores, so these "
             "fits speak of queues, wake-ups and CPU per page, not of locks between cores.")
+
+
+def disturbed(nr_noisy: int, nr_points: int) -> str:
+    if nr_noisy * 10 <= nr_points:
+        return ""
+    return (f"Other programs disturbed {nr_noisy} of {nr_points} points: fits of these are of no use to "
+            "anybody; measure again on a quiet machine.")

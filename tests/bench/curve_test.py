@@ -93,6 +93,8 @@ class FitTest(unittest.TestCase):
             json.dumps(found.json(), allow_nan=False)
         self.assertIn("share 2 cores", usl.caution(2, 256))
         self.assertEqual(usl.caution(256, 256), "")
+        self.assertIn("41 of 50 points", usl.disturbed(41, 50))
+        self.assertEqual(usl.disturbed(2, 50), "")
 
     def test_the_published_curves_have_a_fit(self):
         found = usl.fit(published.THREADS, published.rates("one userfaultfd"))
