@@ -3,8 +3,8 @@
  * What goes wrong: a thread per kind, which takes a step now and then.
  *
  * Steps read-lock the world; who takes the guest down write-locks it.  All that is
- * random comes from the seed, so that a kind takes the same steps again; when they
- * fall between the touches is the scheduler's affair.
+ * random comes from the seed and the number of the step, so that a kind takes the same
+ * steps again; when they fall between the touches is the scheduler's affair.
  */
 #include "stress/stress.h"
 
@@ -300,13 +300,18 @@ static void *chaos_main(void *arg)
 {
 	struct chaos_thread *t = arg;
 	struct stress *s = t->s;
-	struct rng rng = { mix(s->opts.seed ^ mix(0xc4a05 + (uint64_t)t->kind)) };
+	uint64_t seed = mix(s->opts.seed ^ mix(0xc4a05 + (uint64_t)t->kind)), n = 0;
 	int entered = s->opts.in_context ? fln_thread_enter() : -1;
 
 	go_before_touchers();
 	while (!atomic_load(&s->stop)) {
+		/* The same step again by its number, whatever became of those before. */
+		struct rng rng = { mix(seed ^ n++) };
 		bool done;
 
+		for (uint64_t left = 1 + rng_below(&rng, kinds[t->kind].pause_ms * 2 + 1);
+		     left > 0 && !atomic_load(&s->stop); left -= left < 20 ? left : 20)
+			sleep_ms(left < 20 ? left : 20);
 		if (!kinds[t->kind].alone)
 			(void)pthread_rwlock_rdlock(&s->world);
 		atomic_store(&t->since_ns, now_ns());
@@ -316,9 +321,6 @@ static void *chaos_main(void *arg)
 			(void)pthread_rwlock_unlock(&s->world);
 		if (done)
 			atomic_fetch_add_explicit(&s->nr_chaos[t->kind], 1, memory_order_relaxed);
-		for (uint64_t left = 1 + rng_below(&rng, kinds[t->kind].pause_ms * 2 + 1);
-		     left > 0 && !atomic_load(&s->stop); left -= left < 20 ? left : 20)
-			sleep_ms(left < 20 ? left : 20);
 	}
 	if (entered == 0)
 		fln_thread_leave();
