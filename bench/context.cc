@@ -117,6 +117,14 @@ double others_now()
 	return measure_usage_others(&from, &to);
 }
 
+std::string processor_name()
+{
+	std::string line = first_line("/proc/cpuinfo", "model name");
+	size_t colon = line.find(": ");
+
+	return colon == std::string::npos ? line : line.substr(colon + 2);
+}
+
 void add_machine()
 {
 	utsname u = {};
@@ -126,7 +134,7 @@ void add_machine()
 	(void)measure_memory_available(&available);
 	add("faultlane", fln_version());
 	add("kernel", std::string(u.release) + " " + u.version + " " + u.machine);
-	add("processor", first_line("/proc/cpuinfo", "model name"));
+	add("processor", processor_name());
 	add("processors_allowed", std::to_string(measure_nr_cpus()));
 	add("nodes", std::to_string(count_nodes()));
 	add("memory_available_mib", std::to_string(available >> 20));

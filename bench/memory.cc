@@ -96,7 +96,7 @@ bool memory::need(uint64_t len_bytes, std::string *why)
 	if (want_bytes <= filled_bytes_)
 		return true;
 	if (measure_memory_available(&have_bytes) &&
-	    want_bytes - filled_bytes_ > have_bytes / 10 * 9) {
+	    want_bytes - filled_bytes_ > have_bytes / 4 * 3) {
 		*why = "left out: it takes " + std::to_string(want_bytes >> 20) +
 		       " MiB of memory, and " + std::to_string(have_bytes >> 20) +
 		       " MiB more can be had";

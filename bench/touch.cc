@@ -104,10 +104,13 @@ bool measure_once(const test_case &c, figures *f, std::string *why)
 {
 	memory &mem = the_memory();
 	setup s = { len_bytes(c), c.nr_threads, c.writes, !c.mixed, c.window, false, pin_cpus() };
-	plan p(plan_of(c, s.len_bytes));
 	std::unique_ptr<served> under_test;
 
-	if (!p.usable(why) || !mem.need(s.len_bytes, why))
+	/* Before the plan, which takes memory, too. */
+	if (!mem.need(s.len_bytes, why))
+		return false;
+	plan p(plan_of(c, s.len_bytes));
+	if (!p.usable(why))
 		return false;
 	under_test = c.d->open(mem, s, why);
 	if (!under_test)

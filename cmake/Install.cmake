@@ -33,4 +33,7 @@ install(FILES
 foreach(page faultlane.1 faultlane-restore.1 faultlane-doctor.1 faultlane-stress.1)
   install(FILES "${PROJECT_SOURCE_DIR}/docs/man/${page}" DESTINATION "${CMAKE_INSTALL_MANDIR}/man1")
 endforeach()
+if(TARGET faultlane-bench)
+  install(FILES "${PROJECT_SOURCE_DIR}/docs/man/faultlane-bench.1" DESTINATION "${CMAKE_INSTALL_MANDIR}/man1")
+endif()
 install(FILES "${PROJECT_SOURCE_DIR}/docs/man/faultlane.7" DESTINATION "${CMAKE_INSTALL_MANDIR}/man7")

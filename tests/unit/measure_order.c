@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The command's plan of touches: every chosen page once, by one thread, as seeded. */
+/* The plan of touches: every chosen page once, by one thread, as seeded. */
 #include "measure/order.h"
 
 #include <setjmp.h>
@@ -10,33 +10,41 @@
 #include <cmocka.h>
 
 static int init(struct measure_plan *plan, uint64_t total, uint32_t density, uint32_t threads,
-		bool shuffled, uint64_t seed)
+		bool shuffled, bool mixed, uint64_t seed)
 {
 	const struct measure_plan_opts opts = {
 		.total_pages = total,
 		.density = density,
 		.nr_threads = threads,
 		.shuffled = shuffled,
-		.mixed = shuffled,
+		.mixed = mixed,
 		.seed = seed,
 	};
 
 	return measure_plan_init(plan, &opts);
 }
 
-static void check_plan(uint64_t total, uint32_t density, uint32_t threads, bool shuffled)
+static void check_plan(uint64_t total, uint32_t density, uint32_t threads, bool shuffled,
+		       bool mixed)
 {
 	struct measure_plan plan;
-	uint64_t at = 0, owned = 0;
+	uint64_t at = 0, owned = 0, end = 0;
 
-	assert_int_equal(init(&plan, total, density, threads, shuffled, 7), 0);
+	assert_int_equal(init(&plan, total, density, threads, shuffled, mixed, 7), 0);
 	assert_int_equal(plan.nr_pages, total / density ? total / density : 1);
 	for (uint32_t t = 0; t < threads; t++) {
 		uint64_t lo, hi;
 
 		measure_plan_slice(&plan, t, &lo, &hi);
 		assert_int_equal(lo, at); /* slices meet: no page is left out */
-		for (; at < hi; at++) {
+		for (uint64_t first = at, part = end; at < hi; at++) {
+			if (!shuffled && at > first)
+				assert_true(plan.pages[at - 1] < plan.pages[at]);
+			/* A part of one's own lies behind those of the threads before. */
+			if (!mixed)
+				assert_true(plan.pages[at] >= part);
+			if (plan.pages[at] >= end)
+				end = plan.pages[at] + 1;
 			assert_true(plan.pages[at] < total);
 			/* An owner that is ours was not overwritten: the page is there once. */
 			assert_int_equal(plan.owners[plan.pages[at]], t + 1);
@@ -46,8 +54,6 @@ static void check_plan(uint64_t total, uint32_t density, uint32_t threads, bool 
 	for (uint64_t page = 0; page < total; page++)
 		owned += plan.owners[page] != 0;
 	assert_int_equal(owned, plan.nr_pages);
-	for (uint64_t i = 1; !shuffled && i < plan.nr_pages; i++)
-		assert_true(plan.pages[i - 1] < plan.pages[i]);
 	measure_plan_deinit(&plan);
 }
 
@@ -61,8 +67,9 @@ static void every_chosen_page_once(void **state)
 	for (size_t i = 0; i < sizeof(totals) / sizeof(totals[0]); i++)
 		for (size_t j = 0; j < sizeof(densities) / sizeof(densities[0]); j++)
 			for (size_t k = 0; k < sizeof(threads) / sizeof(threads[0]); k++) {
-				check_plan(totals[i], densities[j], threads[k], false);
-				check_plan(totals[i], densities[j], threads[k], true);
+				for (int kind = 0; kind < 4; kind++)
+					check_plan(totals[i], densities[j], threads[k], kind & 1,
+						   kind & 2);
 			}
 }
 
@@ -72,9 +79,9 @@ static void seed_decides(void **state)
 	size_t bytes = 1000 * sizeof(a.pages[0]);
 
 	(void)state;
-	assert_int_equal(init(&a, 8000, 8, 4, true, 1), 0);
-	assert_int_equal(init(&b, 8000, 8, 4, true, 1), 0);
-	assert_int_equal(init(&c, 8000, 8, 4, true, 2), 0);
+	assert_int_equal(init(&a, 8000, 8, 4, true, true, 1), 0);
+	assert_int_equal(init(&b, 8000, 8, 4, true, true, 1), 0);
+	assert_int_equal(init(&c, 8000, 8, 4, true, true, 2), 0);
 	assert_int_equal(a.nr_pages, 1000);
 	assert_int_equal(memcmp(a.pages, b.pages, bytes), 0);
 	assert_int_not_equal(memcmp(a.pages, c.pages, bytes), 0);
@@ -89,10 +96,22 @@ static void sample_is_spread(void **state)
 	uint64_t half = 0;
 
 	(void)state;
-	assert_int_equal(init(&plan, 100000, 10, 1, false, 3), 0);
+	assert_int_equal(init(&plan, 100000, 10, 1, false, false, 3), 0);
 	for (uint64_t i = 0; i < plan.nr_pages; i++)
 		half += plan.pages[i] < 50000;
 	assert_in_range(half, 4700, 5300); /* six standard deviations */
+	measure_plan_deinit(&plan);
+}
+
+/* Dealt in ascending order: neighbours go to different threads. */
+static void dealt_like_cards(void **state)
+{
+	struct measure_plan plan;
+
+	(void)state;
+	assert_int_equal(init(&plan, 4096, 1, 8, false, true, 1), 0);
+	for (uint64_t page = 0; page < 4096; page++)
+		assert_int_equal(plan.owners[page], page % 8 + 1);
 	measure_plan_deinit(&plan);
 }
 
@@ -109,9 +128,8 @@ static void tokens_differ(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_chosen_page_once),
-		cmocka_unit_test(seed_decides),
-		cmocka_unit_test(sample_is_spread),
+		cmocka_unit_test(every_chosen_page_once), cmocka_unit_test(seed_decides),
+		cmocka_unit_test(sample_is_spread),       cmocka_unit_test(dealt_like_cards),
 		cmocka_unit_test(tokens_differ),
 	};
 

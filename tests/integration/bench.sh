@@ -1,0 +1,160 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# faultlane-bench: names follow the grammar, each design verifies and has all counters,
+# a page that is wrong is an error, what it writes is JSON.
+#
+# usage: bench.sh PATH-OF-faultlane-bench
+set -uo pipefail
+
+bench=${1:?path of faultlane-bench}
+designs=(kernel kernel_populate single single_window per_vcpu engine engine_page engine_in_context)
+counters=(pages_per_second cpu_us_per_page worker_cpu_us_per_page touch_p50_us touch_p99_us
+	touch_p999_us touch_max_us fault_p50_us fault_p99_us faulted_p50_us faulted_p99_us
+	faulted_max_us switches_per_page runqueue_wait_us cpu_used_by_others)
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+nr_failed=0
+
+fail()
+{
+	echo "FAILED: $*"
+	tail -n 20 "$dir/err" | sed 's/^/    /'
+	nr_failed=$((nr_failed + 1))
+}
+
+# run STATUS ARGUMENTS...: standard output in $dir/out
+run()
+{
+	local want=$1 status
+	shift
+	FAULTLANE_BENCH_MEMORY=${memory-16M} timeout 60 "$bench" --retries 0 "$@" >"$dir/out" 2>"$dir/err"
+	status=$?
+	[[ $status -eq $want ]] || fail "status $status where $want is due: $*"
+}
+
+# values NAME: of a counter in the JSON, one a line
+values()
+{
+	sed -n 's/^ *"'"$1"'": \(.*[^,]\),\{0,1\}$/\1/p' "$dir/out"
+}
+
+# all NAME CONDITION: every value of the counter fulfils awk's CONDITION, and there are $nr
+all()
+{
+	values "$1" | awk -v nr="$nr" -v name="$1" '
+		!('"$2"') { print name " is " $1; bad = 1 }
+		END { if (NR != nr) { print name " is there " NR " times, not " nr; bad = 1 } exit bad }
+	' >"$dir/err" || fail "$1, which should be $2"
+}
+
+is_json()
+{
+	command -v python3 >/dev/null || return 0
+	python3 -c 'import json, sys
+json.load(sys.stdin, parse_constant=lambda name: sys.exit(name + " is no JSON"))' \
+		<"$dir/out" 2>"$dir/err" || fail "what was written is no JSON"
+}
+
+names_follow_the_grammar()
+{
+	local case='(random|sequential)/(read|write)/density:(1|8|64|512)/share:(disjoint|mixed)'
+	local strays design
+
+	run 0 --benchmark_list_tests --benchmark_filter='^(touch|weak)/'
+	strays=$(grep -vE "^(touch|weak)/[a-z_]+/$case/threads:[0-9]+$" "$dir/out")
+	[[ -z $strays ]] || fail "names that are none: $strays"
+	[[ -z $(sort "$dir/out" | uniq -d) ]] || fail "names that are there twice"
+	for design in "${designs[@]}"; do
+		[[ $(grep -cE "^touch/$design/.*/threads:(1|2|4|8|16|32|64|128|256)$" "$dir/out") -eq \
+			$((2 * 2 * 4 * 2 * 9)) ]] || fail "the grid of $design"
+	done
+	run 0 --benchmark_list_tests --threads 3 --window 16,512 \
+		--benchmark_filter='^touch/.*/random/read/density:1/share:mixed/threads:3/window:'
+	[[ $(wc -l <"$dir/out") -eq 6 ]] || fail "fixed windows of engine, in context and single_window"
+}
+
+designs_verify_and_have_counters()
+{
+	local name list
+
+	list=$(IFS='|' && echo "${designs[*]}")
+	nr=$((${#designs[@]} * 2 + 2))
+	run 0 --threads 5 --benchmark_format=json \
+		--benchmark_filter="^touch/(($list)/random/(read|write)/density:1/share:mixed/|engine/random/(read|write)/density:1/share:disjoint/)"
+	is_json
+	[[ -z $(values error_message) ]] || fail "$(values error_message)"
+	for name in "${counters[@]}"; do
+		all "$name" '$1 >= 0'
+	done
+	for name in pages_per_second cpu_us_per_page touch_max_us real_time cpu_time; do
+		all "$name" '$1 > 0'
+	done
+	all pages '$1 == 4096'
+}
+
+other_orders_and_memory()
+{
+	# Sparse: memory is made large enough for 2000 touches.
+	nr=4
+	run 0 --threads 3 --pin scatter --benchmark_format=json \
+		--benchmark_filter='^touch/engine/sequential/(read|write)/density:8/share:(mixed|disjoint)/'
+	all pages '$1 >= 2000'
+	nr=3
+	run 0 --threads 2 --window 16 --benchmark_format=json \
+		--benchmark_filter='^weak/.*/random/write/density:64/share:disjoint/threads:2/window:16$'
+	all pages '$1 == 512'
+	run 0 --memory 8T --threads 1 \
+		--benchmark_filter='^touch/kernel/random/read/density:1/share:mixed/'
+	grep -q 'left out: it takes' "$dir/out" || fail "memory that is not to be had is not left out"
+	run 0 --threads 4097 \
+		--benchmark_filter='^touch/kernel/random/read/density:1/share:mixed/'
+	grep -q 'left out: fewer pages' "$dir/out" || fail "more threads than pages are not left out"
+}
+
+repetitions_are_json()
+{
+	nr=7 # three, and mean, median, stddev, cv of them
+	run 0 --threads 2 --benchmark_repetitions=3 --benchmark_out="$dir/file" \
+		--benchmark_filter='^touch/kernel/random/write/density:1/share:mixed/'
+	cp "$dir/file" "$dir/out"
+	is_json
+	all pages_per_second '$1 >= 0'
+}
+
+wrong_pages_are_errors()
+{
+	local design
+
+	for design in kernel single engine; do
+		FAULTLANE_BENCH_SPOIL=1 run 1 --threads 2 --benchmark_format=json \
+			--benchmark_filter="^touch/$design/random/read/density:1/share:mixed/"
+		[[ $(values error_message) == '"1 of 4096 pages are wrong'* ]] ||
+			fail "a wrong page of $design is no error"
+		[[ -z $(values pages_per_second) ]] || fail "a wrong run has figures"
+	done
+}
+
+bad_input()
+{
+	local bad
+
+	for bad in '--pin sideways' '--window 3' '--threads 0' '--threads 1,' '--memory 1K' '--workers x' \
+		'--max-others -1' '--seed' '--nothing'; do
+		# shellcheck disable=SC2086 # an option and its value
+		run 2 $bad --benchmark_list_tests
+		[[ -s $dir/err ]] || fail "nothing is said of $bad"
+	done
+	memory=lots run 2 --benchmark_list_tests
+	run 1 --benchmark_filter='^nothing$'
+	run 0 --help
+	grep -q -e --window "$dir/out" || fail "--help does not name our options"
+}
+
+names_follow_the_grammar
+designs_verify_and_have_counters
+other_orders_and_memory
+repetitions_are_json
+wrong_pages_are_errors
+bad_input
+[[ $nr_failed -eq 0 ]]

@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: MIT
+fln_test(NAME measure_order LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/measure_order.c LIBS fln_measure)
+fln_test(NAME measure_crowd LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/measure_crowd.c LIBS fln_measure)
