@@ -6,7 +6,6 @@
 #include "bench/options.h"
 #include "measure/cpus.h"
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <faultlane/faultlane.h>
@@ -22,7 +21,7 @@ namespace bench {
 
 namespace {
 
-constexpr uint64_t block_bytes = UINT64_C(2) << 20;
+constexpr uint64_t page_bytes = 4096;
 
 /* A library call failed: its sentence says more than its code. */
 bool failed(const char *what, int rc, std::string *why)
@@ -66,11 +65,11 @@ class by_populate : public by_kernel {
 
 	void before_touching(uint32_t thread) override
 	{
-		uint64_t nr_blocks = (s_.len_bytes + block_bytes - 1) / block_bytes;
-		uint64_t lo = nr_blocks * thread / s_.nr_threads * block_bytes;
-		uint64_t hi = nr_blocks * (thread + 1) / s_.nr_threads * block_bytes;
+		/* Its own part to the page: what it touches is not another one's to map. */
+		uint64_t nr_pages = s_.len_bytes / page_bytes;
+		uint64_t lo = nr_pages * thread / s_.nr_threads * page_bytes;
+		uint64_t hi = nr_pages * (thread + 1) / s_.nr_threads * page_bytes;
 
-		hi = std::min(hi, s_.len_bytes);
 		if (lo < hi)
 			(void)madvise(addr_ + lo, hi - lo,
 				      s_.writes ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
