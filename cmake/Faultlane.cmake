@@ -45,6 +45,12 @@ elseif(FAULTLANE_SANITIZE STREQUAL "thread")
 elseif(NOT FAULTLANE_SANITIZE STREQUAL "")
   message(FATAL_ERROR "FAULTLANE_SANITIZE is '${FAULTLANE_SANITIZE}': use address, thread, or nothing")
 endif()
+if(FAULTLANE_FUZZ)
+  if(NOT CMAKE_C_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "FAULTLANE_FUZZ needs clang: set CMAKE_C_COMPILER=clang, or use the preset fuzz")
+  endif()
+  target_compile_options(fln_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 target_include_directories(fln_flags INTERFACE
   "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/include" "${PROJECT_BINARY_DIR}/include")
 

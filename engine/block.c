@@ -105,6 +105,12 @@ void fln_block_claim_pages(struct fln_block_round *b, const struct fln_mask *wan
 					  : fln_region_claim(b->chunk, want);
 }
 
+struct fln_mask fln_block_lying(const struct fln_block_round *b)
+{
+	return fln_shard_lying(b->in.shard, b->in.block_addr,
+			       fln_region_addr_of(b->in.region, b->in.block_page));
+}
+
 /* A huge page has no window: it is one. */
 static void claim_huge(struct fln_block_round *b)
 {
@@ -139,7 +145,7 @@ void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, 
 	struct fln_mask present = fln_chunk_load(b->chunk, FLN_PLANE_PRESENT);
 	struct fln_mask poisoned = fln_chunk_load(b->chunk, FLN_PLANE_POISONED);
 	struct fln_mask valid = fln_blockmap_valid(&b->in.region->map, b->block);
-	struct fln_mask known = fln_mask_or(&present, &poisoned), want, again;
+	struct fln_mask known = fln_mask_or(&present, &poisoned), want, again, lying;
 
 	if (fln_block_is_huge(b)) {
 		claim_huge(b);
@@ -155,6 +161,10 @@ void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, 
 	want = open_windows(b, faults, nr, pages);
 	if (!fln_planted(FLN_BUG_POISON_OVERWRITTEN))
 		valid = fln_mask_andnot(&valid, &known);
+	if (!b->in_context) {
+		lying = fln_block_lying(b);
+		valid = fln_mask_and(&valid, &lying);
+	}
 	want = fln_mask_and(&want, &valid);
 	want = fln_mask_or(&want, &b->in.faulting);
 	b->later = fln_mask_and(&b->later, &valid);
@@ -417,7 +427,7 @@ static uint32_t serve_one_later(const struct fln_later *l)
 	uint64_t home = fln_shard_unmove(l->shard, addr);
 	struct fln_region *region = fln_directory_find(l->shard->guest, home);
 	struct fln_block_round b = { .chunk = NULL };
-	struct fln_mask none = { { 0 } };
+	struct fln_mask none = { { 0 } }, pages;
 
 	if (!region || atomic_load_explicit(&region->closing, memory_order_acquire))
 		return 0;
@@ -429,7 +439,9 @@ static uint32_t serve_one_later(const struct fln_later *l)
 	b.in.region = region;
 	b.in.block_page = b.block * FLN_BLOCK_PAGES;
 	b.in.block_addr = l->block_addr;
-	fln_block_claim_pages(&b, &l->pages);
+	pages = fln_block_lying(&b);
+	pages = fln_mask_and(&pages, &l->pages);
+	fln_block_claim_pages(&b, &pages);
 	fln_block_look(&b);
 	fln_block_install(&b, false);
 	fln_block_settle(&b, &none);

@@ -51,6 +51,9 @@ static inline uint32_t fln_block_fault(struct fln_block_round *b, uint32_t page)
  */
 void fln_block_claim_pages(struct fln_block_round *b, const struct fln_mask *want);
 
+/* Which of its pages lie together; mremap() may have taken others elsewhere.  By the worker. */
+struct fln_mask fln_block_lying(const struct fln_block_round *b);
+
 struct fln_fault;
 
 /*

@@ -34,6 +34,39 @@ uint64_t fln_shard_unmove(const struct fln_shard *shard, uint64_t addr)
 	return addr;
 }
 
+/* The pages of the block at @block_addr that lie in [addr, addr + len_bytes). */
+static struct fln_mask pages_in(uint64_t block_addr, uint64_t addr, uint64_t len_bytes)
+{
+	uint64_t lo = addr > block_addr ? addr - block_addr : 0;
+	uint64_t hi = addr + len_bytes > block_addr ? addr + len_bytes - block_addr : 0;
+
+	hi = hi < FLN_BLOCK_BYTES ? hi : FLN_BLOCK_BYTES;
+	lo = lo < hi ? lo : hi;
+	return fln_mask_range((uint32_t)fln_bytes_to_pages(lo), (uint32_t)fln_bytes_to_pages(hi));
+}
+
+struct fln_mask fln_shard_lying(const struct fln_shard *shard, uint64_t block_addr,
+				uint64_t home_addr)
+{
+	struct fln_mask lying = fln_mask_range(0, block_addr == home_addr ? FLN_BLOCK_PAGES : 0);
+
+	for (uint32_t i = atomic_load_explicit(&shard->nr_moves, memory_order_acquire); i > 0;
+	     i--) {
+		const struct fln_move *m = &shard->moves[i - 1];
+		struct fln_mask here = pages_in(block_addr, m->to, m->len_bytes);
+		struct fln_mask away = pages_in(home_addr, m->from, m->len_bytes);
+
+		if (m->to - m->from == block_addr - home_addr) {
+			lying = fln_mask_or(&lying, &here);
+			continue;
+		}
+		lying = fln_mask_andnot(&lying, &here);
+		if (block_addr == home_addr)
+			lying = fln_mask_andnot(&lying, &away);
+	}
+	return lying;
+}
+
 /* Pages [lo, hi) of one block are not mapped any more. */
 static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint32_t hi,
 			 bool discarded)
@@ -282,12 +315,43 @@ static void say_no_room(struct fln_worker *w, const struct fln_shard *shard, uin
 			shard->guest->name, (unsigned long long)at, FLN_MAX_MOVES);
 }
 
+/*
+ * What lay in [start, end) is not mapped any more; but mremap() tells of the place that
+ * it has left, too, and what it took along is mapped, or poisoned, where it is now.
+ */
+static void forget_unmapped(struct fln_shard *shard, uint64_t start, uint64_t end)
+{
+	uint32_t nr = atomic_load_explicit(&shard->nr_moves, memory_order_relaxed);
+	struct span s;
+
+	for (uint64_t at = start; at < end; at = s.stop) {
+		bool away = false;
+
+		s = span_at(shard, at, end);
+		for (uint32_t i = 0; i < nr; i++) {
+			const struct fln_move *m = &shard->moves[i];
+			uint64_t from = at + (m->from - s.home), bound = from;
+
+			if (m->to == from)
+				continue; /* it is this one that ends */
+			if (s.home >= m->from && s.home - m->from < m->len_bytes) {
+				away = true;
+				bound += m->len_bytes;
+			}
+			if (bound > at && bound < s.stop)
+				s.stop = bound;
+		}
+		if (!away)
+			each_region(shard, at, s.stop, unmap_range);
+	}
+}
+
 static void unmap(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end)
 {
 	bool room = true;
 
 	if (!shard->is_child)
-		each_region(shard, start, end, unmap_range);
+		forget_unmapped(shard, start, end);
 	if (atomic_load_explicit(&shard->nr_moves, memory_order_relaxed) > 0) {
 		fln_lock(&shard->guest->lock);
 		room = cut_moves(shard, start, end);

@@ -168,7 +168,7 @@ static uint32_t work_on(struct fln_worker *w, struct fln_job_part *part, struct 
 	uint64_t addr = jb->addr + fln_pages_to_bytes(fln_mask_next_set(&jb->todo, 0));
 	struct fln_region *r = fln_directory_find(part->job->guest, addr);
 	struct fln_block_round b = { .chunk = NULL };
-	struct fln_mask ready;
+	struct fln_mask ready, elsewhere;
 
 	if (!r || atomic_load_explicit(&r->closing, memory_order_acquire)) {
 		fail_job(part->job, -ESHUTDOWN);
@@ -180,6 +180,9 @@ static uint32_t work_on(struct fln_worker *w, struct fln_job_part *part, struct 
 	b.in.block_addr = jb->addr;
 	b.block = b.in.block_page / FLN_BLOCK_PAGES;
 	settle_known(part, jb, &b);
+	elsewhere = fln_block_lying(&b);
+	elsewhere = fln_mask_andnot(&jb->todo, &elsewhere);
+	fail_pages(part, jb, &elsewhere);
 	fln_block_look(&b);
 	ready = fln_mask_or(&b.filled, &b.zero);
 	ready = fln_mask_and(&ready, &jb->todo);

@@ -50,7 +50,9 @@ void fln_sort_faults(struct fln_fault *f, uint32_t nr)
 
 /*
  * An address of no region: there is nothing to map.  Never a hang, never silent,
- * and never only a wake: the thread would fault again, for ever.
+ * and never only a wake: the thread would fault again, for ever.  But a fault can be
+ * read before the event that says what was moved there: until that is read the
+ * kernel puts the poison off, and the fault is held.
  */
 static void end_invalid(struct fln_worker *w, struct fln_shard *shard,
 			const struct fln_fault *fault)
@@ -58,14 +60,21 @@ static void end_invalid(struct fln_worker *w, struct fln_shard *shard,
 	uint64_t huge = fln_align_down(fault->addr, FLN_BLOCK_BYTES), done;
 	enum fln_uffd_result result = FLN_UFFD_ERROR;
 
-	fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
-			"guest %s: a fault at 0x%llx, where no region is; its page is poisoned",
-			shard->guest->name, (unsigned long long)fault->addr);
 	if (fln_uffd_can_poison(&shard->uffd))
 		result = fln_uffd_poison(&shard->uffd, fault->addr, FLN_PAGE_BYTES, &done);
+	/* Not when there is no room: who is put back is woken by region (held.c). */
+	if (result == FLN_UFFD_AGAIN && w->nr_held < w->opts.held_max) {
+		fln_hold(w, shard, fault, FLN_HELD_AGAIN);
+		return;
+	}
 	/* Of no region, so it can be a part of a huge page, which is poisoned as a whole. */
 	if (result == FLN_UFFD_ERROR && fln_uffd_can_poison(&shard->uffd))
 		result = fln_uffd_poison(&shard->uffd, huge, FLN_BLOCK_BYTES, &done);
+	if (result != FLN_UFFD_AGAIN)
+		fln_log_limited(
+			&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
+			"guest %s: a fault at 0x%llx, where no region is; its page is poisoned",
+			shard->guest->name, (unsigned long long)fault->addr);
 	if (result != FLN_UFFD_OK)
 		fln_uffd_wake(&shard->uffd, fault->addr, FLN_PAGE_BYTES);
 	fln_end_fault(shard, fault, FLN_ENDED_FAILED, false, fln_now_ns());

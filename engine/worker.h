@@ -253,4 +253,11 @@ void fln_event(struct fln_worker *w, struct fln_shard *shard, const struct uffd_
 /* events.c: where a fault's page was before mremap() moved it. */
 uint64_t fln_shard_unmove(const struct fln_shard *shard, uint64_t addr);
 
+/*
+ * events.c: which pages of the block at @block_addr are those of the block whose home
+ * is @home_addr.  The others lie elsewhere, and something else may lie in their place.
+ */
+struct fln_mask fln_shard_lying(const struct fln_shard *shard, uint64_t block_addr,
+				uint64_t home_addr);
+
 #endif

@@ -228,6 +228,7 @@ static ssize_t read_messages(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t
 		msgs[got].arg.pagefault.address = oldest->addr;
 		if (fake_in_cache(fake_page(f, oldest->addr)))
 			msgs[got].arg.pagefault.flags = UFFD_PAGEFAULT_FLAG_MINOR;
+		msgs[got].arg.pagefault.flags |= f->flags;
 		oldest->state = FAKE_WAITING;
 		got++;
 	}
@@ -259,10 +260,14 @@ static bool is_put_off(struct fake_uffd *f)
 	return put_off;
 }
 
-static int injected(struct fake_uffd *f)
+static int injected(struct fake_uffd *f, const struct uffdio_range *range)
 {
+	if (f->process_gone)
+		return ESRCH;
 	if (f->fail_in == 0 || --f->fail_in > 0)
 		return 0;
+	for (uint64_t at = 0; f->on_injected && at < range->len; at += FLN_PAGE_BYTES)
+		f->on_injected(f->ctx, range->start + at, f->fail_errno);
 	if (f->fail_times > 1) {
 		f->fail_times--;
 		f->fail_in = 1;
@@ -287,6 +292,8 @@ static bool is_one_mapping(struct fake_uffd *f, uint64_t start, uint64_t nr_page
 static void map_page(struct fake_uffd *f, struct fake_page *page)
 {
 	f->nr_unpoisoned += page->pte == FAKE_POISONED;
+	if (page->pte == FAKE_POISONED && f->on_unpoison)
+		f->on_unpoison(f->ctx, f->addr + fln_pages_to_bytes((uint64_t)(page - f->pages)));
 	page->pte = FAKE_MAPPED;
 }
 
@@ -309,7 +316,8 @@ static int install_page(struct fake_uffd *f, enum fake_call call, struct fake_pa
 		page->value = word_of(src);
 		break;
 	case FAKE_ZEROPAGE:
-		if (page->is_private ? page->pte != FAKE_ABSENT : fake_in_cache(page))
+		if (page->is_private || page->fd < 0 ? page->pte != FAKE_ABSENT
+						     : fake_in_cache(page))
 			return EEXIST;
 		page->value = 0;
 		page->own = page->is_private;
@@ -323,6 +331,9 @@ static int install_page(struct fake_uffd *f, enum fake_call call, struct fake_pa
 		if (page->pte == FAKE_POISONED)
 			return EEXIST;
 		page->pte = FAKE_POISONED;
+		if (f->on_poison)
+			f->on_poison(f->ctx,
+				     f->addr + fln_pages_to_bytes((uint64_t)(page - f->pages)));
 		return 0;
 	}
 	map_page(f, page);
@@ -342,13 +353,13 @@ static int install(struct fake_uffd *f, enum fake_call call, const struct uffdio
 		err = EINVAL;
 	else if (is_put_off(f))
 		err = EAGAIN;
-	else if ((err = injected(f)) == 0 && !is_one_mapping(f, range->start, nr))
+	else if ((err = injected(f, range)) == 0 && !is_one_mapping(f, range->start, nr))
 		err = ENOENT;
 	while (err == 0 && at < nr) {
 		uint64_t addr = range->start + fln_pages_to_bytes(at);
 
 		err = install_page(f, call, fake_page(f, addr),
-				   (const char *)(uintptr_t)src + fln_pages_to_bytes(at));
+				   (const void *)(uintptr_t)(src + fln_pages_to_bytes(at)));
 		if (err)
 			break;
 		if (f->on_map && (call == FAKE_CONTINUE || call == FAKE_COPY))

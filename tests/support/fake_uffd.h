@@ -92,9 +92,15 @@ struct fake_uffd {
 	int fail_errno;
 	uint32_t max_pages; /* that one call does; 0: all */
 	int read_errno;     /* what read returns; 0: messages */
+	uint64_t flags;     /* that messages of faults carry besides */
+	bool process_gone;  /* installs are ESRCH from now on */
 
 	/* Called for each page that CONTINUE or COPY maps. */
 	void (*on_map)(void *ctx, uint64_t addr);
+	/* Called for each page that is poisoned; whose marker an install wipes out; that is refused. */
+	void (*on_poison)(void *ctx, uint64_t addr);
+	void (*on_unpoison)(void *ctx, uint64_t addr);
+	void (*on_injected)(void *ctx, uint64_t addr, int err);
 	/* Called when messages have been read and nobody has acted upon them yet. */
 	void (*on_read)(void *ctx);
 	void *ctx;

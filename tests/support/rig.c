@@ -28,16 +28,21 @@ static void fill_words(uint64_t *words, uint64_t image_page)
 static int64_t source_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
 {
 	struct rig *r = ctx;
-	uint64_t first = fln_bytes_to_pages(offset_bytes), nr = fln_bytes_to_pages(len_bytes);
+	uint64_t *words = buf;
 
 	r->nr_source_reads++;
 	if (r->in_read)
-		r->in_read(r, first);
-	for (uint64_t i = 0; i < nr; i++) {
-		r->nr_reads[first + i]++;
-		if (r->bad[first + i])
+		r->in_read(r, fln_bytes_to_pages(offset_bytes));
+	if (r->read_max_bytes && len_bytes > r->read_max_bytes)
+		len_bytes = r->read_max_bytes;
+	for (uint64_t at = 0; at < len_bytes; at += sizeof(uint64_t)) {
+		uint64_t page = fln_bytes_to_pages(offset_bytes + at);
+
+		if (at == 0 || fln_is_aligned(offset_bytes + at, FLN_PAGE_BYTES))
+			r->nr_reads[page]++;
+		if (r->bad[page])
 			return -EIO;
-		fill_words((uint64_t *)buf + i * PAGE_WORDS, first + i);
+		*words++ = rig_word(page);
 	}
 	return (int64_t)len_bytes;
 }
@@ -219,7 +224,7 @@ struct rig *rig_create(const struct rig_opts *opts)
 		r->opts = *opts;
 	apply_defaults(&r->opts);
 	r->rcu_entered = fln_rcu_enter();
-	assert_int_equal(fln_alloc_init(&r->engine.alloc, NULL), 0);
+	assert_int_equal(fln_alloc_init(&r->engine.alloc, r->opts.alloc), 0);
 	r->engine.log.fn = on_log;
 	r->engine.log.ctx = r;
 	fln_guard_init(&r->engine.guard);

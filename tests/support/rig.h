@@ -37,7 +37,8 @@ struct rig_opts {
 	bool pushed;    /* the image has no source */
 	bool foreign;
 	bool is_private;
-	bool may_unpoison; /* markers that are about to go may be mapped over */
+	const struct fln_allocator *alloc; /* NULL: the C library's */
+	bool may_unpoison;                 /* markers that are about to go may be mapped over */
 };
 
 struct rig {
@@ -59,6 +60,8 @@ struct rig {
 	uint32_t nr_reads[RIG_MAX_PAGES];
 	uint32_t nr_source_reads;
 	void (*in_read)(struct rig *r, uint64_t image_page); /* called by the source */
+	void *user;                                          /* the test's */
+	uint64_t read_max_bytes; /* that the source delivers at a time, multiple of 8; 0: all */
 	uint32_t nr_kicks;
 	uint64_t kicked;
 	uint64_t watched; /* a page of the image, and its state at the last kick */

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: MIT
 # Base helpers, images and fillers, and the engine on a fake kernel (tests/support).
-set(FLN_FAKE ${PROJECT_SOURCE_DIR}/tests/support/fake_uffd.c)
-set(FLN_RIG ${FLN_FAKE} ${PROJECT_SOURCE_DIR}/tests/support/rig.c)
 set(FLN_DEATH ${PROJECT_SOURCE_DIR}/tests/support/death.c)
 
 fln_test(NAME page_mask LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/page_mask.c)
@@ -25,7 +23,8 @@ fln_test(NAME populate LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/populate.c $
 fln_test(NAME resolve LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/resolve.c ${FLN_RIG})
 fln_test(NAME serve LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/serve.c ${FLN_RIG})
 fln_test(NAME serve_fill LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/serve_fill.c ${FLN_RIG})
-fln_test(NAME serve_random LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/serve_random.c ${FLN_RIG})
+fln_test(NAME serve_random LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/serve_random.c ${FLN_GAME})
+target_link_options(test_unit_serve_random PRIVATE -Wl,--wrap=clock_gettime)
 fln_test(NAME failure LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/failure.c ${FLN_RIG})
 fln_test(NAME guard LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/guard.c ${FLN_RIG})
 fln_test(NAME event_queue LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/event_queue.c)

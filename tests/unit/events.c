@@ -359,6 +359,71 @@ static void moves_are_split_and_cut(void **state)
 	rig_destroy(r);
 }
 
+/* The fault was read, and the event that says what lies there was not. */
+static void a_fault_comes_before_its_move(void **state)
+{
+	struct rig *r =
+		rig_of((struct rig_opts){ .nr_pages = 64, .spare_pages = 256, .batch_max = 1 });
+	uint32_t t;
+
+	(void)state;
+	rig_put(r, 0, 64);
+	fake_remap(&r->fake, rig_addr(r, 0), rig_addr(r, 100), 64);
+	t = fake_touch(&r->fake, rig_addr(r, 105));
+	rig_serve(r);
+	assert_int_equal(rig_count(&r->shard.count.failed), 0);
+	assert_int_equal(r->worker.nr_held, 1);
+	assert_int_equal(r->nr_log_lines, 0);
+	rig_settle(r);
+	rig_assert_read(r, t, rig_due(r, 5));
+	assert_int_equal(rig_count(&r->shard.count.faults), 1);
+	rig_destroy(r);
+}
+
+/* Pages that lay side by side do so no more: a window must not map them over others. */
+static void windows_end_where_a_move_ends(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){
+		.nr_pages = 64, .spare_pages = 256, .window = 16, .foreign = true });
+	uint32_t a, b;
+
+	(void)state;
+	rig_put(r, 0, 64);
+	fake_remap(&r->fake, rig_addr(r, 0), rig_addr(r, 100), 1);
+	fake_remap(&r->fake, rig_addr(r, 32), rig_addr(r, 101), 1);
+	rig_serve(r);
+	a = fake_touch(&r->fake, rig_addr(r, 100));
+	rig_settle(r);
+	b = fake_touch(&r->fake, rig_addr(r, 101));
+	rig_settle(r);
+	rig_assert_read(r, a, rig_due(r, 0));
+	rig_assert_read(r, b, rig_due(r, 32));
+	assert_int_equal(rig_count(&r->shard.count.pages_installed), 2);
+	rig_destroy(r);
+}
+
+/* mremap() tells of the place that was left; what it took along stays known. */
+static void what_was_moved_is_not_forgotten(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .spare_pages = 256 });
+
+	(void)state;
+	map_pages(r, 0, 8);
+	fake_remap(&r->fake, rig_addr(r, 0), rig_addr(r, 100), 4);
+	fake_unmap(&r->fake, rig_addr(r, 0), 4);
+	rig_serve(r);
+	assert_true(is_present(r, 3));
+	fake_remap(&r->fake, rig_addr(r, 100), rig_addr(r, 200), 4);
+	fake_unmap(&r->fake, rig_addr(r, 100), 4);
+	rig_serve(r);
+	assert_true(is_present(r, 3));
+	fake_unmap(&r->fake, rig_addr(r, 200), 2);
+	rig_serve(r);
+	assert_false(is_present(r, 1));
+	assert_true(is_present(r, 2));
+	rig_destroy(r);
+}
+
 static void events_that_nobody_knows(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 4 });
@@ -387,6 +452,9 @@ int main(void)
 		cmocka_unit_test(discards_of_moved_pages),
 		cmocka_unit_test(more_moves_than_are_followed),
 		cmocka_unit_test(moves_are_split_and_cut),
+		cmocka_unit_test(a_fault_comes_before_its_move),
+		cmocka_unit_test(windows_end_where_a_move_ends),
+		cmocka_unit_test(what_was_moved_is_not_forgotten),
 		cmocka_unit_test(events_that_nobody_knows),
 	};
 
