@@ -8,21 +8,9 @@
 
 #include <faultlane/base.h>
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* The command's, which has a main() of its own; nobody reads it here. */
-void cli_error(const char *fmt, ...)
-{
-	char line[64];
-	va_list ap;
-
-	va_start(ap, fmt);
-	(void)vsnprintf(line, sizeof(line), fmt, ap);
-	va_end(ap);
-}
 
 /* A list that is understood is written as one that means the same. */
 static void play_cpuset(const char *text)
