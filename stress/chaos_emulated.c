@@ -57,7 +57,7 @@ static void read_one(struct stress *s, struct vcpu *v, uint64_t page)
 bool chaos_emulated(struct stress *s, struct rng *rng)
 {
 	uint64_t page = rng_below(rng, s->nr_pages);
-	bool dead = rng_below(rng, 4) == 0 && s->source.dead_page != UINT64_MAX;
+	bool dead = rng_below(rng, 2) == 0 && s->source.dead_page != UINT64_MAX;
 	uint32_t flags = VCPU_VM_F_LEVEL0;
 	struct vcpu_vm *vm;
 
