@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * C from C++: the baselines' headers, and options structs, whose _INIT macros are C.
+ * C from C++: the baselines' headers, and what old ones of the C library lack.
  */
 #ifndef BENCH_C_H
 #define BENCH_C_H
+
+#include <sys/mman.h>
 
 /* A function may have the name of a struct there. */
 #pragma GCC diagnostic push
@@ -15,17 +17,9 @@ extern "C" {
 }
 #pragma GCC diagnostic pop
 
-namespace bench {
-
-/* All defaults, as FLN_..._INIT. */
-template <class T> T sized()
-{
-	T o = {};
-
-	o.size = sizeof(o);
-	return o;
-}
-
-} /* namespace bench */
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
 
 #endif

@@ -3,6 +3,7 @@
 #include "bench/design.h"
 
 #include "bench/c.h"
+#include "bench/host.h"
 #include "bench/options.h"
 #include "measure/cpus.h"
 
@@ -12,25 +13,11 @@
 #include <sys/mman.h>
 #include <vector>
 
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22
-#define MADV_POPULATE_WRITE 23
-#endif
-
 namespace bench {
 
 namespace {
 
 constexpr uint64_t page_bytes = 4096;
-
-/* A library call failed: its sentence says more than its code. */
-bool failed(const char *what, int rc, std::string *why)
-{
-	const char *sentence = fln_last_error();
-
-	*why = std::string(what) + ": " + (sentence[0] ? sentence : std::strerror(-rc));
-	return false;
-}
 
 /* No userfaultfd. */
 class by_kernel : public served {
@@ -150,7 +137,7 @@ class by_handler : public by_kernel {
 		if (design == FLN_HANDLER_PER_VCPU)
 			give_readers(&o);
 		rc = fln_handler_start(&o, &handler_);
-		return rc == 0 || failed("cannot start the fault handler", rc, why);
+		return rc == 0 || library_failed("cannot start the fault handler", rc, why);
 	}
 
 	bool stats(fln_stats *out, std::string *) override
@@ -213,13 +200,13 @@ class by_engine : public served {
 
 		out->size = sizeof(*out);
 		rc = fln_guest_stats(guest_, out);
-		return rc == 0 || failed("cannot read the statistics", rc, why);
+		return rc == 0 || library_failed("cannot read the statistics", rc, why);
 	}
 
       private:
 	bool start_engine(std::string *why)
 	{
-		fln_engine_opts o = sized<fln_engine_opts>();
+		fln_engine_opts o = FLN_ENGINE_OPTS_INIT;
 		int rc;
 
 		o.nr_workers = opts.nr_workers;
@@ -229,25 +216,25 @@ class by_engine : public served {
 		rc = fln_engine_create(&o, &engine_);
 		if (rc == 0)
 			rc = fln_engine_start(engine_);
-		return rc == 0 || failed("cannot start the engine", rc, why);
+		return rc == 0 || library_failed("cannot start the engine", rc, why);
 	}
 
 	bool make_image(const memory &mem, std::string *why)
 	{
-		fln_image_opts o = sized<fln_image_opts>();
+		fln_image_opts o = FLN_IMAGE_OPTS_INIT;
 		int rc;
 
 		o.len_bytes = s_.len_bytes;
 		o.flags = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_FILLED;
 		o.memfd = mem.memfd();
 		rc = fln_image_create(engine_, &o, &image_);
-		return rc == 0 || failed("cannot make the image", rc, why);
+		return rc == 0 || library_failed("cannot make the image", rc, why);
 	}
 
 	bool start_guest(uint32_t window, fln_delivery delivery, std::string *why)
 	{
-		fln_guest_opts g = sized<fln_guest_opts>();
-		fln_region_opts r = sized<fln_region_opts>();
+		fln_guest_opts g = FLN_GUEST_OPTS_INIT;
+		fln_region_opts r = FLN_REGION_OPTS_INIT;
 		int rc;
 
 		g.nr_vcpus = s_.nr_threads;
@@ -257,7 +244,7 @@ class by_engine : public served {
 		g.window_max = window;
 		rc = fln_guest_create(engine_, &g, &guest_);
 		if (rc)
-			return failed("cannot make the guest", rc, why);
+			return library_failed("cannot make the guest", rc, why);
 		r.image = image_;
 		r.len_bytes = s_.len_bytes;
 		r.delivery = static_cast<uint32_t>(delivery);
@@ -268,7 +255,7 @@ class by_engine : public served {
 			rc = fln_sigbus_install();
 		if (rc == 0)
 			rc = fln_guest_start(guest_);
-		return rc == 0 || failed("cannot start the guest", rc, why);
+		return rc == 0 || library_failed("cannot start the guest", rc, why);
 	}
 
 	setup s_;

@@ -33,7 +33,7 @@ host::~host()
 
 bool host::start(std::string *why)
 {
-	fln_engine_opts o = sized<fln_engine_opts>();
+	fln_engine_opts o = FLN_ENGINE_OPTS_INIT;
 	int rc;
 
 	o.nr_workers = opts.nr_workers;
@@ -47,7 +47,7 @@ bool host::start(std::string *why)
 
 bool host::adopt(int memfd, uint64_t len_bytes, std::string *why)
 {
-	fln_image_opts o = sized<fln_image_opts>();
+	fln_image_opts o = FLN_IMAGE_OPTS_INIT;
 	int rc;
 
 	o.len_bytes = len_bytes_ = len_bytes;
@@ -59,7 +59,7 @@ bool host::adopt(int memfd, uint64_t len_bytes, std::string *why)
 
 bool host::make_image(source_ptr source, uint64_t len_bytes, std::string *why)
 {
-	fln_image_opts o = sized<fln_image_opts>();
+	fln_image_opts o = FLN_IMAGE_OPTS_INIT;
 	int rc;
 
 	source_ = std::move(source);
@@ -71,8 +71,8 @@ bool host::make_image(source_ptr source, uint64_t len_bytes, std::string *why)
 
 bool host::add_guest(fln_sharing sharing, uint32_t nr_threads, char **addr, std::string *why)
 {
-	fln_guest_opts g = sized<fln_guest_opts>();
-	fln_region_opts r = sized<fln_region_opts>();
+	fln_guest_opts g = FLN_GUEST_OPTS_INIT;
+	fln_region_opts r = FLN_REGION_OPTS_INIT;
 	fln_guest *guest;
 	fln_region *region;
 	int rc;
@@ -97,9 +97,9 @@ bool host::add_guest(fln_sharing sharing, uint32_t nr_threads, char **addr, std:
 
 bool host::stats(fln_stats *out, std::string *why) const
 {
-	*out = sized<fln_stats>();
+	*out = FLN_STATS_INIT;
 	for (fln_guest *guest : guests_) {
-		fln_stats s = sized<fln_stats>();
+		fln_stats s = FLN_STATS_INIT;
 		int rc = fln_guest_stats(guest, &s);
 
 		if (rc)

@@ -233,7 +233,7 @@ bool touch(const test_case &c, served *s, uint64_t len, const measure_plan &p, f
 	   std::string *why)
 {
 	measure_touch_result r = {};
-	fln_stats stats = sized<fln_stats>();
+	fln_stats stats = FLN_STATS_INIT;
 	machine m;
 
 	if (!m.start(s, len, p, c.writes, why) || !m.touch(c.d->populates, &r, why))

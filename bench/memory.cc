@@ -3,11 +3,11 @@
 #include "bench/memory.h"
 
 #include "measure/clock.h"
-#include "measure/crew.h"
 #include "measure/error.h"
 #include "measure/machine.h"
 #include "measure/verify.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -55,13 +55,6 @@ bool fill_piece(measure_crew *crew, uint64_t item)
 	       measure_crew_fail(crew, "cannot fill memory: %s", std::strerror(errno));
 }
 
-bool contents_at(measure_crew *, const void *, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
-{
-	for (uint64_t at = 0; at < len_bytes; at += page_bytes)
-		memory::contents((offset_bytes + at) / page_bytes, static_cast<char *>(buf) + at);
-	return true;
-}
-
 } /* namespace */
 
 memory &the_memory()
@@ -86,6 +79,14 @@ void memory::contents(uint64_t page, void *buf)
 		words[i] = first + i * UINT64_C(0xbf58476d1ce4e5b9);
 }
 
+bool memory::contents_at(measure_crew *, const void *, uint64_t offset_bytes, void *buf,
+			 uint64_t len_bytes)
+{
+	for (uint64_t at = 0; at < len_bytes; at += page_bytes)
+		contents((offset_bytes + at) / page_bytes, static_cast<char *>(buf) + at);
+	return true;
+}
+
 bool memory::need(uint64_t len_bytes, std::string *why)
 {
 	uint64_t want_bytes = (len_bytes + piece_bytes - 1) / piece_bytes * piece_bytes;
@@ -104,10 +105,13 @@ bool memory::need(uint64_t len_bytes, std::string *why)
 	}
 	if (fd_ < 0)
 		fd_ = memfd_create("faultlane-bench", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd_ < 0 || ftruncate(fd_, static_cast<off_t>(want_bytes)) != 0) {
+	/* Never smaller: engines seal it against that, and it may be mapped. */
+	if (fd_ < 0 ||
+	    (want_bytes > size_bytes_ && ftruncate(fd_, static_cast<off_t>(want_bytes)) != 0)) {
 		*why = std::string("cannot make a memfd: ") + std::strerror(errno);
 		return false;
 	}
+	size_bytes_ = std::max(size_bytes_, want_bytes);
 	f = { fd_, filled_bytes_ };
 	if (filled_bytes_ == 0)
 		fill_seconds_ = 0;

@@ -7,6 +7,7 @@
 #ifndef BENCH_MEMORY_H
 #define BENCH_MEMORY_H
 
+#include "measure/crew.h"
 #include "measure/order.h"
 
 #include <cstdint>
@@ -54,8 +55,13 @@ class memory {
 	/* What page @page holds. */
 	static void contents(uint64_t page, void *buf);
 
+	/* The same for whole pages, as measure_verify() asks. */
+	static bool contents_at(measure_crew *crew, const void *ctx, uint64_t offset_bytes,
+				void *buf, uint64_t len_bytes);
+
       private:
 	int fd_ = -1;
+	uint64_t size_bytes_ = 0;
 	uint64_t filled_bytes_ = 0;
 	double fill_seconds_ = 0;
 };

@@ -72,7 +72,7 @@ bool touch(const test_case &c, served *s, const measure_plan &p, figures *f, std
 	char *addr = s->addr();
 	measure_touch_opts o = {};
 	measure_touch_result r;
-	fln_stats stats = sized<fln_stats>();
+	fln_stats stats = FLN_STATS_INIT;
 
 	o.plan = &p;
 	o.addrs = &addr;

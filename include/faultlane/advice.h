@@ -74,10 +74,7 @@ struct fln_populate_opts {
 	uint64_t interval_ns;
 };
 
-#define FLN_POPULATE_OPTS_INIT                           \
-	{                                                \
-		.size = sizeof(struct fln_populate_opts) \
-	}
+#define FLN_POPULATE_OPTS_INIT FLN_SIZED(struct fln_populate_opts)
 
 /**
  * fln_guest_populate() - Fill and map a range, and wait for it
@@ -144,10 +141,7 @@ struct fln_residency {
 	uint64_t nr_pages[FLN_RESIDENCY_NR];
 };
 
-#define FLN_RESIDENCY_INIT                           \
-	{                                            \
-		.size = sizeof(struct fln_residency) \
-	}
+#define FLN_RESIDENCY_INIT FLN_SIZED(struct fln_residency)
 
 /**
  * fln_guest_residency() - Where the pages of a range are

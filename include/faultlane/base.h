@@ -31,6 +31,23 @@
 #define FLN_API
 #endif
 
+/* What the _INIT macros are made of: all defaults, and the size. */
+#ifdef __cplusplus
+template <class T> inline T fln_sized()
+{
+	T all_defaults = T();
+
+	all_defaults.size = sizeof(T);
+	return all_defaults;
+}
+#define FLN_SIZED(type) fln_sized<type>()
+#else
+#define FLN_SIZED(type)              \
+	{                            \
+		.size = sizeof(type) \
+	}
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif

@@ -147,10 +147,7 @@ struct fln_engine_opts {
 /* worker_nice: leave the workers' nice value alone. */
 #define FLN_NICE_KEEP INT32_MIN
 
-#define FLN_ENGINE_OPTS_INIT                           \
-	{                                              \
-		.size = sizeof(struct fln_engine_opts) \
-	}
+#define FLN_ENGINE_OPTS_INIT FLN_SIZED(struct fln_engine_opts)
 
 /**
  * fln_engine_create() - Make an engine; no thread runs yet

@@ -55,10 +55,7 @@ struct fln_event {
 	uint64_t value;
 };
 
-#define FLN_EVENT_INIT                           \
-	{                                        \
-		.size = sizeof(struct fln_event) \
-	}
+#define FLN_EVENT_INIT FLN_SIZED(struct fln_event)
 
 /**
  * fln_engine_event_fd() - A descriptor that is readable when there are events

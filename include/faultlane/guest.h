@@ -134,10 +134,7 @@ struct fln_guest_opts {
 	uint32_t reserved;
 };
 
-#define FLN_GUEST_OPTS_INIT                           \
-	{                                             \
-		.size = sizeof(struct fln_guest_opts) \
-	}
+#define FLN_GUEST_OPTS_INIT FLN_SIZED(struct fln_guest_opts)
 
 /**
  * fln_guest_create() - Make a guest without regions
@@ -244,10 +241,7 @@ struct fln_region_opts {
 	uint32_t node;
 };
 
-#define FLN_REGION_OPTS_INIT                           \
-	{                                              \
-		.size = sizeof(struct fln_region_opts) \
-	}
+#define FLN_REGION_OPTS_INIT FLN_SIZED(struct fln_region_opts)
 
 /**
  * fln_region_add() - Give a guest a range of memory

@@ -67,10 +67,7 @@ struct fln_image_opts {
 	uint32_t reserved;
 };
 
-#define FLN_IMAGE_OPTS_INIT                           \
-	{                                             \
-		.size = sizeof(struct fln_image_opts) \
-	}
+#define FLN_IMAGE_OPTS_INIT FLN_SIZED(struct fln_image_opts)
 
 /**
  * fln_image_create() - Make an image

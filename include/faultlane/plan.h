@@ -42,10 +42,7 @@ struct fln_plan_opts {
 	uint32_t reserved;
 };
 
-#define FLN_PLAN_OPTS_INIT                           \
-	{                                            \
-		.size = sizeof(struct fln_plan_opts) \
-	}
+#define FLN_PLAN_OPTS_INIT FLN_SIZED(struct fln_plan_opts)
 
 enum fln_plan_format {
 	FLN_PLAN_TEXT,

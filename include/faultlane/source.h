@@ -98,10 +98,7 @@ struct fln_source_delay_opts {
 	uint64_t every_pages;
 };
 
-#define FLN_SOURCE_DELAY_OPTS_INIT                           \
-	{                                                    \
-		.size = sizeof(struct fln_source_delay_opts) \
-	}
+#define FLN_SOURCE_DELAY_OPTS_INIT FLN_SIZED(struct fln_source_delay_opts)
 
 /**
  * fln_source_with_delay() - Slow another source down, for tests
@@ -139,10 +136,7 @@ struct fln_source_error_opts {
 	uint64_t nr_failures;
 };
 
-#define FLN_SOURCE_ERROR_OPTS_INIT                           \
-	{                                                    \
-		.size = sizeof(struct fln_source_error_opts) \
-	}
+#define FLN_SOURCE_ERROR_OPTS_INIT FLN_SIZED(struct fln_source_error_opts)
 
 /**
  * fln_source_with_errors() - Make another source fail, for tests

@@ -119,10 +119,7 @@ struct fln_stats {
 	uint64_t oldest_ns;
 };
 
-#define FLN_STATS_INIT                           \
-	{                                        \
-		.size = sizeof(struct fln_stats) \
-	}
+#define FLN_STATS_INIT FLN_SIZED(struct fln_stats)
 
 struct fln_engine;
 struct fln_guest;
@@ -173,10 +170,7 @@ struct fln_oldest_fault {
 	uint32_t reserved;
 };
 
-#define FLN_OLDEST_FAULT_INIT                           \
-	{                                               \
-		.size = sizeof(struct fln_oldest_fault) \
-	}
+#define FLN_OLDEST_FAULT_INIT FLN_SIZED(struct fln_oldest_fault)
 
 /**
  * fln_guest_oldest_fault() - Who waits longest, and for what
@@ -245,10 +239,7 @@ struct fln_node_stats {
 	uint64_t remote;
 };
 
-#define FLN_NODE_STATS_INIT                           \
-	{                                             \
-		.size = sizeof(struct fln_node_stats) \
-	}
+#define FLN_NODE_STATS_INIT FLN_SIZED(struct fln_node_stats)
 
 /**
  * fln_engine_node_stats() - Statistics of one NUMA node
