@@ -91,7 +91,11 @@ static bool wait_for_step(struct member *m)
 			futex_wait(&c->park, park);
 			continue;
 		}
-		if (gate != atomic_load(&m->seen)) {
+		/*
+		 * Newer, not other: one that is preempted between these lines while it is
+		 * made active comes with a gate from before.
+		 */
+		if ((int32_t)(gate - atomic_load(&m->seen)) > 0) {
 			atomic_store(&m->seen, gate);
 			return true;
 		}
