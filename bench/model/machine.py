@@ -3,7 +3,10 @@
 
 M  measured on the development machine (docs/SCALING.md has the table)
 A  assumed, from literature or from reading the kernel's source
-C  calibrated: chosen so that one known point comes out; which one is said
+C  calibrated: chosen so that one known point comes out; which one is said.  The rows of such
+   points are fits and prove nothing.
+The costs of waking and of a line's transfer were chosen within their ranges after looking at
+the published curve of one userfaultfd: it is no blind test.
 Times are nanoseconds.
 """
 from dataclasses import dataclass, field, fields, replace
