@@ -234,16 +234,17 @@ int vcpu_vm_unmap(struct vcpu_vm *vm, const void *addr)
 	return rc;
 }
 
-const struct vcpu_range *vcpu_memory_find(struct vcpu_vm *vm, uint64_t gpa)
+uint64_t vcpu_memory_find(struct vcpu_vm *vm, uint64_t gpa)
 {
-	const struct vcpu_range *found = NULL;
+	uint64_t found = 0;
 
+	/* Ranges move in memory when there are more of them. */
 	(void)pthread_mutex_lock(&vm->lock);
 	for (uint32_t i = 0; i < vm->nr_ranges && !found; i++) {
 		const struct vcpu_range *r = &vm->ranges[i];
 
 		if (gpa >= r->gpa && gpa - r->gpa < r->len_bytes)
-			found = r;
+			found = r->addr + (gpa - r->gpa);
 	}
 	(void)pthread_mutex_unlock(&vm->lock);
 	return found;

@@ -14,7 +14,7 @@ bool vcpu_sigbus(const siginfo_t *info)
 {
 	struct vcpu *v = running;
 
-	/* What this program's own code touched is BUS_ADRERR, and not the vCPU's. */
+	/* While a vCPU runs no code here touches guest memory; what is not there is BUS_ADRERR. */
 	if (!v || info->si_code != BUS_MCEERR_AR)
 		return false;
 	v->fault_addr = (uint64_t)(uintptr_t)info->si_addr;
@@ -53,8 +53,7 @@ static int end(struct vcpu *v, int rc)
 static int on_mmio(struct vcpu *v)
 {
 	struct kvm_run *run = v->run;
-	uint64_t gpa = run->mmio.phys_addr;
-	const struct vcpu_range *r;
+	uint64_t gpa = run->mmio.phys_addr, addr;
 
 	if (gpa == VCPU_DOORBELL_GPA && run->mmio.is_write)
 		return 0;
@@ -62,15 +61,14 @@ static int on_mmio(struct vcpu *v)
 		memset(run->mmio.data, 0, sizeof(run->mmio.data));
 		return -EAGAIN;
 	}
-	r = vcpu_memory_find(v->vm, gpa);
-
-	if (r)
+	addr = vcpu_memory_find(v->vm, gpa);
+	if (addr)
 		return end(v, vcpu_fail(-EIO,
 					"KVM asks for %u bytes %s 0x%llx, which is memory: a page "
 					"cannot be had, and an instruction that KVM emulates "
 					"touched it; the vCPU is at an end",
 					run->mmio.len, run->mmio.is_write ? "to write at" : "of",
-					(unsigned long long)(r->addr + gpa - r->gpa)));
+					(unsigned long long)addr));
 	return end(v, vcpu_fail(-EIO,
 				"the guest touched the physical address 0x%llx, where "
 				"nothing is mapped (any more)",

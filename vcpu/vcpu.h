@@ -107,7 +107,8 @@ int vcpu_sigbus_install(void);
 
 /*
  * The time stamp counter is the host's: what a vCPU reads can be compared with what
- * other vCPUs and the program's threads read.  False where this machine cannot.
+ * other vCPUs and the program's threads read.  False where this machine cannot: before
+ * Linux 5.16 it lags by the time that setting it takes.
  */
 bool vcpu_vm_tsc_is_host(const struct vcpu_vm *vm);
 
@@ -147,8 +148,8 @@ static inline uint64_t vcpu_clock_ns(const struct vcpu_clock *c)
 
 /*
  * In the guest: reads 4 bytes by an instruction that KVM emulates on every machine (a
- * string output), some 20 us each.  Needs VCPU_VM_F_LEVEL0.  Where the memory cannot be had there is no SIGBUS,
- * but an MMIO exit.
+ * string output), some 20 us each.  Needs VCPU_VM_F_LEVEL0.  Where the memory cannot be
+ * had there is no SIGBUS, but an MMIO exit.
  */
 uint32_t vcpu_load_emulated(const uint32_t *from);
 

@@ -86,8 +86,8 @@ int vcpu_memory_init(struct vcpu_vm *vm);
 void vcpu_memory_deinit(struct vcpu_vm *vm);
 /* A page of addresses that leads to no memory. */
 int vcpu_memory_map_doorbell(struct vcpu_vm *vm, const void *addr);
-/* Which range has a guest physical address; NULL: none. */
-const struct vcpu_range *vcpu_memory_find(struct vcpu_vm *vm, uint64_t gpa);
+/* The process's address of a guest physical one that a range has; 0: none has it. */
+uint64_t vcpu_memory_find(struct vcpu_vm *vm, uint64_t gpa);
 uint64_t vcpu_memory_root(const struct vcpu_vm *vm);
 
 /* regs.c: long mode, flat; its function is as if none had begun. */
