@@ -107,7 +107,7 @@ static const struct fln_uffd_ops failing_ops = {
  */
 static bool is_given_up(const struct round *r, uint64_t page)
 {
-	return r->ending == WORKER_UNREAD && page % 512 == 0;
+	return r->ending == WORKER_UNREAD && page % 1024 == 0 && page < (uint64_t)NR_SHARDS * 512;
 }
 
 static void judge(struct round *r, uint64_t page, enum touch end, bool right)
