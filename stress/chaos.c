@@ -189,19 +189,38 @@ static bool chaos_fork(struct stress *s, struct rng *rng)
 	return true;
 }
 
+/*
+ * With threads that touch, as faults are to be in flight.  Where these leave the steps of
+ * others no processor they have to wait until those have ended.
+ */
+static void take_world(struct stress *s)
+{
+	struct timespec until;
+
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 1;
+	if (pthread_rwlock_timedwrlock(&s->world, &until) == 0)
+		return;
+	gate_close_begin(s);
+	(void)pthread_rwlock_wrlock(&s->world);
+	gate_open(s);
+	sleep_ms(20);
+}
+
 static bool chaos_restart(struct stress *s, struct rng *rng)
 {
 	bool ok;
 
-	(void)pthread_mutex_lock(&s->turn);
-	(void)pthread_rwlock_wrlock(&s->world);
+	turn_take(s);
+	chaos_stage(CHAOS_WAITS_OTHERS);
+	take_world(s);
 	ok = memory_restart(s, rng_below(rng, 4) == 0, rng_below(rng, 2) == 0) == 0;
 	if (!ok) {
 		complain(s, "restart failed; nothing serves the memory any more");
 		atomic_store(&s->stop, true);
 	}
 	(void)pthread_rwlock_unlock(&s->world);
-	(void)pthread_mutex_unlock(&s->turn);
+	turn_give(s);
 	return ok;
 }
 
@@ -279,11 +298,22 @@ struct chaos_thread {
 	enum chaos_kind kind;
 	pthread_t thread;
 	bool started;
-	_Atomic uint64_t since_ns; /* when its step began that is under way; 0: none */
+	_Atomic uint64_t since_ns;   /* when the stage of its step began; 0: no step is under way */
+	_Atomic(const char *) stage; /* NULL: the step has but one */
 	_Atomic bool ended;
 };
 
 static struct chaos_thread threads[CHAOS_NR];
+const char chaos_waits_turn[] = "waits for its turn";
+static _Thread_local struct chaos_thread *my_thread;
+
+void chaos_stage(const char *stage)
+{
+	if (!my_thread)
+		return;
+	atomic_store(&my_thread->stage, stage);
+	atomic_store(&my_thread->since_ns, now_ns());
+}
 
 /*
  * Hundreds of threads that touch what is mapped leave a processor to nobody: a step
@@ -303,6 +333,7 @@ static void *chaos_main(void *arg)
 	uint64_t seed = mix(s->opts.seed ^ mix(0xc4a05 + (uint64_t)t->kind)), n = 0;
 	int entered = s->opts.in_context ? fln_thread_enter() : -1;
 
+	my_thread = t;
 	go_before_touchers();
 	while (!atomic_load(&s->stop)) {
 		/* The same step again by its number, whatever became of those before. */
@@ -314,7 +345,7 @@ static void *chaos_main(void *arg)
 			sleep_ms(left < 20 ? left : 20);
 		if (!kinds[t->kind].alone)
 			(void)pthread_rwlock_rdlock(&s->world);
-		atomic_store(&t->since_ns, now_ns());
+		chaos_stage(NULL);
 		done = !atomic_load(&s->stop) && kinds[t->kind].step(s, &rng);
 		atomic_store(&t->since_ns, 0);
 		if (!kinds[t->kind].alone)
@@ -328,19 +359,47 @@ static void *chaos_main(void *arg)
 	return NULL;
 }
 
-double chaos_oldest(enum chaos_kind *kind)
+/*
+ * Who waits for its turn waits for one of the others, and each of these has its own time;
+ * so only the last of them counts.
+ */
+static double stage_age(const struct stress *s, struct chaos_thread *t, uint64_t now)
 {
-	uint64_t now = now_ns(), oldest = now;
+	uint64_t since = atomic_load(&t->since_ns), turn = atomic_load(&s->turn_since_ns);
+
+	if (since && atomic_load(&t->stage) == chaos_waits_turn && turn > since)
+		since = turn;
+	return since && since < now ? (double)(now - since) / 1e9 : 0;
+}
+
+double chaos_oldest(const struct stress *s, enum chaos_kind *kind)
+{
+	uint64_t now = now_ns();
+	double oldest = 0;
 
 	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
-		uint64_t since = atomic_load(&threads[k].since_ns);
+		double age = stage_age(s, &threads[k], now);
 
-		if (since && since < oldest) {
-			oldest = since;
+		if (age > oldest) {
+			oldest = age;
 			*kind = k;
 		}
 	}
-	return (double)(now - oldest) / 1e9;
+	return oldest;
+}
+
+void chaos_say_steps(const struct stress *s)
+{
+	uint64_t now = now_ns();
+
+	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
+		const char *stage = atomic_load(&threads[k].stage);
+
+		if (atomic_load(&threads[k].since_ns))
+			(void)fprintf(stderr, "  under way: %s%s%s, for %.1f s\n", chaos_names[k],
+				      stage ? ", which " : "", stage ? stage : "",
+				      stage_age(s, &threads[k], now));
+	}
 }
 
 bool chaos_ended(void)

@@ -71,10 +71,11 @@ void crowd_stampede(struct stress *s, uint64_t page)
 	source_watch(&s->source, page, 1);
 	before = take_tally(s);
 	call_stampede(s, page);
-	atomic_store(&s->alone, true);
+	chaos_stage("waits for all threads to touch one page");
+	gate_let_crowd(s, true);
 	while (!stampede_is_over(s) && !atomic_load(&s->stop))
 		sleep_ms(1);
-	atomic_store(&s->alone, false);
+	gate_let_crowd(s, false);
 	gate_wait_outside(s);
 	after = take_tally(s);
 	source_watch(&s->source, 0, 0);
@@ -89,9 +90,10 @@ static void crowd_converge(struct stress *s, uint64_t first, uint64_t ms)
 	source_watch(&s->source, first, HOT_PAGES);
 	before = take_tally(s);
 	atomic_store(&s->hot, first + 1);
-	atomic_store(&s->alone, true);
+	chaos_stage("waits for all threads that touch four pages");
+	gate_let_crowd(s, true);
 	sleep_ms(ms);
-	atomic_store(&s->alone, false);
+	gate_let_crowd(s, false);
 	gate_wait_outside(s);
 	atomic_store(&s->hot, 0);
 	after = take_tally(s);
@@ -105,10 +107,13 @@ static void crowd_converge(struct stress *s, uint64_t first, uint64_t ms)
  */
 static void become_alone(struct stress *s)
 {
-	(void)pthread_mutex_lock(&s->turn);
+	turn_take(s);
 	gate_close_begin(s);
+	chaos_stage("waits for touches to end");
 	gate_wait_outside(s);
+	chaos_stage(CHAOS_WAITS_OTHERS);
 	(void)pthread_rwlock_wrlock(&s->world);
+	chaos_stage("sees that all faults have ended");
 	if (!atomic_load(&s->stop))
 		memory_check_settled(s);
 }
@@ -117,7 +122,7 @@ static void end_alone(struct stress *s)
 {
 	gate_open(s);
 	(void)pthread_rwlock_unlock(&s->world);
-	(void)pthread_mutex_unlock(&s->turn);
+	turn_give(s);
 }
 
 /* With the guest alive: every fault has ended, each has been counted once. */
@@ -134,7 +139,9 @@ bool chaos_stampede(struct stress *s, struct rng *rng)
 	uint64_t page = rng_below(rng, s->nr_pages);
 
 	if (rng_below(rng, 32)) {
+		chaos_stage(CHAOS_WAITS_OTHERS);
 		(void)pthread_rwlock_rdlock(&s->world);
+		chaos_stage(NULL);
 		chaos_unmap_page(s, page);
 		call_stampede(s, page);
 		(void)pthread_rwlock_unlock(&s->world);
@@ -152,7 +159,9 @@ bool chaos_convergence(struct stress *s, struct rng *rng)
 	uint64_t first = rng_below(rng, s->nr_pages), ms = 20 + rng_below(rng, 60);
 
 	if (rng_below(rng, 4)) {
+		chaos_stage(CHAOS_WAITS_OTHERS);
 		(void)pthread_rwlock_rdlock(&s->world);
+		chaos_stage(NULL);
 		atomic_store(&s->hot, first + 1);
 		sleep_ms(ms);
 		atomic_store(&s->hot, 0);

@@ -18,8 +18,7 @@
 #define EXIT_SKIPPED 77
 #define COMPLAINTS_MAX 20u
 
-/* Nothing can be joined any more, or need be. */
-static _Noreturn void end_at_once(struct stress *s)
+_Noreturn void end_at_once(struct stress *s)
 {
 	if (getenv("FAULTLANE_STRESS_WAIT"))
 		(void)pause(); /* for a debugger */
@@ -114,103 +113,6 @@ static struct sums sum_touchers(struct stress *s)
 	return x;
 }
 
-/* The oldest touch that is under way: its age in seconds, and whose it is. */
-static double oldest_touch(struct stress *s, struct toucher **who)
-{
-	uint64_t now = touch_now_ns(s), oldest = now;
-
-	*who = NULL;
-	for (uint32_t i = 0; i < s->opts.nr_threads; i++) {
-		uint64_t since =
-			atomic_load_explicit(&s->touchers[i].since_ns, memory_order_relaxed);
-
-		if (since && since < oldest) {
-			oldest = since;
-			*who = &s->touchers[i];
-		}
-	}
-	return (double)(now - oldest) / 1e9;
-}
-
-/* What the engine has to say: of the same fault, or that it knows of none. */
-static void say_engines_view(struct stress *s)
-{
-	struct fln_oldest_fault f = FLN_OLDEST_FAULT_INIT;
-	int found = -EBUSY;
-
-	if (pthread_rwlock_tryrdlock(&s->world) == 0) {
-		found = s->guest ? fln_guest_oldest_fault(s->guest, &f) : 0;
-		(void)pthread_rwlock_unlock(&s->world);
-	}
-	if (found != 1) {
-		(void)fprintf(stderr, "  the engine %s\n",
-			      found == 0 ? "knows of no fault that waits"
-					 : "is not asked: the guest is being taken down");
-		return;
-	}
-	(void)fprintf(stderr,
-		      "  the engine's oldest fault: 0x%" PRIx64 " (page %" PRIu64
-		      " of its region), shard %u, worker %u, for %.1f s; it waits for %s",
-		      f.addr, f.offset_bytes / PAGE_BYTES, f.shard, f.worker,
-		      (double)f.age_ns / 1e9, fln_waits_for_name(f.waits_for));
-	if (f.waits_ns)
-		(void)fprintf(stderr, ", for %.1f s", (double)f.waits_ns / 1e9);
-	(void)fputc('\n', stderr);
-}
-
-/* A thread waits for ever: say for what, and end. */
-static _Noreturn void lost(struct stress *s, struct toucher *t, double age_s)
-{
-	uint64_t page = atomic_load(&t->page);
-	struct totals now = s->totals;
-	char buf[128];
-
-	memory_take_stats(s, &now);
-	(void)fprintf(stderr,
-		      "\nfaultlane-stress: LOST: thread %u waits for page %" PRIu64
-		      " for %.1f s, where %s is due\n"
-		      "  %" PRIu64 " faults, %" PRIu64 " resumed, %" PRIu64 " poisoned, %" PRIu64
-		      " failed, %" PRIu64 " put off, gate %s, seed %" PRIu64 "\n",
-		      t->index, page, age_s, model_describe(&s->model, page, buf, sizeof(buf)),
-		      now.faults, now.resumed, now.poisoned, now.failed, now.again,
-		      atomic_load(&s->gate) ? "closed" : "open", s->opts.seed);
-	say_engines_view(s);
-	end_at_once(s);
-}
-
-/* A step of chaos takes as long as several touches, and not for ever. */
-static void watch_chaos(struct stress *s)
-{
-	enum chaos_kind kind = CHAOS_NR;
-	double age = chaos_oldest(&kind);
-
-	if (age <= 2 * s->opts.max_wait_s)
-		return;
-	(void)fprintf(
-		stderr,
-		"\nfaultlane-stress: LOST: a step of %s has not ended in %.1f s, seed %" PRIu64
-		"\n",
-		chaos_names[kind], age, s->opts.seed);
-	say_engines_view(s);
-	end_at_once(s);
-}
-
-/* While the run lasts: nobody waits for ever, no fault ends twice.  Returns the oldest wait. */
-static double watch_once(struct stress *s)
-{
-	struct toucher *t;
-	double age = oldest_touch(s, &t);
-
-	if (t && age > s->opts.max_wait_s)
-		lost(s, t, age);
-	watch_chaos(s);
-	if (pthread_rwlock_tryrdlock(&s->world) == 0) {
-		memory_check_ended(s);
-		(void)pthread_rwlock_unlock(&s->world);
-	}
-	return age;
-}
-
 static void status_line(struct stress *s, double elapsed_s, double age_s)
 {
 	static uint64_t last_touches;
@@ -271,11 +173,11 @@ static void end_touchers(struct stress *s)
 
 	while (busy) {
 		struct toucher *t;
-		double age = oldest_touch(s, &t);
+		double age = watch_oldest_touch(s, &t);
 
 		busy = t != NULL;
 		if (busy && age > s->opts.max_wait_s)
-			lost(s, t, age);
+			watch_lost(s, t, age);
 		if (busy)
 			sleep_ms(10);
 	}
@@ -388,7 +290,7 @@ static int init_world(struct stress *s)
 	/* Else who restarts the guest would wait for ever for the others' pauses to meet. */
 	(void)pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	(void)pthread_rwlock_init(&s->world, &attr);
-	(void)pthread_mutex_init(&s->turn, NULL);
+	gate_init(s);
 	(void)pthread_rwlockattr_destroy(&attr);
 	s->messages = stderr;
 	return touchers_alloc(s) == 0 && model_init(&s->model, s->opts.memory_bytes / PAGE_BYTES,

@@ -224,24 +224,6 @@ static void settle_guest(struct stress *s)
 	complain_unsettled(s, "after the stop", &st);
 }
 
-void gate_close_begin(struct stress *s)
-{
-	atomic_store(&s->gate, true);
-}
-
-void gate_wait_outside(struct stress *s)
-{
-	for (uint32_t i = 0; i < s->opts.nr_threads; i++) {
-		while (atomic_load(&s->touchers[i].inside))
-			sleep_ms(1);
-	}
-}
-
-void gate_open(struct stress *s)
-{
-	atomic_store(&s->gate, false);
-}
-
 int memory_restart(struct stress *s, bool engine_too, bool new_image)
 {
 	static uint64_t fresh_page;
@@ -249,10 +231,13 @@ int memory_restart(struct stress *s, bool engine_too, bool new_image)
 
 	gate_close_begin(s);
 	atomic_store(&s->closing, true);
+	chaos_stage("stops the guest");
 	rc = engine_too ? fln_engine_stop(s->engine) : fln_guest_stop(s->guest);
 	if (rc)
 		return failed("stop", rc);
+	chaos_stage("waits for touches to end, of a guest that was stopped");
 	gate_wait_outside(s);
+	chaos_stage("destroys the guest and makes a new one");
 	settle_guest(s);
 	rc = vcpus_unmap_memory(s);
 	if (rc)

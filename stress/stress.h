@@ -94,10 +94,13 @@ struct stress {
 	_Atomic bool gate;         /* no touch may begin */
 	_Atomic bool alone;        /* but of those who belong to the crowd */
 	_Atomic bool closing;      /* the guest is being stopped: touches may end in signals */
-	pthread_mutex_t turn;      /* of who closes the gate; taken before the world */
-	pthread_rwlock_t world;    /* written by who takes guests down, read by other chaos */
-	_Atomic uint64_t hot;      /* convergence: first page, plus 1; 0: everywhere */
-	_Atomic uint64_t stampede; /* page, and above bit 40 a running number; 0: none yet */
+	pthread_mutex_t gate_lock; /* of who sleeps at the gate */
+	pthread_cond_t gate_changed;
+	pthread_mutex_t turn;           /* of who closes the gate; taken before the world */
+	_Atomic uint64_t turn_since_ns; /* when somebody got it the last time */
+	pthread_rwlock_t world;         /* written by who takes guests down, read by other chaos */
+	_Atomic uint64_t hot;           /* convergence: first page, plus 1; 0: everywhere */
+	_Atomic uint64_t stampede;      /* page, and above bit 40 a running number; 0: none yet */
 	/* Where something has happened lately: first page << 8 | how many. */
 	_Atomic uint64_t trail[TRAIL_NR];
 	_Atomic uint32_t trail_next;
@@ -123,10 +126,6 @@ int memory_destroy(struct stress *s);
  * also, with @new_image from an image of which nothing is filled.
  */
 int memory_restart(struct stress *s, bool engine_too, bool new_image);
-/* Open and close the gate: after closing nobody is inside a touch. */
-void gate_close_begin(struct stress *s);
-void gate_wait_outside(struct stress *s);
-void gate_open(struct stress *s);
 /* What a region of ours is like: the kinds of sharing and delivery. */
 void memory_region_opts(const struct stress *s, struct fln_region_opts *o);
 void memory_take_stats(struct stress *s, struct totals *t);
@@ -134,6 +133,20 @@ void memory_take_stats(struct stress *s, struct totals *t);
 void memory_check_ended(struct stress *s);
 /* Nobody is inside a touch: all faults have ended by themselves, each counted once (I4). */
 void memory_check_settled(struct stress *s);
+
+/* gate.c */
+void gate_init(struct stress *s);
+/* Open and close the gate: after closing and waiting nobody is inside a touch. */
+void gate_close_begin(struct stress *s);
+void gate_wait_outside(struct stress *s);
+void gate_open(struct stress *s);
+/* Those of a crowd pass, or no more. */
+void gate_let_crowd(struct stress *s, bool in);
+/* Sleep while @t may not pass, and until the run is over. */
+void gate_wait(struct toucher *t);
+/* Only who has its turn closes the gate. */
+void turn_take(struct stress *s);
+void turn_give(struct stress *s);
 
 /* toucher.c */
 int touchers_alloc(struct stress *s);
@@ -166,8 +179,17 @@ int chaos_start(struct stress *s);
 /* Who calls gets a processor before those that touch, where that is permitted. */
 void go_before_touchers(void);
 void chaos_stop(void);
-/* The oldest step that is under way: its age in seconds, and of which kind it is. */
-double chaos_oldest(enum chaos_kind *kind);
+/*
+ * What this thread's step does from now on, for who watches: it has its time anew.
+ * NULL: just what it is named after.  Nothing where this is no thread of chaos.
+ */
+void chaos_stage(const char *stage);
+#define CHAOS_WAITS_OTHERS "waits for the steps of other kinds to end"
+extern const char chaos_waits_turn[];
+/* Of the steps under way the one that is longest in its stage: for how many seconds. */
+double chaos_oldest(const struct stress *s, enum chaos_kind *kind);
+/* What is under way, a line each. */
+void chaos_say_steps(const struct stress *s);
 /* All have taken notice of the end. */
 bool chaos_ended(void);
 
@@ -198,6 +220,16 @@ bool chaos_stall(struct stress *s, struct rng *rng);
 const char *chaos_limits_prepare(struct stress *s, enum chaos_kind kind);
 void chaos_limits_undo(struct stress *s);
 
+/* watch.c: nobody waits for ever */
+/* The oldest touch that is under way: its age in seconds, and whose it is. */
+double watch_oldest_touch(struct stress *s, struct toucher **who);
+/* Says what a thread waits for that does so for ever, and ends the program. */
+_Noreturn void watch_lost(struct stress *s, struct toucher *t, double age_s);
+/* While the run lasts: nothing is lost, no fault ends twice.  Returns the oldest wait. */
+double watch_once(struct stress *s);
+
+/* Nothing can be joined any more, or need be. */
+_Noreturn void end_at_once(struct stress *s);
 /* Something is wrong: say it (the first few), count it; with --until-wrong end. */
 void complain(struct stress *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -140,7 +140,7 @@ static bool enter(struct toucher *t)
 	while (!atomic_load_explicit(&t->s->stop, memory_order_relaxed)) {
 		if (touch_enter(t))
 			return true;
-		sleep_ms(1);
+		gate_wait(t);
 	}
 	return false;
 }

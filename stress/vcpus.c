@@ -106,7 +106,7 @@ static bool after_run(struct toucher *t, const struct vcpu *v, int rc, uint64_t 
 	}
 	switch ((enum guest_end)why) {
 	case GUEST_GATE:
-		sleep_ms(1);
+		gate_wait(t);
 		return true;
 	case GUEST_WRONG:
 		touch_describe_wrong(t, atomic_load(&t->page));

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/* Who waits for ever is lost: it is said what for, and the run ends. */
+#include "stress/stress.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A thread's state as in /proc: R, S, D; 0: it is not known. */
+static char state_of(const char *tid)
+{
+	char path[320], line[512] = "";
+	const char *end;
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/task/%s/stat", tid);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	end = fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
+	(void)fclose(f);
+	return end && end[1] ? end[2] : 0;
+}
+
+/* Does anybody run?  Where all sleep they wait for each other. */
+static void say_threads(void)
+{
+	uint32_t nr_running = 0, nr_asleep = 0, nr_stuck = 0;
+	DIR *dir = opendir("/proc/self/task");
+	struct dirent *e;
+
+	while (dir && (e = readdir(dir)) != NULL) {
+		switch (e->d_name[0] == '.' ? 0 : state_of(e->d_name)) {
+		case 'R':
+			nr_running++;
+			break;
+		case 'S':
+			nr_asleep++;
+			break;
+		case 'D':
+			nr_stuck++;
+			break;
+		default:
+			break;
+		}
+	}
+	if (!dir)
+		return;
+	(void)closedir(dir);
+	(void)fprintf(stderr,
+		      "  threads: %u run or want a processor, %u sleep, %u sleep and take no "
+		      "signal%s\n",
+		      nr_running, nr_asleep, nr_stuck,
+		      nr_running > sysconf(_SC_NPROCESSORS_ONLN) * 4L
+			      ? "; the program gets too little of the processors: --max-wait "
+				"gives it longer"
+			      : "");
+}
+
+double watch_oldest_touch(struct stress *s, struct toucher **who)
+{
+	uint64_t now = touch_now_ns(s), oldest = now;
+
+	*who = NULL;
+	for (uint32_t i = 0; i < s->opts.nr_threads; i++) {
+		uint64_t since =
+			atomic_load_explicit(&s->touchers[i].since_ns, memory_order_relaxed);
+
+		if (since && since < oldest) {
+			oldest = since;
+			*who = &s->touchers[i];
+		}
+	}
+	return (double)(now - oldest) / 1e9;
+}
+
+/* What the engine has to say: of the same fault, or that it knows of none. */
+static void say_engines_view(struct stress *s)
+{
+	struct fln_oldest_fault f = FLN_OLDEST_FAULT_INIT;
+	int found = -EBUSY;
+
+	if (pthread_rwlock_tryrdlock(&s->world) == 0) {
+		found = s->guest ? fln_guest_oldest_fault(s->guest, &f) : 0;
+		(void)pthread_rwlock_unlock(&s->world);
+	}
+	if (found != 1) {
+		(void)fprintf(
+			stderr, "  the engine %s\n",
+			found == 0
+				? "knows of no fault that waits"
+				: "is not asked: a step has the guest to itself, or waits for that");
+		return;
+	}
+	(void)fprintf(stderr,
+		      "  the engine's oldest fault: 0x%" PRIx64 " (page %" PRIu64
+		      " of its region), shard %u, worker %u, for %.1f s; it waits for %s",
+		      f.addr, f.offset_bytes / PAGE_BYTES, f.shard, f.worker,
+		      (double)f.age_ns / 1e9, fln_waits_for_name(f.waits_for));
+	if (f.waits_ns)
+		(void)fprintf(stderr, ", for %.1f s", (double)f.waits_ns / 1e9);
+	(void)fputc('\n', stderr);
+}
+
+_Noreturn void watch_lost(struct stress *s, struct toucher *t, double age_s)
+{
+	uint64_t page = atomic_load(&t->page);
+	struct totals now = s->totals;
+	char buf[128];
+
+	memory_take_stats(s, &now);
+	(void)fprintf(stderr,
+		      "\nfaultlane-stress: LOST: thread %u waits for page %" PRIu64
+		      " for %.1f s, where %s is due\n"
+		      "  %" PRIu64 " faults, %" PRIu64 " resumed, %" PRIu64 " poisoned, %" PRIu64
+		      " failed, %" PRIu64 " put off, gate %s, seed %" PRIu64 "\n",
+		      t->index, page, age_s, model_describe(&s->model, page, buf, sizeof(buf)),
+		      now.faults, now.resumed, now.poisoned, now.failed, now.again,
+		      atomic_load(&s->gate) ? "closed" : "open", s->opts.seed);
+	say_engines_view(s);
+	chaos_say_steps(s);
+	say_threads();
+	end_at_once(s);
+}
+
+/* A stage of a step of chaos takes as long as several touches, and not for ever. */
+static void watch_chaos(struct stress *s)
+{
+	enum chaos_kind kind = CHAOS_NR;
+	double age = chaos_oldest(s, &kind);
+
+	if (age <= 2 * s->opts.max_wait_s)
+		return;
+	(void)fprintf(stderr,
+		      "\nfaultlane-stress: LOST: a step of %s has come no further for %.1f s, "
+		      "seed %" PRIu64 "\n",
+		      chaos_names[kind], age, s->opts.seed);
+	say_engines_view(s);
+	chaos_say_steps(s);
+	say_threads();
+	end_at_once(s);
+}
+
+double watch_once(struct stress *s)
+{
+	struct toucher *t;
+	double age = watch_oldest_touch(s, &t);
+
+	if (t && age > s->opts.max_wait_s)
+		watch_lost(s, t, age);
+	watch_chaos(s);
+	if (pthread_rwlock_tryrdlock(&s->world) == 0) {
+		memory_check_ended(s);
+		(void)pthread_rwlock_unlock(&s->world);
+	}
+	return age;
+}
