@@ -165,11 +165,12 @@ static int init_vm(struct vcpu_vm *vm)
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	vm->own = own == MAP_FAILED ? NULL : own;
 	vm->vcpus = calloc(vm->nr, sizeof(*vm->vcpus));
+	/* At once: what fails from here on closes them, and 0 is somebody's. */
+	for (uint32_t i = 0; vm->vcpus && i < vm->nr; i++)
+		vm->vcpus[i].fd = -1;
 	if (!vm->own || !vm->vcpus)
 		return vcpu_fail(-ENOMEM, "no memory for %u vCPUs", vm->nr);
 	(void)madvise(own, vm->nr * VCPU_OWN_BYTES + VCPU_PAGE, MADV_DONTFORK);
-	for (uint32_t i = 0; i < vm->nr; i++)
-		vm->vcpus[i].fd = -1;
 	rc = take_cpuid(vm);
 	if (rc == 0)
 		rc = vcpu_memory_init(vm);

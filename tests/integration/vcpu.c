@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 #define NR 16u
 
@@ -259,6 +261,35 @@ static void hundreds(void)
 	end();
 }
 
+static uint64_t address_space_bytes(void)
+{
+	unsigned long long pages = 0;
+	FILE *f = fopen("/proc/self/statm", "re");
+
+	CHECK(f && fscanf(f, "%llu", &pages) == 1, "/proc/self/statm");
+	(void)fclose(f);
+	return pages * PAGE;
+}
+
+/* What could not be made closes what it has, and nothing else: 0 is standard input. */
+static void without_memory(void)
+{
+	struct rlimit before, limit;
+	struct vcpu_vm *none;
+	struct stat in, now;
+	int rc;
+
+	CHECK(fstat(0, &in) == 0, "standard input: %s", strerror(errno));
+	OK(getrlimit(RLIMIT_AS, &before));
+	limit = before;
+	limit.rlim_cur = address_space_bytes() + 8 * 1024 * 1024;
+	OK(setrlimit(RLIMIT_AS, &limit));
+	rc = vcpu_vm_create(700, 0, &none); /* 44 MiB of stacks */
+	OK(setrlimit(RLIMIT_AS, &before));
+	CHECK(rc == -ENOMEM, "returned %d", rc);
+	CHECK(fstat(0, &now) == 0 && now.st_ino == in.st_ino, "standard input was closed");
+}
+
 int main(void)
 {
 	test_init();
@@ -271,5 +302,6 @@ int main(void)
 	RUN(one_clock);
 	RUN(serves_and_poisons);
 	RUN(hundreds);
+	RUN(without_memory);
 	return 0;
 }
