@@ -297,6 +297,7 @@ struct chaos_thread {
 	struct stress *s;
 	enum chaos_kind kind;
 	pthread_t thread;
+	_Atomic pid_t tid;
 	bool started;
 	_Atomic uint64_t since_ns;   /* when the stage of its step began; 0: no step is under way */
 	_Atomic(const char *) stage; /* NULL: the step has but one */
@@ -334,6 +335,7 @@ static void *chaos_main(void *arg)
 	int entered = s->opts.in_context ? fln_thread_enter() : -1;
 
 	my_thread = t;
+	atomic_store(&t->tid, gettid());
 	go_before_touchers();
 	while (!atomic_load(&s->stop)) {
 		/* The same step again by its number, whatever became of those before. */
@@ -396,9 +398,10 @@ void chaos_say_steps(const struct stress *s)
 		const char *stage = atomic_load(&threads[k].stage);
 
 		if (atomic_load(&threads[k].since_ns))
-			(void)fprintf(stderr, "  under way: %s%s%s, for %.1f s\n", chaos_names[k],
-				      stage ? ", which " : "", stage ? stage : "",
-				      stage_age(s, &threads[k], now));
+			(void)fprintf(stderr, "  under way: %s%s%s, for %.1f s; it %s\n",
+				      chaos_names[k], stage ? ", which " : "", stage ? stage : "",
+				      stage_age(s, &threads[k], now),
+				      watch_state(atomic_load(&threads[k].tid)));
 	}
 }
 

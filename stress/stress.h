@@ -18,6 +18,8 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/types.h>
+#include <unistd.h>
 
 #define HUGE_BYTES (UINT64_C(2) << 20)
 #define HUGE_PAGES (HUGE_BYTES / PAGE_BYTES)
@@ -48,6 +50,7 @@ struct toucher {
 	struct stress *s;
 	uint32_t index;
 	pthread_t thread;
+	_Atomic pid_t tid;
 	struct rng rng;
 	struct guard guard;
 	_Atomic bool inside;       /* between the gate and the end of a touch */
@@ -223,6 +226,8 @@ void chaos_limits_undo(struct stress *s);
 /* watch.c: nobody waits for ever */
 /* The oldest touch that is under way: its age in seconds, and whose it is. */
 double watch_oldest_touch(struct stress *s, struct toucher **who);
+/* Whether a thread has something to wait for, or waits for a processor: for messages. */
+const char *watch_state(pid_t tid);
 /* Says what a thread waits for that does so for ever, and ends the program. */
 _Noreturn void watch_lost(struct stress *s, struct toucher *t, double age_s);
 /* While the run lasts: nothing is lost, no fault ends twice.  Returns the oldest wait. */

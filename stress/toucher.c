@@ -153,6 +153,7 @@ static void *toucher_main(void *arg)
 
 	if (rc)
 		complain(s, "thread %u: %s", t->index, fln_last_error());
+	atomic_store(&t->tid, gettid());
 	guard_set(&t->guard);
 	while (rc == 0 && touch_has_next(t) && enter(t)) {
 		uint64_t now = now_ns();

@@ -124,6 +124,7 @@ void *vcpu_toucher_main(void *toucher)
 	uint64_t why = GUEST_DONE;
 	int rc;
 
+	atomic_store(&t->tid, gettid());
 	do
 		rc = vcpu_run(v, guest_touch, t, &why);
 	while (after_run(t, v, rc, why) && !atomic_load(&t->s->stop));

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A thread's state as in /proc: R, S, D; 0: it is not known. */
-static char state_of(const char *tid)
+/* A thread's state as in /proc: R, S, D; 0: it is not known.  The engine's tell by their name. */
+static char state_of(const char *tid, bool *is_engines)
 {
 	char path[320], line[512] = "";
 	const char *end;
@@ -21,42 +21,46 @@ static char state_of(const char *tid)
 		return 0;
 	end = fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
 	(void)fclose(f);
+	*is_engines = strstr(line, "(fln-") != NULL;
 	return end && end[1] ? end[2] : 0;
+}
+
+const char *watch_state(pid_t tid)
+{
+	bool is_engines;
+	char text[16], state;
+
+	(void)snprintf(text, sizeof(text), "%d", (int)tid);
+	state = state_of(text, &is_engines);
+	return state == 'R' ? "runs or wants a processor"
+	       : state      ? "sleeps"
+			    : "cannot be looked at";
 }
 
 /* Does anybody run?  Where all sleep they wait for each other. */
 static void say_threads(void)
 {
-	uint32_t nr_running = 0, nr_asleep = 0, nr_stuck = 0;
+	uint32_t nr = 0, nr_running = 0, nr_engines = 0, nr_engines_running = 0;
 	DIR *dir = opendir("/proc/self/task");
 	struct dirent *e;
 
 	while (dir && (e = readdir(dir)) != NULL) {
-		switch (e->d_name[0] == '.' ? 0 : state_of(e->d_name)) {
-		case 'R':
-			nr_running++;
-			break;
-		case 'S':
-			nr_asleep++;
-			break;
-		case 'D':
-			nr_stuck++;
-			break;
-		default:
-			break;
-		}
+		bool is_engines = false, runs;
+
+		if (e->d_name[0] == '.')
+			continue;
+		runs = state_of(e->d_name, &is_engines) == 'R';
+		nr++;
+		nr_running += runs;
+		nr_engines += is_engines;
+		nr_engines_running += is_engines && runs;
 	}
 	if (!dir)
 		return;
 	(void)closedir(dir);
 	(void)fprintf(stderr,
-		      "  threads: %u run or want a processor, %u sleep, %u sleep and take no "
-		      "signal%s\n",
-		      nr_running, nr_asleep, nr_stuck,
-		      nr_running > sysconf(_SC_NPROCESSORS_ONLN) * 4L
-			      ? "; the program gets too little of the processors: --max-wait "
-				"gives it longer"
-			      : "");
+		      "  of %u threads %u run or want a processor; of the engine's %u, %u\n", nr,
+		      nr_running, nr_engines, nr_engines_running);
 }
 
 double watch_oldest_touch(struct stress *s, struct toucher **who)
@@ -119,6 +123,7 @@ _Noreturn void watch_lost(struct stress *s, struct toucher *t, double age_s)
 		      t->index, page, age_s, model_describe(&s->model, page, buf, sizeof(buf)),
 		      now.faults, now.resumed, now.poisoned, now.failed, now.again,
 		      atomic_load(&s->gate) ? "closed" : "open", s->opts.seed);
+	(void)fprintf(stderr, "  the thread %s\n", watch_state(atomic_load(&t->tid)));
 	say_engines_view(s);
 	chaos_say_steps(s);
 	say_threads();
