@@ -33,12 +33,14 @@
 
 /* What the _INIT macros are made of: all defaults, and the size. */
 #ifdef __cplusplus
+extern "C++" { /* whoever includes this may have said extern "C" */
 template <class T> inline T fln_sized()
 {
 	T all_defaults = T();
 
 	all_defaults.size = sizeof(T);
 	return all_defaults;
+}
 }
 #define FLN_SIZED(type) fln_sized<type>()
 #else
