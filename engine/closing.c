@@ -202,19 +202,25 @@ static struct fln_mask close_block(struct fln_region *r, struct fln_shard *shard
 	return refused;
 }
 
-/* Pages of one block that can be neither zero nor poisoned: take the access to them away. */
-static bool deny_pages(struct fln_region *r, uint64_t block, const struct fln_mask *pages,
-		       uint64_t moved)
+/* Take the access to what was given up in a piece away: it can be neither zero nor poisoned. */
+static int deny_given_up(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
 {
-	uint64_t base = fln_region_addr_of(r, block * FLN_BLOCK_PAGES) + moved;
-	uint32_t lo = 0, hi;
+	uint64_t at = addr - moved, end = at + len_bytes, stop;
 
-	for (; fln_mask_next_run(pages, &lo, &hi); lo = hi) {
-		if (mprotect((void *)(uintptr_t)(base + fln_pages_to_bytes(lo)),
-			     fln_pages_to_bytes(hi - lo), PROT_NONE) != 0)
-			return false;
+	for (; at < end; at = stop) {
+		uint64_t block = fln_region_page_of(r, at) / FLN_BLOCK_PAGES;
+		uint64_t base = fln_region_addr_of(r, block * FLN_BLOCK_PAGES) + moved;
+		struct fln_mask pages = given_up_within(r, block, at, end);
+		uint32_t lo = 0, hi;
+
+		for (; fln_mask_next_run(&pages, &lo, &hi); lo = hi) {
+			if (mprotect((void *)(uintptr_t)(base + fln_pages_to_bytes(lo)),
+				     fln_pages_to_bytes(hi - lo), PROT_NONE) != 0)
+				return -errno;
+		}
+		stop = fln_align_down(at, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
 	}
-	return true;
+	return 0;
 }
 
 /*
@@ -238,10 +244,15 @@ static void close_zeros(struct fln_region *r, struct fln_shard *shard, uint64_t 
 			continue;
 		r->sealed = true;
 		pages = close_block(r, shard, block, &pages, moved, false);
-		if (fln_mask_empty(&pages) || deny_pages(r, block, &pages, moved))
+		if (fln_mask_empty(&pages))
 			continue;
+		/* All the rest at once, and only where the region's mapping still is. */
+		if (!shard->is_child &&
+		    fln_mapping_each_seen(r, start + moved, end + moved, moved, deny_given_up) == 0)
+			return;
 		atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
 		r->unsafe = true;
+		return;
 	}
 }
 

@@ -438,6 +438,7 @@ static void serve_child(struct fln_worker *w, struct fln_shard *shard, int fd)
 	child->index = shard->index;
 	child->is_child = true;
 	child->worker = w;
+	atomic_store(&child->unreadable, false);
 	/* What the parent had moved lies there in the child too. */
 	memcpy(child->moves, shard->moves, sizeof(child->moves));
 	atomic_store_explicit(&child->nr_moves, atomic_load(&shard->nr_moves),

@@ -239,4 +239,8 @@ void fln_guard_stop(struct fln_engine *engine)
 	(void)pthread_cond_signal(&engine->guard.wake);
 	fln_unlock(&engine->guard.lock);
 	fln_thread_join(&engine->guard.thread);
+	/* What it has said of workers it cannot take back any more. */
+	for (uint32_t i = 0; engine->workers && i < engine->opts.nr_workers; i++)
+		atomic_store_explicit(&engine->workers[i].stalled_since_ns, 0,
+				      memory_order_relaxed);
 }

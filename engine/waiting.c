@@ -31,20 +31,6 @@ int fln_worker_watch(struct fln_worker *w, struct fln_shard *shard)
 	return 0;
 }
 
-void fln_worker_unwatch(struct fln_worker *w, struct fln_shard *shard)
-{
-	if (!w->scans && !shard->unreadable)
-		(void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, shard->uffd.fd, NULL);
-	if (w->scan == shard)
-		w->scan = shard->next_of_worker;
-	for (struct fln_shard **at = &w->shards; *at; at = &(*at)->next_of_worker) {
-		if (*at == shard) {
-			*at = shard->next_of_worker;
-			break;
-		}
-	}
-}
-
 /* A new set of all that the old one had; the old number may be somebody else's by now. */
 static bool renew(struct fln_worker *w)
 {
@@ -89,6 +75,26 @@ static void lose_epoll(struct fln_worker *w, int err)
 	if (w->scans)
 		w->epoll_fd = -1;
 	tell_failed(w, err);
+}
+
+void fln_worker_unwatch(struct fln_worker *w, struct fln_shard *shard)
+{
+	struct fln_shard **at = &w->shards;
+
+	if (w->scan == shard)
+		w->scan = shard->next_of_worker;
+	while (*at && *at != shard)
+		at = &(*at)->next_of_worker;
+	if (!*at)
+		return; /* it has been given up */
+	*at = shard->next_of_worker;
+	if (w->scans || epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, shard->uffd.fd, NULL) == 0)
+		return;
+	/*
+	 * Somebody has closed the descriptor.  A copy of it, in a forked child perhaps, would
+	 * keep it in the set, which would name a shard that is not there any more.
+	 */
+	lose_epoll(w, errno);
 }
 
 /* Seccomp filters that are older than epoll_pwait2() refuse it: then milliseconds must do. */

@@ -9,7 +9,10 @@
 #include "tests/support/rig.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define COUNT(r, what) rig_count(&(r)->shard.count.what)
@@ -394,6 +397,74 @@ static void closing_has_an_end(void **state)
 	}
 }
 
+/* What the embedder has put in a region's place keeps its access. */
+static void closing_leaves_others_alone(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 1024, .is_private = true });
+	size_t len = 1024 * FLN_PAGE_BYTES;
+	int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	void *own = mmap((void *)(uintptr_t)RIG_ADDR, len, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+	(void)state;
+	assert_ptr_equal(own, (void *)(uintptr_t)RIG_ADDR);
+	assert_true(zero >= 0);
+	rig_put(r, 0, 8);
+	fake_discard(&r->fake, rig_addr(r, 3), 600, false);
+	rig_serve(r);
+	r->engine.close_patience_ns = FLN_NS_PER_MS;
+	r->shard.worker = NULL;
+	r->fake.fail_in = 1;
+	r->fake.fail_times = UINT32_MAX;
+	r->fake.fail_errno = EAGAIN; /* it does not say what is there */
+	assert_int_equal(fln_region_close(&r->region), 0);
+	assert_true(r->region.sealed);
+	r->fake.fail_in = 0;
+	assert_int_equal(read(zero, own, len), len); /* EFAULT: the access has gone */
+	assert_int_equal(munmap(own, len), 0);
+	assert_int_equal(close(zero), 0);
+	rig_destroy(r);
+}
+
+static ssize_t read_of_closed(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t nr)
+{
+	(void)u;
+	(void)msgs;
+	(void)nr;
+	return -EBADF;
+}
+
+/* Closed behind our back, while a copy lives: its worker's set must not go on naming it. */
+static void a_userfaultfd_that_somebody_closes(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64 });
+	static const struct fln_uffd_ops closed = { .read = read_of_closed };
+	const struct fln_uffd_ops *ops = r->shard.uffd.ops;
+	int before = r->shard.uffd.fd, copy;
+	struct fln_worker *w = &r->worker;
+	uint32_t nr_lines;
+
+	(void)state;
+	r->shard.uffd.ops = &closed;
+	r->shard.uffd.fd = eventfd(1, EFD_CLOEXEC); /* it always has something */
+	copy = dup(r->shard.uffd.fd);
+	assert_true(copy >= 0);
+	assert_int_equal(fln_worker_watch(w, &r->shard), 0);
+	assert_int_equal(close(r->shard.uffd.fd), 0);
+	fln_worker_round(w, 0);
+	assert_true(atomic_load(&r->guest.failed));
+	assert_null(w->shards);
+	nr_lines = r->nr_log_lines;
+	for (uint32_t i = 0; i < 3; i++)
+		assert_false(fln_worker_wait(w, 0, &(bool){ false }, &(bool){ false }));
+	assert_int_equal(r->nr_log_lines, nr_lines);
+	assert_false(w->scans);
+	r->shard.uffd.fd = before;
+	r->shard.uffd.ops = ops;
+	assert_int_equal(close(copy), 0);
+	rig_destroy(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -409,6 +480,8 @@ int main(void)
 		cmocka_unit_test(a_worker_without_its_epoll_set),
 		cmocka_unit_test(a_userfaultfd_that_cannot_be_read),
 		cmocka_unit_test(closing_has_an_end),
+		cmocka_unit_test(closing_leaves_others_alone),
+		cmocka_unit_test(a_userfaultfd_that_somebody_closes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
