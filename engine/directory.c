@@ -121,9 +121,8 @@ void fln_directory_reap(struct fln_guest *guest)
 	while (d) {
 		struct fln_directory *next = d->next;
 
-		if (fln_planted(FLN_BUG_NO_GRACE_PERIOD)) {
-			free_directory(guest, d);
-		} else if (!spare || d->capacity > spare->capacity) {
+		if (!fln_planted(FLN_BUG_NO_GRACE_PERIOD) &&
+		    (!spare || d->capacity > spare->capacity)) {
 			free_directory(guest, spare);
 			spare = d;
 		} else {

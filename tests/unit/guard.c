@@ -403,10 +403,17 @@ static void closing_leaves_others_alone(void **state)
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 1024, .is_private = true });
 	size_t len = 1024 * FLN_PAGE_BYTES;
 	int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
-	void *own = mmap((void *)(uintptr_t)RIG_ADDR, len, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	void *own;
 
 	(void)state;
+#ifdef __SANITIZE_THREAD__
+	/* It has mappings of its own where the rig has its region. */
+	rig_destroy(r);
+	assert_int_equal(close(zero), 0);
+	skip();
+#endif
+	own = mmap((void *)(uintptr_t)RIG_ADDR, len, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	assert_ptr_equal(own, (void *)(uintptr_t)RIG_ADDR);
 	assert_true(zero >= 0);
 	rig_put(r, 0, 8);
