@@ -34,21 +34,12 @@ static char *base_of(struct stress *s)
 	return atomic_load(&s->base);
 }
 
-/* Is the page one that stays as it is: that its source cannot give? */
-static bool is_dead(const struct stress *s, uint64_t page)
-{
-	if (s->source.dead_page == UINT64_MAX)
-		return false;
-	return s->opts.huge ? page / HUGE_PAGES == s->source.dead_page / HUGE_PAGES
-			    : page == s->source.dead_page;
-}
-
 /* Begin to give a run up; returns how many pages of it could be begun. */
 static uint32_t begin_run(struct stress *s, uint64_t page, uint32_t nr)
 {
 	uint32_t n = 0;
 
-	while (n < nr && page + n < s->nr_pages && !is_dead(s, page + n) &&
+	while (n < nr && page + n < s->nr_pages && !stress_is_dead(s, page + n) &&
 	       model_begin_discard(&s->model, page + n))
 		n++;
 	return n;

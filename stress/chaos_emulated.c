@@ -17,14 +17,6 @@
 static uint64_t words[PAGE_WORDS];
 static struct guest_copy copy;
 
-static bool is_dead(const struct stress *s, uint64_t page)
-{
-	if (s->source.dead_page == UINT64_MAX)
-		return false;
-	return s->opts.huge ? page / HUGE_PAGES == s->source.dead_page / HUGE_PAGES
-			    : page == s->source.dead_page;
-}
-
 /* Other ends of a vCPU are wrong, also where a page cannot be had. */
 static bool asked_for_memory(void)
 {
@@ -41,10 +33,10 @@ static void judge(struct stress *s, uint64_t page, uint64_t begun, int rc)
 		complain(s, "page %llu reads %016llx by an emulated instruction, where %s is due",
 			 (unsigned long long)page, (unsigned long long)words[0],
 			 model_describe(&s->model, page, buf, sizeof(buf)));
-	else if (rc == 0 && is_dead(s, page))
+	else if (rc == 0 && stress_is_dead(s, page))
 		complain(s, "page %llu was read by an emulated instruction, and cannot be had",
 			 (unsigned long long)page);
-	else if (rc != 0 && !(rc == -EIO && is_dead(s, page) && asked_for_memory()))
+	else if (rc != 0 && !(rc == -EIO && stress_is_dead(s, page) && asked_for_memory()))
 		complain(s, "page %llu by an emulated instruction: %s, where %s is due",
 			 (unsigned long long)page, vcpu_last_error(),
 			 model_describe(&s->model, page, buf, sizeof(buf)));

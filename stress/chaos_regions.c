@@ -110,8 +110,7 @@ static bool extra_read(struct stress *s, struct guard *g, const char *at, uint64
 /* Huge pages fail as a whole where one page of them is dead. */
 static bool near_dead(const struct stress *s, uint64_t page)
 {
-	return s->source.dead_page != UINT64_MAX && s->opts.huge &&
-	       page / HUGE_PAGES == s->source.dead_page / HUGE_PAGES;
+	return s->opts.huge && stress_is_dead(s, page);
 }
 
 /* False: a touch ended in a signal. */

@@ -120,6 +120,15 @@ struct stress {
 	FILE *messages;
 };
 
+/* It cannot be had: with source-errors one page, and all that is one huge page with it. */
+static inline bool stress_is_dead(const struct stress *s, uint64_t page)
+{
+	if (s->source.dead_page == UINT64_MAX)
+		return false;
+	return s->opts.huge ? page / HUGE_PAGES == s->source.dead_page / HUGE_PAGES
+			    : page == s->source.dead_page;
+}
+
 /* memory.c */
 int memory_create(struct stress *s);
 /* Return: 0; -1 when something was left behind or unaccounted for (it has been said). */

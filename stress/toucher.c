@@ -63,8 +63,7 @@ void touch_after_signal(struct toucher *t, uint64_t page, int signo)
 
 	if (atomic_load(&s->closing))
 		return;
-	if (page == s->source.dead_page ||
-	    (s->opts.huge && page / HUGE_PAGES == s->source.dead_page / HUGE_PAGES)) {
+	if (stress_is_dead(s, page)) {
 		atomic_fetch_add_explicit(&t->nr_declared, 1, memory_order_relaxed);
 		return;
 	}
