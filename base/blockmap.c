@@ -14,10 +14,10 @@
  * and fresh ones are carved off the array so that a reserve costs no memory.
  */
 #include "base/blockmap.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #define UNIFORM(planes) (((uintptr_t)(planes) << 1) | 1u)
 
@@ -71,7 +71,7 @@ int fln_blockmap_init(struct fln_blockmap *map, uint32_t lead_pages, uint64_t nr
 void fln_blockmap_drain(struct fln_blockmap *map)
 {
 	while (atomic_load_explicit(&map->pool.nr_returning, memory_order_acquire) > 0)
-		(void)nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
+		fln_sleep_ns(100 * FLN_NS_PER_US);
 }
 
 void fln_blockmap_deinit(struct fln_blockmap *map)

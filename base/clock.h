@@ -18,4 +18,13 @@ static inline uint64_t fln_now_ns(void)
 	return (uint64_t)ts.tv_sec * FLN_NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
+/* At least so long, unless a signal comes. */
+static inline void fln_sleep_ns(uint64_t ns)
+{
+	struct timespec ts = { .tv_sec = (time_t)(ns / FLN_NS_PER_S),
+			       .tv_nsec = (long)(ns % FLN_NS_PER_S) };
+
+	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+}
+
 #endif

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Which bug is planted; see plant.h. */
 #include "base/plant.h"
+#include "base/clock.h"
 
 #ifdef FLN_PLANTS
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_NONE] = "none",
@@ -61,6 +61,6 @@ bool fln_planted_in(enum fln_bug bug, unsigned n)
 void fln_plant_preempt(enum fln_bug bug, unsigned n)
 {
 	if (fln_planted_in(bug, n))
-		(void)nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+		fln_sleep_ns(2 * FLN_NS_PER_MS);
 }
 #endif

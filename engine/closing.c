@@ -133,22 +133,21 @@ static void read_events(struct fln_shard *shard)
  */
 #define PATIENCE_NS (10 * FLN_NS_PER_S)
 #define SHORT_WAITS 16u
-#define LONGEST_WAIT_NS (64 * FLN_NS_PER_MS)
+#define MAX_DOUBLINGS 6u /* 64 ms */
 
 /* A while, longer each round.  False: that was all the patience there is. */
 static bool wait_a_little(struct fln_region *r, uint32_t round)
 {
 	uint64_t patience = r->guest->engine->close_patience_ns, t0 = fln_now_ns();
 	uint32_t doublings = round > SHORT_WAITS ? round - SHORT_WAITS : 0;
-	uint64_t ns = FLN_NS_PER_MS << (doublings < 6 ? doublings : 6);
-	struct timespec ts = { .tv_nsec = (long)(ns < LONGEST_WAIT_NS ? ns : LONGEST_WAIT_NS) };
 
 	if (r->close_waited_ns >= (patience ? patience : PATIENCE_NS))
 		return false;
 	if (round < SHORT_WAITS)
 		(void)sched_yield();
 	else
-		(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+		fln_sleep_ns(FLN_NS_PER_MS
+			     << (doublings < MAX_DOUBLINGS ? doublings : MAX_DOUBLINGS));
 	r->close_waited_ns += fln_now_ns() - t0;
 	return true;
 }

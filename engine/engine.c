@@ -397,7 +397,7 @@ static struct fln_guest *pin_next_to_stop(struct fln_engine *engine)
 	return guest;
 }
 
-static void unpin(struct fln_engine *engine, struct fln_guest *guest)
+void fln_engine_unpin(struct fln_engine *engine, struct fln_guest *guest)
 {
 	fln_lock(&engine->lock);
 	guest->nr_pins--;
@@ -426,7 +426,7 @@ int fln_engine_stop(struct fln_engine *engine)
 	if (take_turn(engine)) {
 		while ((guest = pin_next_to_stop(engine)) != NULL) {
 			(void)fln_guest_stop(guest);
-			unpin(engine, guest);
+			fln_engine_unpin(engine, guest);
 		}
 		fln_guard_stop(engine);
 		for (uint32_t i = 0; i < engine->opts.nr_workers; i++)

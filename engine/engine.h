@@ -79,6 +79,9 @@ int fln_engine_take_stripes(struct fln_engine *engine, uint64_t nr);
 void fln_engine_give_back_stripes(struct fln_engine *engine, uint64_t nr);
 uint64_t fln_engine_stripes_left(struct fln_engine *engine);
 
+/* engine.c: the end of a pin: who has counted nr_pins up keeps the guest from going until then. */
+void fln_engine_unpin(struct fln_engine *engine, struct fln_guest *guest);
+
 /* engine.c: until when a read of a source that has begun is waited for, from now on. */
 uint64_t fln_engine_source_deadline(const struct fln_engine *engine);
 

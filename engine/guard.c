@@ -155,10 +155,7 @@ static void stop_lame(struct fln_engine *engine)
 		fln_log(&engine->log, rc ? FLN_LOG_ERROR : FLN_LOG_WARNING,
 			"guest %s could not be served any more and has been stopped: %s",
 			guest->name, rc ? fln_last_error() : "what was never filled is unreadable");
-		fln_lock(&engine->lock);
-		guest->nr_pins--;
-		(void)pthread_cond_broadcast(&engine->unpinned);
-		fln_unlock(&engine->lock);
+		fln_engine_unpin(engine, guest);
 	}
 }
 

@@ -172,29 +172,9 @@ static void find_contents(const struct fln_region *r, uint64_t home, uint64_t no
 {
 	uint64_t page = fln_region_image_page(r, fln_region_page_of(r, home)), begun_ns = 0;
 
-	switch (fln_image_waits(r->image, page, &begun_ns)) {
-	case FLN_IMAGE_WAITS_PUT:
-		out->waits_for = FLN_WAITS_PUT;
-		break;
-	case FLN_IMAGE_WAITS_OWNER:
-		out->waits_for = FLN_WAITS_OWNER;
-		break;
-	case FLN_IMAGE_WAITS_FILL:
-		out->waits_for = FLN_WAITS_FILL;
-		break;
-	case FLN_IMAGE_WAITS_FILLER:
-		out->waits_for = FLN_WAITS_FILLER;
-		break;
-	case FLN_IMAGE_WAITS_SOURCE:
-	default:
-		out->waits_ns = begun_ns && now_ns > begun_ns ? now_ns - begun_ns : 0;
-		break;
-	}
-}
-
-static uint64_t age_of(uint64_t t0_ns, uint64_t now_ns)
-{
-	return now_ns > t0_ns ? now_ns - t0_ns : 1;
+	out->waits_for = fln_image_waits(r->image, page, &begun_ns);
+	if (begun_ns && now_ns > begun_ns)
+		out->waits_ns = now_ns - begun_ns;
 }
 
 /* Where the fault is, and what it waits for beyond what its worker has noted. */
@@ -206,7 +186,7 @@ static void look_closer(struct fln_guest *guest, const struct note *n, uint64_t 
 	struct fln_region *r;
 	bool entered;
 
-	out->age_ns = age_of(n->t0_ns, now_ns);
+	out->age_ns = fln_oldest_age_ns(n->t0_ns, now_ns);
 	out->addr = n->addr;
 	out->worker = n->worker;
 	out->waits_for = n->waits_for;
@@ -226,7 +206,7 @@ static void look_closer(struct fln_guest *guest, const struct note *n, uint64_t 
 						  memory_order_relaxed);
 	if (stalled_ns) {
 		out->waits_for = FLN_WAITS_WORKER;
-		out->waits_ns = age_of(stalled_ns, now_ns);
+		out->waits_ns = fln_oldest_age_ns(stalled_ns, now_ns);
 	}
 }
 
@@ -257,7 +237,7 @@ static bool find_stalled(struct fln_guest *guest, uint64_t before_ns, uint64_t n
 			continue;
 		before_ns = *t0_ns = since;
 		found = true;
-		out->age_ns = out->waits_ns = age_of(since, now_ns);
+		out->age_ns = out->waits_ns = fln_oldest_age_ns(since, now_ns);
 		out->waits_for = FLN_WAITS_WORKER;
 		out->shard = i;
 		out->worker = w->opts.index;

@@ -11,7 +11,6 @@
 #include "engine/worker.h"
 
 #include <errno.h>
-#include <time.h>
 
 /* The closer of a region wakes everybody in it; see closing.c. */
 static void leave_to_closer(struct fln_shard *shard, struct fln_region *region,
@@ -160,13 +159,11 @@ static bool may_read_later(int err)
 /* Not in the section of a reader: who has written pages waits for its end. */
 static void read_later(struct fln_worker *w, struct fln_shard *shard)
 {
-	struct timespec ts = { .tv_nsec = (long)FLN_NS_PER_MS };
-
 	fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
 			"guest %s: shard %u: an event cannot be read for want of a descriptor or "
 			"memory; raise RLIMIT_NOFILE (tried again)",
 			shard->guest->name, shard->index);
-	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+	fln_sleep_ns(FLN_NS_PER_MS);
 }
 
 /*

@@ -16,12 +16,11 @@ static uint64_t get(const _Atomic uint64_t *counter)
 
 static void add_oldest(struct fln_stats *out, uint64_t since_ns)
 {
-	uint64_t now, age;
+	uint64_t age;
 
 	if (since_ns == 0)
 		return;
-	now = fln_now_ns();
-	age = now > since_ns ? now - since_ns : 1;
+	age = fln_oldest_age_ns(since_ns, fln_now_ns());
 	if (age > out->oldest_ns)
 		out->oldest_ns = age;
 }

@@ -130,10 +130,9 @@ static void beat(struct fln_worker *w)
 static bool scan(struct fln_worker *w, int64_t timeout_ns, bool *rung)
 {
 	int64_t ns = timeout_ns < 0 || timeout_ns > SCAN_NS ? SCAN_NS : timeout_ns;
-	struct timespec ts = { .tv_nsec = (long)ns };
 
 	if (ns > 0)
-		(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+		fln_sleep_ns((uint64_t)ns);
 	beat(w);
 	*rung = true; /* who knows */
 	/* Shards come and go meanwhile: fln_worker_unwatch(). */

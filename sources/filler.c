@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
-#include <time.h>
 
 #define YIELDS 64u /* before a wait for who reads events sleeps */
 
@@ -333,8 +332,6 @@ void fln_filler_closer_end(struct fln_filler *filler)
 
 void fln_filler_wait_readers(struct fln_filler *filler)
 {
-	struct timespec ts = { .tv_nsec = 50000 };
-
 	fln_lock_assert_none();
 	for (uint32_t i = 0; i <= FLN_MAX_WAITERS; i++) {
 		uint64_t seq = atomic_load(&filler->reading[i].seq);
@@ -345,7 +342,7 @@ void fln_filler_wait_readers(struct fln_filler *filler)
 			if (round < YIELDS)
 				(void)sched_yield();
 			else
-				(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+				fln_sleep_ns(50 * FLN_NS_PER_US);
 		}
 	}
 }

@@ -23,6 +23,7 @@
 #include "sources/source.h"
 
 #include <faultlane/image.h>
+#include <faultlane/stats.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -144,17 +145,11 @@ uint32_t fln_image_hole(const struct fln_image *image, uint64_t page, uint32_t n
  */
 enum fln_image_page fln_image_due(const struct fln_image *image, uint64_t page);
 
-/* What a page that is not there waits for. */
-enum fln_image_waits {
-	FLN_IMAGE_WAITS_SOURCE, /* its source is being read, since *begun_ns */
-	FLN_IMAGE_WAITS_FILLER, /* a thread to read it */
-	FLN_IMAGE_WAITS_FILL,   /* a free fill */
-	FLN_IMAGE_WAITS_PUT,    /* to be pushed */
-	FLN_IMAGE_WAITS_OWNER,  /* the process whose image it is */
-};
-
-/* For who wants to tell.  RCU read lock held. */
-enum fln_image_waits fln_image_waits(struct fln_image *image, uint64_t page, uint64_t *begun_ns);
+/*
+ * What a page that is not there waits for, for who wants to tell; and since when its source
+ * is being read: 0 unless it is that.  RCU read lock held.
+ */
+enum fln_waits_for fln_image_waits(struct fln_image *image, uint64_t page, uint64_t *begun_ns);
 
 /*
  * See to it that the huge page at @page is in the page cache, made of zeros where it was

@@ -535,22 +535,22 @@ void fln_image_known(const struct fln_image *image, uint64_t page, uint32_t nr_p
 	*done = fln_mask_or(done, &zero);
 }
 
-enum fln_image_waits fln_image_waits(struct fln_image *image, uint64_t page, uint64_t *begun_ns)
+enum fln_waits_for fln_image_waits(struct fln_image *image, uint64_t page, uint64_t *begun_ns)
 {
-	enum fln_image_waits waits = FLN_IMAGE_WAITS_FILL;
+	enum fln_waits_for waits = FLN_WAITS_FILL;
 	const struct fln_fill *fill;
 
 	*begun_ns = 0;
 	if (image->link)
-		return FLN_IMAGE_WAITS_OWNER;
+		return FLN_WAITS_OWNER;
 	if (!image->source)
-		return FLN_IMAGE_WAITS_PUT;
+		return FLN_WAITS_PUT;
 	page = fln_image_due_page(image, page);
 	fln_lock(&image->lock);
 	fill = fln_fill_find(image, page);
 	if (fill) {
 		*begun_ns = atomic_load_explicit(&fill->begun_ns, memory_order_relaxed);
-		waits = *begun_ns ? FLN_IMAGE_WAITS_SOURCE : FLN_IMAGE_WAITS_FILLER;
+		waits = *begun_ns ? FLN_WAITS_SOURCE : FLN_WAITS_FILLER;
 	}
 	fln_unlock(&image->lock);
 	return waits;

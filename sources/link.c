@@ -18,10 +18,9 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-#define SHORT_PAUSE_NS (long)FLN_NS_PER_MS
+#define SHORT_PAUSE_NS FLN_NS_PER_MS
 
 /* One ask: the fill's number is the id. */
 struct ask {
@@ -222,7 +221,6 @@ static bool something_unsent(struct fln_link *link)
 /* There is room in the socket.  If it takes none, the kernel has no memory: a pause. */
 static void send_unsent(struct fln_link *link)
 {
-	struct timespec ts = { .tv_nsec = SHORT_PAUSE_NS };
 	bool sent = false;
 
 	for (uint32_t id = 0; id < FLN_LINK_MAX_ASKS; id++) {
@@ -237,7 +235,7 @@ static void send_unsent(struct fln_link *link)
 			continue;
 		if (ask_again(link, id)) {
 			if (!sent)
-				(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+				fln_sleep_ns(SHORT_PAUSE_NS);
 			return;
 		}
 		sent = true;
@@ -472,7 +470,6 @@ static bool ask_next(struct fln_image *image, struct fln_fill *fill, uint64_t *p
 
 int fln_link_fill(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 {
-	struct timespec ts = { .tv_nsec = SHORT_PAUSE_NS };
 	struct fln_fill_join join = { .nr_fills = 0 };
 	uint64_t at = page, end = page + nr_pages;
 
@@ -480,7 +477,7 @@ int fln_link_fill(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 		struct fln_fill *fill = fln_link_alloc(image->link, FLN_NO_WAITER, true);
 
 		if (!fill)
-			(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+			fln_sleep_ns(SHORT_PAUSE_NS);
 		else if (ask_next(image, fill, &at, end, &join))
 			fln_link_ask(image->link, fill);
 		else

@@ -47,7 +47,6 @@ int fln_link_send(int fd, const void *msg, size_t len, int memfd, bool wait)
 	} control = { .bytes = { 0 } };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
 	struct pollfd room = { .fd = fd, .events = POLLOUT };
-	struct timespec pause = { .tv_nsec = (long)FLN_NS_PER_MS };
 
 	if (memfd >= 0) {
 		struct cmsghdr *c;
@@ -66,7 +65,7 @@ int fln_link_send(int fd, const void *msg, size_t len, int memfd, bool wait)
 		if (errno == EAGAIN && wait)
 			(void)poll(&room, 1, -1);
 		else if ((errno == ENOBUFS || errno == ENOMEM) && wait)
-			(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+			fln_sleep_ns(FLN_NS_PER_MS);
 		else if (errno == ENOBUFS || errno == ENOMEM)
 			return -EAGAIN;
 		else if (errno == ECONNRESET)
