@@ -173,16 +173,22 @@ void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, 
 	b->lost = fln_mask_andnot(&b->in.faulting, &b->claimed);
 }
 
-void fln_block_go_without(struct fln_block_round *b, uint32_t nr_faults)
+void fln_block_go_without(struct fln_block_round *b, const struct fln_fault *faults, uint32_t nr)
 {
 	const struct fln_blockmap *map = &b->in.region->map;
 	struct fln_mask present = fln_blockmap_load(map, FLN_PLANE_PRESENT, b->block);
 	struct fln_mask poisoned = fln_blockmap_load(map, FLN_PLANE_POISONED, b->block);
 	struct fln_mask known = fln_mask_or(&present, &poisoned);
+	uint32_t nr_first = 0;
 
 	known = fln_mask_and(&known, &b->in.faulting);
 	b->claimed = b->in.faulting;
-	fln_count(&b->in.shard->count.no_chunk, nr_faults);
+	/* Nothing here says that they were counted, when they were put off and come again. */
+	for (uint32_t i = 0; i < nr; i++)
+		nr_first += faults[i].again_since_ns == 0;
+	fln_count(&b->in.shard->count.no_chunk, nr_first);
+	if (nr_first == 0)
+		return;
 	if (!fln_mask_empty(&known))
 		fln_count(&b->in.shard->count.refaults,
 			  fln_block_is_huge(b) ? 1 : fln_mask_count(&known));
@@ -390,6 +396,7 @@ void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_r
 {
 	uint64_t first_page = fln_region_page_of(region, home_addr);
 	struct fln_block_round b = { .block = first_page / FLN_BLOCK_PAGES };
+	bool has_map = fln_shard_has_map(shard, faults[0].addr, home_addr);
 	uint32_t pages[FLN_BATCH_LIMIT];
 
 	FLN_DEBUG_ASSERT(nr > 0 && nr <= FLN_BATCH_LIMIT);
@@ -402,16 +409,16 @@ void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_r
 		FLN_DEBUG_ASSERT(pages[i] < FLN_BLOCK_PAGES);
 		pages[i] = fln_block_fault(&b, pages[i]);
 	}
-	if (!shard->is_child) {
+	if (has_map) {
 		b.chunk = fln_blockmap_chunk(&region->map, b.block);
 		b.advice = advice_of(&b, home_addr, faults, nr);
 	}
 	if (b.chunk) {
 		fln_block_claim(&b, faults, nr, pages);
-	} else if (shard->is_child) {
-		b.claimed = b.in.faulting;
+	} else if (has_map) {
+		fln_block_go_without(&b, faults, nr);
 	} else {
-		fln_block_go_without(&b, nr);
+		b.claimed = b.in.faulting;
 	}
 	fln_block_look(&b);
 	fln_block_install(&b, true);

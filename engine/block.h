@@ -64,7 +64,7 @@ void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, 
 		     const uint32_t *pages);
 
 /* The same where the pool had no chunk: the faulting pages, and nobody's claim on them. */
-void fln_block_go_without(struct fln_block_round *b, uint32_t nr_faults);
+void fln_block_go_without(struct fln_block_round *b, const struct fln_fault *faults, uint32_t nr);
 
 /* What of the block may be mapped: fills in filled and zero.  After claiming; RCU read lock held. */
 void fln_block_look(struct fln_block_round *b);

@@ -67,6 +67,20 @@ struct fln_mask fln_shard_lying(const struct fln_shard *shard, uint64_t block_ad
 	return lying;
 }
 
+bool fln_shard_has_map(const struct fln_shard *shard, uint64_t addr, uint64_t home_addr)
+{
+	if (shard->is_child || addr != home_addr)
+		return !shard->is_child;
+	for (uint32_t i = atomic_load_explicit(&shard->nr_moves, memory_order_acquire); i > 0;
+	     i--) {
+		const struct fln_move *m = &shard->moves[i - 1];
+
+		if (addr >= m->from && addr - m->from < m->len_bytes)
+			return false;
+	}
+	return true;
+}
+
 /* Pages [lo, hi) of one block are not mapped any more. */
 static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint32_t hi,
 			 bool discarded)

@@ -309,7 +309,7 @@ static enum round serve(struct fln_region *r, struct access *a)
 		}
 		fln_block_claim(&b, &fault, 1, &page);
 	} else {
-		fln_block_go_without(&b, 1);
+		fln_block_go_without(&b, &fault, 1);
 		fln_context_kick_all(r->guest);
 	}
 	/* Never wait for somebody else's claim: map the page without. */

@@ -101,6 +101,7 @@ void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_
 		uint64_t home = fln_shard_unmove(shard, f[i].addr);
 		struct fln_region *region = fln_directory_find(shard->guest, home);
 		uint64_t offset, stop;
+		bool has_map = fln_shard_has_map(shard, f[i].addr, home);
 
 		end = i + 1;
 		if (!region) {
@@ -111,7 +112,7 @@ void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_
 			leave_to_closer(shard, region, &f[i]);
 			continue;
 		}
-		/* All that follows in the same block, in the same region, unmoved alike. */
+		/* All that follows in the same block, in the same region, moved alike. */
 		offset = f[i].addr - home;
 		stop = fln_align_down(home, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
 		if (stop > region->addr + region->len_bytes)
@@ -119,7 +120,8 @@ void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_
 		while (end < nr) {
 			uint64_t next = fln_shard_unmove(shard, f[end].addr);
 
-			if (next >= stop || next < home || f[end].addr - next != offset)
+			if (next >= stop || next < home || f[end].addr - next != offset ||
+			    fln_shard_has_map(shard, f[end].addr, next) != has_map)
 				break;
 			end++;
 		}

@@ -260,4 +260,11 @@ uint64_t fln_shard_unmove(const struct fln_shard *shard, uint64_t addr);
 struct fln_mask fln_shard_lying(const struct fln_shard *shard, uint64_t block_addr,
 				uint64_t home_addr);
 
+/*
+ * events.c: does the map speak of the page at @addr, whose home is @home_addr?  Not of a
+ * forked child's; nor of a place that mremap() has left: of that a fault may be held, or
+ * still come, where the old place stays mapped, while the page lies and is known elsewhere.
+ */
+bool fln_shard_has_map(const struct fln_shard *shard, uint64_t addr, uint64_t home_addr);
+
 #endif

@@ -424,6 +424,28 @@ static void what_was_moved_is_not_forgotten(void **state)
 	rig_destroy(r);
 }
 
+/*
+ * A fault is held for a place that mremap() has left before it was served.  The page was
+ * poisoned where it lies now: that is what the map says, and it is not to be forgotten.
+ */
+static void a_fault_at_a_place_that_was_left(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .spare_pages = 256 });
+	struct fln_fault old = { .addr = rig_addr(r, 5), .nr = 1, .t0_ns = 1 };
+
+	(void)state;
+	map_pages(r, 0, 8);
+	fake_remap(&r->fake, rig_addr(r, 0), rig_addr(r, 100), 8);
+	fake_unmap(&r->fake, rig_addr(r, 0), 8);
+	rig_serve(r);
+	assert_true(is_present(r, 5));
+	fln_count(&r->shard.count.faults, 1);
+	fln_serve_faults(&r->worker, &r->shard, &old, 1);
+	assert_true(is_present(r, 5));
+	assert_int_equal(rig_count(&r->shard.count.refaults), 0);
+	rig_destroy(r);
+}
+
 static void events_that_nobody_knows(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 4 });
@@ -455,6 +477,7 @@ int main(void)
 		cmocka_unit_test(a_fault_comes_before_its_move),
 		cmocka_unit_test(windows_end_where_a_move_ends),
 		cmocka_unit_test(what_was_moved_is_not_forgotten),
+		cmocka_unit_test(a_fault_at_a_place_that_was_left),
 		cmocka_unit_test(events_that_nobody_knows),
 	};
 
