@@ -175,6 +175,7 @@ static int try_page(struct fln_worker *w, const struct fln_region *region, struc
 		*reason = FLN_HELD_PAUSE;
 		return 0;
 	default:
+		fault->nr_let_go = want.nr_let_go;
 		*reason = FLN_HELD_FILL;
 		return 0;
 	}

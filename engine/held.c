@@ -108,6 +108,14 @@ void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum 
 		fln_histogram_record(&c->service, now_ns - fault->t0_ns);
 }
 
+bool fln_fill_will_tell(const struct fln_image *image, const struct fln_fault *fault,
+			enum fln_image_page state)
+{
+	/* Not a fill that began after those who waited had been let go: it has heard of nobody. */
+	return state == FLN_IMAGE_FILLING &&
+	       atomic_load_explicit(&image->nr_let_go, memory_order_relaxed) == fault->nr_let_go;
+}
+
 /* Is there anything new about a held fault? */
 static bool is_due(struct fln_worker *w, const struct fln_held *h, uint64_t now_ns)
 {
@@ -133,7 +141,7 @@ static bool is_due(struct fln_worker *w, const struct fln_held *h, uint64_t now_
 		return true; /* meanwhile: zeros are due */
 	state = fln_image_due(region->image, fln_region_image_page(region, page));
 	/* While it pauses somebody may have brought it. */
-	return h->reason == FLN_HELD_FILL ? state != FLN_IMAGE_FILLING
+	return h->reason == FLN_HELD_FILL ? !fln_fill_will_tell(region->image, &h->fault, state)
 					  : state == FLN_IMAGE_FILLED || state == FLN_IMAGE_ZERO;
 }
 

@@ -113,7 +113,7 @@ static enum fln_wanted_end look_at(struct fln_worker *w, struct fln_wanted *s, u
 	*zero = state == FLN_IMAGE_ZERO;
 	if (state == FLN_IMAGE_FILLED || state == FLN_IMAGE_ZERO)
 		return FLN_WANTED_READY;
-	if (s->fault.held && state == FLN_IMAGE_FILLING &&
+	if (s->fault.held && fln_fill_will_tell(image, &s->fault, state) &&
 	    !fln_fault_is_late(w, &s->fault, now_ns) &&
 	    !atomic_load_explicit(&s->shard->guest->failed, memory_order_relaxed))
 		return FLN_WANTED_OPEN;

@@ -35,6 +35,7 @@ struct fln_fault {
 	uint64_t since_ns;       /* from when on its source is waited for; 0: from t0_ns */
 	uint64_t not_before_ns;  /* held: leave it alone until then */
 	uint64_t again_since_ns; /* it is tried again and again; 0: it is not */
+	uint64_t nr_let_go;      /* of its image, when this worker was noted to wait */
 	uint32_t nr;             /* messages that it stands for */
 	uint32_t nr_failures;    /* how often its page could not be had */
 	enum fln_next next;
@@ -243,6 +244,10 @@ void fln_serve_held(struct fln_worker *w);
 
 /* held.c: with room in the table again, let those fault again who were put back. */
 void fln_wake_overflowed(struct fln_worker *w);
+
+/* held.c: is a fill under way, in @state, that will tell this fault's worker of its end? */
+bool fln_fill_will_tell(const struct fln_image *image, const struct fln_fault *fault,
+			enum fln_image_page state);
 
 /* held.c: let go of what is held for a shard: its range has been closed. */
 void fln_drop_held(struct fln_worker *w, struct fln_shard *shard);

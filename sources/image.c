@@ -161,6 +161,7 @@ enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, ui
 		again = !may_fill && needs_fill(image, page, want->retry);
 		if (!again)
 			result = answer(image, &q);
+		want->nr_let_go = atomic_load_explicit(&image->nr_let_go, memory_order_relaxed);
 		fln_unlock(&image->lock);
 		fln_rcu_read_unlock();
 		may_fill = true;

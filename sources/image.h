@@ -65,7 +65,12 @@ struct fln_image {
 	pthread_cond_t written;                           /* a fill is not writing any more */
 	struct fln_blockmap map;                          /* changed under lock, read under RCU */
 	struct fln_fill *in_flight[FLN_IMAGE_NR_BUCKETS]; /* guarded by lock */
-	uint64_t waiters;               /* wait for pages that no fill covers; guarded by lock */
+	uint64_t waiters; /* wait for pages that no fill covers; guarded by lock */
+	/*
+	 * How often waiters were let go of before what they wait for had come: a fill that
+	 * has begun since does not know of them.  Changed under lock.
+	 */
+	_Atomic uint64_t nr_let_go;
 	struct fln_listener *listeners; /* guarded by lock */
 	_Atomic uint64_t nr_done;       /* pages FILLED or ZERO */
 	struct fln_fill_queue queue;
@@ -114,6 +119,7 @@ struct fln_image_want {
 	bool background;     /* fills of faults go before */
 	bool retry;          /* also if it has FAILED: it is read once more, alone */
 	uint64_t nr_covered; /* out, PENDING: pages from @page on whose change is told as well */
+	uint64_t nr_let_go;  /* out, PENDING: when the image's has grown, ask again */
 };
 
 /* The same as fln_image_request(), with more to say. */

@@ -233,11 +233,19 @@ struct fln_mask fln_fill_owned(const struct fln_fill *fill, uint32_t lo, uint32_
 	return fln_mask_andnot(&range, &fill->gone);
 }
 
+/* Who waits is told, and no longer known: what he waits for may be somebody's fill by now. */
+static void let_go(struct fln_image *image) FLN_REQUIRES(image->lock)
+{
+	(void)atomic_fetch_add_explicit(&image->nr_let_go, 1, memory_order_relaxed);
+}
+
 /* States have moved: who waits for what no fill covers, or listens from elsewhere. */
 static uint64_t take_waiters(struct fln_image *image) FLN_REQUIRES(image->lock)
 {
 	uint64_t waiters = image->waiters, one = 1;
 
+	if (waiters)
+		let_go(image);
 	image->waiters = 0;
 	for (struct fln_listener *l = image->listeners; l; l = l->next) {
 		if (!l->waits)
@@ -308,6 +316,8 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 	fill->writing = false;
 	(void)pthread_cond_broadcast(&image->written);
 	waiters = fill->waiters | take_waiters(image);
+	if (to == FLN_IMAGE_UNFILLED && fill->waiters)
+		let_go(image);
 	fln_unlock(&image->lock);
 	fln_rcu_read_unlock();
 	kick(image, waiters);

@@ -2,6 +2,7 @@
 /* The worker on the fake kernel: faults whose contents are not there, and events in between. */
 #include "base/clock.h"
 #include "engine/region_map.h"
+#include "sources/image_state.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 
@@ -62,6 +63,40 @@ static void many_wait_for_one_fill(void **state)
 		assert_int_equal(rig_thread(r, t[i])->nr_faults, 1); /* no spurious wake */
 	}
 	assert_int_equal(COUNT(r, major), 12);
+	rig_destroy(r);
+}
+
+/*
+ * Two pages are waited for.  One is pushed, which lets all who wait go; the push of the
+ * other begins before the worker looks again: it has to hear of its end, too.
+ */
+static void a_push_that_begins_before_the_next_look(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1, .pushed = true });
+	uint32_t first = rig_touch(r, 0), second = rig_touch(r, 1);
+	struct fln_fill fill = { .page = 0 };
+	uint64_t page = rig_image_page(r, 1);
+	bool begun;
+
+	(void)state;
+	rig_serve(r);
+	assert_int_equal(r->worker.nr_held, 2);
+	rig_put(r, 0, 1);
+	assert_int_equal(r->kicked, 1u << 3);
+	fln_rcu_read_lock();
+	fln_lock(&r->image.lock);
+	begun = fln_fill_begin(&r->image, &fill, page, page + 1, false);
+	fln_unlock(&r->image.lock);
+	fln_rcu_read_unlock();
+	assert_true(begun);
+	rig_held(r);
+	rig_assert_read(r, first, rig_due(r, 0));
+	r->kicked = 0;
+	fln_fill_publish(&r->image, &fill, 0, 1, FLN_IMAGE_ZERO);
+	fln_fill_end(&r->image, &fill);
+	assert_int_equal(r->kicked, 1u << 3);
+	rig_held(r);
+	rig_assert_read(r, second, 0);
 	rig_destroy(r);
 }
 
@@ -404,6 +439,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_there_does_not_wait_for_what_is_not),
 		cmocka_unit_test(many_wait_for_one_fill),
+		cmocka_unit_test(a_push_that_begins_before_the_next_look),
 		cmocka_unit_test(nobody_is_woken_before_his_page_is_there),
 		cmocka_unit_test(a_failed_page_is_poisoned),
 		cmocka_unit_test(a_page_that_failed_before),
