@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/fork.h"
+#include "base/signals.h"
 #include "sources/link.h"
 
 #include <errno.h>
@@ -151,6 +152,8 @@ enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, ui
 	struct fln_fill *taken;
 
 	FLN_ASSERT(waiter <= FLN_NO_WAITER);
+	/* A handler of this thread must not wait for a fill that nobody else can submit. */
+	fln_signals_hold();
 	do {
 		/* Not under the image's lock: the fillers' comes before it. */
 		taken = may_fill ? fill_alloc(image, waiter, want->background) : NULL;
@@ -172,6 +175,7 @@ enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, ui
 		fill_submit(image, taken);
 	else if (q.promote && !image->link)
 		fln_filler_promote(image->filler, &image->queue, page);
+	fln_signals_release();
 	return result;
 }
 

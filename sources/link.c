@@ -474,14 +474,18 @@ int fln_link_fill(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 	uint64_t at = page, end = page + nr_pages;
 
 	while (at < end) {
-		struct fln_fill *fill = fln_link_alloc(image->link, FLN_NO_WAITER, true);
+		struct fln_fill *fill;
 
+		/* No handler may wait for a fill that only this thread can ask for. */
+		fln_signals_hold();
+		fill = fln_link_alloc(image->link, FLN_NO_WAITER, true);
 		if (!fill)
 			fln_sleep_ns(SHORT_PAUSE_NS);
 		else if (ask_next(image, fill, &at, end, &join))
 			fln_link_ask(image->link, fill);
 		else
 			fln_link_free(image->link, fill);
+		fln_signals_release();
 	}
 	fln_lock(&image->lock);
 	while (join.nr_fills > 0)
