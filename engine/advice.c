@@ -163,8 +163,14 @@ static int drop_stripe(struct fln_region *r, uint64_t addr, uint64_t end)
 	void *at = (void *)(uintptr_t)addr;
 
 	/* A private region's discards mean what enum fln_discard says. */
-	if (r->is_private)
-		return madvise(at, end - addr, MADV_DONTNEED) == 0 ? 0 : -errno;
+	if (r->is_private) {
+		int rc = madvise(at, end - addr, MADV_DONTNEED) == 0 ? 0 : -errno;
+
+		/* What the map says of poison is forgotten after this, for threads in context, too. */
+		(void)fln_worker_command(fln_region_shard_at(r, addr)->worker, FLN_COMMAND_PASS,
+					 NULL);
+		return rc;
+	}
 	/* Its only use here: to find out whether something is mapped everywhere. */
 	if (msync(at, end - addr, MS_ASYNC) == 0)
 		return drop_piece(r, addr, end - addr, 0);

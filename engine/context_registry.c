@@ -13,6 +13,7 @@
 #include "engine/context.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <sys/mman.h>
 
 struct entry {
@@ -84,6 +85,23 @@ static void merge(struct registry *g, struct registry *old, struct fln_region *r
 	}
 }
 
+/*
+ * Where a part of a region has been unmapped, or moved away, another guest's may lie by
+ * now: of two that overlap none could be told from the other.
+ */
+static const struct fln_region *overlapping(const struct registry *g,
+					    const struct fln_region *region)
+{
+	for (uint64_t i = 0; g && i < g->nr; i++) {
+		const struct fln_region *r = atomic_load(&g->entries[i].region);
+
+		if (r && r->addr < region->addr + region->len_bytes &&
+		    region->addr < r->addr + r->len_bytes)
+			return r;
+	}
+	return NULL;
+}
+
 /* Memory of its own: no engine's allocator outlives all engines. */
 static struct registry *reserve(uint64_t nr)
 {
@@ -100,16 +118,30 @@ static struct registry *reserve(uint64_t nr)
 
 int fln_context_enter_region(struct fln_region *region)
 {
-	struct registry *old, *g;
+	struct registry *old, *g = NULL;
+	uint64_t addr = 0, end = 0;
+	const struct fln_region *other;
 
 	fln_lock(&registry_lock);
 	old = atomic_load_explicit(&regions, memory_order_relaxed);
-	g = reserve((old ? old->nr : 0) + 1);
+	other = overlapping(old, region);
+	if (other) {
+		addr = other->addr;
+		end = addr + other->len_bytes;
+	} else {
+		g = reserve((old ? old->nr : 0) + 1);
+	}
 	if (g) {
 		merge(g, old, region);
 		atomic_store_explicit(&regions, g, memory_order_release);
 	}
 	fln_unlock(&registry_lock);
+	if (other)
+		return fln_fail(EEXIST,
+				"[0x%" PRIx64 ", 0x%" PRIx64 ") overlaps the in-context region "
+				"[0x%" PRIx64 ", 0x%" PRIx64 ") of a guest of this process; remove "
+				"that region first",
+				region->addr, region->addr + region->len_bytes, addr, end);
 	if (!g)
 		return fln_fail(ENOMEM, "no memory to note an in-context region");
 	if (old) {
