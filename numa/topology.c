@@ -56,7 +56,7 @@ static int xml_fail(const char *path)
 {
 	return fln_fail(EINVAL,
 			"topology file '%.150s' is not to be read%s%s; make one with "
-			"'lstopo file.xml'",
+			"'lstopo file.xml', or install hwloc's XML plug-in (libhwloc-plugins)",
 			path, errno ? ": " : "", errno ? strerror(errno) : "");
 }
 
