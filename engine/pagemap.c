@@ -39,15 +39,20 @@ static uint32_t verify_block(int fd, struct fln_region *r, uint64_t block, uint3
 			     bool distrust)
 {
 	struct fln_mask range = fln_mask_range(lo, hi), present, mapped, wrong;
+	bool huge = r->page_bytes == FLN_BLOCK_BYTES;
 	uint64_t addr = fln_region_addr_of(r, block * FLN_BLOCK_PAGES);
 	struct fln_chunk *c;
 
+	/* A huge page goes as a whole: of which a part is forgotten, nobody could claim it. */
 	present = fln_blockmap_load(&r->map, FLN_PLANE_PRESENT, block);
-	present = fln_mask_and(&present, &range);
+	if (!huge)
+		present = fln_mask_and(&present, &range);
 	if (fln_mask_empty(&present))
 		return hi - lo;
 	/* Another process's page tables are not ours to look at; its events tell all. */
-	if (r->foreign || (!read_block(fd, addr, lo, hi, &mapped) && !distrust))
+	if (r->foreign ||
+	    (!read_block(fd, addr, huge ? 0 : lo, huge ? FLN_BLOCK_PAGES : hi, &mapped) &&
+	     !distrust))
 		mapped = present;
 	wrong = fln_mask_andnot(&present, &mapped);
 	if (!fln_mask_empty(&wrong)) {
@@ -58,6 +63,7 @@ static uint32_t verify_block(int fd, struct fln_region *r, uint64_t block, uint3
 			(void)fln_blockmap_swap_uniform(&r->map, block, 1u << FLN_PLANE_PRESENT, 0);
 	}
 	present = fln_mask_andnot(&present, &wrong);
+	present = fln_mask_and(&present, &range);
 	return hi - lo - fln_mask_count(&present);
 }
 

@@ -444,6 +444,36 @@ static void ranges(void)
 	bed_down(&b);
 }
 
+static int not_for_ever(void *ctx, uint64_t done_bytes, uint64_t len_bytes)
+{
+	(void)done_bytes;
+	(void)len_bytes;
+	return ++*(uint32_t *)ctx > 100;
+}
+
+/* A page went silently; a part of it is populated: as a whole it comes back, as zeros. */
+static void part_of_a_page_that_went(void)
+{
+	struct fln_populate_opts opts = FLN_POPULATE_OPTS_INIT;
+	uint32_t nr_calls = 0;
+	uint64_t addr;
+	struct bed b;
+
+	huge_init(&b, 4);
+	bed_up(&b);
+	addr = (uint64_t)(uintptr_t)fln_region_addr(b.region);
+	opts.interval_ns = 100 * MS;
+	opts.progress = not_for_ever;
+	opts.progress_ctx = &nr_calls;
+	OK(fln_guest_populate(b.guest, addr, 4 * BLOCK, NULL));
+	OK(fln_image_discard(b.image, BLOCK, BLOCK));
+	OK(fln_guest_populate(b.guest, addr + BLOCK, PAGE, &opts));
+	expect_zero(&b, 512);
+	expect_zero(&b, 1023);
+	expect_contents(&b, 1024);
+	bed_down(&b);
+}
+
 int main(void)
 {
 	const char *why;
@@ -464,6 +494,7 @@ int main(void)
 	RUN(mixed_guest);
 	RUN(moved);
 	RUN(ranges);
+	RUN(part_of_a_page_that_went);
 	if (test_engine_flags() == 0)
 		RUN(forked);
 	return 0;
