@@ -73,7 +73,7 @@ bool fln_fault_is_late(const struct fln_worker *w, const struct fln_fault *fault
 {
 	uint64_t since = fault->since_ns ? fault->since_ns : fault->t0_ns;
 
-	return w->opts.source_timeout_ns != UINT64_MAX &&
+	return w->opts.source_timeout_ns != UINT64_MAX && now_ns > since &&
 	       now_ns - since > w->opts.source_timeout_ns;
 }
 
@@ -128,6 +128,7 @@ static enum verdict decide(struct fln_worker *w, const struct fln_region *region
 	if (guest->on_failure != FLN_ON_FAILURE_ASK) {
 		if (fault->nr_failures < guest->max_failures) {
 			pause_until(fault, now_ns + RETRY_PAUSE_NS, FLN_NEXT_RETRY);
+			fault->since_ns = fault->not_before_ns;
 			return PAUSE;
 		}
 		if (guest->on_failure == FLN_ON_FAILURE_STOP)
@@ -136,6 +137,7 @@ static enum verdict decide(struct fln_worker *w, const struct fln_region *region
 	}
 	switch (ask(region, fault, image_page)) {
 	case FLN_ANSWER_RETRY:
+		fault->since_ns = now_ns;
 		return RETRY;
 	case FLN_ANSWER_WAIT:
 		pause_until(fault, now_ns + WAIT_PAUSE_NS, FLN_NEXT_ASK);
@@ -156,14 +158,14 @@ static int try_page(struct fln_worker *w, const struct fln_region *region, struc
 	struct fln_image *image = region->image;
 	struct fln_image_want want = { .fill_pages = fill_pages };
 
-	if (next == FLN_NEXT_RETRY) {
-		fault->since_ns = now_ns;
-		want.retry = true;
-	} else if (fault->held && image->can_be_late && fln_fault_is_late(w, fault, now_ns) &&
-		   fln_image_due(image, image_page) != FLN_IMAGE_FAILED) {
-		/* What is pushed comes when it comes: only a source can be late. */
+	want.retry = next == FLN_NEXT_RETRY;
+	/*
+	 * What is pushed comes when it comes: only a source can be late.  A retry too, when
+	 * no fill is to be had for it: it is counted from its beginning.
+	 */
+	if (fault->held && image->can_be_late && fln_fault_is_late(w, fault, now_ns) &&
+	    (want.retry || fln_image_due(image, image_page) != FLN_IMAGE_FAILED))
 		return -ETIMEDOUT;
-	}
 	switch (fln_image_want(image, image_page, w->opts.index, &want)) {
 	case FLN_IMAGE_IS_FAILED:
 		return -EIO;
@@ -219,9 +221,15 @@ bool fln_failure_must_poison(struct fln_worker *w, struct fln_region *region,
 			return false;
 		case RETRY:
 		default:
-			/* Bounded: after a retry the page is not FAILED any more, nor late. */
-			if (next == FLN_NEXT_RETRY)
+			/* Bounded: after a retry the page is not FAILED any more. */
+			if (next == FLN_NEXT_RETRY && *error != -ETIMEDOUT)
 				return true;
+			if (next == FLN_NEXT_RETRY) {
+				/* There was no fill for it, and the embedder says to go on. */
+				pause_until(fault, now_ns + RETRY_PAUSE_NS, FLN_NEXT_RETRY);
+				*reason = FLN_HELD_PAUSE;
+				return false;
+			}
 			next = FLN_NEXT_RETRY;
 		}
 	}

@@ -62,6 +62,30 @@ static void poisoning_is_told_of(void **state)
 	rig_destroy(r);
 }
 
+/* A page is to be read again, and others have all the fills: that has an end as well. */
+static void a_retry_without_a_fill_has_an_end(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){
+		.nr_pages = 64, .max_failures = 2, .nr_fills = 1, .timeout_ns = 3 * FLN_NS_PER_S });
+	uint32_t t = rig_touch(r, 5), nr = 0;
+
+	(void)state;
+	r->bad[5] = true;
+	go(r);
+	assert_int_equal(rig_thread(r, t)->state, FAKE_WAITING);
+	(void)rig_touch(r, 20);
+	rig_serve(r); /* its fill is queued, and nobody reads */
+	for (; nr < 20 && rig_thread(r, t)->state == FAKE_WAITING; nr++) {
+		rig_pass_time(r, FLN_NS_PER_S);
+		rig_held(r);
+	}
+	assert_in_range(nr, 3, 10);
+	rig_assert_killed(r, t);
+	assert_int_equal(r->nr_reads[5], 1);
+	rig_settle(r);
+	rig_destroy(r);
+}
+
 static void a_failed_page_is_read_again(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .max_failures = 3 });
@@ -473,6 +497,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(poisoning_is_told_of),
+		cmocka_unit_test(a_retry_without_a_fill_has_an_end),
 		cmocka_unit_test(a_failed_page_is_read_again),
 		cmocka_unit_test(only_so_often),
 		cmocka_unit_test(a_push_ends_the_pause),
