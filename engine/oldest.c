@@ -51,7 +51,8 @@ static void consider(struct fln_worker *w, struct fln_shard *shard, uint64_t t0_
 		next->shard = w->noted;
 		w->noted = shard;
 	}
-	if (t0_ns >= next->t0_ns)
+	/* Of those of one read() always the same, in whatever order they are held by now. */
+	if (t0_ns > next->t0_ns || (t0_ns == next->t0_ns && addr >= next->addr))
 		return;
 	next->t0_ns = t0_ns;
 	next->addr = addr;
