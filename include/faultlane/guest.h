@@ -261,7 +261,8 @@ struct fln_region_opts {
  *          reaches beyond its image, or whose mapping is not one of that image,
  *          shared or private as @sharing says, or is locked, and for what does not go
  *          together with a private region; -EOPNOTSUPP for that served in context;
- *          -EEXIST when it overlaps a region; -EBUSY when somebody
+ *          -EEXIST when it overlaps a region, one in context of another guest too;
+ *          -EBUSY when somebody
  *          else's userfaultfd has it; -EMFILE or -ENFILE; -ENOMEM, also when mappings run out
  *          (fln_last_error() counts them).  Nothing stays registered then.
  * Threads: any, except a thread of the engine

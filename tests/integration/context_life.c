@@ -155,6 +155,37 @@ static void add_and_remove_under_touches(void)
 	(void)munmap(mem, PAGES * PAGE);
 }
 
+/*
+ * A part of a region is unmapped, and another guest's region is to lie there: a handler,
+ * which knows an address only, could not tell them apart.
+ */
+static void regions_of_two_guests_do_not_overlap(void)
+{
+	struct bed *b = &life.bed;
+	struct fln_guest *other = NULL;
+	struct fln_region_opts opts;
+	struct fln_region *region;
+	void *mem;
+
+	memset(&life, 0, sizeof(life));
+	bed_init(b, PAGES);
+	context_up(b, true);
+	opts = b->region_opts;
+	opts.addr = (uint64_t)(uintptr_t)fln_region_addr(b->region) + PAGES / 2 * PAGE;
+	opts.len_bytes = PAGE;
+	mem = (void *)(uintptr_t)opts.addr;
+	CHECK(munmap(mem, PAGE) == 0, "munmap: %s", strerror(errno));
+	CHECK(mmap(mem, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE,
+		   fln_image_memfd(b->image), 0) == mem,
+	      "mmap: %s", strerror(errno));
+	OK(fln_guest_create(b->engine, NULL, &other));
+	REFUSED(fln_region_add(other, &opts, &region), -EEXIST, "overlaps");
+	OK(fln_region_remove(b->region));
+	OK(fln_region_add(other, &opts, &region));
+	OK(fln_guest_destroy(other));
+	bed_down(b);
+}
+
 static void discarder(void *arg, uint32_t index)
 {
 	struct bed *b = arg;
@@ -305,6 +336,7 @@ int main(void)
 	context_init();
 	RUN(stop_with_resolvers_in_flight);
 	RUN(add_and_remove_under_touches);
+	RUN(regions_of_two_guests_do_not_overlap);
 	RUN(discards_of_filled_pages);
 	RUN(discards_of_pages_that_come);
 	RUN(chunks_come_back);
