@@ -125,6 +125,16 @@ static uint64_t faults(bool user_mode_only)
 	return bits;
 }
 
+/* More than one: nodes without memory are nowhere to place any. */
+static bool has_nodes_with_memory(const struct fln_topology *topology)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t i = 0; i < fln_topology_nr_nodes(topology); i++)
+		nr += fln_topology_node_memory_bytes(topology, i) > 0;
+	return nr > 1;
+}
+
 int fln_query_features(uint64_t flags, uint64_t *out)
 {
 	uint64_t known = FLN_ENGINE_F_NO_PIN | FLN_ENGINE_F_USER_MODE_ONLY, bits;
@@ -144,7 +154,7 @@ int fln_query_features(uint64_t flags, uint64_t *out)
 	if (fln_topology_load(&topology, NULL, NULL) == 0) {
 		if (!fln_topology_is_live(topology))
 			bits &= ~(uint64_t)FLN_FEATURE_PIN;
-		if (fln_topology_nr_nodes(topology) > 1)
+		if (has_nodes_with_memory(topology))
 			bits |= FLN_FEATURE_NUMA;
 		fln_topology_destroy(topology);
 	}
