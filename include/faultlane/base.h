@@ -103,7 +103,9 @@ typedef void (*fln_log_fn)(void *ctx, enum fln_log_level level, const char *msg)
  *         near NUMA node @node (UINT32_MAX: anywhere), or NULL
  * @free:  takes back what @alloc gave, with the same size and node
  *
- * Called when objects are created and destroyed, never on the fault path.
+ * Called when objects are created and destroyed, threads start and stop, and by
+ * fln_image_fill(), populate, lock, advice and fln_engine_stats_prometheus(); never on the
+ * fault path.
  * Both functions are called on any thread.
  */
 struct fln_allocator {
