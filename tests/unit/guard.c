@@ -84,6 +84,28 @@ static void it_waits_for_its_source(void **state)
 	rig_destroy(r);
 }
 
+/* Two faults of one read() are equally old: in whatever order they are held, it is one of them. */
+static void of_equals_it_is_always_the_same(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64 });
+	struct fln_held first;
+
+	(void)state;
+	(void)rig_touch(r, 9);
+	(void)rig_touch(r, 5);
+	rig_serve(r);
+	assert_int_equal(r->worker.nr_held, 2);
+	(void)expect_oldest(r, 5, FLN_WAITS_FILLER);
+	first = r->worker.held[0];
+	r->worker.held[0] = r->worker.held[1];
+	r->worker.held[1] = first;
+	(void)expect_oldest(r, 5, FLN_WAITS_FILLER);
+	fln_serve_held(&r->worker); /* puts the index right, too */
+	rig_settle(r);
+	expect_none(r);
+	rig_destroy(r);
+}
+
 static void all_fills_are_in_use(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .nr_fills = 1 });
@@ -476,6 +498,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(it_waits_for_its_source),
+		cmocka_unit_test(of_equals_it_is_always_the_same),
 		cmocka_unit_test(all_fills_are_in_use),
 		cmocka_unit_test(it_waits_to_be_pushed),
 		cmocka_unit_test(it_waits_for_another_attempt),
