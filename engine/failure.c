@@ -4,7 +4,8 @@
  *
  * The way of a page that fails: the fault finds FAILED, or that its source is late;
  * decide() says POISON, RETRY or PAUSE.  A fault that pauses is held, and when it is
- * due comes here again, to ask the source (NEXT_RETRY) or the embedder (NEXT_ASK).
+ * due comes here again, to ask the source (NEXT_RETRY) or the embedder (NEXT_ASK).  A
+ * retry that finds no free fill is tried again (NEXT_STARVED) until it is late.
  */
 #include "engine/failure.h"
 
@@ -73,7 +74,7 @@ bool fln_fault_is_late(const struct fln_worker *w, const struct fln_fault *fault
 {
 	uint64_t since = fault->since_ns ? fault->since_ns : fault->t0_ns;
 
-	return w->opts.source_timeout_ns != UINT64_MAX && now_ns > since &&
+	return w->opts.source_timeout_ns != UINT64_MAX &&
 	       now_ns - since > w->opts.source_timeout_ns;
 }
 
@@ -128,7 +129,6 @@ static enum verdict decide(struct fln_worker *w, const struct fln_region *region
 	if (guest->on_failure != FLN_ON_FAILURE_ASK) {
 		if (fault->nr_failures < guest->max_failures) {
 			pause_until(fault, now_ns + RETRY_PAUSE_NS, FLN_NEXT_RETRY);
-			fault->since_ns = fault->not_before_ns;
 			return PAUSE;
 		}
 		if (guest->on_failure == FLN_ON_FAILURE_STOP)
@@ -137,7 +137,6 @@ static enum verdict decide(struct fln_worker *w, const struct fln_region *region
 	}
 	switch (ask(region, fault, image_page)) {
 	case FLN_ANSWER_RETRY:
-		fault->since_ns = now_ns;
 		return RETRY;
 	case FLN_ANSWER_WAIT:
 		pause_until(fault, now_ns + WAIT_PAUSE_NS, FLN_NEXT_ASK);
@@ -158,10 +157,12 @@ static int try_page(struct fln_worker *w, const struct fln_region *region, struc
 	struct fln_image *image = region->image;
 	struct fln_image_want want = { .fill_pages = fill_pages };
 
-	want.retry = next == FLN_NEXT_RETRY;
+	want.retry = next == FLN_NEXT_RETRY || next == FLN_NEXT_STARVED;
+	if (next == FLN_NEXT_RETRY)
+		fault->since_ns = now_ns; /* it pauses on no account of its source */
 	/*
-	 * What is pushed comes when it comes: only a source can be late.  A retry too, when
-	 * no fill is to be had for it: it is counted from its beginning.
+	 * What is pushed comes when it comes: only a source can be late.  So can a retry that
+	 * is starved, or it would wait for ever for the fills of a source that hangs.
 	 */
 	if (fault->held && image->can_be_late && fln_fault_is_late(w, fault, now_ns) &&
 	    (want.retry || fln_image_due(image, image_page) != FLN_IMAGE_FAILED))
@@ -173,7 +174,7 @@ static int try_page(struct fln_worker *w, const struct fln_region *region, struc
 		*reason = FLN_HELD_AGAIN;
 		return 0;
 	case FLN_IMAGE_IS_STARVED:
-		pause_until(fault, now_ns, FLN_NEXT_RETRY);
+		pause_until(fault, now_ns, FLN_NEXT_STARVED);
 		*reason = FLN_HELD_PAUSE;
 		return 0;
 	default:
@@ -221,15 +222,9 @@ bool fln_failure_must_poison(struct fln_worker *w, struct fln_region *region,
 			return false;
 		case RETRY:
 		default:
-			/* Bounded: after a retry the page is not FAILED any more. */
-			if (next == FLN_NEXT_RETRY && *error != -ETIMEDOUT)
+			/* Bounded: after a retry the page is not FAILED any more, nor late. */
+			if (next == FLN_NEXT_RETRY)
 				return true;
-			if (next == FLN_NEXT_RETRY) {
-				/* There was no fill for it, and the embedder says to go on. */
-				pause_until(fault, now_ns + RETRY_PAUSE_NS, FLN_NEXT_RETRY);
-				*reason = FLN_HELD_PAUSE;
-				return false;
-			}
 			next = FLN_NEXT_RETRY;
 		}
 	}

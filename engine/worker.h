@@ -25,6 +25,7 @@ struct fln_wanted;
 enum fln_next {
 	FLN_NEXT_REQUEST, /* ask for it */
 	FLN_NEXT_RETRY,   /* ask for it although it has failed */
+	FLN_NEXT_STARVED, /* the same, once more: no fill was free */
 	FLN_NEXT_ASK,     /* it has failed; ask the embedder again */
 };
 
