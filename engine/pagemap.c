@@ -38,21 +38,20 @@ static bool read_block(int fd, uint64_t addr, uint32_t lo, uint32_t hi, struct f
 static uint32_t verify_block(int fd, struct fln_region *r, uint64_t block, uint32_t lo, uint32_t hi,
 			     bool distrust)
 {
-	struct fln_mask range = fln_mask_range(lo, hi), present, mapped, wrong;
+	/* A huge page goes as a whole: if a part of it were forgotten, nobody could claim it. */
 	bool huge = r->page_bytes == FLN_BLOCK_BYTES;
+	uint32_t from = huge ? 0 : lo, to = huge ? FLN_BLOCK_PAGES : hi;
+	struct fln_mask range = fln_mask_range(lo, hi), look = fln_mask_range(from, to);
+	struct fln_mask present, mapped, wrong;
 	uint64_t addr = fln_region_addr_of(r, block * FLN_BLOCK_PAGES);
 	struct fln_chunk *c;
 
-	/* A huge page goes as a whole: of which a part is forgotten, nobody could claim it. */
 	present = fln_blockmap_load(&r->map, FLN_PLANE_PRESENT, block);
-	if (!huge)
-		present = fln_mask_and(&present, &range);
+	present = fln_mask_and(&present, &look);
 	if (fln_mask_empty(&present))
 		return hi - lo;
 	/* Another process's page tables are not ours to look at; its events tell all. */
-	if (r->foreign ||
-	    (!read_block(fd, addr, huge ? 0 : lo, huge ? FLN_BLOCK_PAGES : hi, &mapped) &&
-	     !distrust))
+	if (r->foreign || (!read_block(fd, addr, from, to, &mapped) && !distrust))
 		mapped = present;
 	wrong = fln_mask_andnot(&present, &mapped);
 	if (!fln_mask_empty(&wrong)) {

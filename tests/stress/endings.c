@@ -111,27 +111,10 @@ static bool is_given_up(const struct round *r, uint64_t page)
 	return r->ending == WORKER_UNREAD && page % 1024 == 0 && page < (uint64_t)NR_SHARDS * 512;
 }
 
-/*
- * Destroying unmaps, and an allocator may have put something of its own there before a
- * thread touches.  Asked of a page only that has read wrong.
- */
+/* Destroying unmaps: then somebody else's mapping may lie there. */
 static bool is_elses(const struct round *r, uint64_t page)
 {
-	uintptr_t at = (uintptr_t)bed_page(&r->bed, page), lo, hi;
-	bool ours = false;
-	char line[512];
-	FILE *f;
-
-	if (r->ending != BY_DESTROY)
-		return false;
-	f = fopen("/proc/self/maps", "re");
-	CHECK(f, "/proc/self/maps: %s", strerror(errno));
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &lo, &hi) == 2 && at >= lo && at < hi)
-			ours = strstr(line, "memfd:");
-	}
-	(void)fclose(f);
-	return !ours;
+	return r->ending == BY_DESTROY && bed_page_is_elses(&r->bed, page);
 }
 
 static void judge(struct round *r, uint64_t page, enum touch end, bool right)

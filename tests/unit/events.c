@@ -425,8 +425,8 @@ static void what_was_moved_is_not_forgotten(void **state)
 }
 
 /*
- * A fault is held for a place that mremap() has left before it was served.  The page was
- * poisoned where it lies now: that is what the map says, and it is not to be forgotten.
+ * A fault is held for a place that mremap() has left before it was served.  What the map
+ * says of the page (that it is mapped, or poisoned) is said of where it lies now.
  */
 static void a_fault_at_a_place_that_was_left(void **state)
 {
