@@ -53,6 +53,7 @@ struct round {
 	struct bed bed;
 	enum ending ending;
 	bool in_context, is_private, no_poison;
+	int epoll_fds[64]; /* of each worker, noted before its thread is there to change it */
 	struct tally *tally;
 	_Atomic uint32_t nr_touches; /* of all threads, before */
 	_Atomic bool happened, source_dead;
@@ -193,6 +194,9 @@ static void set_up(struct round *r, uint32_t number)
 	b->engine->close_patience_ns = 50 * MS;
 	for (uint32_t i = 0; r->ending == WORKER_SCANS && i < b->engine->opts.nr_workers; i++)
 		b->engine->workers[i].nr_renewed = 1000;
+	CHECK(b->engine->opts.nr_workers <= 64, "%u workers", b->engine->opts.nr_workers);
+	for (uint32_t i = 0; i < b->engine->opts.nr_workers; i++)
+		r->epoll_fds[i] = b->engine->workers[i].epoll_fd;
 	OK(fln_engine_start(b->engine));
 	OK(fln_source_create(&ops, r, &b->source));
 	b->image_opts.source = b->source;
@@ -221,8 +225,7 @@ static void close_epoll(struct round *r)
 	struct fln_engine *e = r->bed.engine;
 
 	for (uint32_t i = 0; i < e->opts.nr_workers; i += 2)
-		CHECK(syscall(SYS_close, e->workers[i].epoll_fd) == 0, "close: %s",
-		      strerror(errno));
+		CHECK(syscall(SYS_close, r->epoll_fds[i]) == 0, "close: %s", strerror(errno));
 	/* Who sleeps there finds out when it waits the next time. */
 	for (uint32_t i = 0; i < e->opts.nr_workers; i++)
 		fln_worker_kick(&e->workers[i]);
