@@ -76,13 +76,28 @@ uint64_t guest_touch(void *toucher)
 	return ok ? GUEST_DONE : GUEST_WRONG;
 }
 
+/*
+ * The emulator loads halves of words.  A page that is given up between the two would make
+ * a word of one half that was there and one that is, so the first half is looked at again.
+ */
+static uint64_t load_word(const uint32_t *halves)
+{
+	uint32_t low, high, again = vcpu_load_emulated(&halves[0]);
+
+	do {
+		low = again;
+		high = vcpu_load_emulated(&halves[1]);
+		again = vcpu_load_emulated(&halves[0]);
+	} while (again != low);
+	return low | (uint64_t)high << 32;
+}
+
 uint64_t guest_copy_emulated(void *copy)
 {
 	struct guest_copy *c = copy;
 	const uint32_t *from = (const uint32_t *)(const void *)c->from;
 
 	for (uint32_t i = 0; i < PAGE_WORDS; i++)
-		c->to[i] = vcpu_load_emulated(&from[2 * i]) |
-			   (uint64_t)vcpu_load_emulated(&from[2 * i + 1]) << 32;
+		c->to[i] = load_word(&from[(size_t)2 * i]);
 	return 0;
 }
