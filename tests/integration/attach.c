@@ -265,7 +265,7 @@ static void filled_there(int link, int talk)
 	CHECK(fln_image_filled_bytes(bed.image) == LEN, "%llu bytes are filled",
 	      (unsigned long long)fln_image_filled_bytes(bed.image));
 	read_all(&bed, NR_THREADS);
-	check_stats(bed.guest, false, &s);
+	settled_stats(bed.guest, &s);
 	CHECK(s.major == 0, "%llu faults had to wait", (unsigned long long)s.major);
 	bed_down(&bed);
 	tell(talk, 'r');

@@ -69,7 +69,7 @@ static void whole_blocks_only(void)
 	      (unsigned long long)(pmd_mapped() - before));
 	OK(fln_guest_collapse(b.guest, base(&b), 8 * BLOCK, &nr));
 	CHECK(nr == 4, "%llu blocks, expected 4", (unsigned long long)nr);
-	check_stats(b.guest, false, &s);
+	settled_stats(b.guest, &s);
 	CHECK(s.faults == 0, "%llu faults", (unsigned long long)s.faults);
 	check_all(&b);
 	REFUSED(fln_guest_collapse(b.guest, base(&b), 9 * BLOCK, &nr), -EINVAL, "gap");

@@ -608,6 +608,20 @@ uint8_t *bed_page(const struct bed *b, uint64_t page)
 	return b->mem + page * PAGE;
 }
 
+void settled_stats(struct fln_guest *guest, struct fln_stats *out)
+{
+	uint64_t end = now_ns() + WAIT_S * 1000 * MS;
+
+	for (;;) {
+		check_stats(guest, false, out);
+		if (out->in_flight == 0)
+			return;
+		CHECK(now_ns() < end, "%llu of %llu faults have not ended, and nobody waits",
+		      (unsigned long long)out->in_flight, (unsigned long long)out->faults);
+		sleep_ms(1);
+	}
+}
+
 void check_stats(struct fln_guest *guest, bool stopped, struct fln_stats *out)
 {
 	struct fln_stats s = FLN_STATS_INIT;

@@ -210,6 +210,12 @@ bool bed_page_is_elses(const struct bed *b, uint64_t page);
 /* faults = resumed + poisoned + failed (+ in flight, 0 when @stopped), and the classes add up. */
 void check_stats(struct fln_guest *guest, bool stopped, struct fln_stats *out);
 
+/*
+ * The same of a guest that runs and in which nobody touches anything now.  A thread goes on
+ * when its page is mapped, and what that took is counted after: waits until all of it is.
+ */
+void settled_stats(struct fln_guest *guest, struct fln_stats *out);
+
 /* Whole guest read by @nr_threads in random order; every page verified. */
 void read_all(const struct bed *b, uint32_t nr_threads);
 

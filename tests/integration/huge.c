@@ -53,7 +53,7 @@ static void all_of_it(void)
 	huge_init(&b, nr_blocks);
 	bed_up(&b);
 	read_all(&b, NR_THREADS);
-	check_stats(b.guest, false, &s);
+	settled_stats(b.guest, &s);
 	CHECK(s.pages_installed + s.pages_raced >= b.nr_pages, "%llu pages were mapped of %llu",
 	      (unsigned long long)s.pages_installed, (unsigned long long)b.nr_pages);
 	CHECK(s.pages_installed % PER_BLOCK == 0, "%llu pages were mapped: not whole huge pages",
@@ -112,11 +112,7 @@ static void nothing_but_holes(void)
 		if (page != 3)
 			expect_zero(&b, page);
 	}
-	/* A fault is counted when its thread goes on already. */
-	STEP("waiting until all faults are counted");
-	do
-		check_stats(b.guest, false, &s);
-	while (s.in_flight > 0);
+	settled_stats(b.guest, &s);
 	CHECK(s.zero >= 4 && s.major <= s.faults, "%llu of %llu faults were zeros",
 	      (unsigned long long)s.zero, (unsigned long long)s.faults);
 	CHECK(atomic_load(&b.maker.nr_reads) == 0, "holes were read from the source");
@@ -221,7 +217,7 @@ static void a_page_that_fails(void)
 		if (page / PER_BLOCK != 1)
 			expect_contents(&b, page);
 	}
-	check_stats(b.guest, false, &s);
+	settled_stats(b.guest, &s);
 	CHECK(s.poisoned > 0, "nobody was poisoned");
 	CHECK(log_has(&b.log, "cannot be had"), "nothing was said");
 	OK(fln_guest_stop(b.guest));
@@ -306,7 +302,7 @@ static void adopted(void)
 		else
 			expect_zero(&b, page);
 	}
-	check_stats(b.guest, false, &s);
+	settled_stats(b.guest, &s);
 	CHECK(s.zero > 0 && s.minor > 0, "%llu zero, %llu minor", (unsigned long long)s.zero,
 	      (unsigned long long)s.minor);
 	STEP("a part of a huge page is given up");
@@ -435,12 +431,12 @@ static void ranges(void)
 	      (unsigned long long)sum.nr_pages[FLN_RESIDENCY_PRESENT]);
 	OK(fln_guest_collapse(b.guest, addr, 8 * BLOCK, &collapsed));
 	CHECK(collapsed == 8, "%llu blocks are large", (unsigned long long)collapsed);
-	check_stats(b.guest, false, &s);
+	settled_stats(b.guest, &s);
 	CHECK(s.faults == 0 && s.populated == b.nr_pages, "%llu faults, %llu pages populated",
 	      (unsigned long long)s.faults, (unsigned long long)s.populated);
 	for (uint64_t page = 0; page < b.nr_pages; page++)
 		expect_contents(&b, page);
-	check_stats(b.guest, false, &s);
+	settled_stats(b.guest, &s);
 	CHECK(s.faults == 0, "%llu faults after populate", (unsigned long long)s.faults);
 	STEP("DONTNEED");
 	OK(fln_guest_advise(b.guest, addr + BLOCK, BLOCK, FLN_ADVICE_DONTNEED));

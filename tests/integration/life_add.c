@@ -99,7 +99,7 @@ static void under_touching_threads(void)
 	sleep_ms(50);
 	atomic_store(&k.stop, true);
 	crew_wait(&crew, WAIT_S, "threads that touch");
-	check_stats(bed.guest, false, &s);
+	settled_stats(bed.guest, &s);
 	CHECK(s.faults > 0, "nobody faulted");
 	CHECK(s.invalid == 0 && s.poisoned == 0, "%llu invalid, %llu poisoned",
 	      (unsigned long long)s.invalid, (unsigned long long)s.poisoned);

@@ -147,7 +147,7 @@ static void another_region_there_later(void)
 	STEP("fln_region_add where a region that has gone was moved to");
 	OK(fln_region_add(bed.guest, &o, &region));
 	expect(a + 20 * PAGE, word_of(1, 720, 0), "the new region");
-	check_stats(bed.guest, false, &s);
+	settled_stats(bed.guest, &s);
 	CHECK(s.invalid == 0, "%llu invalid", (unsigned long long)s.invalid);
 	OK(fln_guest_stop(bed.guest));
 	expect_closed(a, 700, 600);

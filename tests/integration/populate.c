@@ -51,7 +51,7 @@ static void check_no_fault(const struct bed *b)
 {
 	struct fln_stats s;
 
-	check_stats(b->guest, false, &s);
+	settled_stats(b->guest, &s);
 	CHECK(s.faults == s.refaults, "%llu faults after a populate, %llu of them on mapped pages",
 	      (unsigned long long)s.faults, (unsigned long long)s.refaults);
 	CHECK(s.refaults <= b->nr_pages / 16, "%llu of %llu mapped pages faulted again",
@@ -83,7 +83,7 @@ static void all_of_it(void)
 	CHECK(seen.nr > 0 && seen.last == b.nr_pages * PAGE && seen.len == b.nr_pages * PAGE,
 	      "progress ended at %llu of %llu after %u calls", (unsigned long long)seen.last,
 	      (unsigned long long)seen.len, seen.nr);
-	check_stats(b.guest, false, &s);
+	settled_stats(b.guest, &s);
 	CHECK(s.populated == b.nr_pages, "populated says %llu", (unsigned long long)s.populated);
 	check_all(&b);
 	/* Once more is nothing to do. */
@@ -190,12 +190,12 @@ static void after_reclaim(void)
 	}
 	OK(fln_guest_populate(b.guest, base(&b), b.nr_pages * PAGE, NULL));
 	check_all(&b);
-	check_stats(b.guest, false, &s);
+	settled_stats(b.guest, &s);
 	test_note("%llu pages were mapped again", (unsigned long long)(s.populated - b.nr_pages));
 	CHECK(madvise(b.mem, b.nr_pages * PAGE, MADV_PAGEOUT) == 0, "madvise: %s", strerror(errno));
 	for (uint64_t p = 0; p < b.nr_pages; p++)
 		check_page(&b, p);
-	check_stats(b.guest, false, &s);
+	settled_stats(b.guest, &s);
 	CHECK(s.faults == s.refaults && s.major == 0 && s.zero == 0,
 	      "%llu faults, %llu refaults, %llu major, %llu zero", (unsigned long long)s.faults,
 	      (unsigned long long)s.refaults, (unsigned long long)s.major,
@@ -274,7 +274,7 @@ static void a_source_that_is_late(void)
 	atomic_store(&b.maker.gate_closed, false);
 	/* It was late, and no more: it can be asked again. */
 	OK(fln_guest_populate(b.guest, base(&b), 4 * BLOCK, NULL));
-	check_stats(b.guest, false, &s);
+	settled_stats(b.guest, &s);
 	CHECK(s.poisoned == 0, "%llu are poisoned", (unsigned long long)s.poisoned);
 	check_all(&b);
 	bed_down(&b);

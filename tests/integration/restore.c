@@ -92,7 +92,7 @@ static void prefilled_read(void)
 	(void)close(fd); /* the image has its own */
 	CHECK(fln_image_filled_bytes(b.image) == b.nr_pages * PAGE, "not filled");
 	read_all(&b, NR_THREADS);
-	check_stats(b.guest, false, &s);
+	settled_stats(b.guest, &s);
 	CHECK(s.major == 0, "%llu faults read a source", (unsigned long long)s.major);
 	CHECK(s.pages_installed + s.pages_raced >= b.nr_pages, "%llu pages installed",
 	      (unsigned long long)s.pages_installed);
@@ -127,7 +127,7 @@ static void filled_first(void)
 	OK(fln_image_fill(b.image, 0, b.nr_pages * PAGE));
 	CHECK(fln_image_filled_bytes(b.image) == b.nr_pages * PAGE, "not filled");
 	read_all(&b, NR_THREADS);
-	check_stats(b.guest, false, &s);
+	settled_stats(b.guest, &s);
 	CHECK(s.major == 0, "%llu faults read the source", (unsigned long long)s.major);
 	bed_down(&b);
 }
@@ -140,7 +140,7 @@ static void lazy_parallel(void)
 	bed_init(&b, nr_pages());
 	bed_up(&b);
 	read_all(&b, NR_THREADS);
-	check_stats(b.guest, false, &s);
+	settled_stats(b.guest, &s);
 	CHECK(s.major > 0, "no fault read the source");
 	CHECK(fln_image_filled_bytes(b.image) == b.nr_pages * PAGE, "%llu bytes filled",
 	      (unsigned long long)fln_image_filled_bytes(b.image));
@@ -301,7 +301,7 @@ static void few_chunks(void)
 	b.guest_opts.window_first = b.guest_opts.window_max = 1;
 	bed_up(&b);
 	read_all(&b, 64);
-	check_stats(b.guest, false, &s);
+	settled_stats(b.guest, &s);
 	test_note("%llu of %llu faults without a chunk", (unsigned long long)s.no_chunk,
 		  (unsigned long long)s.faults);
 	CHECK(s.no_chunk > 0, "the pool was never empty");

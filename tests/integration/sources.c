@@ -76,7 +76,7 @@ static void some_pages_fail(void)
 	STEP("200 threads beside 3 pages that fail");
 	crew_start(&crew, 200, touch_some, &s);
 	crew_wait(&crew, 60, "threads beside pages that fail");
-	check_stats(b.guest, false, &stats);
+	settled_stats(b.guest, &stats);
 	CHECK(stats.poisoned >= 3, "%llu poisoned", (unsigned long long)stats.poisoned);
 	CHECK(log_has(&b.log, "cannot be had"), "the log does not say so");
 	/* It stays so, for who comes later too. */
@@ -218,7 +218,7 @@ static void more_than_can_be_held(void)
 	b.maker.delay_ns = MS / 2;
 	bed_up(&b);
 	read_all(&b, 200);
-	check_stats(b.guest, false, &s);
+	settled_stats(b.guest, &s);
 	test_note("%llu times full", (unsigned long long)s.held_full);
 	bed_down(&b);
 }
