@@ -391,6 +391,36 @@ static enum fln_advice advice_of(const struct fln_block_round *b, uint64_t home_
 	return (enum fln_advice)range->what;
 }
 
+/*
+ * Faults that were held while somebody else's poisoned their page: their threads have been
+ * woken with it.  To map the page now would overwrite the poison, which only a discard lifts.
+ * The map is a hint all the same: whoever sleeps there after all is woken, and his next
+ * fault is a message of its own, which is served whatever the map says.  Returns how many
+ * faults are left.
+ */
+static uint32_t end_poisoned(struct fln_block_round *b, struct fln_fault *faults, uint32_t nr,
+			     uint32_t *pages)
+{
+	struct fln_mask poisoned = fln_chunk_load(b->chunk, FLN_PLANE_POISONED);
+	uint32_t left = 0;
+
+	poisoned = fln_mask_and(&poisoned, &b->in.faulting);
+	if (!faults[0].kept || fln_mask_empty(&poisoned))
+		return nr;
+	for (uint32_t i = 0; i < nr; i++) {
+		if (!fln_mask_test(&poisoned, pages[i])) {
+			faults[left] = faults[i];
+			pages[left++] = pages[i];
+			continue;
+		}
+		fln_uffd_wake(&b->in.shard->uffd, b->in.block_addr + fln_pages_to_bytes(pages[i]),
+			      b->in.region->page_bytes);
+		fln_end_fault(b->in.shard, &faults[i], FLN_ENDED_POISONED, false, fln_now_ns());
+	}
+	b->in.faulting = fln_mask_andnot(&b->in.faulting, &poisoned);
+	return left;
+}
+
 void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_region *region,
 		     uint64_t home_addr, struct fln_fault *faults, uint32_t nr)
 {
@@ -413,6 +443,10 @@ void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_r
 		b.chunk = fln_blockmap_chunk(&region->map, b.block);
 		b.advice = advice_of(&b, home_addr, faults, nr);
 	}
+	if (b.chunk)
+		nr = end_poisoned(&b, faults, nr, pages);
+	if (nr == 0)
+		return;
 	if (b.chunk) {
 		fln_block_claim(&b, faults, nr, pages);
 	} else if (has_map) {

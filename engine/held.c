@@ -75,6 +75,7 @@ void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fa
 	h = &w->held[w->nr_held++];
 	*slot = w->nr_held;
 	h->fault = *fault;
+	h->fault.kept = true;
 	h->fault.held |= reason == FLN_HELD_FILL || reason == FLN_HELD_PAUSE;
 	h->shard = shard;
 	h->reason = reason;

@@ -45,6 +45,7 @@ struct fln_fault {
 	bool fresh;         /* of this read: nobody has looked whether it is remote */
 	bool reported;      /* of what it waits for, in the log */
 	bool claimed;       /* tried again because somebody else maps its page */
+	bool kept;          /* it has been in the table of held faults */
 };
 
 /* Why a fault is held. */

@@ -212,18 +212,6 @@ static void on_poison(void *ctx, uint64_t addr)
 	}
 }
 
-/* A fault that was held before another one had its page poisoned is served all the same. */
-static bool is_being_served(const struct game *g, uint64_t addr)
-{
-	const struct fln_worker *w = &g->r->worker;
-
-	for (uint32_t i = 0; i < w->opts.batch_max; i++) {
-		if (w->faults[i].addr == addr)
-			return true;
-	}
-	return false;
-}
-
 /*
  * Only a discard lifts poison: what it leaves for a moment may be mapped over.  Where the
  * pool had no chunk nobody knows of it; then what has come in since is mapped, and read.
@@ -233,7 +221,7 @@ static void on_unpoison(void *ctx, uint64_t addr)
 	struct game *g = ((struct rig *)ctx)->user;
 	uint32_t slot = game_slot(g, addr), page = g->home[slot];
 
-	if (page < g->nr_pages && !game_is_pending(g, slot) && !is_being_served(g, addr) &&
+	if (page < g->nr_pages && !game_is_pending(g, slot) &&
 	    rig_count(&g->r->shard.count.no_chunk) == 0) {
 		say_page(g, page, "is poisoned, and was mapped at", addr);
 		fail_msg("poison was overwritten");

@@ -171,6 +171,56 @@ static void a_page_that_failed_before(void **state)
 	rig_destroy(r);
 }
 
+/* One fault is held while another one has the page poisoned; then its contents come after all. */
+static void a_held_fault_leaves_poison_alone(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1 });
+	uint32_t held = rig_touch(r, 5), late;
+
+	(void)state;
+	r->bad[5] = true;
+	rig_serve(r);
+	(void)rig_fill(r, UINT32_MAX);
+	late = rig_touch(r, 5);
+	rig_serve(r); /* finds that it has failed */
+	rig_assert_killed(r, late);
+	rig_assert_killed(r, held);
+	rig_put(r, 5, 1);
+	rig_held(r); /* rig_destroy() checks that the marker is still there */
+	assert_int_equal(fake_page(&r->fake, rig_addr(r, 5))->pte, FAKE_POISONED);
+	assert_true(rig_map_says(r, FLN_PLANE_POISONED, 5));
+	assert_int_equal(COUNT(r, poisoned), 2);
+	assert_int_equal(r->worker.nr_held, 0);
+	rig_check_accounts(r);
+	rig_destroy(r);
+}
+
+/* The poison is lifted, and its event not yet read: who waits there again is not left asleep. */
+static void a_held_fault_where_poison_was_lifted(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1 });
+	struct fln_mask five = fln_mask_range(5, 6), won;
+	uint32_t t = rig_touch(r, 5);
+	struct fln_chunk *c;
+
+	(void)state;
+	rig_serve(r);
+	assert_int_equal(r->worker.nr_held, 1);
+	/* As a thread that resolves for itself leaves the map. */
+	fln_rcu_read_lock();
+	c = fln_blockmap_chunk(&r->region.map, 0);
+	won = fln_region_claim(c, &five);
+	assert_int_equal(fln_mask_count(&won), 1);
+	fln_region_settle(c, &five, FLN_PAGE_POISONED);
+	fln_rcu_read_unlock();
+	rig_put(r, 5, 1);
+	rig_held(r); /* woken, and faults again */
+	rig_settle(r);
+	rig_assert_read(r, t, rig_due(r, 5));
+	rig_check_accounts(r);
+	rig_destroy(r);
+}
+
 static void what_was_poisoned_may_be_pushed_later(void **state)
 {
 	struct rig *r = rig_of(
@@ -443,6 +493,8 @@ int main(void)
 		cmocka_unit_test(nobody_is_woken_before_his_page_is_there),
 		cmocka_unit_test(a_failed_page_is_poisoned),
 		cmocka_unit_test(a_page_that_failed_before),
+		cmocka_unit_test(a_held_fault_leaves_poison_alone),
+		cmocka_unit_test(a_held_fault_where_poison_was_lifted),
 		cmocka_unit_test(what_was_poisoned_may_be_pushed_later),
 		cmocka_unit_test(a_source_that_does_not_answer),
 		cmocka_unit_test(contents_that_are_pushed),
