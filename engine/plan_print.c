@@ -103,6 +103,7 @@ static const char *human(uint64_t bytes, char buf[32])
 enum pu_kind {
 	PU_ALL,
 	PU_VCPU,
+	PU_STRAY,
 };
 
 /* A node's processors as a list. */
@@ -114,8 +115,10 @@ static const char *pus_of(const struct view *v, uint32_t node, enum pu_kind kind
 	for (uint32_t i = 0; i < fln_topology_nr_pus(v->topology); i++) {
 		const struct fln_pu *pu = fln_topology_pu(v->topology, i);
 
-		if (pu->node == node &&
-		    (kind == PU_ALL || fln_cpuset_has(&v->plan->vcpu_cpus, pu->os_index)))
+		if (pu->node != node)
+			continue;
+		if (kind == PU_ALL || (kind == PU_STRAY && pu->stray) ||
+		    (kind == PU_VCPU && fln_cpuset_has(&v->plan->vcpu_cpus, pu->os_index)))
 			fln_cpuset_add(&set, pu->os_index);
 	}
 	return fln_cpuset_format(&set, buf, buf_len);
@@ -149,6 +152,22 @@ static bool own_shards(const struct view *v, uint32_t node, uint32_t *first, uin
 	*nr = 0;
 	return v->plan->nodes[node].nr_workers > 0 &&
 	       fln_plan_node_shards(v->plan, node, v->nr_shards, 0, first, nr);
+}
+
+static void note_strays(struct view *v, uint32_t i)
+{
+	const struct fln_plan_node *node = &v->plan->nodes[i];
+	bool used = node->nr_workers > 0 && v->plan->workers[node->first_worker].pu.stray;
+	char list[96];
+
+	if (node->nr_strays == 0)
+		return;
+	note(v,
+	     "no node names processor%s %s (cpuset.mems leaves theirs out), counted to node %u: %s",
+	     plural(node->nr_strays), pus_of(v, i, PU_STRAY, list, sizeof(list)), node->os_index,
+	     used ? "its workers run there, perhaps far from its memory, for want of others that "
+		    "are as free"
+		  : "workers keep off them");
 }
 
 static void note_node(struct view *v, uint32_t i)
@@ -223,6 +242,7 @@ static void notes(struct view *v)
 	for (uint32_t i = 0; i < v->plan->nr_nodes; i++) {
 		nr_vcpu_pus += v->plan->nodes[i].nr_vcpu_pus;
 		note_node(v, i);
+		note_strays(v, i);
 	}
 	note_workers(v);
 	if (nr_vcpu_pus > 0 && v->o->nr_vcpus > nr_vcpu_pus)
@@ -358,7 +378,7 @@ static void json_node(struct view *v, uint32_t i)
 	    ", \"nr_processors\": %u, \"nr_vcpu_processors\": %u, \"nr_worker_processors\": %u, "
 	    "\"has_memory\": %s, \"memory_bytes\": %" PRIu64 ", \"served_by\": %u, "
 	    "\"distance\": %u",
-	    node->nr_pus, node->nr_vcpu_pus, node->nr_free ? node->nr_free : node->nr_may,
+	    node->nr_pus, node->nr_vcpu_pus, node->nr_worker_pus,
 	    node->has_memory ? "true" : "false", node->memory_bytes,
 	    v->plan->nodes[node->server].os_index,
 	    fln_topology_distance(v->topology, node->server, i));

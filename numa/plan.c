@@ -5,7 +5,8 @@
  * Theory of operation
  *
  * First the processors are sorted into candidates of their nodes: what workers may
- * have, without vCPUs' processors where that leaves a node any.  Then the memory of
+ * have, without vCPUs' processors where that leaves a node any, and of these without
+ * strays, which are far from the node's memory for all we know.  Then the memory of
  * every node is laid to the charge of a node that has candidates: itself, or the
  * nearest.  Workers are dealt to nodes by that charge, one at a time to whom the
  * next is due most (the divisors 1, 3, 5 … of Sainte-Laguë, which favour neither
@@ -46,6 +47,7 @@ struct making {
 	bool *core_has_vcpu;          /* by core */
 	uint32_t *first;              /* a node's first candidate */
 	uint32_t *nr;                 /* how many it has */
+	uint32_t *flaws;              /* what its best processors have of them */
 	uint64_t *charge;             /* memory that its workers serve, in some unit */
 };
 
@@ -107,11 +109,19 @@ static void order_candidates(struct candidate *c, uint32_t nr)
 	qsort(c, nr, sizeof(*c), by_turn);
 }
 
+/* What speaks against a processor: a vCPU that runs on it more than to be a stray. */
+static uint32_t flaws_of(const struct fln_plan *plan, const struct fln_pu *pu)
+{
+	return (fln_cpuset_has(&plan->vcpu_cpus, pu->os_index) ? 2u : 0u) + pu->stray;
+}
+
 /* What a node's processors are for; @may is NULL when workers may have all. */
 static void count_pus(struct making *m, const struct fln_cpuset *may)
 {
 	const struct fln_plan *plan = m->plan;
 
+	for (uint32_t i = 0; i < plan->nr_nodes; i++)
+		m->flaws[i] = UINT32_MAX;
 	for (uint32_t i = 0; i < fln_topology_nr_pus(m->topology); i++) {
 		const struct fln_pu *pu = fln_topology_pu(m->topology, i);
 		struct fln_plan_node *node = &plan->nodes[pu->node];
@@ -120,8 +130,10 @@ static void count_pus(struct making *m, const struct fln_cpuset *may)
 
 		node->nr_pus++;
 		node->nr_may += allowed;
-		node->nr_free += allowed && !vcpu;
 		node->nr_vcpu_pus += vcpu;
+		node->nr_strays += pu->stray;
+		if (allowed && flaws_of(plan, pu) < m->flaws[pu->node])
+			m->flaws[pu->node] = flaws_of(plan, pu);
 		if (vcpu)
 			m->core_has_vcpu[pu->core] = true;
 	}
@@ -132,20 +144,22 @@ static void gather_candidates(struct making *m, const struct fln_cpuset *may)
 	const struct fln_plan *plan = m->plan;
 	uint32_t nr = 0;
 
-	FLN_ASSERT(m->core_has_vcpu && m->nr && m->first);
+	FLN_ASSERT(m->core_has_vcpu && m->nr && m->first && m->flaws);
 	count_pus(m, may);
 	/* The topology has them node by node. */
 	for (uint32_t i = 0; i < fln_topology_nr_pus(m->topology); i++) {
 		const struct fln_pu *pu = fln_topology_pu(m->topology, i);
-		bool vcpu = fln_cpuset_has(&plan->vcpu_cpus, pu->os_index);
+		struct fln_plan_node *node = &plan->nodes[pu->node];
 
 		if (may && !fln_cpuset_has(may, pu->os_index))
 			continue;
-		if (vcpu && plan->nodes[pu->node].nr_free > 0)
+		if (flaws_of(plan, pu) > m->flaws[pu->node])
 			continue;
 		if (m->nr[pu->node]++ == 0)
 			m->first[pu->node] = nr;
-		fln_cpuset_add(&plan->nodes[pu->node].worker_cpus, pu->os_index);
+		node->nr_free += !fln_cpuset_has(&plan->vcpu_cpus, pu->os_index);
+		node->nr_worker_pus++;
+		fln_cpuset_add(&node->worker_cpus, pu->os_index);
 		m->candidates[nr++] = (struct candidate){
 			.pu = pu,
 			.beside_vcpu = m->core_has_vcpu[pu->core],
@@ -292,7 +306,7 @@ static int making_init(struct making *m, struct fln_plan *plan, const struct fln
 	m->topology = t;
 	m->size_bytes = (size_t)nr_pus * sizeof(*m->candidates) +
 			plan->nr_nodes * sizeof(*m->charge) +
-			(size_t)2 * plan->nr_nodes * sizeof(*m->first) + nr_pus * sizeof(bool);
+			(size_t)3 * plan->nr_nodes * sizeof(*m->first) + nr_pus * sizeof(bool);
 	at = fln_zalloc(&plan->allocator, m->size_bytes, FLN_NODE_ANY);
 	if (!at)
 		return fln_fail(ENOMEM, "no memory to plan %u processors", nr_pus);
@@ -302,7 +316,8 @@ static int making_init(struct making *m, struct fln_plan *plan, const struct fln
 	at += plan->nr_nodes * sizeof(*m->charge);
 	m->first = (uint32_t *)(void *)at;
 	m->nr = m->first + plan->nr_nodes;
-	m->core_has_vcpu = (bool *)(m->nr + plan->nr_nodes);
+	m->flaws = m->nr + plan->nr_nodes;
+	m->core_has_vcpu = (bool *)(m->flaws + plan->nr_nodes);
 	return 0;
 }
 

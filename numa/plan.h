@@ -34,12 +34,15 @@ struct fln_plan_input {
  *                else the nearest that has
  * @nr_pus:       processors that this process may use
  * @nr_may:       of them, those that workers may have
- * @nr_free:      of these, those that are no vCPU's
+ * @nr_free:      of these, those that are no vCPU's; without strays (struct fln_pu)
+ *                where there are others
+ * @nr_strays:    of @nr_pus, those that no node names
  * @nr_vcpu_pus:  of @nr_pus, those of vCPUs
  * @first_worker: its workers are @nr_workers from here on
  * @nr_workers:   0 for a node that another serves, or that has nothing to be served
  * @has_memory:   it has memory; where no node's is known, all have
  * @memory_bytes: how much, 0 where it is not known
+ * @nr_worker_pus: processors in @worker_cpus
  * @worker_cpus:  processors among which its workers move, see fln_plan_is_pinned()
  */
 struct fln_plan_node {
@@ -49,6 +52,8 @@ struct fln_plan_node {
 	uint32_t nr_may;
 	uint32_t nr_free;
 	uint32_t nr_vcpu_pus;
+	uint32_t nr_strays;
+	uint32_t nr_worker_pus;
 	uint32_t first_worker;
 	uint32_t nr_workers;
 	bool has_memory;
@@ -94,6 +99,7 @@ struct fln_plan {
  * has some.  On a node, processors that are no vCPU's come first (and alone, when
  * there are any), cores before second processors of a core, cores without vCPUs
  * before cores with some; and neighbours in this order are on different caches.
+ * Processors that no node names come only where there are no others as free.
  *
  * Return:  0; -EINVAL for lists that are not understood, that leave workers no
  *          processor, or more workers than FLN_PLAN_MAX_WORKERS; -ENOMEM

@@ -177,12 +177,12 @@ static void read_distances(struct fln_topology *t, hwloc_topology_t hw)
 /*
  * The node whose memory is nearest.  Several nodes can name a processor: memory
  * without processors of its own counts as near to all that surround it, so the
- * node with the fewest wins, then the first.  A processor that no node names
- * (its node's memory is not permitted) goes to node 0, to be of use.
+ * node with the fewest wins, then the first.  UINT32_MAX when no node names the
+ * processor: its node's memory is not permitted.
  */
 static uint32_t home_of(const struct fln_topology *t, hwloc_topology_t hw, uint32_t pu_os_index)
 {
-	uint32_t best = 0;
+	uint32_t best = UINT32_MAX;
 	uint32_t best_local = UINT32_MAX;
 
 	for (uint32_t i = 0; i < t->nr_nodes; i++) {
@@ -243,6 +243,7 @@ static void read_pus(struct fln_topology *t, hwloc_topology_t hw, hwloc_const_bi
 	hwloc_obj_t obj = NULL;
 	uint32_t nr = 0;
 	uint32_t rank = 0;
+	uint32_t home;
 
 	while ((obj = hwloc_get_next_obj_by_type(hw, HWLOC_OBJ_PU, obj)) != NULL) {
 		hwloc_obj_t of = hwloc_get_ancestor_obj_by_type(hw, HWLOC_OBJ_CORE, obj);
@@ -253,10 +254,13 @@ static void read_pus(struct fln_topology *t, hwloc_topology_t hw, hwloc_const_bi
 		/* The processors of a core follow one another; without cores each is one. */
 		rank = of && of == core ? rank + 1 : 0;
 		core = of;
+		home = home_of(t, hw, obj->os_index);
 		FLN_ASSERT(nr < t->nr_pus);
 		t->pus[nr] = (struct fln_pu){
 			.os_index = obj->os_index,
-			.node = home_of(t, hw, obj->os_index),
+			/* Strays are counted somewhere, to be of use where nothing else is. */
+			.node = home == UINT32_MAX ? 0 : home,
+			.stray = home == UINT32_MAX,
 			.core = number_of(&cores, of, !of),
 			.cache = number_of(&caches, last_cache(obj), false),
 			.package = number_of(&packages, in, false),

@@ -27,6 +27,8 @@ struct fln_topology;
  * @package:  its package
  * @smt_rank: 0: the first processor of its core that may be used
  * @logical:  its place in hwloc's order, in which neighbours are near each other
+ * @stray:    1: no node names it, as where cpuset.mems leaves its node out; @node is 0
+ *            then, which may be far.  Else 0
  */
 struct fln_pu {
 	uint32_t os_index;
@@ -36,6 +38,7 @@ struct fln_pu {
 	uint32_t package;
 	uint32_t smt_rank;
 	uint32_t logical;
+	uint32_t stray;
 };
 
 /**

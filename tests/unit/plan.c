@@ -77,12 +77,14 @@ struct seen {
 	uint32_t on_core[FLN_MAX_PUS];
 	struct fln_cpuset may, vcpu;
 	uint32_t nr_may[MAX_NODES], nr_free[MAX_NODES];
+	uint32_t nr_near[MAX_NODES]; /* of nr_free, those that the node names */
 	bool any_memory;
 };
 
 static bool is_free(const struct seen *s, const struct fln_pu *pu)
 {
-	return fln_cpuset_has(&s->may, pu->os_index) && !fln_cpuset_has(&s->vcpu, pu->os_index);
+	return fln_cpuset_has(&s->may, pu->os_index) && !fln_cpuset_has(&s->vcpu, pu->os_index) &&
+	       (!pu->stray || s->nr_near[pu->node] == 0);
 }
 
 static void look(struct seen *s, const struct fln_topology *t, const char *worker_cpus,
@@ -96,6 +98,11 @@ static void look(struct seen *s, const struct fln_topology *t, const char *worke
 	if (vcpu_cpus)
 		assert_int_equal(fln_cpuset_parse(&s->vcpu, vcpu_cpus, "vcpu"), 0);
 	assert_true(fln_topology_nr_nodes(t) <= MAX_NODES);
+	for (uint32_t i = 0; i < fln_topology_nr_pus(t); i++) {
+		const struct fln_pu *pu = fln_topology_pu(t, i);
+
+		s->nr_near[pu->node] += !pu->stray && is_free(s, pu);
+	}
 	for (uint32_t i = 0; i < fln_topology_nr_pus(t); i++) {
 		const struct fln_pu *pu = fln_topology_pu(t, i);
 
@@ -127,6 +134,8 @@ static void check_workers(struct seen *s, const struct fln_topology *t, const st
 			assert_int_equal(w->shares_vcpu, fln_cpuset_has(&s->vcpu, w->pu.os_index));
 			if (s->nr_free[node] > 0)
 				assert_false(w->shares_vcpu);
+			if (s->nr_near[node] > 0)
+				assert_false(w->pu.stray);
 			s->on_pu[w->pu.os_index]++;
 			s->on_core[w->pu.core]++;
 		}
@@ -410,6 +419,39 @@ static void test_restricted(void **unused)
 	fln_topology_destroy(t);
 }
 
+/* No worker goes to the far socket while the near one has a free processor. */
+static void test_mems(void **unused)
+{
+	struct fln_topology *t = load_file("mems");
+	struct fln_plan_opts o = FLN_PLAN_OPTS_INIT;
+	char text[4096];
+
+	(void)unused;
+	assert_int_equal(fln_topology_nr_nodes(t), 1);
+	assert_int_equal(fln_topology_nr_pus(t), 8);
+	for (uint32_t i = 0; i < 8; i++)
+		assert_int_equal(fln_topology_pu(t, i)->stray,
+				 fln_topology_pu(t, i)->os_index >= 4);
+	expect(t, NULL, NULL, 4, "0<0:0,1,2,3");
+	expect(t, NULL, NULL, 5, "0<0:0,1,2,3,0");
+	expect(t, NULL, "0-2", 2, "0<0:3,3");
+	/* Only they are free, or permitted. */
+	expect(t, NULL, "0-3", 2, "0<0:4,5");
+	expect(t, "5-6", NULL, 2, "0<0:5,6");
+	/* Who must share shares with the near vCPUs. */
+	expect(t, NULL, "0-7", 2, "0<0:0,1");
+	expect(t, "4-7", "0-7", 1, "0<0:4");
+	fln_topology_destroy(t);
+	o.xml = path_of("mems");
+	assert_true(fln_plan_print(&o, FLN_PLAN_TEXT, text, sizeof(text)) < (int64_t)sizeof(text));
+	assert_non_null(strstr(text, "processors 4-7"));
+	assert_non_null(strstr(text, "workers keep off them"));
+	o.vcpu_cpus = "0-3";
+	assert_true(fln_plan_print(&o, FLN_PLAN_JSON, text, sizeof(text)) < (int64_t)sizeof(text));
+	assert_non_null(strstr(text, "\"nr_worker_processors\": 4"));
+	assert_non_null(strstr(text, "its workers run there"));
+}
+
 /* The default: one per 8 processors, two at least, one a node, 64 at most. */
 static void test_default_workers(void **unused)
 {
@@ -678,7 +720,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_restricted), cmocka_unit_test(test_default_workers),
 		cmocka_unit_test(test_machines),   cmocka_unit_test(test_large),
 		cmocka_unit_test(test_random),     cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_print),
+		cmocka_unit_test(test_print),      cmocka_unit_test(test_mems),
 	};
 
 	if (argc != 2) {
