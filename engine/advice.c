@@ -177,6 +177,32 @@ static int drop_stripe(struct fln_region *r, uint64_t addr, uint64_t end)
 	return fln_mapping_each(r, addr, end, 0, drop_piece);
 }
 
+/* A huge page goes as a whole: of a part the kernel would drop nothing, or all. */
+static int check_whole_pages(struct fln_guest *guest, uint64_t addr, uint64_t end)
+{
+	int rc = 0;
+
+	for (uint64_t at = addr; at < end && rc == 0;) {
+		bool entered = fln_rcu_enter();
+		struct fln_region *r;
+		uint64_t stop;
+
+		fln_rcu_read_lock();
+		r = fln_directory_find(guest, at);
+		fln_rcu_read_unlock(); /* it stays: this is the guest's turn */
+		fln_rcu_leave(entered);
+		FLN_ASSERT(r);
+		stop = r->addr + r->len_bytes < end ? r->addr + r->len_bytes : end;
+		if (!fln_is_aligned(at, r->page_bytes) || !fln_is_aligned(stop, r->page_bytes))
+			rc = fln_fail(EINVAL,
+				      "guest %s: DONTNEED of [0x%" PRIx64 ", 0x%" PRIx64
+				      ") takes a part of a huge page; align both ends to %" PRIu64,
+				      guest->name, at, stop, (uint64_t)r->page_bytes);
+		at = stop;
+	}
+	return rc;
+}
+
 static int drop(struct fln_guest *guest, uint64_t addr, uint64_t end)
 {
 	const struct fln_range *locked = fln_ranges_next(guest->advised.locked, addr);
@@ -193,6 +219,9 @@ static int drop(struct fln_guest *guest, uint64_t addr, uint64_t end)
 				"guest %s: [0x%" PRIx64 ", 0x%" PRIx64 ") is locked; call "
 				"fln_guest_unlock() first",
 				guest->name, locked->addr, locked->end);
+	rc = check_whole_pages(guest, addr, end);
+	if (rc)
+		return rc;
 	while (addr < end && rc == 0) {
 		bool entered = fln_rcu_enter();
 		struct fln_region *r;

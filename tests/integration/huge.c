@@ -441,6 +441,10 @@ static void ranges(void)
 	STEP("DONTNEED");
 	OK(fln_guest_advise(b.guest, addr + BLOCK, BLOCK, FLN_ADVICE_DONTNEED));
 	expect_contents(&b, PER_BLOCK + 1);
+	REFUSED(fln_guest_advise(b.guest, addr + BLOCK, PAGE, FLN_ADVICE_DONTNEED), -EINVAL,
+		"huge page");
+	REFUSED(fln_guest_advise(b.guest, addr + PAGE, BLOCK - PAGE, FLN_ADVICE_DONTNEED), -EINVAL,
+		"huge page");
 	bed_down(&b);
 }
 
