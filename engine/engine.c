@@ -143,6 +143,7 @@ static int init_workers(struct fln_engine *engine)
 		.source_timeout_ns = engine->opts.source_timeout_ns,
 		.nice = engine->opts.worker_nice,
 		.said_unpinned = &engine->said_unpinned,
+		.said_nice = &engine->said_nice,
 	};
 	uint32_t nr = engine->plan->nr_workers;
 	bool pins = fln_engine_pins(engine);

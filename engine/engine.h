@@ -45,7 +45,7 @@ struct fln_engine {
 	bool running, stopping;
 	_Atomic uint64_t nr_stripes;  /* mappings in use by all guests */
 	_Atomic uint32_t next_worker; /* who gets the next guest's first shard */
-	_Atomic bool said_unpinned, said_unbound;
+	_Atomic bool said_unpinned, said_nice, said_unbound;
 };
 
 /* nodes.c: plan the machine with the engine's options, fill in nr_workers. */

@@ -375,9 +375,10 @@ static void take_precedence(const struct fln_worker *w)
 
 	if (w->opts.nice == FLN_NICE_KEEP)
 		return;
-	if (setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), nice) != 0)
+	if (setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), nice) != 0 &&
+	    !(w->opts.said_nice && atomic_exchange(w->opts.said_nice, true)))
 		fln_log(&w->opts.log, w->opts.nice ? FLN_LOG_WARNING : FLN_LOG_INFO,
-			"worker %u keeps its nice value, %d is not permitted: give CAP_SYS_NICE "
+			"worker %u keeps its nice value, perhaps others too, %d is not permitted: give CAP_SYS_NICE "
 			"or raise RLIMIT_NICE",
 			w->opts.index, nice);
 }

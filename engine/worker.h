@@ -109,8 +109,9 @@ struct fln_worker_opts {
 	const struct fln_cpuset *cpus; /* processors to move among; NULL: any */
 	uint32_t node;                 /* the kernel's number */
 	uint32_t node_index;           /* of the topology */
-	_Atomic bool *said_unpinned;
-	int32_t nice; /* as fln_engine_opts.worker_nice */
+	_Atomic bool *said_unpinned;   /* shared by an engine's workers; NULL: always said */
+	_Atomic bool *said_nice;       /* the same */
+	int32_t nice;                  /* as fln_engine_opts.worker_nice */
 };
 
 struct fln_worker {
