@@ -116,7 +116,10 @@ struct fln_thread_hooks {
  * @worker_cpus:       processors that workers may run on, as "0-3,8"; NULL: all
  *                     that this process may use, less @vcpu_cpus where any are left
  * @vcpu_cpus:         processors that vCPUs run on, as "4-63": each worker is pinned
- *                     to another one, and polls there (@spin_ns).  NULL: not known;
+ *                     to another one of its NUMA node, and polls there (@spin_ns).
+ *                     A worker never leaves its node, which would be worse: where
+ *                     all of a node's are here it shares one, also when other nodes
+ *                     have some free.  NULL: not known;
  *                     workers move among the processors of their NUMA node, and so
  *                     mostly run where the thread that faults has gone to sleep,
  *                     which is the cheapest place to be woken
