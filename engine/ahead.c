@@ -108,7 +108,7 @@ static struct fln_job *next_piece(struct fln_guest *guest, struct fln_ahead *ahe
 	if (s->end > limit)
 		s->end = limit;
 	if (lo >= s->end) {
-		s->trigger = UINT64_MAX; /* to its end */
+		s->used = 0; /* it is at its end, and in nobody's way who comes again */
 		job->taken = false;
 		return NULL;
 	}

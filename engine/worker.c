@@ -378,8 +378,8 @@ static void take_precedence(const struct fln_worker *w)
 	if (setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), nice) != 0 &&
 	    !(w->opts.said_nice && atomic_exchange(w->opts.said_nice, true)))
 		fln_log(&w->opts.log, w->opts.nice ? FLN_LOG_WARNING : FLN_LOG_INFO,
-			"worker %u keeps its nice value, perhaps others too, %d is not permitted: give CAP_SYS_NICE "
-			"or raise RLIMIT_NICE",
+			"worker %u keeps its nice value, perhaps others too, %d is not permitted: "
+			"give CAP_SYS_NICE or raise RLIMIT_NICE",
 			w->opts.index, nice);
 }
 

@@ -42,8 +42,9 @@ enum fln_advice {
  * the same time one is taken for the guest's own.
  *
  * Return:  0; -EINVAL for a range that is not the guest's or an unknown advice, or
- *          DONTNEED of a locked range, or of a part of a huge page; -ESHUTDOWN for WILLNEED and DONTNEED when the
- *          guest does not run; -EBUSY when 8 ranges of WILLNEED are under way;
+ *          DONTNEED of a locked range, or of a part of a huge page; -ESHUTDOWN for
+ *          WILLNEED and DONTNEED when the guest does not run; -EBUSY when 8 ranges of
+ *          WILLNEED are under way;
  *          -ENOTSUP for DONTNEED in a foreign guest; -ENOMEM
  * Threads: any, except a thread of the engine
  * Blocks:  briefly; DONTNEED as madvise()
