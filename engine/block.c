@@ -147,6 +147,7 @@ void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, 
 	struct fln_mask valid = fln_blockmap_valid(&b->in.region->map, b->block);
 	struct fln_mask known = fln_mask_or(&present, &poisoned), want, again, lying;
 
+	b->nr_forgets = atomic_load(&b->in.region->nr_forgets);
 	if (fln_block_is_huge(b)) {
 		claim_huge(b);
 		return;
@@ -229,6 +230,20 @@ void fln_block_collapse(struct fln_region *region, uint64_t block, struct fln_ch
 		tell_if_whole(region->guest);
 }
 
+/*
+ * Has a discard lifted the poison of pages that were claimed when its event was acted upon?
+ * In context the map's word on poison is taken; so it says ABSENT rather than what may not
+ * be so.  Either the event's worker finds them let go of, or this finds that it was there.
+ */
+static void forget_lifted(struct fln_block_round *b, const struct fln_mask *dead)
+{
+	if (fln_mask_empty(dead))
+		return;
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load(&b->in.region->nr_forgets) != b->nr_forgets)
+		fln_region_forget(b->chunk, dead);
+}
+
 void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned)
 {
 	struct fln_mask present, dead, rest;
@@ -241,6 +256,7 @@ void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned
 	rest = fln_mask_andnot(&rest, &dead);
 	fln_region_settle(b->chunk, &present, FLN_PAGE_PRESENT);
 	fln_region_settle(b->chunk, &dead, FLN_PAGE_POISONED);
+	forget_lifted(b, &dead);
 	fln_region_settle(b->chunk, &rest, FLN_PAGE_ABSENT);
 	if (b->in_context)
 		fln_context_note_whole(b);
