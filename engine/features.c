@@ -128,11 +128,12 @@ static uint64_t faults(bool user_mode_only)
 /* More than one: nodes without memory are nowhere to place any. */
 static bool has_nodes_with_memory(const struct fln_topology *topology)
 {
-	uint32_t nr = 0;
+	uint32_t nr_nodes = fln_topology_nr_nodes(topology), nr = 0;
 
-	for (uint32_t i = 0; i < fln_topology_nr_nodes(topology); i++)
+	for (uint32_t i = 0; i < nr_nodes; i++)
 		nr += fln_topology_node_memory_bytes(topology, i) > 0;
-	return nr > 1;
+	/* Where none's is known all have some, as in the plan. */
+	return (nr > 0 ? nr : nr_nodes) > 1;
 }
 
 int fln_query_features(uint64_t flags, uint64_t *out)

@@ -65,7 +65,7 @@ static uint32_t reason_of(const struct fln_held *h)
 	case FLN_HELD_FILL:
 		return FLN_WAITS_SOURCE; /* or what find_contents() finds */
 	case FLN_HELD_PAUSE:
-		return FLN_WAITS_RETRY;
+		return h->fault.next == FLN_NEXT_STARVED ? FLN_WAITS_FILL : FLN_WAITS_RETRY;
 	case FLN_HELD_MEMORY:
 		return FLN_WAITS_MEMORY;
 	case FLN_HELD_STUCK:

@@ -161,6 +161,30 @@ static void it_waits_for_another_attempt(void **state)
 	rig_destroy(r);
 }
 
+/* The attempt would be due, and others have all the fills. */
+static void its_attempt_waits_for_a_fill(void **state)
+{
+	struct rig *r =
+		rig_of((struct rig_opts){ .nr_pages = 64, .max_failures = 3, .nr_fills = 1 });
+
+	(void)state;
+	(void)rig_touch(r, 5);
+	r->bad[5] = true;
+	rig_serve(r);
+	(void)rig_fill(r, 1);
+	rig_held(r);
+	(void)expect_oldest(r, 5, FLN_WAITS_RETRY);
+	(void)rig_touch(r, 20);
+	rig_serve(r); /* takes the fill */
+	rig_pass_time(r, FLN_NS_PER_S);
+	rig_held(r);
+	(void)expect_oldest(r, 5, FLN_WAITS_FILL);
+	r->bad[5] = false;
+	rig_settle(r);
+	expect_none(r);
+	rig_destroy(r);
+}
+
 /* What the kernel or somebody else puts off. */
 static void it_waits_for_others(void **state)
 {
@@ -502,6 +526,7 @@ int main(void)
 		cmocka_unit_test(all_fills_are_in_use),
 		cmocka_unit_test(it_waits_to_be_pushed),
 		cmocka_unit_test(it_waits_for_another_attempt),
+		cmocka_unit_test(its_attempt_waits_for_a_fill),
 		cmocka_unit_test(it_waits_for_others),
 		cmocka_unit_test(it_waits_for_ever),
 		cmocka_unit_test(there_is_no_room),
