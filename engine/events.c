@@ -378,6 +378,7 @@ static void unmap(struct fln_worker *w, struct fln_shard *shard, uint64_t start,
 	}
 	if (!room)
 		say_no_room(w, shard, start);
+	fln_drop_unmapped(w, shard, start, end);
 	wake_unmapped(shard, start, end);
 }
 

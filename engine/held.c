@@ -183,7 +183,8 @@ void fln_serve_held(struct fln_worker *w)
 		fln_serve_faults(w, shard, w->faults, nr);
 }
 
-void fln_drop_held(struct fln_worker *w, struct fln_shard *shard)
+static void drop(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end,
+		 enum fln_ending ending)
 {
 	uint32_t nr = w->nr_held;
 
@@ -195,11 +196,22 @@ void fln_drop_held(struct fln_worker *w, struct fln_shard *shard)
 		struct fln_held h = w->held[i];
 
 		h.shard->nr_held -= h.fault.nr;
-		if (h.shard == shard)
-			fln_end_fault(shard, &h.fault, FLN_ENDED_POISONED, false, fln_now_ns());
+		if (h.shard == shard && h.fault.addr >= start && h.fault.addr < end)
+			fln_end_fault(shard, &h.fault, ending, false, fln_now_ns());
 		else
 			fln_hold(w, h.shard, &h.fault, h.reason);
 	}
+}
+
+void fln_drop_unmapped(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end)
+{
+	if (shard->nr_held > 0)
+		drop(w, shard, start, end, FLN_ENDED_FAILED);
+}
+
+void fln_drop_held(struct fln_worker *w, struct fln_shard *shard)
+{
+	drop(w, shard, 0, UINT64_MAX, FLN_ENDED_POISONED);
 	for (struct fln_shard **at = &w->overflowed; *at; at = &(*at)->next_overflowed) {
 		if (*at == shard) {
 			*at = shard->next_overflowed;

@@ -169,12 +169,30 @@ static void read_later(struct fln_worker *w, struct fln_shard *shard)
 }
 
 /*
+ * [start, end) has been unmapped, and the event wakes who waits there: faults there that
+ * were read before it have ended.  Returns how many of the @nr are left.
+ */
+static uint32_t end_unmapped(struct fln_worker *w, struct fln_shard *shard, uint32_t nr,
+			     uint64_t start, uint64_t end)
+{
+	uint32_t left = 0;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		if (w->faults[i].addr >= start && w->faults[i].addr < end)
+			fln_end_fault(shard, &w->faults[i], FLN_ENDED_FAILED, false, fln_now_ns());
+		else
+			w->faults[left++] = w->faults[i];
+	}
+	return left;
+}
+
+/*
  * Read a batch, act upon its events, and gather its faults; returns how many.  *err is why
  * it could not be read, or 0.
  */
 static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard, int *err)
 {
-	uint32_t nr_faults = 0;
+	uint32_t nr_faults = 0, nr_counted = 0;
 	uint64_t now;
 	ssize_t nr;
 
@@ -186,19 +204,25 @@ static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard, int *e
 	fln_count(&shard->count.reads, 1);
 	for (ssize_t i = 0; i < nr; i++) {
 		const struct uffd_msg *m = &w->msgs[i];
-		struct fln_fault *f = &w->faults[nr_faults];
+		struct fln_fault *f;
 
+		if (m->event == UFFD_EVENT_UNMAP && nr_faults > 0) {
+			fln_count(&shard->count.faults, nr_faults - nr_counted);
+			nr_faults = end_unmapped(w, shard, nr_faults, m->arg.remove.start,
+						 m->arg.remove.end);
+			nr_counted = nr_faults;
+		}
 		if (m->event != UFFD_EVENT_PAGEFAULT) {
 			fln_count(&shard->count.events, 1);
 			fln_event(w, shard, m);
 			continue;
 		}
+		f = &w->faults[nr_faults++];
 		*f = (struct fln_fault){ .t0_ns = now, .nr = 1 };
 		f->addr = fln_align_down(m->arg.pagefault.address, FLN_PAGE_BYTES);
 		f->fresh = true;
-		nr_faults++;
 	}
-	fln_count(&shard->count.faults, nr_faults);
+	fln_count(&shard->count.faults, nr_faults - nr_counted);
 	return nr_faults;
 }
 

@@ -255,6 +255,13 @@ bool fln_fill_will_tell(const struct fln_image *image, const struct fln_fault *f
 /* held.c: let go of what is held for a shard: its range has been closed. */
 void fln_drop_held(struct fln_worker *w, struct fln_shard *shard);
 
+/*
+ * held.c: the same of what has been unmapped; whoever waits there is woken after this.
+ * What lies there next is none of these faults' business: they would have it filled, and
+ * poisoned when it is late.
+ */
+void fln_drop_unmapped(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end);
+
 /* events.c: act on a message that is no page fault. */
 void fln_event(struct fln_worker *w, struct fln_shard *shard, const struct uffd_msg *msg);
 

@@ -673,6 +673,10 @@ static void close_region(struct game *g)
 	model_let_run(g);
 	model_check(g);
 	model_check_closed(g);
+	/* Where no region is the kernel may have put the poison off. */
+	no_more_trouble(g);
+	op_held(g);
+	model_let_run(g);
 }
 
 static void die(struct game *g)
