@@ -222,6 +222,7 @@ static int drop(struct fln_guest *guest, uint64_t addr, uint64_t end)
 	rc = check_whole_pages(guest, addr, end);
 	if (rc)
 		return rc;
+	fln_ahead_forget(guest, addr, end);
 	while (addr < end && rc == 0) {
 		bool entered = fln_rcu_enter();
 		struct fln_region *r;

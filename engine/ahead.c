@@ -88,12 +88,14 @@ static struct fln_job *next_piece(struct fln_guest *guest, struct fln_ahead *ahe
 	bool goes_on;
 
 	s = find_stream(ahead, addr, &goes_on);
-	s->used = ++ahead->clock;
+	if (goes_on)
+		s->used = ++ahead->clock;
 	if (goes_on && addr < s->trigger)
 		return NULL; /* mapped ahead already, or about to be */
 	job = take_job(ahead);
 	if (!job)
 		return NULL;
+	s->used = ++ahead->clock;
 	if (!goes_on) {
 		/* What is left of this block comes with the first piece. */
 		s->blocks = 0;
@@ -108,7 +110,7 @@ static struct fln_job *next_piece(struct fln_guest *guest, struct fln_ahead *ahe
 	if (s->end > limit)
 		s->end = limit;
 	if (lo >= s->end) {
-		s->used = 0; /* it is at its end, and in nobody's way who comes again */
+		s->used = 0; /* it has ended: the next pass is not taken for it */
 		job->taken = false;
 		return NULL;
 	}
@@ -116,6 +118,22 @@ static struct fln_job *next_piece(struct fln_guest *guest, struct fln_ahead *ahe
 	job->background = true;
 	job->skip = s->trigger;
 	return job;
+}
+
+void fln_ahead_forget(struct fln_guest *guest, uint64_t addr, uint64_t end)
+{
+	struct fln_ahead *ahead = atomic_load_explicit(&guest->advised.ahead, memory_order_acquire);
+
+	if (!ahead)
+		return;
+	fln_lock(&guest->jobs.lock);
+	for (uint32_t i = 0; i < FLN_NR_STREAMS; i++) {
+		struct fln_stream *s = &ahead->stream[i];
+
+		if (s->from < end && addr < s->end)
+			s->used = 0;
+	}
+	fln_unlock(&guest->jobs.lock);
 }
 
 void fln_ahead_fault(struct fln_guest *guest, uint64_t addr, uint64_t end)

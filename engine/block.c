@@ -147,7 +147,6 @@ void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, 
 	struct fln_mask valid = fln_blockmap_valid(&b->in.region->map, b->block);
 	struct fln_mask known = fln_mask_or(&present, &poisoned), want, again, lying;
 
-	b->nr_forgets = atomic_load(&b->in.region->nr_forgets);
 	if (fln_block_is_huge(b)) {
 		claim_huge(b);
 		return;
@@ -230,20 +229,6 @@ void fln_block_collapse(struct fln_region *region, uint64_t block, struct fln_ch
 		tell_if_whole(region->guest);
 }
 
-/*
- * Has a discard lifted the poison of pages that were claimed when its event was acted upon?
- * In context the map's word on poison is taken; so it says ABSENT rather than what may not
- * be so.  Either the event's worker finds them let go of, or this finds that it was there.
- */
-static void forget_lifted(struct fln_block_round *b, const struct fln_mask *dead)
-{
-	if (fln_mask_empty(dead))
-		return;
-	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_load(&b->in.region->nr_forgets) != b->nr_forgets)
-		fln_region_forget(b->chunk, dead);
-}
-
 void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned)
 {
 	struct fln_mask present, dead, rest;
@@ -256,7 +241,6 @@ void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned
 	rest = fln_mask_andnot(&rest, &dead);
 	fln_region_settle(b->chunk, &present, FLN_PAGE_PRESENT);
 	fln_region_settle(b->chunk, &dead, FLN_PAGE_POISONED);
-	forget_lifted(b, &dead);
 	fln_region_settle(b->chunk, &rest, FLN_PAGE_ABSENT);
 	if (b->in_context)
 		fln_context_note_whole(b);
@@ -399,7 +383,7 @@ static enum fln_advice advice_of(const struct fln_block_round *b, uint64_t home_
 		return FLN_ADVICE_NORMAL;
 	if (range->what == FLN_ADVICE_SEQUENTIAL) {
 		end = b->in.region->addr + b->in.region->len_bytes;
-		for (uint32_t i = 0; i < nr; i++)
+		for (uint32_t i = 0; i < nr && !faults[i].kept; i++) /* they were told of */
 			fln_ahead_fault(b->in.region->guest,
 					home_addr + (faults[i].addr - faults[0].addr),
 					range->end < end ? range->end : end);
@@ -409,10 +393,10 @@ static enum fln_advice advice_of(const struct fln_block_round *b, uint64_t home_
 
 /*
  * Faults that were held while somebody else's poisoned their page: their threads have been
- * woken with it.  To map the page now would overwrite the poison, which only a discard lifts.
- * The map is a hint all the same: whoever sleeps there after all is woken, and his next
- * fault is a message of its own, which is served whatever the map says.  Returns how many
- * faults are left.
+ * woken with it.  To map the page now would overwrite the poison, which is for discards to
+ * lift.  The map is a hint all the same: whoever sleeps there after all is woken, and his
+ * next fault is a message of its own, which is served whatever the map says.  Faults that
+ * are served together have all been held, or all just been read.  Returns how many are left.
  */
 static uint32_t end_poisoned(struct fln_block_round *b, struct fln_fault *faults, uint32_t nr,
 			     uint32_t *pages)
@@ -423,6 +407,8 @@ static uint32_t end_poisoned(struct fln_block_round *b, struct fln_fault *faults
 	poisoned = fln_mask_and(&poisoned, &b->in.faulting);
 	if (!faults[0].kept || fln_mask_empty(&poisoned))
 		return nr;
+	if (fln_block_is_huge(b))
+		poisoned = b->in.faulting; /* its states move together */
 	for (uint32_t i = 0; i < nr; i++) {
 		if (!fln_mask_test(&poisoned, pages[i])) {
 			faults[left] = faults[i];

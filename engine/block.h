@@ -24,7 +24,6 @@ struct fln_block_round {
 	struct fln_mask lost;         /* somebody else's */
 	struct fln_mask filled, zero; /* what may be installed */
 	struct fln_mask later;        /* of the windows, what nobody waits for */
-	uint64_t nr_forgets;          /* the region's, when they were claimed */
 	/* By the thread that faults, in a signal handler: no locks, and nothing put off. */
 	bool in_context;
 };

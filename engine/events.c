@@ -121,9 +121,6 @@ static void forget_range(struct fln_region *r, uint64_t start, uint64_t end, boo
 {
 	uint64_t page = fln_region_page_of(r, start), stop = fln_region_page_of(r, end);
 
-	/* What is claimed now is not forgotten: its owner looks whether this has moved (block.c). */
-	(void)atomic_fetch_add(&r->nr_forgets, 1);
-	atomic_thread_fence(memory_order_seq_cst);
 	while (page < stop) {
 		uint64_t block = page / FLN_BLOCK_PAGES, base = block * FLN_BLOCK_PAGES;
 		uint64_t upto = base + FLN_BLOCK_PAGES < stop ? base + FLN_BLOCK_PAGES : stop;

@@ -15,7 +15,22 @@
 #include <unistd.h>
 
 #define PAGEMAP_PRESENT (UINT64_C(1) << 63)
+#define PAGEMAP_SWAPPED (UINT64_C(1) << 62) /* poison too: it is a marker where a page would be */
 #define DISTRUST_BYTES FLN_BLOCK_BYTES /* without /proc: what is forgotten rather than believed */
+
+bool fln_pagemap_is_empty(uint64_t addr)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = PAGEMAP_PRESENT;
+
+	if (fd < 0)
+		return false;
+	if (pread(fd, &entry, sizeof(entry), (off_t)(fln_bytes_to_pages(addr) * sizeof(entry))) !=
+	    (ssize_t)sizeof(entry))
+		entry = PAGEMAP_PRESENT;
+	(void)close(fd);
+	return !(entry & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED));
+}
 
 /* Which pages [lo, hi) of the block at @addr have a page table entry.  False: cannot tell. */
 static bool read_block(int fd, uint64_t addr, uint32_t lo, uint32_t hi, struct fln_mask *mapped)

@@ -280,6 +280,16 @@ static void install(struct fln_block_round *b, uint32_t page)
 	fln_install_zero(&b->in, &zero);
 }
 
+/*
+ * The map calls the page POISONED, which a discard may have lifted while the map was told
+ * of it.  Unlike in a queue a fault is no proof of that: it can be older than the poison,
+ * and some kernels raise the same signal for it.  Of a huge page poison cannot be seen.
+ */
+static bool was_lifted(const struct fln_block_round *b, const struct access *a)
+{
+	return !fln_block_is_huge(b) && fln_uffd_is_empty(&b->in.shard->uffd, a->addr);
+}
+
 /* RCU read lock held. */
 static enum round serve(struct fln_region *r, struct access *a)
 {
@@ -303,7 +313,7 @@ static enum round serve(struct fln_region *r, struct access *a)
 	b.advice = range ? (enum fln_advice)range->what : FLN_ADVICE_NORMAL;
 	if (b.chunk) {
 		known = fln_chunk_load(b.chunk, FLN_PLANE_POISONED);
-		if (fln_mask_test(&known, page)) {
+		if (fln_mask_test(&known, page) && !was_lifted(&b, a)) {
 			end_fault(&b, a, (struct fln_context_ending){ .poisoned = true });
 			return ROUND_PASS_ON;
 		}

@@ -76,8 +76,6 @@ struct fln_region {
 	uint64_t cover_inode; /* of what it was mapped over with; 0: nothing was */
 	dev_t cover_device;
 	int cover_fd; /* while it is done */
-	/* Events that have taken pages out of the map. */
-	_Atomic uint64_t nr_forgets;
 	struct fln_stripe_plan plan;
 	struct fln_blockmap map;
 	struct fln_region *next; /* of the guest; guarded by guest->lock */

@@ -44,10 +44,17 @@ static void kernel_close(struct fln_uffd *u)
 	(void)close(u->fd);
 }
 
+static bool kernel_is_empty(struct fln_uffd *u, uint64_t addr)
+{
+	(void)u;
+	return fln_pagemap_is_empty(addr);
+}
+
 static const struct fln_uffd_ops kernel_ops = {
 	.read = kernel_read,
 	.ioctl = kernel_ioctl,
 	.close = kernel_close,
+	.is_empty = kernel_is_empty,
 };
 
 static const char *const result_names[] = {
@@ -215,6 +222,11 @@ int fln_uffd_unregister(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes)
 ssize_t fln_uffd_read(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t nr)
 {
 	return u->ops->read(u, msgs, nr);
+}
+
+bool fln_uffd_is_empty(struct fln_uffd *u, uint64_t addr)
+{
+	return u->ops->is_empty(u, addr);
 }
 
 void fln_uffd_wake(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes)

@@ -24,6 +24,8 @@ struct fln_uffd_ops {
 	/* 0 or a negative errno. */
 	int (*ioctl)(struct fln_uffd *u, unsigned long request, void *arg);
 	void (*close)(struct fln_uffd *u);
+	/* Has the page of 4 KiB nothing in this process's page tables, not even poison? */
+	bool (*is_empty)(struct fln_uffd *u, uint64_t addr);
 };
 
 struct fln_uffd {
@@ -79,6 +81,12 @@ int fln_uffd_unregister(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes);
 
 /* As struct fln_uffd_ops. */
 ssize_t fln_uffd_read(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t nr);
+
+/* The same; false when it cannot be told.  May be called in a signal handler. */
+bool fln_uffd_is_empty(struct fln_uffd *u, uint64_t addr);
+
+/* pagemap.c: how the kernel is asked for that. */
+bool fln_pagemap_is_empty(uint64_t addr);
 
 /*
  * Map [addr, addr + len_bytes).  With @wake those who wait for it go on.

@@ -118,8 +118,8 @@ struct fln_thread_hooks {
  * @vcpu_cpus:         processors that vCPUs run on, as "4-63": each worker is pinned
  *                     to another one of its NUMA node, and polls there (@spin_ns).
  *                     A worker never leaves its node, which would be worse: where
- *                     all of a node's are here it shares one, also when other nodes
- *                     have some free.  NULL: not known;
+ *                     this list has all of a node's it shares one, also when other
+ *                     nodes have some free.  NULL: not known;
  *                     workers move among the processors of their NUMA node, and so
  *                     mostly run where the thread that faults has gone to sleep,
  *                     which is the cheapest place to be woken

@@ -224,7 +224,7 @@ static void run_storm(uint64_t delay_ns, uint32_t window)
 	crew_wait(&senders, 90, "threads under a storm of signals: some hang");
 	atomic_store(&storm.stop, true);
 	crew_wait(&workers, WAIT_S, "threads after the storm");
-	settled_stats(b->guest, &s);
+	check_stats(b->guest, false, &s);
 	CHECK(s.in_flight == 0, "%llu faults in flight", (unsigned long long)s.in_flight);
 	CHECK(s.in_context > 0 && s.major > 0, "%llu faults in context, %llu waited",
 	      (unsigned long long)s.in_context, (unsigned long long)s.major);

@@ -2,18 +2,29 @@
 /*
  * /proc/self/pagemap tells, without privilege, which pages have an entry in the page
  * tables: after CONTINUE they do; not before, not once a hole was punched behind our
- * back, and poison is none.
+ * back.  Poison is told from nothing: it looks as what has been swapped out does.
  */
 #include "platform.h"
 
-static bool is_present(int pagemap, const void *addr)
+static uint64_t entry_of(int pagemap, const void *addr)
 {
 	uint64_t entry = 0;
 	off_t at = (off_t)((uint64_t)(uintptr_t)addr / PLT_PAGE * sizeof(entry));
 
 	PLT_CHECK(pread(pagemap, &entry, sizeof(entry), at) == (ssize_t)sizeof(entry),
 		  "reading /proc/self/pagemap: %s", strerror(errno));
-	return entry >> 63;
+	return entry;
+}
+
+static bool is_present(int pagemap, const void *addr)
+{
+	return entry_of(pagemap, addr) >> 63;
+}
+
+/* Neither present nor swapped. */
+static bool is_empty(int pagemap, const void *addr)
+{
+	return entry_of(pagemap, addr) >> 62 == 0;
 }
 
 int main(void)
@@ -41,7 +52,11 @@ int main(void)
 		  "punching: %s", strerror(errno));
 	PLT_CHECK(!is_present(map, mem + PLT_PAGE), "a page that was punched out is present");
 	PLT_CHECK(is_present(map, mem), "and its neighbour is absent");
+	PLT_CHECK(is_empty(map, mem + PLT_PAGE) && is_empty(map, mem + 6 * PLT_PAGE),
+		  "what has been punched, or was never mapped, is not empty");
 	if (plt_poison(uffd, mem + 6 * PLT_PAGE, PLT_PAGE, 0, NULL) == 0)
-		PLT_CHECK(!is_present(map, mem + 6 * PLT_PAGE), "poison is present");
+		PLT_CHECK(!is_present(map, mem + 6 * PLT_PAGE) &&
+				  !is_empty(map, mem + 6 * PLT_PAGE),
+			  "poison is present, or nothing");
 	plt_pass();
 }

@@ -432,7 +432,13 @@ static void do_close(struct fln_uffd *u)
 	fake_of(u)->closed = true;
 }
 
+static bool do_is_empty(struct fln_uffd *u, uint64_t addr)
+{
+	return fake_page(fake_of(u), addr)->pte == FAKE_ABSENT;
+}
+
 static const struct fln_uffd_ops fake_ops = {
+	.is_empty = do_is_empty,
 	.read = read_messages,
 	.ioctl = do_ioctl,
 	.close = do_close,
