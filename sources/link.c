@@ -152,23 +152,28 @@ static void end_fill(struct fln_link *link, struct fln_fill *fill, enum fln_imag
 	fln_unlock(&image->lock);
 }
 
+/* The message for a fill that nobody ends meanwhile. */
+static struct fln_link_ask message_of(struct fln_link *link, const struct ask *ask)
+{
+	const struct fln_fill *fill = &ask->fill;
+
+	return (struct fln_link_ask){
+		.head = { FLN_LINK_MAGIC, FLN_LINK_ASK },
+		.id = (uint32_t)(ask - link->asks),
+		.nr_pages = fill->nr_pages,
+		.page = fill->page,
+		.anew = fill->again || atomic_load_explicit(&link->anew, memory_order_relaxed),
+	};
+}
+
 /*
  * True: the link's thread has to do it later.  A socket that takes nothing any more is
  * shut: then the thread finds that the connection has ended, and all that was asked for
  * fails, where it would wait for an answer to what was never sent.
  */
-static bool ask_again(struct fln_link *link, uint32_t id)
+static bool send_later(struct fln_link *link, const struct fln_link_ask *message)
 {
-	const struct fln_fill *fill = &link->asks[id].fill;
-	struct fln_link_ask ask = {
-		.head = { FLN_LINK_MAGIC, FLN_LINK_ASK },
-		.id = id,
-		.nr_pages = fill->nr_pages,
-		.page = fill->page,
-		.anew = fill->again || atomic_load_explicit(&link->anew, memory_order_relaxed),
-	};
-
-	int rc = fln_link_send(link->socket, &ask, sizeof(ask), -1, false);
+	int rc = fln_link_send(link->socket, message, sizeof(*message), -1, false);
 
 	if (rc && rc != -EAGAIN)
 		(void)shutdown(link->socket, SHUT_RDWR);
@@ -183,6 +188,8 @@ void fln_link_ask_anew(struct fln_link *link)
 void fln_link_ask(struct fln_link *link, struct fln_fill *fill)
 {
 	struct ask *ask = ask_of(fill);
+	/* Once it is asked for it may be over at any time: the connection may end. */
+	struct fln_link_ask message = message_of(link, ask);
 	bool broken;
 
 	fln_lock(&link->lock);
@@ -194,8 +201,7 @@ void fln_link_ask(struct fln_link *link, struct fln_fill *fill)
 		end_fill(link, fill, FLN_IMAGE_FAILED);
 		return;
 	}
-	/* Once sent it is the thread's, and so it is when the connection has just ended. */
-	if (!ask_again(link, (uint32_t)(ask - link->asks)))
+	if (!send_later(link, &message))
 		return;
 	fln_lock(&link->lock);
 	if (ask->asked && !link->broken) {
@@ -225,6 +231,7 @@ static void send_unsent(struct fln_link *link)
 
 	for (uint32_t id = 0; id < FLN_LINK_MAX_ASKS; id++) {
 		struct ask *ask = &link->asks[id];
+		struct fln_link_ask message;
 		bool unsent;
 
 		fln_lock(&link->lock);
@@ -233,7 +240,8 @@ static void send_unsent(struct fln_link *link)
 		/* Only this thread ends it, so it does not change meanwhile. */
 		if (!unsent)
 			continue;
-		if (ask_again(link, id)) {
+		message = message_of(link, ask);
+		if (send_later(link, &message)) {
 			if (!sent)
 				fln_sleep_ns(SHORT_PAUSE_NS);
 			return;
