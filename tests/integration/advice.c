@@ -99,7 +99,7 @@ static void sequential_faults_far_fewer_than_blocks(void)
 	test_note("%llu blocks: %llu faults, %llu pages ahead",
 		  (unsigned long long)b.nr_pages / 512, (unsigned long long)s.faults,
 		  (unsigned long long)s.populated);
-	CHECK(s.faults < b.nr_pages / 512 / 2, "%llu faults for %llu blocks",
+	CHECK(s.faults - s.refaults < b.nr_pages / 512 / 2, "%llu faults for %llu blocks",
 	      (unsigned long long)s.faults, (unsigned long long)b.nr_pages / 512);
 	CHECK(s.populated > b.nr_pages / 2, "%llu pages were mapped ahead",
 	      (unsigned long long)s.populated);
@@ -124,10 +124,11 @@ static void a_second_pass_is_read_ahead_too(void)
 				work_until_ahead(&b, p + 512);
 		}
 		settled_stats(b.guest, &s);
-		test_note("pass %u: %llu faults", pass, (unsigned long long)(s.faults - before));
-		CHECK(s.faults - before <= 8, "pass %u: %llu faults for 16 blocks", pass,
-		      (unsigned long long)(s.faults - before));
-		before = s.faults;
+		test_note("pass %u: %llu faults", pass,
+			  (unsigned long long)(s.faults - s.refaults - before));
+		CHECK(s.faults - s.refaults - before <= 8, "pass %u: %llu faults for 16 blocks",
+		      pass, (unsigned long long)(s.faults - s.refaults - before));
+		before = s.faults - s.refaults;
 		OK(fln_guest_advise(b.guest, at(&b, 0), b.nr_pages * PAGE, FLN_ADVICE_DONTNEED));
 	}
 	bed_down(&b);
@@ -146,6 +147,9 @@ static void read_ahead_keeps_to_its_range(void)
 		check_page(&b, 8 * 512 + p);
 		check_page(&b, 32 * 512 + p);
 	}
+	for (uint64_t t0 = now_ns(); resident(&b, FLN_RESIDENCY_PRESENT) < 16 * 512; sleep_ms(1))
+		CHECK(now_ns() - t0 < WAIT_S * 1000 * MS, "%llu pages are mapped of %u",
+		      (unsigned long long)resident(&b, FLN_RESIDENCY_PRESENT), 16 * 512);
 	sleep_ms(20);
 	CHECK(resident(&b, FLN_RESIDENCY_PRESENT) == 16 * 512, "%llu pages are mapped of %u",
 	      (unsigned long long)resident(&b, FLN_RESIDENCY_PRESENT), 16 * 512);
@@ -528,8 +532,13 @@ static void a_buffer_for_a_system_call(void)
 			OK(fln_image_discard(b.image, page * PAGE, 4 * PAGE));
 		else if (i % 3 == 2)
 			OK(fln_guest_advise(b.guest, at(&b, page), 8 * PAGE, FLN_ADVICE_DONTNEED));
-		OK(fln_guest_populate(b.guest, at(&b, page), 8 * PAGE, NULL));
-		n = syscall(SYS_pread64, fd, bed_page(&b, page), 4 * PAGE, 0);
+		/* The kernel may take back what was populated: once more, then. */
+		for (uint32_t try = 0; try < 5; try++) {
+			OK(fln_guest_populate(b.guest, at(&b, page), 8 * PAGE, NULL));
+			n = syscall(SYS_pread64, fd, bed_page(&b, page), 4 * PAGE, 0);
+			if (n > 0 || errno != EFAULT)
+				break;
+		}
 		CHECK(n > 0, "round %u: read into page %llu: %s", i, (unsigned long long)page,
 		      strerror(errno));
 	}

@@ -77,7 +77,7 @@ static void serve(enum fln_handler_design design, uint32_t first, uint32_t max)
 		assert_true(stats.faults - stats.refaults <=
 			    NR_PAGES / (first ? first : 1) + 1); /* holes too */
 	assert_int_equal(stats.failed, 0);
-	assert_true(stats.refaults <= 2); /* the kernel may take back what was mapped */
+	assert_true(stats.refaults <= NR_PAGES / 16); /* the kernel may take back what was mapped */
 	fln_handler_stop(handler);
 	fln_shmem_deinit(&s);
 }
@@ -114,6 +114,18 @@ static uint32_t nr_pinned(void)
 	return nr;
 }
 
+/* Threads that were joined are still there for a moment. */
+static uint32_t settle_pinned(uint32_t want)
+{
+	uint32_t nr = nr_pinned();
+
+	for (uint32_t i = 0; i < 1000 && nr != want; i++) {
+		(void)usleep(1000);
+		nr = nr_pinned();
+	}
+	return nr;
+}
+
 /* The first processor that this process may use. */
 static uint32_t first_cpu(void)
 {
@@ -144,16 +156,21 @@ static void serve_per_vcpu(uint32_t nr, bool pin)
 	opts.reader_cpus = pin ? cpus : NULL;
 	assert_int_equal(fln_handler_start(&opts, &handler), 0);
 	if (pin && pinned == 0) /* else this process is on one processor altogether */
-		assert_int_equal(nr_pinned(), nr);
+		assert_int_equal(settle_pinned(nr), nr);
 	touch_all(&s);
-	fln_handler_stats(handler, &stats);
+	/* Who touched last goes on before its reader has counted what it was. */
+	for (uint32_t i = 0; i < 1000; i++) {
+		fln_handler_stats(handler, &stats);
+		if (stats.zero == NR_PAGES / 3 && stats.service.count == stats.faults)
+			break;
+		(void)usleep(1000);
+	}
 	assert_int_equal(stats.faults - stats.refaults, NR_PAGES);
 	assert_int_equal(stats.zero, NR_PAGES / 3);
 	assert_int_equal(stats.failed, 0);
-	/* Who touched last goes on before its reader has noted how long it took. */
-	assert_in_range(stats.service.count, stats.faults - nr, stats.faults);
+	assert_int_equal(stats.service.count, stats.faults);
 	fln_handler_stop(handler);
-	assert_int_equal(nr_pinned(), pinned);
+	assert_int_equal(settle_pinned(pinned), pinned);
 	fln_shmem_deinit(&s);
 }
 

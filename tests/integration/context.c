@@ -185,7 +185,7 @@ static void a_source_that_is_late(void)
 	struct bed b;
 
 	bed_init(&b, 512);
-	b.engine_opts.source_timeout_ns = 100 * MS;
+	b.engine_opts.source_timeout_ns = 1500 * MS; /* another page has to come in that */
 	atomic_store(&b.maker.gate_closed, true);
 	context_up(&b, false);
 	OK(fln_thread_enter());

@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -197,6 +198,15 @@ uint64_t now_ns(void)
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t cpu_ns(void)
+{
+	struct rusage u;
+
+	CHECK(getrusage(RUSAGE_SELF, &u) == 0, "%s", strerror(errno));
+	return (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000 * MS +
+	       (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000;
 }
 
 void sleep_ms(uint32_t ms)
@@ -516,6 +526,12 @@ bool log_has(struct test_log *log, const char *word)
 	return has;
 }
 
+void wait_log(struct test_log *log, const char *word)
+{
+	for (uint64_t t0 = now_ns(); !log_has(log, word); sleep_ms(1))
+		CHECK(now_ns() - t0 < WAIT_S * 1000 * MS, "the log does not say \"%s\"", word);
+}
+
 /* The bed. */
 
 void bed_init(struct bed *b, uint64_t nr_pages)
@@ -562,19 +578,20 @@ void bed_up(struct bed *b)
 	STEP("set up");
 }
 
-/*
- * A thread that has no processor for as long as the source may take has not come back
- * either: on a machine that is full, one call more does it.
- */
-static int until_in_time(int (*destroy)(void *), void *object)
+static int until_in_time(int (*call)(void *), void *object)
 {
 	uint64_t t0 = now_ns();
 	int rc;
 
 	do {
-		rc = destroy(object);
-	} while (rc == -ETIMEDOUT && now_ns() - t0 < WAIT_S * 1000 * MS);
+		rc = call(object);
+	} while ((rc == -ETIMEDOUT || rc == -EBUSY) && now_ns() - t0 < WAIT_S * 1000 * MS);
 	return rc;
+}
+
+static int stop_engine(void *engine)
+{
+	return fln_engine_stop(engine);
 }
 
 static int destroy_image(void *image)
@@ -587,6 +604,21 @@ static int destroy_engine(void *engine)
 	return fln_engine_destroy(engine);
 }
 
+int engine_stop_in_time(struct fln_engine *engine)
+{
+	return until_in_time(stop_engine, engine);
+}
+
+int image_destroy_in_time(struct fln_image *image)
+{
+	return until_in_time(destroy_image, image);
+}
+
+int engine_destroy_in_time(struct fln_engine *engine)
+{
+	return until_in_time(destroy_engine, engine);
+}
+
 void bed_down(struct bed *b)
 {
 	STEP("fln_guest_stop");
@@ -595,10 +627,10 @@ void bed_down(struct bed *b)
 	STEP("fln_guest_destroy");
 	OK(fln_guest_destroy(b->guest));
 	STEP("fln_image_destroy");
-	OK(until_in_time(destroy_image, b->image));
+	OK(image_destroy_in_time(b->image));
 	fln_source_destroy(b->source);
 	STEP("fln_engine_destroy");
-	OK(until_in_time(destroy_engine, b->engine));
+	OK(engine_destroy_in_time(b->engine));
 	(void)pthread_mutex_destroy(&b->log.lock);
 	STEP("taken down");
 }
@@ -620,6 +652,24 @@ void settled_stats(struct fln_guest *guest, struct fln_stats *out)
 		      (unsigned long long)out->in_flight, (unsigned long long)out->faults);
 		sleep_ms(1);
 	}
+}
+
+void wait_held(struct bed *b, uint64_t nr, uint64_t spare_page)
+{
+	uint64_t t0 = now_ns();
+	struct fln_stats s;
+
+	STEP("waiting for %llu faults", (unsigned long long)nr);
+	for (;; sleep_ms(1)) {
+		check_stats(b->guest, false, &s);
+		if (s.in_flight >= nr)
+			break;
+		CHECK(now_ns() - t0 < WAIT_S * 1000 * MS, "%llu faults wait, of %llu",
+		      (unsigned long long)s.in_flight, (unsigned long long)nr);
+	}
+	/* They are counted when they are read.  This waits for the end of the worker's round. */
+	OK(fln_guest_advise(b->guest, (uintptr_t)bed_page(b, spare_page), PAGE,
+			    FLN_ADVICE_DONTNEED));
 }
 
 void check_stats(struct fln_guest *guest, bool stopped, struct fln_stats *out)

@@ -91,6 +91,7 @@ uint32_t test_scale(uint32_t quick, uint32_t normal, uint32_t many);
 uint64_t test_engine_flags(void);
 
 uint64_t now_ns(void);
+uint64_t cpu_ns(void); /* of the process, all its threads */
 void sleep_ms(uint32_t ms);
 uint64_t next_random(uint64_t *state);
 
@@ -175,6 +176,7 @@ struct test_log {
 
 void test_log_fn(void *ctx, enum fln_log_level level, const char *msg);
 bool log_has(struct test_log *log, const char *word);
+void wait_log(struct test_log *log, const char *word); /* until it does, up to WAIT_S */
 
 /*
  * An engine with one image, one guest and one region.  bed_init() sets options
@@ -207,6 +209,14 @@ uint8_t *bed_page(const struct bed *b, uint64_t page);
  */
 bool bed_page_is_elses(const struct bed *b, uint64_t page);
 
+/*
+ * The calls of these names.  A thread that has no processor for as long as the source may
+ * take has not come back either: on a machine that is full, one call more does it.
+ */
+int engine_stop_in_time(struct fln_engine *engine);
+int image_destroy_in_time(struct fln_image *image);
+int engine_destroy_in_time(struct fln_engine *engine);
+
 /* faults = resumed + poisoned + failed (+ in flight, 0 when @stopped), and the classes add up. */
 void check_stats(struct fln_guest *guest, bool stopped, struct fln_stats *out);
 
@@ -215,6 +225,12 @@ void check_stats(struct fln_guest *guest, bool stopped, struct fln_stats *out);
  * when its page is mapped, and what that took is counted after: waits until all of it is.
  */
 void settled_stats(struct fln_guest *guest, struct fln_stats *out);
+
+/*
+ * Waits until @nr faults have been read, and those in the block of @spare_page are held by
+ * their worker.  Of that page DONTNEED is said, so nobody waits for it.
+ */
+void wait_held(struct bed *b, uint64_t nr, uint64_t spare_page);
 
 /* Whole guest read by @nr_threads in random order; every page verified. */
 void read_all(const struct bed *b, uint32_t nr_threads);

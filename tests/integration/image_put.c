@@ -33,6 +33,8 @@ static void faults_wait(void)
 	toucher_read(&early, bed_page(&b, 3));
 	toucher_write(&late, bed_page(&b, 599), 42);
 	toucher_expect_asleep(&early, 50, "a page that was not pushed");
+	wait_held(&b, 2, 4);
+	wait_held(&b, 2, 598);
 	put_page(&b, 599, 1);
 	toucher_expect(&late, TOUCH_OK, "a write to a page that was pushed");
 	CHECK(atomic_load(&early.end) == TOUCH_PENDING, "page 3 came with page 599");

@@ -7,6 +7,7 @@
 #include "tests/integration/harness.h"
 
 #include <linux/userfaultfd.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -202,6 +203,20 @@ static void *give_up(void *addr)
 	return madvise(addr, 16 * PAGE, MADV_REMOVE) == 0 ? NULL : addr;
 }
 
+/* Until one of its userfaultfds has something to tell. */
+static void wait_unread(struct fln_guest *guest)
+{
+	for (uint64_t t0 = now_ns();; sleep_ms(1)) {
+		for (uint32_t i = 0; i < guest->nr_shards; i++) {
+			struct pollfd pfd = { .fd = guest->shards[i].uffd.fd, .events = POLLIN };
+
+			if (poll(&pfd, 1, 0) == 1)
+				return;
+		}
+		CHECK(now_ns() - t0 < WAIT_S * 1000 * MS, "nothing is told of the discard");
+	}
+}
+
 /*
  * A discard that no worker has read when its guest is stopped: for another guest
  * that shares the image it is one all the same.
@@ -225,7 +240,7 @@ static void discard_at_the_end(void)
 	mem = fln_region_addr(region);
 	/* It is not started: nobody reads the event before it is stopped. */
 	CHECK(pthread_create(&thread, NULL, give_up, mem + 700 * PAGE) == 0, "pthread_create");
-	sleep_ms(50);
+	wait_unread(second);
 	STEP("fln_guest_stop with a discard that was not read");
 	OK(fln_guest_stop(second));
 	STEP("the discard");

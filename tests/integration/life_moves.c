@@ -201,10 +201,10 @@ static void a_large_reserve(void)
 	expect(p, word_of(1, 0, 0), "contents");
 	STEP("munmap of 1 TiB");
 	CHECK(munmap(p, room) == 0, "munmap: %s", strerror(errno));
-	t0 = now_ns();
+	t0 = cpu_ns();
 	expect(bed_page(&bed, 9), word_of(1, 9, 0), "another region");
-	t0 = now_ns() - t0;
-	CHECK(t0 < 1000 * MS, "it took %llu ms", (unsigned long long)(t0 / MS));
+	t0 = cpu_ns() - t0;
+	CHECK(t0 < 1000 * MS, "it took %llu ms of processor time", (unsigned long long)(t0 / MS));
 	OK(fln_region_remove(region));
 	bed_down(&bed);
 }

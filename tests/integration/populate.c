@@ -129,7 +129,8 @@ static void holes(void)
 		      (unsigned long long)r.nr_pages[FLN_RESIDENCY_PRESENT]);
 		sleep_ms(1);
 		OK(fln_guest_residency(b.guest, base(&b), b.nr_pages * PAGE, NULL, &r));
-	} while (r.nr_pages[FLN_RESIDENCY_PRESENT] < b.nr_pages * 3 / 4);
+	} while (r.nr_pages[FLN_RESIDENCY_PRESENT] < b.nr_pages * 3 / 4 ||
+		 r.nr_pages[FLN_RESIDENCY_FILLED] < b.nr_pages / 4);
 	sleep_ms(20);
 	OK(fln_guest_residency(b.guest, base(&b), b.nr_pages * PAGE, NULL, &r));
 	CHECK(r.nr_pages[FLN_RESIDENCY_PRESENT] == b.nr_pages * 3 / 4 &&
@@ -266,7 +267,7 @@ static void a_source_that_is_late(void)
 	struct bed b;
 
 	bed_init(&b, 4 * 512);
-	b.engine_opts.source_timeout_ns = 300 * MS;
+	b.engine_opts.source_timeout_ns = 1500 * MS;
 	bed_up(&b);
 	OK(fln_guest_populate(b.guest, base(&b), BLOCK, NULL));
 	atomic_store(&b.maker.gate_closed, true);

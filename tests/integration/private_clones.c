@@ -179,9 +179,9 @@ static void clones_of(uint64_t pages, bool filled)
 	test_note("%u guests of %llu pages have written %llu: %llu pages in all, %llu are due",
 		  NR_GUESTS, (unsigned long long)nr_pages, (unsigned long long)written,
 		  (unsigned long long)have, (unsigned long long)want);
-	CHECK(have <= want + want / 10 && have >= want - want / 10,
-	      "%llu pages are needed, %llu are due", (unsigned long long)have,
-	      (unsigned long long)want);
+	/* Less it may be, where the kernel takes back what nobody uses. */
+	CHECK(have <= want + want / 10 && have >= want / 2, "%llu pages are needed, %llu are due",
+	      (unsigned long long)have, (unsigned long long)want);
 	STEP("verifying all of them");
 	crew_start(&crew, 2, verify, NULL);
 	crew_wait(&crew, 200, "threads that verify");

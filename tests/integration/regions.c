@@ -111,10 +111,7 @@ static void removed_under_waiters(void)
 	CHECK(touch_read(bed_page(&b, 100), &value) == TOUCH_OK && value == word_of(1, 100, 0),
 	      "the other region");
 	atomic_store(&b.maker.gate_closed, false);
-	sleep_ms(120);
-	check_stats(b.guest, false, &s);
-	CHECK(s.in_flight == 0, "%llu faults of a removed region in flight",
-	      (unsigned long long)s.in_flight);
+	settled_stats(b.guest, &s); /* none of the region's is left */
 	CHECK(!log_has(&b.log, "no region"), "a removed region's faults were called invalid");
 	read_all(&b, 16);
 	bed_down(&b);

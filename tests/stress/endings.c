@@ -96,10 +96,16 @@ static void pass_close(struct fln_uffd *u)
 	kernel_ops->close(u);
 }
 
+static bool pass_is_empty(struct fln_uffd *u, uint64_t addr)
+{
+	return kernel_ops->is_empty(u, addr);
+}
+
 static const struct fln_uffd_ops failing_ops = {
 	.read = read_or_not,
 	.ioctl = pass_ioctl,
 	.close = pass_close,
+	.is_empty = pass_is_empty,
 };
 
 /*
@@ -252,12 +258,6 @@ static void wait_event(struct round *r, uint32_t kind, const char *what)
 	}
 }
 
-static void wait_log(struct round *r, const char *word)
-{
-	for (uint64_t t0 = now_ns(); !log_has(&r->bed.log, word); sleep_ms(1))
-		CHECK(now_ns() - t0 < WAIT_S * 1000 * MS, "the log does not say \"%s\"", word);
-}
-
 static void happen(struct round *r, struct crew *discards)
 {
 	struct bed *b = &r->bed;
@@ -283,14 +283,15 @@ static void happen(struct round *r, struct crew *discards)
 	case WORKER_SCANS:
 		close_epoll(r);
 		wait_event(r, FLN_EVENT_WORKER_FAILED, "a worker whose epoll set is closed");
-		wait_log(r, r->ending == WORKER_SCANS ? "each millisecond" : "begins anew");
+		wait_log(&r->bed.log,
+			 r->ending == WORKER_SCANS ? "each millisecond" : "begins anew");
 		break;
 	case WORKER_UNREAD:
 	default:
 		atomic_store(&unreadable, true);
 		crew_start(discards, NR_SHARDS / 2, discard_one, r);
 		wait_event(r, FLN_EVENT_GUEST_FAILED, "userfaultfds that cannot be read");
-		wait_log(r, "has been stopped");
+		wait_log(&r->bed.log, "has been stopped");
 		break;
 	}
 	atomic_store(&r->happened, true);

@@ -17,4 +17,4 @@ quick)
 	;;
 long) seeds=10 ;;
 esac
-exec "$(dirname "$0")/planted.sh" --seeds "$seeds" --jobs 4 "$build=$program"
+exec "$(dirname "$0")/planted.sh" --seeds "$seeds" --jobs 2 "$build=$program"

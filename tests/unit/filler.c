@@ -211,6 +211,8 @@ static void a_stuck_source_leaves_threads_to_others(void **state)
 	}
 	wait_inside(&f.a, 1);
 	wait_inside(&f.b, 1);
+	while (f.a.nr_inside + f.b.nr_inside < 3)
+		(void)sched_yield();
 	yield_often();
 	assert_int_equal(f.a.nr_inside + f.b.nr_inside, 3); /* half, and not the last one */
 	for (uint64_t p = 0; p < 10; p++)

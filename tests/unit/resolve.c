@@ -474,7 +474,7 @@ static _Atomic bool was_asked;
 
 static void be_asked_nothing(struct rig *r)
 {
-	for (uint32_t i = 0; i < 200 && !atomic_load(&was_asked); i++) {
+	for (uint32_t i = 0; i < 600 && !atomic_load(&was_asked); i++) {
 		atomic_store(&was_asked, atomic_load(&r->worker.wanted_new) != NULL);
 		fln_context_nap(1000000);
 	}

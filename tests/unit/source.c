@@ -612,7 +612,7 @@ static void long_names_leave_room_for_the_reason(void **state)
 
 /* The delay wrapper */
 
-#define DELAY_NS (200 * FLN_NS_PER_MS)
+#define DELAY_NS (700 * FLN_NS_PER_MS)
 
 static uint64_t timed_read(struct fln_source *s, uint64_t pgoff, uint64_t nr_pages)
 {
