@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Events: what becomes of the map and of the image when a guest changes its mappings. */
+#include "base/clock.h"
 #include "engine/region_map.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
@@ -243,6 +244,37 @@ static void who_waits_in_what_is_unmapped_is_let_go(void **state)
 	rig_destroy(r);
 }
 
+/* And whatever mremap() puts there next was asked for by nobody. */
+static void who_waited_there_does_not_wait_for_what_comes(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .timeout_ns = FLN_NS_PER_S });
+	uint32_t held = rig_touch(r, 5), read, t;
+
+	(void)state;
+	rig_serve(r);
+	assert_int_equal(r->worker.nr_held, 1);
+	read = rig_touch(r, 6); /* comes in one batch with the event */
+	fake_unmap(&r->fake, rig_addr(r, 5), 2);
+	fake_remap(&r->fake, rig_addr(r, 40), rig_addr(r, 5), 2);
+	rig_serve(r);
+	assert_int_equal(r->worker.nr_held, 0);
+	assert_int_equal(rig_count(&r->shard.count.faults), 2);
+	assert_int_equal(rig_count(&r->shard.count.failed), 2);
+	rig_pass_time(r, 2 * FLN_NS_PER_S);
+	rig_held(r);
+	assert_int_equal(fake_page(&r->fake, rig_addr(r, 5))->pte, FAKE_ABSENT);
+	assert_int_equal(fake_page(&r->fake, rig_addr(r, 6))->pte, FAKE_ABSENT);
+	/* They were woken, and what they find is theirs to wait for. */
+	rig_settle(r);
+	rig_assert_read(r, held, rig_due(r, 40));
+	rig_assert_read(r, read, rig_due(r, 41));
+	t = rig_touch(r, 6);
+	rig_settle(r);
+	rig_assert_read(r, t, rig_due(r, 41));
+	rig_check_accounts(r);
+	rig_destroy(r);
+}
+
 static void moved_pages_are_found_at_home(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .spare_pages = 256 });
@@ -470,6 +502,7 @@ int main(void)
 		cmocka_unit_test(a_whole_block_remembers_its_discards),
 		cmocka_unit_test(unmap_forgets_and_gives_nothing_up),
 		cmocka_unit_test(who_waits_in_what_is_unmapped_is_let_go),
+		cmocka_unit_test(who_waited_there_does_not_wait_for_what_comes),
 		cmocka_unit_test(moved_pages_are_found_at_home),
 		cmocka_unit_test(discards_of_moved_pages),
 		cmocka_unit_test(more_moves_than_are_followed),
