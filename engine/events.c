@@ -362,9 +362,21 @@ static void forget_unmapped(struct fln_shard *shard, uint64_t start, uint64_t en
 	}
 }
 
+bool fln_shard_is_closing_at(const struct fln_shard *shard, uint64_t addr)
+{
+	const struct fln_region *r;
+	bool closing;
+
+	fln_rcu_read_lock();
+	r = fln_directory_find(shard->guest, fln_shard_unmove(shard, addr));
+	closing = r && atomic_load_explicit(&r->closing, memory_order_acquire);
+	fln_rcu_read_unlock();
+	return closing;
+}
+
 static void unmap(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end)
 {
-	bool room = true;
+	bool closing = fln_shard_is_closing_at(shard, start), room = true;
 
 	if (!shard->is_child)
 		forget_unmapped(shard, start, end);
@@ -375,7 +387,8 @@ static void unmap(struct fln_worker *w, struct fln_shard *shard, uint64_t start,
 	}
 	if (!room)
 		say_no_room(w, shard, start);
-	fln_drop_unmapped(w, shard, start, end);
+	if (!closing)
+		fln_drop_unmapped(w, shard, start, end);
 	wake_unmapped(shard, start, end);
 }
 

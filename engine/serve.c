@@ -206,7 +206,8 @@ static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard, int *e
 		const struct uffd_msg *m = &w->msgs[i];
 		struct fln_fault *f;
 
-		if (m->event == UFFD_EVENT_UNMAP && nr_faults > 0) {
+		if (m->event == UFFD_EVENT_UNMAP && nr_faults > 0 &&
+		    !fln_shard_is_closing_at(shard, m->arg.remove.start)) {
 			fln_count(&shard->count.faults, nr_faults - nr_counted);
 			nr_faults = end_unmapped(w, shard, nr_faults, m->arg.remove.start,
 						 m->arg.remove.end);

@@ -256,6 +256,12 @@ bool fln_fill_will_tell(const struct fln_image *image, const struct fln_fault *f
 void fln_drop_held(struct fln_worker *w, struct fln_shard *shard);
 
 /*
+ * events.c: is [addr, …) of a region that is being closed?  What is unmapped there the closer
+ * has mapped over, and its faults end as the region's do.
+ */
+bool fln_shard_is_closing_at(const struct fln_shard *shard, uint64_t addr);
+
+/*
  * held.c: the same of what has been unmapped; whoever waits there is woken after this.
  * What lies there next is none of these faults' business: they would have it filled, and
  * poisoned when it is late.
