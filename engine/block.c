@@ -19,6 +19,7 @@
 #include "engine/context.h"
 #include "engine/engine.h"
 #include "engine/failure.h"
+#include "engine/moves.h"
 #include "engine/worker.h"
 
 #include <errno.h>
@@ -161,7 +162,9 @@ void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, 
 	want = open_windows(b, faults, nr, pages);
 	if (!fln_planted(FLN_BUG_POISON_OVERWRITTEN))
 		valid = fln_mask_andnot(&valid, &known);
-	if (!b->in_context) {
+	if (b->in_context) {
+		valid = fln_mask_andnot(&valid, &b->moved);
+	} else {
 		lying = fln_block_lying(b);
 		valid = fln_mask_and(&valid, &lying);
 	}
@@ -183,9 +186,9 @@ void fln_block_go_without(struct fln_block_round *b, const struct fln_fault *fau
 
 	known = fln_mask_and(&known, &b->in.faulting);
 	b->claimed = b->in.faulting;
-	/* Nothing here says that they were counted, when they were put off and come again. */
+	/* Nothing here says that they were counted, when they come again. */
 	for (uint32_t i = 0; i < nr; i++)
-		nr_first += faults[i].again_since_ns == 0;
+		nr_first += !faults[i].kept;
 	fln_count(&b->in.shard->count.no_chunk, nr_first);
 	if (nr_first == 0)
 		return;

@@ -24,6 +24,7 @@ struct fln_block_round {
 	struct fln_mask lost;         /* somebody else's */
 	struct fln_mask filled, zero; /* what may be installed */
 	struct fln_mask later;        /* of the windows, what nobody waits for */
+	struct fln_mask moved;        /* in context: something else lies there */
 	/* By the thread that faults, in a signal handler: no locks, and nothing put off. */
 	bool in_context;
 };

@@ -28,6 +28,7 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "engine/install.h"
+#include "engine/moves.h"
 #include "engine/region_map.h"
 
 #include <errno.h>

@@ -52,6 +52,7 @@ enum fln_wanted_end {
 	FLN_WANTED_READY,  /* look again */
 	FLN_WANTED_FAILED, /* it cannot be had: to be poisoned */
 	FLN_WANTED_CLOSED, /* the region is being closed */
+	FLN_WANTED_GONE,   /* its place was unmapped */
 };
 
 /*
@@ -81,6 +82,10 @@ enum fln_wanted_end fln_wanted_wait(struct fln_wanted *wanted);
 
 /* The worker's part: look at all that it has. */
 void fln_serve_wanted(struct fln_worker *w);
+
+/* Of what has been unmapped: as fln_drop_unmapped(), in worker.h. */
+void fln_wanted_drop(struct fln_worker *w, const struct fln_shard *shard, uint64_t start,
+		     uint64_t end);
 
 /* A fault that was resolved in context has ended; with @begun it was counted before. */
 struct fln_context_ending {

@@ -153,24 +153,11 @@ void fln_guest_give_turn(struct fln_guest *guest);
 /* guest.c: all that workers were doing with the guest's regions is done. */
 void fln_guest_pass_workers(struct fln_guest *guest);
 
-/* events.c: the moves of a shard as they are now; returns how many. */
-uint32_t fln_shard_moves(struct fln_shard *shard, struct fln_move moves[FLN_MAX_MOVES]);
-
 /*
  * events.c: the guest gave [start, end) up.  By who reads the shard's events: its
  * worker, or in the guest's turn when it has none.  Not in a read section.
  */
 void fln_shard_removed(struct fln_shard *shard, uint64_t start, uint64_t end);
-
-/*
- * events.c: forget moves of what is no region's any more.  No event tells of what
- * becomes of an unregistered range: something else may lie there, and be served.  By
- * the shard's worker, or in the guest's turn when it has none.
- */
-void fln_shard_forget_moves(struct fln_shard *shard);
-
-/* events.c: note that mremap() has moved something.  False: no room; it is not served. */
-bool fln_shard_remap(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes);
 
 /*
  * directory.c: publish the guest's list of regions anew, less @without.  To leave

@@ -17,71 +17,12 @@
  * which pages read zero from then on (DISCARDED), as in a foreign one.
  */
 #include "base/error.h"
+#include "engine/context.h"
 #include "engine/engine.h"
+#include "engine/moves.h"
 #include "engine/region_map.h"
 
 #include <errno.h>
-
-uint64_t fln_shard_unmove(const struct fln_shard *shard, uint64_t addr)
-{
-	for (uint32_t i = atomic_load_explicit(&shard->nr_moves, memory_order_acquire); i > 0;
-	     i--) {
-		const struct fln_move *m = &shard->moves[i - 1];
-
-		if (addr >= m->to && addr - m->to < m->len_bytes)
-			return m->from + (addr - m->to);
-	}
-	return addr;
-}
-
-/* The pages of the block at @block_addr that lie in [addr, addr + len_bytes). */
-static struct fln_mask pages_in(uint64_t block_addr, uint64_t addr, uint64_t len_bytes)
-{
-	uint64_t lo = addr > block_addr ? addr - block_addr : 0;
-	uint64_t hi = addr + len_bytes > block_addr ? addr + len_bytes - block_addr : 0;
-
-	hi = hi < FLN_BLOCK_BYTES ? hi : FLN_BLOCK_BYTES;
-	lo = lo < hi ? lo : hi;
-	return fln_mask_range((uint32_t)fln_bytes_to_pages(lo), (uint32_t)fln_bytes_to_pages(hi));
-}
-
-struct fln_mask fln_shard_lying(const struct fln_shard *shard, uint64_t block_addr,
-				uint64_t home_addr)
-{
-	struct fln_mask lying = fln_mask_range(0, block_addr == home_addr ? FLN_BLOCK_PAGES : 0);
-
-	for (uint32_t i = atomic_load_explicit(&shard->nr_moves, memory_order_acquire); i > 0;
-	     i--) {
-		const struct fln_move *m = &shard->moves[i - 1];
-		struct fln_mask here = pages_in(block_addr, m->to, m->len_bytes);
-		struct fln_mask away = pages_in(home_addr, m->from, m->len_bytes);
-
-		if (m->to - m->from == block_addr - home_addr) {
-			lying = fln_mask_or(&lying, &here);
-			continue;
-		}
-		lying = fln_mask_andnot(&lying, &here);
-		if (block_addr == home_addr)
-			lying = fln_mask_andnot(&lying, &away);
-	}
-	return lying;
-}
-
-bool fln_shard_has_map(const struct fln_shard *shard, uint64_t addr, uint64_t home_addr)
-{
-	if (shard->is_child)
-		return false;
-	if (addr != home_addr)
-		return true; /* it lies where a move has put it */
-	for (uint32_t i = atomic_load_explicit(&shard->nr_moves, memory_order_acquire); i > 0;
-	     i--) {
-		const struct fln_move *m = &shard->moves[i - 1];
-
-		if (addr >= m->from && addr - m->from < m->len_bytes)
-			return false;
-	}
-	return true;
-}
 
 /* Pages [lo, hi) of one block are not mapped any more. */
 static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint32_t hi,
@@ -161,31 +102,6 @@ static void wake_unmapped(struct fln_shard *shard, uint64_t start, uint64_t end)
 	fln_uffd_wake(&shard->uffd, start, end - start);
 }
 
-/* The part of [start, end) that lies together: in one move, or in none. */
-struct span {
-	uint64_t home;
-	uint64_t stop;
-};
-
-static struct span span_at(const struct fln_shard *shard, uint64_t at, uint64_t end)
-{
-	uint32_t nr = atomic_load_explicit(&shard->nr_moves, memory_order_relaxed);
-	struct span s = { .home = at, .stop = end };
-
-	for (uint32_t i = 0; i < nr; i++) {
-		const struct fln_move *m = &shard->moves[i];
-		uint64_t bound = m->to;
-
-		if (at >= m->to && at - m->to < m->len_bytes) {
-			s.home = m->from + (at - m->to);
-			bound = m->to + m->len_bytes;
-		}
-		if (bound > at && bound < s.stop)
-			s.stop = bound;
-	}
-	return s;
-}
-
 /*
  * Call @fn for the part of each region in [start, end).  The guest's regions do
  * not go away meanwhile: whoever removes one first takes leave of the worker
@@ -193,12 +109,12 @@ static struct span span_at(const struct fln_shard *shard, uint64_t at, uint64_t 
  */
 static void each_region(struct fln_shard *shard, uint64_t start, uint64_t end, range_fn fn)
 {
-	struct span s;
+	struct fln_span s;
 
 	for (uint64_t at = start; at < end; at = s.stop) {
 		uint64_t home, home_end;
 
-		s = span_at(shard, at, end);
+		s = fln_shard_span_at(shard, at, end);
 		home = s.home;
 		home_end = home + (s.stop - at);
 		while (home < home_end) {
@@ -224,105 +140,6 @@ void fln_shard_removed(struct fln_shard *shard, uint64_t start, uint64_t end)
 	each_region(shard, start, end, remove_range);
 }
 
-uint32_t fln_shard_moves(struct fln_shard *shard, struct fln_move moves[FLN_MAX_MOVES])
-{
-	uint32_t nr;
-
-	fln_lock(&shard->guest->lock);
-	nr = atomic_load_explicit(&shard->nr_moves, memory_order_relaxed);
-	memcpy(moves, shard->moves, nr * sizeof(*moves));
-	fln_unlock(&shard->guest->lock);
-	return nr;
-}
-
-/* What cannot be followed must not be let go of either: see closing.c. */
-static bool add_move(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes)
-{
-	uint32_t nr = atomic_load_explicit(&shard->nr_moves, memory_order_relaxed);
-
-	if (from == to)
-		return true; /* home again */
-	if (nr == FLN_MAX_MOVES) {
-		atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
-		return false;
-	}
-	shard->moves[nr].from = from;
-	shard->moves[nr].to = to;
-	shard->moves[nr].len_bytes = len_bytes;
-	atomic_store_explicit(&shard->nr_moves, nr + 1, memory_order_release);
-	return true;
-}
-
-/* Nothing that was moved lies in [start, end) any more. */
-static bool cut_moves(struct fln_shard *shard, uint64_t start, uint64_t end)
-{
-	uint32_t nr = atomic_load_explicit(&shard->nr_moves, memory_order_relaxed);
-	bool room = true;
-
-	for (uint32_t i = nr; i-- > 0;) {
-		struct fln_move *m = &shard->moves[i], old = *m;
-		uint64_t old_end = old.to + old.len_bytes;
-
-		if (old.to >= end || old_end <= start)
-			continue;
-		/* What is left is a head, a tail, both, or nothing. */
-		if (old.to < start) {
-			m->len_bytes = start - old.to;
-			if (old_end > end)
-				room &= add_move(shard, old.from + (end - old.to), end,
-						 old_end - end);
-		} else if (old_end > end) {
-			m->from = old.from + (end - old.to);
-			m->to = end;
-			m->len_bytes = old_end - end;
-		} else {
-			nr = atomic_load_explicit(&shard->nr_moves, memory_order_relaxed) - 1;
-			*m = shard->moves[nr];
-			atomic_store_explicit(&shard->nr_moves, nr, memory_order_release);
-		}
-	}
-	return room;
-}
-
-bool fln_shard_remap(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes)
-{
-	uint64_t end = from + len_bytes;
-	bool room;
-	struct span s;
-
-	/* The old place is left to the UNMAP event that follows, if one does. */
-	fln_lock(&shard->guest->lock);
-	room = cut_moves(shard, to, to + len_bytes);
-	for (uint64_t at = from; at < end; at = s.stop) {
-		s = span_at(shard, at, end);
-		room &= add_move(shard, s.home, to + (at - from), s.stop - at);
-	}
-	fln_unlock(&shard->guest->lock);
-	return room;
-}
-
-void fln_shard_forget_moves(struct fln_shard *shard)
-{
-	struct fln_guest *guest = shard->guest;
-	uint32_t nr;
-
-	fln_lock(&guest->lock);
-	nr = atomic_load_explicit(&shard->nr_moves, memory_order_relaxed);
-	for (uint32_t i = nr; i-- > 0;) {
-		const struct fln_move *m = &shard->moves[i];
-		const struct fln_region *r = guest->regions;
-
-		while (r &&
-		       (m->from >= r->addr + r->len_bytes || r->addr >= m->from + m->len_bytes))
-			r = r->next;
-		if (r)
-			continue;
-		shard->moves[i] = shard->moves[--nr];
-		atomic_store_explicit(&shard->nr_moves, nr, memory_order_release);
-	}
-	fln_unlock(&guest->lock);
-}
-
 static void say_no_room(struct fln_worker *w, const struct fln_shard *shard, uint64_t at)
 {
 	fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
@@ -338,12 +155,12 @@ static void say_no_room(struct fln_worker *w, const struct fln_shard *shard, uin
 static void forget_unmapped(struct fln_shard *shard, uint64_t start, uint64_t end)
 {
 	uint32_t nr = atomic_load_explicit(&shard->nr_moves, memory_order_relaxed);
-	struct span s;
+	struct fln_span s;
 
 	for (uint64_t at = start; at < end; at = s.stop) {
 		bool away = false;
 
-		s = span_at(shard, at, end);
+		s = fln_shard_span_at(shard, at, end);
 		for (uint32_t i = 0; i < nr; i++) {
 			const struct fln_move *m = &shard->moves[i];
 			uint64_t from = at + (m->from - s.home), bound = from;
@@ -362,33 +179,17 @@ static void forget_unmapped(struct fln_shard *shard, uint64_t start, uint64_t en
 	}
 }
 
-bool fln_shard_is_closing_at(const struct fln_shard *shard, uint64_t addr)
-{
-	const struct fln_region *r;
-	bool closing;
-
-	fln_rcu_read_lock();
-	r = fln_directory_find(shard->guest, fln_shard_unmove(shard, addr));
-	closing = r && atomic_load_explicit(&r->closing, memory_order_acquire);
-	fln_rcu_read_unlock();
-	return closing;
-}
-
 static void unmap(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end)
 {
-	bool closing = fln_shard_is_closing_at(shard, start), room = true;
+	bool room;
 
 	if (!shard->is_child)
 		forget_unmapped(shard, start, end);
-	if (atomic_load_explicit(&shard->nr_moves, memory_order_relaxed) > 0) {
-		fln_lock(&shard->guest->lock);
-		room = cut_moves(shard, start, end);
-		fln_unlock(&shard->guest->lock);
-	}
+	room = fln_shard_cut_moves(shard, start, end);
 	if (!room)
 		say_no_room(w, shard, start);
-	if (!closing)
-		fln_drop_unmapped(w, shard, start, end);
+	fln_drop_unmapped(w, shard, start, end);
+	fln_wanted_drop(w, shard, start, end);
 	wake_unmapped(shard, start, end);
 }
 

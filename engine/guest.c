@@ -7,6 +7,7 @@
 #include "engine/context.h"
 #include "engine/engine.h"
 #include "engine/failure.h"
+#include "engine/moves.h"
 
 #include <errno.h>
 #include <fcntl.h>

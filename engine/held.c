@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/plant.h"
 #include "engine/failure.h"
+#include "engine/moves.h"
 #include "engine/region_map.h"
 #include "engine/worker.h"
 
@@ -183,8 +184,24 @@ void fln_serve_held(struct fln_worker *w)
 		fln_serve_faults(w, shard, w->faults, nr);
 }
 
-static void drop(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end,
-		 enum fln_ending ending)
+bool fln_fault_is_unmapped(const struct fln_shard *shard, const struct fln_fault *fault,
+			   uint64_t start, uint64_t end)
+{
+	const struct fln_region *r;
+	bool closing;
+
+	if (fault->addr < start || fault->addr >= end)
+		return false;
+	fln_rcu_read_lock();
+	r = fln_directory_find(shard->guest, fln_shard_unmove(shard, fault->addr));
+	closing = r && atomic_load_explicit(&r->closing, memory_order_acquire);
+	fln_rcu_read_unlock();
+	return !closing;
+}
+
+/* The table is made anew, without those of a shard that end: all, or what was unmapped. */
+static void drop(struct fln_worker *w, struct fln_shard *shard, bool all, uint64_t start,
+		 uint64_t end)
 {
 	uint32_t nr = w->nr_held;
 
@@ -196,8 +213,9 @@ static void drop(struct fln_worker *w, struct fln_shard *shard, uint64_t start, 
 		struct fln_held h = w->held[i];
 
 		h.shard->nr_held -= h.fault.nr;
-		if (h.shard == shard && h.fault.addr >= start && h.fault.addr < end)
-			fln_end_fault(shard, &h.fault, ending, false, fln_now_ns());
+		if (h.shard == shard && (all || fln_fault_is_unmapped(shard, &h.fault, start, end)))
+			fln_end_fault(shard, &h.fault, all ? FLN_ENDED_POISONED : FLN_ENDED_FAILED,
+				      false, fln_now_ns());
 		else
 			fln_hold(w, h.shard, &h.fault, h.reason);
 	}
@@ -206,12 +224,12 @@ static void drop(struct fln_worker *w, struct fln_shard *shard, uint64_t start, 
 void fln_drop_unmapped(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end)
 {
 	if (shard->nr_held > 0)
-		drop(w, shard, start, end, FLN_ENDED_FAILED);
+		drop(w, shard, false, start, end);
 }
 
 void fln_drop_held(struct fln_worker *w, struct fln_shard *shard)
 {
-	drop(w, shard, 0, UINT64_MAX, FLN_ENDED_POISONED);
+	drop(w, shard, true, 0, 0);
 	for (struct fln_shard **at = &w->overflowed; *at; at = &(*at)->next_overflowed) {
 		if (*at == shard) {
 			*at = shard->next_overflowed;

@@ -12,6 +12,7 @@
 #include "base/fork.h"
 #include "engine/context.h"
 #include "engine/engine.h"
+#include "engine/moves.h"
 #include "engine/worker.h"
 
 #include <errno.h>

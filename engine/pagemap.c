@@ -5,7 +5,8 @@
  * The map of a region is a hint: pages are taken away through the page cache, and
  * no event tells.  A fault mends that by itself.  Who hands memory to a system call
  * that does not wait for faults must know before, so fln_guest_populate() asks the
- * kernel: eight bytes a page, and a tenth of what mapping it costs.
+ * kernel: eight bytes a page, and a tenth of what mapping it costs.  So does who resolves
+ * his own fault and finds that the map calls the page poisoned (resolve.c).
  */
 #include "base/error.h"
 #include "engine/engine.h"

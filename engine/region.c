@@ -10,6 +10,7 @@
 #include "base/fork.h"
 #include "engine/context.h"
 #include "engine/engine.h"
+#include "engine/moves.h"
 #include "engine/region_map.h"
 
 #include <errno.h>

@@ -26,6 +26,7 @@
 #include "engine/context.h"
 #include "engine/engine.h"
 #include "engine/failure.h"
+#include "engine/moves.h"
 #include "engine/worker.h"
 
 #include <errno.h>
@@ -113,6 +114,7 @@ struct access {
 	uint64_t t0_ns;
 	bool counted; /* it has waited, and its fault has been ended by a worker */
 	bool failed;  /* its contents cannot be had */
+	bool again;   /* this is not its first round */
 	struct fln_wanted *wanted;
 };
 
@@ -159,6 +161,30 @@ static enum round ask(struct fln_block_round *b, struct access *a, uint32_t page
 	return ROUND_WAIT;
 }
 
+/*
+ * The page's range has gone.  Of a region that is being closed it is unregistered, and the
+ * kernel serves it from here on.  If it faults all the same it was mapped over (cover.c),
+ * though its contents have come since.
+ */
+static enum round serve_gone(const struct fln_block_round *b, const struct access *a)
+{
+	bool closing = atomic_load_explicit(&b->in.region->closing, memory_order_acquire);
+	uint64_t nr_left = fln_context_nr_left();
+
+	if (!closing) { /* unmapped by somebody */
+		end_fault(b, a, (struct fln_context_ending){ .failed = true });
+		return ROUND_PASS_ON;
+	}
+	if (!gone.found || gone.addr != a->addr || gone.nr_left != nr_left) {
+		gone.found = true;
+		gone.addr = a->addr;
+		gone.nr_left = nr_left;
+		return ROUND_DONE;
+	}
+	end_fault(b, a, (struct fln_context_ending){ .poisoned = true });
+	return ROUND_PASS_ON;
+}
+
 static enum round poison(struct fln_block_round *b, struct access *a, uint32_t page,
 			 struct fln_mask *poisoned)
 {
@@ -173,6 +199,8 @@ static enum round poison(struct fln_block_round *b, struct access *a, uint32_t p
 		b->in.present = fln_mask_andnot(&b->in.present, &b->in.faulting);
 		*poisoned = fln_mask_or(poisoned, &b->in.faulting);
 	}
+	if (fln_mask_test(&b->in.gone, page))
+		return serve_gone(b, a);
 	if (fln_mask_test(poisoned, page) || fln_mask_test(&b->in.broken, page)) {
 		end_fault(b, a, (struct fln_context_ending){ .poisoned = true });
 		return ROUND_PASS_ON;
@@ -205,25 +233,6 @@ static void zero_hole(struct fln_block_round *b, uint32_t page)
 	fln_install_zero(&b->in, &b->in.faulting);
 }
 
-/*
- * The range of a region that is being closed has gone: unregistered, and the kernel serves
- * it from here on.  If it faults all the same it was mapped over (cover.c), though its
- * contents have come since.
- */
-static enum round serve_gone(const struct fln_block_round *b, const struct access *a)
-{
-	uint64_t nr_left = fln_context_nr_left();
-
-	if (!gone.found || gone.addr != a->addr || gone.nr_left != nr_left) {
-		gone.found = true;
-		gone.addr = a->addr;
-		gone.nr_left = nr_left;
-		return ROUND_DONE;
-	}
-	end_fault(b, a, (struct fln_context_ending){ .poisoned = true });
-	return ROUND_PASS_ON;
-}
-
 /* What the installs of a round mean for the page that was touched. */
 static enum round judge(struct fln_block_round *b, struct access *a, uint32_t page,
 			struct fln_mask *poisoned)
@@ -239,13 +248,8 @@ static enum round judge(struct fln_block_round *b, struct access *a, uint32_t pa
 		end_fault(b, a, ending);
 		return ROUND_DONE;
 	}
-	if (fln_mask_test(&b->in.gone, page)) {
-		if (closing)
-			return serve_gone(b, a);
-		ending.failed = true; /* unmapped by somebody */
-		end_fault(b, a, ending);
-		return ROUND_PASS_ON;
-	}
+	if (fln_mask_test(&b->in.gone, page))
+		return serve_gone(b, a);
 	if (fln_mask_test(&b->in.hole, page)) {
 		hole_end = fln_mask_next_clear(&b->in.hole, page);
 		return ask(b, a, page, hole_end - page);
@@ -283,18 +287,27 @@ static void install(struct fln_block_round *b, uint32_t page)
 /*
  * The map calls the page POISONED, which a discard may have lifted while the map was told
  * of it.  Unlike in a queue a fault is no proof of that: it can be older than the poison,
- * and some kernels raise the same signal for it.  Of a huge page poison cannot be seen.
+ * and some kernels raise the same signal for it.  Of a huge page poison cannot be seen,
+ * nor where access was taken away for want of it.
  */
 static bool was_lifted(const struct fln_block_round *b, const struct access *a)
 {
-	return !fln_block_is_huge(b) && fln_uffd_is_empty(&b->in.shard->uffd, a->addr);
+	struct fln_uffd *u = &b->in.shard->uffd;
+
+	return !fln_block_is_huge(b) && fln_uffd_can_poison(u) && fln_uffd_is_empty(u, a->addr);
+}
+
+/* Not by what is due here: what mremap() has put there has contents of its own. */
+static bool is_moved_onto(const struct fln_block_round *b, uint32_t page)
+{
+	return fln_block_is_huge(b) ? !fln_mask_empty(&b->moved) : fln_mask_test(&b->moved, page);
 }
 
 /* RCU read lock held. */
 static enum round serve(struct fln_region *r, struct access *a)
 {
 	uint64_t first = fln_region_page_of(r, a->addr);
-	struct fln_fault fault = { .addr = a->addr, .nr = 1, .held = a->counted };
+	struct fln_fault fault = { .addr = a->addr, .nr = 1, .held = a->counted, .kept = a->again };
 	struct fln_block_round b = { .block = first / FLN_BLOCK_PAGES, .in_context = true };
 	struct fln_mask poisoned = { { 0 } }, known, own;
 	const struct fln_range *range;
@@ -307,6 +320,12 @@ static enum round serve(struct fln_region *r, struct access *a)
 	b.in.block_addr = fln_region_addr_of(r, b.in.block_page);
 	page = (uint32_t)(first - b.in.block_page);
 	page = fln_block_fault(&b, page);
+	if (!fln_shard_moved_onto(b.in.shard, b.in.block_addr, &b.moved))
+		return ROUND_AGAIN;
+	if (is_moved_onto(&b, page)) {
+		end_fault(&b, a, (struct fln_context_ending){ .failed = true });
+		return ROUND_PASS_ON;
+	}
 	b.chunk = fln_blockmap_chunk(&r->map, b.block);
 	/* Read-ahead is left out: to order it takes a lock. */
 	range = fln_advice_at(r->guest, a->addr);
@@ -358,12 +377,15 @@ static enum round one_round(struct access *a)
 	fln_rcu_handler_lock(&before);
 	r = fln_context_find(a->addr);
 	round = r ? serve(r, a) : serve_stranger(a);
+	a->again = true;
 	fln_rcu_handler_unlock(&before);
 	return round;
 }
 
 static enum fln_resolved resolve(struct access *a)
 {
+	enum fln_wanted_end end;
+
 	for (uint32_t nr_again = 0;;) {
 		switch (one_round(a)) {
 		case ROUND_DONE:
@@ -378,7 +400,10 @@ static enum fln_resolved resolve(struct access *a)
 			fln_context_nap(NOT_STARTED_NS);
 			break;
 		case ROUND_WAIT:
-			a->failed = fln_wanted_wait(a->wanted) == FLN_WANTED_FAILED;
+			end = fln_wanted_wait(a->wanted);
+			if (end == FLN_WANTED_GONE)
+				return FLN_RESOLVED; /* the access finds what is there now */
+			a->failed = end == FLN_WANTED_FAILED;
 			break;
 		}
 	}

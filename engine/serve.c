@@ -7,6 +7,7 @@
  */
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/moves.h"
 #include "engine/region_map.h"
 #include "engine/worker.h"
 
@@ -178,7 +179,7 @@ static uint32_t end_unmapped(struct fln_worker *w, struct fln_shard *shard, uint
 	uint32_t left = 0;
 
 	for (uint32_t i = 0; i < nr; i++) {
-		if (w->faults[i].addr >= start && w->faults[i].addr < end)
+		if (fln_fault_is_unmapped(shard, &w->faults[i], start, end))
 			fln_end_fault(shard, &w->faults[i], FLN_ENDED_FAILED, false, fln_now_ns());
 		else
 			w->faults[left++] = w->faults[i];
@@ -206,8 +207,7 @@ static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard, int *e
 		const struct uffd_msg *m = &w->msgs[i];
 		struct fln_fault *f;
 
-		if (m->event == UFFD_EVENT_UNMAP && nr_faults > 0 &&
-		    !fln_shard_is_closing_at(shard, m->arg.remove.start)) {
+		if (m->event == UFFD_EVENT_UNMAP && nr_faults > 0) {
 			fln_count(&shard->count.faults, nr_faults - nr_counted);
 			nr_faults = end_unmapped(w, shard, nr_faults, m->arg.remove.start,
 						 m->arg.remove.end);

@@ -114,6 +114,14 @@ struct fln_move {
 	uint64_t from, to, len_bytes;
 };
 
+/* A copy of the new places for threads in context; @seq is odd while it changes (moves.c). */
+struct fln_moved {
+	_Atomic uint32_t seq, nr;
+	struct {
+		_Atomic uint64_t lo, hi;
+	} ranges[FLN_MAX_MOVES + 1];
+};
+
 /* The worker's, while it works out what to note (oldest.c). */
 struct fln_oldest_next {
 	bool noted; /* in worker->noted */
@@ -138,6 +146,8 @@ struct fln_shard {
 	/* Changed by the worker under guest->lock, which others read it under. */
 	_Atomic uint32_t nr_moves;
 	struct fln_move moves[FLN_MAX_MOVES]; /* no two overlap at their new places */
+	uint64_t lost, lost_end;              /* where those lie that found no room */
+	struct fln_moved moved;
 	struct fln_shard_counters count;
 	/* In context: who is asked for contents; NULL while the guest does not run. */
 	_Atomic(struct fln_worker *) helper;

@@ -81,7 +81,8 @@ enum fln_wanted_end fln_wanted_wait(struct fln_wanted *s)
 static void end(struct fln_wanted *s, enum fln_wanted_end how, bool zero)
 {
 	struct fln_context_ending ending = {
-		.poisoned = how != FLN_WANTED_READY,
+		.poisoned = how != FLN_WANTED_READY && how != FLN_WANTED_GONE,
+		.failed = how == FLN_WANTED_GONE,
 		.zero = zero && how == FLN_WANTED_READY,
 		.waited = true,
 	};
@@ -124,11 +125,9 @@ static enum fln_wanted_end look_at(struct fln_worker *w, struct fln_wanted *s, u
 	return reason == FLN_HELD_AGAIN ? FLN_WANTED_READY : FLN_WANTED_OPEN;
 }
 
-void fln_serve_wanted(struct fln_worker *w)
+static void take_new(struct fln_worker *w)
 {
 	struct fln_wanted *s = atomic_exchange_explicit(&w->wanted_new, NULL, memory_order_acquire);
-	struct fln_wanted **at = &w->wanted;
-	uint64_t now;
 
 	while (s) {
 		struct fln_wanted *next = s->next;
@@ -137,6 +136,33 @@ void fln_serve_wanted(struct fln_worker *w)
 		w->wanted = s;
 		s = next;
 	}
+}
+
+void fln_wanted_drop(struct fln_worker *w, const struct fln_shard *shard, uint64_t start,
+		     uint64_t stop)
+{
+	struct fln_wanted **at = &w->wanted;
+
+	take_new(w);
+	while (*at) {
+		struct fln_wanted *s = *at;
+
+		if (s->shard != shard || s->fault.addr < start || s->fault.addr >= stop ||
+		    atomic_load_explicit(&s->region->closing, memory_order_acquire)) {
+			at = &s->next;
+			continue;
+		}
+		*at = s->next;
+		end(s, FLN_WANTED_GONE, false);
+	}
+}
+
+void fln_serve_wanted(struct fln_worker *w)
+{
+	struct fln_wanted **at = &w->wanted, *s;
+	uint64_t now;
+
+	take_new(w);
 	if (!w->wanted)
 		return;
 	now = fln_now_ns();

@@ -15,6 +15,7 @@
 #include "engine/worker.h"
 #include "engine/context.h"
 #include "engine/engine.h"
+#include "engine/moves.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"

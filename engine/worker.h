@@ -45,7 +45,7 @@ struct fln_fault {
 	bool fresh;         /* of this read: nobody has looked whether it is remote */
 	bool reported;      /* of what it waits for, in the log */
 	bool claimed;       /* tried again because somebody else maps its page */
-	bool kept;          /* it has been in the table of held faults */
+	bool kept;          /* looked at before: all of a batch, or none */
 };
 
 /* Why a fault is held. */
@@ -256,36 +256,19 @@ bool fln_fill_will_tell(const struct fln_image *image, const struct fln_fault *f
 void fln_drop_held(struct fln_worker *w, struct fln_shard *shard);
 
 /*
- * events.c: is [addr, …) of a region that is being closed?  What is unmapped there the closer
- * has mapped over, and its faults end as the region's do.
+ * held.c: did a fault wait in [start, end), which has been unmapped?  Not one of a region
+ * that is being closed: the closer has mapped over it, and it ends as the region's do.
  */
-bool fln_shard_is_closing_at(const struct fln_shard *shard, uint64_t addr);
+bool fln_fault_is_unmapped(const struct fln_shard *shard, const struct fln_fault *fault,
+			   uint64_t start, uint64_t end);
 
 /*
- * held.c: the same of what has been unmapped; whoever waits there is woken after this.
- * What lies there next is none of these faults' business: they would have it filled, and
- * poisoned when it is late.
+ * held.c: such faults end; whoever waits there is woken after this.  What lies there next is
+ * none of their business: they would have it filled, and poisoned when it is late.
  */
 void fln_drop_unmapped(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end);
 
 /* events.c: act on a message that is no page fault. */
 void fln_event(struct fln_worker *w, struct fln_shard *shard, const struct uffd_msg *msg);
-
-/* events.c: where a fault's page was before mremap() moved it. */
-uint64_t fln_shard_unmove(const struct fln_shard *shard, uint64_t addr);
-
-/*
- * events.c: which pages of the block at @block_addr are those of the block whose home
- * is @home_addr.  The others lie elsewhere, and something else may lie in their place.
- */
-struct fln_mask fln_shard_lying(const struct fln_shard *shard, uint64_t block_addr,
-				uint64_t home_addr);
-
-/*
- * events.c: does the map speak of the page at @addr, whose home is @home_addr?  Not of a
- * forked child's; nor of a place that mremap() has left: of that a fault may be held, or
- * still come, where the old place stays mapped, while the page lies and is known elsewhere.
- */
-bool fln_shard_has_map(const struct fln_shard *shard, uint64_t addr, uint64_t home_addr);
 
 #endif

@@ -316,7 +316,9 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 	fill->writing = false;
 	(void)pthread_cond_broadcast(&image->written);
 	waiters = fill->waiters | take_waiters(image);
-	if (to == FLN_IMAGE_UNFILLED && fill->waiters)
+	/* Another fill may have a page that is not filled before they look, or another part. */
+	if (fill->waiters &&
+	    (to == FLN_IMAGE_UNFILLED || to == FLN_IMAGE_FAILED || fln_image_is_huge(image)))
 		let_go(image);
 	fln_unlock(&image->lock);
 	fln_rcu_read_unlock();
@@ -429,6 +431,9 @@ void fln_image_learn(struct fln_image *image, uint64_t block, const struct fln_m
 		bool news = learn_pages(image, block, c, filled, FLN_IMAGE_FILLED, &waiters);
 
 		news |= learn_pages(image, block, c, zero, FLN_IMAGE_ZERO, &waiters);
+		/* Of a huge page another part may be on its way before they look. */
+		if (waiters && fln_image_is_huge(image))
+			let_go(image);
 		/* Once only (fln_image_chunk()): not of a block that was whole, and has holes since. */
 		if (news)
 			collapse(image, block, c);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Events: what becomes of the map and of the image when a guest changes its mappings. */
 #include "base/clock.h"
+#include "engine/moves.h"
 #include "engine/region_map.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"

@@ -243,6 +243,74 @@ static void poison_that_was_lifted(void **state)
 	context_end(r);
 }
 
+/* What mremap() has put on a page of the region is not served, and no zeros instead. */
+static void what_was_moved_onto_a_page(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .nr_pages = 64, .window = 16 }, false);
+
+	(void)state;
+	rig_put(r, 0, 16);
+	fake_unmap(&r->fake, rig_addr(r, 5), 1);
+	fake_remap(&r->fake, rig_addr(r, 40), rig_addr(r, 5), 1);
+	fln_serve_shard(&r->worker, &r->shard);
+	fake_run(&r->fake);
+	assert_int_equal(resolve(r, 5), FLN_RESOLVED_NOT_OURS);
+	assert_int_equal(resolve(r, 6), FLN_RESOLVED);
+	assert_mapped(r, 4, rig_due(r, 4));
+	assert_mapped(r, 6, rig_due(r, 6));
+	assert_int_equal(fake_page(&r->fake, rig_addr(r, 5))->pte, FAKE_ABSENT);
+	assert_int_equal(COUNT(r, failed), 1);
+	/* It goes, and its own page is back. */
+	fake_remap(&r->fake, rig_addr(r, 5), rig_addr(r, 40), 1);
+	fake_unmap(&r->fake, rig_addr(r, 5), 1);
+	fln_serve_shard(&r->worker, &r->shard);
+	fake_run(&r->fake);
+	fake_map(&r->fake, rig_addr(r, 5), 1, r->image.memfd, rig_image_page(r, 5));
+	assert_int_equal(resolve(r, 5), FLN_RESOLVED);
+	assert_mapped(r, 5, rig_due(r, 5));
+	context_end(r);
+}
+
+static void unmap_three(struct rig *r)
+{
+	while (!r->worker.wanted && !atomic_load(&r->worker.wanted_new))
+		fln_context_nap(1000000);
+	fake_unmap(&r->fake, rig_addr(r, 3), 1);
+	fln_serve_shard(&r->worker, &r->shard);
+}
+
+/* Who waits where something is unmapped looks for himself what is there now. */
+static void who_waits_in_what_is_unmapped(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1, .pushed = true }, false);
+	struct helper h = { .first = unmap_three };
+
+	(void)state;
+	helper_start(&h, r);
+	assert_int_equal(resolve(r, 3), FLN_RESOLVED);
+	helper_stop(&h);
+	assert_int_equal(COUNT(r, failed), 1);
+	assert_int_equal(COUNT(r, invalid), 1);
+	context_end(r);
+}
+
+/* And where its contents cannot be had before anybody knows: it is not poisoned for ever. */
+static void a_failed_page_that_has_gone(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, false);
+	struct helper h = { .delay_ms = 0 };
+
+	(void)state;
+	r->bad[2] = true;
+	r->fake.fail_in = 1;
+	r->fake.fail_times = 3;
+	r->fake.fail_errno = ENOENT;
+	helper_start(&h, r);
+	assert_int_equal(resolve(r, 2), FLN_RESOLVED_NOT_OURS);
+	helper_stop(&h);
+	context_end(r);
+}
+
 static void a_region_that_closes_asks_nobody(void **state)
 {
 	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, false);
@@ -692,6 +760,9 @@ int main(void)
 		cmocka_unit_test(a_hole_is_noted_by_the_worker),
 		cmocka_unit_test(what_cannot_be_had_is_poisoned),
 		cmocka_unit_test(poison_that_was_lifted),
+		cmocka_unit_test(what_was_moved_onto_a_page),
+		cmocka_unit_test(who_waits_in_what_is_unmapped),
+		cmocka_unit_test(a_failed_page_that_has_gone),
 		cmocka_unit_test(a_region_that_closes_asks_nobody),
 		cmocka_unit_test(who_waits_is_let_go_when_the_region_closes),
 		cmocka_unit_test(a_hole_of_a_region_that_closes_is_zero),

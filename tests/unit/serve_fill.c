@@ -100,6 +100,37 @@ static void a_push_that_begins_before_the_next_look(void **state)
 	rig_destroy(r);
 }
 
+/* The same of a page that has failed, and is pushed before the worker hears of that. */
+static void a_push_of_what_has_just_failed(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1, .fill_pages = 1 });
+	uint32_t t = rig_touch(r, 1);
+	struct fln_fill fill = { .page = 0 };
+	uint64_t page = rig_image_page(r, 1);
+	bool begun;
+
+	(void)state;
+	r->bad[1] = true;
+	rig_serve(r);
+	(void)rig_fill(r, UINT32_MAX);
+	assert_int_equal(fln_image_state(&r->image, page), FLN_IMAGE_FAILED);
+	fln_rcu_read_lock();
+	fln_lock(&r->image.lock);
+	begun = fln_fill_begin(&r->image, &fill, page, page + 1, true);
+	fln_unlock(&r->image.lock);
+	fln_rcu_read_unlock();
+	assert_true(begun);
+	rig_held(r);
+	assert_int_equal(rig_thread(r, t)->state, FAKE_WAITING);
+	r->kicked = 0;
+	fln_fill_publish(&r->image, &fill, 0, 1, FLN_IMAGE_ZERO);
+	fln_fill_end(&r->image, &fill);
+	assert_int_equal(r->kicked, 1u << 3);
+	rig_held(r);
+	rig_assert_read(r, t, 0);
+	rig_destroy(r);
+}
+
 static void nobody_is_woken_before_his_page_is_there(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 16 });
@@ -490,6 +521,7 @@ int main(void)
 		cmocka_unit_test(what_is_there_does_not_wait_for_what_is_not),
 		cmocka_unit_test(many_wait_for_one_fill),
 		cmocka_unit_test(a_push_that_begins_before_the_next_look),
+		cmocka_unit_test(a_push_of_what_has_just_failed),
 		cmocka_unit_test(nobody_is_woken_before_his_page_is_there),
 		cmocka_unit_test(a_failed_page_is_poisoned),
 		cmocka_unit_test(a_page_that_failed_before),
