@@ -434,6 +434,49 @@ static void a_region_that_moves_fails_closed(void)
 	(void)munmap(to, 1024 * PAGE);
 }
 
+static void expect_in_context(const struct bed *b, uint64_t page, uint64_t due)
+{
+	uint64_t value = ~due;
+
+	CHECK(touch_read(bed_page(b, page), &value) == TOUCH_OK && value == due,
+	      "page %llu reads 0x%llx", (unsigned long long)page, (unsigned long long)value);
+}
+
+/* A page whose own contents are due is put where the image is a hole: no zeros for it. */
+static void what_is_moved_onto_a_page_fails_closed(void)
+{
+	uint8_t *hole, *moved;
+	uint64_t value;
+	struct bed b;
+
+	bed_init(&b, 1024);
+	b.guest_opts.nr_shards = 1;
+	b.maker.every_zero = 8;
+	context_up(&b, false);
+	hole = bed_page(&b, 7);
+	moved = bed_page(&b, 600);
+	OK(fln_thread_enter());
+	expect_in_context(&b, 7, 0);
+	CHECK(mremap(moved, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, hole) == hole, "mremap: %s",
+	      strerror(errno));
+	/* Its event has been read, and when this returns it has been acted upon. */
+	OK(fln_guest_advise(b.guest, (uintptr_t)bed_page(&b, 900), PAGE, FLN_ADVICE_DONTNEED));
+	CHECK(touch_read(hole, &value) == TOUCH_SIGBUS, "a page that moved was read as 0x%llx",
+	      (unsigned long long)value);
+	STEP("windows around it");
+	for (uint64_t page = 0; page < 600; page++) {
+		if (page != 7)
+			expect_in_context(&b, page, page % 8 == 7 ? 0 : word_of(1, page, 0));
+	}
+	CHECK(touch_read(hole, &value) == TOUCH_SIGBUS, "a page that moved was read as 0x%llx",
+	      (unsigned long long)value);
+	fln_thread_leave();
+	OK(fln_guest_stop(b.guest));
+	CHECK(touch_read(hole, &value) == TOUCH_SIGBUS || value == word_of(1, 600, 0),
+	      "0x%llx is read after the stop", (unsigned long long)value);
+	bed_down(&b);
+}
+
 static void what_is_refused(void)
 {
 	struct fln_region_opts o;
@@ -482,6 +525,7 @@ int main(void)
 	RUN(what_is_passed_on);
 	RUN(handlers_are_chained);
 	RUN(a_region_that_moves_fails_closed);
+	RUN(what_is_moved_onto_a_page_fails_closed);
 	RUN(what_is_refused);
 	return 0;
 }
