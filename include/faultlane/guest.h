@@ -261,9 +261,11 @@ struct fln_region_opts {
  *          reaches beyond its image, or whose mapping is not one of that image,
  *          shared or private as @sharing says, or is locked, and for what does not go
  *          together with a private region; -EOPNOTSUPP for that served in context;
- *          -EEXIST when it overlaps a region, one in context of another guest too;
- *          -EBUSY when somebody else's userfaultfd has it; -EMFILE or -ENFILE; -ENOMEM, also when mappings run out
- *          (fln_last_error() counts them).  Nothing stays registered then.
+ *          -EEXIST when it overlaps a region, one in context of another guest too (also
+ *          without an address, when the kernel puts it where a part of that one has been
+ *          unmapped: give it another place); -EBUSY when somebody else's userfaultfd has
+ *          it; -EMFILE or -ENFILE; -ENOMEM, also when mappings run out (fln_last_error()
+ *          counts them).  Nothing stays registered then.
  * Threads: any, except a thread of the engine
  * Blocks:  for mapping and registering
  */
