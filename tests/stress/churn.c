@@ -300,7 +300,7 @@ static void try_in_context(void)
 static void come_and_go(void)
 {
 	uint64_t rounds =
-		TEST_ASAN || TEST_TSAN ? test_scale(200, 500, 5000) : test_scale(500, 10000, 50000);
+		TEST_ASAN || TEST_TSAN ? test_scale(100, 500, 5000) : test_scale(500, 10000, 50000);
 	struct holdings before, after;
 	struct crew faulters, churners;
 	struct fln_stats s;
