@@ -23,6 +23,7 @@
 #include "engine/worker.h"
 
 #include <errno.h>
+#include <sched.h>
 
 /*
  * ZERO in the image says that it is not to be read from its source.  The cache may
@@ -108,8 +109,14 @@ void fln_block_claim_pages(struct fln_block_round *b, const struct fln_mask *wan
 
 struct fln_mask fln_block_lying(const struct fln_block_round *b)
 {
-	return fln_shard_lying(b->in.shard, b->in.block_addr,
-			       fln_region_addr_of(b->in.region, b->in.block_page));
+	struct fln_mask moved, lying;
+
+	lying = fln_shard_lying(b->in.shard, b->in.block_addr,
+				fln_region_addr_of(b->in.region, b->in.block_page));
+	/* Another worker notes it, which does not take long. */
+	while (!fln_guest_moved_onto(b->in.region->guest, b->in.shard, b->in.block_addr, &moved))
+		(void)sched_yield();
+	return fln_mask_andnot(&lying, &moved);
 }
 
 /* A huge page has no window: it is one. */

@@ -112,6 +112,7 @@ static void read_events(struct fln_shard *shard)
 
 	do {
 		fln_filler_closer_begin(filler);
+		fln_shard_reading_begin(shard);
 		nr = fln_uffd_read(&shard->uffd, msgs, 16);
 		for (ssize_t i = 0; i < nr; i++) {
 			const struct uffd_msg *m = &msgs[i];
@@ -123,6 +124,7 @@ static void read_events(struct fln_shard *shard)
 			if (m->event == UFFD_EVENT_REMOVE)
 				fln_shard_removed(shard, m->arg.remove.start, m->arg.remove.end);
 		}
+		fln_shard_reading_end(shard);
 		fln_filler_closer_end(filler);
 	} while (nr > 0);
 }

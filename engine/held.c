@@ -192,8 +192,10 @@ bool fln_fault_is_unmapped(const struct fln_shard *shard, const struct fln_fault
 
 	if (fault->addr < start || fault->addr >= end)
 		return false;
+	if (fln_shard_unmove(shard, fault->addr) != fault->addr)
+		return true; /* no closer maps over what was moved */
 	fln_rcu_read_lock();
-	r = fln_directory_find(shard->guest, fln_shard_unmove(shard, fault->addr));
+	r = fln_directory_find(shard->guest, fault->addr);
 	closing = r && atomic_load_explicit(&r->closing, memory_order_acquire);
 	fln_rcu_read_unlock();
 	return !closing;

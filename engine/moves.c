@@ -2,16 +2,20 @@
 /*
  * What mremap() has moved: where pages of a shard lie that were registered elsewhere.
  *
- * The worker of the shard writes the moves, when it reads events, under guest->lock; who
- * closes regions reads them under it.  Threads that resolve their own faults must take no
- * lock: of in-context shards they have a copy of the new places, which is looked at by a
- * sequence number that is odd while it changes.
+ * The worker of the shard writes the moves, when it acts upon events, or who closes regions,
+ * when it has no worker; under guest->lock, under which others read them.  Others also must
+ * not map across what was moved in between, and threads that resolve their own faults may
+ * take no lock: for them there is a copy of the new places, which is looked at by a sequence
+ * number that is odd while it changes.
  */
 #include "engine/moves.h"
 
 #include "base/lock.h"
 
 #include <string.h>
+#include <urcu/arch.h>
+
+#define READING_LOOKS 500u
 
 uint64_t fln_shard_unmove(const struct fln_shard *shard, uint64_t addr)
 {
@@ -104,6 +108,16 @@ uint32_t fln_shard_moves(struct fln_shard *shard, struct fln_move moves[FLN_MAX_
 	return nr;
 }
 
+/* By who has guest->lock. */
+static bool overlaps_region(const struct fln_guest *guest, uint64_t lo, uint64_t hi)
+{
+	const struct fln_region *r = guest->regions;
+
+	while (r && (lo >= r->addr + r->len_bytes || r->addr >= hi))
+		r = r->next;
+	return r;
+}
+
 /* What cannot be followed must not be let go of either: see closing.c. */
 static bool add_move(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes)
 {
@@ -113,6 +127,9 @@ static bool add_move(struct fln_shard *shard, uint64_t from, uint64_t to, uint64
 		return true; /* home again */
 	if (nr == FLN_MAX_MOVES) {
 		atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
+		/* Elsewhere nobody takes it for something else. */
+		if (!overlaps_region(shard->guest, to, to + len_bytes))
+			return false;
 		if (shard->lost_end == 0 || to < shard->lost)
 			shard->lost = to;
 		if (to + len_bytes > shard->lost_end)
@@ -163,14 +180,12 @@ static void publish_range(struct fln_moved *moved, uint32_t i, uint64_t lo, uint
 	atomic_store(&moved->ranges[i].hi, hi);
 }
 
-/* For threads in context.  By who has guest->lock. */
+/* For who has no lock.  By who has guest->lock. */
 static void publish(struct fln_shard *shard)
 {
 	struct fln_moved *moved = &shard->moved;
 	uint32_t nr = atomic_load(&shard->nr_moves);
 
-	if (!shard->in_context)
-		return;
 	(void)atomic_fetch_add(&moved->seq, 1);
 	for (uint32_t i = 0; i < nr; i++)
 		publish_range(moved, i, shard->moves[i].to,
@@ -178,16 +193,16 @@ static void publish(struct fln_shard *shard)
 	if (shard->lost_end > 0)
 		publish_range(moved, nr++, shard->lost, shard->lost_end);
 	atomic_store(&moved->nr, nr);
+	atomic_store(&shard->guest->any_moved, true);
 	(void)atomic_fetch_add(&moved->seq, 1);
 }
 
-bool fln_shard_moved_onto(const struct fln_shard *shard, uint64_t block_addr,
-			  struct fln_mask *pages)
+/* Adds the pages of the block onto which the shard's were moved.  False: that is changing. */
+static bool add_moved(const struct fln_shard *shard, uint64_t block_addr, struct fln_mask *pages)
 {
 	const struct fln_moved *moved = &shard->moved;
 	uint32_t seq = atomic_load(&moved->seq), nr;
 
-	memset(pages, 0, sizeof(*pages));
 	if (seq == 0)
 		return true;
 	nr = atomic_load(&moved->nr);
@@ -201,6 +216,41 @@ bool fln_shard_moved_onto(const struct fln_shard *shard, uint64_t block_addr,
 		*pages = fln_mask_or(pages, &in);
 	}
 	return seq % 2 == 0 && atomic_load(&moved->seq) == seq;
+}
+
+bool fln_guest_moved_onto(const struct fln_guest *guest, const struct fln_shard *own,
+			  uint64_t block_addr, struct fln_mask *pages)
+{
+	const struct fln_shard *in_context = fln_context_shards(guest);
+
+	memset(pages, 0, sizeof(*pages));
+	for (uint32_t i = 0; !own && atomic_load(&guest->nr_reading) > 0; i++) {
+		if (i == READING_LOOKS)
+			return false;
+		caa_cpu_relax(); /* to read an event takes a few µs */
+	}
+	if (!atomic_load(&guest->any_moved))
+		return true;
+	for (uint32_t i = 0; i < guest->nr_shards; i++) {
+		if (&guest->shards[i] != own && !add_moved(&guest->shards[i], block_addr, pages))
+			return false;
+		if (in_context && &in_context[i] != own &&
+		    !add_moved(&in_context[i], block_addr, pages))
+			return false;
+	}
+	return true;
+}
+
+void fln_shard_reading_begin(struct fln_shard *shard)
+{
+	if (shard->in_context)
+		(void)atomic_fetch_add(&shard->guest->nr_reading, 1);
+}
+
+void fln_shard_reading_end(struct fln_shard *shard)
+{
+	if (shard->in_context)
+		(void)atomic_fetch_sub(&shard->guest->nr_reading, 1);
 }
 
 bool fln_shard_cut_moves(struct fln_shard *shard, uint64_t start, uint64_t end)
@@ -243,16 +293,14 @@ void fln_shard_forget_moves(struct fln_shard *shard)
 	nr = atomic_load_explicit(&shard->nr_moves, memory_order_relaxed);
 	for (uint32_t i = nr; i-- > 0;) {
 		const struct fln_move *m = &shard->moves[i];
-		const struct fln_region *r = guest->regions;
 
-		while (r &&
-		       (m->from >= r->addr + r->len_bytes || r->addr >= m->from + m->len_bytes))
-			r = r->next;
-		if (r)
+		if (overlaps_region(guest, m->from, m->from + m->len_bytes))
 			continue;
 		shard->moves[i] = shard->moves[--nr];
 		atomic_store_explicit(&shard->nr_moves, nr, memory_order_release);
 	}
+	if (!overlaps_region(guest, shard->lost, shard->lost_end))
+		shard->lost = shard->lost_end = 0;
 	publish(shard);
 	fln_unlock(&guest->lock);
 }

@@ -45,18 +45,25 @@ struct fln_span {
 	uint64_t stop;
 };
 
-/* The span that @at is in, up to @end at most.  By the shard's worker. */
+/* The span that @at is in, up to @end at most.  By who writes the shard's moves. */
 struct fln_span fln_shard_span_at(const struct fln_shard *shard, uint64_t at, uint64_t end);
 
 /* Nothing that was moved lies in [start, end) any more.  As fln_shard_remap(). */
 bool fln_shard_cut_moves(struct fln_shard *shard, uint64_t start, uint64_t end);
 
 /*
- * Of an in-context shard: onto which pages of the block at @block_addr something was moved,
- * which is not served there.  False: that is changing, look again.  May be called in a
- * signal handler.
+ * Onto which pages of the block at @block_addr pages of the guest's other shards have been
+ * moved: they are not what is due there.  @own is left out; NULL in context, where all
+ * count.  False: that is changing, look again.  May be called in a signal handler.
  */
-bool fln_shard_moved_onto(const struct fln_shard *shard, uint64_t block_addr,
-			  struct fln_mask *pages);
+bool fln_guest_moved_onto(const struct fln_guest *guest, const struct fln_shard *own,
+			  uint64_t block_addr, struct fln_mask *pages);
+
+/*
+ * Events of the shard are read, and acted upon, between these two.  Who has moved something
+ * goes on when that is read: in context nobody believes meanwhile what lies where.
+ */
+void fln_shard_reading_begin(struct fln_shard *shard);
+void fln_shard_reading_end(struct fln_shard *shard);
 
 #endif

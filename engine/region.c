@@ -259,8 +259,8 @@ static int init_map(struct fln_region *r, uint32_t max_chunks)
 
 static void forget_moves(struct fln_shard *shard)
 {
-	if (atomic_load_explicit(&shard->nr_moves, memory_order_acquire) == 0)
-		return;
+	if (atomic_load(&shard->moved.seq) == 0)
+		return; /* nothing has ever been moved */
 	if (!shard->worker)
 		fln_shard_forget_moves(shard);
 	else

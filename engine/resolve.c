@@ -320,7 +320,7 @@ static enum round serve(struct fln_region *r, struct access *a)
 	b.in.block_addr = fln_region_addr_of(r, b.in.block_page);
 	page = (uint32_t)(first - b.in.block_page);
 	page = fln_block_fault(&b, page);
-	if (!fln_shard_moved_onto(b.in.shard, b.in.block_addr, &b.moved))
+	if (!fln_guest_moved_onto(r->guest, NULL, b.in.block_addr, &b.moved))
 		return ROUND_AGAIN;
 	if (is_moved_onto(&b, page)) {
 		end_fault(&b, a, (struct fln_context_ending){ .failed = true });
@@ -349,6 +349,7 @@ static enum round serve(struct fln_region *r, struct access *a)
 	round = judge(&b, a, page, &poisoned);
 	b.claimed = own;
 	fln_block_settle(&b, &poisoned);
+	a->again = true;
 	return round;
 }
 
@@ -377,7 +378,6 @@ static enum round one_round(struct access *a)
 	fln_rcu_handler_lock(&before);
 	r = fln_context_find(a->addr);
 	round = r ? serve(r, a) : serve_stranger(a);
-	a->again = true;
 	fln_rcu_handler_unlock(&before);
 	return round;
 }

@@ -234,7 +234,9 @@ void fln_serve_shard(struct fln_worker *w, struct fln_shard *shard)
 
 	/* No page is published between the read and the events: it may have been given up. */
 	fln_filler_reading_begin(w->opts.filler, w->opts.index);
+	fln_shard_reading_begin(shard);
 	nr_faults = read_batch(w, shard, &err);
+	fln_shard_reading_end(shard);
 	fln_filler_reading_end(w->opts.filler, w->opts.index);
 	if (err && may_read_later(err))
 		read_later(w, shard);

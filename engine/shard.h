@@ -114,7 +114,7 @@ struct fln_move {
 	uint64_t from, to, len_bytes;
 };
 
-/* A copy of the new places for threads in context; @seq is odd while it changes (moves.c). */
+/* A copy of the new places for who has no lock; @seq is odd while it changes (moves.c). */
 struct fln_moved {
 	_Atomic uint32_t seq, nr;
 	struct {
@@ -181,6 +181,8 @@ struct fln_guest {
 	_Atomic bool failed;            /* what is not there is poisoned at once; stays so */
 	_Atomic bool told_whole;        /* FLN_EVENT_GUEST_WHOLE has been posted */
 	_Atomic bool lame;              /* to be stopped by the guard */
+	_Atomic bool any_moved;         /* by mremap(), ever */
+	_Atomic uint32_t nr_reading;    /* who reads events of in-context shards just now */
 	uint64_t told_t0_ns, told_addr; /* of the fault last told of; guarded by engine->lock */
 	bool running, stopped;          /* set in the guest's turn, under lock */
 	int stop_result;

@@ -18,7 +18,9 @@
  * with the buffer first (advice.h).
  *
  * What mremap() moves is not served at its new place: a touch there is a SIGBUS that
- * is not ours, until the guest is stopped.
+ * is not ours, until the guest is stopped.  While mremap() puts something onto a part of
+ * such a region nobody may touch the 2 MiB around it; memory of another guest's must not
+ * be put there at all.
  */
 #ifndef FAULTLANE_CONTEXT_H
 #define FAULTLANE_CONTEXT_H
