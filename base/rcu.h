@@ -94,6 +94,12 @@ static inline void fln_rcu_handler_unlock(const sigset_t *before)
 	fln_signals_restore(before);
 }
 
+/* Between two looks at what another thread is about to change. */
+static inline void fln_cpu_relax(void)
+{
+	caa_cpu_relax();
+}
+
 /* Wait until every reader that runs now has ended.  Not inside a reader. */
 static inline void fln_rcu_synchronize(void)
 {

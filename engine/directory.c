@@ -73,6 +73,30 @@ static void retire(struct fln_guest *guest, struct fln_directory *d) FLN_REQUIRE
 	guest->retired = d;
 }
 
+int fln_directory_prepare(struct fln_guest *guest)
+{
+	struct fln_directory *d, *old;
+	uint32_t nr = 1;
+
+	for (const struct fln_region *r = guest->regions; r; r = r->next)
+		nr++;
+	fln_lock(&guest->lock);
+	old = guest->spare;
+	fln_unlock(&guest->lock);
+	if (old && old->capacity >= nr)
+		return 0;
+	d = fln_zalloc(&guest->engine->alloc, directory_bytes(nr), FLN_NODE_ANY);
+	if (!d)
+		return fln_fail(ENOMEM, "guest %s: no memory for a directory of %u regions",
+				guest->name, nr);
+	d->capacity = nr;
+	fln_lock(&guest->lock);
+	guest->spare = d;
+	fln_unlock(&guest->lock);
+	free_directory(guest, old);
+	return 0;
+}
+
 int fln_directory_publish(struct fln_guest *guest, const struct fln_region *without)
 {
 	struct fln_directory *d = guest->spare;

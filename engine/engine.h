@@ -160,6 +160,13 @@ void fln_guest_pass_workers(struct fln_guest *guest);
 void fln_shard_removed(struct fln_shard *shard, uint64_t start, uint64_t end);
 
 /*
+ * directory.c: memory for one region more, so that fln_directory_publish() needs none: a
+ * worker may want guest->lock, and somebody who has the allocator's the worker.  In the
+ * guest's turn.  Return: 0; -ENOMEM.
+ */
+int fln_directory_prepare(struct fln_guest *guest);
+
+/*
  * directory.c: publish the guest's list of regions anew, less @without.  To leave
  * one out cannot fail, if the one before was followed by fln_directory_reap().
  */

@@ -11,9 +11,9 @@
 #include "engine/moves.h"
 
 #include "base/lock.h"
+#include "base/rcu.h"
 
 #include <string.h>
-#include <urcu/arch.h>
 
 #define READING_LOOKS 500u
 
@@ -227,7 +227,7 @@ bool fln_guest_moved_onto(const struct fln_guest *guest, const struct fln_shard 
 	for (uint32_t i = 0; !own && atomic_load(&guest->nr_reading) > 0; i++) {
 		if (i == READING_LOOKS)
 			return false;
-		caa_cpu_relax(); /* to read an event takes a few µs */
+		fln_cpu_relax(); /* mostly as long as a read() takes */
 	}
 	if (!atomic_load(&guest->any_moved))
 		return true;

@@ -60,8 +60,9 @@ bool fln_guest_moved_onto(const struct fln_guest *guest, const struct fln_shard 
 			  uint64_t block_addr, struct fln_mask *pages);
 
 /*
- * Events of the shard are read, and acted upon, between these two.  Who has moved something
- * goes on when that is read: in context nobody believes meanwhile what lies where.
+ * Events of the shard are read between these two, and those that move something are acted
+ * upon.  Who has moved it goes on when that is read: in context nobody believes meanwhile
+ * what lies where.
  */
 void fln_shard_reading_begin(struct fln_shard *shard);
 void fln_shard_reading_end(struct fln_shard *shard);

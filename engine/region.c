@@ -259,8 +259,9 @@ static int init_map(struct fln_region *r, uint32_t max_chunks)
 
 static void forget_moves(struct fln_shard *shard)
 {
-	if (atomic_load(&shard->moved.seq) == 0)
-		return; /* nothing has ever been moved */
+	/* A child has its parent's; what found no room is no move. */
+	if (atomic_load(&shard->nr_moves) == 0 && atomic_load(&shard->moved.seq) == 0)
+		return;
 	if (!shard->worker)
 		fln_shard_forget_moves(shard);
 	else
@@ -301,8 +302,10 @@ static void take_out(struct fln_region *r)
 static int publish_region(struct fln_region *r)
 {
 	struct fln_guest *guest = r->guest;
-	int rc;
+	int rc = fln_directory_prepare(guest);
 
+	if (rc)
+		return rc;
 	fln_lock(&guest->lock);
 	r->next = guest->regions;
 	guest->regions = r;

@@ -112,7 +112,7 @@ static bool on_own_stack(void)
 struct access {
 	uint64_t addr; /* of its page */
 	uint64_t t0_ns;
-	bool counted; /* it has waited, and its fault has been ended by a worker */
+	bool counted; /* it waits, or has, and a worker ends its fault */
 	bool failed;  /* its contents cannot be had */
 	bool again;   /* this is not its first round */
 	struct fln_wanted *wanted;

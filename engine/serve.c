@@ -187,6 +187,15 @@ static uint32_t end_unmapped(struct fln_worker *w, struct fln_shard *shard, uint
 	return left;
 }
 
+/* How many messages there are up to the last one that tells where something lies. */
+static ssize_t last_move(const struct uffd_msg *msgs, ssize_t nr)
+{
+	while (nr > 0 && msgs[nr - 1].event != UFFD_EVENT_REMAP &&
+	       msgs[nr - 1].event != UFFD_EVENT_UNMAP)
+		nr--;
+	return nr > 0 ? nr : 0;
+}
+
 /*
  * Read a batch, act upon its events, and gather its faults; returns how many.  *err is why
  * it could not be read, or 0.
@@ -194,11 +203,15 @@ static uint32_t end_unmapped(struct fln_worker *w, struct fln_shard *shard, uint
 static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard, int *err)
 {
 	uint32_t nr_faults = 0, nr_counted = 0;
+	ssize_t nr, nr_moving;
 	uint64_t now;
-	ssize_t nr;
 
+	fln_shard_reading_begin(shard);
 	nr = fln_uffd_read(&shard->uffd, w->msgs, w->opts.batch_max);
 	*err = nr < 0 ? (int)-nr : 0;
+	nr_moving = last_move(w->msgs, nr);
+	if (nr_moving == 0)
+		fln_shard_reading_end(shard);
 	if (nr <= 0)
 		return 0;
 	now = fln_now_ns();
@@ -216,6 +229,8 @@ static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard, int *e
 		if (m->event != UFFD_EVENT_PAGEFAULT) {
 			fln_count(&shard->count.events, 1);
 			fln_event(w, shard, m);
+			if (i + 1 == nr_moving)
+				fln_shard_reading_end(shard);
 			continue;
 		}
 		f = &w->faults[nr_faults++];
@@ -234,9 +249,7 @@ void fln_serve_shard(struct fln_worker *w, struct fln_shard *shard)
 
 	/* No page is published between the read and the events: it may have been given up. */
 	fln_filler_reading_begin(w->opts.filler, w->opts.index);
-	fln_shard_reading_begin(shard);
 	nr_faults = read_batch(w, shard, &err);
-	fln_shard_reading_end(shard);
 	fln_filler_reading_end(w->opts.filler, w->opts.index);
 	if (err && may_read_later(err))
 		read_later(w, shard);
