@@ -4,8 +4,8 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "engine/region_map.h"
 #include "engine/moves.h"
+#include "engine/region_map.h"
 #include "tests/support/cm.h"
 
 #include <errno.h>
