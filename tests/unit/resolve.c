@@ -303,7 +303,7 @@ static void a_failed_page_that_has_gone(void **state)
 	(void)state;
 	r->bad[2] = true;
 	r->fake.fail_in = 1;
-	r->fake.fail_times = 3;
+	r->fake.fail_times = UINT32_MAX;
 	r->fake.fail_errno = ENOENT;
 	helper_start(&h, r);
 	assert_int_equal(resolve(r, 2), FLN_RESOLVED_NOT_OURS);
