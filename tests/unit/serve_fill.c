@@ -66,6 +66,20 @@ static void many_wait_for_one_fill(void **state)
 	rig_destroy(r);
 }
 
+/* A push of one page that takes its time: it begins here. */
+static void begin_push(struct rig *r, struct fln_fill *fill, uint64_t page, bool has_failed)
+{
+	uint64_t at = rig_image_page(r, page);
+	bool begun;
+
+	fln_rcu_read_lock();
+	fln_lock(&r->image.lock);
+	begun = fln_fill_begin(&r->image, fill, at, at + 1, has_failed);
+	fln_unlock(&r->image.lock);
+	fln_rcu_read_unlock();
+	assert_true(begun);
+}
+
 /*
  * Two pages are waited for.  One is pushed, which lets all who wait go; the push of the
  * other begins before the worker looks again: it has to hear of its end, too.
@@ -75,20 +89,13 @@ static void a_push_that_begins_before_the_next_look(void **state)
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1, .pushed = true });
 	uint32_t first = rig_touch(r, 0), second = rig_touch(r, 1);
 	struct fln_fill fill = { .page = 0 };
-	uint64_t page = rig_image_page(r, 1);
-	bool begun;
 
 	(void)state;
 	rig_serve(r);
 	assert_int_equal(r->worker.nr_held, 2);
 	rig_put(r, 0, 1);
 	assert_int_equal(r->kicked, 1u << 3);
-	fln_rcu_read_lock();
-	fln_lock(&r->image.lock);
-	begun = fln_fill_begin(&r->image, &fill, page, page + 1, false);
-	fln_unlock(&r->image.lock);
-	fln_rcu_read_unlock();
-	assert_true(begun);
+	begin_push(r, &fill, 1, false);
 	rig_held(r);
 	rig_assert_read(r, first, rig_due(r, 0));
 	r->kicked = 0;
@@ -106,20 +113,13 @@ static void a_push_of_what_has_just_failed(void **state)
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1, .fill_pages = 1 });
 	uint32_t t = rig_touch(r, 1);
 	struct fln_fill fill = { .page = 0 };
-	uint64_t page = rig_image_page(r, 1);
-	bool begun;
 
 	(void)state;
 	r->bad[1] = true;
 	rig_serve(r);
 	(void)rig_fill(r, UINT32_MAX);
-	assert_int_equal(fln_image_state(&r->image, page), FLN_IMAGE_FAILED);
-	fln_rcu_read_lock();
-	fln_lock(&r->image.lock);
-	begun = fln_fill_begin(&r->image, &fill, page, page + 1, true);
-	fln_unlock(&r->image.lock);
-	fln_rcu_read_unlock();
-	assert_true(begun);
+	assert_int_equal(fln_image_state(&r->image, rig_image_page(r, 1)), FLN_IMAGE_FAILED);
+	begin_push(r, &fill, 1, true);
 	rig_held(r);
 	assert_int_equal(rig_thread(r, t)->state, FAKE_WAITING);
 	r->kicked = 0;
