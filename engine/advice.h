@@ -97,10 +97,10 @@ bool fln_quiet_takes(struct fln_guest *guest, uint64_t start, uint64_t end);
 
 /* ahead.c: make what read-ahead needs.  In the guest's turn.  Return: 0; -ENOMEM. */
 int fln_ahead_prepare(struct fln_guest *guest);
-
-/* Streams in [addr, end), which is given up: who comes again begins anew. */
-void fln_ahead_forget(struct fln_guest *guest, uint64_t addr, uint64_t end);
 void fln_ahead_deinit(struct fln_guest *guest);
+
+/* ahead.c: forget streams in [addr, end), which is given up: who comes again begins anew. */
+void fln_ahead_forget(struct fln_guest *guest, uint64_t addr, uint64_t end);
 
 /* ahead.c: a fault at @addr, in a range that is called sequential and ends at @end. */
 void fln_ahead_fault(struct fln_guest *guest, uint64_t addr, uint64_t end);

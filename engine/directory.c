@@ -73,6 +73,20 @@ static void retire(struct fln_guest *guest, struct fln_directory *d) FLN_REQUIRE
 	guest->retired = d;
 }
 
+/* Room for @nr regions, and none in it; NULL: no memory, which has been said. */
+static struct fln_directory *make_directory(struct fln_guest *guest, uint32_t nr)
+{
+	struct fln_directory *d =
+		fln_zalloc(&guest->engine->alloc, directory_bytes(nr), FLN_NODE_ANY);
+
+	if (d)
+		d->capacity = nr;
+	else
+		(void)fln_fail(ENOMEM, "guest %s: no memory for a directory of %u regions",
+			       guest->name, nr);
+	return d;
+}
+
 int fln_directory_prepare(struct fln_guest *guest)
 {
 	struct fln_directory *d, *old;
@@ -85,11 +99,9 @@ int fln_directory_prepare(struct fln_guest *guest)
 	fln_unlock(&guest->lock);
 	if (old && old->capacity >= nr)
 		return 0;
-	d = fln_zalloc(&guest->engine->alloc, directory_bytes(nr), FLN_NODE_ANY);
+	d = make_directory(guest, nr);
 	if (!d)
-		return fln_fail(ENOMEM, "guest %s: no memory for a directory of %u regions",
-				guest->name, nr);
-	d->capacity = nr;
+		return -ENOMEM;
 	fln_lock(&guest->lock);
 	guest->spare = d;
 	fln_unlock(&guest->lock);
@@ -108,11 +120,9 @@ int fln_directory_publish(struct fln_guest *guest, const struct fln_region *with
 	if (d && d->capacity >= nr) {
 		guest->spare = NULL;
 	} else if (nr > 0) {
-		d = fln_zalloc(&guest->engine->alloc, directory_bytes(nr), FLN_NODE_ANY);
+		d = make_directory(guest, nr);
 		if (!d)
-			return fln_fail(ENOMEM, "guest %s: no memory for a directory of %u regions",
-					guest->name, nr);
-		d->capacity = nr;
+			return -ENOMEM;
 	} else {
 		d = NULL;
 	}

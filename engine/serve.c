@@ -209,7 +209,7 @@ static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard, int *e
 	fln_shard_reading_begin(shard);
 	nr = fln_uffd_read(&shard->uffd, w->msgs, w->opts.batch_max);
 	*err = nr < 0 ? (int)-nr : 0;
-	nr_moving = last_move(w->msgs, nr);
+	nr_moving = shard->in_context ? last_move(w->msgs, nr) : 0;
 	if (nr_moving == 0)
 		fln_shard_reading_end(shard);
 	if (nr <= 0)
