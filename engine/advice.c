@@ -8,7 +8,14 @@
  */
 #include "base/error.h"
 #include "base/fork.h"
+#include "engine/ahead.h"
+#include "engine/directory.h"
 #include "engine/engine.h"
+#include "engine/guest.h"
+#include "engine/jobs.h"
+#include "engine/mapping.h"
+#include "engine/populate_call.h"
+#include "engine/ranges.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -64,24 +64,8 @@ struct fln_advised {
 
 void fln_advised_deinit(struct fln_guest *guest);
 
-/* populate_call.c: unlock what is locked of a region.  In the guest's turn. */
-void fln_locked_forget(struct fln_region *region);
-
 /* A region goes: nothing is advised or locked there any more.  In the guest's turn. */
 void fln_advised_forget(struct fln_region *region);
-
-/* ranges.c: is [addr, addr + len) the guest's, without a gap?  Return: 0; -EINVAL. */
-int fln_range_check(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes);
-
-/*
- * ranges.c: a copy of @old (may be NULL) in which [addr, end) is @what; 0: nothing.
- * NULL: no memory.  fln_ranges_free() takes NULL.
- */
-struct fln_ranges *fln_ranges_with(struct fln_guest *guest, const struct fln_ranges *old,
-				   uint64_t addr, uint64_t end, uint32_t what);
-void fln_ranges_free(struct fln_guest *guest, struct fln_ranges *ranges);
-/* The first range that ends above @addr, or NULL. */
-const struct fln_range *fln_ranges_next(const struct fln_ranges *ranges, uint64_t addr);
 
 /*
  * advice.c: what was said of @addr, and where that ends.  RCU read lock held.
@@ -94,21 +78,5 @@ const struct fln_range *fln_advice_at(const struct fln_guest *guest, uint64_t ad
  * is told of once: what comes a second time is somebody else's.
  */
 bool fln_quiet_takes(struct fln_guest *guest, uint64_t start, uint64_t end);
-
-/* ahead.c: make what read-ahead needs.  In the guest's turn.  Return: 0; -ENOMEM. */
-int fln_ahead_prepare(struct fln_guest *guest);
-void fln_ahead_deinit(struct fln_guest *guest);
-
-/* ahead.c: forget streams in [addr, end), which is given up: who comes again begins anew. */
-void fln_ahead_forget(struct fln_guest *guest, uint64_t addr, uint64_t end);
-
-/* ahead.c: a fault at @addr, in a range that is called sequential and ends at @end. */
-void fln_ahead_fault(struct fln_guest *guest, uint64_t addr, uint64_t end);
-
-/*
- * pagemap.c: make the map forget pages of [addr, end) that it calls PRESENT and that
- * are not.  Returns how many pages are not mapped, as far as can be known.
- */
-uint64_t fln_pagemap_verify(struct fln_guest *guest, uint64_t addr, uint64_t end);
 
 #endif

@@ -11,8 +11,10 @@
  * A fault elsewhere is another stream, that begins small; of FLN_NR_STREAMS the one
  * that was not heard of for longest gives way.
  */
+#include "engine/ahead.h"
 #include "base/error.h"
 #include "engine/engine.h"
+#include "engine/jobs.h"
 
 #include <errno.h>
 

@@ -7,6 +7,7 @@
 #include "base/fork.h"
 #include "engine/engine.h"
 #include "sources/link.h"
+#include "sources/link_message.h"
 
 #include <errno.h>
 #include <unistd.h>

@@ -16,11 +16,17 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/plant.h"
+#include "engine/ahead.h"
 #include "engine/context.h"
+#include "engine/context_shards.h"
+#include "engine/directory.h"
 #include "engine/engine.h"
+#include "engine/events.h"
 #include "engine/failure.h"
+#include "engine/held.h"
 #include "engine/moves.h"
 #include "engine/worker.h"
+#include "sources/image_state.h"
 
 #include <errno.h>
 #include <sched.h>

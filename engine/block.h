@@ -83,4 +83,21 @@ void fln_block_collapse(struct fln_region *region, uint64_t block, struct fln_ch
 /* The claims end: the pages are PRESENT, POISONED or ABSENT again. */
 void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned);
 
+struct fln_region;
+struct fln_shard;
+struct fln_worker;
+
+/*
+ * Answer @nr faults that lie in one block of @region.  @home_addr is
+ * where the first one's page was before mremap().  RCU read lock held.
+ */
+void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_region *region,
+		     uint64_t home_addr, struct fln_fault *faults, uint32_t nr);
+
+/*
+ * Map what windows have left for later, oldest first, until @nr_pages
+ * are mapped or nothing is left.
+ */
+void fln_serve_later(struct fln_worker *w, uint32_t nr_pages);
+
 #endif

@@ -24,12 +24,18 @@
  * period has passed.  Their shards stay attached meanwhile, so that events are
  * read and installs are not put off for ever.
  */
+#include "engine/closing.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/cover.h"
 #include "engine/engine.h"
+#include "engine/events.h"
+#include "engine/guest.h"
 #include "engine/install.h"
+#include "engine/mapping.h"
 #include "engine/moves.h"
 #include "engine/region_map.h"
+#include "sources/image_state.h"
 
 #include <errno.h>
 #include <inttypes.h>

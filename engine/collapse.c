@@ -5,7 +5,10 @@
  */
 #include "base/error.h"
 #include "base/fork.h"
+#include "engine/directory.h"
 #include "engine/engine.h"
+#include "engine/guest.h"
+#include "engine/ranges.h"
 #include "engine/region_map.h"
 
 #include <errno.h>

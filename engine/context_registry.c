@@ -7,6 +7,7 @@
  * When one goes its entry is emptied in place, which cannot fail; the next region
  * that comes leaves empty entries out.
  */
+#include "engine/context_registry.h"
 #include "base/error.h"
 #include "base/lock.h"
 #include "base/rcu.h"

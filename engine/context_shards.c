@@ -7,11 +7,14 @@
  * would drop the registration and a discard would go unnoticed; it gives back the
  * chunks of blocks that are whole; and it is asked for contents that are not there.
  */
+#include "engine/context_shards.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/histogram.h"
 #include "engine/context.h"
+#include "engine/directory.h"
 #include "engine/engine.h"
+#include "engine/nodes.h"
 #include "engine/region_map.h"
 
 #include <errno.h>

@@ -11,8 +11,11 @@
  * Only where the mapping is ours, and is seen to be there still: an embedder's is his.  Not
  * where children follow: what we map over is not theirs.
  */
+#include "engine/cover.h"
 #include "base/error.h"
+#include "engine/closing.h"
 #include "engine/engine.h"
+#include "engine/mapping.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -7,6 +7,7 @@
  * large enough for the list with any one region left out: so that a region can be
  * removed when there is no memory.
  */
+#include "engine/directory.h"
 #include "base/error.h"
 #include "base/plant.h"
 #include "base/rcu.h"

@@ -3,6 +3,8 @@
  * The engine's life: options and their defaults, workers, fillers.
  */
 #include "engine/engine.h"
+#include "engine/events.h"
+#include "engine/nodes.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"

@@ -16,6 +16,7 @@
  * the rest is for what comes once.
  */
 #include "engine/event_queue.h"
+#include "engine/events.h"
 
 #include "base/error.h"
 #include "base/fork.h"

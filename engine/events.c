@@ -16,11 +16,18 @@
  * In a private region the image knows nothing of it: the region's own map says
  * which pages read zero from then on (DISCARDED), as in a foreign one.
  */
+#include "engine/events.h"
 #include "base/error.h"
 #include "engine/context.h"
+#include "engine/directory.h"
 #include "engine/engine.h"
+#include "engine/held.h"
 #include "engine/moves.h"
+#include "engine/oldest.h"
 #include "engine/region_map.h"
+#include "engine/waiting.h"
+#include "engine/wanted.h"
+#include "sources/image_state.h"
 
 #include <errno.h>
 

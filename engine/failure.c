@@ -8,6 +8,8 @@
  * retry that finds no free fill is tried again (NEXT_STARVED) until it is late.
  */
 #include "engine/failure.h"
+#include "engine/events.h"
+#include "sources/image_state.h"
 
 #include "base/clock.h"
 #include "base/error.h"

@@ -10,6 +10,8 @@
  * fln_engine_stop(), and who destroys a guest that it stops just now.
  */
 #include "engine/guard.h"
+#include "engine/events.h"
+#include "engine/oldest.h"
 
 #include "base/clock.h"
 #include "base/error.h"

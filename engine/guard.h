@@ -45,29 +45,4 @@ void fln_guard_look(struct fln_engine *engine, uint64_t now_ns);
  */
 void fln_guard_end_guest(struct fln_guest *guest, int error);
 
-/*
- * oldest.c: what a shard's worker has noted of its oldest fault.  Written by the worker
- * alone; readers read until they have read the same twice.
- */
-struct fln_oldest {
-	_Atomic uint64_t t0_ns; /* 0: nobody waits */
-	_Atomic uint64_t addr, home;
-	_Atomic uint32_t waits_for, worker;
-};
-
-/* oldest.c: note anew what waits.  The worker's thread; it looks at all that it holds, held_max at most. */
-void fln_oldest_note(struct fln_worker *w);
-/* oldest.c: the worker lets go of a shard. */
-void fln_oldest_forget(struct fln_worker *w, struct fln_shard *shard);
-/* oldest.c: since when the oldest fault of a shard has waited; 0: none waits. */
-uint64_t fln_oldest_since(const struct fln_shard *shard);
-/* How long that is; never 0, which would be nobody. */
-static inline uint64_t fln_oldest_age_ns(uint64_t t0_ns, uint64_t now_ns)
-{
-	return now_ns > t0_ns ? now_ns - t0_ns : 1;
-}
-/* oldest.c: as fln_guest_oldest_fault(), at @now_ns; since when goes to *t0_ns.  False: none. */
-bool fln_oldest_find(struct fln_guest *guest, uint64_t now_ns, struct fln_oldest_fault *out,
-		     uint64_t *t0_ns);
-
 #endif

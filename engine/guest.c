@@ -2,12 +2,20 @@
 /*
  * Guests: shards, start and stop.
  */
+#include "engine/guest.h"
 #include "base/error.h"
 #include "base/fork.h"
+#include "engine/closing.h"
 #include "engine/context.h"
+#include "engine/context_registry.h"
+#include "engine/context_shards.h"
+#include "engine/directory.h"
 #include "engine/engine.h"
 #include "engine/failure.h"
+#include "engine/jobs.h"
 #include "engine/moves.h"
+#include "engine/nodes.h"
+#include "engine/region.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -7,13 +7,17 @@
  * that it holds; the image's states say what is to be done, so that a kick
  * carries no message that could be lost or come twice.
  */
+#include "engine/held.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/plant.h"
+#include "engine/directory.h"
 #include "engine/failure.h"
 #include "engine/moves.h"
 #include "engine/region_map.h"
+#include "engine/serve.h"
 #include "engine/worker.h"
+#include "sources/image_state.h"
 
 /* Slots of the index: twice the entries, so that a search is short. */
 static uint32_t index_slots(const struct fln_worker *w)

@@ -19,6 +19,7 @@
  * Bounded: each call maps a page at least, or settles the fate of one.
  */
 #include "engine/install.h"
+#include "sources/huge.h"
 
 #include "base/error.h"
 #include "base/plant.h"

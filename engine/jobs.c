@@ -2,9 +2,12 @@
 /*
  * Jobs' lives: made, handed to their workers, waited for, ended.
  */
+#include "engine/jobs.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/directory.h"
 #include "engine/engine.h"
+#include "engine/guest.h"
 #include "engine/populate.h"
 
 void fln_jobs_init(struct fln_jobs *jobs)

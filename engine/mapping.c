@@ -6,6 +6,7 @@
  * there.  Whoever takes access or mappings away asks here first what is still a
  * mapping of the region's image.
  */
+#include "engine/mapping.h"
 #include "base/error.h"
 #include "engine/engine.h"
 

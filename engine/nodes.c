@@ -6,6 +6,7 @@
  * workers of that node.  A region that is said to lie on a node has its stripes in
  * that node's group, its part of the image bound there, and its map's chunks too.
  */
+#include "engine/nodes.h"
 #include "base/alloc.h"
 #include "base/error.h"
 #include "base/fork.h"

@@ -7,13 +7,17 @@
  * deadlines.  What that fault waits for is worked out by who asks: the worker notes only
  * what nobody else knows.
  */
+#include "engine/oldest.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fork.h"
 #include "engine/context.h"
+#include "engine/directory.h"
 #include "engine/engine.h"
 #include "engine/moves.h"
+#include "engine/nodes.h"
 #include "engine/worker.h"
+#include "sources/image_state.h"
 
 #include <errno.h>
 

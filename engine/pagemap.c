@@ -8,7 +8,9 @@
  * kernel: eight bytes a page, and a tenth of what mapping it costs.  So does who resolves
  * his own fault and finds that the map calls the page poisoned (resolve.c).
  */
+#include "engine/pagemap.h"
 #include "base/error.h"
+#include "engine/directory.h"
 #include "engine/engine.h"
 #include "engine/region_map.h"
 

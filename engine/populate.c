@@ -12,6 +12,8 @@
  * RCU, and a region that is closing ends the job.
  */
 #include "engine/populate.h"
+#include "engine/directory.h"
+#include "engine/jobs.h"
 
 #include "base/clock.h"
 #include "base/error.h"

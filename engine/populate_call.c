@@ -5,10 +5,15 @@
  * The job lies in memory of its own until all its parts have ended; the workers
  * work, this thread waits, and tells how far they are.
  */
+#include "engine/populate_call.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fork.h"
 #include "engine/engine.h"
+#include "engine/guest.h"
+#include "engine/jobs.h"
+#include "engine/pagemap.h"
+#include "engine/ranges.h"
 
 #include <errno.h>
 #include <inttypes.h>

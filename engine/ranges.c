@@ -2,7 +2,9 @@
 /*
  * Lists of ranges: sorted, without overlaps, and copied to be changed.
  */
+#include "engine/ranges.h"
 #include "base/error.h"
+#include "engine/directory.h"
 #include "engine/engine.h"
 
 #include <errno.h>

@@ -6,12 +6,22 @@
  * fails, so that nothing stays half registered: check, map, plan stripes,
  * reserve the map, register every stripe with its shard, publish.
  */
+#include "engine/region.h"
 #include "base/error.h"
 #include "base/fork.h"
+#include "engine/closing.h"
 #include "engine/context.h"
+#include "engine/context_registry.h"
+#include "engine/context_shards.h"
+#include "engine/cover.h"
+#include "engine/directory.h"
 #include "engine/engine.h"
+#include "engine/guest.h"
+#include "engine/mapping.h"
 #include "engine/moves.h"
+#include "engine/nodes.h"
 #include "engine/region_map.h"
+#include "engine/region_opts.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -2,6 +2,7 @@
 /*
  * What a region may be: options, and what does not go together.
  */
+#include "engine/region_opts.h"
 #include "base/error.h"
 #include "engine/engine.h"
 

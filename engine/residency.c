@@ -4,8 +4,11 @@
  */
 #include "base/error.h"
 #include "base/fork.h"
+#include "engine/directory.h"
 #include "engine/engine.h"
+#include "engine/ranges.h"
 #include "engine/region_map.h"
+#include "sources/image_state.h"
 
 #include <errno.h>
 

@@ -24,9 +24,12 @@
 #include "base/error.h"
 #include "base/fork.h"
 #include "engine/context.h"
+#include "engine/context_registry.h"
+#include "engine/context_shards.h"
 #include "engine/engine.h"
 #include "engine/failure.h"
 #include "engine/moves.h"
+#include "engine/wanted.h"
 #include "engine/worker.h"
 
 #include <errno.h>

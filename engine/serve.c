@@ -5,11 +5,18 @@
  * One read takes a batch.  Events are acted upon first.  Faults are sorted, so
  * that all faults of one 2 MiB block of a region are served together: block.c.
  */
+#include "engine/serve.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/block.h"
+#include "engine/directory.h"
+#include "engine/events.h"
+#include "engine/held.h"
 #include "engine/moves.h"
 #include "engine/region_map.h"
+#include "engine/waiting.h"
 #include "engine/worker.h"
+#include "sources/image_state.h"
 
 #include <errno.h>
 

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "engine/advice.h"
 #include "engine/guard.h"
+#include "engine/oldest.h"
 #include "engine/populate.h"
 #include "engine/uffd.h"
 #include "engine/window.h"
@@ -43,11 +44,6 @@ struct fln_turn {
 	bool taken; /* guarded by the object's lock */
 	pthread_cond_t given;
 };
-
-void fln_turn_init(struct fln_turn *turn);
-void fln_turn_deinit(struct fln_turn *turn);
-void fln_turn_take(struct fln_turn *turn, struct fln_lock *lock) FLN_REQUIRES(lock);
-void fln_turn_give(struct fln_turn *turn, struct fln_lock *lock) FLN_REQUIRES(lock);
 
 struct fln_region {
 	struct fln_guest *guest;
@@ -228,12 +224,6 @@ static inline struct fln_shard *fln_child(const struct fln_guest *guest, uint32_
 
 	return atomic_load_explicit(&child->ready, memory_order_acquire) ? child : NULL;
 }
-
-/* The region at @addr, or NULL.  RCU read lock held. */
-struct fln_region *fln_directory_find(const struct fln_guest *guest, uint64_t addr);
-
-/* The first region that ends above @addr, or NULL.  RCU read lock held. */
-struct fln_region *fln_directory_next(const struct fln_guest *guest, uint64_t addr);
 
 /*
  * Does the region's own map say what was given up?  Where there is no page cache

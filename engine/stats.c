@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/fork.h"
 #include "engine/engine.h"
+#include "engine/oldest.h"
 
 #include <errno.h>
 

@@ -9,6 +9,7 @@
  * wake: the one who put the page there may not have.
  */
 #include "engine/uffd.h"
+#include "engine/pagemap.h"
 
 #include "base/error.h"
 #include "base/lock.h"

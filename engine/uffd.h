@@ -85,9 +85,6 @@ ssize_t fln_uffd_read(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t nr);
 /* The same; false when it cannot be told.  May be called in a signal handler. */
 bool fln_uffd_is_empty(struct fln_uffd *u, uint64_t addr);
 
-/* pagemap.c: how the kernel is asked for that. */
-bool fln_pagemap_is_empty(uint64_t addr);
-
 /*
  * Map [addr, addr + len_bytes).  With @wake those who wait for it go on.
  * Repeats what the kernel did in part.  *done_bytes is how far it came: what

@@ -7,8 +7,11 @@
  * (a filter that refuses the calls), the worker looks at all its shards each millisecond:
  * slow, and no fault is left alone.
  */
+#include "engine/waiting.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/events.h"
+#include "engine/serve.h"
 #include "engine/worker.h"
 
 #include <errno.h>

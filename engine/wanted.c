@@ -14,11 +14,15 @@
  * closing, and who closes waits for such sections and then for a PASS of the worker,
  * by which all slots of the region have ended.
  */
+#include "engine/wanted.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/context.h"
+#include "engine/context_shards.h"
 #include "engine/failure.h"
+#include "engine/held.h"
 #include "engine/worker.h"
+#include "sources/image_state.h"
 
 #include <limits.h>
 #include <linux/futex.h>

@@ -13,9 +13,15 @@
  * at the states.  A change that comes after the look finds it cleared, and writes.
  */
 #include "engine/worker.h"
+#include "engine/block.h"
 #include "engine/context.h"
+#include "engine/context_shards.h"
 #include "engine/engine.h"
+#include "engine/held.h"
 #include "engine/moves.h"
+#include "engine/oldest.h"
+#include "engine/waiting.h"
+#include "engine/wanted.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"

@@ -188,87 +188,13 @@ void fln_worker_kick_again(struct fln_worker *w);
  */
 int fln_worker_command(struct fln_worker *w, enum fln_command_kind kind, struct fln_shard *shard);
 
-/* waiting.c: the worker looks after @shard, or does so no more.  Return: 0; -errno. */
-int fln_worker_watch(struct fln_worker *w, struct fln_shard *shard);
-void fln_worker_unwatch(struct fln_worker *w, struct fln_shard *shard);
-
-/*
- * waiting.c: wait for at most @timeout_ns (-1: for ever), and serve what shards have.
- * *rung: somebody has written the eventfd.  Returns whether there was anything.
- */
-bool fln_worker_wait(struct fln_worker *w, int64_t timeout_ns, bool *rung, bool *served);
-
 /* One round, waiting at most @timeout_ns (-1: for ever).  For the thread, and for tests. */
 void fln_worker_round(struct fln_worker *w, int64_t timeout_ns);
-
-/* serve.c: read what a shard has and answer it.  The worker's thread only. */
-void fln_serve_shard(struct fln_worker *w, struct fln_shard *shard);
-
-/* serve.c: by address, in place. */
-void fln_sort_faults(struct fln_fault *f, uint32_t nr);
-
-/* serve.c: answer faults of one shard; sorts @f. */
-void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_fault *f,
-		      uint32_t nr);
-
-/*
- * block.c: answer @nr faults that lie in one block of @region.  @home_addr is
- * where the first one's page was before mremap().  RCU read lock held.
- */
-void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_region *region,
-		     uint64_t home_addr, struct fln_fault *faults, uint32_t nr);
-
-/*
- * block.c: map what windows have left for later, oldest first, until @nr_pages
- * are mapped or nothing is left.
- */
-void fln_serve_later(struct fln_worker *w, uint32_t nr_pages);
-
-/*
- * held.c: keep a fault until something has changed.  When the table is full the
- * fault is put back with the kernel: it sleeps on, and is woken to fault again
- * when there is room (fln_wake_overflowed()).
- */
-void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fault *fault,
-	      enum fln_held_reason reason);
 
 enum fln_ending {
 	FLN_ENDED_RESUMED,
 	FLN_ENDED_POISONED,
 	FLN_ENDED_FAILED
 };
-
-/* held.c: a fault has ended: count how, and of which class it was (I4). */
-void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum fln_ending ending,
-		   bool zero, uint64_t now_ns);
-
-/* held.c: look at held faults again. */
-void fln_serve_held(struct fln_worker *w);
-
-/* held.c: with room in the table again, let those fault again who were put back. */
-void fln_wake_overflowed(struct fln_worker *w);
-
-/* held.c: is a fill under way, in @state, that will tell this fault's worker of its end? */
-bool fln_fill_will_tell(const struct fln_image *image, const struct fln_fault *fault,
-			enum fln_image_page state);
-
-/* held.c: let go of what is held for a shard: its range has been closed. */
-void fln_drop_held(struct fln_worker *w, struct fln_shard *shard);
-
-/*
- * held.c: did a fault wait in [start, end), which has been unmapped?  Not one of a region
- * that is being closed: the closer has mapped over it, and it ends as the region's do.
- */
-bool fln_fault_is_unmapped(const struct fln_shard *shard, const struct fln_fault *fault,
-			   uint64_t start, uint64_t end);
-
-/*
- * held.c: such faults end; whoever waits there is woken after this.  What lies there next is
- * none of their business: they would have it filled, and poisoned when it is late.
- */
-void fln_drop_unmapped(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end);
-
-/* events.c: act on a message that is no page fault. */
-void fln_event(struct fln_worker *w, struct fln_shard *shard, const struct uffd_msg *msg);
 
 #endif

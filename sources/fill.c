@@ -2,6 +2,8 @@
 /*
  * A fill from the source: read, write into the page cache, publish, by pieces.
  */
+#include "sources/fill.h"
+#include "sources/huge.h"
 #include "sources/image_state.h"
 
 #include "base/clock.h"

@@ -7,6 +7,7 @@
  * and works on the fill with no lock held (I2).
  */
 #include "sources/filler.h"
+#include "sources/fill.h"
 
 #include "base/clock.h"
 #include "sources/image.h"

@@ -10,6 +10,7 @@
  * Punching takes whole huge pages out.  Parts of one are overwritten with zeros: kernels
  * before 5.19 leave them as they are.
  */
+#include "sources/huge.h"
 #include "sources/image_state.h"
 
 #include "base/error.h"

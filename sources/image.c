@@ -3,7 +3,9 @@
  * An image: its life, and what faults ask of it.  How its pages' states move is
  * told in image_state.c.
  */
+#include "sources/image_put.h"
 #include "sources/image_state.h"
+#include "sources/memfd.h"
 
 #include "base/error.h"
 #include "base/fork.h"

@@ -92,17 +92,6 @@ int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *op
  */
 int fln_image_deinit(struct fln_image *image, uint64_t deadline_ns);
 
-/*
- * Which of @nr_pages (at most 512) from @page on may be installed: FILLED, and
- * into *zero those that are ZERO.  RCU read lock held.
- */
-void fln_image_ready(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
-		     struct fln_mask *filled, struct fln_mask *zero);
-
-/* The same, for who wants to know: which are FILLED or ZERO, and which could not be had. */
-void fln_image_known(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
-		     struct fln_mask *done, struct fln_mask *failed);
-
 enum fln_image_request {
 	FLN_IMAGE_IS_READY,   /* look again: it is FILLED or ZERO */
 	FLN_IMAGE_IS_PENDING, /* @waiter is kicked when it has changed */
@@ -130,12 +119,6 @@ enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, ui
 void fln_image_forget_failed(struct fln_image *image, uint64_t page, uint64_t nr_pages);
 
 /*
- * The guest gave [page, page + nr) up, and the kernel has taken or will take
- * away what the cache had: what was not filled is ZERO from now on.
- */
-void fln_image_give_up(struct fln_image *image, uint64_t page, uint64_t nr_pages);
-
-/*
  * The cache has no page at @page, which was called FILLED: a hole was punched.
  * Marks the pages up to the next one in the cache ZERO, at most @nr_pages.
  * Return: how many pages of the hole there are, at least 1.
@@ -145,37 +128,9 @@ uint32_t fln_image_note_hole(struct fln_image *image, uint64_t page, uint32_t nr
 /* How many pages from @page on the cache lacks, at most @nr_pages; 0: it has @page. */
 uint32_t fln_image_hole(const struct fln_image *image, uint64_t page, uint32_t nr_pages);
 
-/*
- * Of the page that a fault at @page waits for, the state that decides: its own, or, in
- * an image of huge pages, that of the first part that has failed or is not there.
- */
-enum fln_image_page fln_image_due(const struct fln_image *image, uint64_t page);
-
-/*
- * What a page that is not there waits for, for who wants to tell; and since when its source
- * is being read: 0 unless it is that.  RCU read lock held.
- */
-enum fln_waits_for fln_image_waits(struct fln_image *image, uint64_t page, uint64_t *begun_ns);
-
-/*
- * See to it that the huge page at @page is in the page cache, made of zeros where it was
- * not: nothing is changed where it was.  Return: 0; -ENOSPC or -ENOMEM when none is left.
- */
-int fln_image_allocate(struct fln_image *image, uint64_t page);
-
-/* A filler's work: read, write into the cache, publish.  The fill stays the caller's. */
-void fln_image_run_fill(struct fln_image *image, struct fln_fill *fill, void *buffer);
-
-/* Make or adopt the memfd and map the alias (memfd.c). */
-int fln_image_open_memfd(struct fln_image *image, const struct fln_image_opts *opts);
-void fln_image_close_memfd(struct fln_image *image);
-
 static inline bool fln_image_is_huge(const struct fln_image *image)
 {
 	return image->page_bytes == FLN_BLOCK_BYTES;
 }
-
-/* The state of 4 KiB, for tests and messages. */
-enum fln_image_page fln_image_state(const struct fln_image *image, uint64_t page);
 
 #endif

@@ -2,6 +2,8 @@
 /*
  * Contents that are brought: pushed by the embedder, or read on his own thread.
  */
+#include "sources/image_put.h"
+#include "sources/fill.h"
 #include "sources/image_state.h"
 
 #include "base/error.h"

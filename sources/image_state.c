@@ -24,6 +24,7 @@
  * When several guests share the image, a discard by one is a discard for all.
  */
 #include "sources/image_state.h"
+#include "sources/huge.h"
 
 #include "base/error.h"
 #include "base/plant.h"

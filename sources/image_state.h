@@ -69,39 +69,45 @@ void fln_image_punch_runs(struct fln_image *image, uint64_t page, const struct f
 /* What is not filled in the range becomes ZERO; with @filled_too, what is as well. */
 void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, bool filled_too);
 
-/* fill.c: write whole pages into the page cache.  Return: 0 or -errno. */
-int fln_image_write(struct fln_image *image, uint64_t page, const void *buf, uint32_t nr_pages);
-
-/* fill.c: read a fill from the source and publish it.  Return: the first error. */
-int fln_fill_run(struct fln_image *image, struct fln_fill *fill, void *buffer);
-
-/* image_put.c: an attached image is not changed from here.  Return: -EOPNOTSUPP. */
-int fln_image_not_ours(const struct fln_image *image, const char *call);
-
 /*
  * Which page of the image a fault at @page waits for: itself, or of its huge page the
  * first part that has failed, or else that is not there.  RCU read lock held.
  */
 uint64_t fln_image_due_page(const struct fln_image *image, uint64_t page);
 
-/* huge.c: as fln_image_write() and fln_image_punch(), for hugetlb. */
-int fln_huge_write(struct fln_image *image, uint64_t page, const void *buf, uint32_t nr_pages);
-int fln_huge_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages);
+struct fln_image;
+struct fln_mask;
 
 /*
- * huge.c: a call for @nr_pages huge pages has failed with @err for want of them.
- * Return: -err, with a sentence that counts them.
+ * Which of @nr_pages (at most 512) from @page on may be installed: FILLED, and
+ * into *zero those that are ZERO.  RCU read lock held.
  */
-int fln_huge_fail(const struct fln_image *image, int err, uint64_t nr_pages);
+void fln_image_ready(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
+		     struct fln_mask *filled, struct fln_mask *zero);
 
-/* huge.c: can images of huge pages be written here?  Return: 0; -EOPNOTSUPP with the mend. */
-int fln_huge_check(const struct fln_image *image);
+/* The same, for who wants to know: which are FILLED or ZERO, and which could not be had. */
+void fln_image_known(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
+		     struct fln_mask *done, struct fln_mask *failed);
 
 /*
- * image_put.c: is the range of a call in the image, and a multiple of @unit_bytes?
- * Return: 0; -EINVAL.
+ * The guest gave [page, page + nr) up, and the kernel has taken or will take
+ * away what the cache had: what was not filled is ZERO from now on.
  */
-int fln_image_check_range(const struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes,
-			  uint64_t unit_bytes);
+void fln_image_give_up(struct fln_image *image, uint64_t page, uint64_t nr_pages);
+
+/*
+ * Of the page that a fault at @page waits for, the state that decides: its own, or, in
+ * an image of huge pages, that of the first part that has failed or is not there.
+ */
+enum fln_image_page fln_image_due(const struct fln_image *image, uint64_t page);
+
+/*
+ * What a page that is not there waits for, for who wants to tell; and since when its source
+ * is being read: 0 unless it is that.  RCU read lock held.
+ */
+enum fln_waits_for fln_image_waits(struct fln_image *image, uint64_t page, uint64_t *begun_ns);
+
+/* The state of 4 KiB, for tests and messages. */
+enum fln_image_page fln_image_state(const struct fln_image *image, uint64_t page);
 
 #endif

@@ -8,6 +8,7 @@
  * table of asks from before it is sent until the news that it is done.
  */
 #include "sources/link.h"
+#include "sources/link_message.h"
 
 #include "base/clock.h"
 #include "base/thread.h"

@@ -3,6 +3,7 @@
  * The messages of an image that two processes use, and how the two greet: what
  * link.h says of the socket, and nothing of what the messages mean for the image.
  */
+#include "sources/link_message.h"
 #include "sources/link.h"
 
 #include "base/clock.h"

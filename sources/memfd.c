@@ -6,7 +6,9 @@
  * and not inherited by children: a child that read a hole of it would put a
  * page of zeros into the image.
  */
+#include "sources/memfd.h"
 #include "base/error.h"
+#include "sources/huge.h"
 #include "sources/image_state.h"
 
 #include <errno.h>

@@ -9,8 +9,10 @@
  */
 #include "base/error.h"
 #include "base/fork.h"
+#include "sources/image_put.h"
 #include "sources/image_state.h"
 #include "sources/link.h"
+#include "sources/link_message.h"
 
 #include <errno.h>
 #include <poll.h>

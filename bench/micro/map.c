@@ -5,6 +5,7 @@
 #include "base/histogram.h"
 #include "bench/micro/subject.h"
 #include "engine/region_map.h"
+#include "engine/serve.h"
 #include "engine/worker.h"
 #include "sharding/stripes.h"
 

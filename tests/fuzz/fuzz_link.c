@@ -6,6 +6,7 @@
  */
 #include "sources/image_state.h"
 #include "sources/link.h"
+#include "sources/link_message.h"
 #include "tests/fuzz/bytes.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/support/cm.h"

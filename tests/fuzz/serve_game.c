@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Bytes become operations; see serve_game.h. */
 #include "tests/fuzz/serve_game.h"
+#include "engine/block.h"
+#include "engine/events.h"
+#include "engine/held.h"
+#include "engine/jobs.h"
+#include "engine/serve.h"
+#include "sources/fill.h"
+#include "sources/image_state.h"
 
 #include "base/clock.h"
 #include "engine/region_map.h"

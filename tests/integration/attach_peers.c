@@ -5,6 +5,7 @@
  * of the protocol: how few messages a filled image takes.
  */
 #include "sources/link.h"
+#include "sources/link_message.h"
 #include "tests/integration/harness.h"
 
 #include <fcntl.h>

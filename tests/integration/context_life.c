@@ -4,6 +4,7 @@
  * them: what is filled stays readable all the time, what is not is a SIGBUS that is
  * not ours, and nobody hangs.
  */
+#include "engine/events.h"
 #include "tests/integration/context_bed.h"
 
 #include <poll.h>

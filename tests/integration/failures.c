@@ -3,6 +3,7 @@
  * What is done about pages that cannot be had, end to end: poison, try again, ask,
  * stop; and the events that tell of it.
  */
+#include "engine/events.h"
 #include "tests/integration/harness.h"
 
 #include <poll.h>

@@ -3,6 +3,7 @@
  * A process with a running engine forks: the child's calls are refused and change
  * nothing, it ends as processes do, and the parent goes on.
  */
+#include "engine/events.h"
 #include "tests/integration/harness.h"
 
 #include <poll.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Faults and workers that do not come along are told of, once, with what they wait for. */
+#include "engine/events.h"
 #include "tests/integration/harness.h"
 
 #include <stdlib.h>

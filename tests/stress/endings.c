@@ -9,6 +9,7 @@
  * POISON or as on a kernel that has none.
  */
 #include "engine/engine.h"
+#include "engine/events.h"
 #include "tests/integration/harness.h"
 
 #include <inttypes.h>

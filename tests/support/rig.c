@@ -1,6 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* A guest built by hand on the fake kernel. */
 #include "tests/support/rig.h"
+#include "engine/block.h"
+#include "engine/directory.h"
+#include "engine/events.h"
+#include "engine/held.h"
+#include "engine/jobs.h"
+#include "engine/serve.h"
+#include "sources/fill.h"
+#include "sources/image_state.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"

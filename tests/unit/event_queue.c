@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The queue of events: order, overflow, many threads, signal handlers. */
 #include "engine/event_queue.h"
+#include "engine/events.h"
 
 #include "engine/engine.h"
 #include "tests/support/cm.h"

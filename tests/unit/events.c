@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Events: what becomes of the map and of the image when a guest changes its mappings. */
+#include "engine/events.h"
 #include "base/clock.h"
+#include "engine/block.h"
 #include "engine/moves.h"
 #include "engine/region_map.h"
+#include "engine/serve.h"
+#include "sources/image_state.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 

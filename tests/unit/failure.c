@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What is done about pages that cannot be had, and about faults that wait for memory. */
 #include "engine/failure.h"
+#include "engine/events.h"
 
 #include "base/clock.h"
 #include "engine/region_map.h"

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Fillers: turns between images, one read at a time of a serial source, stop, starvation. */
 #include "sources/filler.h"
+#include "sources/fill.h"
+#include "sources/image_state.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"

@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The oldest fault and what it waits for, who is told, and what cannot go on. */
 #include "engine/guard.h"
+#include "engine/closing.h"
+#include "engine/events.h"
+#include "engine/held.h"
+#include "engine/oldest.h"
+#include "engine/waiting.h"
 
 #include "base/clock.h"
 #include "engine/region_map.h"

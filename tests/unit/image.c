@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* States of an image's pages: how contents come in, and how they are given up. */
 #include "sources/image.h"
+#include "sources/fill.h"
+#include "sources/image_state.h"
 
 #include "tests/support/cm.h"
 #include "tests/support/death.h"

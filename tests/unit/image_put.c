@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* fln_image_put() over pages that are being filled: nothing that was pushed is lost. */
 #include "sources/image.h"
+#include "sources/image_state.h"
 
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"

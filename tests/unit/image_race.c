@@ -4,6 +4,7 @@
  * upon, while its thread has gone on and a fill writes what it gave up.
  */
 #include "sources/image.h"
+#include "sources/image_state.h"
 
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Installing pages of one block by runs: what becomes of each page, and who is woken. */
 #include "engine/install.h"
+#include "sources/image_state.h"
 
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"

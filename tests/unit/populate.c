@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Jobs on the fake kernel, the order of fills, lists of ranges, discards of our own. */
 #include "engine/engine.h"
+#include "engine/jobs.h"
+#include "engine/ranges.h"
 #include "engine/region_map.h"
+#include "engine/serve.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 #include "tests/support/rng.h"

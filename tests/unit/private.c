@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Private regions on the fake kernel: what is given up, what zeros cost, and the end. */
+#include "engine/closing.h"
 #include "engine/region_map.h"
+#include "sources/image_state.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 

@@ -3,8 +3,14 @@
  * Resolving in context on the fake kernel: the handler's work without a signal.  A
  * second thread is the worker where one is asked for contents.
  */
+#include "engine/closing.h"
 #include "engine/context.h"
+#include "engine/context_registry.h"
+#include "engine/context_shards.h"
 #include "engine/region_map.h"
+#include "engine/serve.h"
+#include "engine/wanted.h"
+#include "sources/image_state.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The worker on the fake kernel: batches, windows, refaults, addresses of nobody, closing. */
+#include "engine/serve.h"
 #include "base/clock.h"
+#include "engine/closing.h"
 #include "engine/region_map.h"
+#include "sources/image_state.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The worker on the fake kernel: faults whose contents are not there, and events in between. */
 #include "base/clock.h"
+#include "engine/held.h"
 #include "engine/region_map.h"
+#include "engine/serve.h"
 #include "sources/image_state.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"

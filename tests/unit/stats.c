@@ -3,6 +3,7 @@
 #include <faultlane/stats.h>
 
 #include "base/alloc.h"
+#include "engine/directory.h"
 #include "engine/engine.h"
 #include "tests/support/cm.h"
 

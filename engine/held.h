@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Held faults, and how a fault ends.
+ */
+#ifndef FLN_ENGINE_HELD_H
+#define FLN_ENGINE_HELD_H
+
+#include "engine/worker.h"
+#include "sources/image.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fln_fault;
+struct fln_image;
+struct fln_shard;
+struct fln_worker;
+
+/*
+ * Keep a fault until something has changed.  When the table is full the
+ * fault is put back with the kernel: it sleeps on, and is woken to fault again
+ * when there is room (fln_wake_overflowed()).
+ */
+void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fault *fault,
+	      enum fln_held_reason reason);
+
+/* A fault has ended: count how, and of which class it was (I4). */
+void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum fln_ending ending,
+		   bool zero, uint64_t now_ns);
+
+/* Look at held faults again. */
+void fln_serve_held(struct fln_worker *w);
+
+/* With room in the table again, let those fault again who were put back. */
+void fln_wake_overflowed(struct fln_worker *w);
+
+/* Is a fill under way, in @state, that will tell this fault's worker of its end? */
+bool fln_fill_will_tell(const struct fln_image *image, const struct fln_fault *fault,
+			enum fln_image_page state);
+
+/* Let go of what is held for a shard: its range has been closed. */
+void fln_drop_held(struct fln_worker *w, struct fln_shard *shard);
+
+/*
+ * Did a fault wait in [start, end), which has been unmapped?  Not one of a region
+ * that is being closed: the closer has mapped over it, and it ends as the region's do.
+ */
+bool fln_fault_is_unmapped(const struct fln_shard *shard, const struct fln_fault *fault,
+			   uint64_t start, uint64_t end);
+
+/*
+ * Such faults end; whoever waits there is woken after this.  What lies there next is
+ * none of their business: they would have it filled, and poisoned when it is late.
+ */
+void fln_drop_unmapped(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end);
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is mapped where in this process, by /proc/self/maps.
+ */
+#ifndef FLN_ENGINE_MAPPING_H
+#define FLN_ENGINE_MAPPING_H
+
+#include "engine/engine.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fln_region;
+
+/*
+ * Is all of the region a mapping of its image, shared or private as it
+ * should be?  Return: 0; or
+ * -EINVAL with the sentence that says what is there.
+ */
+int fln_mapping_check(const struct fln_region *region);
+
+/*
+ * Call @fn for each piece of [start, end) that is still a mapping of the region's
+ * image at its place, or was covered.  @moved: how far mremap() has carried it.  Return: what the
+ * first call of @fn returned that did not return 0.
+ */
+int fln_mapping_each(struct fln_region *region, uint64_t start, uint64_t end, uint64_t moved,
+		     fln_mapping_fn fn);
+
+/* The same; nothing is called, and -errno returned, where /proc/self/maps cannot be read. */
+int fln_mapping_each_seen(struct fln_region *region, uint64_t start, uint64_t end, uint64_t moved,
+			  fln_mapping_fn fn);
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The oldest fault of a shard and of a guest: since when it waits, and for what.
+ */
+#ifndef FLN_ENGINE_OLDEST_H
+#define FLN_ENGINE_OLDEST_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fln_guest;
+struct fln_oldest_fault;
+struct fln_shard;
+struct fln_worker;
+
+/*
+ * What a shard's worker has noted of its oldest fault.  Written by the worker
+ * alone; readers read until they have read the same twice.
+ */
+struct fln_oldest {
+	_Atomic uint64_t t0_ns; /* 0: nobody waits */
+	_Atomic uint64_t addr, home;
+	_Atomic uint32_t waits_for, worker;
+};
+
+/* Note anew what waits.  The worker's thread; it looks at all that it holds, held_max at most. */
+void fln_oldest_note(struct fln_worker *w);
+/* The worker lets go of a shard. */
+void fln_oldest_forget(struct fln_worker *w, struct fln_shard *shard);
+/* Since when the oldest fault of a shard has waited; 0: none waits. */
+uint64_t fln_oldest_since(const struct fln_shard *shard);
+/* How long that is; never 0, which would be nobody. */
+static inline uint64_t fln_oldest_age_ns(uint64_t t0_ns, uint64_t now_ns)
+{
+	return now_ns > t0_ns ? now_ns - t0_ns : 1;
+}
+/* As fln_guest_oldest_fault(), at @now_ns; since when goes to *t0_ns.  False: none. */
+bool fln_oldest_find(struct fln_guest *guest, uint64_t now_ns, struct fln_oldest_fault *out,
+		     uint64_t *t0_ns);
+
+#endif
