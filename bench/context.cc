@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What figures depend on besides the program. */
 #include "bench/context.h"
+#include "bench/host.h"
 
 #include "bench/bench.h"
 #include "measure/clock.h"

@@ -321,18 +321,6 @@ std::unique_ptr<served> open_engine_in_context(memory &mem, const setup &s, std:
 
 } /* namespace */
 
-bool user_mode_only()
-{
-	static const bool only = [] {
-		struct fln_probe_access access;
-
-		fln_probe_access(&access);
-		return access.device && access.syscall && !access.syscall_user_mode;
-	}();
-
-	return only;
-}
-
 const design designs[] = {
 	{ "kernel", open_mapped<by_kernel>, true, false, false, false },
 	{ "kernel_populate", open_mapped<by_populate>, true, false, false, true },

@@ -72,9 +72,6 @@ extern const uint32_t nr_designs;
 /* nullptr when there is none of this name. */
 const design *find_design(const std::string &name);
 
-/* Faults of user mode only are all that this user may have served. */
-bool user_mode_only();
-
 } /* namespace bench */
 
 #endif

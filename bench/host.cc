@@ -3,7 +3,6 @@
 #include "bench/host.h"
 
 #include "bench/c.h"
-#include "bench/design.h"
 #include "bench/options.h"
 
 #include <algorithm>
@@ -135,6 +134,18 @@ uint64_t memory_in_use(const std::vector<char *> &addrs, uint64_t len_bytes)
 		}
 	}
 	return sum_kib << 10;
+}
+
+bool user_mode_only()
+{
+	static const bool only = [] {
+		struct fln_probe_access access;
+
+		fln_probe_access(&access);
+		return access.device && access.syscall && !access.syscall_user_mode;
+	}();
+
+	return only;
 }
 
 } /* namespace bench */

@@ -87,6 +87,9 @@ bool library_failed(const char *what, int rc, std::string *why);
  */
 uint64_t memory_in_use(const std::vector<char *> &addrs, uint64_t len_bytes);
 
+/* Faults of user mode only are all that this user may have served. */
+bool user_mode_only();
+
 } /* namespace bench */
 
 #endif

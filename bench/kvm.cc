@@ -8,6 +8,7 @@
  */
 #include "bench/bench.h"
 #include "bench/c.h"
+#include "bench/host.h"
 #include "bench/kvm_guest.h"
 #include "bench/plan.h"
 #include "measure/error.h"

@@ -2,8 +2,9 @@
 /* Our options: "--name=value" or "--name value". */
 #include "bench/options.h"
 
-#include "bench/bench.h"
 #include "measure/error.h"
+
+#include <benchmark/benchmark.h>
 
 #include <cerrno>
 #include <cstdio>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What runs in guests; compiled for them. */
-#include "vcpu/vm.h"
+#include "vcpu/state.h"
 
 uint32_t vcpu_load_emulated(const uint32_t *from)
 {

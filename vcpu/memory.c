@@ -7,7 +7,10 @@
  * tables need an entry per 2 MiB, and 4 KiB entries at the ends of a range only.  Access
  * bits are set beforehand, so nothing writes there while vCPUs run.
  */
-#include "vcpu/vm.h"
+#include "vcpu/memory.h"
+
+#include "vcpu/error.h"
+#include "vcpu/state.h"
 
 #include <errno.h>
 #include <link.h>

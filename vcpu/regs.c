@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The state of a vCPU: long mode, flat, privilege level 3 or 0. */
-#include "vcpu/vm.h"
+#include "vcpu/regs.h"
+
+#include "vcpu/error.h"
+#include "vcpu/memory.h"
+#include "vcpu/state.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* A vCPU runs: what it exits for, and what its thread's SIGBUS means. */
-#include "vcpu/vm.h"
+#include "vcpu/error.h"
+#include "vcpu/memory.h"
+#include "vcpu/regs.h"
+#include "vcpu/state.h"
 
 #include <errno.h>
 #include <string.h>

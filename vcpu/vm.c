@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* A virtual machine and its vCPUs: made and destroyed. */
-#include "vcpu/vm.h"
+#include "vcpu/state.h"
+
+#include "vcpu/error.h"
+#include "vcpu/memory.h"
+#include "vcpu/regs.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,23 +23,6 @@
 #define KVM_VCPU_TSC_CTRL 0
 #define KVM_VCPU_TSC_OFFSET 0
 #endif
-
-static _Thread_local char last_error[256];
-
-int vcpu_fail(int rc, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	(void)vsnprintf(last_error, sizeof(last_error), format, args);
-	va_end(args);
-	return rc;
-}
-
-const char *vcpu_last_error(void)
-{
-	return last_error;
-}
 
 static int open_kvm(void)
 {
@@ -62,7 +48,7 @@ const char *vcpu_unavailable(void)
 	int fd = open_kvm();
 
 	if (fd < 0)
-		return last_error;
+		return vcpu_last_error();
 	(void)close(fd);
 	return NULL;
 }

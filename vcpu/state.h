@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the files of this folder share. */
-#ifndef VCPU_VM_H
-#define VCPU_VM_H
+#ifndef VCPU_STATE_H
+#define VCPU_STATE_H
 
 #include "vcpu/vcpu.h"
 
@@ -74,25 +74,9 @@ struct vcpu_vm {
 	uint32_t nr_tables;
 };
 
-/* Remembers the sentence, returns @rc. */
-int vcpu_fail(int rc, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
 static inline char *vcpu_doorbell(const struct vcpu_vm *vm)
 {
 	return vm->own + vm->nr * VCPU_OWN_BYTES;
 }
-
-int vcpu_memory_init(struct vcpu_vm *vm);
-void vcpu_memory_deinit(struct vcpu_vm *vm);
-/* A page of addresses that leads to no memory. */
-int vcpu_memory_map_doorbell(struct vcpu_vm *vm, const void *addr);
-/* The process's address of a guest physical one that a range has; 0: none has it. */
-uint64_t vcpu_memory_find(struct vcpu_vm *vm, uint64_t gpa);
-uint64_t vcpu_memory_root(const struct vcpu_vm *vm);
-
-/* regs.c: long mode, flat; its function is as if none had begun. */
-int vcpu_regs_init(struct vcpu *v);
-int vcpu_regs_restart(struct vcpu *v);
-void vcpu_stub(void); /* in the guest only */
 
 #endif
