@@ -65,7 +65,6 @@ static void print_stats(const struct fln_stats *s)
 		     s->faults, s->pages_installed, s->installs);
 }
 
-/* README begin */
 /* Map the file at @path lazily and let vCPUs run in it.  Returns 0 or a negative errno. */
 static int serve(const char *path, uint64_t len_bytes)
 {
@@ -116,7 +115,6 @@ static int serve(const char *path, uint64_t len_bytes)
 	(void)fln_engine_destroy(engine);
 	return rc;
 }
-/* README end */
 
 /* A file of NR_PAGES pages, each of which begins with its number plus one. */
 static int make_image(char *path)
