@@ -22,6 +22,8 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_POISON_OVERWRITTEN] = "poison-overwritten",
 	[FLN_BUG_NO_GRACE_PERIOD] = "no-grace-period",
 	[FLN_BUG_MMIO_ANSWERED] = "mmio-answered",
+	[FLN_BUG_JOB_KEEPS_ERROR] = "job-keeps-error",
+	[FLN_BUG_PRESENT_BELIEVED] = "present-believed",
 };
 
 static enum fln_bug chosen;

@@ -24,6 +24,8 @@ enum fln_bug {
 	FLN_BUG_POISON_OVERWRITTEN, /* windows and faults go over poisoned pages */
 	FLN_BUG_NO_GRACE_PERIOD,    /* a directory is freed while it may be read */
 	FLN_BUG_MMIO_ANSWERED,      /* a monitor answers for memory that cannot be had: zeros */
+	FLN_BUG_JOB_KEEPS_ERROR,    /* a page's error keeps a job from ending with its region */
+	FLN_BUG_PRESENT_BELIEVED,   /* populate believes what the map calls present */
 	FLN_BUG_NR
 };
 

@@ -57,6 +57,7 @@ void fln_job_init(struct fln_job *job, struct fln_guest *guest, uint64_t addr, u
 	job->end = end;
 	job->skip = 0;
 	job->background = false;
+	job->pagemap_fd = -1;
 	atomic_store(&job->cancelled, false);
 	atomic_store(&job->error, 0);
 	atomic_store(&job->failed_addr, UINT64_MAX);

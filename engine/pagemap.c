@@ -52,26 +52,29 @@ static bool read_block(int fd, uint64_t addr, uint32_t lo, uint32_t hi, struct f
 	return true;
 }
 
-/* Returns how many of the pages [lo, hi) of a block are not mapped.  RCU read lock held. */
-static uint32_t verify_block(int fd, struct fln_region *r, uint64_t block, uint32_t lo, uint32_t hi,
-			     bool distrust)
+struct fln_mask fln_pagemap_confirm(int fd, struct fln_region *r, uint64_t block,
+				    const struct fln_mask *pages, bool distrust)
 {
 	/* A huge page goes as a whole: if a part of it were forgotten, nobody could claim it. */
 	bool huge = r->page_bytes == FLN_BLOCK_BYTES;
-	uint32_t from = huge ? 0 : lo, to = huge ? FLN_BLOCK_PAGES : hi;
-	struct fln_mask range = fln_mask_range(lo, hi), look = fln_mask_range(from, to);
-	struct fln_mask present, mapped, wrong;
 	uint64_t addr = fln_region_addr_of(r, block * FLN_BLOCK_PAGES);
+	struct fln_mask present = fln_blockmap_load(&r->map, FLN_PLANE_PRESENT, block);
+	struct fln_mask look, mapped, wrong;
 	struct fln_chunk *c;
+	uint32_t lo, hi = 0;
 
-	present = fln_blockmap_load(&r->map, FLN_PLANE_PRESENT, block);
-	present = fln_mask_and(&present, &look);
-	if (fln_mask_empty(&present))
-		return hi - lo;
+	look = fln_mask_and(&present, pages);
+	if (fln_mask_empty(&look))
+		return look;
+	if (huge)
+		look = present;
+	lo = huge ? 0 : fln_mask_next_set(&look, 0);
+	for (uint32_t from = lo; fln_mask_next_run(&look, &from, &hi); from = hi)
+		;
 	/* Another process's page tables are not ours to look at; its events tell all. */
-	if (r->foreign || (!read_block(fd, addr, from, to, &mapped) && !distrust))
-		mapped = present;
-	wrong = fln_mask_andnot(&present, &mapped);
+	if (r->foreign || (!read_block(fd, addr, lo, hi, &mapped) && !distrust))
+		mapped = look;
+	wrong = fln_mask_andnot(&look, &mapped);
 	if (!fln_mask_empty(&wrong)) {
 		c = fln_blockmap_chunk(&r->map, block);
 		if (c)
@@ -79,15 +82,33 @@ static uint32_t verify_block(int fd, struct fln_region *r, uint64_t block, uint3
 		else
 			(void)fln_blockmap_swap_uniform(&r->map, block, 1u << FLN_PLANE_PRESENT, 0);
 	}
-	present = fln_mask_andnot(&present, &wrong);
-	present = fln_mask_and(&present, &range);
-	return hi - lo - fln_mask_count(&present);
+	look = fln_mask_andnot(&look, &wrong);
+	return fln_mask_and(&look, pages);
 }
 
-uint64_t fln_pagemap_verify(struct fln_guest *guest, uint64_t addr, uint64_t end)
+/* How many of the pages [lo, hi) of a block are not mapped.  RCU read lock held. */
+static uint32_t verify_block(int fd, struct fln_region *r, uint64_t block, uint32_t lo, uint32_t hi,
+			     bool distrust)
 {
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	bool distrust = end - addr <= DISTRUST_BYTES, entered = fln_rcu_enter();
+	struct fln_mask range = fln_mask_range(lo, hi), mapped;
+
+	mapped = fln_pagemap_confirm(fd, r, block, &range, distrust);
+	return hi - lo - fln_mask_count(&mapped);
+}
+
+int fln_pagemap_open(void)
+{
+	return open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+}
+
+bool fln_pagemap_distrusts(uint64_t len_bytes)
+{
+	return len_bytes <= DISTRUST_BYTES;
+}
+
+uint64_t fln_pagemap_verify(struct fln_guest *guest, int fd, uint64_t addr, uint64_t end)
+{
+	bool distrust = fln_pagemap_distrusts(end - addr), entered = fln_rcu_enter();
 	uint64_t nr = 0;
 
 	while (addr < end) {
@@ -112,7 +133,5 @@ uint64_t fln_pagemap_verify(struct fln_guest *guest, uint64_t addr, uint64_t end
 		addr = stop;
 	}
 	fln_rcu_leave(entered);
-	if (fd >= 0)
-		(void)close(fd);
 	return nr;
 }

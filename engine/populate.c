@@ -17,8 +17,10 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/plant.h"
 #include "engine/block.h"
 #include "engine/engine.h"
+#include "engine/pagemap.h"
 
 #include <errno.h>
 
@@ -26,7 +28,11 @@ static void fail_job(struct fln_job *job, int error)
 {
 	int none = 0;
 
-	(void)atomic_compare_exchange_strong(&job->error, &none, error);
+	/* The end goes over an error of pages: parts stop at it, and only at it. */
+	if (error == -ESHUTDOWN && !fln_planted(FLN_BUG_JOB_KEEPS_ERROR))
+		atomic_store(&job->error, error);
+	else
+		(void)atomic_compare_exchange_strong(&job->error, &none, error);
 }
 
 static void fail_page(struct fln_job *job, uint64_t addr)
@@ -62,13 +68,23 @@ static void fail_pages(struct fln_job_part *part, struct fln_job_block *jb,
 	settle_todo(part, jb, &lost);
 }
 
-/* What the map knows of the block: what is there already, and what can never be. */
+/*
+ * What the map knows of the block: what is there already, and what can never be.  A
+ * caller who waits is promised that pages are mapped, and PRESENT is a hint: another
+ * installer may settle it after somebody has taken the page away, at any time before
+ * this look.  So the page tables are asked, here and not only before the job.
+ */
 static void settle_known(struct fln_job_part *part, struct fln_job_block *jb,
 			 const struct fln_block_round *b)
 {
 	const struct fln_blockmap *map = &b->in.region->map;
+	const struct fln_job *job = part->job;
 	struct fln_mask m = fln_blockmap_load(map, FLN_PLANE_PRESENT, b->block);
 
+	m = fln_mask_and(&m, &jb->todo);
+	if (!job->background && !fln_mask_empty(&m) && !fln_planted(FLN_BUG_PRESENT_BELIEVED))
+		m = fln_pagemap_confirm(job->pagemap_fd, b->in.region, b->block, &jb->todo,
+					fln_pagemap_distrusts(job->end - job->addr));
 	settle_todo(part, jb, &m);
 	m = fln_blockmap_load(map, FLN_PLANE_POISONED, b->block);
 	fail_pages(part, jb, &m);
@@ -181,6 +197,13 @@ static uint32_t work_on(struct fln_worker *w, struct fln_job_part *part, struct 
 	b.in.block_page = fln_align_down(fln_region_page_of(r, addr), FLN_BLOCK_PAGES);
 	b.in.block_addr = jb->addr;
 	b.block = b.in.block_page / FLN_BLOCK_PAGES;
+	/* The region has gone, and there is a smaller one in its place. */
+	elsewhere = fln_blockmap_valid(&r->map, b.block);
+	elsewhere = fln_mask_andnot(&jb->todo, &elsewhere);
+	if (!fln_mask_empty(&elsewhere)) {
+		fail_job(part->job, -ESHUTDOWN);
+		return 1;
+	}
 	settle_known(part, jb, &b);
 	elsewhere = fln_block_lying(&b);
 	elsewhere = fln_mask_andnot(&jb->todo, &elsewhere);

@@ -56,8 +56,9 @@ struct fln_job {
 	uint64_t addr, end;
 	uint64_t skip;   /* a page that is left out; 0: none */
 	bool background; /* nobody waits: it takes no memory for holes */
+	int pagemap_fd;  /* of who waits, to see what is mapped; -1: there is no /proc */
 	_Atomic bool cancelled;
-	_Atomic int error;            /* the first, negative */
+	_Atomic int error;            /* the first, negative; -ESHUTDOWN before all others */
 	_Atomic uint64_t failed_addr; /* the lowest page that cannot be had; UINT64_MAX: none */
 	_Atomic uint64_t nr_done;     /* pages */
 	uint32_t nr_running;          /* parts that have not ended; guarded by jobs->lock */

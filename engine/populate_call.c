@@ -19,6 +19,7 @@
 #include <inttypes.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #define DEFAULT_INTERVAL_NS (100 * FLN_NS_PER_MS)
 
@@ -88,11 +89,29 @@ static int result(struct fln_guest *guest, struct fln_job *job, bool cancelled)
 	}
 }
 
+static int populate_with(struct fln_guest *guest, struct fln_job *job,
+			 const struct fln_populate_opts *o)
+{
+	uint64_t len_bytes = job->end - job->addr;
+	int rc = 0;
+
+	/* Mapped all of it is the rule for buffers that are handed out again and again. */
+	if (fln_pagemap_verify(guest, job->pagemap_fd, job->addr, job->end) > 0 ||
+	    !atomic_load_explicit(&guest->jobs.open, memory_order_acquire)) {
+		rc = submit(guest, job);
+		if (rc == 0)
+			rc = result(guest, job, watch(job, o));
+	}
+	/* At the end it cannot be cancelled any more. */
+	if (rc == 0 && o->progress)
+		(void)o->progress(o->progress_ctx, len_bytes, len_bytes);
+	return rc;
+}
+
 static int populate(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,
 		    const struct fln_populate_opts *o)
 {
 	struct fln_job *job;
-	bool cancelled;
 	int rc;
 
 	rc = fln_range_check(guest, addr, len_bytes);
@@ -102,22 +121,10 @@ static int populate(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,
 	if (!job)
 		return fln_fail(ENOMEM, "guest %s: no memory to populate a range", guest->name);
 	fln_job_init(job, guest, addr, addr + len_bytes);
-	/* Mapped all of it is the rule for buffers that are handed out again and again. */
-	if (fln_pagemap_verify(guest, addr, addr + len_bytes) == 0 &&
-	    atomic_load_explicit(&guest->jobs.open, memory_order_acquire)) {
-		fln_job_free(guest, job);
-		if (o->progress)
-			(void)o->progress(o->progress_ctx, len_bytes, len_bytes);
-		return 0;
-	}
-	rc = submit(guest, job);
-	if (rc == 0) {
-		cancelled = watch(job, o);
-		rc = result(guest, job, cancelled);
-		/* At the end it cannot be cancelled any more. */
-		if (rc == 0 && o->progress)
-			(void)o->progress(o->progress_ctx, len_bytes, len_bytes);
-	}
+	job->pagemap_fd = fln_pagemap_open();
+	rc = populate_with(guest, job, o);
+	if (job->pagemap_fd >= 0)
+		(void)close(job->pagemap_fd);
 	fln_job_free(guest, job);
 	return rc;
 }

@@ -464,17 +464,33 @@ enum fln_image_page fln_image_state(const struct fln_image *image, uint64_t page
 	return state;
 }
 
-/* A huge page may be installed when all of it may; the cache has its zeros if it has any of it. */
-static void ready_whole(struct fln_mask *filled, struct fln_mask *zero)
+/*
+ * A huge page may be installed when all of it may, whichever part is asked about; the
+ * cache has its zeros if it has any of it.
+ */
+static void ready_whole(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
+			struct fln_mask *filled, struct fln_mask *zero)
 {
-	struct fln_mask done = fln_mask_or(filled, zero), none = { { 0 } };
+	uint64_t base = fln_align_down(page, FLN_BLOCK_PAGES);
+	struct fln_mask done, none = { { 0 } };
 
+	FLN_ASSERT(page + nr_pages <= base + FLN_BLOCK_PAGES);
+	if (nr_pages < FLN_BLOCK_PAGES) {
+		*filled = fln_blockmap_load_span(&image->map, FLN_IMAGE_PLANE_FILLED, base,
+						 FLN_BLOCK_PAGES);
+		*zero = fln_blockmap_load_span(&image->map, FLN_IMAGE_PLANE_ZERO, base,
+					       FLN_BLOCK_PAGES);
+		*filled = fln_mask_andnot(filled, zero);
+	}
+	done = fln_mask_or(filled, zero);
 	if (fln_mask_count(&done) < FLN_BLOCK_PAGES) {
 		*filled = none;
 		*zero = none;
 	} else if (!fln_mask_empty(filled)) {
-		*filled = done;
+		*filled = fln_mask_range(0, nr_pages);
 		*zero = none;
+	} else {
+		*zero = fln_mask_range(0, nr_pages);
 	}
 }
 
@@ -508,7 +524,7 @@ void fln_image_ready(const struct fln_image *image, uint64_t page, uint32_t nr_p
 	if (fln_planted(FLN_BUG_CONTINUE_UNFILLED) || fln_planted(FLN_BUG_POISON_OVERWRITTEN))
 		*filled = plant_cached(image, page, nr_pages, filled);
 	if (fln_image_is_huge(image))
-		ready_whole(filled, zero);
+		ready_whole(image, page, nr_pages, filled, zero);
 }
 
 uint64_t fln_image_due_page(const struct fln_image *image, uint64_t page)
@@ -546,7 +562,17 @@ void fln_image_known(const struct fln_image *image, uint64_t page, uint32_t nr_p
 {
 	struct fln_mask zero;
 
-	*failed = fln_blockmap_load_span(&image->map, FLN_IMAGE_PLANE_FAILED, page, nr_pages);
+	if (fln_image_is_huge(image)) {
+		/* One part that has failed keeps all of a huge page away. */
+		*failed = fln_blockmap_load_span(&image->map, FLN_IMAGE_PLANE_FAILED,
+						 fln_align_down(page, FLN_BLOCK_PAGES),
+						 FLN_BLOCK_PAGES);
+		if (!fln_mask_empty(failed))
+			*failed = fln_mask_range(0, nr_pages);
+	} else {
+		*failed =
+			fln_blockmap_load_span(&image->map, FLN_IMAGE_PLANE_FAILED, page, nr_pages);
+	}
 	fln_image_ready(image, page, nr_pages, done, &zero);
 	*done = fln_mask_or(done, &zero);
 }

@@ -448,6 +448,47 @@ static void ranges(void)
 	bed_down(&b);
 }
 
+static void expect_parts(const struct bed *b, enum fln_residency_state state, const char *when)
+{
+	static const struct {
+		uint32_t first, nr;
+	} parts[] = { { 0, 512 }, { 2, 100 }, { 511, 1 }, { 0, 1 }, { 300, 424 } };
+	uint8_t vec[512];
+
+	for (uint32_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		struct fln_residency sum = FLN_RESIDENCY_INIT;
+
+		OK(fln_guest_residency(b->guest,
+				       (uint64_t)(uintptr_t)b->mem + parts[i].first * PAGE,
+				       parts[i].nr * PAGE, vec, &sum));
+		CHECK(sum.nr_pages[state] == parts[i].nr && vec[0] == state &&
+			      vec[parts[i].nr - 1] == state,
+		      "%s: of %u pages from %u on %llu are in state %u, the first is in %u", when,
+		      parts[i].nr, parts[i].first, (unsigned long long)sum.nr_pages[state], state,
+		      vec[0]);
+	}
+}
+
+/* A huge page is in one state, whichever part of it is asked about. */
+static void residency_of_parts(void)
+{
+	char *buf = malloc(2 * BLOCK);
+	struct bed b;
+
+	CHECK(buf, "no memory");
+	memset(buf, 'x', 2 * BLOCK);
+	make_pushed(&b, 2);
+	expect_parts(&b, FLN_RESIDENCY_ABSENT, "at first");
+	OK(fln_image_put(b.image, 0, buf, 2 * BLOCK));
+	expect_parts(&b, FLN_RESIDENCY_FILLED, "filled");
+	OK(fln_guest_populate(b.guest, (uint64_t)(uintptr_t)b.mem, 2 * BLOCK, NULL));
+	expect_parts(&b, FLN_RESIDENCY_PRESENT, "populated");
+	CHECK(madvise(b.mem, 2 * BLOCK, MADV_REMOVE) == 0, "madvise: %s", strerror(errno));
+	expect_parts(&b, FLN_RESIDENCY_FILLED, "given up");
+	bed_down(&b);
+	free(buf);
+}
+
 static int not_for_ever(void *ctx, uint64_t done_bytes, uint64_t len_bytes)
 {
 	(void)done_bytes;
@@ -498,6 +539,7 @@ int main(void)
 	RUN(mixed_guest);
 	RUN(moved);
 	RUN(ranges);
+	RUN(residency_of_parts);
 	RUN(part_of_a_page_that_went);
 	if (test_engine_flags() == 0)
 		RUN(forked);

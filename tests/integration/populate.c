@@ -2,8 +2,10 @@
 /* fln_guest_populate() and FLN_ADVICE_WILLNEED: jobs beside faults, and what ends them. */
 #include "harness.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
@@ -439,6 +441,132 @@ static void races(void)
 	CHECK(ended > 0, "none was under way");
 }
 
+/* Page 1 cannot be read, page 3 not yet. */
+struct halting {
+	_Atomic bool go_on;
+	_Atomic uint32_t nr_failed, nr_inside;
+};
+
+static int64_t read_halting(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
+{
+	struct halting *h = ctx;
+	uint64_t page = offset_bytes / PAGE;
+
+	if (page == 1) {
+		atomic_fetch_add(&h->nr_failed, 1);
+		return -EIO;
+	}
+	if (page == 3)
+		atomic_fetch_add(&h->nr_inside, 1);
+	while (page == 3 && !atomic_load(&h->go_on))
+		sleep_ms(1);
+	for (uint64_t at = 0; at < len_bytes; at += PAGE)
+		contents_of(1, (offset_bytes + at) / PAGE, (char *)buf + at);
+	return (int64_t)len_bytes;
+}
+
+enum waiting_call {
+	CALL_POPULATE,
+	CALL_LOCK,
+	CALL_NR
+};
+
+static void call_until_it_ends(void *arg, uint32_t index)
+{
+	struct bed *b = arg;
+	int rc = index % CALL_NR == CALL_POPULATE
+			 ? fln_guest_populate(b->guest, base(b), b->nr_pages * PAGE, NULL)
+			 : fln_guest_lock(b->guest, base(b), b->nr_pages * PAGE);
+
+	CHECK(rc == -ESHUTDOWN, "call %u returned %d: %s", index, rc, fln_last_error());
+}
+
+/* A page of the range has failed before its region goes: what works on the range ends all the same. */
+static void ends_after_a_page_has_failed(void)
+{
+	static struct halting h;
+	struct fln_source_ops ops = { .size = sizeof(ops),
+				      .name = "halting",
+				      .concurrency = FLN_SOURCE_PARALLEL,
+				      .read = read_halting };
+	struct crew crew;
+	struct bed b;
+	int rc = 0;
+
+	bed_init(&b, 4);
+	b.engine_opts.fill_pages = 1;
+	b.engine_opts.source_retries = UINT32_MAX;
+	OK(fln_source_create(&ops, &h, &b.source));
+	b.image_opts.source = b.source;
+	bed_up(&b);
+	crew_start(&crew, CALL_NR, call_until_it_ends, &b);
+	while (rc == 0) /* until there are as many ranges as may be */
+		rc = fln_guest_advise(b.guest, base(&b), b.nr_pages * PAGE, FLN_ADVICE_WILLNEED);
+	CHECK(rc == -EBUSY, "WILLNEED returned %d", rc);
+	wait_count(&h.nr_failed, 1, WAIT_S, "the read of page 1");
+	wait_count(&h.nr_inside, 1, WAIT_S, "the read of page 3");
+	sleep_ms(50); /* for the workers to see what has failed; else there is less to see */
+	OK(fln_region_remove(b.region));
+	crew_wait(&crew, WAIT_S, "populate and lock of a region that was removed");
+	OK(fln_region_add(b.guest, &b.region_opts, &b.region));
+	b.mem = fln_region_addr(b.region);
+	/* No range of the old region is in the way. */
+	OK(fln_guest_advise(b.guest, base(&b), b.nr_pages * PAGE, FLN_ADVICE_WILLNEED));
+	atomic_store(&h.go_on, true);
+	bed_down(&b);
+}
+
+static bool is_mapped(const struct bed *b, uint64_t page)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = 0;
+	ssize_t n = pread(fd, &entry, sizeof(entry),
+			  (off_t)((uintptr_t)bed_page(b, page) / PAGE * sizeof(entry)));
+
+	CHECK(n == (ssize_t)sizeof(entry), "pagemap: %s", strerror(errno));
+	(void)close(fd);
+	return entry >> 63;
+}
+
+static void populate_all(void *arg, uint32_t index)
+{
+	const struct bed *b = arg;
+
+	(void)index;
+	OK(fln_guest_populate(b->guest, base(b), b->nr_pages * PAGE, NULL));
+}
+
+/*
+ * The map calls a page PRESENT that has gone since populate looked at the whole range: it
+ * looks again when it comes to the block.  Here a page is taken away while the source keeps
+ * all blocks that are in work.
+ */
+static void gone_before_its_turn(void)
+{
+	enum {
+		NR_BLOCKS = 64,
+		LAST = NR_BLOCKS - 1
+	};
+	struct crew crew;
+	struct bed b;
+
+	bed_init(&b, NR_BLOCKS * 512);
+	b.engine_opts.nr_workers = 1;
+	b.guest_opts.nr_shards = 1;
+	bed_up(&b);
+	OK(fln_guest_populate(b.guest, base(&b) + LAST * BLOCK, BLOCK, NULL));
+	CHECK(is_mapped(&b, LAST * 512 + 7), "a populated page is not mapped");
+	atomic_store(&b.maker.gate_closed, true);
+	crew_start(&crew, 1, populate_all, &b);
+	wait_count(&b.maker.nr_inside, 1, WAIT_S, "a read for populate");
+	OK(fln_image_discard(b.image, (LAST * 512 + 7) * PAGE, 3 * PAGE));
+	atomic_store(&b.maker.gate_closed, false);
+	crew_wait(&crew, 60, "populate");
+	for (uint32_t i = 5; i < 12; i++)
+		CHECK(is_mapped(&b, LAST * 512 + i), "page %u of the last block is not mapped", i);
+	bed_down(&b);
+}
+
 int main(void)
 {
 	test_init();
@@ -454,5 +582,7 @@ int main(void)
 	RUN(beside_many_threads);
 	RUN(waits_for_what_is_pushed);
 	RUN(races);
+	RUN(ends_after_a_page_has_failed);
+	RUN(gone_before_its_turn);
 	return 0;
 }

@@ -273,6 +273,76 @@ static void what_ends_a_job(void **state)
 	rig_destroy(r);
 }
 
+/* A page has failed before the region goes: that is no reason to go on. */
+static void an_end_comes_after_an_error(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 1024, .fill_pages = 64 });
+	struct fln_job *job = begin(r, 0, 1024);
+
+	(void)state;
+	r->bad[5] = true;
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	(void)rig_fill(r, 1);
+	fln_populate_kicked(&r->worker);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(atomic_load(&job->error), -EIO);
+	assert_int_equal(job->nr_running, 1);
+	atomic_store(&r->region.closing, true);
+	fln_populate_kicked(&r->worker);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(atomic_load(&job->error), -ESHUTDOWN);
+	end(r, job);
+	atomic_store(&r->region.closing, false);
+	(void)rig_fill(r, UINT32_MAX);
+	rig_destroy(r);
+}
+
+/* Another region has come to the place of the job's, and is shorter. */
+static void a_shorter_region_ends_a_job(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 1000, .fill_pages = 64 });
+	struct fln_job *job = begin(r, 512, 488);
+
+	(void)state;
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(job->nr_running, 1);
+	r->region.map.nr_pages -= 100;
+	fln_populate_kicked(&r->worker);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(atomic_load(&job->error), -ESHUTDOWN);
+	end(r, job);
+	r->region.map.nr_pages += 100;
+	(void)rig_fill(r, UINT32_MAX);
+	rig_destroy(r);
+}
+
+/* The map calls pages PRESENT that somebody has taken away: who waits is told no such thing. */
+static void what_is_called_present_is_looked_at(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 512 });
+	struct fln_job *job;
+
+	(void)state;
+	rig_put(r, 0, 512);
+	job = begin(r, 0, 512);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	end(r, job);
+	fake_punch(&r->fake, rig_addr(r, 20), 3);
+	assert_int_equal(fake_nr_mapped(&r->fake), 509);
+	/* Nobody waits for the end: the map is as good as any hint. */
+	job = begin(r, 0, 512);
+	job->background = true;
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(fake_nr_mapped(&r->fake), 509);
+	end(r, job);
+	job = begin(r, 0, 512);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	fln_populate_slice(&r->worker, UINT32_MAX); /* the holes have been found */
+	assert_int_equal(fake_nr_mapped(&r->fake), 512);
+	end(r, job);
+	rig_destroy(r);
+}
+
 /* A DONTNEED of ours takes each event once; what comes else is somebody's discard. */
 static void events_of_our_own(void **state)
 {
@@ -375,6 +445,9 @@ int main(void)
 		cmocka_unit_test(holes_and_pages_left_out),
 		cmocka_unit_test(events_in_between),
 		cmocka_unit_test(what_ends_a_job),
+		cmocka_unit_test(an_end_comes_after_an_error),
+		cmocka_unit_test(a_shorter_region_ends_a_job),
+		cmocka_unit_test(what_is_called_present_is_looked_at),
 		cmocka_unit_test(events_of_our_own),
 		cmocka_unit_test(what_was_put_off_and_ended_is_forgotten),
 		cmocka_unit_test(lists_of_ranges_against_a_model),
