@@ -24,6 +24,7 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_MMIO_ANSWERED] = "mmio-answered",
 	[FLN_BUG_JOB_KEEPS_ERROR] = "job-keeps-error",
 	[FLN_BUG_PRESENT_BELIEVED] = "present-believed",
+	[FLN_BUG_STRAY_LEFT] = "stray-left",
 };
 
 static enum fln_bug chosen;

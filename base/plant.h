@@ -26,6 +26,7 @@ enum fln_bug {
 	FLN_BUG_MMIO_ANSWERED,      /* a monitor answers for memory that cannot be had: zeros */
 	FLN_BUG_JOB_KEEPS_ERROR,    /* a page's error keeps a job from ending with its region */
 	FLN_BUG_PRESENT_BELIEVED,   /* populate believes what the map calls present */
+	FLN_BUG_STRAY_LEFT,         /* what mremap() and fork() take along is left as it is */
 	FLN_BUG_NR
 };
 

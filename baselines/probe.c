@@ -46,7 +46,6 @@ static const struct feature features[] = {
 	{ UFFD_FEATURE_EVENT_REMOVE, "event_remove", "4.11", "to notice discards", true },
 	{ UFFD_FEATURE_EVENT_UNMAP, "event_unmap", "4.11", "to notice munmap()", true },
 	{ UFFD_FEATURE_EVENT_REMAP, "event_remap", "4.11", "to notice mremap()", true },
-	{ UFFD_FEATURE_EVENT_FORK, "event_fork", "4.11", "guests that follow fork()", false },
 	{ UFFD_FEATURE_MISSING_HUGETLBFS, "missing_hugetlbfs", "4.11", "huge pages", false },
 	{ UFFD_FEATURE_SIGBUS, "sigbus", "4.14", "service in the faulting thread", false },
 	{ UFFD_FEATURE_THREAD_ID, "thread_id", "4.14", "who faulted", false },

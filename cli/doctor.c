@@ -157,8 +157,6 @@ static void check_engine(struct doctor *d)
 		{ FLN_FEATURE_HUGE, "images of huge pages",
 		  "hugetlb memory; reserve it: vm.nr_hugepages",
 		  "a kernel with hugetlb and its minor faults (5.13)" },
-		{ FLN_FEATURE_FORK, "following fork()", "children may be served, too",
-		  "CAP_SYS_PTRACE" },
 		{ FLN_FEATURE_COLLAPSE, "collapse to large pages", "MADV_COLLAPSE works on shmem",
 		  "a kernel from 6.1 with transparent huge pages of shmem" },
 		{ FLN_FEATURE_PIN, "pinning workers", "is permitted",

@@ -17,7 +17,7 @@
 /* A block, and what is known of its pages. */
 struct fln_block_round {
 	struct fln_install in;
-	struct fln_chunk *chunk; /* NULL: a child's, or the pool is empty */
+	struct fln_chunk *chunk; /* NULL: the pool is empty */
 	uint64_t block;
 	enum fln_advice advice;
 	struct fln_mask claimed;      /* ours */

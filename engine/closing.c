@@ -5,7 +5,7 @@
  * The kernel goes on serving a mapping whose userfaultfd is closed: what is in
  * the page cache reads its contents, and what is not reads zeros.  So before
  * anything is closed or unregistered, every page whose contents are due and not
- * there is poisoned, wherever mremap() has put it, in forked children too.  That
+ * there is poisoned, wherever mremap() has put it.  That
  * wakes the threads that wait for these pages, into a SIGBUS; whoever waits for
  * another page is woken when its range is unregistered, and finds it in the cache.
  *
@@ -35,6 +35,7 @@
 #include "engine/mapping.h"
 #include "engine/moves.h"
 #include "engine/region_map.h"
+#include "engine/strays.h"
 #include "sources/image_state.h"
 
 #include <errno.h>
@@ -106,10 +107,7 @@ static struct fln_mask given_up_within(const struct fln_region *r, uint64_t bloc
 	return fln_mask_and(&pages, &within);
 }
 
-/*
- * Nobody reads the events of a shard that no worker has: read them here.  The
- * userfaultfd of a child that was forked so late stays open, and its faults wait.
- */
+/* Nobody reads the events of a shard that no worker has: read them here. */
 static void read_events(struct fln_shard *shard)
 {
 	struct fln_filler *filler = &shard->guest->engine->filler;
@@ -129,6 +127,8 @@ static void read_events(struct fln_shard *shard)
 			/* Other guests may share the image: for them it is given up, too. */
 			if (m->event == UFFD_EVENT_REMOVE)
 				fln_shard_removed(shard, m->arg.remove.start, m->arg.remove.end);
+			if (m->event == UFFD_EVENT_FORK)
+				fln_child_forked(shard->guest, (int)m->arg.fork.ufd);
 		}
 		fln_shard_reading_end(shard);
 		fln_filler_closer_end(filler);
@@ -255,8 +255,7 @@ static void close_zeros(struct fln_region *r, struct fln_shard *shard, uint64_t 
 		if (fln_mask_empty(&pages))
 			continue;
 		/* All the rest at once, and only where the region's mapping still is. */
-		if (!shard->is_child &&
-		    fln_mapping_each_seen(r, start + moved, end + moved, moved, deny_given_up) == 0)
+		if (fln_mapping_each_seen(r, start + moved, end + moved, moved, deny_given_up) == 0)
 			return;
 		atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
 		r->unsafe = true;
@@ -356,7 +355,7 @@ static void close_shard(struct fln_region *r, struct fln_shard *shard, bool home
 		close_zeros(r, shard, addr, addr + len, 0);
 		done &= poison_range(r, shard, addr, addr + len, 0);
 	}
-	if (!done && !shard->is_child && !r->foreign)
+	if (!done && !r->foreign)
 		done = deny_home(r);
 	for (uint32_t i = 0, nr = fln_shard_moves(shard, moves); i < nr; i++) {
 		struct moved_part p = moved_part(r, &moves[i]);
@@ -366,16 +365,14 @@ static void close_shard(struct fln_region *r, struct fln_shard *shard, bool home
 		close_zeros(r, shard, p.start, p.end, p.moved);
 		if (poison_range(r, shard, p.start, p.end, p.moved))
 			continue;
-		if (shard->is_child || r->foreign ||
+		if (r->foreign ||
 		    fln_mapping_each(r, p.start + p.moved, p.end + p.moved, p.moved, deny_piece))
 			done = false;
 	}
 	if (done)
 		return;
-	/* A child's userfaultfd is a matter of its own. */
 	atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
-	if (!shard->is_child)
-		r->unsafe = true;
+	r->unsafe = true;
 }
 
 static void close_shards(struct fln_region *r, bool home)
@@ -384,39 +381,6 @@ static void close_shards(struct fln_region *r, bool home)
 
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
 		close_shard(r, fln_region_shard(r, i), home);
-	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
-		struct fln_shard *child = fln_child(guest, i);
-
-		if (child)
-			close_shard(r, child, home);
-	}
-}
-
-static int keep_from_children(struct fln_region *r, uint64_t addr, uint64_t len_bytes,
-			      uint64_t moved)
-{
-	(void)r;
-	(void)moved;
-	return madvise((void *)(uintptr_t)addr, len_bytes, MADV_DONTFORK) == 0 ? 0 : -errno;
-}
-
-/* From here on no child inherits what nobody will serve. */
-static void stop_following_forks(struct fln_region *r)
-{
-	struct fln_guest *guest = r->guest;
-	struct fln_move moves[FLN_MAX_MOVES];
-
-	(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, keep_from_children);
-	for (uint32_t s = 0; s < guest->nr_shards; s++) {
-		for (uint32_t i = 0, nr = fln_shard_moves(fln_region_shard(r, s), moves); i < nr;
-		     i++) {
-			struct moved_part p = moved_part(r, &moves[i]);
-
-			if (p.start < p.end)
-				(void)fln_mapping_each(r, p.start + p.moved, p.end + p.moved,
-						       p.moved, keep_from_children);
-		}
-	}
 }
 
 static int result(const struct fln_region *r)
@@ -439,8 +403,6 @@ int fln_region_close(struct fln_region *region)
 
 	if (region->closed)
 		return region->unsafe ? result(region) : 0;
-	if (region->guest->follow_fork)
-		stop_following_forks(region);
 	atomic_store_explicit(&region->closing, true, memory_order_release);
 	entered = fln_rcu_enter();
 	fln_rcu_synchronize();
@@ -460,12 +422,6 @@ int fln_region_close_rest(struct fln_region *region)
 
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
 		read_events(fln_region_shard(region, i));
-	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
-		struct fln_shard *child = fln_child(guest, i);
-
-		if (child)
-			read_events(child);
-	}
 	close_shards(region, false);
 	fln_rcu_leave(entered);
 	return region->unsafe ? -EIO : 0;
@@ -550,16 +506,5 @@ void fln_region_unregister(struct fln_region *region)
 		(void)fln_mapping_each(region, region->addr, addr + len, 0, unregister_piece);
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
 		unregister_moved(region, fln_region_shard(region, i));
-	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
-		struct fln_shard *child = fln_child(guest, i);
-
-		if (!child || atomic_load_explicit(&child->keep_open, memory_order_relaxed))
-			continue;
-		for (uint64_t k = 0; fln_stripe_get(&region->plan, k, &addr, &len, &shard); k++) {
-			if (shard == child->index)
-				unregister_unseen(child, addr, len);
-		}
-		unregister_moved(region, child);
-	}
 	region->nr_registered = 0;
 }

@@ -8,8 +8,7 @@
  * that has no pages: who touches them gets SIGBUS, at once and for good.  Who waits
  * there is woken by the UNMAP event, which the workers act upon as upon any.
  *
- * Only where the mapping is ours, and is seen to be there still: an embedder's is his.  Not
- * where children follow: what we map over is not theirs.
+ * Only where the mapping is ours, and is seen to be there still: an embedder's is his.
  */
 #include "engine/cover.h"
 #include "base/error.h"
@@ -120,15 +119,13 @@ static bool are_events_read(const struct fln_region *r)
 
 void fln_region_cover(struct fln_region *r)
 {
-	const struct fln_guest *guest = r->guest;
-
-	if (!r->mapped_by_us || !are_events_read(r) || guest->follow_fork ||
-	    r->page_bytes != FLN_PAGE_BYTES || r->map.nr_blocks < MIN_BLOCKS || r->covered)
+	if (!r->mapped_by_us || !are_events_read(r) || r->page_bytes != FLN_PAGE_BYTES ||
+	    r->map.nr_blocks < MIN_BLOCKS || r->covered)
 		return;
 	r->cover_fd = open_empty(r);
 	if (r->cover_fd < 0)
 		return;
-	r->covered = fln_zalloc(&guest->engine->alloc, covered_bytes(r), FLN_NODE_ANY);
+	r->covered = fln_zalloc(&r->guest->engine->alloc, covered_bytes(r), FLN_NODE_ANY);
 	if (r->covered)
 		(void)fln_mapping_each_seen(r, r->addr, r->addr + r->len_bytes, 0, cover_piece);
 	(void)close(r->cover_fd);

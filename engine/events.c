@@ -23,9 +23,8 @@
 #include "engine/engine.h"
 #include "engine/held.h"
 #include "engine/moves.h"
-#include "engine/oldest.h"
 #include "engine/region_map.h"
-#include "engine/waiting.h"
+#include "engine/strays.h"
 #include "engine/wanted.h"
 #include "sources/image_state.h"
 
@@ -190,8 +189,7 @@ static void unmap(struct fln_worker *w, struct fln_shard *shard, uint64_t start,
 {
 	bool room;
 
-	if (!shard->is_child)
-		forget_unmapped(shard, start, end);
+	forget_unmapped(shard, start, end);
 	room = fln_shard_cut_moves(shard, start, end);
 	if (!room)
 		say_no_room(w, shard, start);
@@ -200,106 +198,10 @@ static void unmap(struct fln_worker *w, struct fln_shard *shard, uint64_t start,
 	wake_unmapped(shard, start, end);
 }
 
-/*
- * Has the process of a child gone?  Asked with an address that no userfaultfd
- * serves, this code's own: all other answers say that the process is there.
- */
-static bool child_is_gone(struct fln_shard *child)
-{
-	uint64_t addr = fln_align_down((uintptr_t)&fln_event, FLN_PAGE_BYTES);
-
-	return fln_uffd_unregister(&child->uffd, addr, FLN_PAGE_BYTES) == -ENOMEM;
-}
-
-/*
- * A slot for a child of @shard, or of a child of it: empty, or of a child whose
- * process has gone.  The slots of a shard are its worker's alone.
- */
-static struct fln_shard *take_child_slot(struct fln_worker *w, const struct fln_shard *shard)
-{
-	struct fln_guest *guest = shard->guest;
-	uint32_t first = shard->index * FLN_MAX_CHILDREN;
-
-	if (!guest->children)
-		return NULL;
-	for (uint32_t i = first; i < first + FLN_MAX_CHILDREN; i++) {
-		struct fln_shard *child = fln_child(guest, i);
-
-		if (!child)
-			return &guest->children[i];
-		if (child == shard || !child_is_gone(child))
-			continue;
-		fln_worker_unwatch(w, child);
-		fln_drop_held(w, child);
-		fln_oldest_forget(w, child);
-		fln_uffd_close(&child->uffd);
-		return child;
-	}
-	return NULL;
-}
-
-static void adopt_child_uffd(struct fln_shard *child, const struct fln_shard *shard, int fd)
-{
-	/* A slot that is used again goes on counting. */
-	uint64_t nr_calls = atomic_load(&child->uffd.nr_calls);
-	uint64_t nr_wakes = atomic_load(&child->uffd.nr_wakes);
-
-	fln_uffd_adopt(&child->uffd, fd);
-	atomic_store(&child->uffd.nr_calls, nr_calls);
-	atomic_store(&child->uffd.nr_wakes, nr_wakes);
-	child->uffd.features = shard->uffd.features;
-	child->uffd.range_ioctls = shard->uffd.range_ioctls;
-}
-
-/*
- * A child was forked that keeps the guest's mappings: its faults come to a
- * userfaultfd of its own.  Served without a map, page by page, because the map
- * speaks of the parent's page tables.
- */
-static void serve_child(struct fln_worker *w, struct fln_shard *shard, int fd)
-{
-	struct fln_shard *child = take_child_slot(w, shard);
-	struct fln_guest *guest = shard->guest;
-	int rc;
-
-	if (!child) {
-		/* Kept open, and so its faults wait: closed, they would read zeros (I6). */
-		fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
-				"guest %s: more than %u forked children at a time; the faults of "
-				"one more wait for ever",
-				guest->name, FLN_MAX_CHILDREN);
-		return;
-	}
-	fln_lock(&guest->lock);
-	adopt_child_uffd(child, shard, fd);
-	child->guest = guest;
-	child->index = shard->index;
-	child->is_child = true;
-	child->worker = w;
-	atomic_store(&child->unreadable, false);
-	/* What the parent had moved lies there in the child too. */
-	memcpy(child->moves, shard->moves, sizeof(child->moves));
-	atomic_store_explicit(&child->nr_moves, atomic_load(&shard->nr_moves),
-			      memory_order_release);
-	atomic_store_explicit(&child->keep_open, atomic_load(&shard->keep_open),
-			      memory_order_relaxed);
-	fln_unlock(&guest->lock);
-	/* Last: whoever closes or counts sees all of it (fln_child()). */
-	atomic_store_explicit(&child->ready, true, memory_order_release);
-	rc = fln_worker_watch(w, child);
-	if (rc)
-		fln_log_limited(
-			&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
-			"guest %s: a forked child's userfaultfd cannot be watched (errno %d); "
-			"its faults wait for ever",
-			guest->name, -rc);
-}
-
 void fln_event(struct fln_worker *w, struct fln_shard *shard, const struct uffd_msg *msg)
 {
 	switch (msg->event) {
 	case UFFD_EVENT_REMOVE:
-		/* A child's too: the memory is shared, and the source must not bring it back. */
 		fln_shard_removed(shard, msg->arg.remove.start, msg->arg.remove.end);
 		break;
 	case UFFD_EVENT_UNMAP:
@@ -311,7 +213,7 @@ void fln_event(struct fln_worker *w, struct fln_shard *shard, const struct uffd_
 			say_no_room(w, shard, msg->arg.remap.from);
 		break;
 	case UFFD_EVENT_FORK:
-		serve_child(w, shard, (int)msg->arg.fork.ufd);
+		fln_child_forked(shard->guest, (int)msg->arg.fork.ufd);
 		break;
 	default:
 		fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_WARNING,

@@ -118,8 +118,6 @@ static uint64_t faults(bool user_mode_only)
 		bits |= FLN_FEATURE_IN_CONTEXT;
 	if ((have & huge) == huge && has_huge_memfds())
 		bits |= FLN_FEATURE_HUGE;
-	if (can_enable(user_mode_only, UFFD_FEATURE_EVENT_FORK))
-		bits |= FLN_FEATURE_FORK;
 	if (can_collapse())
 		bits |= FLN_FEATURE_COLLAPSE;
 	return bits;

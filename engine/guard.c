@@ -17,6 +17,8 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "engine/failure.h"
+#include "engine/guest.h"
+#include "engine/strays.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -161,9 +163,40 @@ static void stop_lame(struct fln_engine *engine)
 	}
 }
 
+/* The newest guest made before number @before that has forked children, pinned; or NULL. */
+static struct fln_guest *pin_parent(struct fln_engine *engine, uint64_t before)
+{
+	struct fln_guest *guest;
+
+	fln_lock(&engine->lock);
+	for (guest = engine->guests; guest; guest = guest->next) { /* the newest is the first */
+		if (guest->id < before &&
+		    atomic_load_explicit(&guest->nr_children, memory_order_acquire) > 0)
+			break;
+	}
+	if (guest)
+		guest->nr_pins++;
+	fln_unlock(&engine->lock);
+	return guest;
+}
+
+static void close_children(struct fln_engine *engine)
+{
+	struct fln_guest *guest;
+
+	for (uint64_t id = UINT64_MAX; (guest = pin_parent(engine, id)) != NULL;) {
+		id = guest->id;
+		fln_guest_take_turn(guest);
+		fln_children_close(guest);
+		fln_guest_give_turn(guest);
+		fln_engine_unpin(engine, guest);
+	}
+}
+
 void fln_guard_look(struct fln_engine *engine, uint64_t now_ns)
 {
 	stop_lame(engine);
+	close_children(engine);
 	if (engine->opts.stall_report_ms == UINT32_MAX)
 		return;
 	for (uint32_t i = 0; engine->workers && i < engine->opts.nr_workers; i++)
@@ -171,16 +204,19 @@ void fln_guard_look(struct fln_engine *engine, uint64_t now_ns)
 	tell_of_faults(engine, now_ns);
 }
 
-void fln_guard_end_guest(struct fln_guest *guest, int error)
+void fln_guard_call(struct fln_guard *guard)
 {
-	struct fln_guard *guard = &guest->engine->guard;
-
-	(void)fln_guest_fail(guest, error);
-	atomic_store(&guest->lame, true);
 	fln_lock(&guard->lock);
 	guard->called = true;
 	(void)pthread_cond_signal(&guard->wake);
 	fln_unlock(&guard->lock);
+}
+
+void fln_guard_end_guest(struct fln_guest *guest, int error)
+{
+	(void)fln_guest_fail(guest, error);
+	atomic_store(&guest->lame, true);
+	fln_guard_call(&guest->engine->guard);
 }
 
 /* How long it sleeps between two looks. */

@@ -16,17 +16,25 @@
 #include "engine/moves.h"
 #include "engine/nodes.h"
 #include "engine/region.h"
+#include "engine/strays.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 
 #define MAX_SHARDS 1024u
+#define RETIRED_F_FORK 0x2u
 
 static int check_opts(const struct fln_guest_opts *o)
 {
-	uint64_t known = FLN_GUEST_F_FOREIGN | FLN_GUEST_F_FORK | FLN_GUEST_F_KVM;
+	uint64_t known = FLN_GUEST_F_FOREIGN | FLN_GUEST_F_KVM;
 
+	if (o->flags & RETIRED_F_FORK)
+		return fln_fail(EINVAL,
+				"guest: flag 0x%x (FLN_GUEST_F_FORK) is not supported any "
+				"more: children do not have the guest's memory; leave it out, and "
+				"use a guest of its own for what a child is to touch",
+				RETIRED_F_FORK);
 	if (o->flags & ~known)
 		return fln_fail(EINVAL, "guest: flags 0x%llx are not known to this version",
 				(unsigned long long)(o->flags & ~known));
@@ -45,9 +53,6 @@ static int check_opts(const struct fln_guest_opts *o)
 					o->foreign_uffd);
 		return 0;
 	}
-	if (o->flags & FLN_GUEST_F_FORK)
-		return fln_fail(EINVAL, "guest: FLN_GUEST_F_FORK is the handing process's affair "
-					"in a foreign guest");
 	if (o->nr_shards > 1)
 		return fln_fail(EINVAL, "guest: nr_shards is %u; a foreign guest has one",
 				o->nr_shards);
@@ -66,8 +71,6 @@ static int open_shards(struct fln_guest *guest, const struct fln_guest_opts *o)
 			    UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_POISON |
 			    UFFD_FEATURE_MISSING_HUGETLBFS | UFFD_FEATURE_MINOR_HUGETLBFS;
 
-	if (guest->follow_fork)
-		features |= UFFD_FEATURE_EVENT_FORK;
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
 		struct fln_shard *s = &guest->shards[i];
 		int rc;
@@ -93,17 +96,11 @@ static int open_shards(struct fln_guest *guest, const struct fln_guest_opts *o)
 	return 0;
 }
 
-static size_t children_bytes(const struct fln_guest *guest)
-{
-	return (size_t)guest->nr_shards * FLN_MAX_CHILDREN * sizeof(*guest->children);
-}
-
 static void free_guest(struct fln_guest *guest)
 {
 	const struct fln_allocator *a = &guest->engine->alloc;
 
 	fln_free(a, guest->shards, guest->nr_shards * sizeof(*guest->shards), FLN_NODE_ANY);
-	fln_free(a, guest->children, children_bytes(guest), FLN_NODE_ANY);
 	fln_context_close(guest);
 	fln_free(a, guest, sizeof(*guest), FLN_NODE_ANY);
 }
@@ -150,7 +147,6 @@ int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opt
 	guest->engine = engine;
 	(void)snprintf(guest->name, sizeof(guest->name), "%s", o.name ? o.name : "guest");
 	guest->foreign = o.flags & FLN_GUEST_F_FOREIGN;
-	guest->follow_fork = o.flags & FLN_GUEST_F_FORK;
 	guest->on_failure = o.on_failure ? o.on_failure : FLN_ON_FAILURE_POISON;
 	guest->max_failures = o.max_failures ? o.max_failures : 1;
 	guest->ask = o.ask;
@@ -167,11 +163,6 @@ int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opt
 		fln_zalloc(&engine->alloc, guest->nr_shards * sizeof(*guest->shards), FLN_NODE_ANY);
 	if (!guest->shards)
 		goto fail;
-	if (guest->follow_fork) {
-		guest->children = fln_zalloc(&engine->alloc, children_bytes(guest), FLN_NODE_ANY);
-		if (!guest->children)
-			goto fail;
-	}
 	rc = refuse_while_stopping(engine);
 	if (rc == 0)
 		rc = open_shards(guest, &o);
@@ -351,10 +342,6 @@ static int stop_in_turn(struct fln_guest *guest)
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
 		detach_shard(&guest->shards[i]);
 	fln_context_detach(guest);
-	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
-		if (fln_child(guest, i))
-			detach_shard(fln_child(guest, i));
-	}
 	for (struct fln_region *r = guest->regions; r; r = r->next) {
 		if (fln_region_close_rest(r) == 0)
 			fln_region_unregister(r);
@@ -367,10 +354,7 @@ static int stop_in_turn(struct fln_guest *guest)
 		if (in_context)
 			kept |= close_shard(&in_context[i]);
 	}
-	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
-		if (fln_child(guest, i))
-			(void)close_shard(fln_child(guest, i));
-	}
+	fln_children_close(guest);
 	fln_lock(&guest->lock);
 	guest->running = false;
 	guest->stopped = true;

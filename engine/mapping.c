@@ -109,6 +109,26 @@ int fln_mapping_check(const struct fln_region *r)
 	return rc;
 }
 
+bool fln_mapping_is_kept_from_children(const struct fln_region *r)
+{
+	FILE *maps = fopen("/proc/self/smaps", "re");
+	struct map_line m = { .hi = 0 };
+	bool kept = false;
+	char line[512];
+
+	while (maps && !kept && m.lo < r->addr + r->len_bytes && fgets(line, sizeof(line), maps)) {
+		/* "VmFlags: rd wr sh …" is the last of a mapping's lines. */
+		if (strncmp(line, "VmFlags:", 8) == 0)
+			kept = m.hi > r->addr && m.lo < r->addr + r->len_bytes &&
+			       strstr(line, " dc") != NULL;
+		else
+			(void)parse_line(line, &m);
+	}
+	if (maps)
+		(void)fclose(maps);
+	return kept;
+}
+
 /* As fln_mapping_each(); closes @maps. */
 static int each_piece(FILE *maps, struct fln_region *r, uint64_t start, uint64_t end,
 		      uint64_t moved, fln_mapping_fn fn)

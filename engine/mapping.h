@@ -19,6 +19,9 @@ struct fln_region;
  */
 int fln_mapping_check(const struct fln_region *region);
 
+/* Has the embedder kept any of the region from children (MADV_DONTFORK)? */
+bool fln_mapping_is_kept_from_children(const struct fln_region *region);
+
 /*
  * Call @fn for each piece of [start, end) that is still a mapping of the region's
  * image at its place, or was covered.  @moved: how far mremap() has carried it.  Return: what the

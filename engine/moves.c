@@ -64,8 +64,6 @@ struct fln_mask fln_shard_lying(const struct fln_shard *shard, uint64_t block_ad
 
 bool fln_shard_has_map(const struct fln_shard *shard, uint64_t addr, uint64_t home_addr)
 {
-	if (shard->is_child)
-		return false;
 	if (addr != home_addr)
 		return true; /* it lies where a move has put it */
 	for (uint32_t i = atomic_load_explicit(&shard->nr_moves, memory_order_acquire); i > 0;

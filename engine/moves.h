@@ -20,8 +20,8 @@ struct fln_mask fln_shard_lying(const struct fln_shard *shard, uint64_t block_ad
 				uint64_t home_addr);
 
 /*
- * Does the map speak of the page at @addr, whose home is @home_addr?  Not of a
- * forked child's; nor of a place that mremap() has left: of that a fault may be held, or
+ * Does the map speak of the page at @addr, whose home is @home_addr?  Not
+ * of a place that mremap() has left: of that a fault may be held, or
  * still come, where the old place stays mapped, while the page lies and is known elsewhere.
  */
 bool fln_shard_has_map(const struct fln_shard *shard, uint64_t addr, uint64_t home_addr);

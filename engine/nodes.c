@@ -169,12 +169,6 @@ static uint32_t add_guest(struct fln_node_counts *into, const struct fln_guest *
 		if (in_context)
 			add_shard(into, &in_context[i]);
 	}
-	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
-		const struct fln_shard *child = fln_child(guest, i);
-
-		if (child && fln_guest_worker(guest, child->index)->opts.node_index == node)
-			add_shard(into, child);
-	}
 	return nr;
 }
 

@@ -264,12 +264,6 @@ bool fln_oldest_find(struct fln_guest *guest, uint64_t now_ns, struct fln_oldest
 		if (in_context)
 			older_of(&in_context[i], &oldest, &out->shard);
 	}
-	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
-		const struct fln_shard *child = fln_child(guest, i);
-
-		if (child)
-			older_of(child, &oldest, &out->shard);
-	}
 	*t0_ns = oldest.t0_ns;
 	if (find_stalled(guest, oldest.t0_ns, now_ns, out, t0_ns))
 		return true;

@@ -169,11 +169,12 @@ static int take_over(struct fln_region *r)
 
 static int keep_from_children(struct fln_region *r)
 {
+	/* What the embedder has kept from children before is not given back to them. */
+	bool before = !r->mapped_by_us && fln_mapping_is_kept_from_children(r);
+
 	/* What a child touched unserved would put zeros into the image. */
-	if (r->guest->follow_fork)
-		return 0;
 	if (madvise((void *)(uintptr_t)r->addr, r->len_bytes, MADV_DONTFORK) == 0) {
-		r->kept_from_children = true;
+		r->kept_from_children = !before;
 		return 0;
 	}
 	return fln_fail(errno,
@@ -269,7 +270,7 @@ static int init_map(struct fln_region *r, uint32_t max_chunks)
 
 static void forget_moves(struct fln_shard *shard)
 {
-	/* A child has its parent's; what found no room is no move. */
+	/* What found no room is no move. */
 	if (atomic_load(&shard->nr_moves) == 0 && atomic_load(&shard->moved.seq) == 0)
 		return;
 	if (!shard->worker)
@@ -303,10 +304,6 @@ static void take_out(struct fln_region *r)
 	fln_guest_pass_workers(guest);
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
 		forget_moves(fln_region_shard(r, i));
-	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
-		if (fln_child(guest, i))
-			forget_moves(fln_child(guest, i));
-	}
 }
 
 static int publish_region(struct fln_region *r)

@@ -22,12 +22,6 @@ static int check_private(const struct fln_guest *guest, const struct fln_region_
 				"memory is its process's own in any case; use FLN_SHARING_SHARED");
 	if (o->discard == FLN_DISCARD_IMAGE)
 		return 0;
-	/* A child gives up other pages than its parent, and there is one map. */
-	if (guest->follow_fork)
-		return fln_fail(EINVAL,
-				"region: a private region whose discards read zero cannot follow "
-				"fork(); set discard to FLN_DISCARD_IMAGE, or make the guest "
-				"without FLN_GUEST_F_FORK");
 	/* An install by another thread could cross the REMOVE that the worker acts upon. */
 	if (o->delivery == FLN_DELIVERY_IN_CONTEXT)
 		return fln_fail(
@@ -142,11 +136,6 @@ int fln_region_check_opts(const struct fln_guest *guest, const struct fln_region
 	if (o->delivery == FLN_DELIVERY_IN_CONTEXT && guest->foreign)
 		return fln_fail(EINVAL, "region: FLN_DELIVERY_IN_CONTEXT in a foreign guest: its "
 					"threads are another process's; use FLN_DELIVERY_QUEUED");
-	if (o->delivery == FLN_DELIVERY_IN_CONTEXT && guest->follow_fork)
-		return fln_fail(
-			EINVAL,
-			"region: FLN_DELIVERY_IN_CONTEXT in a guest with FLN_GUEST_F_FORK: "
-			"children cannot resolve; make a guest of its own without the flag");
 	if (guest->foreign && o->addr == 0)
 		return fln_fail(EINVAL, "region: addr is 0 in a foreign guest; give the address in "
 					"the process that handed its userfaultfd over");

@@ -141,7 +141,7 @@ void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_
 
 /*
  * A descriptor that cannot be read never can: its faults wait, in the kernel, and nobody
- * will know of them.  So the guest is at its end; a forked child's stand for themselves.
+ * will know of them.  So the guest is at its end.
  */
 static void give_up_reading(struct fln_worker *w, struct fln_shard *shard, int err)
 {
@@ -150,17 +150,14 @@ static void give_up_reading(struct fln_worker *w, struct fln_shard *shard, int e
 	fln_worker_unwatch(w, shard);
 	atomic_store(&shard->unreadable, true);
 	fln_log(&w->opts.log, FLN_LOG_ERROR,
-		"guest %s: shard %u cannot be read (errno %d) and is not served any more%s; "
+		"guest %s: shard %u cannot be read (errno %d) and is not served any more; "
 		"hand over a userfaultfd on which UFFDIO_API was called, and leave the engine's "
-		"descriptors alone",
-		guest->name, shard->index, err,
-		shard->is_child ? ": who waits there, in a forked child, waits for ever"
-				: ": the guest is stopped");
-	if (!shard->is_child)
-		fln_guard_end_guest(guest, -err);
+		"descriptors alone: the guest is stopped",
+		guest->name, shard->index, err);
+	fln_guard_end_guest(guest, -err);
 }
 
-/* A fork() cannot be told of while no descriptor is to be had: it waits, and so do we. */
+/* A foreign process's fork() cannot be told of while no descriptor is left: it waits, and so do we. */
 static bool may_read_later(int err)
 {
 	return err == EMFILE || err == ENFILE || err == ENOMEM;

@@ -31,7 +31,7 @@
 struct fln_engine;
 struct fln_worker;
 
-#define FLN_MAX_CHILDREN 16u /* forked children at a time; a slot of each shard each */
+#define FLN_MAX_CHILDREN 64u /* of a foreign guest's process, until they are closed */
 #define FLN_MAX_MOVES 64u
 #define FLN_GUEST_DEFAULT_VCPUS 64u
 #define FLN_CHUNKS_DEFAULT_MAX 65536u /* of a region */
@@ -131,12 +131,10 @@ struct fln_shard {
 	struct fln_guest *guest;
 	struct fln_worker *worker; /* set while attached */
 	uint32_t index;
-	bool is_child;          /* the shard of a forked child: no map of its own */
-	_Atomic bool ready;     /* of a child: all else is set; stays so */
-	bool in_context;        /* raises SIGBUS, queues no faults */
-	_Atomic bool keep_open; /* closed, unfilled pages would read zeros */
-	uint32_t nr_held;       /* faults in worker->held; the worker's */
-	bool overflowed;        /* in worker->overflowed; the worker's */
+	bool in_context;                         /* raises SIGBUS, queues no faults */
+	_Atomic bool keep_open;                  /* closed, unfilled pages would read zeros */
+	uint32_t nr_held;                        /* faults in worker->held; the worker's */
+	bool overflowed;                         /* in worker->overflowed; the worker's */
 	uint64_t overflowed_ns, overflowed_addr; /* since when, and of whom first */
 	struct fln_shard *next_overflowed;
 	/* Changed by the worker under guest->lock, which others read it under. */
@@ -169,7 +167,6 @@ struct fln_guest {
 	struct fln_jobs jobs;
 	struct fln_advised advised;
 	bool foreign;
-	bool follow_fork;
 	uint32_t on_failure;   /* as struct fln_guest_opts, the default filled in */
 	uint32_t max_failures; /* at least 1 */
 	fln_ask_fn ask;
@@ -185,7 +182,9 @@ struct fln_guest {
 	uint32_t nr_shards;
 	uint32_t turn_no; /* its running number, for the plan */
 	struct fln_shard *shards;
-	struct fln_shard *children; /* with follow_fork: FLN_MAX_CHILDREN of each shard */
+	/* Userfaultfds of forked children that are to be closed (strays.c); guarded by lock. */
+	_Atomic uint32_t nr_children;
+	int children[FLN_MAX_CHILDREN];
 	/* nr_shards more, from the first in-context region on; set in the guest's turn. */
 	_Atomic(struct fln_shard *) context_shards;
 	struct fln_guest *next; /* of the engine; guarded by engine->lock */
@@ -212,18 +211,6 @@ static inline struct fln_shard *fln_region_shard(const struct fln_region *r, uin
 	return r->in_context ? &fln_context_shards(r->guest)[index] : &r->guest->shards[index];
 }
 
-/* How many slots for children there are, and what is in one: NULL for nothing. */
-static inline uint32_t fln_nr_child_slots(const struct fln_guest *guest)
-{
-	return guest->children ? guest->nr_shards * FLN_MAX_CHILDREN : 0;
-}
-
-static inline struct fln_shard *fln_child(const struct fln_guest *guest, uint32_t slot)
-{
-	struct fln_shard *child = &guest->children[slot];
-
-	return atomic_load_explicit(&child->ready, memory_order_acquire) ? child : NULL;
-}
 
 /*
  * Does the region's own map say what was given up?  Where there is no page cache

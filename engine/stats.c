@@ -97,12 +97,6 @@ int fln_guest_stats(struct fln_guest *guest, struct fln_stats *out)
 		if (in_context)
 			add_shard(&full, &in_context[i]);
 	}
-	for (uint32_t i = 0; i < fln_nr_child_slots(guest); i++) {
-		const struct fln_shard *child = fln_child(guest, i);
-
-		if (child)
-			add_shard(&full, child);
-	}
 	entered = fln_rcu_enter();
 	fln_rcu_read_lock();
 	d = atomic_load_explicit(&guest->directory, memory_order_acquire);

@@ -180,9 +180,8 @@ int fln_uffd_open(struct fln_uffd *u, bool user_mode_only, uint64_t features)
 		rc = -errno;
 		(void)close(u->fd);
 		u->fd = -1;
-		return fln_fail(-rc, "UFFDIO_API with features 0x%llx: %s%s",
-				(unsigned long long)(features & known), strerror(-rc),
-				rc == -EPERM ? "; following fork() needs CAP_SYS_PTRACE" : "");
+		return fln_fail(-rc, "UFFDIO_API with features 0x%llx: %s",
+				(unsigned long long)(features & known), strerror(-rc));
 	}
 	u->features = features & known;
 	return 0;

@@ -221,11 +221,11 @@ enum fln_feature {
 	FLN_FEATURE_POISON = 1 << 2,      /* single pages can be made unreadable (6.6) */
 	FLN_FEATURE_IN_CONTEXT = 1 << 3,  /* FLN_DELIVERY_IN_CONTEXT */
 	FLN_FEATURE_HUGE = 1 << 4,        /* images of 2 MiB pages; they must be reserved, too */
-	FLN_FEATURE_FORK = 1 << 5,        /* FLN_GUEST_F_FORK */
-	FLN_FEATURE_COLLAPSE = 1 << 6,    /* fln_guest_collapse() */
-	FLN_FEATURE_PIN = 1 << 7,         /* workers may be pinned */
-	FLN_FEATURE_NICE = 1 << 8,        /* workers may have precedence */
-	FLN_FEATURE_NUMA = 1 << 9,        /* there are several nodes with memory */
+	/* 1 << 5 is not used any more. */
+	FLN_FEATURE_COLLAPSE = 1 << 6, /* fln_guest_collapse() */
+	FLN_FEATURE_PIN = 1 << 7,      /* workers may be pinned */
+	FLN_FEATURE_NICE = 1 << 8,     /* workers may have precedence */
+	FLN_FEATURE_NUMA = 1 << 9,     /* there are several nodes with memory */
 };
 
 /**

@@ -24,15 +24,7 @@ enum fln_guest_flags {
 	 * faults only, answered by copying from the image.
 	 */
 	FLN_GUEST_F_FOREIGN = 1 << 0,
-	/*
-	 * Follow fork(): children keep the guest's mappings and their faults
-	 * are served too, of at most 16 children at a time; faults of further
-	 * ones wait for ever.  When the guest stops they fail closed like the
-	 * guest itself; but see to it that no fork() is under way then: a child
-	 * of which the engine has not heard reads zeros.  Without the flag the
-	 * mappings are left out of children.  Needs CAP_SYS_PTRACE.
-	 */
-	FLN_GUEST_F_FORK = 1 << 1,
+	/* 1 << 1 had forks followed; it is refused. */
 	/*
 	 * Who touches the memory are vCPUs of KVM.  Their faults cost several times
 	 * those of threads, so windows begin with as much as one fault is worth there:
@@ -187,8 +179,8 @@ enum fln_sharing {
 	 * through the descriptor.  A hole is zero from the moment on when it is mapped,
 	 * also if a shared guest writes there later.
 	 *
-	 * Not in a foreign guest.  With discards that read zero, not in one that
-	 * follows fork(), and not served in context.
+	 * Not in a foreign guest.  With discards that read zero, not served
+	 * in context.
 	 */
 	FLN_SHARING_PRIVATE,
 	FLN_SHARING_NR
@@ -253,8 +245,7 @@ struct fln_region_opts {
  * emptied (the page cache is not), so that every page faults again; what was
  * written to a private mapping before is lost by that.  Nobody may
  * touch pages that are not filled while the call runs: what comes between reads
- * zeros.  Unless forks are followed the mapping is left out of children from now
- * on (MADV_DONTFORK).
+ * zeros.  The mapping is left out of children from now on (MADV_DONTFORK).
  *
  * Return:  0; -EINVAL for a range that is unaligned, empty, too long or wraps, for a
  *          node that is not there, or
@@ -287,8 +278,8 @@ FLN_API void *fln_region_addr(const struct fln_region *region);
  * Fails closed as fln_guest_stop() does, then unmaps the range if the engine
  * mapped it, except where the embedder has put something else, or has moved parts
  * away: those stay, at their new places.  An adopted mapping stays.  It is copied
- * to children again (MADV_DOFORK), unless it has pages that are not to be read:
- * the kernel would not keep them from children.
+ * to children again (MADV_DOFORK), unless it was not when it was added, or has pages
+ * that are not to be read: the kernel would not keep them from children.
  *
  * Return:  0; -EIO as fln_guest_stop(): then it stays with the guest, and is not
  *          served any more

@@ -484,16 +484,6 @@ static void what_is_refused(void)
 	bed_init(&b, 1024);
 	context_up(&b, true);
 	o = b.region_opts;
-	if (!test_engine_flags()) {
-		struct fln_guest_opts fork_opts = FLN_GUEST_OPTS_INIT;
-		struct fln_guest *guest;
-
-		fork_opts.flags = FLN_GUEST_F_FORK;
-		if (fln_guest_create(b.engine, &fork_opts, &guest) == 0) {
-			REFUSED(fln_region_add(guest, &o, &region), -EINVAL, "FLN_GUEST_F_FORK");
-			OK(fln_guest_destroy(guest));
-		}
-	}
 	/* Both kinds in one guest, of one image. */
 	o.delivery = FLN_DELIVERY_QUEUED;
 	OK(fln_region_add(b.guest, &o, &region));

@@ -232,8 +232,8 @@ static void unmapped_part(void)
 	(void)munmap(p, NR_PAGES * PAGE);
 }
 
-/* Without FLN_GUEST_F_FORK a child does not have the memory. */
-static void fork_without(void)
+/* A child does not have the memory. */
+static void a_child_does_not_have_it(void)
 {
 	uint64_t value;
 	int status;
@@ -254,54 +254,6 @@ static void fork_without(void)
 	bed_down(&bed);
 }
 
-/* With it the child's faults are served too, filled or not, at the same time as the parent's. */
-static void fork_with(void)
-{
-	uint64_t value, until;
-	int status, go[2];
-	pid_t pid;
-	char c;
-
-	if (test_engine_flags()) {
-		test_note("SKIP: following fork() needs CAP_SYS_PTRACE");
-		return;
-	}
-	CHECK(pipe(go) == 0, "pipe: %s", strerror(errno));
-	bed_init(&bed, NR_PAGES);
-	bed.guest_opts.flags = FLN_GUEST_F_FORK;
-	bed_up(&bed);
-	for (uint64_t page = 0; page < 64; page++)
-		expect(page, word_of(1, page, 0), "before");
-	STEP("fork");
-	pid = fork();
-	CHECK(pid >= 0, "fork: %s", strerror(errno));
-	if (pid == 0) {
-		for (uint64_t page = 0; page < NR_PAGES; page++) {
-			enum touch end = touch_read(bed_page(&bed, page), &value);
-
-			CHECK(end == TOUCH_OK && value == word_of(1, page, 0),
-			      "the child's page %llu: the thread %s, 0x%llx",
-			      (unsigned long long)page, touch_name(end), (unsigned long long)value);
-		}
-		/* Not before the parent has seen what was there. */
-		CHECK(read(go[0], &c, 1) == 1, "read: %s", strerror(errno));
-		_exit(touch_write(bed_page(&bed, 7), 777) == TOUCH_OK ? 0 : 2);
-	}
-	STEP("reading in parent and child");
-	read_all(&bed, 8);
-	CHECK(write(go[1], "", 1) == 1, "write: %s", strerror(errno));
-	(void)close(go[0]);
-	(void)close(go[1]);
-	until = now_ns() + WAIT_S * 1000 * MS;
-	while (waitpid(pid, &status, WNOHANG) != pid) {
-		CHECK(now_ns() < until, "the child's touches of 2000 pages wait for %u s", WAIT_S);
-		sleep_ms(1);
-	}
-	CHECK(status == 0, "the child ended with status 0x%x", status);
-	expect(7, 777, "what the child wrote: the memory is shared");
-	bed_down(&bed);
-}
-
 int main(void)
 {
 	peer_start(&peer);
@@ -311,8 +263,7 @@ int main(void)
 	RUN(while_filling);
 	RUN(by_another_process);
 	RUN(unmapped_part);
-	RUN(fork_without);
-	RUN(fork_with);
+	RUN(a_child_does_not_have_it);
 	RUN(moved);
 	peer_stop(&peer);
 	return 0;

@@ -349,34 +349,6 @@ static void mixed_guest(void)
 	bed_down(&b);
 }
 
-/* Follows fork(): the child's pages are huge, too. */
-static void forked(void)
-{
-	struct bed b;
-	uint64_t value;
-	int status = -1;
-	pid_t pid;
-
-	huge_init(&b, 8);
-	b.guest_opts.flags = FLN_GUEST_F_FORK;
-	bed_up(&b);
-	expect_contents(&b, 3);
-	STEP("fork()");
-	pid = fork();
-	CHECK(pid >= 0, "fork: %s", strerror(errno));
-	if (pid == 0) {
-		for (uint64_t page = 0; page < b.nr_pages; page += 101) {
-			if (touch_read(bed_page(&b, page), &value) != TOUCH_OK ||
-			    value != word_of(1, page, 0))
-				_exit(1);
-		}
-		_exit(0);
-	}
-	CHECK(waitpid(pid, &status, 0) == pid && status == 0, "the child ended with 0x%x", status);
-	read_all(&b, 8);
-	bed_down(&b);
-}
-
 /* Who moves a mapping takes its pages along. */
 static void moved(void)
 {
@@ -542,6 +514,5 @@ int main(void)
 	RUN(residency_of_parts);
 	RUN(part_of_a_page_that_went);
 	if (test_engine_flags() == 0)
-		RUN(forked);
-	return 0;
+		return 0;
 }

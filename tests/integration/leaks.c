@@ -10,7 +10,6 @@ static void cycle(uint32_t number)
 
 	bed_init(&b, 1100);
 	b.guest_opts.nr_shards = 8;
-	b.guest_opts.flags = number % 5 == 4 && !test_engine_flags() ? FLN_GUEST_F_FORK : 0;
 	bed_up(&b);
 	read_all(&b, 8);
 	if (number % 2)

@@ -425,7 +425,6 @@ static void adopted(void)
 static void refused(void)
 {
 	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
-	struct fln_guest *guest;
 	struct fln_region *r;
 
 	begin(FLN_DISCARD_ZERO);
@@ -437,13 +436,6 @@ static void refused(void)
 	o.sharing = FLN_SHARING_PRIVATE;
 	o.delivery = FLN_DELIVERY_IN_CONTEXT;
 	REFUSED(fln_region_add(bed.guest, &o, &r), -EOPNOTSUPP, "FLN_DISCARD_IMAGE");
-	if (test_engine_flags() == 0) {
-		bed.guest_opts.flags = FLN_GUEST_F_FORK;
-		OK(fln_guest_create(bed.engine, &bed.guest_opts, &guest));
-		o.delivery = FLN_DELIVERY_QUEUED;
-		REFUSED(fln_region_add(guest, &o, &r), -EINVAL, "FLN_DISCARD_IMAGE");
-		OK(fln_guest_destroy(guest));
-	}
 	bed_down(&bed);
 }
 

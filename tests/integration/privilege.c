@@ -54,18 +54,12 @@ static void refused(void)
 
 static void user_mode_only(void)
 {
-	struct fln_guest_opts fork = FLN_GUEST_OPTS_INIT;
 	struct bed b;
-	int rc;
 
 	bed_init(&b, 3000);
 	b.engine_opts.flags |= FLN_ENGINE_F_USER_MODE_ONLY;
 	bed_up(&b);
 	read_all(&b, 100);
-	/* What does need the privilege says so. */
-	fork.flags = FLN_GUEST_F_FORK;
-	rc = fln_guest_create(b.engine, &fork, &(struct fln_guest *){ NULL });
-	REFUSED(rc, -EPERM, "CAP_SYS_PTRACE");
 	bed_down(&b);
 }
 
