@@ -18,7 +18,8 @@ int main(int argc, char **argv)
 
 	if (argc != 2 || stat(argv[1], &st) != 0)
 		return 1;
-	engine_opts.flags = FLN_ENGINE_F_USER_MODE_ONLY; /* leave it out for KVM */
+	/* Leave this out for KVM, and where read() or write() are given guest memory. */
+	engine_opts.flags = FLN_ENGINE_F_USER_MODE_ONLY;
 	image_opts.len_bytes = region_opts.len_bytes = (uint64_t)st.st_size;
 	if (fln_engine_create(&engine_opts, &engine) || fln_engine_start(engine) ||
 	    fln_source_open_file(argv[1], 0, &image_opts.source) ||
