@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What a guest does to its memory: giving pages up, moving, unmapping and forking. */
 #include "tests/integration/harness.h"
+#include "tests/integration/place.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -213,6 +214,7 @@ static void unmapped_part(void)
 	bed.region_opts.addr = (uintptr_t)p;
 	bed_up(&bed);
 	expect(50, word_of(1, 50, 0), "before");
+	place_keep(p, NR_PAGES * PAGE);
 	STEP("munmap of a part");
 	CHECK(munmap(p + 3 * PAGE, 5 * PAGE) == 0, "munmap");
 	CHECK(munmap(p + 600 * PAGE, 700 * PAGE) == 0, "munmap");
@@ -229,7 +231,7 @@ static void unmapped_part(void)
 	STEP("fln_region_remove");
 	OK(fln_region_remove(bed.region));
 	bed_down(&bed);
-	(void)munmap(p, NR_PAGES * PAGE);
+	place_give_back();
 }
 
 /* A child does not have the memory. */

@@ -794,22 +794,6 @@ uint32_t count_maps(void)
 	return nr;
 }
 
-bool bed_page_is_elses(const struct bed *b, uint64_t page)
-{
-	uintptr_t at = (uintptr_t)bed_page(b, page), lo, hi;
-	FILE *f = fopen("/proc/self/maps", "re");
-	bool elses = false;
-	char line[512];
-
-	CHECK(f, "/proc/self/maps: %s", strerror(errno));
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &lo, &hi) == 2 && at >= lo && at < hi)
-			elses = !strstr(line, "memfd:");
-	}
-	(void)fclose(f);
-	return elses;
-}
-
 /* userfaultfd by hand. */
 
 static int open_uffd(void)

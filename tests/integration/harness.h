@@ -203,11 +203,6 @@ void bed_up(struct bed *b);
 /* Stops, checks I4, and destroys everything that is left. */
 void bed_down(struct bed *b);
 uint8_t *bed_page(const struct bed *b, uint64_t page);
-/*
- * Of a page that has read wrong and was unmapped meanwhile: is there something now that is
- * no memfd's?  An allocator may have put it there before the thread touched.
- */
-bool bed_page_is_elses(const struct bed *b, uint64_t page);
 
 /*
  * The calls of these names.  A thread that has no processor for as long as the source may

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Regions come and go while others are in use; guests share an image, and an engine. */
 #include "tests/integration/harness.h"
+#include "tests/integration/place.h"
 
 #include <stdlib.h>
 
@@ -100,6 +101,7 @@ static void removed_under_waiters(void)
 	for (uint32_t i = 0; i < 16; i++)
 		toucher_read(&t[i], (uint8_t *)fln_region_addr(r) + i * 128 * PAGE);
 	toucher_expect_asleep(&t[0], 30, "the source hangs");
+	place_keep(fln_region_addr(r), 2048 * PAGE);
 	STEP("fln_region_remove under waiters");
 	OK(fln_region_remove(r));
 	for (uint32_t i = 0; i < 16; i++) {
@@ -108,6 +110,7 @@ static void removed_under_waiters(void)
 		CHECK(end == TOUCH_SIGBUS || end == TOUCH_SIGSEGV, "the thread %s",
 		      touch_name(end));
 	}
+	place_give_back();
 	CHECK(touch_read(bed_page(&b, 100), &value) == TOUCH_OK && value == word_of(1, 100, 0),
 	      "the other region");
 	atomic_store(&b.maker.gate_closed, false);
