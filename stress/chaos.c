@@ -60,6 +60,22 @@ static void leave_trail(struct stress *s, uint64_t page, uint32_t nr)
 			      memory_order_relaxed);
 }
 
+/* Each region's part of its own image. */
+static int discard_images(struct stress *s, uint64_t page, uint64_t nr)
+{
+	int rc = 0;
+
+	while (rc == 0 && nr > 0) {
+		const struct segment *g = layout_at(&s->layout, page);
+		uint64_t n = layout_clip(g, page, nr);
+
+		rc = fln_image_discard(memory_image(s, g), layout_offset(g, page), n * PAGE_BYTES);
+		page += n;
+		nr -= n;
+	}
+	return rc;
+}
+
 static bool discard_run(struct stress *s, uint64_t page, uint32_t nr, uint32_t how)
 {
 	enum discard_effect effect = DISCARD_ZEROES;
@@ -76,7 +92,7 @@ static bool discard_run(struct stress *s, uint64_t page, uint32_t nr, uint32_t h
 	} else if (how == 1) {
 		rc = madvise(at, len, MADV_REMOVE);
 	} else {
-		rc = fln_image_discard(s->image, page * PAGE_BYTES, len);
+		rc = discard_images(s, page, nr);
 	}
 	/* Half-done it may be: then both is possible. */
 	end_run(s, page, nr, rc == 0 ? effect : DISCARD_KEEPS);
@@ -93,15 +109,18 @@ static bool discard_run(struct stress *s, uint64_t page, uint32_t nr, uint32_t h
  */
 static bool populate_behind(struct stress *s, uint64_t page, uint32_t nr, bool by_touch)
 {
-	int fd = fln_image_memfd(s->image);
-	off_t at = (off_t)(page * PAGE_BYTES);
+	const struct segment *g = layout_at(&s->layout, page);
 	size_t len;
+	off_t at;
 	bool done;
 	void *p;
+	int fd;
 
-	if (page + nr > s->nr_pages)
-		nr = (uint32_t)(s->nr_pages - page);
-	len = (size_t)nr * PAGE_BYTES;
+	if (!g)
+		return false;
+	fd = fln_image_memfd(memory_image(s, g));
+	at = (off_t)layout_offset(g, page);
+	len = layout_clip(g, page, nr) * PAGE_BYTES;
 	if (!by_touch)
 		return fallocate(fd, 0, at, (off_t)len) == 0;
 	p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, at);
@@ -121,6 +140,10 @@ static bool chaos_discard(struct stress *s, struct rng *rng)
 	/* Most of what is cold is not filled. */
 	if (rng_below(rng, 2))
 		page = (page + s->nr_pages) / 2;
+	if (s->layout.nr_segments > 1 && rng_below(rng, 3) == 0)
+		page = s->layout.segments[rng_below(rng, s->layout.nr_segments)].first +
+		       rng_below(rng, HUGE_PAGES);
+	page %= s->nr_pages;
 	if (s->opts.huge) {
 		page &= ~(HUGE_PAGES - 1);
 		nr = HUGE_PAGES;
@@ -232,17 +255,21 @@ static bool chaos_signals(struct stress *s, struct rng *rng)
  * entries, and fault again.  Never through a guest's own: the kernel would map all
  * that the cache has there, filled or not, and raise nothing.
  */
-static bool collapse_elsewhere(struct stress *s, uint64_t block)
+bool collapse_elsewhere(struct stress *s, uint64_t page)
 {
 	char *room = mmap(NULL, 2 * HUGE_BYTES, PROT_NONE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	char *at = (char *)(((uintptr_t)room + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
+	const struct segment *g = layout_at(&s->layout, page);
+	uint64_t block = g ? layout_offset(g, page) / HUGE_BYTES : 0;
 	bool done;
 
 	if (room == MAP_FAILED)
 		return false;
-	done = mmap(at, HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-		    fln_image_memfd(s->image), (off_t)(block * HUGE_BYTES)) != MAP_FAILED &&
+	done = g &&
+	       mmap(at, HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		    fln_image_memfd(memory_image(s, g)),
+		    (off_t)(block * HUGE_BYTES)) != MAP_FAILED &&
 	       madvise(at, HUGE_BYTES, MADV_DONTFORK) == 0 &&
 	       madvise(at, HUGE_BYTES, MADV_COLLAPSE) == 0;
 	(void)munmap(room, 2 * HUGE_BYTES);
@@ -255,7 +282,7 @@ static bool chaos_huge(struct stress *s, struct rng *rng)
 	uint64_t block = rng_below(rng, s->opts.memory_bytes / HUGE_BYTES), nr = 0;
 
 	if (rng_below(rng, 2))
-		return collapse_elsewhere(s, block);
+		return collapse_elsewhere(s, block * HUGE_PAGES);
 	return fln_guest_collapse(s->guest, (uint64_t)(uintptr_t)base_of(s) + block * HUGE_BYTES,
 				  HUGE_BYTES, &nr) == 0 &&
 	       nr > 0;
@@ -282,6 +309,8 @@ static const struct {
 	[CHAOS_HUGE] = { chaos_huge, 30, false },
 	[CHAOS_EMULATED] = { chaos_emulated, 100, false },
 	[CHAOS_PAUSE] = { chaos_pause, 1000, true },
+	[CHAOS_HOST] = { chaos_host, 200, false },
+	[CHAOS_NEIGHBOURS] = { chaos_neighbours, 300, false },
 };
 
 struct chaos_thread {

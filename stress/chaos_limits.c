@@ -194,6 +194,10 @@ const char *chaos_limits_prepare(struct stress *s, enum chaos_kind kind)
 		return s->opts.kvm ? NULL : "only vCPUs have instructions that are emulated";
 	case CHAOS_REMAP:
 		return s->opts.huge ? "huge pages are moved as whole mappings only" : NULL;
+	case CHAOS_HOST:
+		return chaos_host_prepare(s);
+	case CHAOS_NEIGHBOURS:
+		return chaos_neighbours_prepare(s);
 	case CHAOS_HUGE:
 		return s->opts.huge ? "the pages are large already" : NULL;
 	default:

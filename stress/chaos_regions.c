@@ -15,25 +15,33 @@
 struct extra {
 	struct fln_region *region;
 	char *addr;
-	uint64_t first_page; /* of the image */
+	uint64_t first_page; /* of the guest: the same image page once more */
+	uint32_t nr;
 };
 
 /* With @own_mapping the mapping is ours, and stays when the region is removed. */
 static bool extra_add(struct stress *s, struct rng *rng, struct extra *x, bool own_mapping)
 {
 	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
+	const struct segment *g = layout_at(&s->layout, rng_below(rng, s->nr_pages));
 	uint64_t nr = EXTRA_PAGES;
 
-	if (nr > s->nr_pages)
-		nr = s->nr_pages;
-	x->first_page = rng_below(rng, s->nr_pages - nr + 1) & ~(HUGE_PAGES - 1);
+	if (!g)
+		return false;
+	if (nr > g->nr)
+		nr = g->nr;
+	x->first_page = g->first + rng_below(rng, g->nr - nr + 1);
+	if (!s->opts.random_layout)
+		x->first_page &= ~(HUGE_PAGES - 1);
+	x->nr = (uint32_t)nr;
 	memory_region_opts(s, &o);
-	o.image_offset_bytes = x->first_page * PAGE_BYTES;
-	o.len_bytes = EXTRA_PAGES * PAGE_BYTES;
+	o.image = memory_image(s, g);
+	o.image_offset_bytes = layout_offset(g, x->first_page);
+	o.len_bytes = nr * PAGE_BYTES;
 	if (own_mapping) {
 		void *p = mmap(NULL, o.len_bytes, PROT_READ | PROT_WRITE,
 			       s->opts.is_private ? MAP_PRIVATE : MAP_SHARED,
-			       fln_image_memfd(s->image), (off_t)o.image_offset_bytes);
+			       fln_image_memfd(o.image), (off_t)o.image_offset_bytes);
 
 		if (p == MAP_FAILED)
 			return false;
@@ -60,7 +68,7 @@ static bool extra_remove(struct stress *s, struct extra *x)
 }
 
 /* A private region sees the image only; a shared one what the model says. */
-static bool is_image(const struct stress *s, uint64_t page, const uint64_t *words)
+bool page_is_images(const struct stress *s, uint64_t page, const uint64_t *words)
 {
 	uint64_t stamp = page_is_hole(s->opts.seed, page) ? 0 : page_stamp(s->opts.seed, page, 0);
 
@@ -97,7 +105,7 @@ static bool extra_read(struct stress *s, struct guard *g, const char *at, uint64
 	g->armed = 0;
 	if (s->opts.is_private) {
 		(void)model_end_read(&s->model, page, word, NULL);
-		if (!is_image(s, page, copy))
+		if (!page_is_images(s, page, copy))
 			complain(s, "page %llu of a new private region is not the image's",
 				 (unsigned long long)page);
 	} else if (!model_end_read(&s->model, page, word, copy)) {
@@ -128,6 +136,22 @@ static bool extra_touch(struct stress *s, struct rng *rng, struct guard *g, cons
 	return true;
 }
 
+/* What is left mapped fails closed, whatever the host does with its page tables. */
+static void look_at_removed(struct stress *s, struct rng *rng, const struct extra *x)
+{
+	struct guard g = { .armed = 0 };
+
+	guard_set(&g);
+	if (rng_below(rng, 4) == 0)
+		(void)collapse_elsewhere(s, x->first_page + rng_below(rng, x->nr));
+	for (uint32_t i = 0; i < 64; i++) {
+		uint32_t p = (uint32_t)rng_below(rng, x->nr);
+
+		(void)extra_read(s, &g, x->addr + (size_t)p * PAGE_BYTES, x->first_page + p, true);
+	}
+	guard_set(NULL);
+}
+
 struct reader {
 	struct stress *s;
 	const struct extra *x;
@@ -145,7 +169,7 @@ static void *reader_main(void *arg)
 	guard_set(&g);
 	/* Once what it touches has gone it has seen what it is for. */
 	while (!atomic_load(&r->stop) &&
-	       extra_touch(r->s, &rng, &g, r->x, 0, 0, EXTRA_PAGES, 16, true))
+	       extra_touch(r->s, &rng, &g, r->x, 0, 0, r->x->nr, 16, true))
 		;
 	guard_set(NULL);
 	if (entered == 0)
@@ -180,8 +204,10 @@ bool chaos_regions(struct stress *s, struct rng *rng)
 		atomic_store(&readers[i].stop, true);
 	while (nr > 0)
 		(void)pthread_join(threads[--nr], NULL);
+	if (ok && !s->opts.huge)
+		look_at_removed(s, rng, &x);
 	if (!s->opts.huge)
-		(void)munmap(x.addr, EXTRA_PAGES * PAGE_BYTES);
+		(void)munmap(x.addr, (size_t)x.nr * PAGE_BYTES);
 	return ok;
 }
 
@@ -198,6 +224,10 @@ bool chaos_unmap(struct stress *s, struct rng *rng)
 
 	if (!extra_add(s, rng, &x, false))
 		return false;
+	if (hi > x.nr) {
+		hi = x.nr;
+		lo = hi / 2;
+	}
 	if (pthread_create(&thread, NULL, reader_main, &r) != 0)
 		return extra_remove(s, &x);
 	sleep_ms(rng_below(rng, 5));
@@ -231,10 +261,14 @@ bool chaos_remap(struct stress *s, struct rng *rng)
 		(void)munmap(room, HUGE_BYTES * 2);
 		return false;
 	}
+	if (x.nr < lo + HUGE_PAGES) {
+		(void)munmap(room, HUGE_BYTES * 2);
+		return extra_remove(s, &x) && false;
+	}
 	to = (char *)(((uintptr_t)room + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
 	from = x.addr + (size_t)lo * PAGE_BYTES;
 	guard_set(&g);
-	(void)extra_touch(s, rng, &g, &x, 0, 0, EXTRA_PAGES, 16, false);
+	(void)extra_touch(s, rng, &g, &x, 0, 0, x.nr, 16, false);
 	ok = mremap(from, HUGE_BYTES, HUGE_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED;
 	moved = (uint64_t)(uintptr_t)to - (uint64_t)(uintptr_t)from;
 	/* In context what has moved is not served: it fails closed. */
@@ -245,4 +279,17 @@ bool chaos_remap(struct stress *s, struct rng *rng)
 	ok &= extra_remove(s, &x);
 	(void)munmap(room, HUGE_BYTES * 2);
 	return ok;
+}
+
+bool extra_look(struct stress *s, struct rng *rng, uint32_t nr)
+{
+	struct guard g = { .armed = 0 };
+	struct extra x;
+
+	if (!extra_add(s, rng, &x, false))
+		return false;
+	guard_set(&g);
+	(void)extra_touch(s, rng, &g, &x, 0, 0, x.nr, nr, false);
+	guard_set(NULL);
+	return extra_remove(s, &x);
 }

@@ -4,6 +4,7 @@
  * goes wrong that goes wrong in production; every page is verified, every fault
  * accounted for.
  */
+#include "stress/neighbour.h"
 #include "stress/stress.h"
 
 #include <dirent.h>
@@ -23,6 +24,7 @@ _Noreturn void end_at_once(struct stress *s)
 	if (getenv("FAULTLANE_STRESS_WAIT"))
 		(void)pause(); /* for a debugger */
 	chaos_limits_undo(s);
+	chaos_host_undo();
 	_exit(EXIT_WRONG);
 }
 
@@ -334,7 +336,11 @@ int main(int argc, char **argv)
 	static struct stress s;
 	struct census before;
 	double elapsed_s = 0;
-	int rc = options_parse(&s.opts, argc, argv);
+	int rc;
+
+	if (argc > 1 && strcmp(argv[1], NEIGHBOUR_ARG) == 0)
+		return neighbour_main(argc, argv);
+	rc = options_parse(&s.opts, argc, argv);
 
 	if (rc)
 		return rc == 1 ? 0 : rc;
@@ -358,6 +364,7 @@ int main(int argc, char **argv)
 	chaos_limits_undo(&s);
 	if (rc == 0)
 		compare_census(&s, &before);
+	chaos_host_undo();
 	report(&s, elapsed_s);
 	model_deinit(&s.model);
 	touchers_free(&s);

@@ -68,6 +68,8 @@ static int create_engine(struct stress *s)
 	 * one that fails for ever should come to its end between two restarts (0.5 s).
 	 */
 	o.source_retries = has_chaos(&s->opts, CHAOS_SOURCE_ERRORS) ? 12 : 0;
+	if (has_chaos(&s->opts, CHAOS_HOST))
+		o.source_timeout_ns = STRESS_SOURCE_TIMEOUT_MS * 1000000u;
 	rc = fln_engine_create(&o, &s->engine);
 	if (rc)
 		return failed("engine", rc);
@@ -77,7 +79,6 @@ static int create_engine(struct stress *s)
 
 void memory_region_opts(const struct stress *s, struct fln_region_opts *o)
 {
-	o->image = s->image;
 	o->sharing = s->opts.is_private ? FLN_SHARING_PRIVATE : FLN_SHARING_SHARED;
 	o->delivery = s->opts.in_context ? FLN_DELIVERY_IN_CONTEXT : FLN_DELIVERY_QUEUED;
 	/* One thread per shard decides about discards of private memory; in context all do. */
@@ -88,39 +89,29 @@ void memory_region_opts(const struct stress *s, struct fln_region_opts *o)
 static int create_guest(struct stress *s)
 {
 	struct fln_guest_opts g = FLN_GUEST_OPTS_INIT;
-	struct fln_region_opts r = FLN_REGION_OPTS_INIT;
 	int rc;
 
 	g.name = "stress";
 	g.flags = s->opts.kvm ? FLN_GUEST_F_KVM : 0;
 	g.nr_vcpus = s->opts.nr_threads;
-	g.nr_shards = s->opts.nr_shards;
-	g.window_first = s->opts.window;
+	g.nr_shards = s->opts.nr_shards ? s->opts.nr_shards : s->layout.nr_shards;
+	g.window_first = s->opts.window ? s->opts.window : s->layout.window;
 	g.window_max = s->opts.window;
 	rc = fln_guest_create(s->engine, &g, &s->guest);
 	if (rc)
 		return failed("guest", rc);
-	memory_region_opts(s, &r);
-	r.len_bytes = s->opts.memory_bytes;
-	rc = fln_region_add(s->guest, &r, &s->region);
+	rc = images_add_regions(s);
 	if (rc == 0)
 		rc = fln_guest_start(s->guest);
 	if (rc)
 		return failed("region", rc);
-	atomic_store(&s->base, (char *)fln_region_addr(s->region));
 	return vcpus_map_memory(s);
 }
 
 static int create_image(struct stress *s)
 {
-	struct fln_image_opts o = FLN_IMAGE_OPTS_INIT;
-	int rc;
+	int rc = images_create(s);
 
-	o.len_bytes = s->opts.memory_bytes;
-	o.source = s->source.handle;
-	o.name = "stress";
-	o.page_bytes = s->opts.huge ? (uint32_t)HUGE_BYTES : 0;
-	rc = fln_image_create(s->engine, &o, &s->image);
 	return rc ? failed("image", rc) : 0;
 }
 
@@ -130,13 +121,14 @@ int memory_create(struct stress *s)
 
 	if (rc)
 		return rc;
-	rc = stress_source_init(&s->source, &s->opts);
+	stress_source_init(&s->source, &s->opts);
+	s->nr_pages = s->opts.memory_bytes / PAGE_BYTES;
+	rc = images_init(s);
 	if (rc)
-		return failed("source", rc);
+		return failed("place", rc);
 	rc = create_image(s);
 	if (rc)
 		return rc;
-	s->nr_pages = s->opts.memory_bytes / PAGE_BYTES;
 	return create_guest(s);
 }
 
@@ -224,6 +216,24 @@ static void settle_guest(struct stress *s)
 	complain_unsettled(s, "after the stop", &st);
 }
 
+/* The guest has been stopped, and nobody touches it. */
+static int end_guest(struct stress *s)
+{
+	int rc;
+
+	chaos_stage("looks at what was stopped");
+	look_at_stopped(s);
+	chaos_stage("destroys the guest");
+	rc = fln_guest_destroy(s->guest);
+	s->guest = NULL;
+	if (rc)
+		return failed("destroy", rc);
+	chaos_stage("looks at what was destroyed");
+	look_at_destroyed(s);
+	images_unmap(s);
+	return 0;
+}
+
 int memory_restart(struct stress *s, bool engine_too, bool new_image)
 {
 	static uint64_t fresh_page;
@@ -237,22 +247,20 @@ int memory_restart(struct stress *s, bool engine_too, bool new_image)
 		return failed("stop", rc);
 	chaos_stage("waits for touches to end, of a guest that was stopped");
 	gate_wait_outside(s);
-	chaos_stage("destroys the guest and makes a new one");
 	settle_guest(s);
 	rc = vcpus_unmap_memory(s);
 	if (rc)
 		return rc;
-	rc = fln_guest_destroy(s->guest);
-	s->guest = NULL;
+	rc = end_guest(s);
 	if (rc)
-		return failed("destroy", rc);
+		return rc;
 	if (engine_too) {
 		rc = fln_engine_start(s->engine);
 		if (rc)
 			return failed("start", rc);
 	}
 	if (new_image) {
-		rc = fln_image_destroy(s->image);
+		rc = images_destroy(s);
 		if (rc)
 			return failed("image", rc);
 		rc = create_image(s);
@@ -265,6 +273,7 @@ int memory_restart(struct stress *s, bool engine_too, bool new_image)
 	rc = create_guest(s);
 	if (rc)
 		return rc;
+	chaos_stage("begins anew");
 	atomic_store(&s->closing, false);
 	/* Nothing is filled yet. */
 	if (new_image && has_chaos(&s->opts, CHAOS_STAMPEDE))
@@ -284,14 +293,12 @@ int memory_destroy(struct stress *s)
 			(void)failed("stop", rc);
 		settle_guest(s);
 		(void)vcpus_unmap_memory(s);
-		(void)fln_guest_destroy(s->guest);
-		s->guest = NULL;
+		(void)end_guest(s);
 	}
-	rc = fln_image_destroy(s->image);
+	rc = images_destroy(s);
 	if (rc)
 		return failed("image", rc);
-	s->image = NULL;
-	stress_source_deinit(&s->source);
+	images_deinit(s);
 	rc = fln_engine_destroy(s->engine);
 	if (rc)
 		return failed("engine", rc);

@@ -14,7 +14,8 @@
 #define GIVING_UP (UINT64_C(1) << 11)
 #define KIND_SHIFT 12
 #define KIND (UINT64_C(7) << KIND_SHIFT)
-#define SEEN (UINT64_C(1) << 15) /* its image contents have been read: they are filled */
+#define SEEN \
+	(UINT64_C(1) << 15) /* the image's contents, or zeros, have been read: they are there */
 #define VERSION_SHIFT 16
 
 static enum page_kind kind_of(uint64_t w)
@@ -37,7 +38,7 @@ bool model_begin_read(struct model *m, uint64_t page, uint64_t *word)
 	uint64_t w = atomic_load_explicit(&m->pages[page], memory_order_relaxed);
 
 	do {
-		if ((w & WRITER) || (w & READERS) == READERS)
+		if ((w & WRITER) || (w & READERS) == READERS || kind_of(w) == PAGE_GAP)
 			return false;
 	} while (!atomic_compare_exchange_weak_explicit(&m->pages[page], &w, w + READER,
 							memory_order_acquire,
@@ -121,8 +122,10 @@ static uint64_t learn(uint64_t now, uint64_t before, int what)
 {
 	if ((now & (GIVING_UP | WRITER)) || ((now ^ before) & ~READERS))
 		return now;
+	if (kind_of(now) == PAGE_ZERO)
+		return now | SEEN;
 	if (kind_of(now) == PAGE_IMAGE_OR_ZERO)
-		return what == -1 ? with_kind(now, PAGE_ZERO) : with_kind(now, PAGE_IMAGE) | SEEN;
+		return with_kind(now, what == -1 ? PAGE_ZERO : PAGE_IMAGE) | SEEN;
 	return kind_of(now) == PAGE_IMAGE ? now | SEEN : now;
 }
 
@@ -158,7 +161,7 @@ bool model_begin_write(struct model *m, uint64_t page, uint64_t *stamp)
 	uint64_t w = atomic_load_explicit(&m->pages[page], memory_order_relaxed);
 
 	do {
-		if (w & (READERS | WRITER | GIVING_UP))
+		if ((w & (READERS | WRITER | GIVING_UP)) || kind_of(w) == PAGE_GAP)
 			return false;
 	} while (!atomic_compare_exchange_weak_explicit(&m->pages[page], &w, w | WRITER,
 							memory_order_acquire,
@@ -205,7 +208,7 @@ bool model_begin_discard(struct model *m, uint64_t page)
 	uint64_t w = atomic_load_explicit(&m->pages[page], memory_order_relaxed);
 
 	do {
-		if (w & (WRITER | GIVING_UP))
+		if ((w & (WRITER | GIVING_UP)) || kind_of(w) == PAGE_GAP)
 			return false;
 	} while (!atomic_compare_exchange_weak_explicit(&m->pages[page], &w, w | GIVING_UP,
 							memory_order_acq_rel,
@@ -217,9 +220,11 @@ static uint64_t discarded(uint64_t w, enum discard_effect effect)
 {
 	switch (effect) {
 	case DISCARD_ZEROES:
-		return with_kind(w, PAGE_ZERO);
+		return with_kind(w, PAGE_ZERO) & ~SEEN;
 	case DISCARD_TO_IMAGE:
 		return with_kind(w, PAGE_IMAGE);
+	case DISCARD_TO_IMAGE_OR_ZERO:
+		return with_kind(w, PAGE_IMAGE_OR_ZERO) & ~SEEN;
 	case DISCARD_NOTHING:
 		return w;
 	case DISCARD_KEEPS:
@@ -244,19 +249,39 @@ void model_reset(struct model *m)
 	for (uint64_t i = 0; i < m->nr_pages; i++) {
 		uint64_t w = atomic_load_explicit(&m->pages[i], memory_order_relaxed);
 
-		atomic_store_explicit(&m->pages[i], with_kind(w, PAGE_IMAGE) & ~SEEN,
-				      memory_order_relaxed);
+		if (kind_of(w) != PAGE_GAP)
+			atomic_store_explicit(&m->pages[i], with_kind(w, PAGE_IMAGE) & ~SEEN,
+					      memory_order_relaxed);
 	}
 	atomic_thread_fence(memory_order_seq_cst);
+}
+
+void model_set_gap(struct model *m, uint64_t page, uint64_t nr, bool gap)
+{
+	for (uint64_t i = page; i < page + nr; i++) {
+		uint64_t w = atomic_load_explicit(&m->pages[i], memory_order_relaxed);
+
+		if (gap || kind_of(w) == PAGE_GAP)
+			atomic_store(&m->pages[i],
+				     with_kind(w, gap ? PAGE_GAP : PAGE_IMAGE) & ~SEEN);
+	}
+}
+
+bool model_is_settled(const struct model *m, uint64_t page)
+{
+	uint64_t w = atomic_load_explicit(&m->pages[page], memory_order_relaxed);
+
+	return kind_of(w) == PAGE_WRITTEN ||
+	       ((kind_of(w) == PAGE_IMAGE || kind_of(w) == PAGE_ZERO) && (w & SEEN));
 }
 
 const char *model_describe(struct model *m, uint64_t page, char *buf, uint32_t len)
 {
 	static const char *const names[] = { "the image's contents", "a write", "zero",
-					     "the image's contents or zero" };
+					     "the image's contents or zero", "nothing" };
 	uint64_t w = atomic_load_explicit(&m->pages[page], memory_order_relaxed);
 
-	(void)snprintf(buf, len, "%s (version %" PRIu64 ", %s%s%u readers)", names[kind_of(w) & 3],
+	(void)snprintf(buf, len, "%s (version %" PRIu64 ", %s%s%u readers)", names[kind_of(w)],
 		       version_of(w), w & WRITER ? "written just now, " : "",
 		       w & GIVING_UP ? "given up just now, " : "", (unsigned)(w & READERS));
 	return buf;

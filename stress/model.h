@@ -27,6 +27,7 @@ enum page_kind {
 	PAGE_WRITTEN,       /* the last write */
 	PAGE_ZERO,          /* given up */
 	PAGE_IMAGE_OR_ZERO, /* given up by MADV_DONTNEED, and perhaps never filled before */
+	PAGE_GAP,           /* nothing is there: nobody reads, writes or gives it up */
 };
 
 struct model {
@@ -57,14 +58,19 @@ enum discard_effect {
 	DISCARD_KEEPS,    /* MADV_DONTNEED of shared memory: contents come back, once filled */
 	DISCARD_ZEROES,   /* it is zero afterwards */
 	DISCARD_TO_IMAGE, /* the image's contents come back: private memory that is unmapped */
+	DISCARD_TO_IMAGE_OR_ZERO, /* the one or the other, and nobody sees to it which */
 };
 
 /* Begin to give a page up: false when somebody writes it, or gives it up. */
 bool model_begin_discard(struct model *m, uint64_t page);
 void model_end_discard(struct model *m, uint64_t page, enum discard_effect effect);
 
-/* Nobody reads or writes: every page holds the image's contents again. */
+/* Nobody reads or writes: every page holds the image's contents again; gaps stay gaps. */
 void model_reset(struct model *m);
+/* Nobody reads or writes: whether these pages are there at all. */
+void model_set_gap(struct model *m, uint64_t page, uint64_t nr, bool gap);
+/* It holds something for certain, which can be read whether somebody serves it or not. */
+bool model_is_settled(const struct model *m, uint64_t page);
 
 /* For messages: what the page may hold, in words. */
 const char *model_describe(struct model *m, uint64_t page, char *buf, uint32_t len);

@@ -35,6 +35,8 @@ const char *const chaos_names[CHAOS_NR] = {
 	[CHAOS_HUGE] = "huge",
 	[CHAOS_PAUSE] = "pause",
 	[CHAOS_EMULATED] = "emulated",
+	[CHAOS_HOST] = "host",
+	[CHAOS_NEIGHBOURS] = "neighbours",
 };
 
 static void usage(FILE *to)
@@ -61,6 +63,7 @@ static void usage(FILE *to)
 		"  --guest threads|kvm   what touches: threads, or vCPUs of KVM (default threads)\n"
 		"  --sharing shared|private    whose writes are (default shared)\n"
 		"  --delivery queued|in-context  how faults are served (default queued)\n"
+		"  --layout one|random   one region, or many of several images (default one)\n"
 		"  --page-size 4K|2M (default 4K)\n"
 		"  --max-wait S      a touch that takes longer is lost (default %.0f, vCPUs %.0f)\n"
 		"  --until-wrong     end at the first thing that is wrong\n"
@@ -169,16 +172,27 @@ static int parse_either(const char *s, const char *no, const char *yes, bool *ou
 }
 
 static const struct option long_options[] = {
-	{ "threads", required_argument, NULL, 't' },  { "memory", required_argument, NULL, 'm' },
-	{ "seconds", required_argument, NULL, 's' },  { "touches", required_argument, NULL, 'T' },
-	{ "chaos", required_argument, NULL, 'c' },    { "seed", required_argument, NULL, 'x' },
-	{ "guest", required_argument, NULL, 'g' },    { "sharing", required_argument, NULL, 'S' },
-	{ "delivery", required_argument, NULL, 'd' }, { "page-size", required_argument, NULL, 'p' },
-	{ "max-wait", required_argument, NULL, 'w' }, { "workers", required_argument, NULL, 'W' },
-	{ "shards", required_argument, NULL, 'H' },   { "window", required_argument, NULL, 'i' },
-	{ "until-wrong", no_argument, NULL, 'U' },    { "user-mode-only", no_argument, NULL, 'u' },
-	{ "json", no_argument, NULL, 'j' },           { "quiet", no_argument, NULL, 'q' },
-	{ "help", no_argument, NULL, 'h' },           { NULL, 0, NULL, 0 },
+	{ "threads", required_argument, NULL, 't' },
+	{ "memory", required_argument, NULL, 'm' },
+	{ "seconds", required_argument, NULL, 's' },
+	{ "touches", required_argument, NULL, 'T' },
+	{ "chaos", required_argument, NULL, 'c' },
+	{ "seed", required_argument, NULL, 'x' },
+	{ "guest", required_argument, NULL, 'g' },
+	{ "sharing", required_argument, NULL, 'S' },
+	{ "delivery", required_argument, NULL, 'd' },
+	{ "page-size", required_argument, NULL, 'p' },
+	{ "max-wait", required_argument, NULL, 'w' },
+	{ "workers", required_argument, NULL, 'W' },
+	{ "shards", required_argument, NULL, 'H' },
+	{ "window", required_argument, NULL, 'i' },
+	{ "layout", required_argument, NULL, 'l' },
+	{ "until-wrong", no_argument, NULL, 'U' },
+	{ "user-mode-only", no_argument, NULL, 'u' },
+	{ "json", no_argument, NULL, 'j' },
+	{ "quiet", no_argument, NULL, 'q' },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 },
 };
 
 static int take_number(struct options *o, int c, const char *value)
@@ -253,6 +267,10 @@ static int take(struct options *o, int c, const char *value)
 		return parse_either(value, "4K", "2M", &o->huge)
 			       ? wrong("page-size", value, "use 4K or 2M")
 			       : 0;
+	case 'l':
+		return parse_either(value, "one", "random", &o->random_layout)
+			       ? wrong("layout", value, "use one or random")
+			       : 0;
 	case 'U':
 		o->until_wrong = true;
 		return 0;
@@ -303,6 +321,9 @@ int options_parse(struct options *o, int argc, char **argv)
 	if (o->kvm && o->user_mode_only)
 		return wrong("guest", "kvm",
 			     "a vCPU's faults are the kernel's: leave --user-mode-only out");
+	if (o->huge && o->random_layout)
+		return wrong("layout", "random",
+			     "regions of any size have pages of 4 KiB: leave --page-size out");
 	if (o->seconds <= 0 && o->nr_touches == 0)
 		o->seconds = 10;
 	return 0;

@@ -25,6 +25,8 @@ enum chaos_kind {
 	CHAOS_HUGE,
 	CHAOS_PAUSE,
 	CHAOS_EMULATED,
+	CHAOS_HOST,
+	CHAOS_NEIGHBOURS,
 	CHAOS_NR
 };
 
@@ -40,8 +42,9 @@ struct options {
 	double max_wait_s;
 	bool is_private;
 	bool in_context;
-	bool kvm;  /* vCPUs touch, not threads */
-	bool huge; /* 2 MiB pages */
+	bool kvm;           /* vCPUs touch, not threads */
+	bool huge;          /* 2 MiB pages */
+	bool random_layout; /* many regions of several images */
 	bool json;
 	bool quiet;       /* no status line */
 	bool until_wrong; /* end at the first thing that is wrong */

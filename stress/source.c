@@ -3,6 +3,7 @@
 
 #include "stress/clock.h"
 #include "stress/contents.h"
+#include "stress/layout.h"
 
 #include <errno.h>
 #include <string.h>
@@ -36,14 +37,21 @@ static void note_watched(struct stress_source *s, uint64_t first, uint64_t nr)
 
 static int64_t source_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
 {
-	struct stress_source *s = ctx;
+	const struct layout_image *im = ctx;
+	struct stress_source *s = im->from;
 	uint64_t n = atomic_fetch_add_explicit(&s->nr_reads, 1, memory_order_relaxed);
-	uint64_t dice = mix(s->opts->seed ^ mix(n)), first = offset_bytes / PAGE_BYTES;
+	struct image_run run = layout_run(im->layout, im->index, offset_bytes / PAGE_BYTES);
+	uint64_t dice = mix(s->opts->seed ^ mix(n)), first = run.page;
 	uint64_t nr = len_bytes / PAGE_BYTES;
 	bool healthy = atomic_load_explicit(&s->healthy, memory_order_relaxed);
 
+	/* Where another region's pages begin the answer comes in two parts. */
+	if (nr > run.nr)
+		nr = run.nr;
 	if (s->dead_page >= first && s->dead_page < first + nr)
 		return -EIO;
+	while (atomic_load_explicit(&s->dragging, memory_order_relaxed))
+		sleep_us(1000);
 	if (has_chaos(s->opts, CHAOS_SLOW_SOURCE) && !healthy && dice % 16 == 0) {
 		atomic_fetch_add_explicit(&s->nr_slow, 1, memory_order_relaxed);
 		sleep_us((dice >> 8) % 20000);
@@ -64,17 +72,20 @@ static int64_t source_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t
 
 static int64_t source_extent(void *ctx, uint64_t offset_bytes, uint64_t len_bytes, int *is_hole)
 {
-	const struct stress_source *s = ctx;
-	uint64_t first = offset_bytes / PAGE_BYTES, nr = len_bytes / PAGE_BYTES, n = 1;
-	bool hole = page_is_hole(s->opts->seed, first);
+	const struct layout_image *im = ctx;
+	struct image_run run = layout_run(im->layout, im->index, offset_bytes / PAGE_BYTES);
+	uint64_t seed = im->from->opts->seed, nr = len_bytes / PAGE_BYTES, n = 1;
+	bool hole = page_is_hole(seed, run.page);
 
-	while (n < nr && page_is_hole(s->opts->seed, first + n) == hole)
+	if (nr > run.nr)
+		nr = run.nr;
+	while (n < nr && page_is_hole(seed, run.page + n) == hole)
 		n++;
 	*is_hole = hole;
 	return (int64_t)(n * PAGE_BYTES);
 }
 
-int stress_source_init(struct stress_source *s, const struct options *opts)
+int source_of_image(struct layout_image *im)
 {
 	struct fln_source_ops ops = {
 		.size = sizeof(ops),
@@ -84,19 +95,17 @@ int stress_source_init(struct stress_source *s, const struct options *opts)
 		.extent = source_extent,
 	};
 
+	return fln_source_create(&ops, im, &im->source);
+}
+
+void stress_source_init(struct stress_source *s, const struct options *opts)
+{
 	memset(s, 0, sizeof(*s));
 	s->opts = opts;
 	s->dead_page = UINT64_MAX;
-	if (has_chaos(opts, CHAOS_SOURCE_ERRORS)) {
-		s->dead_page = mix(opts->seed ^ 0xdead) % (opts->memory_bytes / PAGE_BYTES);
-		while (page_is_hole(opts->seed, s->dead_page))
-			s->dead_page = (s->dead_page + 16) % (opts->memory_bytes / PAGE_BYTES);
-	}
-	return fln_source_create(&ops, s, &s->handle);
-}
-
-void stress_source_deinit(struct stress_source *s)
-{
-	fln_source_destroy(s->handle);
-	s->handle = NULL;
+	if (!has_chaos(opts, CHAOS_SOURCE_ERRORS))
+		return;
+	s->dead_page = mix(opts->seed ^ 0xdead) % (opts->memory_bytes / PAGE_BYTES);
+	while (page_is_hole(opts->seed, s->dead_page))
+		s->dead_page = (s->dead_page + 16) % (opts->memory_bytes / PAGE_BYTES);
 }

@@ -7,6 +7,7 @@
 
 #include "stress/clock.h"
 #include "stress/contents.h"
+#include "stress/layout.h"
 #include "stress/model.h"
 #include "stress/options.h"
 #include "stress/source.h"
@@ -23,6 +24,8 @@
 
 #define HUGE_BYTES (UINT64_C(2) << 20)
 #define HUGE_PAGES (HUGE_BYTES / PAGE_BYTES)
+/* How long a read of the source may take where the process is stopped for longer. */
+#define STRESS_SOURCE_TIMEOUT_MS UINT64_C(10000)
 
 /*
  * With discards the second half of the memory is cold: threads go there only on the trail
@@ -87,9 +90,8 @@ struct stress {
 	struct stress_source source;
 	struct model model;
 	struct fln_engine *engine;
-	struct fln_image *image;
+	struct layout layout;
 	struct fln_guest *guest;
-	struct fln_region *region;
 	_Atomic(char *) base;
 	uint64_t nr_pages;
 	uint64_t begin_ns;
@@ -146,6 +148,20 @@ void memory_check_ended(struct stress *s);
 /* Nobody is inside a touch: all faults have ended by themselves, each counted once (I4). */
 void memory_check_settled(struct stress *s);
 
+/* images.c */
+/* Reserve the place.  Return: 0 or a negative errno. */
+int images_init(struct stress *s);
+void images_deinit(struct stress *s);
+/* Draw a layout, and make its images.  Return: 0 or a negative errno. */
+int images_create(struct stress *s);
+int images_destroy(struct stress *s);
+/* Map and add the regions of the guest. */
+int images_add_regions(struct stress *s);
+/* The guest has been destroyed: nothing of it is left mapped, and the place stays ours. */
+void images_unmap(struct stress *s);
+/* The image of a segment. */
+struct fln_image *memory_image(struct stress *s, const struct segment *g);
+
 /* gate.c */
 void gate_init(struct stress *s);
 /* Open and close the gate: after closing and waiting nobody is inside a touch. */
@@ -168,6 +184,8 @@ void touchers_join(struct stress *s);
 int guard_install(struct stress *s);
 /* The guard of this thread; NULL: none. */
 void guard_set(struct guard *g);
+/* Copy the page at @at.  Return: 0, or the signal that it ended in.  In look.c */
+int guard_copy(struct guard *g, const char *at, uint64_t *copy);
 
 /* A touch ended in a signal: complains unless that was what was declared. */
 void touch_after_signal(struct toucher *t, uint64_t page, int signo);
@@ -205,6 +223,8 @@ void chaos_say_steps(const struct stress *s);
 /* All have taken notice of the end. */
 bool chaos_ended(void);
 
+/* Through a mapping that is nobody's guest: the block of its image in which @page lies. */
+bool collapse_elsewhere(struct stress *s, uint64_t page);
 /* Give a page up so that its contents come back, unless others have it. */
 void chaos_unmap_page(struct stress *s, uint64_t page);
 
@@ -222,6 +242,27 @@ bool chaos_emulated(struct stress *s, struct rng *rng);
 bool chaos_regions(struct stress *s, struct rng *rng);
 bool chaos_unmap(struct stress *s, struct rng *rng);
 bool chaos_remap(struct stress *s, struct rng *rng);
+/* A region once more for a moment, read and verified: however it came about that it is there. */
+bool extra_look(struct stress *s, struct rng *rng, uint32_t nr);
+/* @words are the image's contents of a page. */
+bool page_is_images(const struct stress *s, uint64_t page, const uint64_t *words);
+
+/* look.c: every page after an end, by nobody else */
+/* Stopped, and mapped still: for a while, with all that may happen to its page tables. */
+void look_at_stopped(struct stress *s);
+/* Destroyed, where mappings of our own are left. */
+void look_at_destroyed(struct stress *s);
+
+/* chaos_host.c: what the host does to us */
+const char *chaos_host_prepare(struct stress *s);
+void chaos_host_undo(void);
+bool chaos_host(struct stress *s, struct rng *rng);
+/* Stop the process for a while, by another process. */
+bool chaos_host_freeze(uint64_t ms);
+
+/* chaos_neighbours.c: others of the same engine that hang or misbehave */
+const char *chaos_neighbours_prepare(struct stress *s);
+bool chaos_neighbours(struct stress *s, struct rng *rng);
 
 /* chaos_limits.c */
 bool chaos_descriptors(struct stress *s, struct rng *rng);

@@ -41,6 +41,18 @@ static inline uint64_t touch_nr_warm(const struct stress *s)
 	return has_chaos(&s->opts, CHAOS_DISCARD) ? s->nr_pages / 2 : s->nr_pages;
 }
 
+/* Where regions meet they share a block; false: there is one region. */
+static inline bool touch_go_to_border(struct toucher *t, uint64_t *page)
+{
+	const struct layout *l = &t->s->layout;
+
+	if (l->nr_segments < 2)
+		return false;
+	*page = l->segments[rng_below(&t->rng, l->nr_segments)].first +
+		rng_below(&t->rng, HUGE_PAGES) + t->s->nr_pages - HUGE_PAGES / 2;
+	return true;
+}
+
 /* Where chaos has been; false: nowhere yet. */
 static inline bool touch_follow_trail(struct toucher *t, uint64_t *page)
 {
@@ -71,7 +83,8 @@ static inline struct touch touch_pick(struct toucher *t)
 	/* Some look often where a page cannot be had: its neighbours must notice nothing. */
 	else if (t->index % 32 == 0 && dead != UINT64_MAX && rng_below(&t->rng, 16) == 0)
 		page = dead + (rng_next(&t->rng) & rng_next(&t->rng) & 7);
-	else if (rng_below(&t->rng, 4) != 0 || !touch_follow_trail(t, &page))
+	else if ((rng_below(&t->rng, 4) != 0 || !touch_follow_trail(t, &page)) &&
+		 (rng_below(&t->rng, 4) != 0 || !touch_go_to_border(t, &page)))
 		page = rng_below(&t->rng, touch_nr_warm(s));
 	page %= s->nr_pages;
 	return (struct touch){ page, rng_below(&t->rng, 4) == 0 && page != dead };

@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Neighbours: other guests of the same engine whose source hangs, or whose other process
+ * is hostile.  While they are at it a guest that has just begun reads pages that nobody
+ * has filled, and the judged guest goes on: neither may notice anything.
+ */
+#include "stress/neighbour.h"
+#include "stress/stress.h"
+
+#include <errno.h>
+#include <linux/userfaultfd.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#define VICTIM_BYTES (UINT64_C(8) << 20)
+#define VICTIM_PAGES (VICTIM_BYTES / PAGE_BYTES)
+/* Pages of such images have other contents than all others. */
+#define VICTIMS (UINT64_C(1) << 48)
+#define HANGING_FEW 32u
+#define HANGING_MANY 1200u /* more than an engine reads at a time */
+#define FORGED 6000u
+/* Faults that one page of a neighbour may make: more is a livelock. */
+#define FAULTS_MAX 1000u
+
+extern char **environ;
+
+/* An image with a guest of one region. */
+struct other {
+	struct stress *s;
+	struct fln_source *source;
+	struct fln_image *image;
+	struct fln_guest *guest;
+	struct fln_region *region;
+	_Atomic bool hangs;
+};
+
+static int64_t read_other(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
+{
+	const struct other *o = ctx;
+	bool hung = false;
+
+	while (atomic_load(&o->hangs)) {
+		hung = true;
+		sleep_ms(1);
+	}
+	/* Nobody may wait for what comes late. */
+	if (hung)
+		return -EIO;
+	for (uint64_t i = 0; i < len_bytes / PAGE_BYTES; i++)
+		page_write((uint64_t *)buf + i * PAGE_WORDS,
+			   page_stamp(o->s->opts.seed, VICTIMS + offset_bytes / PAGE_BYTES + i, 0));
+	return (int64_t)len_bytes;
+}
+
+static int other_image(struct stress *s, struct other *o, uint64_t bytes, bool hangs)
+{
+	struct fln_source_ops ops = {
+		.size = sizeof(ops),
+		.name = "neighbour",
+		.concurrency = FLN_SOURCE_PARALLEL,
+		.read = read_other,
+	};
+	struct fln_image_opts io = FLN_IMAGE_OPTS_INIT;
+	int rc;
+
+	memset(o, 0, sizeof(*o));
+	o->s = s;
+	atomic_store(&o->hangs, hangs);
+	rc = fln_source_create(&ops, o, &o->source);
+	if (rc)
+		return rc;
+	io.len_bytes = bytes;
+	io.source = o->source;
+	io.name = "stress-other";
+	return fln_image_create(s->engine, &io, &o->image);
+}
+
+/* @uffd: of another process, at @addr; -1: our own memory. */
+static int other_guest(struct other *o, uint64_t bytes, int uffd, uint64_t addr)
+{
+	struct fln_guest_opts go = FLN_GUEST_OPTS_INIT;
+	struct fln_region_opts ro = FLN_REGION_OPTS_INIT;
+	int rc;
+
+	go.name = "neighbour";
+	go.nr_vcpus = 8;
+	if (uffd >= 0) {
+		go.flags = FLN_GUEST_F_FOREIGN;
+		go.foreign_uffd = uffd;
+	}
+	rc = fln_guest_create(o->s->engine, &go, &o->guest);
+	if (rc)
+		return rc;
+	ro.image = o->image;
+	ro.len_bytes = bytes;
+	ro.addr = addr;
+	rc = fln_region_add(o->guest, &ro, &o->region);
+	return rc ? rc : fln_guest_start(o->guest);
+}
+
+static void other_end(struct other *o)
+{
+	int rc;
+
+	atomic_store(&o->hangs, false);
+	(void)fln_guest_destroy(o->guest);
+	rc = fln_image_destroy(o->image);
+	if (rc)
+		complain(o->s, "a neighbour's image: %s", fln_last_error());
+	fln_source_destroy(o->source);
+}
+
+/* Pages that nobody has filled yet: each must be there, whatever the neighbours do. */
+static bool victim_reads(struct stress *s, struct rng *rng, struct other *v, const char *beside)
+{
+	struct guard g = { .armed = 0 };
+	static uint64_t copy[PAGE_WORDS];
+
+	chaos_stage("reads pages beside its neighbours");
+	guard_set(&g);
+	for (uint32_t i = 0; i < 48; i++) {
+		uint64_t page = rng_below(rng, VICTIM_PAGES);
+		uint64_t stamp = page_stamp(s->opts.seed, VICTIMS + page, 0);
+		const char *at = (const char *)fln_region_addr(v->region) + page * PAGE_BYTES;
+		int signo = guard_copy(&g, at, copy);
+
+		if (signo) {
+			complain(s, "page %llu beside %s: signal %d", (unsigned long long)page,
+				 beside, signo);
+			break;
+		}
+		if (copy[0] != stamp || copy[PAGE_WORDS - 1] != stamp_word(stamp, PAGE_WORDS - 1))
+			complain(s, "page %llu beside %s reads %016llx", (unsigned long long)page,
+				 beside, (unsigned long long)copy[0]);
+	}
+	guard_set(NULL);
+	return true;
+}
+
+static bool with_victim(struct stress *s, struct rng *rng, const char *beside)
+{
+	struct other v;
+	bool done = other_image(s, &v, VICTIM_BYTES, false) == 0 &&
+		    other_guest(&v, VICTIM_BYTES, -1, 0) == 0 && victim_reads(s, rng, &v, beside);
+
+	other_end(&v);
+	return done;
+}
+
+/* A source that hangs, and threads that wait for it. */
+
+struct waiter {
+	pthread_t thread;
+	const char *at;
+};
+
+static void *waiter_main(void *arg)
+{
+	struct waiter *w = arg;
+	struct guard g = { .armed = 0 };
+	uint64_t copy[PAGE_WORDS];
+
+	guard_set(&g);
+	(void)guard_copy(&g, w->at, copy);
+	guard_set(NULL);
+	return NULL;
+}
+
+static uint32_t start_waiters(struct waiter *w, uint32_t nr, const char *base)
+{
+	pthread_attr_t attr;
+	uint32_t n = 0;
+
+	(void)pthread_attr_init(&attr);
+	(void)pthread_attr_setstacksize(&attr, 128 * 1024);
+	for (; n < nr; n++) {
+		w[n].at = base + (uint64_t)n * (NEIGHBOUR_IMAGE_BYTES / HANGING_MANY / PAGE_BYTES) *
+					 PAGE_BYTES;
+		if (pthread_create(&w[n].thread, &attr, waiter_main, &w[n]) != 0)
+			break;
+	}
+	(void)pthread_attr_destroy(&attr);
+	return n;
+}
+
+static bool beside_hanging_source(struct stress *s, struct rng *rng)
+{
+	static struct waiter waiters[HANGING_MANY];
+	uint32_t nr = rng_below(rng, 2) ? HANGING_MANY : HANGING_FEW;
+	struct other o;
+	bool done = other_image(s, &o, NEIGHBOUR_IMAGE_BYTES, true) == 0 &&
+		    other_guest(&o, NEIGHBOUR_IMAGE_BYTES, -1, 0) == 0;
+
+	nr = done ? start_waiters(waiters, nr, fln_region_addr(o.region)) : 0;
+	sleep_ms(done ? 100 : 0);
+	done = done && with_victim(s, rng, "a guest whose source hangs");
+	chaos_stage("lets a source go on that hung");
+	atomic_store(&o.hangs, false);
+	if (o.guest)
+		(void)fln_guest_stop(o.guest);
+	while (nr > 0)
+		(void)pthread_join(waiters[--nr].thread, NULL);
+	other_end(&o);
+	return done;
+}
+
+/* Messages that no kernel wrote, from a descriptor that is no userfaultfd. */
+static bool beside_forger(struct stress *s, struct rng *rng)
+{
+	struct other o;
+	bool done;
+	int sv[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv) != 0)
+		return false;
+	done = other_image(s, &o, NEIGHBOUR_IMAGE_BYTES, true) == 0;
+	/* Refused, as it should be: then nothing comes of it. */
+	if (done && other_guest(&o, NEIGHBOUR_IMAGE_BYTES, sv[0], UINT64_C(1) << 28) == 0) {
+		for (uint32_t i = 0; i < FORGED; i++) {
+			struct uffd_msg m = { .event = UFFD_EVENT_PAGEFAULT };
+
+			m.arg.pagefault.address = (UINT64_C(1) << 28) + (uint64_t)i * PAGE_BYTES;
+			(void)!write(sv[1], &m, sizeof(m));
+			if (i % 64 == 0)
+				sleep_ms(1);
+		}
+	}
+	if (!o.guest)
+		(void)close(sv[0]);
+	done = done && with_victim(s, rng, "a guest that forges faults");
+	other_end(&o);
+	(void)close(sv[1]);
+	return done;
+}
+
+/* Other processes. */
+
+struct process {
+	pid_t pid;
+	int talk, image;
+};
+
+static bool process_start(struct process *p, enum neighbour_kind kind)
+{
+	char number[16], arg[] = NEIGHBOUR_ARG, name[] = "faultlane-stress";
+	char *argv[] = { name, arg, number, NULL };
+	posix_spawn_file_actions_t actions;
+	int talk[2], image[2], rc;
+
+	(void)snprintf(number, sizeof(number), "%d", (int)kind);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, talk) != 0)
+		return false;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, image) != 0) {
+		(void)close(talk[0]);
+		(void)close(talk[1]);
+		return false;
+	}
+	(void)posix_spawn_file_actions_init(&actions);
+	/* Out of the way of the numbers that they get. */
+	(void)posix_spawn_file_actions_adddup2(&actions, talk[1], 200);
+	(void)posix_spawn_file_actions_adddup2(&actions, image[1], 201);
+	(void)posix_spawn_file_actions_adddup2(&actions, 200, NEIGHBOUR_TALK_FD);
+	(void)posix_spawn_file_actions_adddup2(&actions, 201, NEIGHBOUR_IMAGE_FD);
+	rc = posix_spawn(&p->pid, "/proc/self/exe", &actions, NULL, argv, environ);
+	(void)posix_spawn_file_actions_destroy(&actions);
+	(void)close(talk[1]);
+	(void)close(image[1]);
+	p->talk = talk[0];
+	p->image = image[0];
+	if (rc == 0)
+		return true;
+	(void)close(p->talk);
+	(void)close(p->image);
+	return false;
+}
+
+static void process_end(struct process *p)
+{
+	int status;
+
+	if (p->pid == 0)
+		return;
+	(void)kill(p->pid, SIGKILL);
+	while (waitpid(p->pid, &status, 0) < 0 && errno == EINTR)
+		;
+	p->pid = 0;
+	(void)close(p->talk);
+	(void)close(p->image);
+}
+
+/* The process may go on, and says when it is at it.  False: it has ended. */
+static bool process_go(struct process *p)
+{
+	char c;
+	ssize_t n;
+
+	if (send(p->talk, "!", 1, MSG_NOSIGNAL) != 1)
+		return false;
+	do
+		n = recv(p->talk, &c, 1, 0);
+	while (n < 0 && errno == EINTR);
+	return n == 1;
+}
+
+struct sharer {
+	struct fln_image *image;
+	int fd;
+};
+
+static void *sharer_main(void *arg)
+{
+	struct sharer *sh = arg;
+
+	(void)fln_image_share(sh->image, sh->fd);
+	return NULL;
+}
+
+/* Who attaches wants everything at once, of a source that hangs. */
+static bool beside_greedy_peer(struct stress *s, struct rng *rng)
+{
+	struct process p;
+	struct other o;
+	struct sharer sh;
+	pthread_t thread;
+	bool done;
+
+	if (!process_start(&p, NEIGHBOUR_FILLS))
+		return false;
+	done = other_image(s, &o, NEIGHBOUR_IMAGE_BYTES, true) == 0;
+	sh = (struct sharer){ o.image, p.image };
+	done = done && pthread_create(&thread, NULL, sharer_main, &sh) == 0;
+	if (done) {
+		bool ready = process_go(&p);
+
+		done = ready && with_victim(s, rng, "a process that wants an image filled");
+		atomic_store(&o.hangs, false);
+		(void)shutdown(p.image, SHUT_RDWR);
+		chaos_stage("ends a share");
+		(void)pthread_join(thread, NULL);
+	}
+	process_end(&p);
+	other_end(&o);
+	return done;
+}
+
+/* The victim's own image has been given to somebody who seals it. */
+static bool beside_sealing_peer(struct stress *s, struct rng *rng)
+{
+	struct process p;
+	struct other o;
+	struct sharer sh;
+	pthread_t thread;
+	bool done;
+
+	if (!process_start(&p, NEIGHBOUR_SEALS))
+		return false;
+	done = other_image(s, &o, VICTIM_BYTES, false) == 0 &&
+	       other_guest(&o, VICTIM_BYTES, -1, 0) == 0;
+	sh = (struct sharer){ o.image, p.image };
+	done = done && pthread_create(&thread, NULL, sharer_main, &sh) == 0;
+	if (done) {
+		done = process_go(&p) && victim_reads(s, rng, &o, "a process that seals its image");
+		(void)shutdown(p.image, SHUT_RDWR);
+		chaos_stage("ends a share");
+		(void)pthread_join(thread, NULL);
+	}
+	process_end(&p);
+	other_end(&o);
+	return done;
+}
+
+static int receive_uffd(int sock, struct neighbour_hello *hello)
+{
+	struct iovec iov = { hello, sizeof(*hello) };
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = &control,
+			    .msg_controllen = sizeof(control) };
+	const struct cmsghdr *c;
+	ssize_t n;
+	int fd;
+
+	do
+		n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	c = n == sizeof(*hello) ? CMSG_FIRSTHDR(&m) : NULL;
+	if (!c)
+		return -1;
+	memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+	return fd;
+}
+
+static void check_neighbours_faults(struct stress *s, const struct other *o, const char *what)
+{
+	struct fln_stats st = FLN_STATS_INIT;
+
+	if (fln_guest_stats(o->guest, &st) == 0 &&
+	    st.faults > FAULTS_MAX + NEIGHBOUR_BYTES / PAGE_BYTES)
+		complain(s, "beside %s: %llu faults, %llu resumed, of a page or two", what,
+			 (unsigned long long)st.faults, (unsigned long long)st.resumed);
+}
+
+static bool beside_foreign(struct stress *s, struct rng *rng, enum neighbour_kind kind,
+			   const char *what)
+{
+	struct neighbour_hello hello;
+	struct process p;
+	struct other o = { .s = s };
+	int uffd;
+	bool done;
+
+	if (!process_start(&p, kind))
+		return false;
+	uffd = receive_uffd(p.talk, &hello);
+	done = uffd >= 0 && other_image(s, &o, NEIGHBOUR_BYTES, false) == 0;
+	/* Refused it may be; then nothing comes of it. */
+	if (done && other_guest(&o, NEIGHBOUR_BYTES, uffd, hello.addr) == 0)
+		done = process_go(&p);
+	if (uffd >= 0 && !o.guest)
+		(void)close(uffd);
+	done = done && with_victim(s, rng, what);
+	if (o.guest)
+		check_neighbours_faults(s, &o, what);
+	chaos_stage("destroys the guest of a hostile process");
+	if (rng_below(rng, 2))
+		process_end(&p);
+	other_end(&o);
+	if (p.pid)
+		process_end(&p);
+	return done;
+}
+
+bool chaos_neighbours(struct stress *s, struct rng *rng)
+{
+	switch (rng_below(rng, 6)) {
+	case 0:
+		return beside_hanging_source(s, rng);
+	case 1:
+		return beside_forger(s, rng);
+	case 2:
+		return beside_greedy_peer(s, rng);
+	case 3:
+		return beside_sealing_peer(s, rng);
+	case 4:
+		return beside_foreign(s, rng, NEIGHBOUR_BLOCKS,
+				      "a process whose userfaultfd blocks its reader");
+	default:
+		return beside_foreign(s, rng, NEIGHBOUR_PROTECTS,
+				      "a process with faults of write protection");
+	}
+}
+
+const char *chaos_neighbours_prepare(struct stress *s)
+{
+	(void)s;
+	return access("/proc/self/exe", X_OK) == 0 ? NULL
+						   : "/proc is not there, by which it runs itself";
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/* The other process: it is killed when it has been seen to do no harm. */
+#include "stress/neighbour.h"
+
+#include "stress/stress.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#ifndef F_ADD_SEALS
+#define F_ADD_SEALS 1033
+#endif
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+
+#define FAILED 1
+
+static int open_uffd(uint64_t features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0)
+		return fd;
+	if (fd >= 0)
+		(void)close(fd);
+	return -1;
+}
+
+static char *register_memory(int uffd, uint64_t mode)
+{
+	struct uffdio_register r = { .mode = mode };
+	char *p = mmap(NULL, NEIGHBOUR_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		       -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	(void)madvise(p, NEIGHBOUR_BYTES, MADV_NOHUGEPAGE);
+	r.range.start = (uint64_t)(uintptr_t)p;
+	r.range.len = NEIGHBOUR_BYTES;
+	return ioctl(uffd, UFFDIO_REGISTER, &r) == 0 ? p : NULL;
+}
+
+static int send_uffd(int sock, int uffd, const char *addr)
+{
+	struct neighbour_hello hello = { (uint64_t)(uintptr_t)addr, NEIGHBOUR_BYTES };
+	struct iovec iov = { &hello, sizeof(hello) };
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = { .head = { .cmsg_len = CMSG_LEN(sizeof(int)),
+				.cmsg_level = SOL_SOCKET,
+				.cmsg_type = SCM_RIGHTS } };
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = &control,
+			    .msg_controllen = sizeof(control) };
+
+	memcpy(CMSG_DATA(&control.head), &uffd, sizeof(uffd));
+	return sendmsg(sock, &m, MSG_NOSIGNAL) == sizeof(hello) ? 0 : -1;
+}
+
+/* The guest serves: it is told so. */
+static bool wait_go(int sock)
+{
+	char c;
+
+	return recv(sock, &c, 1, 0) == 1;
+}
+
+static bool tell(int sock)
+{
+	return send(sock, "!", 1, MSG_NOSIGNAL) == 1;
+}
+
+static void *touch_all(void *arg)
+{
+	volatile char *p = arg;
+
+	for (uint64_t at = 0; at < NEIGHBOUR_BYTES; at += PAGE_BYTES)
+		(void)p[at];
+	return NULL;
+}
+
+/* Who reads it sleeps there, and what was to wake him is read away. */
+static int blocks(int sock)
+{
+	int uffd = open_uffd(0);
+	char *p = uffd >= 0 ? register_memory(uffd, UFFDIO_REGISTER_MODE_MISSING) : NULL;
+	pthread_t thread;
+	struct uffd_msg msg;
+
+	if (!p || send_uffd(sock, uffd, p) != 0 || !wait_go(sock))
+		return FAILED;
+	(void)fcntl(uffd, F_SETFL, fcntl(uffd, F_GETFL) & ~O_NONBLOCK);
+	for (uint32_t i = 0; i < 8; i++)
+		(void)pthread_create(&thread, NULL, touch_all, p + (uint64_t)i * PAGE_BYTES * 64);
+	(void)tell(sock);
+	for (;;) {
+		(void)fcntl(uffd, F_SETFL, fcntl(uffd, F_GETFL) & ~O_NONBLOCK);
+		(void)read(uffd, &msg, sizeof(msg));
+	}
+}
+
+/* One page, read and then written to while it is protected. */
+static int protects(int sock)
+{
+	int uffd = open_uffd(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+	char *p = uffd < 0 ? NULL
+			   : register_memory(uffd, UFFDIO_REGISTER_MODE_MISSING |
+							   UFFDIO_REGISTER_MODE_WP);
+	struct uffdio_writeprotect w = { .mode = UFFDIO_WRITEPROTECT_MODE_WP };
+
+	if (!p || send_uffd(sock, uffd, p) != 0 || !wait_go(sock))
+		return FAILED;
+	(void)*(volatile char *)p;
+	w.range.start = (uint64_t)(uintptr_t)p;
+	w.range.len = PAGE_BYTES;
+	if (ioctl(uffd, UFFDIO_WRITEPROTECT, &w) != 0)
+		return FAILED;
+	(void)tell(sock);
+	*(volatile char *)p = 1;
+	(void)pause();
+	return 0;
+}
+
+static int attach(int sock, struct fln_image **image)
+{
+	struct fln_engine_opts o = FLN_ENGINE_OPTS_INIT;
+	struct fln_engine *engine;
+
+	o.flags = FLN_ENGINE_F_USER_MODE_ONLY;
+	o.nr_workers = 1;
+	return fln_engine_create(&o, &engine) || fln_engine_start(engine) ||
+			       fln_image_attach(engine, sock, NULL, image)
+		       ? FAILED
+		       : 0;
+}
+
+static void *say_soon(void *arg)
+{
+	sleep_ms(100);
+	(void)tell(*(int *)arg);
+	return NULL;
+}
+
+/* The images' socket and the one that is talked over are two. */
+static int fills(int sock, int talk)
+{
+	struct fln_image *image;
+	pthread_t thread;
+
+	if (attach(sock, &image) != 0 || !wait_go(talk) ||
+	    pthread_create(&thread, NULL, say_soon, &talk) != 0)
+		return FAILED;
+	(void)fln_image_fill(image, 0, NEIGHBOUR_IMAGE_BYTES);
+	(void)pause();
+	return 0;
+}
+
+static int seals(int sock, int talk)
+{
+	struct fln_image *image;
+
+	if (attach(sock, &image) != 0 || !wait_go(talk))
+		return FAILED;
+	(void)fcntl(fln_image_memfd(image), F_ADD_SEALS, F_SEAL_FUTURE_WRITE);
+	(void)tell(talk);
+	(void)pause();
+	return 0;
+}
+
+int neighbour_main(int argc, char **argv)
+{
+	enum neighbour_kind kind = argc > 2 ? (enum neighbour_kind)atoi(argv[2]) : NEIGHBOUR_NR;
+
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	switch (kind) {
+	case NEIGHBOUR_FILLS:
+		return fills(NEIGHBOUR_IMAGE_FD, NEIGHBOUR_TALK_FD);
+	case NEIGHBOUR_SEALS:
+		return seals(NEIGHBOUR_IMAGE_FD, NEIGHBOUR_TALK_FD);
+	case NEIGHBOUR_BLOCKS:
+		return blocks(NEIGHBOUR_TALK_FD);
+	case NEIGHBOUR_PROTECTS:
+		return protects(NEIGHBOUR_TALK_FD);
+	default:
+		return 2;
+	}
+}
