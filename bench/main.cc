@@ -135,6 +135,7 @@ bool spoils()
 
 int run_main(int argc, char **argv)
 {
+	measure_guard_output();
 	if (!parse_options(&argc, argv))
 		return 2;
 	initialize(argc, argv);

@@ -51,7 +51,8 @@ bool cli_input_open(struct cli_input *in, const char *path)
 	struct stat st;
 
 	in->path = path;
-	in->fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* Not to wait for somebody to open the other end of a pipe: the type is asked below. */
+	in->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (in->fd < 0) {
 		measure_error("--image '%s': %s; give a readable file of raw memory", path,
 			      strerror(errno));

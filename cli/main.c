@@ -37,6 +37,7 @@ static void print_help(FILE *to)
 
 int main(int argc, char **argv)
 {
+	measure_guard_output();
 	if (argc < 2) {
 		print_help(stderr);
 		return CLI_USAGE;

@@ -6,6 +6,9 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 static char last_error[512];
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -25,4 +28,20 @@ void measure_error(const char *fmt, ...)
 const char *measure_last_error(void)
 {
 	return last_error;
+}
+
+static void check_output(void)
+{
+	errno = 0;
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return;
+	/* What failed earlier has left no reason. */
+	measure_error("cannot write to standard output%s%s", errno ? ": " : "",
+		      errno ? strerror(errno) : "");
+	_exit(1);
+}
+
+void measure_guard_output(void)
+{
+	(void)atexit(check_output);
 }

@@ -2,6 +2,7 @@
 /* Readings of /proc and of the scheduler. */
 #include "measure/machine.h"
 
+#include "measure/cgroup.h"
 #include "measure/clock.h"
 
 #include <sched.h>
@@ -52,11 +53,14 @@ bool measure_read_number(const char *path, uint64_t *out)
 bool measure_memory_available(uint64_t *bytes)
 {
 	static const char begins[] = "MemAvailable:";
+	uint64_t in_cgroup;
 	char line[128];
 
 	if (!measure_read_line("/proc/meminfo", begins, line, sizeof(line)))
 		return false;
 	*bytes = strtoull(line + sizeof(begins) - 1, NULL, 10) * 1024;
+	if (measure_cgroup_available("", &in_cgroup) && in_cgroup < *bytes)
+		*bytes = in_cgroup;
 	return true;
 }
 

@@ -22,7 +22,10 @@ bool measure_read_line(const char *path, const char *begins, char *line, size_t 
 /* The number in a file that begins with one, such as /proc/sys/vm/max_map_count. */
 bool measure_read_number(const char *path, uint64_t *out);
 
-/* Bytes that can be had without swapping; false where /proc does not tell. */
+/*
+ * Bytes that are available without swapping, to this process and its memory cgroups; false
+ * where /proc does not tell.
+ */
 bool measure_memory_available(uint64_t *bytes);
 
 /* What this process and the whole machine have used so far. */

@@ -53,12 +53,13 @@ static void note_wrong(struct verify *v, uint64_t page)
 		;
 }
 
-static bool verify_chunk(struct measure_crew *crew, uint64_t item)
+/* @expected has room for a chunk: more than a small stack has. */
+static bool verify_into(struct measure_crew *crew, uint64_t item, char *expected)
 {
 	struct verify *v = crew->ctx;
 	uint64_t lo = item * CHUNK_PAGES;
 	uint64_t hi = lo + CHUNK_PAGES;
-	_Alignas(64) char expected[CHUNK_PAGES * PAGE_BYTES], image[PAGE_BYTES];
+	char image[PAGE_BYTES];
 	uint64_t nr = 0;
 
 	hi = hi < v->plan->total_pages ? hi : v->plan->total_pages;
@@ -86,6 +87,19 @@ static bool verify_chunk(struct measure_crew *crew, uint64_t item)
 	}
 	atomic_fetch_add(&v->nr_verified, nr);
 	return true;
+}
+
+static bool verify_chunk(struct measure_crew *crew, uint64_t item)
+{
+	char *expected = malloc((size_t)CHUNK_PAGES * PAGE_BYTES);
+	bool ok;
+
+	if (!expected)
+		return measure_crew_fail(crew, "out of memory for %u pages to compare with",
+					 CHUNK_PAGES);
+	ok = verify_into(crew, item, expected);
+	free(expected);
+	return ok;
 }
 
 bool measure_verify(const struct measure_verify_opts *opts, struct measure_verify_result *out)

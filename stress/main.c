@@ -331,6 +331,15 @@ static int run(struct stress *s, double *elapsed_s)
 	return rc;
 }
 
+/* What was written has to arrive, whichever way the process ends. */
+static void check_output(void)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return;
+	(void)fprintf(stderr, "faultlane-stress: cannot write to standard output\n");
+	_exit(EXIT_WRONG);
+}
+
 int main(int argc, char **argv)
 {
 	static struct stress s;
@@ -340,8 +349,8 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && strcmp(argv[1], NEIGHBOUR_ARG) == 0)
 		return neighbour_main(argc, argv);
+	(void)atexit(check_output);
 	rc = options_parse(&s.opts, argc, argv);
-
 	if (rc)
 		return rc == 1 ? 0 : rc;
 	if (s.opts.kvm && vcpu_unavailable()) {

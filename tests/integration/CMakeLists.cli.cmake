@@ -10,3 +10,9 @@ if(FAULTLANE_SANITIZE)
 endif()
 set_tests_properties(integration.cli_restore PROPERTIES
   LABELS integration TIMEOUT ${FLN_CLI_TIMEOUT} SKIP_RETURN_CODE 77)
+
+add_test(NAME integration.programs
+  COMMAND ${CMAKE_CURRENT_LIST_DIR}/programs.sh $<TARGET_FILE:faultlane_cli>
+    $<TARGET_FILE:faultlane-stress> $<$<TARGET_EXISTS:faultlane-bench>:$<TARGET_FILE:faultlane-bench>>)
+set_tests_properties(integration.programs PROPERTIES
+  LABELS integration TIMEOUT ${FLN_CLI_TIMEOUT} SKIP_RETURN_CODE 77)
