@@ -10,7 +10,7 @@
  *
  * The pool is a stack of free chunks, linked by index, with a tag in its head
  * that changes at every pop and push, so that a head which went away and came
- * back is not taken for the same (ABA).  Chunks are pushed by call_rcu only,
+ * back is not taken for the same (ABA).  Chunks are pushed by fln_rcu_call() only,
  * and fresh ones are carved off the array so that a reserve costs no memory.
  */
 #include "base/blockmap.h"
@@ -43,20 +43,29 @@ static void *reserve(uint64_t bytes)
 int fln_blockmap_init(struct fln_blockmap *map, uint32_t lead_pages, uint64_t nr_pages,
 		      uint32_t nr_chunks, uint32_t uniform)
 {
+	int rc;
+
 	FLN_ASSERT(lead_pages < FLN_BLOCK_PAGES);
 	FLN_ASSERT(nr_pages > 0);
 	memset(map, 0, sizeof(*map));
 	map->lead_pages = lead_pages;
 	map->nr_pages = nr_pages;
 	map->nr_blocks = (lead_pages + nr_pages + FLN_BLOCK_PAGES - 1) / FLN_BLOCK_PAGES;
+	rc = fln_rcu_get();
+	if (rc)
+		return rc;
 	map->slots = reserve(map->nr_blocks * sizeof(*map->slots));
-	if (!map->slots)
+	if (!map->slots) {
+		fln_rcu_put();
 		return fln_fail(ENOMEM, "no address space for the page-state map of %llu blocks",
 				(unsigned long long)map->nr_blocks);
+	}
 	map->pool.nr_chunks = nr_chunks;
 	map->pool.chunks = reserve((uint64_t)nr_chunks * sizeof(struct fln_chunk));
 	if (!map->pool.chunks) {
 		(void)munmap(map->slots, map->nr_blocks * sizeof(*map->slots));
+		map->slots = NULL;
+		fln_rcu_put();
 		return fln_fail(ENOMEM, "no address space for %u chunks of the page-state map",
 				nr_chunks);
 	}
@@ -82,6 +91,7 @@ void fln_blockmap_deinit(struct fln_blockmap *map)
 	(void)munmap(map->pool.chunks, (uint64_t)map->pool.nr_chunks * sizeof(struct fln_chunk));
 	(void)munmap(map->slots, map->nr_blocks * sizeof(*map->slots));
 	map->slots = NULL;
+	fln_rcu_put();
 }
 
 static struct fln_chunk *pool_pop(struct fln_chunk_pool *pool)
@@ -126,7 +136,7 @@ static void pool_push(struct fln_chunk_pool *pool, struct fln_chunk *c)
 	atomic_fetch_sub_explicit(&pool->nr_used, 1, memory_order_relaxed);
 }
 
-static void chunk_return(struct rcu_head *head)
+static void chunk_return(struct fln_rcu_head *head)
 {
 	struct fln_chunk *c = (struct fln_chunk *)((char *)head - offsetof(struct fln_chunk, rcu));
 

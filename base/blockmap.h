@@ -29,7 +29,7 @@ struct fln_chunk {
 	_Atomic uint32_t nr_faults; /* for the window policy */
 	_Atomic uint32_t next;      /* in the pool's free list: index + 1 */
 	struct fln_chunk_pool *pool;
-	struct rcu_head rcu;
+	struct fln_rcu_head rcu;
 };
 
 struct fln_chunk_pool {

@@ -37,12 +37,16 @@ extern char fln_rcu_tsan_token;
 #endif
 
 /*
- * Start the thread that does what fln_rcu_call() puts off, unless it runs.  It
- * would be started by the first call otherwise: on the fault path, which must not
- * allocate (I5), with the worker's processor and nice value, and the embedder's
- * signals.  Of this process only: a forked child that calls has to begin anew.
+ * The thread that does what fln_rcu_call() puts off runs from the first get to the last put:
+ * every map is a user, and every engine, so that adding a region makes no thread.  Not started
+ * by the first call: that is on the fault path, which must not allocate (I5), and the thread
+ * would have the worker's processor and nice value.
+ * Of this process only: a forked child has neither the thread nor a right to call.
+ * Return: 0; or as fln_thread_refused().
  */
-void fln_rcu_prepare(void);
+int fln_rcu_get(void);
+/* What this user has put off must have been carried out. */
+void fln_rcu_put(void);
 
 /*
  * Every thread that reads is registered.  Threads of ours are from begin to end;
@@ -110,11 +114,16 @@ static inline void fln_rcu_synchronize(void)
 	FLN_TSAN_ACQUIRE();
 }
 
-/* Call @fn(head) after a grace period; @fn begins with FLN_TSAN_ACQUIRE(). */
-static inline void fln_rcu_call(struct rcu_head *head, void (*fn)(struct rcu_head *head))
-{
-	FLN_TSAN_RELEASE();
-	urcu_memb_call_rcu(head, fn);
-}
+/* Part of what is freed later. */
+struct fln_rcu_head {
+	struct fln_rcu_head *next;
+	void (*fn)(struct fln_rcu_head *head);
+};
+
+/*
+ * Call @fn(head) after a grace period, on the thread of fln_rcu_get(); @fn begins with
+ * FLN_TSAN_ACQUIRE().  Not in a signal handler: it may make a system call.
+ */
+void fln_rcu_call(struct fln_rcu_head *head, void (*fn)(struct fln_rcu_head *head));
 
 #endif

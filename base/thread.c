@@ -6,6 +6,7 @@
 #include "base/lock.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -20,6 +21,29 @@ static const char *const kind_names[] = {
 
 _Static_assert(sizeof(kind_names) / sizeof(kind_names[0]) == FLN_THREAD_NR_KINDS,
 	       "every kind has a name");
+
+/* The policy of a thread whose clones the kernel refuses; C libraries name it late or never. */
+#define POLICY_DEADLINE 6
+
+int fln_thread_refused(int err, const char *name, uint32_t index)
+{
+	const char *remedy = "raise RLIMIT_NPROC or the cgroup's pids.max";
+	int policy = sched_getscheduler(0);
+	struct rlimit locked;
+
+	if (err == EPERM || err == EACCES)
+		remedy = "let the seccomp filter answer ENOSYS to clone3, or permit it";
+	else if (policy >= 0 && (policy & ~SCHED_RESET_ON_FORK) == POLICY_DEADLINE &&
+		 !(policy & SCHED_RESET_ON_FORK))
+		remedy =
+			"this thread is SCHED_DEADLINE and may make none: call from another one, or "
+			"set SCHED_FLAG_RESET_ON_FORK";
+	else if (getrlimit(RLIMIT_MEMLOCK, &locked) == 0 && locked.rlim_cur != RLIM_INFINITY)
+		remedy = "raise RLIMIT_NPROC or the cgroup's pids.max, and after "
+			 "mlockall(MCL_FUTURE) RLIMIT_MEMLOCK, which counts stacks";
+	return fln_fail(err == EPERM || err == EACCES ? EPERM : EAGAIN, "%s thread %u: %s; %s",
+			name, index, strerror(err), remedy);
+}
 
 int fln_thread_create(struct fln_thread *t, const struct fln_thread_hooks *hooks,
 		      enum fln_thread_kind kind, uint32_t index, void *(*main)(void *), void *arg)
@@ -43,8 +67,7 @@ int fln_thread_create(struct fln_thread *t, const struct fln_thread_hooks *hooks
 	if (t->hooks)
 		return fln_fail(-rc, "%s thread %u: the hook that makes threads failed: %s",
 				kind_names[kind], index, strerror(-rc));
-	return fln_fail(EAGAIN, "%s thread %u: %s; raise RLIMIT_NPROC or the cgroup's pids.max",
-			kind_names[kind], index, strerror(-rc));
+	return fln_thread_refused(-rc, kind_names[kind], index);
 }
 
 void fln_thread_join(struct fln_thread *t)

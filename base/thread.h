@@ -24,10 +24,17 @@ struct fln_thread {
 /*
  * Run @main(@arg) on a thread of its own.  All signals are blocked in one that we
  * make, from its first instruction on.
- * Return: 0; -EAGAIN; or what the hook returned; the sentence says which thread.
+ * Return: 0; what the hook returned; or as fln_thread_refused().
  */
 int fln_thread_create(struct fln_thread *t, const struct fln_thread_hooks *hooks,
 		      enum fln_thread_kind kind, uint32_t index, void *(*main)(void *), void *arg);
+
+/*
+ * What pthread_create() failed with, in a sentence that names the thread.
+ * Return: -EPERM where a filter refuses threads; else -EAGAIN.
+ */
+int fln_thread_refused(int err, const char *name, uint32_t index);
+
 void fln_thread_join(struct fln_thread *t);
 
 /* What a thread was like before it became one of the engine's. */

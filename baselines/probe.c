@@ -10,26 +10,22 @@
 #include "engine/uffd.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 static int try_descriptor(int fd)
 {
 	if (fd < 0)
-		return errno;
+		return -fd;
 	(void)close(fd);
 	return 0;
 }
 
 void fln_probe_access(struct fln_probe_access *out)
 {
-	int flags = O_CLOEXEC | O_NONBLOCK;
-
-	out->device = try_descriptor(open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
-	out->syscall = try_descriptor((int)syscall(SYS_userfaultfd, flags));
-	out->syscall_user_mode =
-		try_descriptor((int)syscall(SYS_userfaultfd, flags | UFFD_USER_MODE_ONLY));
+	out->device = try_descriptor(fln_uffd_from_device(false));
+	out->device_user_mode = try_descriptor(fln_uffd_from_device(true));
+	out->syscall = try_descriptor(fln_uffd_from_syscall(false));
+	out->syscall_user_mode = try_descriptor(fln_uffd_from_syscall(true));
 }
 
 struct feature {

@@ -10,7 +10,8 @@
 
 /* Ways to a userfaultfd.  0: it works; a positive errno: it does not. */
 struct fln_probe_access {
-	int device;            /* /dev/userfaultfd may be opened; ENOENT: there is none */
+	int device;            /* /dev/userfaultfd; ENOENT: there is none; ENODEV: it is another */
+	int device_user_mode;  /* the same, faults of user mode only */
 	int syscall;           /* the system call, faults of user and kernel mode */
 	int syscall_user_mode; /* the system call, faults of user mode only */
 };

@@ -80,6 +80,8 @@ static const char *device_mend(int err)
 {
 	if (err == ENOENT)
 		return "kernels from 6.1 have it; without it the system call serves as well";
+	if (err == ENODEV || err == ENXIO)
+		return "as root: mknod /dev/userfaultfd c 10 MINOR, with the number that /proc/misc names";
 	return "as root: setfacl -m u:USER:rw /dev/userfaultfd, or a group that may open it";
 }
 
@@ -93,7 +95,9 @@ static void check_access(struct doctor *d)
 	heading(d, "userfaultfd, and who may have it");
 	d->privileged = a.device == 0 || a.syscall == 0;
 	say(d, a.device ? STATE_NOTE : STATE_OK, "/dev/userfaultfd", device_mend(a.device), "%s",
-	    a.device ? strerror(a.device) : "may be opened (since Linux 6.1)");
+	    a.device == ENODEV || a.device == ENXIO ? "is another device of that name"
+	    : a.device                              ? strerror(a.device)
+						    : "gives userfaultfds (since Linux 6.1)");
 	say(d, a.syscall ? STATE_NOTE : STATE_OK, "system call", syscall_mend, "%s",
 	    a.syscall ? strerror(a.syscall) : "permitted for all faults (since Linux 4.3)");
 	say(d, a.syscall_user_mode ? STATE_NOTE : STATE_OK, "system call, user mode",
@@ -102,7 +106,7 @@ static void check_access(struct doctor *d)
 				: "permitted for faults of user mode (since Linux 5.11)");
 	if (d->privileged)
 		say(d, STATE_OK, "faults of KVM", NULL, "are served");
-	else if (a.syscall_user_mode == 0)
+	else if (a.syscall_user_mode == 0 || a.device_user_mode == 0)
 		say(d, STATE_NOTE, "faults of KVM", syscall_mend,
 		    "cannot be served: the engine runs for threads of user mode only");
 	else
@@ -224,7 +228,8 @@ static void check_machine(struct doctor *d)
 	say(d, STATE_OK, "NUMA nodes", NULL, "%u", nr_nodes ? nr_nodes : 1);
 	if (measure_memory_available(&bytes))
 		say(d, STATE_OK, "memory available", NULL,
-		    "%" PRIu64 " MiB, which images (shmem) are taken from", bytes >> 20);
+		    "%" PRIu64 " MiB to this process, which images (shmem) are taken from",
+		    bytes >> 20);
 	check_shmem_huge(d);
 	say(d, kvm >= 0 ? STATE_OK : STATE_NOTE, "/dev/kvm",
 	    "for KVM guests: load kvm, join the group that owns it", "%s", why);

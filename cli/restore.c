@@ -30,7 +30,8 @@ static void choose_mode(struct cli_options *o)
 	if (o->design == CLI_KERNEL || o->user_mode_only)
 		return;
 	fln_probe_access(&access);
-	if (access.device && access.syscall && !access.syscall_user_mode) {
+	if (access.device && access.syscall &&
+	    (!access.syscall_user_mode || !access.device_user_mode)) {
 		measure_error("note: only faults of user mode may be served by this user, which is "
 			      "enough for touching threads; 'faultlane doctor' names the mend");
 		o->user_mode_only = true;

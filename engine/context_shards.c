@@ -42,6 +42,12 @@ static int open_uffds(struct fln_guest *guest, struct fln_shard *shards)
 		shards[i].index = i;
 		shards[i].in_context = true;
 		rc = fln_uffd_open(&shards[i].uffd, user_only, features);
+		/*
+		 * With SIGBUS faults of the kernel's are never served, so what serves those
+		 * of user mode only does as well: when privileges have been given up.
+		 */
+		if ((rc == -EPERM || rc == -EACCES) && !user_only)
+			rc = fln_uffd_open(&shards[i].uffd, true, features);
 		if (rc == 0)
 			continue;
 		while (i-- > 0)

@@ -95,13 +95,29 @@ static int set_defaults(struct fln_engine_opts *o)
 	return 0;
 }
 
-/* Is the engine possible here? */
+/*
+ * Is the engine possible here?  What asks later whether a range is somebody else's is opened
+ * now: privileges may be given up when guests have been made.
+ */
 static int check_features(struct fln_engine *engine)
 {
-	int rc =
-		fln_uffd_probe(engine->opts.flags & FLN_ENGINE_F_USER_MODE_ONLY, &engine->features);
+	bool user_only = engine->opts.flags & FLN_ENGINE_F_USER_MODE_ONLY;
+	int rc = fln_uffd_probe(user_only, &engine->features);
 
-	return rc ? rc : fln_uffd_check_features(engine->features);
+	if (rc == 0)
+		rc = fln_uffd_check_features(engine->features);
+	if (rc == 0)
+		rc = fln_uffd_open(&engine->asking, user_only,
+				   UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MISSING_HUGETLBFS);
+	if (rc == 0)
+		fln_lock_init(&engine->asking_lock, FLN_RANK_LEAF);
+	return rc;
+}
+
+static void deinit_asking(struct fln_engine *engine)
+{
+	fln_lock_deinit(&engine->asking_lock);
+	fln_uffd_close(&engine->asking);
 }
 
 static void kick_workers(void *ctx, uint64_t waiters)
@@ -264,14 +280,17 @@ int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **ou
 	rc = set_defaults(&engine->opts);
 	if (rc == 0)
 		rc = check_features(engine);
-	if (rc == 0)
-		rc = fln_nodes_init(engine);
 	if (rc)
 		goto destroy_topology;
-	fln_rcu_prepare();
-	rc = init_workers(engine);
+	rc = fln_nodes_init(engine);
+	if (rc)
+		goto deinit_asking;
+	rc = fln_rcu_get();
 	if (rc)
 		goto deinit_nodes;
+	rc = init_workers(engine);
+	if (rc)
+		goto put_rcu;
 	rc = init_filler(engine);
 	if (rc)
 		goto deinit_workers;
@@ -288,8 +307,12 @@ deinit_filler:
 	fln_filler_deinit(&engine->filler);
 deinit_workers:
 	deinit_workers(engine);
+put_rcu:
+	fln_rcu_put();
 deinit_nodes:
 	fln_nodes_deinit(engine);
+deinit_asking:
+	deinit_asking(engine);
 destroy_topology:
 	fln_topology_destroy(engine->topology);
 free_engine:
@@ -471,11 +494,13 @@ int fln_engine_destroy(struct fln_engine *engine)
 	fln_free(&alloc, engine->workers, engine->opts.nr_workers * sizeof(*engine->workers),
 		 FLN_NODE_ANY);
 	fln_nodes_deinit(engine);
+	deinit_asking(engine);
 	fln_topology_destroy(engine->topology);
 	(void)pthread_cond_destroy(&engine->unpinned);
 	fln_turn_deinit(&engine->turn);
 	fln_lock_deinit(&engine->lock);
 	fln_guard_deinit(&engine->guard);
+	fln_rcu_put();
 	fln_free(&alloc, engine, sizeof(*engine), FLN_NODE_ANY);
 	return 0;
 }

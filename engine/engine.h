@@ -29,7 +29,9 @@ struct fln_engine {
 	struct fln_thread_hooks hooks; /* opts.thread_hooks points here, or is NULL */
 	struct fln_topology *topology;
 	struct fln_plan *plan;
-	uint64_t features; /* of this kernel and this user */
+	uint64_t features;           /* of this kernel and this user */
+	struct fln_uffd asking;      /* is a range somebody else's?  Guarded by asking_lock */
+	struct fln_lock asking_lock; /* FLN_RANK_LEAF */
 	struct fln_event_queue events;
 	struct fln_filler filler;
 	struct fln_guard guard;

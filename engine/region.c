@@ -122,26 +122,23 @@ static void unmap_region(struct fln_region *r)
 
 /*
  * Nobody else's userfaultfd has the range: what is emptied there would be told to
- * its owner as a discard.  Asked with a userfaultfd that nobody reads and that
- * lives no longer than this.
+ * its owner as a discard.  Asked with the engine's own that nobody reads: the process
+ * may have given up by now what another one would take.  One at a time: a range is given
+ * back only where the answer was that it was free, and kernels give it back whoever has it.
  */
 static int check_unowned(const struct fln_region *r)
 {
-	const struct fln_engine *engine = r->guest->engine;
-	struct fln_uffd u;
-	int rc = fln_uffd_open(&u, engine->opts.flags & FLN_ENGINE_F_USER_MODE_ONLY,
-			       UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MISSING_HUGETLBFS);
+	struct fln_engine *engine = r->guest->engine;
+	int rc;
 
-	if (rc)
-		return rc;
-	rc = fln_uffd_register(&u, r->addr, r->len_bytes, UFFDIO_REGISTER_MODE_MISSING);
-	if (rc)
-		rc = register_error(r, -rc, r->addr, 0);
-	else
-		(void)fln_uffd_unregister(&u, r->addr, r->len_bytes);
-	fln_uffd_wake(&u, r->addr, r->len_bytes);
-	fln_uffd_close(&u);
-	return rc;
+	fln_lock(&engine->asking_lock);
+	rc = fln_uffd_register(&engine->asking, r->addr, r->len_bytes,
+			       UFFDIO_REGISTER_MODE_MISSING);
+	if (rc == 0)
+		(void)fln_uffd_unregister(&engine->asking, r->addr, r->len_bytes);
+	fln_uffd_wake(&engine->asking, r->addr, r->len_bytes);
+	fln_unlock(&engine->asking_lock);
+	return rc ? register_error(r, -rc, r->addr, 0) : 0;
 }
 
 /*

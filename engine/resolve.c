@@ -34,10 +34,15 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sys/auxv.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define AGAIN_NS (50 * FLN_NS_PER_US) /* until an event is read, memory comes free */
 #define AGAIN_LONG_NS FLN_NS_PER_MS   /* when that has not been soon */
 #define AGAIN_SHORT_ROUNDS 20u
+#define FIRST_STACK_MAX_BYTES (UINT64_C(1) << 32) /* where RLIMIT_STACK has no end */
 #define NOT_STARTED_NS FLN_NS_PER_MS /* until the guest is started, a slot comes free */
 
 /* Where the thread's own stack is: not that of an alternate stack for signals. */
@@ -57,11 +62,45 @@ static _Thread_local struct {
 	bool found;
 } gone __attribute__((tls_model("initial-exec")));
 
-int fln_thread_enter(void)
+/*
+ * Of the process' first thread, without /proc, which the C library reads for it: the kernel
+ * puts the program's name at the top of that stack, and its mappings below what the stack
+ * may grow to.
+ */
+static int first_stack(uintptr_t *lo, uintptr_t *hi)
+{
+	uintptr_t name = (uintptr_t)getauxval(AT_EXECFN);
+	struct rlimit limit;
+	uint64_t room = FIRST_STACK_MAX_BYTES;
+
+	if (syscall(SYS_gettid) != getpid() || name == 0)
+		return fln_fail(ENOMEM, "fln_thread_enter: the bounds of this thread's stack are "
+					"unknown; free memory, or mount /proc");
+	if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur < room)
+		room = limit.rlim_cur;
+	*hi = fln_align_up(name, FLN_PAGE_BYTES) + FLN_PAGE_BYTES;
+	*lo = *hi - room;
+	return 0;
+}
+
+static int find_stack(uintptr_t *lo, uintptr_t *hi)
 {
 	size_t len_bytes = 0;
 	pthread_attr_t attr;
-	void *lo = NULL;
+	void *at = NULL;
+
+	if (pthread_getattr_np(pthread_self(), &attr) != 0)
+		return first_stack(lo, hi);
+	(void)pthread_attr_getstack(&attr, &at, &len_bytes);
+	(void)pthread_attr_destroy(&attr);
+	*lo = (uintptr_t)at;
+	*hi = (uintptr_t)at + len_bytes;
+	return 0;
+}
+
+int fln_thread_enter(void)
+{
+	uintptr_t lo = 0, hi = 0;
 	sigset_t before;
 	int rc;
 
@@ -71,15 +110,12 @@ int fln_thread_enter(void)
 		fln_signals_thread.entered++;
 		return 0;
 	}
-	rc = pthread_getattr_np(pthread_self(), &attr);
+	rc = find_stack(&lo, &hi);
 	if (rc)
-		return fln_fail(ENOMEM,
-				"fln_thread_enter: no memory to ask for this thread's stack");
-	(void)pthread_attr_getstack(&attr, &lo, &len_bytes);
-	(void)pthread_attr_destroy(&attr);
+		return rc;
 	fln_signals_block(&before);
-	own_stack.lo = (uintptr_t)lo;
-	own_stack.hi = (uintptr_t)lo + len_bytes;
+	own_stack.lo = lo;
+	own_stack.hi = hi;
 	own_stack.rcu_entered = fln_rcu_enter();
 	/* A handler that faults finds the rest in place. */
 	fln_signals_thread.entered = 1;

@@ -77,39 +77,75 @@ const char *fln_uffd_result_name(enum fln_uffd_result result)
 	return result_names[result];
 }
 
-/* A bare descriptor: /dev/userfaultfd if its file permissions let us, else the system call. */
-static int open_descriptor(bool user_mode_only)
+int fln_uffd_from_device(bool user_mode_only)
 {
-	int flags = O_CLOEXEC | O_NONBLOCK;
-	int dev, fd, dev_errno;
+	int flags = O_CLOEXEC | O_NONBLOCK | (user_mode_only ? UFFD_USER_MODE_ONLY : 0);
+	int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	int fd, err;
 
-	if (!user_mode_only) {
-		dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-		dev_errno = errno;
-		if (dev >= 0) {
-			fd = ioctl(dev, USERFAULTFD_IOC_NEW, flags);
-			dev_errno = errno;
-			(void)close(dev);
-			if (fd >= 0)
-				return fd;
-		}
-		if (dev_errno == EMFILE || dev_errno == ENFILE)
-			return -dev_errno;
-	}
-	fd = (int)syscall(SYS_userfaultfd, flags | (user_mode_only ? UFFD_USER_MODE_ONLY : 0));
+	if (dev < 0)
+		return -errno;
+	fd = ioctl(dev, USERFAULTFD_IOC_NEW, flags);
+	err = errno;
+	(void)close(dev);
+	if (fd >= 0)
+		return fd;
+	/* The device itself refuses nobody who has opened it. */
+	return err == EMFILE || err == ENFILE || err == ENOMEM ? -err : -ENODEV;
+}
+
+int fln_uffd_from_syscall(bool user_mode_only)
+{
+	int flags = O_CLOEXEC | O_NONBLOCK | (user_mode_only ? UFFD_USER_MODE_ONLY : 0);
+	int fd = (int)syscall(SYS_userfaultfd, flags);
+
 	return fd >= 0 ? fd : -errno;
 }
 
-static int open_error(int err, bool user_mode_only)
+/*
+ * A bare descriptor.  The system call refuses faults of the kernel's to most users and those
+ * of user mode to none, unless a filter does; so the first are asked of the device first,
+ * and the others of the system call.  *@device_err is what the device failed with, or 0.
+ */
+static int open_descriptor(bool user_mode_only, int *device_err)
+{
+	int fd = -ENOSYS, dev = -EPERM;
+
+	*device_err = 0;
+	if (user_mode_only)
+		fd = fln_uffd_from_syscall(true);
+	if (fd >= 0 || fd == -EMFILE || fd == -ENFILE)
+		return fd;
+	dev = fln_uffd_from_device(user_mode_only);
+	if (dev >= 0 || dev == -EMFILE || dev == -ENFILE)
+		return dev;
+	*device_err = -dev;
+	return user_mode_only ? fd : fln_uffd_from_syscall(false);
+}
+
+/* A device of that name which is another one: its minor number is chosen at boot. */
+static int wrong_device(int err)
+{
+	return fln_fail(err,
+			"/dev/userfaultfd is another device (and the system call is refused, errno "
+			"%d); make it anew with the minor number that /proc/misc names: mknod "
+			"/dev/userfaultfd c 10 MINOR",
+			err);
+}
+
+static int open_error(int err, int device_err, bool user_mode_only)
 {
 	switch (err) {
 	case EPERM:
 	case EACCES:
+		if (device_err == ENODEV || device_err == ENXIO)
+			return wrong_device(err);
 		if (user_mode_only)
 			return fln_fail(err,
 					"userfaultfd is refused even for user-mode faults "
 					"(errno %d); allow the userfaultfd system call in the "
-					"seccomp filter or container profile",
+					"seccomp filter or container profile, or give access to "
+					"/dev/userfaultfd",
 					err);
 		return fln_fail(err,
 				"userfaultfd is refused (errno %d); give this user read and "
@@ -117,8 +153,14 @@ static int open_error(int err, bool user_mode_only)
 				"vm.unprivileged_userfaultfd=1, or ask for user-mode faults only",
 				err);
 	case ENOSYS:
-		return fln_fail(err, "this kernel has no userfaultfd; build it with "
-				     "CONFIG_USERFAULTFD=y (5.14 or newer)");
+		/* The kernel's own answer, unless it has what comes with userfaultfd. */
+		if (access("/proc/sys/vm/unprivileged_userfaultfd", F_OK) == 0)
+			return fln_fail(err, "a filter refuses the userfaultfd system call, which "
+					     "this kernel has; allow it in the seccomp filter or "
+					     "container profile, or give access to "
+					     "/dev/userfaultfd");
+		return fln_fail(err, "this kernel has no userfaultfd, or a filter says so; build "
+				     "it with CONFIG_USERFAULTFD=y (5.14 or newer)");
 	case EMFILE:
 	case ENFILE:
 		return fln_fail(err,
@@ -133,11 +175,11 @@ static int open_error(int err, bool user_mode_only)
 int fln_uffd_probe(bool user_mode_only, uint64_t *features)
 {
 	struct uffdio_api api = { .api = UFFD_API };
-	int fd = open_descriptor(user_mode_only);
-	int err;
+	int err, device_err;
+	int fd = open_descriptor(user_mode_only, &device_err);
 
 	if (fd < 0)
-		return open_error(-fd, user_mode_only);
+		return open_error(-fd, device_err, user_mode_only);
 	err = ioctl(fd, UFFDIO_API, &api) == 0 ? 0 : errno;
 	(void)close(fd);
 	if (err)
@@ -165,6 +207,7 @@ int fln_uffd_open(struct fln_uffd *u, bool user_mode_only, uint64_t features)
 {
 	struct uffdio_api api = { .api = UFFD_API };
 	uint64_t known = 0;
+	int device_err;
 	int rc = fln_uffd_probe(user_mode_only, &known);
 
 	if (rc)
@@ -172,9 +215,9 @@ int fln_uffd_open(struct fln_uffd *u, bool user_mode_only, uint64_t features)
 	memset(u, 0, sizeof(*u));
 	u->ops = &kernel_ops;
 	u->user_mode_only = user_mode_only;
-	u->fd = open_descriptor(user_mode_only);
+	u->fd = open_descriptor(user_mode_only, &device_err);
 	if (u->fd < 0)
-		return open_error(-u->fd, user_mode_only);
+		return open_error(-u->fd, device_err, user_mode_only);
 	api.features = features & known;
 	if (ioctl(u->fd, UFFDIO_API, &api) != 0) {
 		rc = -errno;

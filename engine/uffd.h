@@ -56,10 +56,17 @@ const char *fln_uffd_result_name(enum fln_uffd_result result);
 
 /*
  * Open a userfaultfd with @features (those the kernel lacks are left out;
- * u->features says which are on).  /dev/userfaultfd first, then the system call.
+ * u->features says which are on): by /dev/userfaultfd or the system call, whichever permits.
  * Return: 0; -EPERM, -EACCES, -ENOSYS, -EMFILE …; the sentence names the mend.
  */
 int fln_uffd_open(struct fln_uffd *u, bool user_mode_only, uint64_t features);
+
+/*
+ * A bare descriptor, by one of the two ways.  Return: it; or a negative errno, of which
+ * -ENODEV says that the device is another one of that name.
+ */
+int fln_uffd_from_device(bool user_mode_only);
+int fln_uffd_from_syscall(bool user_mode_only);
 
 /* Take over a descriptor that another process opened and enabled. */
 void fln_uffd_adopt(struct fln_uffd *u, int fd);

@@ -3,11 +3,16 @@
 #include "numa/topology.h"
 
 #include "base/error.h"
+#include "numa/cpuset.h"
+#include "numa/sysfs.h"
 
 #include <errno.h>
 #include <hwloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
 
 struct topology_node {
 	uint32_t os_index;
@@ -287,33 +292,43 @@ static uint32_t count_pus(hwloc_topology_t hw, hwloc_const_bitmap_t allowed)
 	return nr;
 }
 
+static struct fln_topology *allocate(const struct fln_allocator *a, uint32_t nr_nodes,
+				     uint32_t nr_pus)
+{
+	struct fln_topology *t;
+	size_t size_bytes = sizeof(*t) + nr_nodes * sizeof(t->nodes[0]) +
+			    nr_pus * sizeof(t->pus[0]) +
+			    (size_t)nr_nodes * nr_nodes * sizeof(t->distances[0]);
+
+	t = fln_zalloc(a, size_bytes, FLN_NODE_ANY);
+	if (!t)
+		return NULL;
+	t->allocator = *a;
+	t->size_bytes = size_bytes;
+	t->nr_nodes = nr_nodes;
+	t->nr_pus = nr_pus;
+	t->nodes = (struct topology_node *)(t + 1);
+	t->pus = (struct fln_pu *)(t->nodes + nr_nodes);
+	t->distances = (uint32_t *)(t->pus + nr_pus);
+	return t;
+}
+
 static int build(struct fln_topology **out, const struct fln_allocator *a, hwloc_topology_t hw,
 		 hwloc_const_bitmap_t allowed)
 {
 	int nr_nodes = hwloc_get_nbobjs_by_type(hw, HWLOC_OBJ_NUMANODE);
 	uint32_t nr_pus = count_pus(hw, allowed);
 	struct fln_topology *t;
-	size_t size_bytes;
 
 	if (nr_nodes < 1 || nr_pus < 1)
 		return fln_fail(ENODEV,
 				"the topology has %d nodes and %u usable processors; "
 				"check cpuset and taskset",
 				nr_nodes, nr_pus);
-	size_bytes = sizeof(*t) + (size_t)nr_nodes * sizeof(t->nodes[0]) +
-		     (size_t)nr_pus * sizeof(t->pus[0]) +
-		     (size_t)nr_nodes * (size_t)nr_nodes * sizeof(t->distances[0]);
-	t = fln_zalloc(a, size_bytes, FLN_NODE_ANY);
+	t = allocate(a, (uint32_t)nr_nodes, nr_pus);
 	if (!t)
 		return fln_fail(ENOMEM, "no memory for a topology of %d nodes and %u processors",
 				nr_nodes, nr_pus);
-	t->allocator = *a;
-	t->size_bytes = size_bytes;
-	t->nr_nodes = (uint32_t)nr_nodes;
-	t->nr_pus = nr_pus;
-	t->nodes = (struct topology_node *)(t + 1);
-	t->pus = (struct fln_pu *)(t->nodes + t->nr_nodes);
-	t->distances = (uint32_t *)(t->pus + t->nr_pus);
 	t->live = hwloc_topology_is_thissystem(hw) != 0;
 	read_nodes(t, hw);
 	read_distances(t, hw);
@@ -322,15 +337,77 @@ static int build(struct fln_topology **out, const struct fln_allocator *a, hwloc
 	return 0;
 }
 
+/*
+ * This machine where /sys does not describe it: one node, and the processors that the
+ * thread may use, each a core.
+ */
+static int build_flat(struct fln_topology **out, const struct fln_allocator *a)
+{
+	struct fln_cpuset cpus = { { 0 } };
+	struct sysinfo info;
+	struct fln_topology *t;
+	uint32_t nr = 0;
+
+	if (syscall(SYS_sched_getaffinity, 0, sizeof(cpus), &cpus) <= 0)
+		return fln_fail(errno,
+				"neither /sys nor sched_getaffinity() tells what processors "
+				"there are: %s",
+				strerror(errno));
+	for (uint32_t i = 0; i < FLN_MAX_PUS; i++)
+		nr += fln_cpuset_has(&cpus, i);
+	FLN_ASSERT(nr > 0);
+	t = allocate(a, 1, nr);
+	if (!t)
+		return fln_fail(ENOMEM, "no memory for a topology of %u processors", nr);
+	t->live = true;
+	t->distances[0] = DISTANCE_SELF;
+	t->nodes[0].nr_local = t->nodes[0].nr_pus = nr;
+	if (sysinfo(&info) == 0)
+		t->nodes[0].memory_bytes = (uint64_t)info.totalram * info.mem_unit;
+	nr = 0;
+	for (uint32_t i = 0; i < FLN_MAX_PUS; i++) {
+		if (!fln_cpuset_has(&cpus, i))
+			continue;
+		t->pus[nr] = (struct fln_pu){ .os_index = i, .core = nr, .logical = nr };
+		nr++;
+	}
+	*out = t;
+	return 0;
+}
+
+/* Does hwloc look at /sys, and would it find nothing there? */
+static bool is_undescribed(const struct origin *from, const char **root)
+{
+	static const char *const others[] = { "HWLOC_SYNTHETIC", "HWLOC_XMLFILE",
+					      "HWLOC_COMPONENTS" };
+
+	if (from->synthetic || from->xml)
+		return false;
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		if (getenv(others[i]))
+			return false;
+	}
+	*root = getenv("HWLOC_FSROOT");
+	return !fln_sysfs_has_topology(*root ? *root : "");
+}
+
 static int load(struct fln_topology **out, const struct fln_allocator *a, const struct origin *from)
 {
 	struct fln_allocator allocator;
+	const char *root = NULL;
 	hwloc_bitmap_t allowed;
 	hwloc_topology_t hw;
 	int rc = fln_alloc_init(&allocator, a);
 
 	if (rc)
 		return rc;
+	if (is_undescribed(from, &root))
+		return root ? fln_fail(ENODEV,
+				       "HWLOC_FSROOT '%.150s' describes no machine: it lacks "
+				       "/sys/devices/system/cpu/cpu0/topology, or has a folder "
+				       "for nodes without any",
+				       root)
+			    : build_flat(out, &allocator);
 	errno = 0;
 	if (hwloc_topology_init(&hw))
 		return hw_fail(errno, "hwloc_topology_init()");

@@ -49,11 +49,14 @@ struct fln_pu {
  * @synthetic: hwloc's synthetic description, such as "node:4 core:4 pu:2"; NULL: this
  *             machine, or what HWLOC_SYNTHETIC, HWLOC_XMLFILE or HWLOC_FSROOT describe
  *
+ * Where /sys does not describe the machine (a jail) it has one node, and each
+ * processor is a core of its own.
+ *
  * On this machine only processors count that the cpuset of the process and the
  * affinity of the calling thread permit: call it before a thread is pinned.
  *
  * Return:  0; -EINVAL for a description that hwloc refuses; -ENODEV when no
- *          processor may be used; -ENOMEM; or what hwloc failed with
+ *          processor may be used, or HWLOC_FSROOT has none; -ENOMEM; or what hwloc failed with
  * Threads: any; nobody may change the environment meanwhile
  * Blocks:  reads /sys, some milliseconds
  */

@@ -75,7 +75,6 @@ struct micro_map *micro_map_new(void)
 		free(m);
 		return NULL;
 	}
-	fln_rcu_prepare();
 	m->entered = fln_rcu_enter();
 	return m;
 }

@@ -160,7 +160,9 @@ struct fln_engine_opts {
  * Return:  0; -EINVAL or -E2BIG for options (fln_last_error() names the field);
  *          -ENOMEM; -EPERM, -EACCES or -ENOSYS when userfaultfd is not to be
  *          had (fln_last_error() names the mend); -EOPNOTSUPP when the kernel
- *          lacks a feature that is needed
+ *          lacks a feature that is needed; -EAGAIN where no thread can be made
+ *          (the one that waits for readers of memory which is to be freed), and
+ *          -EPERM where a filter refuses that
  * Threads: any
  * Blocks:  briefly (reads the machine's topology)
  */
@@ -169,8 +171,8 @@ FLN_API int fln_engine_create(const struct fln_engine_opts *opts, struct fln_eng
 /**
  * fln_engine_start() - Start workers and fillers
  *
- * Return:  0, also when it runs already; -EAGAIN when threads are not to be had,
- *          -ENOMEM, or what thread_hooks.create returned: nothing is left running
+ * Return:  0, also when it runs already; -EAGAIN where threads cannot be made,
+ *          -EPERM where a filter refuses them, -ENOMEM, or what thread_hooks.create returned: nothing is left running
  *          then; -EBUSY when fln_engine_stop() has not ended with 0 since
  * Threads: any, except a thread of this engine
  * Blocks:  until the threads run
