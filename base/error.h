@@ -15,6 +15,24 @@
  */
 int fln_fail(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* The text of an errno: GNU's strerror_r() returns it, POSIX's has written it to the buffer. */
+static inline const char *fln_strerror_gnu(const char *text, const char *buf)
+{
+	(void)buf;
+	return text;
+}
+
+static inline const char *fln_strerror_posix(int rc, const char *buf)
+{
+	return rc == 0 ? buf : "an error without a text";
+}
+
+/* @buf is an array. */
+#define fln_strerror(err, buf) \
+	_Generic(strerror_r((err), (buf), sizeof(buf)),                                \
+		char *: fln_strerror_gnu,                                              \
+		int: fln_strerror_posix)(strerror_r((err), (buf), sizeof(buf)), (buf))
+
 /* Our own logic only: never the kernel's or the caller's answers. */
 _Noreturn void fln_assert_failed(const char *expr, const char *file, int line);
 

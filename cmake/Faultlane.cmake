@@ -91,7 +91,7 @@ function(fln_test)
   add_executable(test_${T_LABEL}_${T_NAME} ${T_SOURCES})
   target_link_libraries(test_${T_LABEL}_${T_NAME} PRIVATE fln_flags fln_static ${T_LIBS} cmocka m)
   set_target_properties(test_${T_LABEL}_${T_NAME} PROPERTIES
-    RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
+    RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
   add_test(NAME ${T_LABEL}.${T_NAME} COMMAND test_${T_LABEL}_${T_NAME} ${T_ARGS})
   set_tests_properties(${T_LABEL}.${T_NAME} PROPERTIES
     LABELS ${T_LABEL} TIMEOUT ${T_TIMEOUT} SKIP_RETURN_CODE 77)

@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -109,8 +110,9 @@ static int wait_events(struct fln_worker *w, struct epoll_event *events, int64_t
 	int nr;
 
 	if (!w->only_ms) {
-		nr = epoll_pwait2(w->epoll_fd, events, EVENTS_PER_ROUND,
-				  timeout_ns < 0 ? NULL : &timeout, NULL);
+		/* Not every C library has a function for it. */
+		nr = (int)syscall(SYS_epoll_pwait2, w->epoll_fd, events, EVENTS_PER_ROUND,
+				  timeout_ns < 0 ? NULL : &timeout, NULL, 0);
 		if (nr >= 0 || errno == EINTR)
 			return nr;
 		w->only_ms = true;

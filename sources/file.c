@@ -118,7 +118,7 @@ static int open_failed(int err, const char *path)
 {
 	char text[64];
 
-	return fln_fail(err, "%s: %s", strerror_r(err, text, sizeof(text)), path);
+	return fln_fail(err, "%s: %s", fln_strerror(err, text), path);
 }
 
 /* Open @f->path, and find where its contents end; f->fd is set on success only. */

@@ -175,7 +175,7 @@ static int read_failed(const struct fln_source *source, uint64_t offset_bytes, i
 	(void)snprintf(reason, sizeof(reason), "%s", fln_last_error());
 	return fln_fail(err, "source '%s' failed at offset %llu: %s", name_end(source),
 			(unsigned long long)offset_bytes,
-			reason[0] ? reason : strerror_r(err, text, sizeof(text)));
+			reason[0] ? reason : fln_strerror(err, text));
 }
 
 int fln_source_read_all(struct fln_source *source, uint64_t offset_bytes, void *buf,

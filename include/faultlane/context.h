@@ -57,8 +57,11 @@ enum fln_resolved {
 	FLN_RESOLVED,          /* return from the handler: the access is tried again */
 };
 
-/* Strict C11 has no siginfo_t: define _POSIX_C_SOURCE (or _GNU_SOURCE) for handlers. */
-#if defined(_POSIX_C_SOURCE) && _POSIX_C_SOURCE >= 199309L
+/*
+ * Strict C11 has no siginfo_t: define _POSIX_C_SOURCE (or _GNU_SOURCE) for handlers.  SI_USER
+ * comes with it, whatever the C library goes by.
+ */
+#ifdef SI_USER
 /**
  * fln_resolve() - Answer a SIGBUS
  * @info: the handler's second argument (of SA_SIGINFO)

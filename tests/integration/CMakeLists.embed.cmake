@@ -15,7 +15,7 @@ fln_test(NAME vmm_sigbus LABEL integration
 add_executable(test_integration_plugin ${CMAKE_CURRENT_LIST_DIR}/plugin.c ${FLN_INTERPOSE})
 target_link_libraries(test_integration_plugin PRIVATE fln_flags Threads::Threads ${CMAKE_DL_LIBS})
 set_target_properties(test_integration_plugin PROPERTIES
-  RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
+  RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
 add_test(NAME integration.plugin COMMAND test_integration_plugin $<TARGET_FILE:faultlane>)
 
 add_test(NAME integration.embed COMMAND ${CMAKE_CURRENT_LIST_DIR}/embed.sh
