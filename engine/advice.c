@@ -6,6 +6,7 @@
  * a guest of which nothing was said has none.  WILLNEED is a job (populate.c).
  * DONTNEED is our own madvise().
  */
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/fork.h"
 #include "engine/ahead.h"
@@ -258,6 +259,7 @@ static int drop(struct fln_guest *guest, uint64_t addr, uint64_t end)
 int fln_guest_advise(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,
 		     enum fln_advice advice)
 {
+	FLN_UNCANCELLABLE;
 	int rc;
 
 	if (fln_forked)

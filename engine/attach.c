@@ -3,6 +3,7 @@
  * Attaching to an image of another process: an image like any other, of an adopted
  * memfd, which asks that process instead of a source (sources/link.h).
  */
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/fork.h"
 #include "engine/engine.h"
@@ -41,6 +42,7 @@ static int make_image(struct fln_engine *engine, const struct fln_link_hello *he
 
 int fln_image_attach(struct fln_engine *engine, int fd, const char *name, struct fln_image **out)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_link_hello hello;
 	struct fln_image *image;
 	int memfd, rc;

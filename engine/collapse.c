@@ -3,6 +3,7 @@
  * Blocks that are whole become large pages: madvise(MADV_COLLAPSE) on the caller's
  * thread.  The page-state map needs not know: what is mapped stays mapped.
  */
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/fork.h"
 #include "engine/directory.h"
@@ -65,6 +66,7 @@ static void collapse_block(struct fln_guest *guest, uint64_t addr, struct outcom
 int fln_guest_collapse(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,
 		       uint64_t *nr_collapsed)
 {
+	FLN_UNCANCELLABLE;
 	struct outcome o = { 0, 0, 0 };
 	uint64_t end = addr + len_bytes;
 	int rc;

@@ -3,6 +3,7 @@
  * The engine's life: options and their defaults, workers, fillers.
  */
 #include "engine/engine.h"
+#include "base/cancel.h"
 #include "engine/events.h"
 #include "engine/nodes.h"
 
@@ -249,6 +250,7 @@ static void deinit_workers(struct fln_engine *engine)
 
 int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **out)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_allocator alloc;
 	struct fln_engine_opts o;
 	struct fln_engine *engine;
@@ -387,6 +389,7 @@ static int start_threads(struct fln_engine *engine)
 
 int fln_engine_start(struct fln_engine *engine)
 {
+	FLN_UNCANCELLABLE;
 	bool running;
 	int rc = 0;
 
@@ -442,6 +445,7 @@ uint64_t fln_engine_source_deadline(const struct fln_engine *engine)
 
 int fln_engine_stop(struct fln_engine *engine)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_guest *guest;
 	int rc;
 
@@ -465,6 +469,7 @@ int fln_engine_stop(struct fln_engine *engine)
 
 int fln_engine_destroy(struct fln_engine *engine)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_allocator alloc;
 	uint32_t nr_guests = 0, nr_images;
 	int rc;

@@ -16,6 +16,7 @@
  * the rest is for what comes once.
  */
 #include "engine/event_queue.h"
+#include "base/cancel.h"
 #include "engine/events.h"
 
 #include "base/error.h"
@@ -181,6 +182,7 @@ int fln_engine_event_fd(const struct fln_engine *engine)
 
 int fln_engine_next_event(struct fln_engine *engine, struct fln_event *out)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_event event;
 	size_t size;
 

@@ -5,6 +5,7 @@
  * What would change the calling thread (processors, nice value) is tried on a thread
  * that is made for it.
  */
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/page.h"
 #include "base/signals.h"
@@ -136,6 +137,7 @@ static bool has_nodes_with_memory(const struct fln_topology *topology)
 
 int fln_query_features(uint64_t flags, uint64_t *out)
 {
+	FLN_UNCANCELLABLE;
 	uint64_t known = FLN_ENGINE_F_NO_PIN | FLN_ENGINE_F_USER_MODE_ONLY, bits;
 	struct fln_topology *topology = NULL;
 

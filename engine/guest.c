@@ -3,6 +3,7 @@
  * Guests: shards, start and stop.
  */
 #include "engine/guest.h"
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/fork.h"
 #include "engine/closing.h"
@@ -128,6 +129,7 @@ static int refuse_while_stopping(struct fln_engine *engine)
 int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opts,
 		     struct fln_guest **out)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_guest_opts o;
 	struct fln_guest *guest;
 	int rc;
@@ -279,6 +281,7 @@ void fln_guest_give_turn(struct fln_guest *guest)
 
 int fln_guest_start(struct fln_guest *guest)
 {
+	FLN_UNCANCELLABLE;
 	int rc;
 
 	if (fln_forked)
@@ -365,6 +368,7 @@ static int stop_in_turn(struct fln_guest *guest)
 
 int fln_guest_stop(struct fln_guest *guest)
 {
+	FLN_UNCANCELLABLE;
 	int rc;
 
 	if (fln_forked)
@@ -398,6 +402,8 @@ static void leave_engine(struct fln_guest *guest)
 
 int fln_guest_destroy(struct fln_guest *guest)
 {
+	FLN_UNCANCELLABLE;
+
 	if (!guest)
 		return 0;
 	if (fln_forked)

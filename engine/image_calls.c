@@ -3,6 +3,7 @@
  * Images of an engine: making them, and their end.
  */
 #include "base/alloc.h"
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/fork.h"
 #include "engine/engine.h"
@@ -56,6 +57,7 @@ static int check_image_opts(const struct fln_image_opts *o)
 int fln_image_create(struct fln_engine *engine, const struct fln_image_opts *opts,
 		     struct fln_image **out)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_image_init_opts init = { .filler = NULL };
 	struct fln_image *image;
 	int rc;
@@ -94,6 +96,7 @@ int fln_image_create(struct fln_engine *engine, const struct fln_image_opts *opt
 
 int fln_image_destroy(struct fln_image *image)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_engine *engine;
 	uint32_t users;
 	int rc;

@@ -8,6 +8,7 @@
  */
 #include "engine/nodes.h"
 #include "base/alloc.h"
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/fork.h"
 #include "engine/engine.h"
@@ -196,6 +197,7 @@ static int give(struct fln_node_stats *out, const struct fln_node_stats *full)
 
 int fln_engine_node_stats(struct fln_engine *engine, uint32_t node, struct fln_node_stats *out)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_node_stats full = FLN_NODE_STATS_INIT;
 	struct fln_node_counts counts;
 

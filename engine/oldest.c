@@ -8,6 +8,7 @@
  * what nobody else knows.
  */
 #include "engine/oldest.h"
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fork.h"
@@ -275,6 +276,7 @@ bool fln_oldest_find(struct fln_guest *guest, uint64_t now_ns, struct fln_oldest
 
 int fln_guest_oldest_fault(struct fln_guest *guest, struct fln_oldest_fault *out)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_oldest_fault full;
 	uint64_t t0_ns = 0;
 	size_t size;

@@ -4,6 +4,7 @@
  * from the same functions that they act by.
  */
 #include "base/alloc.h"
+#include "base/cancel.h"
 #include "base/error.h"
 #include "engine/shard.h"
 #include "numa/plan.h"
@@ -451,6 +452,7 @@ static int make_plan(const struct fln_plan_opts *o, struct fln_topology **t, str
 int64_t fln_plan_print(const struct fln_plan_opts *opts, enum fln_plan_format format, char *buf,
 		       size_t buf_len)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_plan_opts o;
 	struct fln_topology *t = NULL;
 	struct fln_plan *plan = NULL;

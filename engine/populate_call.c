@@ -6,6 +6,7 @@
  * work, this thread waits, and tells how far they are.
  */
 #include "engine/populate_call.h"
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fork.h"
@@ -132,6 +133,7 @@ static int populate(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,
 int fln_guest_populate(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,
 		       const struct fln_populate_opts *opts)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_populate_opts o;
 	int rc;
 
@@ -199,6 +201,7 @@ static int lock_range(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes
 
 int fln_guest_lock(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_populate_opts o = FLN_POPULATE_OPTS_INIT;
 	int rc;
 
@@ -242,6 +245,7 @@ static int unlock_range(struct fln_guest *guest, uint64_t addr, uint64_t end)
 
 int fln_guest_unlock(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes)
 {
+	FLN_UNCANCELLABLE;
 	int rc;
 
 	if (fln_forked)

@@ -7,6 +7,7 @@
  * reserve the map, register every stripe with its shard, publish.
  */
 #include "engine/region.h"
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/fork.h"
 #include "engine/closing.h"
@@ -387,6 +388,7 @@ unmap:
 int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 		   struct fln_region **out)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_region_opts o;
 	struct fln_region *r;
 	uint32_t node_index;
@@ -455,6 +457,7 @@ void fln_region_release(struct fln_region *region)
 
 int fln_region_remove(struct fln_region *region)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_guest *guest;
 	int rc = 0;
 

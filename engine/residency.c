@@ -2,6 +2,7 @@
 /*
  * Where the pages of a range are: the region's map, and behind it the image's states.
  */
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/fork.h"
 #include "engine/directory.h"
@@ -115,6 +116,7 @@ static int give(const struct fln_guest *guest, struct fln_residency *out,
 int fln_guest_residency(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes, uint8_t *vec,
 			struct fln_residency *sum)
 {
+	FLN_UNCANCELLABLE;
 	uint64_t counts[FLN_RESIDENCY_NR] = { 0 }, end = addr + len_bytes;
 	bool entered;
 	int rc;

@@ -20,6 +20,7 @@
  */
 #include <faultlane/context.h>
 
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fork.h"
@@ -100,6 +101,7 @@ static int find_stack(uintptr_t *lo, uintptr_t *hi)
 
 int fln_thread_enter(void)
 {
+	FLN_UNCANCELLABLE;
 	uintptr_t lo = 0, hi = 0;
 	sigset_t before;
 	int rc;
@@ -125,6 +127,7 @@ int fln_thread_enter(void)
 
 void fln_thread_leave(void)
 {
+	FLN_UNCANCELLABLE;
 	sigset_t before;
 
 	FLN_ASSERT(fln_signals_thread.entered > 0);

@@ -7,6 +7,7 @@
  */
 #include <faultlane/context.h>
 
+#include "base/cancel.h"
 #include "base/error.h"
 
 #include <errno.h>
@@ -81,6 +82,7 @@ static void on_sigbus(int sig, siginfo_t *info, void *ucontext)
 
 int fln_sigbus_install(void)
 {
+	FLN_UNCANCELLABLE;
 	struct sigaction ours = { .sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESTART }, *there;
 	uint32_t next;
 	int rc = 0;
@@ -105,6 +107,7 @@ int fln_sigbus_install(void)
 
 int fln_sigbus_remove(void)
 {
+	FLN_UNCANCELLABLE;
 	struct sigaction there;
 	int rc = 0;
 

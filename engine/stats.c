@@ -2,6 +2,7 @@
 /*
  * Statistics: shards count, whoever asks adds up.
  */
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fork.h"
@@ -82,6 +83,7 @@ static int give(struct fln_stats *out, struct fln_stats *full)
 /* No lock of the guest's: a log callback may ask, whatever its thread is in. */
 int fln_guest_stats(struct fln_guest *guest, struct fln_stats *out)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_stats full = FLN_STATS_INIT;
 	const struct fln_shard *in_context;
 	const struct fln_directory *d;
@@ -109,6 +111,7 @@ int fln_guest_stats(struct fln_guest *guest, struct fln_stats *out)
 
 int fln_shard_stats(struct fln_guest *guest, uint32_t shard, struct fln_stats *out)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_stats full = FLN_STATS_INIT;
 
 	if (fln_forked)

@@ -4,6 +4,7 @@
  *
  * No floating point: its printing depends on the embedder's locale.
  */
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fork.h"
@@ -171,6 +172,7 @@ static void put_quantiles(struct text *t, const struct fln_histogram *h)
 
 int64_t fln_guest_stats_json(struct fln_guest *guest, char *buf, size_t buf_len)
 {
+	FLN_UNCANCELLABLE;
 	struct text t = { .buf = buf, .room = buf_len };
 	struct fln_stats stats = FLN_STATS_INIT;
 	bool first = true;
@@ -356,6 +358,7 @@ static uint32_t sample_guests(struct fln_engine *engine, struct sample *samples,
 
 int64_t fln_engine_stats_prometheus(struct fln_engine *engine, char *buf, size_t buf_len)
 {
+	FLN_UNCANCELLABLE;
 	struct text t = { .buf = buf, .room = buf_len };
 	struct sample *samples = NULL;
 	uint32_t nr = 0, max = 0;

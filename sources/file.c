@@ -9,6 +9,7 @@
  * The length is taken once, when the file is opened.  A file that is truncated
  * later fails the reads behind its new end; those pages are never taken for holes.
  */
+#include "base/cancel.h"
 #include "base/page.h"
 #include "sources/source.h"
 
@@ -169,6 +170,7 @@ err_close:
 
 int fln_source_open_file(const char *path, uint64_t offset_bytes, struct fln_source **out)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_source_ops ops = {
 		.size = sizeof(ops),
 		.concurrency = FLN_SOURCE_PARALLEL,

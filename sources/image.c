@@ -3,6 +3,7 @@
  * An image: its life, and what faults ask of it.  How its pages' states move is
  * told in image_state.c.
  */
+#include "base/cancel.h"
 #include "sources/image_put.h"
 #include "sources/image_state.h"
 #include "sources/memfd.h"
@@ -219,6 +220,7 @@ void fln_image_forget_failed(struct fln_image *image, uint64_t page, uint64_t nr
 
 int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes)
 {
+	FLN_UNCANCELLABLE;
 	bool entered;
 	int rc;
 

@@ -3,6 +3,7 @@
  * Contents that are brought: pushed by the embedder, or read on his own thread.
  */
 #include "sources/image_put.h"
+#include "base/cancel.h"
 #include "sources/fill.h"
 #include "sources/image_state.h"
 
@@ -170,6 +171,7 @@ static int put_run(struct fln_image *image, struct fln_fill *fill, void *arg)
 int fln_image_put(struct fln_image *image, uint64_t offset_bytes, const void *buf,
 		  uint64_t len_bytes)
 {
+	FLN_UNCANCELLABLE;
 	struct put put = { .buf = buf, .page = fln_bytes_to_pages(offset_bytes) };
 	bool entered;
 	int rc;
@@ -192,6 +194,7 @@ int fln_image_put(struct fln_image *image, uint64_t offset_bytes, const void *bu
 
 int fln_image_fill(struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes)
 {
+	FLN_UNCANCELLABLE;
 	const struct fln_allocator *a;
 	uint64_t page = fln_bytes_to_pages(offset_bytes);
 	bool entered;

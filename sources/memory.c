@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A source whose contents lie in this process's memory; all of it counts as data. */
+#include "base/cancel.h"
 #include "base/error.h"
 #include "sources/source.h"
 
@@ -26,6 +27,7 @@ static int64_t memory_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t
 
 int fln_source_from_memory(const void *addr, uint64_t len_bytes, struct fln_source **out)
 {
+	FLN_UNCANCELLABLE;
 	const struct fln_source_ops ops = {
 		.size = sizeof(ops),
 		.name = "memory",

@@ -7,6 +7,7 @@
  * again when the image tells that pages have changed: it is a listener, which is
  * kicked under the lock under which pages are published.
  */
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/fork.h"
 #include "sources/image_put.h"
@@ -350,6 +351,7 @@ static int share(struct share *s)
 
 int fln_image_share(struct fln_image *image, int fd)
 {
+	FLN_UNCANCELLABLE;
 	const struct fln_allocator *a;
 	struct share *s;
 	int rc;

@@ -5,6 +5,7 @@
  */
 #include "sources/source.h"
 
+#include "base/cancel.h"
 #include "base/lock.h"
 #include "base/page.h"
 
@@ -110,11 +111,15 @@ int fln_source_make(const struct fln_source_ops *ops, void *ctx, uint64_t len_by
 
 int fln_source_create(const struct fln_source_ops *ops, void *ctx, struct fln_source **out)
 {
+	FLN_UNCANCELLABLE;
+
 	return fln_source_make(ops, ctx, UINT64_MAX, out);
 }
 
 void fln_source_destroy(struct fln_source *source)
 {
+	FLN_UNCANCELLABLE;
+
 	fln_source_put(source);
 }
 

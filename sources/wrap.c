@@ -5,6 +5,7 @@
  * A wrapper is as concurrent as what it wraps and has its length.  Extents are
  * the inner source's; a hole is not read, so it is neither delayed nor failed.
  */
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/page.h"
 #include "sources/source.h"
@@ -106,6 +107,7 @@ static void delay_destroy(void *ctx)
 int fln_source_with_delay(struct fln_source *inner, const struct fln_source_delay_opts *opts,
 			  struct fln_source **out)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_source_ops ops = {
 		.size = sizeof(ops),
 		.name = "delay",
@@ -232,6 +234,7 @@ static int check_error_opts(const struct fln_source_error_opts *o)
 int fln_source_with_errors(struct fln_source *inner, const struct fln_source_error_opts *opts,
 			   struct fln_source **out)
 {
+	FLN_UNCANCELLABLE;
 	struct fln_source_ops ops = {
 		.size = sizeof(ops),
 		.name = "errors",
