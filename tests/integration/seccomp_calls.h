@@ -11,6 +11,7 @@
 #define WORKER_CALLS(CALL) \
 	CALL(ioctl) \
 	CALL(read) \
+	CALL(pread64) \
 	CALL(epoll_pwait2) \
 	CALL(epoll_wait) \
 	CALL(epoll_ctl) \
@@ -23,7 +24,6 @@
 	CALL(fallocate) \
 	CALL(mprotect) \
 	CALL(clock_nanosleep) \
-	CALL(close) \
 	CALL(membarrier) \
 	CALL(poll) \
 	CALL(clock_gettime) \
