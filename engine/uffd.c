@@ -154,7 +154,8 @@ static int open_error(int err, int device_err, bool user_mode_only)
 				err);
 	case ENOSYS:
 		/* The kernel's own answer, unless it has what comes with userfaultfd. */
-		if (access("/proc/sys/vm/unprivileged_userfaultfd", F_OK) == 0)
+		if (faccessat(AT_FDCWD, "/proc/sys/vm/unprivileged_userfaultfd", F_OK,
+			      AT_EACCESS) == 0)
 			return fln_fail(err, "a filter refuses the userfaultfd system call, which "
 					     "this kernel has; allow it in the seccomp filter or "
 					     "container profile, or give access to "

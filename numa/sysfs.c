@@ -3,6 +3,7 @@
 #include "numa/sysfs.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,7 +15,9 @@ static bool has(const char *root, const char *folder, const char *entry, const c
 	char path[1024];
 	int len = snprintf(path, sizeof(path), "%s%s/%s/%s", root, folder, entry, file);
 
-	return len > 0 && (size_t)len < sizeof(path) && access(path, R_OK) == 0;
+	return len > 0 && (size_t)len < sizeof(path) &&
+	       /* By the same system call as hwloc, for filters. */
+	       faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) == 0;
 }
 
 static bool has_processors(const char *root)
