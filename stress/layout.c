@@ -135,7 +135,10 @@ static void draw_random(struct layout *l, const struct options *o)
 		struct layout_image *im = &l->images[i];
 		uint64_t dice = rng_below(&rng, 8);
 
-		im->kind = dice < 2 ? IMAGE_MADE : dice < 6 ? IMAGE_ADOPTED : IMAGE_FILLED;
+		/* Of one at least something is to be filled. */
+		im->kind = dice < 2             ? IMAGE_MADE
+			   : dice < 6 || i == 0 ? IMAGE_ADOPTED
+						: IMAGE_FILLED;
 		im->nr_pages += 1 + rng_below(&rng, 100);
 	}
 }

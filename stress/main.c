@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -301,12 +302,32 @@ static int init_world(struct stress *s)
 		       : -ENOMEM;
 }
 
+/*
+ * As in a host that has closed its standard streams: what the library opens meanwhile and
+ * keeps must not be what somebody writes messages to.
+ */
+static int create_without_stdin(struct stress *s)
+{
+	int rc;
+
+	if (fcntl(STDIN_FILENO, F_GETFD) < 0)
+		return memory_create(s);
+	(void)close(STDIN_FILENO);
+	rc = memory_create(s);
+	if (fcntl(STDIN_FILENO, F_GETFD) >= 0)
+		complain(s, "the library keeps descriptor %d", STDIN_FILENO);
+	else if (open("/dev/null", O_RDONLY) != STDIN_FILENO)
+		complain(s, "no descriptor is to be had: %s", strerror(errno));
+	return rc;
+}
+
 static int run(struct stress *s, double *elapsed_s)
 {
 	int rc = s->opts.kvm ? vcpus_create(s) : 0;
 
+	s->begin_ns = now_ns();
 	if (rc == 0)
-		rc = memory_create(s);
+		rc = create_without_stdin(s);
 	if (rc)
 		return rc;
 	s->begin_ns = now_ns();
