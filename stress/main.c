@@ -310,8 +310,6 @@ static int create_without_stdin(struct stress *s)
 {
 	int rc;
 
-	if (fcntl(STDIN_FILENO, F_GETFD) < 0)
-		return memory_create(s);
 	(void)close(STDIN_FILENO);
 	rc = memory_create(s);
 	if (fcntl(STDIN_FILENO, F_GETFD) >= 0)
@@ -374,6 +372,9 @@ int main(int argc, char **argv)
 	rc = options_parse(&s.opts, argc, argv);
 	if (rc)
 		return rc == 1 ? 0 : rc;
+	/* Where it is closed a descriptor of ours would take its place. */
+	if (fcntl(STDIN_FILENO, F_GETFD) < 0)
+		(void)open("/dev/null", O_RDONLY);
 	if (s.opts.kvm && vcpu_unavailable()) {
 		(void)fprintf(stderr, "SKIP: faultlane-stress: --guest kvm: %s\n",
 			      vcpu_last_error());
