@@ -24,7 +24,7 @@
 #include "engine/events.h"
 #include "engine/failure.h"
 #include "engine/held.h"
-#include "engine/moves.h"
+#include "engine/strays.h"
 #include "engine/worker.h"
 #include "sources/image_state.h"
 
@@ -113,18 +113,6 @@ void fln_block_claim_pages(struct fln_block_round *b, const struct fln_mask *wan
 					  : fln_region_claim(b->chunk, want);
 }
 
-struct fln_mask fln_block_lying(const struct fln_block_round *b)
-{
-	struct fln_mask moved, lying;
-
-	lying = fln_shard_lying(b->in.shard, b->in.block_addr,
-				fln_region_addr_of(b->in.region, b->in.block_page));
-	/* Another worker notes it, which does not take long. */
-	while (!fln_guest_moved_onto(b->in.region->guest, b->in.shard, b->in.block_addr, &moved))
-		(void)sched_yield();
-	return fln_mask_andnot(&lying, &moved);
-}
-
 /* A huge page has no window: it is one. */
 static void claim_huge(struct fln_block_round *b)
 {
@@ -159,7 +147,7 @@ void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, 
 	struct fln_mask present = fln_chunk_load(b->chunk, FLN_PLANE_PRESENT);
 	struct fln_mask poisoned = fln_chunk_load(b->chunk, FLN_PLANE_POISONED);
 	struct fln_mask valid = fln_blockmap_valid(&b->in.region->map, b->block);
-	struct fln_mask known = fln_mask_or(&present, &poisoned), want, again, lying;
+	struct fln_mask known = fln_mask_or(&present, &poisoned), want, again, strays;
 
 	if (fln_block_is_huge(b)) {
 		claim_huge(b);
@@ -175,12 +163,8 @@ void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, 
 	want = open_windows(b, faults, nr, pages);
 	if (!fln_planted(FLN_BUG_POISON_OVERWRITTEN))
 		valid = fln_mask_andnot(&valid, &known);
-	if (b->in_context) {
-		valid = fln_mask_andnot(&valid, &b->moved);
-	} else {
-		lying = fln_block_lying(b);
-		valid = fln_mask_and(&valid, &lying);
-	}
+	strays = fln_region_stray_pages(b->in.region, b->in.block_addr);
+	valid = fln_mask_andnot(&valid, &strays);
 	want = fln_mask_and(&want, &valid);
 	want = fln_mask_or(&want, &b->in.faulting);
 	b->later = fln_mask_and(&b->later, &valid);
@@ -389,10 +373,10 @@ static void note_later(struct fln_worker *w, struct fln_block_round *b)
  * What was said of the memory of a fault.  Of a block that is two things, what was
  * said of the first one: a block has one policy at a time.
  */
-static enum fln_advice advice_of(const struct fln_block_round *b, uint64_t home_addr,
-				 const struct fln_fault *faults, uint32_t nr)
+static enum fln_advice advice_of(const struct fln_block_round *b, const struct fln_fault *faults,
+				 uint32_t nr)
 {
-	const struct fln_range *range = fln_advice_at(b->in.region->guest, home_addr);
+	const struct fln_range *range = fln_advice_at(b->in.region->guest, faults[0].addr);
 	uint64_t end;
 
 	if (!range)
@@ -400,8 +384,7 @@ static enum fln_advice advice_of(const struct fln_block_round *b, uint64_t home_
 	if (range->what == FLN_ADVICE_SEQUENTIAL) {
 		end = b->in.region->addr + b->in.region->len_bytes;
 		for (uint32_t i = 0; i < nr && !faults[i].kept; i++) /* they were told of */
-			fln_ahead_fault(b->in.region->guest,
-					home_addr + (faults[i].addr - faults[0].addr),
+			fln_ahead_fault(b->in.region->guest, faults[i].addr,
 					range->end < end ? range->end : end);
 	}
 	return (enum fln_advice)range->what;
@@ -440,11 +423,10 @@ static uint32_t end_poisoned(struct fln_block_round *b, struct fln_fault *faults
 }
 
 void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_region *region,
-		     uint64_t home_addr, struct fln_fault *faults, uint32_t nr)
+		     struct fln_fault *faults, uint32_t nr)
 {
-	uint64_t first_page = fln_region_page_of(region, home_addr);
+	uint64_t first_page = fln_region_page_of(region, faults[0].addr);
 	struct fln_block_round b = { .block = first_page / FLN_BLOCK_PAGES };
-	bool has_map = fln_shard_has_map(shard, faults[0].addr, home_addr);
 	uint32_t pages[FLN_BATCH_LIMIT];
 
 	FLN_DEBUG_ASSERT(nr > 0 && nr <= FLN_BATCH_LIMIT);
@@ -457,21 +439,16 @@ void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_r
 		FLN_DEBUG_ASSERT(pages[i] < FLN_BLOCK_PAGES);
 		pages[i] = fln_block_fault(&b, pages[i]);
 	}
-	if (has_map) {
-		b.chunk = fln_blockmap_chunk(&region->map, b.block);
-		b.advice = advice_of(&b, home_addr, faults, nr);
-	}
+	b.chunk = fln_blockmap_chunk(&region->map, b.block);
+	b.advice = advice_of(&b, faults, nr);
 	if (b.chunk)
 		nr = end_poisoned(&b, faults, nr, pages);
 	if (nr == 0)
 		return;
-	if (b.chunk) {
+	if (b.chunk)
 		fln_block_claim(&b, faults, nr, pages);
-	} else if (has_map) {
+	else
 		fln_block_go_without(&b, faults, nr);
-	} else {
-		b.claimed = b.in.faulting;
-	}
 	fln_block_look(&b);
 	fln_block_install(&b, true);
 	settle_faults(w, &b, faults, nr, pages);
@@ -483,14 +460,13 @@ static uint32_t serve_one_later(const struct fln_later *l)
 {
 	uint32_t first = fln_mask_next_set(&l->pages, 0);
 	uint64_t addr = l->block_addr + fln_pages_to_bytes(first);
-	uint64_t home = fln_shard_unmove(l->shard, addr);
-	struct fln_region *region = fln_directory_find(l->shard->guest, home);
+	struct fln_region *region = fln_directory_find(l->shard->guest, addr);
 	struct fln_block_round b = { .chunk = NULL };
 	struct fln_mask none = { { 0 } }, pages;
 
 	if (!region || atomic_load_explicit(&region->closing, memory_order_acquire))
 		return 0;
-	b.block = fln_region_page_of(region, home) / FLN_BLOCK_PAGES;
+	b.block = fln_region_page_of(region, addr) / FLN_BLOCK_PAGES;
 	b.chunk = fln_blockmap_peek(&region->map, b.block);
 	if (!b.chunk)
 		return 0; /* whole by now, or forgotten */
@@ -498,8 +474,8 @@ static uint32_t serve_one_later(const struct fln_later *l)
 	b.in.region = region;
 	b.in.block_page = b.block * FLN_BLOCK_PAGES;
 	b.in.block_addr = l->block_addr;
-	pages = fln_block_lying(&b);
-	pages = fln_mask_and(&pages, &l->pages);
+	pages = fln_region_stray_pages(region, l->block_addr);
+	pages = fln_mask_andnot(&l->pages, &pages);
 	fln_block_claim_pages(&b, &pages);
 	fln_block_look(&b);
 	fln_block_install(&b, false);

@@ -24,7 +24,6 @@ struct fln_block_round {
 	struct fln_mask lost;         /* somebody else's */
 	struct fln_mask filled, zero; /* what may be installed */
 	struct fln_mask later;        /* of the windows, what nobody waits for */
-	struct fln_mask moved;        /* in context: something else lies there */
 	/* By the thread that faults, in a signal handler: no locks, and nothing put off. */
 	bool in_context;
 };
@@ -51,9 +50,6 @@ static inline uint32_t fln_block_fault(struct fln_block_round *b, uint32_t page)
  * a huge page.  There is a chunk.
  */
 void fln_block_claim_pages(struct fln_block_round *b, const struct fln_mask *want);
-
-/* Which of its pages lie together; mremap() may have taken others elsewhere.  By the worker. */
-struct fln_mask fln_block_lying(const struct fln_block_round *b);
 
 struct fln_fault;
 
@@ -88,11 +84,11 @@ struct fln_shard;
 struct fln_worker;
 
 /*
- * Answer @nr faults that lie in one block of @region.  @home_addr is
+ * Answer @nr faults that lie in one block of @region.
  * where the first one's page was before mremap().  RCU read lock held.
  */
 void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_region *region,
-		     uint64_t home_addr, struct fln_fault *faults, uint32_t nr);
+		     struct fln_fault *faults, uint32_t nr);
 
 /*
  * Map what windows have left for later, oldest first, until @nr_pages

@@ -5,7 +5,7 @@
  * The kernel goes on serving a mapping whose userfaultfd is closed: what is in
  * the page cache reads its contents, and what is not reads zeros.  So before
  * anything is closed or unregistered, every page whose contents are due and not
- * there is poisoned, wherever mremap() has put it.  That
+ * there is poisoned.  That
  * wakes the threads that wait for these pages, into a SIGBUS; whoever waits for
  * another page is woken when its range is unregistered, and finds it in the cache.
  *
@@ -33,7 +33,6 @@
 #include "engine/guest.h"
 #include "engine/install.h"
 #include "engine/mapping.h"
-#include "engine/moves.h"
 #include "engine/region_map.h"
 #include "engine/strays.h"
 #include "sources/image_state.h"
@@ -116,21 +115,21 @@ static void read_events(struct fln_shard *shard)
 
 	do {
 		fln_filler_closer_begin(filler);
-		fln_shard_reading_begin(shard);
+		fln_strays_reading_begin(shard);
 		nr = fln_uffd_read(&shard->uffd, msgs, 16);
 		for (ssize_t i = 0; i < nr; i++) {
 			const struct uffd_msg *m = &msgs[i];
 
 			if (m->event == UFFD_EVENT_REMAP)
-				(void)fln_shard_remap(shard, m->arg.remap.from, m->arg.remap.to,
-						      m->arg.remap.len);
+				fln_shard_moved(shard, m->arg.remap.from, m->arg.remap.to,
+						m->arg.remap.len);
 			/* Other guests may share the image: for them it is given up, too. */
 			if (m->event == UFFD_EVENT_REMOVE)
 				fln_shard_removed(shard, m->arg.remove.start, m->arg.remove.end);
 			if (m->event == UFFD_EVENT_FORK)
 				fln_child_forked(shard->guest, (int)m->arg.fork.ufd);
 		}
-		fln_shard_reading_end(shard);
+		fln_strays_reading_end(shard);
 		fln_filler_closer_end(filler);
 	} while (nr > 0);
 }
@@ -172,11 +171,10 @@ static void say_impatient(const struct fln_region *r, uint64_t addr)
 
 /*
  * Poison pages of a block through one shard, or map zeros there (@zero), until it
- * is done, or has been put off for too long.  @moved is how far mremap() has carried
- * them.  Returns the pages that the kernel refuses.
+ * is done, or has been put off for too long.  Returns the pages that the kernel refuses.
  */
 static struct fln_mask close_block(struct fln_region *r, struct fln_shard *shard, uint64_t block,
-				   const struct fln_mask *pages, uint64_t moved, bool zero)
+				   const struct fln_mask *pages, bool zero)
 {
 	struct fln_mask todo = *pages, poisoned = { { 0 } }, refused = { { 0 } };
 
@@ -184,7 +182,7 @@ static struct fln_mask close_block(struct fln_region *r, struct fln_shard *shard
 		struct fln_install in = { .shard = shard, .region = r };
 
 		in.block_page = block * FLN_BLOCK_PAGES;
-		in.block_addr = fln_region_addr_of(r, in.block_page) + moved;
+		in.block_addr = fln_region_addr_of(r, in.block_page);
 		if (zero) {
 			/* Who waits for a page that is mapped is woken by UNREGISTER. */
 			fln_install_zero(&in, &todo);
@@ -213,11 +211,12 @@ static struct fln_mask close_block(struct fln_region *r, struct fln_shard *shard
 /* Take the access to what was given up in a piece away: it can be neither zero nor poisoned. */
 static int deny_given_up(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
 {
-	uint64_t at = addr - moved, end = at + len_bytes, stop;
+	uint64_t at = addr, end = at + len_bytes, stop;
 
+	(void)moved;
 	for (; at < end; at = stop) {
 		uint64_t block = fln_region_page_of(r, at) / FLN_BLOCK_PAGES;
-		uint64_t base = fln_region_addr_of(r, block * FLN_BLOCK_PAGES) + moved;
+		uint64_t base = fln_region_addr_of(r, block * FLN_BLOCK_PAGES);
 		struct fln_mask pages = given_up_within(r, block, at, end);
 		uint32_t lo = 0, hi;
 
@@ -237,8 +236,7 @@ static int deny_given_up(struct fln_region *r, uint64_t addr, uint64_t len_bytes
  * map may be wrong about PRESENT, so all of it is asked for; what has a page
  * already, the guest's own, stays.  What cannot be zero is made unreadable.
  */
-static void close_zeros(struct fln_region *r, struct fln_shard *shard, uint64_t start, uint64_t end,
-			uint64_t moved)
+static void close_zeros(struct fln_region *r, struct fln_shard *shard, uint64_t start, uint64_t end)
 {
 	uint64_t stop;
 
@@ -247,15 +245,15 @@ static void close_zeros(struct fln_region *r, struct fln_shard *shard, uint64_t 
 		struct fln_mask pages = given_up_within(r, block, start, end);
 
 		stop = fln_align_down(start, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
-		pages = close_block(r, shard, block, &pages, moved, true);
+		pages = close_block(r, shard, block, &pages, true);
 		if (fln_mask_empty(&pages))
 			continue;
 		r->sealed = true;
-		pages = close_block(r, shard, block, &pages, moved, false);
+		pages = close_block(r, shard, block, &pages, false);
 		if (fln_mask_empty(&pages))
 			continue;
 		/* All the rest at once, and only where the region's mapping still is. */
-		if (fln_mapping_each_seen(r, start + moved, end + moved, moved, deny_given_up) == 0)
+		if (fln_mapping_each_seen(r, start, end, 0, deny_given_up) == 0)
 			return;
 		atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
 		r->unsafe = true;
@@ -265,7 +263,7 @@ static void close_zeros(struct fln_region *r, struct fln_shard *shard, uint64_t 
 
 /* Poison what is unsafe in [start, end), home addresses, through one shard. */
 static bool poison_range(struct fln_region *r, struct fln_shard *shard, uint64_t start,
-			 uint64_t end, uint64_t moved)
+			 uint64_t end)
 {
 	bool done = true;
 
@@ -277,7 +275,7 @@ static bool poison_range(struct fln_region *r, struct fln_shard *shard, uint64_t
 			r->sealed = true;
 			if (!fln_uffd_can_poison(&shard->uffd))
 				return false;
-			pages = close_block(r, shard, block, &pages, moved, false);
+			pages = close_block(r, shard, block, &pages, false);
 			done &= fln_mask_empty(&pages);
 		}
 		start = fln_align_down(start, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
@@ -288,9 +286,10 @@ static bool poison_range(struct fln_region *r, struct fln_shard *shard, uint64_t
 /* Take the access to the stripes of a piece away that have pages which are unsafe. */
 static int deny_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
 {
-	uint64_t at = addr - moved, end = at + len_bytes, stop;
+	uint64_t at = addr, end = at + len_bytes, stop;
 	int rc = 0;
 
+	(void)moved;
 	for (; at < end; at = stop) {
 		uint64_t stripe = 0, stripe_len = 0;
 		bool unsafe = false;
@@ -307,7 +306,7 @@ static int deny_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, u
 
 			unsafe = !fln_mask_empty(&pages);
 		}
-		if (unsafe && mprotect((void *)(uintptr_t)(at + moved), stop - at, PROT_NONE) != 0)
+		if (unsafe && mprotect((void *)(uintptr_t)at, stop - at, PROT_NONE) != 0)
 			rc = -errno;
 	}
 	return rc;
@@ -323,64 +322,33 @@ static bool deny_home(struct fln_region *r)
 	return !r->undeniable;
 }
 
-/* The part of a move that is the region's; empty when start >= end. */
-struct moved_part {
-	uint64_t start, end; /* home addresses */
-	uint64_t moved;
-};
-
-static struct moved_part moved_part(const struct fln_region *r, const struct fln_move *m)
+/* All that a shard has of a region. */
+static void close_shard(struct fln_region *r, struct fln_shard *shard)
 {
-	uint64_t r_end = r->addr + r->len_bytes, m_end = m->from + m->len_bytes;
-	struct moved_part p = {
-		.start = m->from > r->addr ? m->from : r->addr,
-		.end = m_end < r_end ? m_end : r_end,
-		.moved = m->to - m->from,
-	};
-
-	return p;
-}
-
-/* All that a shard has of a region: at home, where @home says so, and moved. */
-static void close_shard(struct fln_region *r, struct fln_shard *shard, bool home)
-{
-	struct fln_move moves[FLN_MAX_MOVES];
 	uint64_t addr, len;
 	uint32_t of;
 	bool done = true;
 
-	for (uint64_t i = 0; home && fln_stripe_get(&r->plan, i, &addr, &len, &of); i++) {
+	for (uint64_t i = 0; fln_stripe_get(&r->plan, i, &addr, &len, &of); i++) {
 		if (of != shard->index)
 			continue;
-		close_zeros(r, shard, addr, addr + len, 0);
-		done &= poison_range(r, shard, addr, addr + len, 0);
+		close_zeros(r, shard, addr, addr + len);
+		done &= poison_range(r, shard, addr, addr + len);
 	}
 	if (!done && !r->foreign)
 		done = deny_home(r);
-	for (uint32_t i = 0, nr = fln_shard_moves(shard, moves); i < nr; i++) {
-		struct moved_part p = moved_part(r, &moves[i]);
-
-		if (p.start >= p.end)
-			continue;
-		close_zeros(r, shard, p.start, p.end, p.moved);
-		if (poison_range(r, shard, p.start, p.end, p.moved))
-			continue;
-		if (r->foreign ||
-		    fln_mapping_each(r, p.start + p.moved, p.end + p.moved, p.moved, deny_piece))
-			done = false;
-	}
 	if (done)
 		return;
 	atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
 	r->unsafe = true;
 }
 
-static void close_shards(struct fln_region *r, bool home)
+static void close_shards(struct fln_region *r)
 {
 	struct fln_guest *guest = r->guest;
 
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
-		close_shard(r, fln_region_shard(r, i), home);
+		close_shard(r, fln_region_shard(r, i));
 }
 
 static int result(const struct fln_region *r)
@@ -408,8 +376,9 @@ int fln_region_close(struct fln_region *region)
 	fln_rcu_synchronize();
 	/* An event or a fault that was read before has been acted upon after this. */
 	fln_guest_pass_workers(region->guest);
+	fln_region_deny_grown(region);
 	fln_region_cover(region);
-	close_shards(region, true);
+	close_shards(region);
 	fln_rcu_leave(entered);
 	region->closed = true;
 	return result(region);
@@ -422,7 +391,6 @@ int fln_region_close_rest(struct fln_region *region)
 
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
 		read_events(fln_region_shard(region, i));
-	close_shards(region, false);
 	fln_rcu_leave(entered);
 	return region->unsafe ? -EIO : 0;
 }
@@ -471,25 +439,12 @@ static int unregister_piece(struct fln_region *r, uint64_t addr, uint64_t len_by
 	return 0;
 }
 
-static void unregister_moved(struct fln_region *r, struct fln_shard *shard)
-{
-	struct fln_move moves[FLN_MAX_MOVES];
-
-	for (uint32_t i = 0, nr = fln_shard_moves(shard, moves); i < nr; i++) {
-		struct moved_part p = moved_part(r, &moves[i]);
-
-		if (p.start < p.end)
-			(void)unregister(shard, p.start + p.moved, p.end - p.start);
-	}
-}
-
 /*
  * Not left to close(): a forked child that has not called exec keeps the
  * userfaultfd open, and so whoever waits would wait as long as it lives.
  */
 void fln_region_unregister(struct fln_region *region)
 {
-	struct fln_guest *guest = region->guest;
 	bool cut = false; /* something else lies in a stripe by now */
 	uint64_t addr, len;
 	uint32_t shard;
@@ -504,7 +459,5 @@ void fln_region_unregister(struct fln_region *region)
 	}
 	if (cut)
 		(void)fln_mapping_each(region, region->addr, addr + len, 0, unregister_piece);
-	for (uint32_t i = 0; i < guest->nr_shards; i++)
-		unregister_moved(region, fln_region_shard(region, i));
 	region->nr_registered = 0;
 }

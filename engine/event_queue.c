@@ -93,7 +93,7 @@ static bool claim(struct fln_event_queue *q, uint32_t kind, uint64_t *position)
 			continue;
 		}
 		/* head may have moved on meanwhile: then there is more room than we think. */
-		if (kind == FLN_EVENT_PAGE_POISONED &&
+		if ((kind == FLN_EVENT_PAGE_POISONED || kind == FLN_EVENT_MEMORY_MOVED) &&
 		    (int64_t)(at - atomic_load(&q->head)) >= (int64_t)NR_SLOTS_POISON)
 			return false;
 		if (atomic_compare_exchange_weak(&q->tail, &at, at + 1)) {

@@ -18,11 +18,11 @@
  */
 #include "engine/events.h"
 #include "base/error.h"
+#include "base/plant.h"
 #include "engine/context.h"
 #include "engine/directory.h"
 #include "engine/engine.h"
 #include "engine/held.h"
-#include "engine/moves.h"
 #include "engine/region_map.h"
 #include "engine/strays.h"
 #include "engine/wanted.h"
@@ -39,7 +39,7 @@ static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint
 	uint32_t bit = 1u << FLN_PLANE_DISCARDED, to = discarded ? bit : 0;
 	struct fln_chunk *c;
 
-	/* What was given up stays so: after a move it is read elsewhere. */
+	/* What was given up stays so. */
 	if (uniform >= 0)
 		to |= (uint32_t)uniform & bit;
 	if (uniform == (int)to)
@@ -79,8 +79,7 @@ static void forget_range(struct fln_region *r, uint64_t start, uint64_t end, boo
 	}
 }
 
-/* The guest gave [start, end) of a region up. */
-static void remove_range(struct fln_region *r, uint64_t start, uint64_t end)
+static void remove_served(struct fln_region *r, uint64_t start, uint64_t end)
 {
 	bool zero = r->discard != FLN_DISCARD_IMAGE && !fln_quiet_takes(r->guest, start, end);
 
@@ -93,6 +92,25 @@ static void remove_range(struct fln_region *r, uint64_t start, uint64_t end)
 	end = fln_align_down(end, r->page_bytes);
 	if (start < end)
 		forget_range(r, start, end, fln_region_keeps_discards(r));
+}
+
+/* The guest gave [start, end) of a region up; what lies there by mremap() is none of its pages. */
+static void remove_range(struct fln_region *r, uint64_t start, uint64_t end)
+{
+	uint64_t at = start;
+
+	if (atomic_load_explicit(&r->nr_strays, memory_order_acquire) == 0) {
+		remove_served(r, start, end);
+		return;
+	}
+	for (; start < end; start = at) {
+		while (at < end && !fln_region_is_stray(r, at))
+			at += FLN_PAGE_BYTES;
+		if (start < at)
+			remove_served(r, start, at);
+		while (at < end && fln_region_is_stray(r, at))
+			at += FLN_PAGE_BYTES;
+	}
 }
 
 typedef void (*range_fn)(struct fln_region *r, uint64_t start, uint64_t end);
@@ -115,29 +133,20 @@ static void wake_unmapped(struct fln_shard *shard, uint64_t start, uint64_t end)
  */
 static void each_region(struct fln_shard *shard, uint64_t start, uint64_t end, range_fn fn)
 {
-	struct fln_span s;
+	while (start < end) {
+		struct fln_region *r;
+		uint64_t lo, hi;
 
-	for (uint64_t at = start; at < end; at = s.stop) {
-		uint64_t home, home_end;
-
-		s = fln_shard_span_at(shard, at, end);
-		home = s.home;
-		home_end = home + (s.stop - at);
-		while (home < home_end) {
-			struct fln_region *r;
-			uint64_t lo, hi;
-
-			fln_rcu_read_lock();
-			r = fln_directory_next(shard->guest, home);
-			fln_rcu_read_unlock();
-			if (!r || r->addr >= home_end)
-				break;
-			lo = r->addr > home ? r->addr : home;
-			hi = r->addr + r->len_bytes;
-			hi = hi < home_end ? hi : home_end;
-			fn(r, lo, hi);
-			home = hi;
-		}
+		fln_rcu_read_lock();
+		r = fln_directory_next(shard->guest, start);
+		fln_rcu_read_unlock();
+		if (!r || r->addr >= end)
+			break;
+		lo = r->addr > start ? r->addr : start;
+		hi = r->addr + r->len_bytes;
+		hi = hi < end ? hi : end;
+		fn(r, lo, hi);
+		start = hi;
 	}
 }
 
@@ -146,53 +155,19 @@ void fln_shard_removed(struct fln_shard *shard, uint64_t start, uint64_t end)
 	each_region(shard, start, end, remove_range);
 }
 
-static void say_no_room(struct fln_worker *w, const struct fln_shard *shard, uint64_t at)
+void fln_shard_moved(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes)
 {
-	fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
-			"guest %s: mremap() or munmap() at 0x%llx: more than %u moves of one "
-			"shard are not followed; pages there are not served",
-			shard->guest->name, (unsigned long long)at, FLN_MAX_MOVES);
-}
-
-/*
- * What lay in [start, end) is not mapped any more; but mremap() tells of the place that
- * it has left, too, and what it took along is mapped, or poisoned, where it is now.
- */
-static void forget_unmapped(struct fln_shard *shard, uint64_t start, uint64_t end)
-{
-	uint32_t nr = atomic_load_explicit(&shard->nr_moves, memory_order_relaxed);
-	struct fln_span s;
-
-	for (uint64_t at = start; at < end; at = s.stop) {
-		bool away = false;
-
-		s = fln_shard_span_at(shard, at, end);
-		for (uint32_t i = 0; i < nr; i++) {
-			const struct fln_move *m = &shard->moves[i];
-			uint64_t from = at + (m->from - s.home), bound = from;
-
-			if (m->to == from)
-				continue; /* it is this one that ends */
-			if (s.home >= m->from && s.home - m->from < m->len_bytes) {
-				away = true;
-				bound += m->len_bytes;
-			}
-			if (bound > at && bound < s.stop)
-				s.stop = bound;
-		}
-		if (!away)
-			each_region(shard, at, s.stop, unmap_range);
-	}
+	/* It is not mapped there any more, also where the old place stays (MREMAP_DONTUNMAP). */
+	each_region(shard, from, from + len_bytes, unmap_range);
+	if (fln_planted(FLN_BUG_STRAY_LEFT))
+		(void)fln_uffd_unregister(&shard->uffd, to, len_bytes);
+	else
+		fln_stray_add(shard, from, to, len_bytes);
 }
 
 static void unmap(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end)
 {
-	bool room;
-
-	forget_unmapped(shard, start, end);
-	room = fln_shard_cut_moves(shard, start, end);
-	if (!room)
-		say_no_room(w, shard, start);
+	each_region(shard, start, end, unmap_range);
 	fln_drop_unmapped(w, shard, start, end);
 	fln_wanted_drop(w, shard, start, end);
 	wake_unmapped(shard, start, end);
@@ -208,9 +183,7 @@ void fln_event(struct fln_worker *w, struct fln_shard *shard, const struct uffd_
 		unmap(w, shard, msg->arg.remove.start, msg->arg.remove.end);
 		break;
 	case UFFD_EVENT_REMAP:
-		if (!fln_shard_remap(shard, msg->arg.remap.from, msg->arg.remap.to,
-				     msg->arg.remap.len))
-			say_no_room(w, shard, msg->arg.remap.from);
+		fln_shard_moved(shard, msg->arg.remap.from, msg->arg.remap.to, msg->arg.remap.len);
 		break;
 	case UFFD_EVENT_FORK:
 		fln_child_forked(shard->guest, (int)msg->arg.fork.ufd);

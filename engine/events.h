@@ -18,6 +18,11 @@ struct uffd_msg;
  */
 void fln_shard_removed(struct fln_shard *shard, uint64_t start, uint64_t end);
 
+/*
+ * mremap() has moved [from, from + len_bytes) to @to.  As fln_shard_removed().
+ */
+void fln_shard_moved(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes);
+
 /* Act on a message that is no page fault. */
 void fln_event(struct fln_worker *w, struct fln_shard *shard, const struct uffd_msg *msg);
 

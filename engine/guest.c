@@ -14,7 +14,6 @@
 #include "engine/engine.h"
 #include "engine/failure.h"
 #include "engine/jobs.h"
-#include "engine/moves.h"
 #include "engine/nodes.h"
 #include "engine/region.h"
 #include "engine/strays.h"
@@ -190,12 +189,9 @@ static void wake_everybody(struct fln_guest *guest)
 {
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
 		struct fln_shard *shard = &guest->shards[i];
-		struct fln_move moves[FLN_MAX_MOVES];
 
 		for (const struct fln_region *r = guest->regions; r; r = r->next)
 			fln_uffd_wake(&shard->uffd, r->addr, r->len_bytes);
-		for (uint32_t k = 0, nr = fln_shard_moves(shard, moves); k < nr; k++)
-			fln_uffd_wake(&shard->uffd, moves[k].to, moves[k].len_bytes);
 	}
 }
 
@@ -353,6 +349,7 @@ static int stop_in_turn(struct fln_guest *guest)
 			fln_context_leave_region(r);
 	}
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
+		fln_strays_close(&guest->shards[i]);
 		kept |= close_shard(&guest->shards[i]);
 		if (in_context)
 			kept |= close_shard(&in_context[i]);

@@ -13,7 +13,6 @@
 #include "base/plant.h"
 #include "engine/directory.h"
 #include "engine/failure.h"
-#include "engine/moves.h"
 #include "engine/region_map.h"
 #include "engine/serve.h"
 #include "engine/worker.h"
@@ -127,7 +126,7 @@ static bool is_due(struct fln_worker *w, const struct fln_held *h, uint64_t now_
 {
 	struct fln_region *region;
 	enum fln_image_page state;
-	uint64_t home, page;
+	uint64_t page;
 
 	if (h->reason == FLN_HELD_AGAIN || h->reason == FLN_HELD_STUCK)
 		return true;
@@ -136,13 +135,12 @@ static bool is_due(struct fln_worker *w, const struct fln_held *h, uint64_t now_
 		return true;
 	if (atomic_load_explicit(&h->shard->guest->failed, memory_order_relaxed))
 		return true;
-	home = fln_shard_unmove(h->shard, h->fault.addr);
-	region = fln_directory_find(h->shard->guest, home);
+	region = fln_directory_find(h->shard->guest, h->fault.addr);
 	if (!region || atomic_load_explicit(&region->closing, memory_order_acquire))
 		return true;
 	if (h->reason == FLN_HELD_MEMORY)
 		return false;
-	page = fln_region_page_of(region, home);
+	page = fln_region_page_of(region, h->fault.addr);
 	if (fln_region_given_up(&region->map, page))
 		return true; /* meanwhile: zeros are due */
 	state = fln_image_due(region->image, fln_region_image_page(region, page));
@@ -196,8 +194,6 @@ bool fln_fault_is_unmapped(const struct fln_shard *shard, const struct fln_fault
 
 	if (fault->addr < start || fault->addr >= end)
 		return false;
-	if (fln_shard_unmove(shard, fault->addr) != fault->addr)
-		return true; /* no closer maps over what was moved */
 	fln_rcu_read_lock();
 	r = fln_directory_find(shard->guest, fault->addr);
 	closing = r && atomic_load_explicit(&r->closing, memory_order_acquire);
@@ -255,8 +251,8 @@ static void wake_shard(struct fln_shard *shard)
 	for (uint32_t i = 0; d && i < d->nr; i++)
 		fln_uffd_wake(&shard->uffd, d->regions[i]->addr, d->regions[i]->len_bytes);
 	fln_rcu_read_unlock();
-	for (uint32_t i = 0; i < shard->nr_moves; i++)
-		fln_uffd_wake(&shard->uffd, shard->moves[i].to, shard->moves[i].len_bytes);
+	for (uint32_t i = 0; i < shard->nr_strays; i++)
+		fln_uffd_wake(&shard->uffd, shard->strays[i].addr, shard->strays[i].len_bytes);
 }
 
 void fln_wake_overflowed(struct fln_worker *w)

@@ -169,3 +169,21 @@ int fln_mapping_each_seen(struct fln_region *r, uint64_t start, uint64_t end, ui
 
 	return maps ? each_piece(maps, r, start, end, moved, fn) : -errno;
 }
+
+int fln_mapping_tail(struct fln_region *r, uint64_t end, uint64_t moved, uint64_t limit,
+		     fln_mapping_fn fn)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	uint64_t last = end - FLN_PAGE_BYTES;
+	struct map_line m = { .hi = 0 };
+
+	if (!maps)
+		return -errno;
+	while (m.hi <= last && next_line(maps, &m))
+		;
+	(void)fclose(maps);
+	limit = m.hi < limit ? m.hi : limit;
+	if (m.lo > last || limit <= end || !is_own(r, &m, last, last - moved))
+		return 0;
+	return fn(r, end, limit - end, moved);
+}

@@ -34,4 +34,12 @@ int fln_mapping_each(struct fln_region *region, uint64_t start, uint64_t end, ui
 int fln_mapping_each_seen(struct fln_region *region, uint64_t start, uint64_t end, uint64_t moved,
 			  fln_mapping_fn fn);
 
+/*
+ * Call @fn for what the mapping that has the page before @end, if it is the region's own there,
+ * has behind @end, up to @limit.  Return: as @fn; 0: nothing; -errno: /proc/self/maps cannot be
+ * read.
+ */
+int fln_mapping_tail(struct fln_region *region, uint64_t end, uint64_t moved, uint64_t limit,
+		     fln_mapping_fn fn);
+
 #endif

@@ -15,7 +15,6 @@
 #include "engine/context.h"
 #include "engine/directory.h"
 #include "engine/engine.h"
-#include "engine/moves.h"
 #include "engine/nodes.h"
 #include "engine/worker.h"
 #include "sources/image_state.h"
@@ -89,8 +88,6 @@ static void publish(const struct fln_worker *w, struct fln_shard *shard)
 
 	if (t0) {
 		atomic_store_explicit(&o->addr, next->addr, memory_order_relaxed);
-		atomic_store_explicit(&o->home, fln_shard_unmove(shard, next->addr),
-				      memory_order_relaxed);
 		atomic_store_explicit(&o->waits_for, next->waits_for, memory_order_relaxed);
 		atomic_store_explicit(&o->worker, w->opts.index, memory_order_relaxed);
 	}
@@ -142,7 +139,7 @@ uint64_t fln_oldest_since(const struct fln_shard *shard)
 
 /* What a shard's worker has noted, whole. */
 struct note {
-	uint64_t t0_ns, addr, home;
+	uint64_t t0_ns, addr;
 	uint32_t waits_for, worker;
 };
 
@@ -153,7 +150,6 @@ static struct note read_once(const struct fln_oldest *o)
 	memset(&n, 0, sizeof(n));
 	n.t0_ns = atomic_load_explicit(&o->t0_ns, memory_order_acquire);
 	n.addr = atomic_load_explicit(&o->addr, memory_order_relaxed);
-	n.home = atomic_load_explicit(&o->home, memory_order_relaxed);
 	n.waits_for = atomic_load_explicit(&o->waits_for, memory_order_relaxed);
 	n.worker = atomic_load_explicit(&o->worker, memory_order_relaxed);
 	return n;
@@ -174,10 +170,10 @@ static struct note read_note(const struct fln_oldest *o)
 }
 
 /* What contents wait for, at the image.  RCU read lock held. */
-static void find_contents(const struct fln_region *r, uint64_t home, uint64_t now_ns,
+static void find_contents(const struct fln_region *r, uint64_t addr, uint64_t now_ns,
 			  struct fln_oldest_fault *out)
 {
-	uint64_t page = fln_region_image_page(r, fln_region_page_of(r, home)), begun_ns = 0;
+	uint64_t page = fln_region_image_page(r, fln_region_page_of(r, addr)), begun_ns = 0;
 
 	out->waits_for = fln_image_waits(r->image, page, &begun_ns);
 	if (begun_ns && now_ns > begun_ns)
@@ -199,12 +195,12 @@ static void look_closer(struct fln_guest *guest, const struct note *n, uint64_t 
 	out->waits_for = n->waits_for;
 	entered = fln_rcu_enter();
 	fln_rcu_read_lock();
-	r = fln_directory_find(guest, n->home);
+	r = fln_directory_find(guest, n->addr);
 	if (r) {
 		out->region = r;
-		out->offset_bytes = n->home - r->addr;
+		out->offset_bytes = n->addr - r->addr;
 		if (n->waits_for == FLN_WAITS_SOURCE)
-			find_contents(r, n->home, now_ns, out);
+			find_contents(r, n->addr, now_ns, out);
 	}
 	fln_rcu_read_unlock();
 	fln_rcu_leave(entered);

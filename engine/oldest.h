@@ -20,7 +20,7 @@ struct fln_worker;
  */
 struct fln_oldest {
 	_Atomic uint64_t t0_ns; /* 0: nobody waits */
-	_Atomic uint64_t addr, home;
+	_Atomic uint64_t addr;
 	_Atomic uint32_t waits_for, worker;
 };
 

@@ -21,6 +21,7 @@
 #include "engine/block.h"
 #include "engine/engine.h"
 #include "engine/pagemap.h"
+#include "engine/strays.h"
 
 #include <errno.h>
 
@@ -205,8 +206,8 @@ static uint32_t work_on(struct fln_worker *w, struct fln_job_part *part, struct 
 		return 1;
 	}
 	settle_known(part, jb, &b);
-	elsewhere = fln_block_lying(&b);
-	elsewhere = fln_mask_andnot(&jb->todo, &elsewhere);
+	elsewhere = fln_region_stray_pages(r, b.in.block_addr);
+	elsewhere = fln_mask_and(&jb->todo, &elsewhere);
 	fail_pages(part, jb, &elsewhere);
 	fln_block_look(&b);
 	ready = fln_mask_or(&b.filled, &b.zero);

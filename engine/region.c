@@ -19,7 +19,6 @@
 #include "engine/engine.h"
 #include "engine/guest.h"
 #include "engine/mapping.h"
-#include "engine/moves.h"
 #include "engine/nodes.h"
 #include "engine/region_map.h"
 #include "engine/region_opts.h"
@@ -266,17 +265,6 @@ static int init_map(struct fln_region *r, uint32_t max_chunks)
 				 nr_chunks < UINT32_MAX ? (uint32_t)nr_chunks : UINT32_MAX - 1, 0);
 }
 
-static void forget_moves(struct fln_shard *shard)
-{
-	/* What found no room is no move. */
-	if (atomic_load(&shard->nr_moves) == 0 && atomic_load(&shard->moved.seq) == 0)
-		return;
-	if (!shard->worker)
-		fln_shard_forget_moves(shard);
-	else
-		(void)fln_worker_command(shard->worker, FLN_COMMAND_FORGET_MOVES, shard);
-}
-
 /* Take a region that is closed, or was never served, out of the guest. */
 static void take_out(struct fln_region *r)
 {
@@ -300,8 +288,6 @@ static void take_out(struct fln_region *r)
 	fln_directory_reap(guest);
 	/* An event that found the region has been acted upon. */
 	fln_guest_pass_workers(guest);
-	for (uint32_t i = 0; i < guest->nr_shards; i++)
-		forget_moves(fln_region_shard(r, i));
 }
 
 static int publish_region(struct fln_region *r)
@@ -330,7 +316,7 @@ static int open_region(struct fln_region *r)
 {
 	int rc;
 
-	/* What the guest did here before, an UNMAP of its last moves too, is past. */
+	/* What the guest did here before is past. */
 	fln_guest_pass_workers(r->guest);
 	rc = publish_region(r);
 	if (rc)

@@ -29,7 +29,7 @@
 #include "engine/context_shards.h"
 #include "engine/engine.h"
 #include "engine/failure.h"
-#include "engine/moves.h"
+#include "engine/strays.h"
 #include "engine/wanted.h"
 #include "engine/worker.h"
 
@@ -339,12 +339,6 @@ static bool was_lifted(const struct fln_block_round *b, const struct access *a)
 	return !fln_block_is_huge(b) && fln_uffd_can_poison(u) && fln_uffd_is_empty(u, a->addr);
 }
 
-/* Not by what is due here: what mremap() has put there has contents of its own. */
-static bool is_moved_onto(const struct fln_block_round *b, uint32_t page)
-{
-	return fln_block_is_huge(b) ? !fln_mask_empty(&b->moved) : fln_mask_test(&b->moved, page);
-}
-
 /* RCU read lock held. */
 static enum round serve(struct fln_region *r, struct access *a)
 {
@@ -362,9 +356,10 @@ static enum round serve(struct fln_region *r, struct access *a)
 	b.in.block_addr = fln_region_addr_of(r, b.in.block_page);
 	page = (uint32_t)(first - b.in.block_page);
 	page = fln_block_fault(&b, page);
-	if (!fln_guest_moved_onto(r->guest, NULL, b.in.block_addr, &b.moved))
+	if (!fln_strays_are_known(r->guest))
 		return ROUND_AGAIN;
-	if (is_moved_onto(&b, page)) {
+	/* What mremap() has put there has contents of its own. */
+	if (fln_region_is_stray(r, a->addr)) {
 		end_fault(&b, a, (struct fln_context_ending){ .failed = true });
 		return ROUND_PASS_ON;
 	}

@@ -12,8 +12,8 @@
 #include "engine/directory.h"
 #include "engine/events.h"
 #include "engine/held.h"
-#include "engine/moves.h"
 #include "engine/region_map.h"
+#include "engine/strays.h"
 #include "engine/waiting.h"
 #include "engine/worker.h"
 #include "sources/image_state.h"
@@ -24,8 +24,7 @@
 static void leave_to_closer(struct fln_shard *shard, struct fln_region *region,
 			    const struct fln_fault *fault)
 {
-	uint64_t home = fln_shard_unmove(shard, fault->addr);
-	uint64_t page = fln_region_page_of(region, home);
+	uint64_t page = fln_region_page_of(region, fault->addr);
 	enum fln_image_page state =
 		fln_image_due(region->image, fln_region_image_page(region, page));
 	bool zero = state == FLN_IMAGE_ZERO || fln_region_given_up(&region->map, page);
@@ -106,13 +105,11 @@ void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_
 	fln_sort_faults(f, nr);
 	fln_rcu_read_lock();
 	for (uint32_t i = 0, end; i < nr; i = end) {
-		uint64_t home = fln_shard_unmove(shard, f[i].addr);
-		struct fln_region *region = fln_directory_find(shard->guest, home);
-		uint64_t offset, stop;
-		bool has_map = fln_shard_has_map(shard, f[i].addr, home);
+		struct fln_region *region = fln_directory_find(shard->guest, f[i].addr);
+		uint64_t stop;
 
 		end = i + 1;
-		if (!region) {
+		if (!region || fln_region_is_stray(region, f[i].addr)) {
 			end_invalid(w, shard, &f[i]);
 			continue;
 		}
@@ -120,21 +117,14 @@ void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_
 			leave_to_closer(shard, region, &f[i]);
 			continue;
 		}
-		/* All that follows in the same block, in the same region, moved alike. */
-		offset = f[i].addr - home;
-		stop = fln_align_down(home, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
+		/* All that follows in the same block, in the same region. */
+		stop = fln_align_down(f[i].addr, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
 		if (stop > region->addr + region->len_bytes)
 			stop = region->addr + region->len_bytes;
-		while (end < nr) {
-			uint64_t next = fln_shard_unmove(shard, f[end].addr);
-
-			if (next >= stop || next < home || f[end].addr - next != offset ||
-			    fln_shard_has_map(shard, f[end].addr, next) != has_map)
-				break;
+		while (end < nr && f[end].addr < stop && !fln_region_is_stray(region, f[end].addr))
 			end++;
-		}
 		count_remote(w, shard, region, &f[i], end - i);
-		fln_serve_block(w, shard, region, home, &f[i], end - i);
+		fln_serve_block(w, shard, region, &f[i], end - i);
 	}
 	fln_rcu_read_unlock();
 }
@@ -191,11 +181,10 @@ static uint32_t end_unmapped(struct fln_worker *w, struct fln_shard *shard, uint
 	return left;
 }
 
-/* How many messages there are up to the last one that tells where something lies. */
+/* How many messages there are up to the last one that tells of mremap(). */
 static ssize_t last_move(const struct uffd_msg *msgs, ssize_t nr)
 {
-	while (nr > 0 && msgs[nr - 1].event != UFFD_EVENT_REMAP &&
-	       msgs[nr - 1].event != UFFD_EVENT_UNMAP)
+	while (nr > 0 && msgs[nr - 1].event != UFFD_EVENT_REMAP)
 		nr--;
 	return nr > 0 ? nr : 0;
 }
@@ -210,12 +199,12 @@ static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard, int *e
 	ssize_t nr, nr_moving;
 	uint64_t now;
 
-	fln_shard_reading_begin(shard);
+	fln_strays_reading_begin(shard);
 	nr = fln_uffd_read(&shard->uffd, w->msgs, w->opts.batch_max);
 	*err = nr < 0 ? (int)-nr : 0;
 	nr_moving = shard->in_context ? last_move(w->msgs, nr) : 0;
 	if (nr_moving == 0)
-		fln_shard_reading_end(shard);
+		fln_strays_reading_end(shard);
 	if (nr <= 0)
 		return 0;
 	now = fln_now_ns();
@@ -234,7 +223,7 @@ static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard, int *e
 			fln_count(&shard->count.events, 1);
 			fln_event(w, shard, m);
 			if (i + 1 == nr_moving)
-				fln_shard_reading_end(shard);
+				fln_strays_reading_end(shard);
 			continue;
 		}
 		f = &w->faults[nr_faults++];

@@ -32,7 +32,8 @@ struct fln_engine;
 struct fln_worker;
 
 #define FLN_MAX_CHILDREN 64u /* of a foreign guest's process, until they are closed */
-#define FLN_MAX_MOVES 64u
+#define FLN_MAX_REGION_STRAYS 4u
+#define FLN_MAX_STRAYS 16u /* of a shard that are kept in mind to its end */
 #define FLN_GUEST_DEFAULT_VCPUS 64u
 #define FLN_CHUNKS_DEFAULT_MAX 65536u /* of a region */
 
@@ -74,6 +75,11 @@ struct fln_region {
 	int cover_fd; /* while it is done */
 	struct fln_stripe_plan plan;
 	struct fln_blockmap map;
+	/* Where something else lies (strays.c); changed under guest->lock. */
+	_Atomic uint32_t nr_strays;
+	struct {
+		_Atomic uint64_t lo, hi;
+	} strays[FLN_MAX_REGION_STRAYS];
 	struct fln_region *next; /* of the guest; guarded by guest->lock */
 };
 
@@ -105,17 +111,9 @@ struct fln_whole_blocks {
 	_Atomic bool hurry; /* chunks have run out */
 };
 
-/* A stripe that mremap() has moved: faults come at the new place. */
-struct fln_move {
-	uint64_t from, to, len_bytes;
-};
-
-/* A copy of the new places for who has no lock; @seq is odd while it changes (moves.c). */
-struct fln_moved {
-	_Atomic uint32_t seq, nr;
-	struct {
-		_Atomic uint64_t lo, hi;
-	} ranges[FLN_MAX_MOVES + 1];
+/* Where mremap() has put memory of a region. */
+struct fln_stray {
+	uint64_t addr, len_bytes;
 };
 
 /* The worker's, while it works out what to note (oldest.c). */
@@ -137,11 +135,9 @@ struct fln_shard {
 	bool overflowed;                         /* in worker->overflowed; the worker's */
 	uint64_t overflowed_ns, overflowed_addr; /* since when, and of whom first */
 	struct fln_shard *next_overflowed;
-	/* Changed by the worker under guest->lock, which others read it under. */
-	_Atomic uint32_t nr_moves;
-	struct fln_move moves[FLN_MAX_MOVES]; /* no two overlap at their new places */
-	uint64_t lost, lost_end;              /* where those lie that found no room */
-	struct fln_moved moved;
+	/* By who reads its events; those that found no room keep it open (strays.c). */
+	uint32_t nr_strays;
+	struct fln_stray strays[FLN_MAX_STRAYS];
 	struct fln_shard_counters count;
 	/* In context: who is asked for contents; NULL while the guest does not run. */
 	_Atomic(struct fln_worker *) helper;
@@ -174,8 +170,7 @@ struct fln_guest {
 	_Atomic bool failed;            /* what is not there is poisoned at once; stays so */
 	_Atomic bool told_whole;        /* FLN_EVENT_GUEST_WHOLE has been posted */
 	_Atomic bool lame;              /* to be stopped by the guard */
-	_Atomic bool any_moved;         /* by mremap(), ever */
-	_Atomic uint32_t nr_reading;    /* who reads events of in-context shards just now */
+	_Atomic uint32_t nr_reading;    /* of workers that read events of in-context shards */
 	uint64_t told_t0_ns, told_addr; /* of the fault last told of; guarded by engine->lock */
 	bool running, stopped;          /* set in the guest's turn, under lock */
 	int stop_result;
@@ -210,7 +205,6 @@ static inline struct fln_shard *fln_region_shard(const struct fln_region *r, uin
 {
 	return r->in_context ? &fln_context_shards(r->guest)[index] : &r->guest->shards[index];
 }
-
 
 /*
  * Does the region's own map say what was given up?  Where there is no page cache

@@ -1,27 +1,200 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory that leaves the place where it is served.
+ * Memory that leaves the place where it is served.  It is not followed: nobody reads zeros
+ * there, the embedder is told, and the guest goes on elsewhere.
+ *
+ * mremap() takes the registration along, so what it has moved faults on its shard's
+ * userfaultfd, at an address that is no region's: such faults are poisoned one by one
+ * (serve.c).  That holds as long as the shard is read.  For what comes after, the access to
+ * our own memory is taken away as soon as the event is read, and another process's is poisoned
+ * when the guest ends.  Where neither can be done the userfaultfd stays open.  What lands on a
+ * part of a region is marked there: its contents are not those of the region, and no window may
+ * reach across it.
  *
  * Our own mappings are kept out of children (MADV_DONTFORK).  A process that hands its
  * userfaultfd over may fork all the same: with UFFD_FEATURE_EVENT_FORK its child has a
- * userfaultfd of its own, which comes with the event.  Children are not served.  Closed as it
- * is, that descriptor would have the child read zeros; kept, it would have it wait for ever.
- * So the guard poisons what the child lacks, which takes as long as the guest is large, and
- * closes the descriptor then.
+ * userfaultfd of its own, which comes with the event.  Closed as it is, that descriptor would
+ * have the child read zeros; kept, it would have it wait for ever.  So the guard poisons what
+ * the child lacks, which takes as long as the guest is large, and closes the descriptor then.
  */
 #include "engine/strays.h"
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/plant.h"
+#include "engine/directory.h"
 #include "engine/engine.h"
+#include "engine/event_queue.h"
+#include "engine/jobs.h"
+#include "engine/mapping.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-#define CHILD_PATIENCE_NS (200 * FLN_NS_PER_MS)
-#define CHILD_NAP_NS (200 * FLN_NS_PER_US)
+#define PATIENCE_NS (200 * FLN_NS_PER_MS)
+#define NAP_NS (200 * FLN_NS_PER_US)
+#define READING_LOOKS 500u
+
+/* Something else lies in [lo, hi) of the region from now on.  Too many are taken for one. */
+static void mark(struct fln_region *r, uint64_t lo, uint64_t hi)
+{
+	uint32_t nr;
+
+	fln_lock(&r->guest->lock);
+	nr = atomic_load_explicit(&r->nr_strays, memory_order_relaxed);
+	if (nr == FLN_MAX_REGION_STRAYS) {
+		nr--;
+		if (atomic_load_explicit(&r->strays[nr].lo, memory_order_relaxed) < lo)
+			lo = atomic_load_explicit(&r->strays[nr].lo, memory_order_relaxed);
+		if (atomic_load_explicit(&r->strays[nr].hi, memory_order_relaxed) > hi)
+			hi = atomic_load_explicit(&r->strays[nr].hi, memory_order_relaxed);
+	}
+	atomic_store_explicit(&r->strays[nr].lo, lo, memory_order_release);
+	atomic_store_explicit(&r->strays[nr].hi, hi, memory_order_release);
+	atomic_store_explicit(&r->nr_strays, nr + 1, memory_order_release);
+	fln_unlock(&r->guest->lock);
+}
+
+/* Mark what of [start, end) is of regions.  The first that begins at @end or later, or UINT64_MAX. */
+static uint64_t mark_regions(struct fln_guest *guest, uint64_t start, uint64_t end)
+{
+	for (;;) {
+		struct fln_region *r;
+		uint64_t hi;
+
+		fln_rcu_read_lock();
+		r = fln_directory_next(guest, start);
+		fln_rcu_read_unlock();
+		if (!r || r->addr >= end)
+			return r ? r->addr : UINT64_MAX;
+		hi = r->addr + r->len_bytes;
+		mark(r, r->addr > start ? r->addr : start, hi < end ? hi : end);
+		start = hi;
+	}
+}
+
+static int deny(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
+{
+	(void)r;
+	(void)moved;
+	return mprotect((void *)(uintptr_t)addr, len_bytes, PROT_NONE) == 0 ? 0 : -errno;
+}
+
+static void tell(const struct fln_region *r, uint64_t lo, uint64_t hi, uint64_t moved)
+{
+	struct fln_engine *engine = r->guest->engine;
+	struct fln_event event = FLN_EVENT_INIT;
+
+	event.kind = FLN_EVENT_MEMORY_MOVED;
+	event.error = -EFAULT;
+	event.guest = r->guest;
+	event.image = r->image;
+	event.value = lo;
+	fln_event_post(&engine->events, &event);
+	fln_log_limited(&engine->log, &engine->guard.stray_limit, FLN_LOG_ERROR,
+			"guest %s: mremap() has moved %" PRIu64 " bytes from 0x%" PRIx64
+			" to 0x%" PRIx64 ", where they are not served and cannot be read: "
+			"remove the region and add one there, or leave it where it is",
+			r->guest->name, hi - lo, lo, lo + moved);
+}
+
+/* [lo, hi) of a region lies @moved further. */
+static void close_moved(struct fln_shard *shard, struct fln_region *r, uint64_t lo, uint64_t hi,
+			uint64_t moved, uint64_t limit)
+{
+	/* It is told of when it is done. */
+	if (!r->foreign && (fln_mapping_tail(r, hi + moved, moved, limit, deny) != 0 ||
+			    fln_mapping_each_seen(r, lo + moved, hi + moved, moved, deny) != 0))
+		atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
+	tell(r, lo, hi, moved);
+}
+
+void fln_stray_add(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes)
+{
+	uint64_t end = from + len_bytes, limit = mark_regions(shard->guest, to, to + len_bytes);
+
+	if (shard->nr_strays < FLN_MAX_STRAYS)
+		shard->strays[shard->nr_strays++] =
+			(struct fln_stray){ .addr = to, .len_bytes = len_bytes };
+	else if (shard->guest->foreign)
+		atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
+	while (from < end) {
+		struct fln_region *r;
+		uint64_t lo, hi;
+
+		fln_rcu_read_lock();
+		r = fln_directory_next(shard->guest, from);
+		fln_rcu_read_unlock();
+		if (!r || r->addr >= end)
+			break;
+		lo = r->addr > from ? r->addr : from;
+		hi = r->addr + r->len_bytes;
+		hi = hi < end ? hi : end;
+		close_moved(shard, r, lo, hi, to - (end - len_bytes), limit);
+		from = hi;
+	}
+}
+
+void fln_region_deny_grown(struct fln_region *r)
+{
+	uint64_t end = r->addr + r->len_bytes, limit = UINT64_MAX;
+	const struct fln_region *next;
+
+	if (r->foreign || fln_planted(FLN_BUG_STRAY_LEFT))
+		return;
+	fln_rcu_read_lock();
+	next = fln_directory_next(r->guest, end);
+	if (next)
+		limit = next->addr;
+	fln_rcu_read_unlock();
+	if (fln_mapping_tail(r, end, 0, limit, deny) != 0)
+		atomic_store_explicit(&fln_region_shard_at(r, end - FLN_PAGE_BYTES)->keep_open,
+				      true, memory_order_relaxed);
+}
+
+struct fln_mask fln_region_stray_pages(const struct fln_region *r, uint64_t block_addr)
+{
+	uint32_t nr = atomic_load_explicit(&r->nr_strays, memory_order_acquire);
+	struct fln_mask pages = { { 0 } };
+
+	for (uint32_t i = 0; i < nr; i++) {
+		uint64_t lo = atomic_load_explicit(&r->strays[i].lo, memory_order_acquire);
+		uint64_t hi = atomic_load_explicit(&r->strays[i].hi, memory_order_acquire);
+
+		lo = lo > block_addr ? lo - block_addr : 0;
+		hi = hi > block_addr ? hi - block_addr : 0;
+		hi = hi < FLN_BLOCK_BYTES ? hi : FLN_BLOCK_BYTES;
+		if (lo < hi)
+			fln_mask_set_range(&pages, (uint32_t)fln_bytes_to_pages(lo),
+					   (uint32_t)fln_bytes_to_pages(hi));
+	}
+	return pages;
+}
+
+void fln_strays_reading_begin(struct fln_shard *shard)
+{
+	if (shard->in_context)
+		(void)atomic_fetch_add(&shard->guest->nr_reading, 1);
+}
+
+void fln_strays_reading_end(struct fln_shard *shard)
+{
+	if (shard->in_context)
+		(void)atomic_fetch_sub(&shard->guest->nr_reading, 1);
+}
+
+bool fln_strays_are_known(const struct fln_guest *guest)
+{
+	for (uint32_t i = 0; atomic_load(&guest->nr_reading) > 0; i++) {
+		if (i == READING_LOOKS)
+			return false;
+		fln_cpu_relax(); /* mostly as long as a read() takes */
+	}
+	return true;
+}
 
 void fln_child_forked(struct fln_guest *guest, int fd)
 {
@@ -62,8 +235,8 @@ static bool child_is_gone(struct fln_uffd *child)
 	return fln_uffd_unregister(child, addr, FLN_PAGE_BYTES) == -ENOMEM;
 }
 
-/* Nobody reads a child's messages: those that put installs off.  False: it has moved memory. */
-static bool read_child(struct fln_guest *guest, struct fln_uffd *child)
+/* Read the messages that put installs off.  False: memory has been moved. */
+static bool read_events(struct fln_guest *guest, struct fln_uffd *child)
 {
 	struct uffd_msg msgs[16];
 	bool moved = false;
@@ -79,11 +252,11 @@ static bool read_child(struct fln_guest *guest, struct fln_uffd *child)
 	return !moved;
 }
 
-/* Poison what is missing in [at, end) of a child.  False: not all of it could be. */
-static bool poison_child(struct fln_guest *guest, struct fln_uffd *child, uint64_t at, uint64_t end,
-			 uint64_t page_bytes)
+/* Poison what is missing in [at, end) of another process.  False: not all of it could be. */
+static bool poison_missing(struct fln_guest *guest, struct fln_uffd *u, uint64_t at, uint64_t end,
+			   uint64_t page_bytes)
 {
-	uint64_t until = fln_now_ns() + CHILD_PATIENCE_NS;
+	uint64_t until = fln_now_ns() + PATIENCE_NS;
 	bool by_page = false;
 
 	while (at < end) {
@@ -91,7 +264,7 @@ static bool poison_child(struct fln_guest *guest, struct fln_uffd *child, uint64
 		enum fln_uffd_result result;
 
 		stop = by_page ? at + page_bytes : stop < end ? stop : end;
-		result = fln_uffd_poison(child, at, stop - at, &done);
+		result = fln_uffd_poison(u, at, stop - at, &done);
 		at += done;
 		by_page = by_page && at % FLN_BLOCK_BYTES != 0;
 		if (result == FLN_UFFD_OK)
@@ -99,14 +272,14 @@ static bool poison_child(struct fln_guest *guest, struct fln_uffd *child, uint64
 		if (result == FLN_UFFD_PRESENT || (result == FLN_UFFD_GONE && by_page)) {
 			at += page_bytes;
 		} else if (result == FLN_UFFD_GONE) {
-			if (atomic_load_explicit(&child->process_gone, memory_order_relaxed))
+			if (atomic_load_explicit(&u->process_gone, memory_order_relaxed))
 				return true;
 			by_page = true; /* a part of the block is unmapped there */
 		} else {
-			if (result != FLN_UFFD_AGAIN || !read_child(guest, child) ||
+			if (result != FLN_UFFD_AGAIN || !read_events(guest, u) ||
 			    fln_now_ns() > until)
 				return false;
-			fln_sleep_ns(CHILD_NAP_NS);
+			fln_sleep_ns(NAP_NS);
 		}
 	}
 	return true;
@@ -122,8 +295,23 @@ static bool may_close(struct fln_guest *guest, int fd)
 	if (child_is_gone(&child) || fln_planted(FLN_BUG_STRAY_LEFT))
 		return true;
 	for (const struct fln_region *r = guest->regions; done && r; r = r->next)
-		done = poison_child(guest, &child, r->addr, r->addr + r->len_bytes, r->page_bytes);
+		done = poison_missing(guest, &child, r->addr, r->addr + r->len_bytes,
+				      r->page_bytes);
 	return done || child_is_gone(&child);
+}
+
+void fln_strays_close(struct fln_shard *shard)
+{
+	struct fln_guest *guest = shard->guest;
+	uint64_t page_bytes = guest->regions ? guest->regions->page_bytes : FLN_PAGE_BYTES;
+
+	for (uint32_t i = 0; guest->foreign && i < shard->nr_strays; i++) {
+		const struct fln_stray *s = &shard->strays[i];
+
+		if (!poison_missing(guest, &shard->uffd, s->addr, s->addr + s->len_bytes,
+				    page_bytes))
+			atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
+	}
 }
 
 void fln_children_close(struct fln_guest *guest)

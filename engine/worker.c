@@ -18,7 +18,6 @@
 #include "engine/context_shards.h"
 #include "engine/engine.h"
 #include "engine/held.h"
-#include "engine/moves.h"
 #include "engine/oldest.h"
 #include "engine/waiting.h"
 #include "engine/wanted.h"
@@ -206,9 +205,6 @@ static int obey(struct fln_worker *w, const struct fln_command *cmd)
 		return 0;
 	case FLN_COMMAND_END_JOBS:
 		fln_populate_end(w, cmd->shard->guest);
-		return 0;
-	case FLN_COMMAND_FORGET_MOVES:
-		fln_shard_forget_moves(cmd->shard);
 		return 0;
 	case FLN_COMMAND_PASS:
 		return 0;

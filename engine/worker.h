@@ -80,9 +80,8 @@ struct fln_later {
 enum fln_command_kind {
 	FLN_COMMAND_ATTACH,
 	FLN_COMMAND_DETACH,
-	FLN_COMMAND_END_JOBS,     /* of the shard's guest */
-	FLN_COMMAND_FORGET_MOVES, /* of regions that have gone */
-	FLN_COMMAND_PASS,         /* nothing: what the worker was doing is done */
+	FLN_COMMAND_END_JOBS, /* of the shard's guest */
+	FLN_COMMAND_PASS,     /* nothing: what the worker was doing is done */
 	FLN_COMMAND_STOP,
 };
 

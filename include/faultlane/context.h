@@ -17,8 +17,8 @@
  * not mapped returns EFAULT (or does less than asked).  Call fln_guest_populate()
  * with the buffer first (advice.h).
  *
- * What mremap() moves is not served at its new place: a touch there is a SIGBUS that
- * is not ours, until the guest is stopped.  While mremap() puts something onto a part of
+ * What mremap() moves is not served at its new place, and unreadable: a touch there is a signal
+ * that is not ours.  While mremap() puts something onto a part of
  * such a region nobody may touch the 2 MiB around it; memory of another guest's must not
  * be put there at all.
  */

@@ -23,6 +23,7 @@ enum fln_event_kind {
 	FLN_EVENT_FAULT_STALLED,  /* a guest's oldest fault waits for long; once for each */
 	FLN_EVENT_WORKER_STALLED, /* a worker has not come back for long; once each time */
 	FLN_EVENT_WORKER_FAILED,  /* a worker cannot wait for faults as it should, and goes on */
+	FLN_EVENT_MEMORY_MOVED, /* mremap() has moved a part of a guest, which is unreadable now */
 	FLN_EVENT_NR
 };
 
@@ -33,7 +34,7 @@ enum fln_event_kind {
  * @error: negative errno where there is one, else 0
  * @guest: whose, or NULL; compare it only, it may have been destroyed since
  * @image: whose, or NULL; the same
- * @value: PAGE_POISONED, FAULT_STALLED: the address; OVERFLOW: how many are lost;
+ * @value: PAGE_POISONED, FAULT_STALLED: the address; MEMORY_MOVED: where it was; OVERFLOW: how many are lost;
  *         WORKER_STALLED, WORKER_FAILED: the number of the worker; else 0
  *
  * FAULT_STALLED: ask fln_guest_oldest_fault() what it waits for; how long is long says
@@ -42,8 +43,12 @@ enum fln_event_kind {
  * fln_guest_stop().  A worker that is WORKER_FAILED serves on: by a new epoll set, or
  * without one by looking every millisecond.
  *
+ * MEMORY_MOVED: mremap() has moved memory of a region, and that is not followed.  At its new
+ * place nothing of it can be read in this process, and in a foreign guest nothing that was not
+ * mapped; the rest of the guest is served on.
+ *
  * Pages that are made unreadable because a guest is stopped are not told of.  An
- * OVERFLOW comes before what is left in the queue; events other than PAGE_POISONED
+ * OVERFLOW comes before what is left in the queue; events other than PAGE_POISONED and MEMORY_MOVED
  * have room that these cannot take.
  */
 struct fln_event {

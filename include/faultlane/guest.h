@@ -276,8 +276,8 @@ FLN_API void *fln_region_addr(const struct fln_region *region);
  * fln_region_remove() - Take a region from its guest; NULL is permitted
  *
  * Fails closed as fln_guest_stop() does, then unmaps the range if the engine
- * mapped it, except where the embedder has put something else, or has moved parts
- * away: those stay, at their new places.  An adopted mapping stays.  It is copied
+ * mapped it, except where the embedder has put something else.  What mremap() has
+ * moved away stays at its new place, unreadable.  An adopted mapping stays.  It is copied
  * to children again (MADV_DOFORK), unless it was not when it was added, or has pages
  * that are not to be read: the kernel would not keep them from children.
  *
@@ -304,7 +304,7 @@ FLN_API int fln_guest_start(struct fln_guest *guest);
  * fln_guest_stop() - Stop serving, and fail closed
  *
  * What is filled stays readable.  What is not becomes unreadable before the
- * userfaultfds are closed, also where mremap() has moved it: a thread that touches
+ * userfaultfds are closed: a thread that touches
  * it, or waits for it now, gets SIGBUS.  Kernels before 6.6 cannot do that by the
  * page: there all of a stripe (up to the whole region) that has pages which are
  * not filled becomes inaccessible, and a touch gets SIGSEGV.  No thread reads zeros
@@ -316,8 +316,8 @@ FLN_API int fln_guest_start(struct fln_guest *guest);
  * where a region is while this runs.
  *
  * Return:  0, also when it does not run; -EIO when unfilled pages could not be made
- *          unreadable (another process's memory before 6.6, a sealed mapping, more
- *          moves by mremap() than are followed): the guest has stopped, but the
+ *          unreadable (another process's memory before 6.6, a sealed mapping, what
+ *          mremap() has moved and could not be reached): the guest has stopped, but the
  *          userfaultfds of these pages stay open until the process ends, so that
  *          who touches them waits for ever
  * Threads: any, except a thread of the engine

@@ -352,14 +352,23 @@ static void op_unmap(struct game *g)
 	forget_slots(g, slot, nr);
 }
 
-/* mremap(): what lies elsewhere, and that nothing lies here any more. */
+/* Is the slot none of the region's? */
+static bool is_outside(const struct game *g, uint32_t slot)
+{
+	uint32_t lead = g->r->opts.lead_pages;
+
+	return slot < lead || slot >= lead + g->nr_pages;
+}
+
+/* mremap(): what lies elsewhere is served nowhere, and nothing lies here any more. */
 static void op_remap(struct game *g)
 {
 	uint32_t nr, page = some_range(g, &nr, 60), from = slot_near(g, page);
 	uint32_t to = g->nr_slots - 1 - bytes_below(&g->in, g->nr_slots), room = 0;
 
 	nr = nr_mapped(g, from, nr);
-	while (room < nr && to + room < g->nr_slots && g->home[to + room] == GAME_NOTHING)
+	while (room < nr && to + room < g->nr_slots && is_outside(g, to + room) &&
+	       g->home[to + room] == GAME_NOTHING)
 		room++;
 	if (g->r->fake.nr_events + 1 >= MAX_EVENTS || room == 0 || !is_clear(g, from, room))
 		return;
@@ -370,21 +379,18 @@ static void op_remap(struct game *g)
 	for (uint32_t i = 0; i < room; i++) {
 		uint16_t p = g->home[from + i];
 
-		g->home[to + i] = p;
-		g->page[p].came_home |= to + i == g->r->opts.lead_pages + p;
+		g->home[to + i] = GAME_STRAY;
+		g->stray_of[to + i] = p;
 		g->home[from + i] = GAME_NOTHING;
-		g->slot_of[p] = (uint16_t)(to + i);
+		g->slot_of[p] = GAME_NOTHING;
 	}
 }
 
-/* A child that nobody has room for. */
-static void op_fork(struct game *g)
+/* An event of kernels to come. */
+static void op_unknown(struct game *g)
 {
-	struct uffd_msg msg = { .event = UFFD_EVENT_FORK };
+	struct uffd_msg msg = { .event = (uint8_t)(0x40 + bytes_below(&g->in, 16)) };
 
-	msg.arg.fork.ufd = (uint32_t)-1;
-	fln_event(&g->r->worker, &g->r->shard, &msg);
-	msg.event = (uint8_t)(0x40 + bytes_below(&g->in, 16)); /* of kernels to come */
 	fln_event(&g->r->worker, &g->r->shard, &msg);
 }
 
@@ -546,7 +552,7 @@ static const struct op {
 	{ "discard_block", 1, op_discard_block },
 	{ "unmap", 3, op_unmap },
 	{ "remap", 4, op_remap },
-	{ "fork", 1, op_fork },
+	{ "unknown", 1, op_unknown },
 	{ "zap", 3, op_zap },
 	{ "punch", 3, op_punch },
 	{ "image_discard", 3, op_image_discard },

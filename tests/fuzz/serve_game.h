@@ -48,7 +48,6 @@ struct page_model {
 	bool may_die;     /* it was poisoned, with reason */
 	bool bad;         /* the source cannot read it */
 	bool given_up;    /* for good: contents are not due any more */
-	bool came_home;   /* moved back to where it was, and that place forgotten */
 	bool hurt;        /* the kernel was made to refuse it */
 	uint64_t written; /* the guest's word, which alone may be read; 0: none */
 	uint64_t junk;    /* lies in the cache, and was never filled; 0: none */
@@ -66,8 +65,9 @@ struct game {
 	bool arm_in_read;
 	uint32_t nr_pages, nr_slots;
 	/* The address space: a slot is a page of it. */
-	uint16_t home[GAME_MAX_SLOTS];    /* which page of the region lies there */
-	uint16_t slot_of[GAME_MAX_PAGES]; /* or GAME_NOTHING */
+	uint16_t home[GAME_MAX_SLOTS];     /* which page of the region lies there */
+	uint16_t stray_of[GAME_MAX_SLOTS]; /* which page was moved there */
+	uint16_t slot_of[GAME_MAX_PAGES];  /* or GAME_NOTHING */
 	struct page_model page[GAME_MAX_PAGES];
 	uint64_t touched_ns[FAKE_MAX_THREADS];
 	uint32_t last; /* the page that was chosen last */

@@ -74,19 +74,14 @@ static void say_page(const struct game *g, uint32_t page, const char *what, uint
 		    (int)fln_image_state(&g->r->image, rig_image_page(g->r, page)));
 }
 
-/* Pages that cannot be followed after too many moves are served as those of no region. */
-static bool is_lost(const struct game *g, uint32_t slot)
-{
-	return atomic_load(&g->r->shard.keep_open) &&
-	       game_addr(g, slot) != rig_addr(g->r, g->home[slot]);
-}
-
 static void check_thread(struct game *g, const struct fake_thread *t)
 {
 	uint32_t slot = game_slot(g, t->addr), page = g->home[slot];
 
 	if (t->state == FAKE_READ) {
-		assert_true(page < g->nr_pages); /* else there is nothing to be read */
+		if (page == GAME_STRAY)
+			page = g->stray_of[slot]; /* it was mapped when it was moved */
+		assert_true(page < g->nr_pages);  /* else there is nothing to be read */
 		if (!may_read(g, page, t->value)) {
 			say_page(g, page, "was read as", t->value);
 			fail_msg("a thread has read what it may not (I6)");
@@ -94,7 +89,7 @@ static void check_thread(struct game *g, const struct fake_thread *t)
 		g->nr_read++;
 		return;
 	}
-	if (page < g->nr_pages && !g->page[page].may_die && !is_lost(g, slot)) {
+	if (page < g->nr_pages && !g->page[page].may_die) {
 		say_page(g, page, "killed a thread; slot", slot);
 		fail_msg("a thread was killed without reason");
 	}
@@ -194,7 +189,7 @@ static void on_poison(void *ctx, uint64_t addr)
 	uint32_t slot = game_slot(g, addr), page = g->home[slot];
 	struct page_model *m;
 
-	if (page >= g->nr_pages || is_lost(g, slot))
+	if (page >= g->nr_pages)
 		return; /* of no region: there is nothing else to be done */
 	m = &g->page[page];
 	if (g->trace)
@@ -250,7 +245,7 @@ void model_begin(struct game *g)
 	r->fake.on_unpoison = on_unpoison;
 	r->fake.on_injected = on_injected;
 	for (uint32_t slot = 0; slot < g->nr_slots; slot++)
-		g->home[slot] = GAME_NOTHING;
+		g->home[slot] = g->stray_of[slot] = GAME_NOTHING;
 	for (uint32_t p = 0; p < g->nr_pages; p++) {
 		g->slot_of[p] = (uint16_t)(r->opts.lead_pages + p);
 		g->home[g->slot_of[p]] = (uint16_t)p;
@@ -335,7 +330,7 @@ static void check_left_page(struct game *g, uint32_t page, bool unsafe, bool dis
 	const struct fake_page *p;
 	uint64_t value = 0;
 
-	if (slot == GAME_NOTHING || unsafe || is_lost(g, slot))
+	if (slot == GAME_NOTHING || unsafe)
 		return;
 	p = fake_page(&g->r->fake, game_addr(g, slot));
 	if (p->pte == FAKE_POISONED)

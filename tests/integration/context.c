@@ -412,28 +412,6 @@ static void handlers_are_chained(void)
 	OK(fln_sigbus_install());
 }
 
-static void a_region_that_moves_fails_closed(void)
-{
-	uint64_t value;
-	uint8_t *to;
-	struct bed b;
-
-	bed_init(&b, 1024);
-	b.guest_opts.nr_shards = 1;
-	context_up(&b, true);
-	to = mmap(NULL, 1024 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	CHECK(mremap(b.mem, 1024 * PAGE, 1024 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to,
-	      "mremap: %s", strerror(errno));
-	OK(fln_thread_enter());
-	CHECK(touch_read(to + 7 * PAGE, &value) == TOUCH_SIGBUS, "a page that moved was read");
-	fln_thread_leave();
-	OK(fln_guest_stop(b.guest));
-	CHECK(touch_read(to + 7 * PAGE, &value) == TOUCH_OK && value == word_of(1, 7, 0),
-	      "what is filled is not readable after the stop");
-	bed_down(&b);
-	(void)munmap(to, 1024 * PAGE);
-}
-
 static void expect_in_context(const struct bed *b, uint64_t page, uint64_t due)
 {
 	uint64_t value = ~due;
@@ -459,19 +437,19 @@ static void what_is_moved_onto_a_page_fails_closed(void)
 	expect_in_context(&b, 7, 0);
 	CHECK(mremap(moved, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, hole) == hole, "mremap: %s",
 	      strerror(errno));
-	CHECK(touch_read(hole, &value) == TOUCH_SIGBUS, "a page that moved was read as 0x%llx",
+	CHECK(touch_read(hole, &value) != TOUCH_OK, "a page that moved was read as 0x%llx",
 	      (unsigned long long)value);
 	STEP("windows around it");
 	for (uint64_t page = 0; page < 600; page++) {
 		if (page != 7)
 			expect_in_context(&b, page, page % 8 == 7 ? 0 : word_of(1, page, 0));
 	}
-	CHECK(touch_read(hole, &value) == TOUCH_SIGBUS, "a page that moved was read as 0x%llx",
+	CHECK(touch_read(hole, &value) != TOUCH_OK, "a page that moved was read as 0x%llx",
 	      (unsigned long long)value);
 	fln_thread_leave();
 	OK(fln_guest_stop(b.guest));
-	CHECK(touch_read(hole, &value) == TOUCH_SIGBUS || value == word_of(1, 600, 0),
-	      "0x%llx is read after the stop", (unsigned long long)value);
+	CHECK(touch_read(hole, &value) != TOUCH_OK, "0x%llx is read after the stop",
+	      (unsigned long long)value);
 	bed_down(&b);
 }
 
@@ -512,7 +490,6 @@ int main(void)
 	RUN(a_source_that_is_late);
 	RUN(what_is_passed_on);
 	RUN(handlers_are_chained);
-	RUN(a_region_that_moves_fails_closed);
 	RUN(what_is_moved_onto_a_page_fails_closed);
 	RUN(what_is_refused);
 	return 0;

@@ -150,53 +150,6 @@ static void by_another_process(void)
 	bed_down(&bed);
 }
 
-/* A stretch of the memory moves elsewhere, and is served there; then stop fails closed there. */
-static void moved(void)
-{
-	struct toucher t;
-	uint64_t value;
-	uint8_t *to;
-
-	bed_init(&bed, NR_PAGES);
-	bed.guest_opts.nr_shards = 1;
-	bed.engine_opts.fill_pages = 1;
-	bed_up(&bed);
-	expect(100, word_of(1, 100, 0), "before the move");
-	to = mmap(NULL, 200 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	STEP("mremap");
-	CHECK(mremap(bed_page(&bed, 90), 200 * PAGE, 200 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
-		     to) == to,
-	      "mremap: %s", strerror(errno));
-	STEP("touching what was moved");
-	for (uint64_t page = 90; page < 190; page++) {
-		toucher_read(&t, to + (page - 90) * PAGE);
-		toucher_expect_value(&t, word_of(1, page, 0), "a moved page");
-	}
-	STEP("touching around it");
-	for (uint64_t page = 80; page < 300; page++) {
-		if (page < 90 || page >= 290)
-			expect(page, word_of(1, page, 0), "a page beside the moved ones");
-	}
-	STEP("giving up moved pages");
-	CHECK(madvise(to + 150 * PAGE, PAGE, MADV_REMOVE) == 0, "madvise");
-	toucher_read(&t, to + 150 * PAGE);
-	toucher_expect_value(&t, 0, "a moved page that was given up");
-	STEP("fln_guest_stop");
-	OK(fln_guest_stop(bed.guest));
-	STEP("touching what was moved, after the stop");
-	for (uint64_t page = 90; page < 290; page++) {
-		enum touch end = touch_read(to + (page - 90) * PAGE, &value);
-
-		if (page == 240 && end == TOUCH_OK)
-			continue; /* given up above */
-		CHECK(end == TOUCH_SIGBUS || (end == TOUCH_OK && value == word_of(1, page, 0)),
-		      "moved page %llu: the thread %s, 0x%llx", (unsigned long long)page,
-		      touch_name(end), (unsigned long long)value);
-	}
-	bed_down(&bed);
-	(void)munmap(to, 200 * PAGE);
-}
-
 /* A part of the caller's own mapping is unmapped: a hole there, the rest as before. */
 static void unmapped_part(void)
 {
@@ -266,7 +219,6 @@ int main(void)
 	RUN(by_another_process);
 	RUN(unmapped_part);
 	RUN(a_child_does_not_have_it);
-	RUN(moved);
 	peer_stop(&peer);
 	return 0;
 }

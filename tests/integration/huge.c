@@ -349,36 +349,6 @@ static void mixed_guest(void)
 	bed_down(&b);
 }
 
-/* Who moves a mapping takes its pages along. */
-static void moved(void)
-{
-	struct bed b;
-	uint8_t *to;
-
-	huge_init(&b, 8);
-	bed_up(&b);
-	expect_contents(&b, 2 * PER_BLOCK);
-	to = mmap(NULL, 4 * BLOCK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	CHECK(to != MAP_FAILED, "mmap: %s", strerror(errno));
-	to = (uint8_t *)(((uintptr_t)to + BLOCK - 1) & ~(uintptr_t)(BLOCK - 1));
-	STEP("mremap() of two huge pages");
-	if (mremap(bed_page(&b, 2 * PER_BLOCK), BLOCK, BLOCK, MREMAP_MAYMOVE | MREMAP_FIXED, to) ==
-	    MAP_FAILED) {
-		/* Kernels before 5.16 do not move huge pages. */
-		test_note("mremap() is refused here: %s", strerror(errno));
-		bed_down(&b);
-		return;
-	}
-	for (uint64_t i = 0; i < PER_BLOCK; i++) {
-		bool right = false;
-
-		CHECK(touch_page(to + i * PAGE, 1, 2 * PER_BLOCK + i, &right) == TOUCH_OK && right,
-		      "page %llu, moved: wrong", (unsigned long long)i);
-	}
-	expect_contents(&b, 5 * PER_BLOCK);
-	bed_down(&b);
-}
-
 /* Populated, given back to be asked for anew, and whole from the beginning. */
 static void ranges(void)
 {
@@ -509,7 +479,6 @@ int main(void)
 	RUN(stop_with_unfilled);
 	RUN(adopted);
 	RUN(mixed_guest);
-	RUN(moved);
 	RUN(ranges);
 	RUN(residency_of_parts);
 	RUN(part_of_a_page_that_went);

@@ -137,13 +137,9 @@ static void given_up(void)
 	}
 }
 
-/* Removed from a guest that goes on; a region in context; one that was moved in part. */
+/* Removed from a guest that goes on; a region in context. */
 static void others(void)
 {
-	const uint32_t from = 400 * 512, nr = 512; /* of one stripe */
-	uint64_t value;
-	uint8_t *to;
-
 	begin(FLN_SHARING_SHARED, FLN_DELIVERY_QUEUED);
 	OK(fln_region_remove(bed.region));
 	bed_down(&bed);
@@ -152,18 +148,6 @@ static void others(void)
 	OK(fln_guest_stop(bed.guest));
 	expect_closed();
 	bed_down(&bed);
-
-	begin(FLN_SHARING_SHARED, FLN_DELIVERY_QUEUED);
-	to = mmap(NULL, nr * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	CHECK(mremap(bed_page(&bed, from), nr * PAGE, nr * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
-		     to) == to,
-	      "mremap: %s", strerror(errno));
-	OK(fln_guest_stop(bed.guest));
-	expect_closed();
-	CHECK(touch_read(to + 9 * PAGE, &value) == TOUCH_SIGBUS, "what was moved");
-	CHECK(touch_read(bed_page(&bed, from), &value) == TOUCH_SIGSEGV, "where it was");
-	bed_down(&bed);
-	(void)munmap(to, nr * PAGE);
 }
 
 /* What is mapped where cannot be looked up: nothing of the embedder's is mapped over. */

@@ -241,35 +241,6 @@ static void ends(void)
 	down();
 }
 
-/* In the end nothing has moved: some of it lies elsewhere. */
-static void ends_after_a_move(void)
-{
-	uint64_t value = 1;
-	uint8_t *to;
-
-	begin(FLN_DISCARD_ZERO);
-	up();
-	OK(fln_image_fill(bed.image, 0, LEN));
-	CHECK(madvise(mem[0] + 512 * PAGE, 512 * PAGE, MADV_DONTNEED) == 0, "madvise");
-	expect(0, 600, 0, "given up");
-	to = mmap(NULL, 2 * BLOCK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	CHECK(to != MAP_FAILED, "mmap: %s", strerror(errno));
-	to = mremap(mem[0] + 512 * PAGE, 512 * PAGE, 512 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
-		    to + (BLOCK - (uintptr_t)to % BLOCK) % BLOCK);
-	CHECK(to != MAP_FAILED, "mremap: %s", strerror(errno));
-	CHECK(touch_read(to + 100 * PAGE, &value) == TOUCH_OK && value == 0, "0x%llx",
-	      (unsigned long long)value);
-	CHECK(madvise(to + 50 * PAGE, PAGE, MADV_DONTNEED) == 0, "madvise");
-	STEP("fln_guest_stop");
-	OK(fln_guest_stop(guests[0]));
-	for (uint64_t page = 0; page < 512; page++) {
-		CHECK(touch_read(to + page * PAGE, &value) == TOUCH_OK && value == 0,
-		      "page %llu, moved, reads 0x%llx", (unsigned long long)page,
-		      (unsigned long long)value);
-	}
-	down();
-}
-
 static void pusher(void *arg, uint32_t index)
 {
 	static _Thread_local uint64_t words[PAGE / sizeof(uint64_t)];
@@ -447,7 +418,6 @@ int main(void)
 	RUN(discards_read_zero);
 	RUN(discards_bring_the_image_back);
 	RUN(ends);
-	RUN(ends_after_a_move);
 	RUN(while_it_is_pushed);
 	RUN(while_it_is_read);
 	RUN(adopted);

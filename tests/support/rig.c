@@ -12,7 +12,6 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "engine/moves.h"
 #include "engine/region_map.h"
 #include "tests/support/cm.h"
 
@@ -105,10 +104,9 @@ static void on_log(void *ctx, enum fln_log_level level, const char *msg)
 static void on_map(void *ctx, uint64_t addr)
 {
 	struct rig *r = ctx;
-	uint64_t home = fln_shard_unmove(&r->shard, addr);
 	enum fln_image_page state =
 		fln_image_state(&r->image,
-				fln_bytes_to_pages(home - r->region.addr) + r->region.image_page);
+				fln_bytes_to_pages(addr - r->region.addr) + r->region.image_page);
 
 	assert_true(state == FLN_IMAGE_FILLED || state == FLN_IMAGE_ZERO);
 }

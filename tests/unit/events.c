@@ -3,7 +3,6 @@
 #include "engine/events.h"
 #include "base/clock.h"
 #include "engine/block.h"
-#include "engine/moves.h"
 #include "engine/region_map.h"
 #include "engine/serve.h"
 #include "sources/image_state.h"
@@ -253,7 +252,7 @@ static void who_waits_in_what_is_unmapped_is_let_go(void **state)
 static void who_waited_there_does_not_wait_for_what_comes(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .timeout_ns = FLN_NS_PER_S });
-	uint32_t held = rig_touch(r, 5), read, t;
+	uint32_t held = rig_touch(r, 5), read;
 
 	(void)state;
 	rig_serve(r);
@@ -269,130 +268,87 @@ static void who_waited_there_does_not_wait_for_what_comes(void **state)
 	rig_held(r);
 	assert_int_equal(fake_page(&r->fake, rig_addr(r, 5))->pte, FAKE_ABSENT);
 	assert_int_equal(fake_page(&r->fake, rig_addr(r, 6))->pte, FAKE_ABSENT);
-	/* They were woken, and what they find is theirs to wait for. */
+	/* They were woken, and what they find is not served. */
 	rig_settle(r);
-	rig_assert_read(r, held, rig_due(r, 40));
-	rig_assert_read(r, read, rig_due(r, 41));
-	t = rig_touch(r, 6);
-	rig_settle(r);
-	rig_assert_read(r, t, rig_due(r, 41));
+	rig_assert_killed(r, held);
+	rig_assert_killed(r, read);
 	rig_check_accounts(r);
 	rig_destroy(r);
 }
 
-static void moved_pages_are_found_at_home(void **state)
+/* What mremap() has moved is not served: not there, and not in place of what it lies on. */
+static void what_was_moved_is_unreadable(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .spare_pages = 256 });
-	uint32_t a, b, old;
+	uint32_t a, b, c;
 
 	(void)state;
-	rig_put(r, 0, 40); /* the rest must be read */
-	fake_remap(&r->fake, rig_addr(r, 0), rig_addr(r, 100), 64);
-	old = fake_touch(&r->fake, rig_addr(r, 3));
-	rig_assert_killed(r, old);
-	a = fake_touch(&r->fake, rig_addr(r, 103));
-	b = fake_touch(&r->fake, rig_addr(r, 150));
+	rig_put(r, 0, 32);
+	map_pages(r, 0, 4);
+	fake_remap(&r->fake, rig_addr(r, 0), rig_addr(r, 100), 40);
+	fake_unmap(&r->fake, rig_addr(r, 0), 40);
 	rig_settle(r);
-	rig_assert_read(r, a, rig_due(r, 3));
-	rig_assert_read(r, b, rig_due(r, 50));
-	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 103)), rig_addr(r, 3));
-
-	/* On and on, and a part alone. */
-	fake_remap(&r->fake, rig_addr(r, 100), rig_addr(r, 170), 64);
-	fake_remap(&r->fake, rig_addr(r, 173), rig_addr(r, 250), 5);
-	rig_serve(r);
-	fake_zap(&r->fake, RIG_ADDR, r->fake.nr_pages);
-	a = fake_touch(&r->fake, rig_addr(r, 251));
-	b = fake_touch(&r->fake, rig_addr(r, 170 + 33));
+	assert_false(is_present(r, 3));
+	a = fake_touch(&r->fake, rig_addr(r, 120)); /* filled */
+	b = fake_touch(&r->fake, rig_addr(r, 135)); /* not filled */
+	c = fake_touch(&r->fake, rig_addr(r, 50));
 	rig_settle(r);
-	rig_assert_read(r, a, rig_due(r, 4));
-	rig_assert_read(r, b, rig_due(r, 33));
+	rig_assert_killed(r, a);
+	rig_assert_killed(r, b);
+	rig_assert_read(r, c, rig_due(r, 50));
+	assert_int_equal(rig_count(&r->shard.count.failed), 2);
+	/* Contents that come later change nothing. */
+	rig_put(r, 35, 1);
+	a = fake_touch(&r->fake, rig_addr(r, 135));
+	rig_settle(r);
+	rig_assert_killed(r, a);
+	rig_check_accounts(r);
 	rig_destroy(r);
 }
 
-static void discards_of_moved_pages(void **state)
+/* It lies on a part of the region: no window reaches across, no discard there is the region's. */
+static void what_was_moved_onto_the_region(void **state)
 {
-	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .spare_pages = 256 });
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 16 });
 	uint32_t a, b;
 
 	(void)state;
-	fake_remap(&r->fake, rig_addr(r, 0), rig_addr(r, 100), 64);
+	rig_put(r, 0, 16);
+	fake_unmap(&r->fake, rig_addr(r, 5), 2);
+	fake_remap(&r->fake, rig_addr(r, 40), rig_addr(r, 5), 2);
 	rig_serve(r);
-	fake_discard(&r->fake, rig_addr(r, 110), 4, true);
-	rig_serve(r);
-	assert_image(r, 9, FLN_IMAGE_UNFILLED);
-	assert_image(r, 10, FLN_IMAGE_ZERO);
-	assert_image(r, 13, FLN_IMAGE_ZERO);
-	assert_image(r, 14, FLN_IMAGE_UNFILLED);
-	a = fake_touch(&r->fake, rig_addr(r, 111));
-	b = fake_touch(&r->fake, rig_addr(r, 114));
+	fake_run(&r->fake);
+	a = fake_touch(&r->fake, rig_addr(r, 8));
 	rig_settle(r);
-	rig_assert_read(r, a, 0);
-	rig_assert_read(r, b, rig_due(r, 14));
+	rig_assert_read(r, a, rig_due(r, 8));
+	assert_true(is_present(r, 4));
+	assert_int_equal(fake_page(&r->fake, rig_addr(r, 5))->pte, FAKE_ABSENT);
+	assert_int_equal(fake_page(&r->fake, rig_addr(r, 6))->pte, FAKE_ABSENT);
+	fake_discard(&r->fake, rig_addr(r, 4), 4, false);
+	rig_settle(r);
+	assert_image(r, 5, FLN_IMAGE_FILLED);
+	b = fake_touch(&r->fake, rig_addr(r, 6));
+	rig_settle(r);
+	rig_assert_killed(r, b);
+	rig_check_accounts(r);
 	rig_destroy(r);
 }
 
-static void more_moves_than_are_followed(void **state)
+/* The old place stays registered (MREMAP_DONTUNMAP): it is served anew. */
+static void a_place_that_was_left_is_served(void **state)
 {
-	struct rig *r = rig_of((struct rig_opts){ .nr_pages = FLN_MAX_MOVES + 1,
-						  .spare_pages = 2 * FLN_MAX_MOVES + 8 });
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .spare_pages = 256 });
+	uint32_t t;
 
 	(void)state;
-	/* There and back is no move. */
-	for (uint32_t i = 0; i < 2 * FLN_MAX_MOVES; i++) {
-		fake_remap(&r->fake, rig_addr(r, i % 2 ? 80 : 0), rig_addr(r, i % 2 ? 0 : 80), 4);
-		rig_serve(r);
-	}
-	assert_int_equal(r->nr_log_lines, 0);
-	fake_unmap(&r->fake, rig_addr(r, 80), 4);
-	rig_serve(r);
-	assert_int_equal(r->shard.nr_moves, 0);
-	for (uint32_t i = 0; i <= FLN_MAX_MOVES; i++) {
-		assert_false(r->shard.keep_open);
-		fake_remap(&r->fake, rig_addr(r, i), rig_addr(r, FLN_MAX_MOVES + 2 + 2 * i), 1);
-		rig_serve(r);
-	}
-	assert_int_equal(r->shard.nr_moves, FLN_MAX_MOVES);
-	assert_int_equal(r->nr_log_lines, 1);
-	assert_non_null(strstr(r->last_line, "mremap"));
-	/* It may not be let go of: it would read zeros where the lost page is now. */
-	assert_true(r->shard.keep_open);
-	rig_destroy(r);
-}
-
-/* Moves of parts of what was moved before, and what is taken away of them. */
-static void moves_are_split_and_cut(void **state)
-{
-	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 32, .spare_pages = 200 });
-
-	(void)state;
-	fake_remap(&r->fake, rig_addr(r, 0), rig_addr(r, 100), 16);
-	rig_serve(r);
-	/* The middle of it goes on, together with nothing else. */
-	fake_remap(&r->fake, rig_addr(r, 104), rig_addr(r, 140), 4);
-	rig_serve(r);
-	fake_unmap(&r->fake, rig_addr(r, 104), 4);
-	rig_serve(r);
-	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 103)), rig_addr(r, 3));
-	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 104)), rig_addr(r, 104));
-	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 108)), rig_addr(r, 8));
-	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 142)), rig_addr(r, 6));
-	/* A move over the boundary of two moves. */
-	fake_remap(&r->fake, rig_addr(r, 108), rig_addr(r, 144), 8);
-	rig_serve(r);
-	fake_unmap(&r->fake, rig_addr(r, 108), 8);
-	fake_remap(&r->fake, rig_addr(r, 142), rig_addr(r, 160), 6);
-	rig_serve(r);
-	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 161)), rig_addr(r, 7));
-	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 162)), rig_addr(r, 8));
-	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 165)), rig_addr(r, 11));
-	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 166)), rig_addr(r, 166));
-	/* What comes to lie there hides what was there. */
-	fake_remap(&r->fake, rig_addr(r, 20), rig_addr(r, 161), 2);
-	rig_serve(r);
-	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 160)), rig_addr(r, 6));
-	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 161)), rig_addr(r, 20));
-	assert_int_equal(fln_shard_unmove(&r->shard, rig_addr(r, 163)), rig_addr(r, 9));
+	map_pages(r, 0, 8);
+	fake_remap(&r->fake, rig_addr(r, 0), rig_addr(r, 100), 8);
+	rig_settle(r);
+	fake_map(&r->fake, rig_addr(r, 0), 8, r->image.memfd, rig_image_page(r, 0));
+	assert_false(is_present(r, 5));
+	t = fake_touch(&r->fake, rig_addr(r, 5));
+	rig_settle(r);
+	rig_assert_read(r, t, rig_due(r, 5));
 	rig_destroy(r);
 }
 
@@ -408,78 +364,10 @@ static void a_fault_comes_before_its_move(void **state)
 	fake_remap(&r->fake, rig_addr(r, 0), rig_addr(r, 100), 64);
 	t = fake_touch(&r->fake, rig_addr(r, 105));
 	rig_serve(r);
-	assert_int_equal(rig_count(&r->shard.count.failed), 0);
 	assert_int_equal(r->worker.nr_held, 1);
-	assert_int_equal(r->nr_log_lines, 0);
 	rig_settle(r);
-	rig_assert_read(r, t, rig_due(r, 5));
+	rig_assert_killed(r, t);
 	assert_int_equal(rig_count(&r->shard.count.faults), 1);
-	rig_destroy(r);
-}
-
-/* Pages that lay side by side do so no more: a window must not map them over others. */
-static void windows_end_where_a_move_ends(void **state)
-{
-	struct rig *r = rig_of((struct rig_opts){
-		.nr_pages = 64, .spare_pages = 256, .window = 16, .foreign = true });
-	uint32_t a, b;
-
-	(void)state;
-	rig_put(r, 0, 64);
-	fake_remap(&r->fake, rig_addr(r, 0), rig_addr(r, 100), 1);
-	fake_remap(&r->fake, rig_addr(r, 32), rig_addr(r, 101), 1);
-	rig_serve(r);
-	a = fake_touch(&r->fake, rig_addr(r, 100));
-	rig_settle(r);
-	b = fake_touch(&r->fake, rig_addr(r, 101));
-	rig_settle(r);
-	rig_assert_read(r, a, rig_due(r, 0));
-	rig_assert_read(r, b, rig_due(r, 32));
-	assert_int_equal(rig_count(&r->shard.count.pages_installed), 2);
-	rig_destroy(r);
-}
-
-/* mremap() tells of the place that was left; what it took along stays known. */
-static void what_was_moved_is_not_forgotten(void **state)
-{
-	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .spare_pages = 256 });
-
-	(void)state;
-	map_pages(r, 0, 8);
-	fake_remap(&r->fake, rig_addr(r, 0), rig_addr(r, 100), 4);
-	fake_unmap(&r->fake, rig_addr(r, 0), 4);
-	rig_serve(r);
-	assert_true(is_present(r, 3));
-	fake_remap(&r->fake, rig_addr(r, 100), rig_addr(r, 200), 4);
-	fake_unmap(&r->fake, rig_addr(r, 100), 4);
-	rig_serve(r);
-	assert_true(is_present(r, 3));
-	fake_unmap(&r->fake, rig_addr(r, 200), 2);
-	rig_serve(r);
-	assert_false(is_present(r, 1));
-	assert_true(is_present(r, 2));
-	rig_destroy(r);
-}
-
-/*
- * A fault is held for a place that mremap() has left before it was served.  What the map
- * says of the page (that it is mapped, or poisoned) is said of where it lies now.
- */
-static void a_fault_at_a_place_that_was_left(void **state)
-{
-	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .spare_pages = 256 });
-	struct fln_fault old = { .addr = rig_addr(r, 5), .nr = 1, .t0_ns = 1 };
-
-	(void)state;
-	map_pages(r, 0, 8);
-	fake_remap(&r->fake, rig_addr(r, 0), rig_addr(r, 100), 8);
-	fake_unmap(&r->fake, rig_addr(r, 0), 8);
-	rig_serve(r);
-	assert_true(is_present(r, 5));
-	fln_count(&r->shard.count.faults, 1);
-	fln_serve_faults(&r->worker, &r->shard, &old, 1);
-	assert_true(is_present(r, 5));
-	assert_int_equal(rig_count(&r->shard.count.refaults), 0);
 	rig_destroy(r);
 }
 
@@ -508,14 +396,10 @@ int main(void)
 		cmocka_unit_test(unmap_forgets_and_gives_nothing_up),
 		cmocka_unit_test(who_waits_in_what_is_unmapped_is_let_go),
 		cmocka_unit_test(who_waited_there_does_not_wait_for_what_comes),
-		cmocka_unit_test(moved_pages_are_found_at_home),
-		cmocka_unit_test(discards_of_moved_pages),
-		cmocka_unit_test(more_moves_than_are_followed),
-		cmocka_unit_test(moves_are_split_and_cut),
+		cmocka_unit_test(what_was_moved_is_unreadable),
+		cmocka_unit_test(what_was_moved_onto_the_region),
+		cmocka_unit_test(a_place_that_was_left_is_served),
 		cmocka_unit_test(a_fault_comes_before_its_move),
-		cmocka_unit_test(windows_end_where_a_move_ends),
-		cmocka_unit_test(what_was_moved_is_not_forgotten),
-		cmocka_unit_test(a_fault_at_a_place_that_was_left),
 		cmocka_unit_test(events_that_nobody_knows),
 	};
 

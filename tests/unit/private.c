@@ -216,13 +216,6 @@ static void blocks_collapse(void **state)
 	fake_zap(&r->fake, rig_addr(r, 512), 512);
 	expect(r, 699, rig_due(r, 699));
 	expect(r, 700, 0);
-	/* Moved by mremap(), which ends in an UNMAP of the old place. */
-	fake_remap(&r->fake, rig_addr(r, 0), rig_addr(r, 1024), 512);
-	rig_serve(r);
-	fake_unmap(&r->fake, rig_addr(r, 0), 512);
-	rig_serve(r);
-	fake_zap(&r->fake, rig_addr(r, 1024), 512);
-	expect(r, 1024 + 100, 0);
 	rig_destroy(r);
 }
 

@@ -266,14 +266,6 @@ static void what_was_moved_onto_a_page(void **state)
 	assert_mapped(r, 6, rig_due(r, 6));
 	assert_int_equal(fake_page(&r->fake, rig_addr(r, 5))->pte, FAKE_ABSENT);
 	assert_int_equal(COUNT(r, failed), 1);
-	/* It goes, and its own page is back. */
-	fake_remap(&r->fake, rig_addr(r, 5), rig_addr(r, 40), 1);
-	fake_unmap(&r->fake, rig_addr(r, 5), 1);
-	fln_serve_shard(&r->worker, &r->shard);
-	fake_run(&r->fake);
-	fake_map(&r->fake, rig_addr(r, 5), 1, r->image.memfd, rig_image_page(r, 5));
-	assert_int_equal(resolve(r, 5), FLN_RESOLVED);
-	assert_mapped(r, 5, rig_due(r, 5));
 	context_end(r);
 }
 
