@@ -223,13 +223,13 @@ static void ends(void)
 	toucher_expect_asleep(&waits, 30, "the source is held back");
 	STEP("fln_guest_stop");
 	OK(fln_guest_stop(guests[0]));
-	toucher_expect(&waits, TOUCH_SIGBUS, "who waited");
+	toucher_expect(&waits, TOUCH_SIGSEGV, "who waited");
 	for (uint64_t page = 0; page < NR_PAGES; page++) {
 		enum touch end = touch_read(mem[0] + page * PAGE, &value);
 		uint64_t want = page == 3 ? 100 : page >= 500 ? 0 : due(page);
 
 		if (page >= 524)
-			CHECK(end == TOUCH_SIGBUS, "page %llu: the thread %s, 0x%llx",
+			CHECK(end == TOUCH_SIGSEGV, "page %llu: the thread %s, 0x%llx",
 			      (unsigned long long)page, touch_name(end), (unsigned long long)value);
 		else
 			CHECK(end == TOUCH_OK && value == want, "page %llu: the thread %s, 0x%llx",
@@ -238,35 +238,6 @@ static void ends(void)
 	CHECK(!in_cache(520) && !in_cache(1599), "reading has put zeros into the image");
 	atomic_store(&bed.maker.gate_closed, false);
 	expect(1, 520, due(520), "another guest, which is served");
-	down();
-}
-
-/* In the end nothing has moved: some of it lies elsewhere. */
-static void ends_after_a_move(void)
-{
-	uint64_t value = 1;
-	uint8_t *to;
-
-	begin(FLN_DISCARD_ZERO);
-	up();
-	OK(fln_image_fill(bed.image, 0, LEN));
-	CHECK(madvise(mem[0] + 512 * PAGE, 512 * PAGE, MADV_DONTNEED) == 0, "madvise");
-	expect(0, 600, 0, "given up");
-	to = mmap(NULL, 2 * BLOCK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	CHECK(to != MAP_FAILED, "mmap: %s", strerror(errno));
-	to = mremap(mem[0] + 512 * PAGE, 512 * PAGE, 512 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
-		    to + (BLOCK - (uintptr_t)to % BLOCK) % BLOCK);
-	CHECK(to != MAP_FAILED, "mremap: %s", strerror(errno));
-	CHECK(touch_read(to + 100 * PAGE, &value) == TOUCH_OK && value == 0, "0x%llx",
-	      (unsigned long long)value);
-	CHECK(madvise(to + 50 * PAGE, PAGE, MADV_DONTNEED) == 0, "madvise");
-	STEP("fln_guest_stop");
-	OK(fln_guest_stop(guests[0]));
-	for (uint64_t page = 0; page < 512; page++) {
-		CHECK(touch_read(to + page * PAGE, &value) == TOUCH_OK && value == 0,
-		      "page %llu, moved, reads 0x%llx", (unsigned long long)page,
-		      (unsigned long long)value);
-	}
 	down();
 }
 
@@ -447,7 +418,6 @@ int main(void)
 	RUN(discards_read_zero);
 	RUN(discards_bring_the_image_back);
 	RUN(ends);
-	RUN(ends_after_a_move);
 	RUN(while_it_is_pushed);
 	RUN(while_it_is_read);
 	RUN(adopted);
