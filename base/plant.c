@@ -25,6 +25,10 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_JOB_KEEPS_ERROR] = "job-keeps-error",
 	[FLN_BUG_PRESENT_BELIEVED] = "present-believed",
 	[FLN_BUG_STRAY_LEFT] = "stray-left",
+	[FLN_BUG_END_BY_POISON] = "end-by-poison",
+	[FLN_BUG_FOREIGN_BELIEVED] = "foreign-believed",
+	[FLN_BUG_END_BY_ZERO_PAGE] = "end-by-zero-page",
+	[FLN_BUG_POISON_STAYS] = "poison-stays",
 };
 
 static enum fln_bug chosen;

@@ -27,6 +27,10 @@ enum fln_bug {
 	FLN_BUG_JOB_KEEPS_ERROR,    /* a page's error keeps a job from ending with its region */
 	FLN_BUG_PRESENT_BELIEVED,   /* populate believes what the map calls present */
 	FLN_BUG_STRAY_LEFT,         /* what mremap() and fork() take along is left as it is */
+	FLN_BUG_END_BY_POISON,      /* at the end what is not filled is poisoned, no more */
+	FLN_BUG_FOREIGN_BELIEVED,   /* at the end the map of a foreign region is believed */
+	FLN_BUG_END_BY_ZERO_PAGE,   /* at the end what a clone gave up is the kernel's zero page */
+	FLN_BUG_POISON_STAYS,       /* what is given up after it has failed stays poisoned */
 	FLN_BUG_NR
 };
 

@@ -5,20 +5,15 @@
  * The kernel goes on serving a mapping whose userfaultfd is closed: what is in
  * the page cache reads its contents, and what is not reads zeros.  So before
  * anything is closed or unregistered, every page whose contents are due and not
- * there is poisoned.  That
- * wakes the threads that wait for these pages, into a SIGBUS; whoever waits for
- * another page is woken when its range is unregistered, and finds it in the cache.
+ * there is made unreadable: in this process's memory by taking the access away (deny.c), in
+ * another's, whose mappings are not ours to change, by poison.  Then the threads
+ * that wait there are woken, into a signal; those that wait for other pages are woken with
+ * them, and when the range is unregistered, and find them in the cache.
  *
- * Long runs of blocks of which nothing is filled are mapped over instead (cover.c).
- *
- * In a private region what the guest gave up is mapped as zeros before: unserved it
- * would read the image again.  That cannot cover a discard that is still under way.
- *
- * A kernel that cannot poison: the access is taken away, by whole stripes, which
- * are mappings of their own: single pages would need a mapping each.  Where that
- * cannot be done either (another process, a sealed mapping), the range stays
- * registered and its userfaultfd open for good: who touches it waits for ever.
- * The same comes of a kernel that puts calls off for too long: want of memory.
+ * Where neither can be done (a sealed mapping, a kernel without POISON and another's memory),
+ * the range stays registered and its userfaultfd open for good: a thread that touches it waits
+ * for ever.  The same comes of a kernel that puts calls off for too long: want of memory.
+ * Of our own memory that range is poisoned, so that a touch is a signal while the poison lasts.
  *
  * Workers leave the region alone from the moment that closing is set and a grace
  * period has passed.  Their shards stay attached meanwhile, so that events are
@@ -27,7 +22,8 @@
 #include "engine/closing.h"
 #include "base/clock.h"
 #include "base/error.h"
-#include "engine/cover.h"
+#include "base/plant.h"
+#include "engine/deny.h"
 #include "engine/engine.h"
 #include "engine/events.h"
 #include "engine/guest.h"
@@ -42,35 +38,6 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <time.h>
-
-struct fln_mask fln_region_unsafe(const struct fln_region *r, uint64_t block)
-{
-	struct fln_mask valid = fln_blockmap_valid(&r->map, block), safe = { { 0 } }, m;
-	uint32_t lo = fln_mask_next_set(&valid, 0), hi = fln_mask_next_clear(&valid, lo);
-	struct fln_mask filled, zero;
-
-	if (fln_region_is_covered(r, block))
-		return safe;
-	fln_rcu_read_lock();
-	if (r->foreign) {
-		/* Nothing but what is mapped is there; what was discarded is zero. */
-		safe = fln_blockmap_load(&r->map, FLN_PLANE_PRESENT, block);
-		m = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
-		safe = fln_mask_or(&safe, &m);
-		fln_rcu_read_unlock();
-		return fln_mask_andnot(&valid, &safe);
-	}
-	/* The map may be wrong about PRESENT; the image is not about FILLED. */
-	fln_image_ready(r->image, fln_region_image_page(r, block * FLN_BLOCK_PAGES + lo), hi - lo,
-			&filled, &zero);
-	m = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
-	fln_rcu_read_unlock();
-	/* In a private region: close_zeros() has mapped zeros there. */
-	valid = fln_mask_andnot(&valid, &m);
-	safe = fln_mask_or(&filled, &zero);
-	safe = fln_mask_up(&safe, lo);
-	return fln_mask_andnot(&valid, &safe);
-}
 
 /* The pages of a block with home addresses in [start, end). */
 static struct fln_mask pages_within(const struct fln_region *r, uint64_t block, uint64_t start,
@@ -93,24 +60,12 @@ static struct fln_mask unsafe_within(const struct fln_region *r, uint64_t block,
 	return fln_mask_and(&pages, &within);
 }
 
-/* Of them, those that were given up. */
-static struct fln_mask given_up_within(const struct fln_region *r, uint64_t block, uint64_t start,
-				       uint64_t end)
-{
-	struct fln_mask within = pages_within(r, block, start, end);
-	struct fln_mask pages;
-
-	fln_rcu_read_lock();
-	pages = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
-	fln_rcu_read_unlock();
-	return fln_mask_and(&pages, &within);
-}
-
-/* Nobody reads the events of a shard that no worker has: read them here. */
-static void read_events(struct fln_shard *shard)
+/* Nobody reads the events of a shard that no worker has: read them here.  Was anything given up? */
+static bool read_events(struct fln_shard *shard)
 {
 	struct fln_filler *filler = &shard->guest->engine->filler;
 	struct uffd_msg msgs[16];
+	bool removed = false;
 	ssize_t nr;
 
 	do {
@@ -126,12 +81,14 @@ static void read_events(struct fln_shard *shard)
 			/* Other guests may share the image: for them it is given up, too. */
 			if (m->event == UFFD_EVENT_REMOVE)
 				fln_shard_removed(shard, m->arg.remove.start, m->arg.remove.end);
+			removed |= m->event == UFFD_EVENT_REMOVE;
 			if (m->event == UFFD_EVENT_FORK)
 				fln_child_forked(shard->guest, (int)m->arg.fork.ufd);
 		}
 		fln_strays_reading_end(shard);
 		fln_filler_closer_end(filler);
 	} while (nr > 0);
+	return removed;
 }
 
 /*
@@ -165,33 +122,29 @@ static void say_impatient(const struct fln_region *r, uint64_t addr)
 	fln_log_limited(&r->guest->engine->log, &r->guest->engine->guard.fault_limit, FLN_LOG_ERROR,
 			"guest %s: the kernel does not make what was never filled at 0x%" PRIx64
 			" unreadable, for want of memory or because a thread that changes the "
-			"mapping does not run; the access to it is taken away",
+			"mapping does not run; its userfaultfd stays open",
 			r->guest->name, addr);
 }
 
 /*
- * Poison pages of a block through one shard, or map zeros there (@zero), until it
- * is done, or has been put off for too long.  Returns the pages that the kernel refuses.
+ * Poison pages of a block through one shard, until it is done, or has been put off for too
+ * long.  Returns the pages that the kernel refuses; into *poisoned those that are.
  */
-static struct fln_mask close_block(struct fln_region *r, struct fln_shard *shard, uint64_t block,
-				   const struct fln_mask *pages, bool zero)
+static struct fln_mask poison_block(struct fln_region *r, struct fln_shard *shard, uint64_t block,
+				    const struct fln_mask *pages, struct fln_mask *poisoned)
 {
-	struct fln_mask todo = *pages, poisoned = { { 0 } }, refused = { { 0 } };
+	struct fln_mask todo = *pages, refused = { { 0 } };
 
+	memset(poisoned, 0, sizeof(*poisoned));
 	for (uint32_t round = 0; !fln_mask_empty(&todo); round++) {
 		struct fln_install in = { .shard = shard, .region = r };
 
 		in.block_page = block * FLN_BLOCK_PAGES;
 		in.block_addr = fln_region_addr_of(r, in.block_page);
-		if (zero) {
-			/* Who waits for a page that is mapped is woken by UNREGISTER. */
-			fln_install_zero(&in, &todo);
-		} else {
-			in.faulting = todo;
-			fln_install_poison(&in, &todo, &poisoned);
-		}
+		in.faulting = todo;
+		fln_install_poison(&in, &todo, poisoned);
 		/* Not in.again: what came after a call that was put off was not tried at all. */
-		todo = fln_mask_andnot(&todo, &poisoned);
+		todo = fln_mask_andnot(&todo, poisoned);
 		todo = fln_mask_andnot(&todo, &in.present);
 		todo = fln_mask_andnot(&todo, &in.gone);
 		todo = fln_mask_andnot(&todo, &in.broken);
@@ -199,7 +152,7 @@ static struct fln_mask close_block(struct fln_region *r, struct fln_shard *shard
 		if (fln_mask_empty(&todo))
 			break;
 		if (!shard->worker)
-			read_events(shard);
+			(void)read_events(shard);
 		if (wait_a_little(r, round))
 			continue;
 		say_impatient(r, in.block_addr);
@@ -208,60 +161,46 @@ static struct fln_mask close_block(struct fln_region *r, struct fln_shard *shard
 	return refused;
 }
 
-/* Take the access to what was given up in a piece away: it can be neither zero nor poisoned. */
-static int deny_given_up(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
+/*
+ * Take the access to pages away that have been poisoned, and so are the region's: where it is
+ * not known what is mapped where.
+ */
+static bool deny_poisoned(struct fln_region *r, uint64_t block, const struct fln_mask *pages)
 {
-	uint64_t at = addr, end = at + len_bytes, stop;
+	uint64_t base = fln_region_addr_of(r, block * FLN_BLOCK_PAGES);
+	uint32_t lo = 0, hi;
 
-	(void)moved;
-	for (; at < end; at = stop) {
-		uint64_t block = fln_region_page_of(r, at) / FLN_BLOCK_PAGES;
-		uint64_t base = fln_region_addr_of(r, block * FLN_BLOCK_PAGES);
-		struct fln_mask pages = given_up_within(r, block, at, end);
-		uint32_t lo = 0, hi;
-
-		for (; fln_mask_next_run(&pages, &lo, &hi); lo = hi) {
-			if (mprotect((void *)(uintptr_t)(base + fln_pages_to_bytes(lo)),
-				     fln_pages_to_bytes(hi - lo), PROT_NONE) != 0)
-				return -errno;
-		}
-		stop = fln_align_down(at, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
+	if (fln_planted(FLN_BUG_END_BY_POISON))
+		return true;
+	for (; fln_mask_next_run(pages, &lo, &hi); lo = hi) {
+		if (mprotect((void *)(uintptr_t)(base + fln_pages_to_bytes(lo)),
+			     (size_t)fln_pages_to_bytes(hi - lo), PROT_NONE) != 0)
+			return false;
 	}
-	return 0;
+	return true;
 }
 
 /*
- * What was given up in a private region is zero because nothing else is mapped
- * there: unserved, a page that is not mapped would read the image's contents.  The
- * map may be wrong about PRESENT, so all of it is asked for; what has a page
- * already, the guest's own, stays.  What cannot be zero is made unreadable.
+ * What was given up in a private region must not show the image.  Poison leaves the page of
+ * zeros alone, and that may go: false, where there is any.
  */
-static void close_zeros(struct fln_region *r, struct fln_shard *shard, uint64_t start, uint64_t end)
+static bool add_given_up(const struct fln_region *r, uint64_t block, uint64_t start, uint64_t end,
+			 struct fln_mask *pages)
 {
-	uint64_t stop;
+	struct fln_mask within = pages_within(r, block, start, end), m;
 
-	for (; r->is_private && start < end; start = stop) {
-		uint64_t block = fln_region_page_of(r, start) / FLN_BLOCK_PAGES;
-		struct fln_mask pages = given_up_within(r, block, start, end);
-
-		stop = fln_align_down(start, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
-		pages = close_block(r, shard, block, &pages, true);
-		if (fln_mask_empty(&pages))
-			continue;
-		r->sealed = true;
-		pages = close_block(r, shard, block, &pages, false);
-		if (fln_mask_empty(&pages))
-			continue;
-		/* All the rest at once, and only where the region's mapping still is. */
-		if (fln_mapping_each_seen(r, start, end, 0, deny_given_up) == 0)
-			return;
-		atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
-		r->unsafe = true;
-		return;
-	}
+	fln_rcu_read_lock();
+	m = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
+	fln_rcu_read_unlock();
+	m = fln_mask_and(&m, &within);
+	*pages = fln_mask_or(pages, &m);
+	return fln_mask_empty(&m);
 }
 
-/* Poison what is unsafe in [start, end), home addresses, through one shard. */
+/*
+ * Poison what is unsafe in [start, end), home addresses, through one shard.  False: something
+ * is still readable, or in our own memory could be again.
+ */
 static bool poison_range(struct fln_region *r, struct fln_shard *shard, uint64_t start,
 			 uint64_t end)
 {
@@ -269,86 +208,69 @@ static bool poison_range(struct fln_region *r, struct fln_shard *shard, uint64_t
 
 	while (start < end) {
 		uint64_t block = fln_region_page_of(r, start) / FLN_BLOCK_PAGES;
-		struct fln_mask pages = unsafe_within(r, block, start, end);
+		struct fln_mask pages = unsafe_within(r, block, start, end), refused, poisoned;
 
+		if (r->is_private)
+			done &= add_given_up(r, block, start, end, &pages);
 		if (!fln_mask_empty(&pages)) {
 			r->sealed = true;
 			if (!fln_uffd_can_poison(&shard->uffd))
 				return false;
-			pages = close_block(r, shard, block, &pages, false);
-			done &= fln_mask_empty(&pages);
+			refused = poison_block(r, shard, block, &pages, moved, &poisoned);
+			done &= fln_mask_empty(&refused);
+			if (!r->foreign && !moved)
+				done &= deny_poisoned(r, block, &poisoned);
 		}
 		start = fln_align_down(start, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
 	}
 	return done;
 }
 
-/* Take the access to the stripes of a piece away that have pages which are unsafe. */
-static int deny_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
-{
-	uint64_t at = addr, end = at + len_bytes, stop;
-	int rc = 0;
-
-	(void)moved;
-	for (; at < end; at = stop) {
-		uint64_t stripe = 0, stripe_len = 0;
-		bool unsafe = false;
-		uint32_t shard;
-
-		(void)fln_stripe_get(&r->plan, fln_stripe_index(&r->plan, at), &stripe, &stripe_len,
-				     &shard);
-		stop = stripe + stripe_len < end ? stripe + stripe_len : end;
-		for (uint64_t a = at; !unsafe && a < stop;
-		     a = fln_align_down(a, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES) {
-			struct fln_mask pages =
-				unsafe_within(r, fln_region_page_of(r, a) / FLN_BLOCK_PAGES, a,
-					      stop);
-
-			unsafe = !fln_mask_empty(&pages);
-		}
-		if (unsafe && mprotect((void *)(uintptr_t)at, stop - at, PROT_NONE) != 0)
-			rc = -errno;
-	}
-	return rc;
-}
-
-/* All that is at home, at once and once: what is safe stays so. */
-static bool deny_home(struct fln_region *r)
-{
-	if (!r->denied)
-		r->undeniable =
-			fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, deny_piece) != 0;
-	r->denied = true;
-	return !r->undeniable;
-}
+			refused = poison_block(r, shard, block, &pages, &poisoned);
+			done &= fln_mask_empty(&refused);
+			if (!r->foreign)
+				done &= deny_poisoned(r, block, &poisoned);
+	uint64_t addr, len;
+	uint32_t of;
+	bool done = true;
 
 /* All that a shard has of a region. */
-static void close_shard(struct fln_region *r, struct fln_shard *shard)
+static void poison_shard(struct fln_region *r, struct fln_shard *shard)
 {
 	uint64_t addr, len;
 	uint32_t of;
 	bool done = true;
 
 	for (uint64_t i = 0; fln_stripe_get(&r->plan, i, &addr, &len, &of); i++) {
-		if (of != shard->index)
-			continue;
-		close_zeros(r, shard, addr, addr + len);
-		done &= poison_range(r, shard, addr, addr + len);
+		if (of == shard->index)
+			done &= poison_range(r, shard, addr, addr + len);
 	}
-	if (!done && !r->foreign)
-		done = deny_home(r);
 	if (done)
 		return;
 	atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
 	r->unsafe = true;
 }
 
+/* The access to them has gone: the threads that wait there find that. */
+static void wake_all(struct fln_region *r)
+{
+	uint64_t addr, len;
+	uint32_t shard;
+
+	for (uint64_t i = 0; fln_stripe_get(&r->plan, i, &addr, &len, &shard); i++)
+		fln_uffd_wake(&fln_region_shard(r, shard)->uffd, addr, len);
+}
+
 static void close_shards(struct fln_region *r)
 {
 	struct fln_guest *guest = r->guest;
 
+	if (!r->foreign && fln_region_deny(r) == 0) {
+		wake_all(r);
+		return;
+	}
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
-		close_shard(r, fln_region_shard(r, i));
+		poison_shard(r, fln_region_shard(r, i));
 }
 
 static int result(const struct fln_region *r)
@@ -377,7 +299,6 @@ int fln_region_close(struct fln_region *region)
 	/* An event or a fault that was read before has been acted upon after this. */
 	fln_guest_pass_workers(region->guest);
 	fln_region_deny_grown(region);
-	fln_region_cover(region);
 	close_shards(region);
 	fln_rcu_leave(entered);
 	region->closed = true;
@@ -387,10 +308,13 @@ int fln_region_close(struct fln_region *region)
 int fln_region_close_rest(struct fln_region *region)
 {
 	struct fln_guest *guest = region->guest;
-	bool entered = fln_rcu_enter();
+	bool entered = fln_rcu_enter(), removed = false;
 
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
-		read_events(fln_region_shard(region, i));
+		removed |= read_events(fln_region_shard(region, i));
+	/* What was given up so late must not show what lies under it. */
+	if (removed && (region->is_private || region->foreign))
+		close_shards(region);
 	fln_rcu_leave(entered);
 	return region->unsafe ? -EIO : 0;
 }

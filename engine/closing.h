@@ -5,8 +5,6 @@
 #ifndef FLN_ENGINE_CLOSING_H
 #define FLN_ENGINE_CLOSING_H
 
-#include "base/page.h"
-
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -26,9 +24,6 @@ int fln_region_close(struct fln_region *region);
  * closed, and for events that nobody had read.  No worker has the guest's shards.
  */
 int fln_region_close_rest(struct fln_region *region);
-
-/* Pages of a block that may not be left to the kernel.  Empty: covered. */
-struct fln_mask fln_region_unsafe(const struct fln_region *region, uint64_t block);
 
 /* Take a closed region's ranges from their userfaultfds, and let go who waits there. */
 void fln_region_unregister(struct fln_region *region);

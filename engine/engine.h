@@ -35,7 +35,8 @@ struct fln_engine {
 	struct fln_event_queue events;
 	struct fln_filler filler;
 	struct fln_guard guard;
-	uint64_t close_patience_ns; /* 0: the default; see closing.c */
+	uint64_t close_patience_ns;          /* 0: the default; see closing.c */
+	const struct fln_memory_ops *memory; /* NULL: the kernel's; see deny.h */
 	struct fln_worker *workers;
 	struct fln_lock lock;             /* FLN_RANK_ENGINE */
 	struct fln_turn turn;             /* of start and stop */

@@ -20,6 +20,7 @@
 #include "base/error.h"
 #include "base/plant.h"
 #include "engine/context.h"
+#include "engine/deny.h"
 #include "engine/directory.h"
 #include "engine/engine.h"
 #include "engine/held.h"
@@ -87,6 +88,7 @@ static void remove_served(struct fln_region *r, uint64_t start, uint64_t end)
 	if (!r->foreign && !r->is_private && zero)
 		fln_image_give_up(r->image, fln_region_image_page(r, fln_region_page_of(r, start)),
 				  fln_bytes_to_pages(end - start));
+	fln_region_doubt(r, start, end);
 	/* Of a huge page a part cannot go: the kernel overwrites it with zeros where it is. */
 	start = fln_align_up(start, r->page_bytes);
 	end = fln_align_down(end, r->page_bytes);

@@ -15,12 +15,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/sysmacros.h>
 
 struct map_line {
 	uint64_t lo, hi, offset, inode;
 	dev_t device;
-	bool shared;
+	bool shared, accessible;
 };
 
 /* "lo-hi perms offset major:minor inode path": numbers are hexadecimal but for the inode. */
@@ -35,6 +36,7 @@ static bool parse_line(const char *line, struct map_line *m)
 	m->hi = strtoull(at + 1, &at, 16);
 	if (*at != ' ' || strlen(at) < sizeof(" rwxs 0"))
 		return false;
+	m->accessible = at[1] == 'r' || at[2] == 'w' || at[3] == 'x';
 	m->shared = at[4] == 's';
 	m->offset = strtoull(at + 6, &at, 16);
 	major = strtoul(at, &at, 16);
@@ -64,12 +66,10 @@ static bool next_line(FILE *maps, struct map_line *m)
 	return false;
 }
 
-/* Does the line map the region's image, with the page that is due at @addr there?  Or cover it? */
+/* Does the line map the region's image, with the page that is due at @addr there? */
 static bool is_own(const struct fln_region *r, const struct map_line *m, uint64_t addr,
 		   uint64_t home)
 {
-	if (r->cover_inode && m->inode == r->cover_inode && m->device == r->cover_device)
-		return true;
 	return m->shared != r->is_private && m->inode == r->image->inode &&
 	       m->device == r->image->device &&
 	       m->offset + (addr - m->lo) == fln_pages_to_bytes(r->image_page) + (home - r->addr);
@@ -186,4 +186,38 @@ int fln_mapping_tail(struct fln_region *r, uint64_t end, uint64_t moved, uint64_
 	if (m.lo > last || limit <= end || !is_own(r, &m, last, last - moved))
 		return 0;
 	return fn(r, end, limit - end, moved);
+}
+
+int fln_mapping_allow(struct fln_region *r)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	uint64_t end = r->addr + r->len_bytes;
+	struct map_line m;
+	int rc = 0;
+
+	while (maps && next_line(maps, &m) && m.lo < end) {
+		uint64_t lo = m.lo > r->addr ? m.lo : r->addr, hi = m.hi < end ? m.hi : end;
+
+		if (m.hi <= r->addr || m.accessible || !is_own(r, &m, lo, lo))
+			continue;
+		if (mprotect((void *)(uintptr_t)lo, (size_t)(hi - lo), PROT_READ | PROT_WRITE) != 0)
+			rc = -errno;
+	}
+	if (maps)
+		(void)fclose(maps);
+	return rc;
+}
+
+bool fln_mapping_next_anonymous(FILE *maps, uint64_t *lo, uint64_t *hi)
+{
+	struct map_line m;
+
+	while (next_line(maps, &m)) {
+		if (m.inode || m.device || m.shared)
+			continue;
+		*lo = m.lo;
+		*hi = m.hi;
+		return true;
+	}
+	return false;
 }

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct fln_region;
 
@@ -24,7 +25,7 @@ bool fln_mapping_is_kept_from_children(const struct fln_region *region);
 
 /*
  * Call @fn for each piece of [start, end) that is still a mapping of the region's
- * image at its place, or was covered.  @moved: how far mremap() has carried it.  Return: what the
+ * image at its place.  @moved: how far mremap() has carried it.  Return: what the
  * first call of @fn returned that did not return 0.
  */
 int fln_mapping_each(struct fln_region *region, uint64_t start, uint64_t end, uint64_t moved,
@@ -41,5 +42,14 @@ int fln_mapping_each_seen(struct fln_region *region, uint64_t start, uint64_t en
  */
 int fln_mapping_tail(struct fln_region *region, uint64_t end, uint64_t moved, uint64_t limit,
 		     fln_mapping_fn fn);
+
+/*
+ * Give the access back to what is a mapping of the region's image and has none, as the end of
+ * an earlier region has left it.  Return: 0 or -errno.
+ */
+int fln_mapping_allow(struct fln_region *region);
+
+/* The next private anonymous mapping of @maps, /proc/self/maps.  False: there is none. */
+bool fln_mapping_next_anonymous(FILE *maps, uint64_t *lo, uint64_t *hi);
 
 #endif

@@ -14,7 +14,7 @@
 #include "engine/context.h"
 #include "engine/context_registry.h"
 #include "engine/context_shards.h"
-#include "engine/cover.h"
+#include "engine/deny.h"
 #include "engine/directory.h"
 #include "engine/engine.h"
 #include "engine/guest.h"
@@ -114,10 +114,12 @@ static void unmap_region(struct fln_region *r)
 {
 	if (r->foreign || r->unsafe)
 		return;
-	if (r->mapped_by_us)
+	if (r->mapped_by_us) {
 		(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, unmap_piece);
-	else if (r->kept_from_children && !r->sealed)
+		fln_region_unmap_zeros(r);
+	} else if (r->kept_from_children && !r->sealed) {
 		(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, allow_children);
+	}
 }
 
 /*
@@ -327,6 +329,12 @@ static int open_region(struct fln_region *r)
 		r->nr_registered = r->plan.nr_stripes;
 	else if (rc == 0)
 		rc = register_stripes(r);
+	/* What a region at this place has left inaccessible: it is served from here on. */
+	if (rc == 0 && !r->foreign && !r->mapped_by_us && fln_mapping_allow(r) != 0)
+		rc = fln_fail(ENOMEM,
+			      "region: the access that an earlier region took away at 0x%" PRIx64
+			      " cannot be given back; raise vm.max_map_count, or map anew",
+			      r->addr);
 	if (rc == 0)
 		return 0;
 	atomic_store_explicit(&r->closing, true, memory_order_release);
@@ -359,9 +367,12 @@ static int build_region(struct fln_guest *guest, struct fln_region *r, uint32_t 
 	if (rc)
 		goto give_back;
 	fln_region_bind(r);
-	rc = open_region(r);
+	rc = fln_region_doubt_init(r);
+	if (rc == 0)
+		rc = open_region(r);
 	if (rc == 0)
 		return 0;
+	fln_region_deny_free(r);
 	fln_blockmap_deinit(&r->map);
 give_back:
 	if (!r->foreign)
@@ -433,7 +444,7 @@ void fln_region_release(struct fln_region *region)
 
 	fln_advised_forget(region);
 	unmap_region(region);
-	fln_region_cover_free(region);
+	fln_region_deny_free(region);
 	if (!region->foreign)
 		fln_engine_give_back_stripes(guest->engine, region->plan.nr_stripes);
 	fln_blockmap_deinit(&region->map);

@@ -46,6 +46,13 @@ struct fln_turn {
 	pthread_cond_t given;
 };
 
+/* Anonymous memory that was mapped where a private region's guest had given pages up. */
+struct fln_zeroed {
+	uint64_t addr, end;
+};
+
+struct fln_denial;
+
 struct fln_region {
 	struct fln_guest *guest;
 	struct fln_image *image;
@@ -66,13 +73,15 @@ struct fln_region {
 	uint64_t close_waited_ns; /* for calls that the kernel put off */
 	bool sealed;              /* some pages were made unreadable */
 	bool unsafe;              /* some should have been, and could not */
-	bool denied;              /* access has been taken away where it could be, */
-	bool undeniable;          /* which was not everywhere */
 	uint64_t nr_registered;   /* stripes, from the first on */
-	uint64_t *covered;    /* a bit for each block that was mapped over; in the guest's turn */
-	uint64_t cover_inode; /* of what it was mapped over with; 0: nothing was */
-	dev_t cover_device;
-	int cover_fd; /* while it is done */
+	/* deny.c's, in the guest's turn. */
+	struct fln_denial *denial; /* while it is at it */
+	int (*denial_fn)(struct fln_region *region, uint64_t addr, uint64_t len_bytes);
+	struct fln_zeroed *zeroed; /* where anonymous memory was mapped */
+	uint64_t nr_zeroed, max_zeroed;
+	uint64_t nr_denial_maps; /* taken from the engine's budget */
+	/* A bit for each block of a foreign region in which the map may be wrong about PRESENT. */
+	_Atomic uint64_t *doubted;
 	struct fln_stripe_plan plan;
 	struct fln_blockmap map;
 	/* Where something else lies (strays.c); changed under guest->lock. */

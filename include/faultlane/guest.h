@@ -304,16 +304,17 @@ FLN_API int fln_guest_start(struct fln_guest *guest);
  * fln_guest_stop() - Stop serving, and fail closed
  *
  * What is filled stays readable.  What is not becomes unreadable before the
- * userfaultfds are closed: a thread that touches
- * it, or waits for it now, gets SIGBUS.  Kernels before 6.6 cannot do that by the
- * page: there all of a stripe (up to the whole region) that has pages which are
- * not filled becomes inaccessible, and a touch gets SIGSEGV.  No thread reads zeros
- * where contents are due.  A guest cannot be started again.
+ * userfaultfds are closed: it becomes PROT_NONE, run by run, and a thread that touches
+ * it, or waits for it now, gets SIGSEGV; KVM_RUN returns EFAULT there and names no address.
+ * In another process's memory (FLN_GUEST_F_FOREIGN) it is poisoned: SIGBUS.  No thread
+ * reads zeros where contents are due.  A guest cannot be started again.
  *
- * Of regions that the engine mapped, runs of 32 MiB and more of which nothing is filled
- * are mapped over, so that they cost neither time nor page tables: SIGBUS too; but
- * KVM_RUN returns EFAULT there and names no address.  So nobody may put something else
- * where a region is while this runs.
+ * Each run is a mapping.  Where filled and unfilled pages alternate more often than
+ * max_stripes allows, filled pages between unfilled ones become inaccessible too; the log
+ * says how many.  What a private region's guest gave up becomes anonymous memory, that of
+ * a guest that was never started inaccessible.  Nobody may put something else where a region
+ * is while this runs.  A mapping of the embedder's keeps this protection;
+ * fln_region_add() of the same place gives the access back.
  *
  * Return:  0, also when it does not run; -EIO when unfilled pages could not be made
  *          unreadable (another process's memory before 6.6, a sealed mapping, what

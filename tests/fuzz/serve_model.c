@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What may be read, and what must hold: the model of serve_game.h. */
 #include "base/clock.h"
-#include "engine/closing.h"
+#include "engine/deny.h"
 #include "engine/region_map.h"
 #include "sources/image_state.h"
 #include "tests/fuzz/serve_game.h"

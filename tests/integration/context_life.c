@@ -35,8 +35,8 @@ static void toucher_main(void *arg, uint32_t index)
 		enum touch end = touch_read(bed_page(b, page), &value);
 		bool filled = !life.half || page < b->nr_pages / 2;
 
-		if (end == TOUCH_SIGBUS) {
-			CHECK(!filled, "page %llu is filled and raised SIGBUS",
+		if (end == TOUCH_SIGBUS || end == TOUCH_SIGSEGV) {
+			CHECK(!filled, "page %llu is filled and raised a signal",
 			      (unsigned long long)page);
 			atomic_fetch_add(&life.nr_bus, 1);
 			continue;

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/page.h"
+#include "engine/shard.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -63,7 +64,7 @@ static void touch(struct fake_uffd *f, struct fake_thread *t)
 {
 	const struct fake_page *page = fake_page(f, t->addr);
 
-	if (!page || !page->vma || page->pte == FAKE_POISONED) {
+	if (!page || !page->vma || page->denied || page->pte == FAKE_POISONED) {
 		t->state = FAKE_KILLED;
 	} else if (page->pte == FAKE_MAPPED) {
 		t->state = FAKE_READ;
@@ -442,6 +443,75 @@ static const struct fln_uffd_ops fake_ops = {
 	.read = read_messages,
 	.ioctl = do_ioctl,
 	.close = do_close,
+};
+
+static struct fake_uffd *fake_below(const struct fln_region *r)
+{
+	return fake_of(&r->guest->shards[0].uffd);
+}
+
+static int memory_each(struct fln_region *r,
+		       int (*fn)(struct fln_region *r, uint64_t addr, uint64_t len_bytes))
+{
+	struct fake_uffd *f = fake_below(r);
+	uint64_t end = r->addr + r->len_bytes, lo = r->addr, hi;
+
+	if (f->maps_unknown)
+		return -EMFILE;
+	for (; lo < end; lo = hi + FLN_PAGE_BYTES) {
+		for (hi = lo; hi < end && fake_page(f, hi)->vma; hi += FLN_PAGE_BYTES)
+			;
+		if (hi > lo)
+			(void)fn(r, lo, hi - lo);
+	}
+	return 0;
+}
+
+static int memory_deny(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
+{
+	struct fake_uffd *f = fake_below(r);
+
+	f->nr_denied++;
+	if (f->deny_errno)
+		return -f->deny_errno;
+	for (uint64_t at = addr; at < addr + len_bytes; at += FLN_PAGE_BYTES)
+		fake_page(f, at)->denied = true;
+	return 0;
+}
+
+static int memory_zero(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
+{
+	struct fake_uffd *f = fake_below(r);
+
+	for (uint64_t at = addr; at < addr + len_bytes; at += FLN_PAGE_BYTES) {
+		struct fake_page *page = fake_page(f, at);
+
+		page->fd = -1;
+		page->pte = FAKE_MAPPED;
+		page->value = 0;
+	}
+	return 0;
+}
+
+static bool memory_own(struct fln_region *r, uint64_t addr, struct fln_mask *own)
+{
+	struct fake_uffd *f = fake_below(r);
+
+	memset(own, 0, sizeof(*own));
+	for (uint32_t i = 0; i < FLN_BLOCK_PAGES; i++) {
+		const struct fake_page *page = fake_page(f, addr + fln_pages_to_bytes(i));
+
+		if (page && page->vma && page->pte == FAKE_MAPPED && page->own && page->value)
+			fln_mask_set(own, i);
+	}
+	return true;
+}
+
+const struct fln_memory_ops fake_memory = {
+	.each = memory_each,
+	.deny = memory_deny,
+	.zero = memory_zero,
+	.own = memory_own,
 };
 
 void fake_init(struct fake_uffd *f, struct fln_uffd *u, uint64_t addr, uint64_t nr_pages)

@@ -17,6 +17,7 @@
 #ifndef FLN_TESTS_FAKE_UFFD_H
 #define FLN_TESTS_FAKE_UFFD_H
 
+#include "engine/deny.h"
 #include "engine/uffd.h"
 
 #include <stdbool.h>
@@ -40,6 +41,7 @@ struct fake_page {
 	bool is_private;    /* a private mapping of it */
 	bool own;           /* and it has a page of its own, or the page of zeros */
 	uint64_t value;     /* without a file, or of its own */
+	bool denied;        /* PROT_NONE */
 };
 
 enum fake_thread_state {
@@ -113,7 +115,13 @@ struct fake_uffd {
 	uint32_t nr_registers, nr_unregisters;
 	uint64_t last_start, last_len; /* of the last install call */
 	bool closed;
+	uint32_t nr_denied; /* runs that deny was called for */
+	int deny_errno;     /* what it returns */
+	bool maps_unknown;  /* nobody can tell what is mapped where */
 };
+
+/* For the first shard of a guest that stands on a fake. */
+extern const struct fln_memory_ops fake_memory;
 
 /* A fake of @nr_pages from @addr on, none of them mapped; @u is put on it. */
 void fake_init(struct fake_uffd *f, struct fln_uffd *u, uint64_t addr, uint64_t nr_pages);

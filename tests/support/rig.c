@@ -234,6 +234,8 @@ struct rig *rig_create(const struct rig_opts *opts)
 	assert_int_equal(fln_alloc_init(&r->engine.alloc, r->opts.alloc), 0);
 	r->engine.log.fn = on_log;
 	r->engine.log.ctx = r;
+	r->engine.memory = &fake_memory;
+	r->engine.opts.max_stripes = 1024;
 	fln_guard_init(&r->engine.guard);
 	fln_lock_init(&r->engine.lock, FLN_RANK_ENGINE);
 	assert_int_equal(fln_event_queue_init(&r->engine.events, &r->engine.alloc), 0);
@@ -254,6 +256,7 @@ void rig_destroy(struct rig *r)
 	fake_deinit(&r->fake);
 	fln_worker_deinit(&r->worker);
 	fln_directory_destroy(&r->guest);
+	fln_region_deny_free(&r->region);
 	fln_blockmap_deinit(&r->region.map);
 	fln_lock_deinit(&r->guest.lock);
 	assert_int_equal(fln_image_deinit(&r->image, UINT64_MAX), 0);

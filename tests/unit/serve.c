@@ -316,7 +316,7 @@ static void a_region_that_closes_is_left_alone(void **state)
 	rig_destroy(r);
 }
 
-static void closing_poisons_what_is_due(void **state)
+static void closing_denies_what_is_due(void **state)
 {
 	struct rig *r =
 		rig_of((struct rig_opts){ .nr_pages = 700, .lead_pages = 100, .window = 1 });
@@ -329,9 +329,7 @@ static void closing_poisons_what_is_due(void **state)
 	rig_serve(r);
 	rig_assert_read(r, there, rig_due(r, 605));
 	fake_page(&r->fake, rig_addr(r, 30))->vma = false; /* a page has gone, unbeknown */
-	r->fake.fail_in = 2;
-	r->fake.fail_errno = EAGAIN; /* an event comes in between */
-	r->shard.worker = NULL;      /* as of a guest that does not run: ours has no thread */
+	r->shard.worker = NULL; /* as of a guest that does not run: ours has no thread */
 	fln_region_close(&r->region);
 	fln_region_close(&r->region); /* once */
 	fake_run(&r->fake);
@@ -340,9 +338,10 @@ static void closing_poisons_what_is_due(void **state)
 		bool readable = (p >= 600 && p < 610) || (p >= 650 && p < 655);
 
 		if (p != 30) /* I6 */
-			assert_int_equal(fake_page(&r->fake, rig_addr(r, p))->pte == FAKE_POISONED,
-					 !readable);
+			assert_int_equal(fake_page(&r->fake, rig_addr(r, p))->denied, !readable);
 	}
+	/* By the run: before the page that has gone, after it, and after each filled part. */
+	assert_int_equal(r->fake.nr_denied, 4);
 	zero = rig_touch(r, 652);
 	assert_int_equal(rig_thread(r, zero)->state, FAKE_QUEUED); /* the kernel's own zeros */
 	rig_destroy(r);
@@ -378,7 +377,7 @@ int main(void)
 		cmocka_unit_test(addresses_of_nobody),
 		cmocka_unit_test(a_page_that_has_gone),
 		cmocka_unit_test(a_region_that_closes_is_left_alone),
-		cmocka_unit_test(closing_poisons_what_is_due),
+		cmocka_unit_test(closing_denies_what_is_due),
 		cmocka_unit_test(a_read_that_fails_is_told),
 	};
 
