@@ -216,23 +216,15 @@ static bool poison_range(struct fln_region *r, struct fln_shard *shard, uint64_t
 			r->sealed = true;
 			if (!fln_uffd_can_poison(&shard->uffd))
 				return false;
-			refused = poison_block(r, shard, block, &pages, moved, &poisoned);
+			refused = poison_block(r, shard, block, &pages, &poisoned);
 			done &= fln_mask_empty(&refused);
-			if (!r->foreign && !moved)
+			if (!r->foreign)
 				done &= deny_poisoned(r, block, &poisoned);
 		}
 		start = fln_align_down(start, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
 	}
 	return done;
 }
-
-			refused = poison_block(r, shard, block, &pages, &poisoned);
-			done &= fln_mask_empty(&refused);
-			if (!r->foreign)
-				done &= deny_poisoned(r, block, &poisoned);
-	uint64_t addr, len;
-	uint32_t of;
-	bool done = true;
 
 /* All that a shard has of a region. */
 static void poison_shard(struct fln_region *r, struct fln_shard *shard)
