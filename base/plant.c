@@ -25,6 +25,10 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_JOB_KEEPS_ERROR] = "job-keeps-error",
 	[FLN_BUG_PRESENT_BELIEVED] = "present-believed",
 	[FLN_BUG_STRAY_LEFT] = "stray-left",
+	[FLN_BUG_LOW_DESCRIPTORS] = "low-descriptors",
+	[FLN_BUG_TOUCHED_EARLY] = "touched-early",
+	[FLN_BUG_HOLE_OVER_OLD] = "hole-over-old-bytes",
+	[FLN_BUG_LATER_OF_ANOTHER] = "later-of-another-region",
 };
 
 static enum fln_bug chosen;

@@ -27,6 +27,10 @@ enum fln_bug {
 	FLN_BUG_JOB_KEEPS_ERROR,    /* a page's error keeps a job from ending with its region */
 	FLN_BUG_PRESENT_BELIEVED,   /* populate believes what the map calls present */
 	FLN_BUG_STRAY_LEFT,         /* what mremap() and fork() take along is left as it is */
+	FLN_BUG_LATER_OF_ANOTHER,   /* what is left for later of a block is one region's */
+	FLN_BUG_LOW_DESCRIPTORS,    /* descriptors take the numbers of closed standard streams */
+	FLN_BUG_TOUCHED_EARLY,      /* mappings can be touched before they are registered */
+	FLN_BUG_HOLE_OVER_OLD,      /* holes are called zero over what an adopted memfd had */
 	FLN_BUG_NR
 };
 

@@ -12,6 +12,7 @@
  */
 #include "engine/cover.h"
 #include "base/error.h"
+#include "base/fd.h"
 #include "engine/closing.h"
 #include "engine/engine.h"
 #include "engine/mapping.h"
@@ -44,7 +45,7 @@ void fln_region_cover_free(struct fln_region *r)
 /* The file without pages: nobody can make it longer.  Return: a descriptor, or -1. */
 static int open_empty(struct fln_region *r)
 {
-	int fd = memfd_create("faultlane-closed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int fd = fln_fd_keep(memfd_create("faultlane-closed", MFD_CLOEXEC | MFD_ALLOW_SEALING));
 	struct stat st;
 
 	if (fd < 0)
