@@ -112,7 +112,7 @@ int fln_mapping_check(const struct fln_region *r)
 
 bool fln_mapping_is_kept_from_children(const struct fln_region *r)
 {
-	FILE *maps = fopen("/proc/self/smaps", "re");
+	FILE *maps = fln_fd_fopen("/proc/self/smaps");
 	struct map_line m = { .hi = 0 };
 	bool kept = false;
 	char line[512];
