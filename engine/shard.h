@@ -217,7 +217,6 @@ static inline struct fln_shard *fln_region_shard(const struct fln_region *r, uin
 	return r->in_context ? &fln_context_shards(r->guest)[index] : &r->guest->shards[index];
 }
 
-
 /*
  * Does the region's own map say what was given up?  Where there is no page cache
  * of ours (foreign), or the cache speaks for others too (private).

@@ -17,6 +17,7 @@
 	CALL(epoll_ctl) \
 	CALL(epoll_create1) \
 	CALL(fcntl) \
+	CALL(close) \
 	CALL(write) \
 	CALL(sendmsg) \
 	CALL(shutdown) \

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Blocks: regions that meet inside one, and blocks for which no chunk is left just now. */
 #include "base/clock.h"
+#include "engine/block.h"
+#include "engine/directory.h"
 #include "engine/region_map.h"
+#include "engine/serve.h"
+#include "sources/image_state.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 
