@@ -15,6 +15,7 @@
  */
 #include "base/blockmap.h"
 #include "base/clock.h"
+#include "base/map.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -34,10 +35,14 @@ static uint32_t slot_planes(uintptr_t slot)
 /* Untouched zero pages: a slot nobody looked at costs nothing. */
 static void *reserve(uint64_t bytes)
 {
-	void *ptr = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *ptr = fln_map_closed(NULL, bytes, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	return ptr == MAP_FAILED ? NULL : ptr;
+	if (ptr == MAP_FAILED)
+		return NULL;
+	if (fln_map_open(ptr, bytes) == 0)
+		return ptr;
+	(void)munmap(ptr, bytes);
+	return NULL;
 }
 
 int fln_blockmap_init(struct fln_blockmap *map, uint32_t lead_pages, uint64_t nr_pages,
@@ -270,6 +275,9 @@ struct fln_chunk *fln_blockmap_chunk(struct fln_blockmap *map, uint64_t block)
 	while (slot_is_uniform(slot)) {
 		struct fln_chunk *c = chunk_new(map, slot_planes(slot));
 
+		/* None: but the one that it was looked for may have come back since. */
+		if (!c && !fln_blockmap_chunks_return(map))
+			c = chunk_new(map, slot_planes(slot));
 		if (!c)
 			return NULL;
 		if (atomic_compare_exchange_strong_explicit(&map->slots[block], &slot, (uintptr_t)c,

@@ -87,6 +87,16 @@ int fln_blockmap_uniform(const struct fln_blockmap *map, uint64_t block);
  */
 struct fln_chunk *fln_blockmap_chunk(struct fln_blockmap *map, uint64_t block);
 
+/*
+ * There was no chunk, and will be one: the pool has more than there are blocks, and some
+ * are on their way back.  Whoever needs one tries again a grace period later at the latest.
+ */
+static inline bool fln_blockmap_chunks_return(const struct fln_blockmap *map)
+{
+	return map->pool.nr_chunks > map->nr_blocks &&
+	       atomic_load_explicit(&map->pool.nr_returning, memory_order_acquire) > 0;
+}
+
 /* The same, but never makes one. */
 struct fln_chunk *fln_blockmap_peek(const struct fln_blockmap *map, uint64_t block);
 

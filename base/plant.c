@@ -29,6 +29,10 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_FOREIGN_BELIEVED] = "foreign-believed",
 	[FLN_BUG_END_BY_ZERO_PAGE] = "end-by-zero-page",
 	[FLN_BUG_POISON_STAYS] = "poison-stays",
+	[FLN_BUG_LOW_DESCRIPTORS] = "low-descriptors",
+	[FLN_BUG_TOUCHED_EARLY] = "touched-early",
+	[FLN_BUG_HOLE_OVER_OLD] = "hole-over-old-bytes",
+	[FLN_BUG_LATER_OF_ANOTHER] = "later-of-another-region",
 };
 
 static enum fln_bug chosen;

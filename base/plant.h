@@ -31,6 +31,10 @@ enum fln_bug {
 	FLN_BUG_FOREIGN_BELIEVED,   /* at the end the map of a foreign region is believed */
 	FLN_BUG_END_BY_ZERO_PAGE,   /* at the end what a clone gave up is the kernel's zero page */
 	FLN_BUG_POISON_STAYS,       /* what is given up after it has failed stays poisoned */
+	FLN_BUG_LATER_OF_ANOTHER,   /* what is left for later of a block is one region's */
+	FLN_BUG_LOW_DESCRIPTORS,    /* descriptors take the numbers of closed standard streams */
+	FLN_BUG_TOUCHED_EARLY,      /* mappings can be touched before they are registered */
+	FLN_BUG_HOLE_OVER_OLD,      /* holes are called zero over what an adopted memfd had */
 	FLN_BUG_NR
 };
 

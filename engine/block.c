@@ -344,26 +344,37 @@ static void settle_faults(struct fln_worker *w, struct fln_block_round *b, struc
 	fln_block_settle(b, &poisoned);
 }
 
-/* Which slot a block's later pages go into. */
-static uint32_t later_slot(uint64_t block_addr)
+/* Which slot a block's later pages go into: blocks of one region that lie together share none. */
+static uint32_t later_slot(const struct fln_region *region, uint64_t block_addr)
 {
-	return (uint32_t)(block_addr >> FLN_BLOCK_SHIFT) & (FLN_NR_LATER - 1);
+	uint64_t of_region = ((uintptr_t)region >> 6) * UINT64_C(0x9e3779b97f4a7c15) >> 32;
+
+	return (uint32_t)((block_addr >> FLN_BLOCK_SHIFT) + of_region) & (FLN_NR_LATER - 1);
+}
+
+/* Is what was left for later of the same pages?  For a bug: the block's address says so. */
+static bool is_later_of(const struct fln_later *l, const struct fln_block_round *b)
+{
+	return l->shard == b->in.shard && l->block_addr == b->in.block_addr &&
+	       (l->region == b->in.region || fln_planted(FLN_BUG_LATER_OF_ANOTHER));
 }
 
 static void note_later(struct fln_worker *w, struct fln_block_round *b)
 {
-	uint32_t slot = later_slot(b->in.block_addr);
+	const struct fln_region *key = fln_planted(FLN_BUG_LATER_OF_ANOTHER) ? NULL : b->in.region;
+	uint32_t slot = later_slot(key, b->in.block_addr);
 	struct fln_later *l = &w->later[slot];
 
 	if (fln_mask_empty(&b->later))
 		return;
-	if (l->shard == b->in.shard && l->block_addr == b->in.block_addr) {
+	if (is_later_of(l, b)) {
 		l->pages = fln_mask_or(&l->pages, &b->later);
 		return;
 	}
 	if (l->shard)
 		return; /* another block has the slot: this one's next fault will ask again */
 	l->shard = b->in.shard;
+	l->region = b->in.region;
 	l->block_addr = b->in.block_addr;
 	l->pages = b->later;
 	w->later_queue[(w->later_head + w->nr_later++) & (FLN_NR_LATER - 1)] = slot;
@@ -422,6 +433,23 @@ static uint32_t end_poisoned(struct fln_block_round *b, struct fln_fault *faults
 	return left;
 }
 
+/*
+ * There is no chunk for the block, but there will be: others are on their way back.  What
+ * is mapped without one is known to nobody, so the faults try again.
+ */
+static bool wait_for_chunk(struct fln_worker *w, struct fln_block_round *b,
+			   struct fln_fault *faults, uint32_t nr, const uint32_t *pages)
+{
+	uint64_t now;
+
+	if (!fln_blockmap_chunks_return(&b->in.region->map))
+		return false;
+	now = fln_now_ns();
+	for (uint32_t i = 0; i < nr; i++)
+		hold(w, b, &faults[i], pages[i], FLN_HELD_AGAIN, now);
+	return true;
+}
+
 void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_region *region,
 		     struct fln_fault *faults, uint32_t nr)
 {
@@ -447,6 +475,8 @@ void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_r
 		return;
 	if (b.chunk)
 		fln_block_claim(&b, faults, nr, pages);
+	else if (wait_for_chunk(w, &b, faults, nr, pages))
+		return;
 	else
 		fln_block_go_without(&b, faults, nr);
 	fln_block_look(&b);
@@ -466,6 +496,8 @@ static uint32_t serve_one_later(const struct fln_later *l)
 
 	if (!region || atomic_load_explicit(&region->closing, memory_order_acquire))
 		return 0;
+	if (region != l->region && !fln_planted(FLN_BUG_LATER_OF_ANOTHER))
+		return 0; /* another lies there by now */
 	b.block = fln_region_page_of(region, addr) / FLN_BLOCK_PAGES;
 	b.chunk = fln_blockmap_peek(&region->map, b.block);
 	if (!b.chunk)

@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/fd.h"
 #include "base/fork.h"
 
 #include <errno.h>
@@ -42,7 +43,7 @@ static int take_u32(uint32_t *value, uint32_t lo, uint32_t hi, uint32_t dflt, co
 
 static uint32_t read_max_map_count(void)
 {
-	FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
+	FILE *f = fln_fd_fopen("/proc/sys/vm/max_map_count");
 	unsigned long value = 0;
 	char line[32];
 

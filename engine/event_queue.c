@@ -20,6 +20,7 @@
 #include "engine/events.h"
 
 #include "base/error.h"
+#include "base/fd.h"
 #include "base/fork.h"
 #include "engine/engine.h"
 
@@ -37,7 +38,7 @@ int fln_event_queue_init(struct fln_event_queue *q, const struct fln_allocator *
 	int err;
 
 	memset(q, 0, sizeof(*q));
-	q->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+	q->fd = fln_fd_keep(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE));
 	if (q->fd < 0) {
 		err = errno;
 		return fln_fail(err, "engine: no eventfd for events: %s%s", strerror(err),

@@ -35,7 +35,7 @@
 static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint32_t hi,
 			 bool discarded)
 {
-	struct fln_mask pages = fln_mask_range(lo, hi);
+	struct fln_mask pages = fln_mask_range(lo, hi), rest = fln_blockmap_valid(&r->map, block);
 	int uniform = fln_blockmap_uniform(&r->map, block);
 	uint32_t bit = 1u << FLN_PLANE_DISCARDED, to = discarded ? bit : 0;
 	struct fln_chunk *c;
@@ -45,7 +45,9 @@ static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint
 		to |= (uint32_t)uniform & bit;
 	if (uniform == (int)to)
 		return;
-	if (uniform >= 0 && lo == 0 && hi == FLN_BLOCK_PAGES &&
+	/* All that the region has of the block, which may be a part of it. */
+	rest = fln_mask_andnot(&rest, &pages);
+	if (uniform >= 0 && fln_mask_empty(&rest) &&
 	    fln_blockmap_swap_uniform(&r->map, block, (uint32_t)uniform, to))
 		return;
 	c = fln_blockmap_chunk(&r->map, block);

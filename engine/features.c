@@ -7,6 +7,7 @@
  */
 #include "base/cancel.h"
 #include "base/error.h"
+#include "base/fd.h"
 #include "base/page.h"
 #include "base/signals.h"
 #include "engine/engine.h"
@@ -42,7 +43,7 @@ static bool can_enable(bool user_mode_only, uint64_t feature)
 
 static bool has_huge_memfds(void)
 {
-	int fd = memfd_create("fln-probe", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
+	int fd = fln_fd_keep(memfd_create("fln-probe", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB));
 
 	if (fd < 0)
 		return false;
@@ -53,7 +54,7 @@ static bool has_huge_memfds(void)
 /* Collapse a block of a memfd; want of memory says that the kernel would. */
 static bool can_collapse(void)
 {
-	int fd = memfd_create("fln-probe", MFD_CLOEXEC), err = EINVAL;
+	int fd = fln_fd_keep(memfd_create("fln-probe", MFD_CLOEXEC)), err = EINVAL;
 	char *room, *block;
 
 	if (fd < 0)

@@ -8,6 +8,7 @@
  */
 #include "engine/mapping.h"
 #include "base/error.h"
+#include "base/fd.h"
 #include "engine/engine.h"
 
 #include <errno.h>
@@ -77,7 +78,7 @@ static bool is_own(const struct fln_region *r, const struct map_line *m, uint64_
 
 int fln_mapping_check(const struct fln_region *r)
 {
-	FILE *maps = fopen("/proc/self/maps", "re");
+	FILE *maps = fln_fd_fopen("/proc/self/maps");
 	const char *kind = r->is_private ? "private" : "shared";
 	const char *flag = r->is_private ? "MAP_PRIVATE" : "MAP_SHARED";
 	uint64_t at = r->addr, end = r->addr + r->len_bytes;
@@ -111,7 +112,7 @@ int fln_mapping_check(const struct fln_region *r)
 
 bool fln_mapping_is_kept_from_children(const struct fln_region *r)
 {
-	FILE *maps = fopen("/proc/self/smaps", "re");
+	FILE *maps = fln_fd_fopen("/proc/self/smaps");
 	struct map_line m = { .hi = 0 };
 	bool kept = false;
 	char line[512];
@@ -157,7 +158,7 @@ static int each_piece(FILE *maps, struct fln_region *r, uint64_t start, uint64_t
 int fln_mapping_each(struct fln_region *r, uint64_t start, uint64_t end, uint64_t moved,
 		     fln_mapping_fn fn)
 {
-	FILE *maps = fopen("/proc/self/maps", "re");
+	FILE *maps = fln_fd_fopen("/proc/self/maps");
 
 	return maps ? each_piece(maps, r, start, end, moved, fn) : fn(r, start, end - start, moved);
 }
@@ -165,7 +166,7 @@ int fln_mapping_each(struct fln_region *r, uint64_t start, uint64_t end, uint64_
 int fln_mapping_each_seen(struct fln_region *r, uint64_t start, uint64_t end, uint64_t moved,
 			  fln_mapping_fn fn)
 {
-	FILE *maps = fopen("/proc/self/maps", "re");
+	FILE *maps = fln_fd_fopen("/proc/self/maps");
 
 	return maps ? each_piece(maps, r, start, end, moved, fn) : -errno;
 }

@@ -10,6 +10,7 @@
  */
 #include "engine/pagemap.h"
 #include "base/error.h"
+#include "base/fd.h"
 #include "engine/directory.h"
 #include "engine/engine.h"
 #include "engine/region_map.h"
@@ -23,7 +24,7 @@
 
 bool fln_pagemap_is_empty(uint64_t addr)
 {
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	int fd = fln_fd_keep(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
 	uint64_t entry = PAGEMAP_PRESENT;
 
 	if (fd < 0)
@@ -98,7 +99,7 @@ static uint32_t verify_block(int fd, struct fln_region *r, uint64_t block, uint3
 
 int fln_pagemap_open(void)
 {
-	return open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	return fln_fd_keep(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
 }
 
 bool fln_pagemap_distrusts(uint64_t len_bytes)

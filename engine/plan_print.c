@@ -129,13 +129,8 @@ static const char *pus_of(const struct view *v, uint32_t node, enum pu_kind kind
 static uint64_t map_bytes(uint64_t len_bytes)
 {
 	uint64_t nr_blocks = (len_bytes + FLN_BLOCK_BYTES - 1) / FLN_BLOCK_BYTES;
-	uint64_t nr_chunks =
-		nr_blocks < FLN_CHUNKS_DEFAULT_MAX ? nr_blocks : FLN_CHUNKS_DEFAULT_MAX;
 
-	if (nr_blocks == 0)
-		return 0;
-	nr_chunks += nr_chunks / 8 + 8;
-	return nr_blocks * sizeof(uintptr_t) + nr_chunks * sizeof(struct fln_chunk);
+	return nr_blocks * (sizeof(uintptr_t) + sizeof(struct fln_chunk));
 }
 
 static uint32_t shards_of_worker(const struct view *v, uint32_t worker)

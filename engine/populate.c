@@ -164,6 +164,10 @@ static void map_ready(struct fln_worker *w, struct fln_job_part *part, struct fl
 	b->in.by_worker = true;
 	b->chunk = fln_blockmap_chunk(&b->in.region->map, b->block);
 	b->claimed = jb->todo;
+	if (!b->chunk && fln_blockmap_chunks_return(&b->in.region->map)) {
+		b->in.stop = true; /* tried again soon */
+		return;
+	}
 	if (b->chunk)
 		fln_block_claim_pages(b, &jb->todo);
 	fln_block_look(b);

@@ -10,6 +10,7 @@
 #include "base/cancel.h"
 #include "base/error.h"
 #include "base/fork.h"
+#include "base/map.h"
 #include "engine/closing.h"
 #include "engine/context.h"
 #include "engine/context_registry.h"
@@ -32,32 +33,40 @@
 #define ENOUGH_PER_SHARD 64u
 #define ENOUGH_BYTES (UINT64_C(64) << 20)
 
-/* A mapping of ours, aligned to blocks, so that no window is cut by its beginning. */
+static int map_error(const struct fln_region *r, int err)
+{
+	return fln_fail(err,
+			"region: mapping %" PRIu64 " bytes of image %s: %s; raise "
+			"vm.max_map_count if mappings ran out%s%s",
+			r->len_bytes, r->image->name, strerror(err),
+			r->is_private ? ", or allow overcommit (vm.overcommit_memory)" : "",
+			fln_map_remedy(err));
+}
+
+/*
+ * A mapping of ours, aligned to blocks, so that no window is cut by its beginning.  Without
+ * access until it is registered: what is touched before would read zeros for good.
+ */
 static int map_region(struct fln_region *r)
 {
 	uint64_t room = r->len_bytes + FLN_BLOCK_BYTES;
 	uint64_t at, want;
 	int flags = r->is_private ? MAP_PRIVATE : MAP_SHARED;
-	void *p = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p = fln_map_closed(NULL, room, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int err = errno;
 
 	if (p == MAP_FAILED)
-		return fln_fail(ENOMEM, "region: no address space for %" PRIu64 " bytes: %s",
-				r->len_bytes, strerror(errno));
+		return fln_fail(err == EAGAIN ? EAGAIN : ENOMEM,
+				"region: no address space for %" PRIu64 " bytes: %s%s",
+				r->len_bytes, strerror(err), fln_map_remedy(err));
 	at = (uint64_t)(uintptr_t)p;
 	want = fln_align_up(at, FLN_BLOCK_BYTES);
-	p = mmap((void *)(uintptr_t)want, r->len_bytes, PROT_READ | PROT_WRITE,
-		 flags | MAP_FIXED | MAP_NORESERVE, r->image->memfd,
-		 (off_t)fln_pages_to_bytes(r->image_page));
+	p = fln_map_closed((void *)(uintptr_t)want, r->len_bytes, flags | MAP_FIXED | MAP_NORESERVE,
+			   r->image->memfd, (off_t)fln_pages_to_bytes(r->image_page));
 	if (p == MAP_FAILED) {
-		int rc = fln_fail(errno,
-				  "region: mapping %" PRIu64 " bytes of image %s: %s; raise "
-				  "vm.max_map_count if mappings ran out%s",
-				  r->len_bytes, r->image->name, strerror(errno),
-				  r->is_private ? ", or allow overcommit (vm.overcommit_memory)"
-						: "");
-
+		err = errno;
 		(void)munmap((void *)(uintptr_t)at, room);
-		return rc;
+		return map_error(r, err);
 	}
 	if (want > at)
 		(void)munmap((void *)(uintptr_t)at, want - at);
@@ -182,7 +191,11 @@ static int keep_from_children(struct fln_region *r)
 			r->addr, strerror(errno));
 }
 
-/* Register every stripe with its shard.  What was registered is counted, also on failure. */
+/*
+ * Register every stripe with its shard.  What was registered is counted, also on failure.
+ * A caller's mapping is emptied once more, at the last moment: a page that was touched
+ * since take_over() would never fault.
+ */
 static int register_stripes(struct fln_region *r)
 {
 	uint64_t need = (UINT64_C(1) << _UFFDIO_CONTINUE) | (UINT64_C(1) << _UFFDIO_WAKE);
@@ -191,10 +204,12 @@ static int register_stripes(struct fln_region *r)
 
 	for (uint64_t i = 0; fln_stripe_get(&r->plan, i, &addr, &len, &shard); i++) {
 		struct fln_uffd *u = &fln_region_shard(r, shard)->uffd;
-		int rc = fln_uffd_register(u, addr, len,
-					   UFFDIO_REGISTER_MODE_MISSING |
-						   UFFDIO_REGISTER_MODE_MINOR);
+		int rc;
 
+		if (!r->mapped_by_us)
+			(void)madvise((void *)(uintptr_t)addr, len, MADV_DONTNEED);
+		rc = fln_uffd_register(u, addr, len,
+				       UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR);
 		if (rc)
 			return register_error(r, -rc, addr, i);
 		r->nr_registered++;
@@ -249,22 +264,33 @@ static int plan_stripes(struct fln_region *r)
 	return rc ? rc : fln_engine_take_stripes(guest->engine, r->plan.nr_stripes);
 }
 
+/*
+ * A chunk for every block, unless the caller has said otherwise: they are untouched memory
+ * until they are used, and a block without one is mapped page by page.
+ */
 static int init_map(struct fln_region *r, uint32_t max_chunks)
 {
 	uint32_t lead = (uint32_t)fln_bytes_to_pages(r->addr % FLN_BLOCK_BYTES);
 	uint64_t nr_pages = fln_bytes_to_pages(r->len_bytes);
 	uint64_t nr_blocks = (lead + nr_pages + FLN_BLOCK_PAGES - 1) / FLN_BLOCK_PAGES;
+	bool must = fln_region_keeps_discards(r); /* discards must find room */
 	uint64_t nr_chunks = max_chunks;
+	int rc;
 
-	if (!nr_chunks)
-		nr_chunks = nr_blocks < FLN_CHUNKS_DEFAULT_MAX ? nr_blocks : FLN_CHUNKS_DEFAULT_MAX;
-	if (fln_region_keeps_discards(r))
-		nr_chunks = nr_blocks; /* discards must find room */
 	/* And some on their way back. */
-	nr_chunks += nr_chunks / 8 + 8;
+	if (max_chunks && !must)
+		nr_chunks += nr_chunks / 8 + 8;
+	else
+		nr_chunks = fln_region_nr_chunks(nr_blocks);
+	FLN_ASSERT(nr_blocks < UINT32_MAX / 2); /* of what a region can have */
+	if (nr_chunks >= UINT32_MAX)
+		nr_chunks = UINT32_MAX - 1;
 	r->base_addr = fln_align_down(r->addr, FLN_BLOCK_BYTES);
-	return fln_blockmap_init(&r->map, lead, nr_pages,
-				 nr_chunks < UINT32_MAX ? (uint32_t)nr_chunks : UINT32_MAX - 1, 0);
+	rc = fln_blockmap_init(&r->map, lead, nr_pages, (uint32_t)nr_chunks, 0);
+	/* Strict overcommit, or a limit of the address space: fewer will do, slower. */
+	if (rc == -ENOMEM && !must && nr_chunks > FLN_CHUNKS_FEW)
+		rc = fln_blockmap_init(&r->map, lead, nr_pages, FLN_CHUNKS_FEW, 0);
+	return rc;
 }
 
 /* Take a region that is closed, or was never served, out of the guest. */
@@ -335,6 +361,11 @@ static int open_region(struct fln_region *r)
 			      "region: the access that an earlier region took away at 0x%" PRIx64
 			      " cannot be given back; raise vm.max_map_count, or map anew",
 			      r->addr);
+	/* Whoever touches a page from here on faults, and is served. */
+	if (rc == 0 && r->mapped_by_us) {
+		rc = fln_map_open((void *)(uintptr_t)r->addr, r->len_bytes);
+		rc = rc ? map_error(r, -rc) : 0;
+	}
 	if (rc == 0)
 		return 0;
 	atomic_store_explicit(&r->closing, true, memory_order_release);

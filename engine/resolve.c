@@ -375,8 +375,10 @@ static enum round serve(struct fln_region *r, struct access *a)
 		}
 		fln_block_claim(&b, &fault, 1, &page);
 	} else {
-		fln_block_go_without(&b, &fault, 1);
 		fln_context_kick_all(r->guest);
+		if (fln_blockmap_chunks_return(&r->map))
+			return ROUND_AGAIN;
+		fln_block_go_without(&b, &fault, 1);
 	}
 	/* Never wait for somebody else's claim: map the page without. */
 	own = b.claimed;

@@ -54,6 +54,14 @@ void fln_sort_faults(struct fln_fault *f, uint32_t nr)
 	}
 }
 
+/* Has some region of the guest a page in the block at @block_addr?  RCU read lock held. */
+static bool block_has_region(const struct fln_guest *guest, uint64_t block_addr)
+{
+	const struct fln_region *r = fln_directory_next(guest, block_addr);
+
+	return r && r->addr < block_addr + FLN_BLOCK_BYTES;
+}
+
 /*
  * An address of no region: there is nothing to map.  Never a hang, never silent,
  * and never only a wake: the thread would fault again, for ever.  But a fault can be
@@ -73,8 +81,12 @@ static void end_invalid(struct fln_worker *w, struct fln_shard *shard,
 		fln_hold(w, shard, fault, FLN_HELD_AGAIN);
 		return;
 	}
-	/* Of no region, so it can be a part of a huge page, which is poisoned as a whole. */
-	if (result == FLN_UFFD_ERROR && fln_uffd_can_poison(&shard->uffd))
+	/*
+	 * Of no region, so it can be a part of a huge page, which is poisoned as a whole.  Not
+	 * where a region has a part of the block: its pages are small, and have contents.
+	 */
+	if (result == FLN_UFFD_ERROR && fln_uffd_can_poison(&shard->uffd) &&
+	    !block_has_region(shard->guest, huge))
 		result = fln_uffd_poison(&shard->uffd, huge, FLN_BLOCK_BYTES, &done);
 	if (result != FLN_UFFD_AGAIN)
 		fln_log_limited(

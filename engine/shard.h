@@ -35,7 +35,13 @@ struct fln_worker;
 #define FLN_MAX_REGION_STRAYS 4u
 #define FLN_MAX_STRAYS 16u /* of a shard that are kept in mind to its end */
 #define FLN_GUEST_DEFAULT_VCPUS 64u
-#define FLN_CHUNKS_DEFAULT_MAX 65536u /* of a region */
+/*
+ * Chunks of a region's map besides one for each block: those that are on their way back.  Of
+ * address space only, as all of them, until they are used.
+ */
+#define FLN_CHUNKS_SPARE 1024u
+/* As many are enough to begin with where the address space has no room for all. */
+#define FLN_CHUNKS_FEW 65536u
 
 /*
  * Whose turn it is: life-cycle calls on one object go one after the other.  No
@@ -222,6 +228,12 @@ static inline struct fln_shard *fln_region_shard(const struct fln_region *r, uin
 static inline bool fln_region_keeps_discards(const struct fln_region *r)
 {
 	return (r->foreign || r->is_private) && r->discard != FLN_DISCARD_IMAGE;
+}
+
+/* Chunks that a region of @nr_blocks has room for, where the caller does not say. */
+static inline uint64_t fln_region_nr_chunks(uint64_t nr_blocks)
+{
+	return nr_blocks + nr_blocks / 8 + FLN_CHUNKS_SPARE;
 }
 
 /* Conversions of one region, in one place. */

@@ -12,6 +12,7 @@
 #include "engine/pagemap.h"
 
 #include "base/error.h"
+#include "base/fd.h"
 #include "base/lock.h"
 #include "base/page.h"
 
@@ -80,12 +81,12 @@ const char *fln_uffd_result_name(enum fln_uffd_result result)
 int fln_uffd_from_device(bool user_mode_only)
 {
 	int flags = O_CLOEXEC | O_NONBLOCK | (user_mode_only ? UFFD_USER_MODE_ONLY : 0);
-	int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	int dev = fln_fd_keep(open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
 	int fd, err;
 
 	if (dev < 0)
 		return -errno;
-	fd = ioctl(dev, USERFAULTFD_IOC_NEW, flags);
+	fd = fln_fd_keep(ioctl(dev, USERFAULTFD_IOC_NEW, flags));
 	err = errno;
 	(void)close(dev);
 	if (fd >= 0)
@@ -97,7 +98,7 @@ int fln_uffd_from_device(bool user_mode_only)
 int fln_uffd_from_syscall(bool user_mode_only)
 {
 	int flags = O_CLOEXEC | O_NONBLOCK | (user_mode_only ? UFFD_USER_MODE_ONLY : 0);
-	int fd = (int)syscall(SYS_userfaultfd, flags);
+	int fd = fln_fd_keep((int)syscall(SYS_userfaultfd, flags));
 
 	return fd >= 0 ? fd : -errno;
 }

@@ -10,6 +10,7 @@
 #include "engine/waiting.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/fd.h"
 #include "engine/events.h"
 #include "engine/serve.h"
 #include "engine/worker.h"
@@ -39,7 +40,7 @@ int fln_worker_watch(struct fln_worker *w, struct fln_shard *shard)
 static bool renew(struct fln_worker *w)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = NULL };
-	int fd = w->nr_renewed++ < MAX_RENEWED ? epoll_create1(EPOLL_CLOEXEC) : -1;
+	int fd = w->nr_renewed++ < MAX_RENEWED ? fln_fd_keep(epoll_create1(EPOLL_CLOEXEC)) : -1;
 	bool done;
 
 	if (fd < 0)

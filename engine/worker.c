@@ -25,6 +25,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/fd.h"
 #include "numa/placement.h"
 
 #include <errno.h>
@@ -98,8 +99,8 @@ int fln_worker_init(struct fln_worker *w, const struct fln_worker_opts *opts)
 		return fln_fail(ENOMEM, "no memory for worker %u with room for %u held faults",
 				opts->index, opts->held_max);
 	}
-	w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	w->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	w->epoll_fd = fln_fd_keep(epoll_create1(EPOLL_CLOEXEC));
+	w->event_fd = fln_fd_keep(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 	if (w->epoll_fd < 0 || w->event_fd < 0 ||
 	    epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, w->event_fd, &ev) != 0) {
 		int err = errno;

@@ -64,12 +64,14 @@ struct fln_held {
 };
 
 /*
- * The part of windows that nobody waits for, of one block.  Demand goes first
- * (I7): it is mapped between rounds, when all who wait have been served.  Only
- * a wish: nothing is claimed, and all is looked up anew.
+ * The part of windows that nobody waits for, of one block of one region: regions may
+ * meet inside a block of the address space, and what may be mapped is for each its own
+ * image's to say.  Demand goes first (I7): it is mapped between rounds, when all who
+ * wait have been served.  Only a wish: nothing is claimed, and all is looked up anew.
  */
 struct fln_later {
-	struct fln_shard *shard; /* NULL: the slot is free */
+	struct fln_shard *shard;         /* NULL: the slot is free */
+	const struct fln_region *region; /* to be compared, and not to be looked into */
 	uint64_t block_addr;
 	struct fln_mask pages;
 };
@@ -151,7 +153,7 @@ struct fln_worker {
 	struct fln_shard *in_context; /* its shards of in-context regions */
 	bool has_whole;               /* they have blocks that are whole, and not many */
 	uint64_t last_whole_ns;       /* when those were looked at */
-	struct fln_later *later;      /* by block address, FLN_NR_LATER slots */
+	struct fln_later *later;      /* by region and block, FLN_NR_LATER slots */
 	uint32_t *later_queue;        /* slots in use, oldest first, a ring */
 	uint32_t later_head, nr_later;
 	struct fln_job_part *parts; /* of jobs that it works on */

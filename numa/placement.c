@@ -3,6 +3,7 @@
 #include "numa/placement.h"
 
 #include "base/error.h"
+#include "base/fd.h"
 #include "base/page.h"
 #include "numa/cpuset.h"
 
@@ -70,7 +71,7 @@ static enum memory_nodes read_memory_nodes(void)
 {
 	char line[64];
 	ssize_t got;
-	int fd = open("/sys/devices/system/node/has_memory", O_RDONLY | O_CLOEXEC);
+	int fd = fln_fd_keep(open("/sys/devices/system/node/has_memory", O_RDONLY | O_CLOEXEC));
 
 	if (fd < 0) {
 		/* A kernel without NUMA has the processors there and no nodes. */

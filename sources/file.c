@@ -10,6 +10,7 @@
  * later fails the reads behind its new end; those pages are never taken for holes.
  */
 #include "base/cancel.h"
+#include "base/fd.h"
 #include "base/page.h"
 #include "sources/source.h"
 
@@ -135,7 +136,7 @@ static int file_open(struct file *f, struct stat *st)
 	rc = check_type(f->path, st);
 	if (rc)
 		return rc;
-	fd = open(f->path, O_RDONLY | O_CLOEXEC);
+	fd = fln_fd_keep(open(f->path, O_RDONLY | O_CLOEXEC));
 	if (fd < 0)
 		return open_failed(errno, f->path);
 

@@ -63,27 +63,42 @@ int fln_image_write(struct fln_image *image, uint64_t page, const void *buf, uin
 	return 0;
 }
 
+/* From here on nobody takes pages of the fill over.  Returns those of [lo, hi) that are its own. */
+static struct fln_mask begin_writing(struct fln_image *image, struct fln_fill *fill, uint32_t lo,
+				     uint32_t hi)
+{
+	struct fln_mask owned;
+
+	fln_lock(&image->lock);
+	fill->writing = true;
+	owned = fln_fill_owned(fill, lo, hi);
+	fln_unlock(&image->lock);
+	return owned;
+}
+
+/* Without having published. */
+static void end_writing(struct fln_image *image, struct fln_fill *fill)
+{
+	fln_lock(&image->lock);
+	fill->writing = false;
+	(void)pthread_cond_broadcast(&image->written);
+	fln_unlock(&image->lock);
+}
+
 /* Write what has been read of [lo, hi), as far as it is still due; on success publish it next. */
 static int write_owned(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
 		       const char *buffer)
 {
-	struct fln_mask todo;
+	struct fln_mask todo = begin_writing(image, fill, lo, hi);
 	uint32_t at = 0, end;
 	int rc = 0;
 
-	fln_lock(&image->lock);
-	fill->writing = true;
-	todo = fln_fill_owned(fill, lo, hi);
-	fln_unlock(&image->lock);
 	for (; rc == 0 && fln_mask_next_run(&todo, &at, &end); at = end)
 		rc = fln_image_write(image, fill->page + at, buffer + fln_pages_to_bytes(at - lo),
 				     end - at);
 	if (rc) {
 		fln_image_punch_runs(image, fill->page, &todo);
-		fln_lock(&image->lock);
-		fill->writing = false;
-		(void)pthread_cond_broadcast(&image->written);
-		fln_unlock(&image->lock);
+		end_writing(image, fill);
 	}
 	return rc;
 }
@@ -178,6 +193,26 @@ static int fill_data(struct fln_image *image, struct fln_fill *fill, uint32_t lo
 }
 
 /*
+ * Pages [lo, hi) of a fill, which the source calls a hole.  That the cache is empty there
+ * is not taken for granted: an adopted memfd has what was in it.
+ */
+static int fill_hole(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi)
+{
+	struct fln_mask todo = begin_writing(image, fill, lo, hi);
+	uint32_t at = 0, end;
+	int rc = 0;
+
+	for (; rc == 0 && fln_mask_next_run(&todo, &at, &end); at = end)
+		rc = fln_image_empty(image, fill->page + at, end - at);
+	if (rc) {
+		end_writing(image, fill);
+		return settle_fetched(image, fill, lo, hi, rc);
+	}
+	fln_fill_publish(image, fill, lo, hi, FLN_IMAGE_ZERO);
+	return 0;
+}
+
+/*
  * What is left of a fill goes back to UNFILLED.  Faults ask for it again, as long
  * as they have patience with the source, so a want of memory is waited out; not in
  * a circle that takes a whole processor.
@@ -206,7 +241,7 @@ int fln_fill_run(struct fln_image *image, struct fln_fill *fill, void *buffer)
 
 		FLN_ASSERT(hi > lo && hi <= fill->nr_pages);
 		if (is_hole)
-			fln_fill_publish(image, fill, lo, hi, FLN_IMAGE_ZERO);
+			rc = fill_hole(image, fill, lo, hi);
 		else
 			rc = fill_data(image, fill, lo, hi, buffer);
 		first = first ? first : rc;

@@ -14,6 +14,7 @@
 #include "sources/image_state.h"
 
 #include "base/error.h"
+#include "base/fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +33,7 @@ static uint64_t pool_value(const char *name)
 	FILE *f;
 
 	(void)snprintf(path, sizeof(path), POOL_DIR "%s", name);
-	f = fopen(path, "re");
+	f = fln_fd_fopen(path);
 	if (!f)
 		return 0;
 	if (fgets(line, sizeof(line), f))

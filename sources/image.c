@@ -288,6 +288,7 @@ int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *in
 	image->filler = init->filler;
 	image->source = opts->source;
 	image->can_be_late = opts->source != NULL;
+	image->adopted = opts->flags & FLN_IMAGE_F_ADOPT;
 	image->unsealed = opts->flags & FLN_IMAGE_F_UNSEALED;
 	image->len_bytes = opts->len_bytes;
 	image->page_bytes = opts->page_bytes;

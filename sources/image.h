@@ -2,7 +2,8 @@
 /*
  * An image, seen from inside: the states of its pages, and how they move.
  *
- *   UNFILLED → FILLING → FILLED | ZERO | FAILED, FILLING → UNFILLED; any → ZERO
+ *   UNFILLED → FILLING → FILLED | ZERO | FAILED, FILLING → UNFILLED; FILLED → ZERO;
+ *   FAILED → FILLING | UNFILLED
  *
  * The image's state alone permits an install: a page that is FILLED or ZERO.
  * That a page is in the page cache proves nothing: others can put zeros there.
@@ -53,6 +54,7 @@ struct fln_image {
 	struct fln_filler *filler;
 	struct fln_source *source; /* NULL: filled already, or pushed, or attached */
 	struct fln_link *link;     /* attached: whom to ask instead of a source; else NULL */
+	bool adopted;              /* the memfd may have had contents when it came */
 	bool unsealed;             /* the memfd may be made shorter */
 	bool can_be_late;          /* what is asked for: there is a source, here or there */
 	int memfd;                 /* an open file description of our own */

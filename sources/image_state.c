@@ -22,12 +22,18 @@
  * page that is not published.  That also holds for a discard whose event has
  * been read and not been acted upon yet: publishing waits for it (filler.h).
  * When several guests share the image, a discard by one is a discard for all.
+ *
+ * ZERO permits an install, and what is mapped then is what the cache has.  That may be
+ * something: an adopted memfd comes with the bytes that were in it.  So no page goes from
+ * UNFILLED or FAILED to ZERO at once.  Whoever makes it ZERO claims it as a fill does,
+ * has the cache be empty there (fln_image_empty()), and publishes.
  */
 #include "sources/image_state.h"
 #include "sources/huge.h"
 
 #include "base/error.h"
 #include "base/plant.h"
+#include "base/signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,12 +47,12 @@ _Static_assert(FLN_IMAGE_PLANE_FAILED < FLN_MAP_PLANES, "planes");
 
 /* Where a page may go from each state. */
 static const unsigned char image_next[] = {
-	[FLN_IMAGE_UNFILLED] = TO(FLN_IMAGE_FILLING) | TO(FLN_IMAGE_ZERO),
+	[FLN_IMAGE_UNFILLED] = TO(FLN_IMAGE_FILLING),
 	[FLN_IMAGE_FILLING] = TO(FLN_IMAGE_FILLED) | TO(FLN_IMAGE_ZERO) | TO(FLN_IMAGE_FAILED) |
 			      TO(FLN_IMAGE_UNFILLED),
 	[FLN_IMAGE_FILLED] = TO(FLN_IMAGE_ZERO),
 	[FLN_IMAGE_ZERO] = TO(FLN_IMAGE_ZERO),
-	[FLN_IMAGE_FAILED] = TO(FLN_IMAGE_FILLING) | TO(FLN_IMAGE_ZERO) | TO(FLN_IMAGE_UNFILLED),
+	[FLN_IMAGE_FAILED] = TO(FLN_IMAGE_FILLING) | TO(FLN_IMAGE_UNFILLED),
 };
 
 _Static_assert(sizeof(image_next) == FLN_IMAGE_NR_STATES, "last state has a row");
@@ -218,6 +224,18 @@ int fln_image_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 			(unsigned long long)nr_pages, (unsigned long long)page, strerror(errno));
 }
 
+int fln_image_empty(struct fln_image *image, uint64_t page, uint32_t nr_pages)
+{
+	if (fln_planted(FLN_BUG_HOLE_OVER_OLD))
+		return 0;
+	/* Nothing tells on hugetlbfs; a memfd of our own has nothing but what was written. */
+	if (fln_image_is_huge(image))
+		return image->adopted ? fln_image_punch(image, page, nr_pages) : 0;
+	return fln_image_hole(image, page, nr_pages) == nr_pages
+		       ? 0
+		       : fln_image_punch(image, page, nr_pages);
+}
+
 void fln_image_punch_runs(struct fln_image *image, uint64_t page, const struct fln_mask *pages)
 {
 	uint32_t lo = 0, hi;
@@ -326,38 +344,88 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 	kick(image, waiters);
 }
 
-/* Within one block: what is not filled becomes ZERO; with @filled_too, what is as well. */
-static void give_up_block(struct fln_image *image, uint64_t block, uint32_t lo, uint32_t hi,
-			  bool filled_too) FLN_REQUIRES(image->lock)
+/* Pages of a block that are FILLING: whoever fills them makes them ZERO. */
+static void mark_given_up(struct fln_image *image, uint64_t block, const struct fln_mask *pages)
+	FLN_REQUIRES(image->lock)
+{
+	for (uint32_t i = fln_mask_next_set(pages, 0); i < FLN_BLOCK_PAGES;
+	     i = fln_mask_next_set(pages, i + 1)) {
+		uint64_t page = block * FLN_BLOCK_PAGES + i;
+		struct fln_fill *fill = fln_fill_find(image, page);
+
+		FLN_ASSERT(fill);
+		fln_mask_set(&fill->given_up, (uint32_t)(page - fill->page));
+	}
+}
+
+/* The pages of [lo, hi) of a block that are UNFILLED or FAILED become @fill's.  False: none. */
+static bool claim_given_up(struct fln_image *image, struct fln_chunk *c, struct fln_fill *fill,
+			   uint64_t block, uint32_t lo, uint32_t hi) FLN_REQUIRES(image->lock)
+{
+	struct fln_mask range = fln_mask_range(lo, hi);
+	struct fln_mask unfilled = fln_image_in_state(c, FLN_IMAGE_UNFILLED);
+	struct fln_mask failed = fln_image_in_state(c, FLN_IMAGE_FAILED), ours;
+
+	unfilled = fln_mask_and(&unfilled, &range);
+	failed = fln_mask_and(&failed, &range);
+	ours = fln_mask_or(&unfilled, &failed);
+	if (fln_mask_empty(&ours))
+		return false;
+	fln_image_move(image, c, &unfilled, FLN_IMAGE_UNFILLED, FLN_IMAGE_FILLING);
+	fln_image_move(image, c, &failed, FLN_IMAGE_FAILED, FLN_IMAGE_FILLING);
+	fln_fill_enter(image, fill, block * FLN_BLOCK_PAGES + lo, hi - lo);
+	for (uint32_t i = lo; i < hi; i++) {
+		if (!fln_mask_test(&ours, i))
+			fln_mask_set(&fill->gone, i - lo);
+	}
+	/* Nobody takes it over: what he pushed would be punched out again. */
+	fill->writing = true;
+	return true;
+}
+
+/*
+ * Within one block: what is FILLED becomes ZERO with @filled_too, and what is not filled
+ * becomes @fill's.  Returns whether that has any.
+ */
+static bool give_up_block(struct fln_image *image, struct fln_fill *fill, uint64_t block,
+			  uint32_t lo, uint32_t hi, bool filled_too) FLN_REQUIRES(image->lock)
 {
 	int uniform = fln_blockmap_uniform(&image->map, block);
-	struct fln_mask range = fln_mask_range(lo, hi);
+	struct fln_mask range = fln_mask_range(lo, hi), pages;
 	struct fln_chunk *c;
 
 	if (uniform == 1 << FLN_IMAGE_PLANE_ZERO ||
 	    (uniform == 1 << FLN_IMAGE_PLANE_FILLED && !filled_too))
-		return;
+		return false;
 	c = fln_image_chunk(image, block);
-	for (enum fln_image_page s = FLN_IMAGE_UNFILLED; s < FLN_IMAGE_NR_STATES; s++) {
-		struct fln_mask pages = fln_image_in_state(c, s);
-		uint32_t at = 0, end;
-
+	pages = fln_image_in_state(c, FLN_IMAGE_FILLING);
+	pages = fln_mask_and(&pages, &range);
+	mark_given_up(image, block, &pages);
+	if (filled_too) {
+		pages = fln_image_in_state(c, FLN_IMAGE_FILLED);
 		pages = fln_mask_and(&pages, &range);
-		if (s != FLN_IMAGE_FILLING) {
-			if (s != FLN_IMAGE_FILLED || filled_too)
-				fln_image_move(image, c, &pages, s, FLN_IMAGE_ZERO);
-			continue;
-		}
-		for (; fln_mask_next_run(&pages, &at, &end); at = end) {
-			for (uint32_t i = at; i < end; i++) {
-				uint64_t page = block * FLN_BLOCK_PAGES + i;
-				struct fln_fill *fill = fln_fill_find(image, page);
-
-				FLN_ASSERT(fill);
-				fln_mask_set(&fill->given_up, (uint32_t)(page - fill->page));
-			}
-		}
+		fln_image_move(image, c, &pages, FLN_IMAGE_FILLED, FLN_IMAGE_ZERO);
 	}
+	return claim_given_up(image, c, fill, block, lo, hi);
+}
+
+/*
+ * The pages of a fill of give_up_block() become ZERO.  An adopted memfd may have had
+ * something there: it goes first, for from then on they may be mapped, and written.
+ */
+static void publish_given_up(struct fln_image *image, struct fln_fill *fill)
+{
+	struct fln_mask owned;
+	uint32_t at = 0, end;
+	int rc = 0;
+
+	fln_lock(&image->lock);
+	owned = fln_fill_owned(fill, 0, fill->nr_pages);
+	fln_unlock(&image->lock);
+	for (; rc == 0 && fln_mask_next_run(&owned, &at, &end); at = end)
+		rc = fln_image_empty(image, fill->page + at, end - at);
+	fln_fill_publish(image, fill, 0, fill->nr_pages, rc ? FLN_IMAGE_FAILED : FLN_IMAGE_ZERO);
+	fln_fill_end(image, fill);
 }
 
 void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, bool filled_too)
@@ -367,15 +435,22 @@ void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, b
 	while (page < end) {
 		uint64_t block = page / FLN_BLOCK_PAGES, base = block * FLN_BLOCK_PAGES;
 		uint64_t stop = base + FLN_BLOCK_PAGES < end ? base + FLN_BLOCK_PAGES : end;
+		struct fln_fill fill;
+		bool claimed;
 
+		/* No handler of this thread waits for what is FILLING here. */
+		fln_signals_hold();
 		fln_rcu_read_lock();
 		fln_lock(&image->lock);
-		give_up_block(image, block, (uint32_t)(page - base), (uint32_t)(stop - base),
-			      filled_too);
-		waiters = take_waiters(image);
+		claimed = give_up_block(image, &fill, block, (uint32_t)(page - base),
+					(uint32_t)(stop - base), filled_too);
+		waiters = claimed ? 0 : take_waiters(image);
 		fln_unlock(&image->lock);
 		fln_rcu_read_unlock();
+		if (claimed)
+			publish_given_up(image, &fill);
 		kick(image, waiters);
+		fln_signals_release();
 		page = stop;
 	}
 }

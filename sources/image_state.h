@@ -62,6 +62,12 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 void fln_image_learn(struct fln_image *image, uint64_t block, const struct fln_mask *filled,
 		     const struct fln_mask *zero);
 
+/*
+ * Have the page cache be empty at pages that are FILLING and the caller's, before they are
+ * published as ZERO.  Return: 0 or -errno.
+ */
+int fln_image_empty(struct fln_image *image, uint64_t page, uint32_t nr_pages);
+
 /* Take pages out of the page cache.  Return: 0 or -errno. */
 int fln_image_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages);
 void fln_image_punch_runs(struct fln_image *image, uint64_t page, const struct fln_mask *pages);

@@ -11,6 +11,7 @@
 #include "sources/link_message.h"
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/thread.h"
 #include "sources/image_state.h"
 
@@ -71,8 +72,8 @@ int fln_link_open(struct fln_image *image, int fd, bool can_be_late)
 	if (!link)
 		return fln_fail(ENOMEM, "image %s: no memory to be attached", image->name);
 	link->image = image;
-	link->socket = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	link->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	link->socket = fln_fd_keep(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+	link->event_fd = fln_fd_keep(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 	rc = link->socket < 0 || link->event_fd < 0
 		     ? fln_fail(errno, "image %s: descriptors: %s; raise RLIMIT_NOFILE",
 				image->name, strerror(errno))

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/fd.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -102,7 +103,7 @@ ssize_t fln_link_receive(int fd, void *msg, size_t len, int *memfd)
 
 			memcpy(&got, CMSG_DATA(c) + at, sizeof(got));
 			if (nr++ == 0)
-				*memfd = got;
+				*memfd = fln_fd_keep(got);
 			else
 				(void)close(got);
 		}

@@ -8,6 +8,8 @@
  */
 #include "sources/memfd.h"
 #include "base/error.h"
+#include "base/fd.h"
+#include "base/map.h"
 #include "sources/huge.h"
 #include "sources/image_state.h"
 
@@ -26,8 +28,9 @@
 static int make_memfd(struct fln_image *image)
 {
 	bool huge = fln_image_is_huge(image);
-	int fd = memfd_create(image->name, MFD_CLOEXEC | MFD_ALLOW_SEALING |
-						   (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
+	int fd = fln_fd_keep(
+		memfd_create(image->name, MFD_CLOEXEC | MFD_ALLOW_SEALING |
+						  (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0)));
 	int rc;
 
 	if (fd < 0)
@@ -158,9 +161,9 @@ static int adopt_memfd(struct fln_image *image, int fd, bool unsealed)
 		return rc;
 	/* A file description of our own: looking for holes moves its offset. */
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	image->memfd = open(path, O_RDWR | O_CLOEXEC);
+	image->memfd = fln_fd_keep(open(path, O_RDWR | O_CLOEXEC));
 	if (image->memfd < 0)
-		image->memfd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		image->memfd = fln_fd_keep(fcntl(fd, F_DUPFD_CLOEXEC, 0));
 	if (image->memfd < 0)
 		return fln_fail(errno,
 				"image %s: duplicating descriptor %d: %s; raise "
@@ -178,15 +181,19 @@ static int adopt_memfd(struct fln_image *image, int fd, bool unsealed)
 static int map_alias(struct fln_image *image, bool adopted)
 {
 	bool reserve = fln_image_is_huge(image) && !adopted;
+	int err;
 
-	image->alias = mmap(NULL, image->len_bytes, PROT_READ | PROT_WRITE,
-			    MAP_SHARED | (reserve ? 0 : MAP_NORESERVE), image->memfd, 0);
-	if (image->alias == MAP_FAILED && reserve && errno == ENOMEM)
+	image->alias = fln_map_closed(NULL, image->len_bytes,
+				      MAP_SHARED | (reserve ? 0 : MAP_NORESERVE), image->memfd, 0);
+	err = image->alias == MAP_FAILED ? errno : -fln_map_open(image->alias, image->len_bytes);
+	if (err == 0)
+		return 0;
+	if (image->alias != MAP_FAILED)
+		(void)munmap(image->alias, image->len_bytes);
+	if (reserve && err == ENOMEM)
 		return fln_huge_fail(image, ENOMEM, image->len_bytes / FLN_BLOCK_BYTES);
-	if (image->alias == MAP_FAILED)
-		return fln_fail(errno, "image %s: mapping %llu bytes: %s", image->name,
-				(unsigned long long)image->len_bytes, strerror(errno));
-	return 0;
+	return fln_fail(err, "image %s: mapping %llu bytes: %s%s", image->name,
+			(unsigned long long)image->len_bytes, strerror(err), fln_map_remedy(err));
 }
 
 int fln_image_open_memfd(struct fln_image *image, const struct fln_image_opts *opts)

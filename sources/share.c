@@ -9,6 +9,7 @@
  */
 #include "base/cancel.h"
 #include "base/error.h"
+#include "base/fd.h"
 #include "base/fork.h"
 #include "sources/image_put.h"
 #include "sources/image_state.h"
@@ -371,7 +372,7 @@ int fln_image_share(struct fln_image *image, int fd)
 		return fln_fail(ENOMEM, "image %s: no memory to be shared", image->name);
 	s->image = image;
 	s->fd = fd;
-	s->listener.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->listener.event_fd = fln_fd_keep(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 	if (s->listener.event_fd < 0) {
 		rc = fln_fail(errno, "image %s: eventfd: %s; raise RLIMIT_NOFILE", image->name,
 			      strerror(errno));

@@ -209,9 +209,10 @@ enum fln_delivery {
  * @page_bytes:         size of its pages, the image's; 0: the image's
  * @discard:            enum fln_discard
  * @max_chunks:         2 MiB blocks that can be partly mapped at a time; beyond
- *                      that a fault resolves one page; 0: all blocks, at most 65536;
- *                      all where discards of its own are to be remembered (private
- *                      with FLN_DISCARD_ZERO, foreign)
+ *                      that a fault resolves one page, which residency does not
+ *                      call present; 0: all blocks.  All, too, where discards of
+ *                      its own are to be remembered (private with
+ *                      FLN_DISCARD_ZERO, foreign)
  * @sharing:            enum fln_sharing.  A mapping of the caller's own must have
  *                      been made so (MAP_SHARED, MAP_PRIVATE)
  * @delivery:           enum fln_delivery

@@ -19,7 +19,9 @@ struct fln_image;
 enum fln_image_flags {
 	/*
 	 * @memfd of the options is adopted: duplicated, not made.  It is sealed
-	 * against shrinking, if it is not yet.
+	 * against shrinking, if it is not yet.  What it holds is nobody's contents,
+	 * unless FLN_IMAGE_F_FILLED says so: holes of the source, and what is given up
+	 * before it is filled, read zero.
 	 */
 	FLN_IMAGE_F_ADOPT = 1 << 0,
 	/*

@@ -16,12 +16,16 @@
 	CALL(epoll_wait) \
 	CALL(epoll_ctl) \
 	CALL(epoll_create1) \
+	CALL(fcntl) \
+	CALL(close) \
 	CALL(write) \
 	CALL(sendmsg) \
 	CALL(shutdown) \
 	CALL(futex) \
 	CALL(lseek) \
 	CALL(fallocate) \
+	CALL(process_vm_writev) \
+	CALL(getpid) \
 	CALL(mprotect) \
 	CALL(clock_nanosleep) \
 	CALL(membarrier) \
@@ -48,6 +52,7 @@
 	CALL(process_vm_writev) \
 	CALL(getpid) \
 	CALL(openat) \
+	CALL(fcntl) \
 	CALL(newfstatat) \
 	CALL(read) \
 	CALL(close) \

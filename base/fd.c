@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* Descriptors: none of ours is 0, 1 or 2. */
+#include "base/fd.h"
+
+#include "base/plant.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#define FIRST_FD 3 /* after the standard streams */
+
+int fln_fd_keep(int fd)
+{
+	int higher, err;
+
+	if (fd < 0 || fd >= FIRST_FD || fln_planted(FLN_BUG_LOW_DESCRIPTORS))
+		return fd;
+	higher = fcntl(fd, F_DUPFD_CLOEXEC, FIRST_FD);
+	err = errno;
+	(void)close(fd);
+	errno = err;
+	return higher;
+}
+
+FILE *fln_fd_fopen(const char *path)
+{
+	int fd = fln_fd_keep(open(path, O_RDONLY | O_CLOEXEC)), err;
+	FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+
+	if (fd >= 0 && !f) {
+		err = errno;
+		(void)close(fd);
+		errno = err;
+	}
+	return f;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/* Mappings that nobody has touched when they are opened. */
+#include "base/map.h"
+
+#include "base/plant.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+
+/*
+ * Only what is locked cannot be emptied.  Asked in this way because munlock() is a call
+ * that few threads need, and seccomp filters may refuse.
+ */
+static int unlock(void *addr, uint64_t len_bytes)
+{
+	if (madvise(addr, len_bytes, MADV_DONTNEED) == 0)
+		return 0;
+	return munlock(addr, len_bytes) == 0 ? 0 : -errno;
+}
+
+void *fln_map_closed(void *addr, uint64_t len_bytes, int flags, int fd, off_t offset_bytes)
+{
+	bool early = fln_planted(FLN_BUG_TOUCHED_EARLY);
+	void *p = mmap(addr, len_bytes, early ? PROT_READ | PROT_WRITE : PROT_NONE, flags, fd,
+		       offset_bytes);
+	int rc;
+
+	if (p == MAP_FAILED || early)
+		return p;
+	/* Without access there is nothing that the kernel could have read meanwhile. */
+	rc = unlock(p, len_bytes);
+	if (rc == 0)
+		return p;
+	(void)munmap(p, len_bytes);
+	errno = -rc;
+	return MAP_FAILED;
+}
+
+int fln_map_open(void *addr, uint64_t len_bytes)
+{
+	return mprotect(addr, len_bytes, PROT_READ | PROT_WRITE) == 0 ? 0 : -errno;
+}
+
+const char *fln_map_remedy(int err)
+{
+	return err == EAGAIN ? "; this process locks what it maps (mlockall(MCL_FUTURE)): raise "
+			       "RLIMIT_MEMLOCK, or give CAP_IPC_LOCK"
+			     : "";
+}
