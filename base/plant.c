@@ -25,6 +25,9 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_JOB_KEEPS_ERROR] = "job-keeps-error",
 	[FLN_BUG_PRESENT_BELIEVED] = "present-believed",
 	[FLN_BUG_STRAY_LEFT] = "stray-left",
+	[FLN_BUG_NO_SHARE] = "no-share",
+	[FLN_BUG_STOPPED_COUNTS] = "stopped-counts",
+	[FLN_BUG_DISCARD_WAITS] = "discard-waits",
 };
 
 static enum fln_bug chosen;

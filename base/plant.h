@@ -27,6 +27,9 @@ enum fln_bug {
 	FLN_BUG_JOB_KEEPS_ERROR,    /* a page's error keeps a job from ending with its region */
 	FLN_BUG_PRESENT_BELIEVED,   /* populate believes what the map calls present */
 	FLN_BUG_STRAY_LEFT,         /* what mremap() and fork() take along is left as it is */
+	FLN_BUG_NO_SHARE,           /* fills and filler threads go to whoever asks first */
+	FLN_BUG_STOPPED_COUNTS,     /* time in which the process was stopped is the source's */
+	FLN_BUG_DISCARD_WAITS,      /* what is given up while it is read waits for its source */
 	FLN_BUG_NR
 };
 

@@ -138,7 +138,7 @@ static int settle_fetched(struct fln_image *image, struct fln_fill *fill, uint32
 {
 	fln_fill_publish(image, fill, lo, hi, rc ? FLN_IMAGE_FAILED : FLN_IMAGE_FILLED);
 	if (rc)
-		fln_log_limited(&image->filler->opts.log, &image->filler->log_limit, FLN_LOG_ERROR,
+		fln_log_limited(&image->filler->opts.log, &image->log_limit, FLN_LOG_ERROR,
 				"image %s: page %llu (offset %llu) cannot be had: %s", image->name,
 				(unsigned long long)(fill->page + lo),
 				(unsigned long long)fln_pages_to_bytes(fill->page + lo),
@@ -185,7 +185,7 @@ static int fill_data(struct fln_image *image, struct fln_fill *fill, uint32_t lo
 static void put_off(struct fln_image *image, struct fln_fill *fill)
 {
 	if (fill->stoppable && !must_end(image, fill)) {
-		fln_log_limited(&image->filler->opts.log, &image->filler->log_limit,
+		fln_log_limited(&image->filler->opts.log, &image->log_limit,
 				FLN_LOG_WARNING, "%s; tried again", fln_last_error());
 		fln_filler_pause(image->filler, NO_CACHE_PAUSE_NS);
 	}

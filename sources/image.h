@@ -74,6 +74,7 @@ struct fln_image {
 	struct fln_listener *listeners; /* guarded by lock */
 	_Atomic uint64_t nr_done;       /* pages FILLED or ZERO */
 	struct fln_fill_queue queue;
+	struct fln_log_limit log_limit;
 	_Atomic bool ending;       /* fills in work end early */
 	_Atomic uint32_t nr_users; /* regions, and processes that it is shared with */
 };
@@ -106,6 +107,7 @@ enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page,
 struct fln_image_want {
 	uint32_t fill_pages; /* a fill covers at most so many, a power of two; 0: the fillers' */
 	bool background;     /* fills of faults go before */
+	bool peer;           /* another process asks */
 	bool retry;          /* also if it has FAILED: it is read once more, alone */
 	uint64_t nr_covered; /* out, PENDING: pages from @page on whose change is told as well */
 	uint64_t nr_let_go;  /* out, PENDING: when the image's has grown, ask again */

@@ -16,10 +16,12 @@
  * its contents are here, and the source may hang, or fail.  What the source
  * delivers for the page later is dropped.  A fill that writes already goes first.
  *
- * A discard may come while a page is FILLING.  The write cannot be called back,
- * so the page is marked as given up; its fill punches it out again before it
- * publishes it, as ZERO.  Nothing else can have touched it: nobody installs a
- * page that is not published.  That also holds for a discard whose event has
+ * A discard may come while a page is FILLING.  Before its fill writes it is taken
+ * from it, and is ZERO at once, however long the source takes.  A write cannot be
+ * called back, so then the page is marked as given up; its fill punches it out again
+ * before it publishes it, as ZERO.  So does the fill of an attached image: it is the
+ * owner who writes.  Nothing else can have touched it: nobody installs a page that is
+ * not published.  That also holds for a discard whose event has
  * been read and not been acted upon yet: publishing waits for it (filler.h).
  * When several guests share the image, a discard by one is a discard for all.
  */
@@ -326,12 +328,41 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 	kick(image, waiters);
 }
 
+/*
+ * Pages of a block that are FILLING were given up; adds who waits for those that are ZERO
+ * by that to *waiters.  Return: whether there are any.
+ */
+static bool give_up_filling(struct fln_image *image, uint64_t block, struct fln_chunk *c,
+			    const struct fln_mask *filling, uint64_t *waiters)
+	FLN_REQUIRES(image->lock)
+{
+	struct fln_mask dead = { { 0 } };
+
+	for (uint32_t i = fln_mask_next_set(filling, 0); i < FLN_BLOCK_PAGES;
+	     i = fln_mask_next_set(filling, i + 1)) {
+		uint64_t page = block * FLN_BLOCK_PAGES + i;
+		struct fln_fill *fill = fln_fill_find(image, page);
+
+		FLN_ASSERT(fill);
+		if (fill->writing || image->link || fln_planted(FLN_BUG_DISCARD_WAITS)) {
+			fln_mask_set(&fill->given_up, (uint32_t)(page - fill->page));
+			continue;
+		}
+		fln_mask_set(&fill->gone, (uint32_t)(page - fill->page));
+		fln_mask_set(&dead, i);
+		*waiters |= fill->waiters;
+	}
+	fln_image_move(image, c, &dead, FLN_IMAGE_FILLING, FLN_IMAGE_ZERO);
+	return !fln_mask_empty(&dead);
+}
+
 /* Within one block: what is not filled becomes ZERO; with @filled_too, what is as well. */
 static void give_up_block(struct fln_image *image, uint64_t block, uint32_t lo, uint32_t hi,
-			  bool filled_too) FLN_REQUIRES(image->lock)
+			  bool filled_too, uint64_t *waiters) FLN_REQUIRES(image->lock)
 {
 	int uniform = fln_blockmap_uniform(&image->map, block);
 	struct fln_mask range = fln_mask_range(lo, hi);
+	bool taken = false;
 	struct fln_chunk *c;
 
 	if (uniform == 1 << FLN_IMAGE_PLANE_ZERO ||
@@ -340,39 +371,35 @@ static void give_up_block(struct fln_image *image, uint64_t block, uint32_t lo, 
 	c = fln_image_chunk(image, block);
 	for (enum fln_image_page s = FLN_IMAGE_UNFILLED; s < FLN_IMAGE_NR_STATES; s++) {
 		struct fln_mask pages = fln_image_in_state(c, s);
-		uint32_t at = 0, end;
 
 		pages = fln_mask_and(&pages, &range);
-		if (s != FLN_IMAGE_FILLING) {
-			if (s != FLN_IMAGE_FILLED || filled_too)
-				fln_image_move(image, c, &pages, s, FLN_IMAGE_ZERO);
-			continue;
-		}
-		for (; fln_mask_next_run(&pages, &at, &end); at = end) {
-			for (uint32_t i = at; i < end; i++) {
-				uint64_t page = block * FLN_BLOCK_PAGES + i;
-				struct fln_fill *fill = fln_fill_find(image, page);
-
-				FLN_ASSERT(fill);
-				fln_mask_set(&fill->given_up, (uint32_t)(page - fill->page));
-			}
-		}
+		if (s == FLN_IMAGE_FILLING)
+			taken = give_up_filling(image, block, c, &pages, waiters);
+		else if (s != FLN_IMAGE_FILLED || filled_too)
+			fln_image_move(image, c, &pages, s, FLN_IMAGE_ZERO);
 	}
+	/* Its fill will not do it.  Once only (fln_image_chunk()): it has not been whole so far. */
+	if (taken)
+		collapse(image, block, c);
+	/* Of a huge page another part may be on its way before they look. */
+	if (*waiters && fln_image_is_huge(image))
+		let_go(image);
 }
 
 void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, bool filled_too)
 {
-	uint64_t end = page + nr_pages, waiters;
+	uint64_t end = page + nr_pages;
 
 	while (page < end) {
 		uint64_t block = page / FLN_BLOCK_PAGES, base = block * FLN_BLOCK_PAGES;
 		uint64_t stop = base + FLN_BLOCK_PAGES < end ? base + FLN_BLOCK_PAGES : end;
+		uint64_t waiters = 0;
 
 		fln_rcu_read_lock();
 		fln_lock(&image->lock);
 		give_up_block(image, block, (uint32_t)(page - base), (uint32_t)(stop - base),
-			      filled_too);
-		waiters = take_waiters(image);
+			      filled_too, &waiters);
+		waiters |= take_waiters(image);
 		fln_unlock(&image->lock);
 		fln_rcu_read_unlock();
 		kick(image, waiters);
