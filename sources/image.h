@@ -54,12 +54,14 @@ struct fln_image {
 	struct fln_source *source; /* NULL: filled already, or pushed, or attached */
 	struct fln_link *link;     /* attached: whom to ask instead of a source; else NULL */
 	bool unsealed;             /* the memfd may be made shorter */
+	bool read_only;            /* the memfd is sealed against writing, and filled */
 	bool can_be_late;          /* what is asked for: there is a source, here or there */
 	int memfd;                 /* an open file description of our own */
 	char *alias;               /* the memfd mapped for us, never registered */
 	uint64_t len_bytes;
 	uint64_t inode, device; /* of the memfd */
-	uint32_t page_bytes;    /* of its pages: FLN_PAGE_BYTES, or FLN_BLOCK_BYTES (hugetlb) */
+	uint64_t room_bytes; /* of the file system that it lies on; 0: as much as there is memory */
+	uint32_t page_bytes; /* of its pages: FLN_PAGE_BYTES, or FLN_BLOCK_BYTES (hugetlb) */
 	char name[32];
 	struct fln_lock lock;                             /* FLN_RANK_IMAGE */
 	pthread_cond_t written;                           /* a fill is not writing any more */

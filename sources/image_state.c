@@ -216,6 +216,9 @@ int fln_image_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 	if (fallocate(image->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		      (off_t)fln_pages_to_bytes(page), (off_t)fln_pages_to_bytes(nr_pages)) == 0)
 		return 0;
+	/* Somebody has sealed an adopted memfd against writing since: our mapping is older. */
+	if (errno == EPERM && !image->read_only)
+		return fln_alias_zero(image, page, page + nr_pages);
 	return fln_fail(errno, "image %s: punching %llu pages at page %llu: %s", image->name,
 			(unsigned long long)nr_pages, (unsigned long long)page, strerror(errno));
 }

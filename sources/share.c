@@ -13,6 +13,7 @@
 #include "sources/image_put.h"
 #include "sources/image_state.h"
 #include "sources/link.h"
+#include "sources/memfd.h"
 #include "sources/link_message.h"
 
 #include <errno.h>
@@ -379,6 +380,7 @@ static int greet(const struct share *s)
 	hello.len_bytes = image->len_bytes;
 	hello.page_bytes = image->page_bytes;
 	hello.reserved = 0;
+	fln_image_seal_seals(image);
 	rc = fln_link_send(s->fd, &hello, sizeof(hello), image->memfd, true);
 	if (rc == -EPIPE)
 		return 1;

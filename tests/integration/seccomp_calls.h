@@ -36,6 +36,7 @@
 	CALL(set_robust_list) \
 	CALL(rseq) \
 	CALL(rt_sigprocmask) \
+	CALL(rt_sigpending) \
 	CALL(madvise) \
 	CALL(munmap) \
 	CALL(exit)
@@ -47,6 +48,7 @@
 	CALL(fallocate) \
 	CALL(process_vm_writev) \
 	CALL(getpid) \
+	CALL(prlimit64) \
 	CALL(openat) \
 	CALL(newfstatat) \
 	CALL(read) \
@@ -69,6 +71,7 @@
 	CALL(set_robust_list) \
 	CALL(rseq) \
 	CALL(rt_sigprocmask) \
+	CALL(rt_sigpending) \
 	CALL(madvise) \
 	CALL(munmap) \
 	CALL(exit)
@@ -91,6 +94,7 @@
 	CALL(set_robust_list) \
 	CALL(rseq) \
 	CALL(rt_sigprocmask) \
+	CALL(rt_sigpending) \
 	CALL(madvise) \
 	CALL(munmap) \
 	CALL(exit)
