@@ -39,8 +39,14 @@ static int map_region(struct fln_region *r)
 	uint64_t room = r->len_bytes + FLN_BLOCK_BYTES;
 	uint64_t at, want;
 	int flags = r->is_private ? MAP_PRIVATE : MAP_SHARED;
-	void *p = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p;
 
+	if (r->image->read_only && !r->is_private)
+		return fln_fail(EPERM,
+				"region: the memfd of image %s is sealed against writing; use "
+				"FLN_SHARING_PRIVATE",
+				r->image->name);
+	p = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED)
 		return fln_fail(ENOMEM, "region: no address space for %" PRIu64 " bytes: %s",
 				r->len_bytes, strerror(errno));

@@ -126,6 +126,12 @@ static void back_off(struct fln_image *image, uint32_t attempt)
 	fln_filler_pause(image->filler, FLN_NS_PER_MS << (attempt < 6 ? attempt : 6));
 }
 
+/* A limit, a seal, memory that is not there: another attempt would find the same. */
+static bool is_lasting(const struct fln_image *image, int rc)
+{
+	return rc == -EFBIG || rc == -EPERM || (rc == -EFAULT && image->source->memory);
+}
+
 /*
  * Read pages [lo, hi) of a fill from the source into the cache; tried again when
  * that fails.  Sets fill->put_off when the pages are not to be called failed.
@@ -152,7 +158,7 @@ static int fetch(struct fln_image *image, struct fln_fill *fill, uint32_t lo, ui
 			/* The source is well, and memory may come back. */
 			fill->put_off = rc == -ENOMEM || rc == -ENOSPC;
 		}
-		if (rc == 0 || fill->put_off || attempt >= nr_retries)
+		if (rc == 0 || fill->put_off || attempt >= nr_retries || is_lasting(image, rc))
 			return rc;
 		back_off(image, attempt);
 	}

@@ -345,6 +345,7 @@ int fln_filler_start(struct fln_filler *filler)
 
 int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns)
 {
+	unsigned long long deadline = deadline_ns;
 	bool in_time = true;
 
 	fln_lock(&filler->lock);
@@ -352,7 +353,7 @@ int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns)
 	(void)pthread_cond_broadcast(&filler->work);
 	(void)pthread_cond_broadcast(&filler->stop);
 	while (filler->nr_running > 0 && in_time)
-		in_time = fln_cond_wait_until(&filler->idle, &filler->lock, deadline_ns);
+		in_time = fln_cond_wait_part(&filler->idle, &filler->lock, &deadline);
 	in_time = filler->nr_running == 0;
 	fln_unlock(&filler->lock);
 	if (!in_time)
@@ -544,11 +545,12 @@ struct fln_fill *fln_filler_withdraw(struct fln_filler *filler, struct fln_fill_
 
 bool fln_filler_drain(struct fln_filler *filler, struct fln_fill_queue *queue, uint64_t deadline_ns)
 {
+	unsigned long long deadline = deadline_ns;
 	bool in_time = true, drained;
 
 	fln_lock(&filler->lock);
 	while (queue->nr_active > 0 && in_time)
-		in_time = fln_cond_wait_until(&filler->idle, &filler->lock, deadline_ns);
+		in_time = fln_cond_wait_part(&filler->idle, &filler->lock, &deadline);
 	drained = queue->nr_active == 0;
 	fln_unlock(&filler->lock);
 	return drained;

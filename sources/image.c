@@ -235,6 +235,11 @@ int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t l
 				   image ? image->page_bytes : FLN_PAGE_BYTES);
 	if (rc == 0 && image && image->link)
 		rc = fln_image_not_ours(image, "fln_image_discard");
+	if (rc == 0 && image->read_only)
+		rc = fln_fail(EPERM,
+			      "image %s: its memfd is sealed against writing, so nothing of "
+			      "it can be given up",
+			      image->name);
 	if (rc)
 		return rc;
 	entered = fln_rcu_enter();

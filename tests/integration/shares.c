@@ -3,7 +3,7 @@
  * What images share, and one of them cannot take from another: its source hangs, threads
  * wait for its pages, all of it is to be populated, and another process asks for all of it.
  */
-#include "sources/link.h"
+#include "sources/link_message.h"
 #include "tests/integration/harness.h"
 
 #include <sys/mman.h>
