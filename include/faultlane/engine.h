@@ -81,7 +81,8 @@ struct fln_thread_hooks {
  *                     treated as failed; 0: 30 s, UINT64_MAX: wait for ever.
  *                     Counted from the fault: waiting for a filler thread
  *                     behind other reads, and reads that failed and are tried
- *                     again, are part of it.  Give it several times what the
+ *                     again, are part of it; time in which the process was
+ *                     stopped is not.  Give it several times what the
  *                     slowest read takes.  Images without a source have none:
  *                     faults wait for fln_image_put() as long as it takes
  * @nr_workers:        threads that answer faults, at most 64; 0: one per 8 processors
