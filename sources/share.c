@@ -13,8 +13,8 @@
 #include "sources/image_put.h"
 #include "sources/image_state.h"
 #include "sources/link.h"
-#include "sources/memfd.h"
 #include "sources/link_message.h"
+#include "sources/memfd.h"
 
 #include <errno.h>
 #include <poll.h>
