@@ -39,7 +39,7 @@ static void *reserve(uint64_t bytes)
 
 	if (ptr == MAP_FAILED)
 		return NULL;
-	if (fln_map_open(ptr, bytes) == 0)
+	if (fln_map_open(ptr, bytes, true) == 0)
 		return ptr;
 	(void)munmap(ptr, bytes);
 	return NULL;

@@ -18,6 +18,20 @@ static inline uint64_t fln_now_ns(void)
 	return (uint64_t)ts.tv_sec * FLN_NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
+/*
+ * A thread that looks again after @planned_ns and finds that much more has passed did not
+ * run: the process was stopped, its container frozen, its machine suspended.  Who waits for
+ * others does not count that.  Return: what is too much, beyond what a busy machine takes.
+ */
+#define FLN_STOPPED_SLACK_NS (250 * FLN_NS_PER_MS)
+
+static inline uint64_t fln_stopped_ns(uint64_t passed_ns, uint64_t planned_ns)
+{
+	uint64_t due_ns = planned_ns + FLN_STOPPED_SLACK_NS;
+
+	return passed_ns > due_ns ? passed_ns - due_ns : 0;
+}
+
 /* At least so long, unless a signal comes. */
 static inline void fln_sleep_ns(uint64_t ns)
 {

@@ -8,6 +8,7 @@
 #include "base/tls.h"
 
 #include <errno.h>
+#include <limits.h>
 
 #ifdef FLN_DEBUG
 static FLN_THREAD_LOCAL unsigned long long held_ranks;
@@ -106,4 +107,21 @@ _Bool fln_cond_wait_until(pthread_cond_t *cond, struct fln_lock *lock,
 	FLN_ASSERT(rc == 0 || rc == ETIMEDOUT);
 	rank_acquire(lock->rank);
 	return rc == 0;
+}
+
+#define PART_NS (100 * FLN_NS_PER_MS)
+
+_Bool fln_cond_wait_part(pthread_cond_t *cond, struct fln_lock *lock,
+			 unsigned long long *deadline_ns)
+{
+	unsigned long long begun_ns = fln_now_ns(), until_ns = begun_ns + PART_NS, stopped_ns;
+	_Bool signaled;
+
+	if (until_ns > *deadline_ns)
+		until_ns = *deadline_ns;
+	signaled = fln_cond_wait_until(cond, lock, until_ns);
+	stopped_ns = fln_stopped_ns(fln_now_ns() - begun_ns, PART_NS);
+	if (*deadline_ns < ULLONG_MAX - stopped_ns)
+		*deadline_ns += stopped_ns;
+	return signaled || fln_now_ns() < *deadline_ns;
 }

@@ -51,6 +51,13 @@ void fln_cond_wait(pthread_cond_t *cond, struct fln_lock *lock) FLN_REQUIRES(loc
 _Bool fln_cond_wait_until(pthread_cond_t *cond, struct fln_lock *lock,
 			  unsigned long long deadline_ns) FLN_REQUIRES(lock);
 
+/*
+ * A part of such a wait: false when *deadline_ns has passed, which is later by the time in
+ * which the process was stopped.  Comes back now and then, as any wait for a condition may.
+ */
+_Bool fln_cond_wait_part(pthread_cond_t *cond, struct fln_lock *lock,
+			 unsigned long long *deadline_ns) FLN_REQUIRES(lock);
+
 /* I2: before install ioctls, source reads and the log callback. */
 #ifdef FLN_DEBUG
 void fln_lock_assert_none(void);

@@ -37,9 +37,11 @@ void *fln_map_closed(void *addr, uint64_t len_bytes, int flags, int fd, off_t of
 	return MAP_FAILED;
 }
 
-int fln_map_open(void *addr, uint64_t len_bytes)
+int fln_map_open(void *addr, uint64_t len_bytes, bool writable)
 {
-	return mprotect(addr, len_bytes, PROT_READ | PROT_WRITE) == 0 ? 0 : -errno;
+	int prot = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+
+	return mprotect(addr, len_bytes, prot) == 0 ? 0 : -errno;
 }
 
 const char *fln_map_remedy(int err)

@@ -10,6 +10,7 @@
 #ifndef FLN_BASE_MAP_H
 #define FLN_BASE_MAP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -19,8 +20,8 @@
  */
 void *fln_map_closed(void *addr, uint64_t len_bytes, int flags, int fd, off_t offset_bytes);
 
-/* Give access to it.  Return: 0; -errno. */
-int fln_map_open(void *addr, uint64_t len_bytes);
+/* Give access to it, to read and, if @writable, to write.  Return: 0; -errno. */
+int fln_map_open(void *addr, uint64_t len_bytes, bool writable);
 
 /* What to do about @err of the two, to follow the reason in a sentence; may be empty. */
 const char *fln_map_remedy(int err);

@@ -33,6 +33,9 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_TOUCHED_EARLY] = "touched-early",
 	[FLN_BUG_HOLE_OVER_OLD] = "hole-over-old-bytes",
 	[FLN_BUG_LATER_OF_ANOTHER] = "later-of-another-region",
+	[FLN_BUG_NO_SHARE] = "no-share",
+	[FLN_BUG_STOPPED_COUNTS] = "stopped-counts",
+	[FLN_BUG_DISCARD_WAITS] = "discard-waits",
 };
 
 static enum fln_bug chosen;

@@ -35,6 +35,9 @@ enum fln_bug {
 	FLN_BUG_LOW_DESCRIPTORS,    /* descriptors take the numbers of closed standard streams */
 	FLN_BUG_TOUCHED_EARLY,      /* mappings can be touched before they are registered */
 	FLN_BUG_HOLE_OVER_OLD,      /* holes are called zero over what an adopted memfd had */
+	FLN_BUG_NO_SHARE,           /* fills and filler threads go to whoever asks first */
+	FLN_BUG_STOPPED_COUNTS,     /* time in which the process was stopped is the source's */
+	FLN_BUG_DISCARD_WAITS,      /* what is given up while it is read waits for its source */
 	FLN_BUG_NR
 };
 

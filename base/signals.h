@@ -26,6 +26,19 @@ static inline void fln_signals_restore(const sigset_t *before)
 }
 
 /*
+ * Signals that calls of ours, or of a source, may raise in the thread that makes them:
+ * SIGXFSZ and SIGPIPE.  Between these two they are blocked, and what has been raised
+ * meanwhile is taken away: neither the process nor a thread that was lent dies of it.
+ */
+struct fln_signals_ours {
+	sigset_t before;
+	sigset_t pending; /* before: those are not ours */
+};
+
+void fln_signals_ours_begin(struct fln_signals_ours *ours);
+void fln_signals_ours_end(const struct fln_signals_ours *ours);
+
+/*
  * Block what a thread does not cause itself: that comes in any case, and should find
  * its handler.  Async-signal-safe.
  */

@@ -87,6 +87,7 @@ void fln_thread_begin(struct fln_thread_before *before, enum fln_thread_kind kin
 {
 	char name[16];
 
+	fln_signals_ours_begin(&before->ours);
 	fln_signals_block(&before->signals);
 	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before->cancel);
 	if (pthread_getname_np(pthread_self(), before->name, sizeof(before->name)) != 0)
@@ -110,6 +111,8 @@ void fln_thread_end(const struct fln_thread_before *before)
 			      before->cpus);
 	if (before->name[0])
 		(void)pthread_setname_np(pthread_self(), before->name);
+	/* What its work has raised must not wait for the mask that it came with. */
 	fln_signals_restore(&before->signals);
+	fln_signals_ours_end(&before->ours);
 	(void)pthread_setcancelstate(before->cancel, NULL);
 }

@@ -39,6 +39,7 @@ void fln_thread_join(struct fln_thread *t);
 
 /* What a thread was like before it became one of the engine's. */
 struct fln_thread_before {
+	struct fln_signals_ours ours;
 	sigset_t signals;
 	char name[16];
 	long cpu_bytes; /* of cpus; at most 0: not known */

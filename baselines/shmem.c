@@ -3,6 +3,7 @@
 #include "baselines/shmem.h"
 
 #include "base/error.h"
+#include "base/file_size.h"
 #include "base/page.h"
 
 #include <errno.h>
@@ -30,10 +31,11 @@ int fln_shmem_init(struct fln_shmem *s, uint64_t len_bytes)
 	s->memfd = memfd_create("faultlane-baseline", MFD_CLOEXEC);
 	if (s->memfd < 0)
 		return fln_fail(errno, "memfd_create: %s", strerror(errno));
-	if (ftruncate(s->memfd, (off_t)len_bytes) == 0)
+	rc = fln_file_size_set(s->memfd, len_bytes);
+	if (rc == 0)
 		return 0;
-	rc = fln_fail(errno, "cannot make a memfd of %llu bytes: %s", (unsigned long long)len_bytes,
-		      strerror(errno));
+	rc = fln_fail(-rc, "cannot make a memfd of %llu bytes: %s%s", (unsigned long long)len_bytes,
+		      strerror(-rc), rc == -EFBIG ? "; raise RLIMIT_FSIZE" : "");
 	fln_shmem_deinit(s);
 	return rc;
 }
@@ -47,7 +49,9 @@ int fln_shmem_init_huge(struct fln_shmem *s, uint64_t len_bytes)
 	s->fill = NULL;
 	s->len_bytes = len_bytes;
 	s->memfd = memfd_create("faultlane-baseline", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
-	if (s->memfd >= 0 && ftruncate(s->memfd, (off_t)len_bytes) == 0)
+	if (s->memfd >= 0)
+		errno = -fln_file_size_set(s->memfd, len_bytes);
+	if (s->memfd >= 0 && errno == 0)
 		fill = mmap(NULL, len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, s->memfd, 0);
 	if (fill != MAP_FAILED) {
 		s->fill = fill;

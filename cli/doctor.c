@@ -253,6 +253,10 @@ static void check_limits(struct doctor *d)
 		say(d, limit.rlim_cur < 1024 ? STATE_NOTE : STATE_OK, "RLIMIT_NOFILE",
 		    "ulimit -n 4096", "%llu descriptors; every shard needs one",
 		    (unsigned long long)limit.rlim_cur);
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+		say(d, STATE_NOTE, "RLIMIT_FSIZE", "ulimit -f unlimited",
+		    "%llu MiB; no image is longer than that",
+		    (unsigned long long)(limit.rlim_cur >> 20));
 	if (getrlimit(RLIMIT_NPROC, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
 		say(d, limit.rlim_cur < 512 ? STATE_NOTE : STATE_OK, "RLIMIT_NPROC",
 		    "ulimit -u 4096", "%llu threads of this user",

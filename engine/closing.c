@@ -105,15 +105,20 @@ static bool wait_a_little(struct fln_region *r, uint32_t round)
 {
 	uint64_t patience = r->guest->engine->close_patience_ns, t0 = fln_now_ns();
 	uint32_t doublings = round > SHORT_WAITS ? round - SHORT_WAITS : 0;
+	uint64_t planned_ns = 0, passed_ns;
 
 	if (r->close_waited_ns >= (patience ? patience : PATIENCE_NS))
 		return false;
-	if (round < SHORT_WAITS)
-		(void)sched_yield();
+	if (round >= SHORT_WAITS)
+		planned_ns = FLN_NS_PER_MS
+			     << (doublings < MAX_DOUBLINGS ? doublings : MAX_DOUBLINGS);
+	if (planned_ns)
+		fln_sleep_ns(planned_ns);
 	else
-		fln_sleep_ns(FLN_NS_PER_MS
-			     << (doublings < MAX_DOUBLINGS ? doublings : MAX_DOUBLINGS));
-	r->close_waited_ns += fln_now_ns() - t0;
+		(void)sched_yield();
+	/* Not the time in which the process was stopped. */
+	passed_ns = fln_now_ns() - t0;
+	r->close_waited_ns += passed_ns - fln_stopped_ns(passed_ns, planned_ns);
 	return true;
 }
 

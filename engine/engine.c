@@ -19,6 +19,7 @@
 
 #define MAX_FILLERS 256u
 #define NR_FILLS 1024u
+#define NR_OWN_FILLS 16u /* of each image */
 #define DEFAULT_FILLERS 4u
 #define DEFAULT_BATCH 64u
 #define DEFAULT_HELD 4096u
@@ -212,6 +213,7 @@ static int init_filler(struct fln_engine *engine)
 		.hooks = engine->opts.thread_hooks,
 		.nr_threads = engine->opts.nr_fillers,
 		.nr_fills = NR_FILLS,
+		.nr_own_fills = NR_OWN_FILLS,
 		.fill_pages = engine->opts.fill_pages,
 		.nr_retries = engine->opts.source_retries,
 		.kick = kick_workers,

@@ -237,8 +237,9 @@ static void say_who(struct fln_worker *w, const struct fln_shard *shard,
 		    const struct fln_fault *fault, bool no_memory, bool claimed, uint64_t waits_ns)
 {
 	const char *why =
-		no_memory ? "the kernel has no memory for page tables or pages; give the machine "
-			    "or the cgroup more"
+		no_memory ? "the kernel has no memory for page tables or pages, or the file system "
+			    "of an adopted file is full; give the machine, the cgroup, or the "
+			    "file system more"
 		: claimed ? "another thread has claimed the page to map it, and does not come back"
 			  : "installs are put off until the thread that discards, unmaps, moves or "
 			    "forks memory of this shard has run; it does not";

@@ -8,6 +8,7 @@
 #include "base/cancel.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/file_size.h"
 #include "base/page.h"
 #include "base/signals.h"
 #include "engine/engine.h"
@@ -65,7 +66,7 @@ static bool can_collapse(void)
 		return false;
 	}
 	block = room + (-(uintptr_t)room & (FLN_BLOCK_BYTES - 1));
-	if (ftruncate(fd, (off_t)FLN_BLOCK_BYTES) == 0 &&
+	if (fln_file_size_set(fd, FLN_BLOCK_BYTES) == 0 &&
 	    mmap(block, FLN_BLOCK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) !=
 		    MAP_FAILED) {
 		block[0] = 1;

@@ -204,6 +204,14 @@ void fln_guard_look(struct fln_engine *engine, uint64_t now_ns)
 	tell_of_faults(engine, now_ns);
 }
 
+void fln_guard_resume(struct fln_engine *engine, uint64_t now_ns)
+{
+	stop_lame(engine);
+	close_children(engine);
+	for (uint32_t i = 0; engine->workers && i < engine->opts.nr_workers; i++)
+		engine->workers[i].seen_ns = now_ns;
+}
+
 void fln_guard_call(struct fln_guard *guard)
 {
 	fln_lock(&guard->lock);
@@ -234,7 +242,7 @@ static void *guard_main(void *arg)
 {
 	struct fln_engine *engine = arg;
 	struct fln_guard *guard = &engine->guard;
-	uint64_t interval = interval_ns(engine), next;
+	uint64_t interval = interval_ns(engine), begun, now, next;
 	struct fln_thread_before before;
 	bool entered;
 
@@ -242,14 +250,19 @@ static void *guard_main(void *arg)
 	entered = fln_rcu_enter();
 	fln_lock(&guard->lock);
 	while (!guard->stopping) {
-		next = interval == UINT64_MAX ? UINT64_MAX : fln_now_ns() + interval;
+		begun = fln_now_ns();
+		next = interval == UINT64_MAX ? UINT64_MAX : begun + interval;
 		if (!guard->called)
 			(void)fln_cond_wait_until(&guard->wake, &guard->lock, next);
 		guard->called = false;
 		if (guard->stopping)
 			break;
 		fln_unlock(&guard->lock);
-		fln_guard_look(engine, fln_now_ns());
+		now = fln_now_ns();
+		if (interval != UINT64_MAX && fln_stopped_ns(now - begun, interval) > 0)
+			fln_guard_resume(engine, now);
+		else
+			fln_guard_look(engine, now);
 		fln_lock(&guard->lock);
 	}
 	fln_unlock(&guard->lock);

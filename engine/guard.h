@@ -44,6 +44,12 @@ void fln_guard_call(struct fln_guard *guard);
 void fln_guard_look(struct fln_engine *engine, uint64_t now_ns);
 
 /*
+ * In place of a look, when the process was stopped before: what workers have noted is old,
+ * and they could not come back.
+ */
+void fln_guard_resume(struct fln_engine *engine, uint64_t now_ns);
+
+/*
  * A shard of the guest cannot be read any more, because of @error: the guest fails, and
  * the guard stops it.  By the shard's worker, no lock held.
  */

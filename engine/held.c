@@ -186,6 +186,22 @@ void fln_serve_held(struct fln_worker *w)
 		fln_serve_faults(w, shard, w->faults, nr);
 }
 
+void fln_fault_credit(struct fln_fault *fault, uint64_t stopped_ns)
+{
+	fault->since_ns = (fault->since_ns ? fault->since_ns : fault->t0_ns) + stopped_ns;
+	fault->stopped_ns += stopped_ns;
+	if (fault->again_since_ns)
+		fault->again_since_ns += stopped_ns;
+}
+
+void fln_held_credit(struct fln_worker *w, uint64_t stopped_ns)
+{
+	for (uint32_t i = 0; i < w->nr_held; i++)
+		fln_fault_credit(&w->held[i].fault, stopped_ns);
+	for (struct fln_shard *s = w->overflowed; s; s = s->next_overflowed)
+		s->overflowed_ns += stopped_ns;
+}
+
 bool fln_fault_is_unmapped(const struct fln_shard *shard, const struct fln_fault *fault,
 			   uint64_t start, uint64_t end)
 {

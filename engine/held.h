@@ -31,6 +31,10 @@ void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum 
 /* Look at held faults again. */
 void fln_serve_held(struct fln_worker *w);
 
+/* The process was stopped for so long: for no fault that waits it counts. */
+void fln_held_credit(struct fln_worker *w, uint64_t stopped_ns);
+void fln_fault_credit(struct fln_fault *fault, uint64_t stopped_ns);
+
 /* With room in the table again, let those fault again who were put back. */
 void fln_wake_overflowed(struct fln_worker *w);
 

@@ -94,6 +94,12 @@ static void publish(const struct fln_worker *w, struct fln_shard *shard)
 	atomic_store_explicit(&o->t0_ns, t0, memory_order_release);
 }
 
+/* As if the time in which the process was stopped had been before. */
+static uint64_t waits_since(const struct fln_fault *fault)
+{
+	return fault->t0_ns + fault->stopped_ns;
+}
+
 void fln_oldest_note(struct fln_worker *w)
 {
 	struct fln_shard **at = &w->noted;
@@ -101,10 +107,10 @@ void fln_oldest_note(struct fln_worker *w)
 	for (struct fln_shard *s = w->noted; s; s = s->next_oldest.shard)
 		s->next_oldest.t0_ns = UINT64_MAX;
 	for (uint32_t i = 0; i < w->nr_held; i++)
-		consider(w, w->held[i].shard, w->held[i].fault.t0_ns, w->held[i].fault.addr,
+		consider(w, w->held[i].shard, waits_since(&w->held[i].fault), w->held[i].fault.addr,
 			 reason_of(&w->held[i]));
 	for (const struct fln_wanted *s = w->wanted; s; s = s->next)
-		consider(w, s->shard, s->fault.t0_ns, s->fault.addr, FLN_WAITS_SOURCE);
+		consider(w, s->shard, waits_since(&s->fault), s->fault.addr, FLN_WAITS_SOURCE);
 	for (struct fln_shard *s = w->overflowed; s; s = s->next_overflowed)
 		consider(w, s, s->overflowed_ns, s->overflowed_addr, FLN_WAITS_ROOM);
 	while (*at) {

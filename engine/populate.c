@@ -370,6 +370,12 @@ void fln_populate_kicked(struct fln_worker *w)
 	}
 }
 
+void fln_populate_credit(struct fln_worker *w, uint64_t stopped_ns)
+{
+	for (struct fln_job_part *part = w->parts; part; part = part->next)
+		part->progress_ns += stopped_ns;
+}
+
 void fln_populate_slice(struct fln_worker *w, uint32_t nr_pages)
 {
 	uint32_t nr = 0, budget = nr_pages;

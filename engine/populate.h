@@ -82,6 +82,9 @@ void fln_populate_kicked(struct fln_worker *w);
 /* Work on jobs until about @nr_pages are mapped.  Behind all faults (I7). */
 void fln_populate_slice(struct fln_worker *w, uint32_t nr_pages);
 
+/* The process was stopped for so long: that is none of the sources' time. */
+void fln_populate_credit(struct fln_worker *w, uint64_t stopped_ns);
+
 enum fln_populate_need {
 	FLN_POPULATE_IDLE,  /* nothing to do */
 	FLN_POPULATE_WAITS, /* for a kick */

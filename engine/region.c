@@ -52,9 +52,16 @@ static int map_region(struct fln_region *r)
 	uint64_t room = r->len_bytes + FLN_BLOCK_BYTES;
 	uint64_t at, want;
 	int flags = r->is_private ? MAP_PRIVATE : MAP_SHARED;
-	void *p = fln_map_closed(NULL, room, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	int err = errno;
+	void *p;
+	int err;
 
+	if (r->image->read_only && !r->is_private)
+		return fln_fail(EPERM,
+				"region: the memfd of image %s is sealed against writing; use "
+				"FLN_SHARING_PRIVATE",
+				r->image->name);
+	p = fln_map_closed(NULL, room, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	err = errno;
 	if (p == MAP_FAILED)
 		return fln_fail(err == EAGAIN ? EAGAIN : ENOMEM,
 				"region: no address space for %" PRIu64 " bytes: %s%s",
@@ -363,7 +370,7 @@ static int open_region(struct fln_region *r)
 			      r->addr);
 	/* Whoever touches a page from here on faults, and is served. */
 	if (rc == 0 && r->mapped_by_us) {
-		rc = fln_map_open((void *)(uintptr_t)r->addr, r->len_bytes);
+		rc = fln_map_open((void *)(uintptr_t)r->addr, r->len_bytes, true);
 		rc = rc ? map_error(r, -rc) : 0;
 	}
 	if (rc == 0)

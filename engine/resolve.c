@@ -154,9 +154,10 @@ static bool on_own_stack(void)
 struct access {
 	uint64_t addr; /* of its page */
 	uint64_t t0_ns;
-	bool counted; /* it waits, or has, and a worker ends its fault */
-	bool failed;  /* its contents cannot be had */
-	bool again;   /* this is not its first round */
+	uint64_t stopped_ns; /* the process was stopped for so long meanwhile */
+	bool counted;        /* it waits, or has, and a worker ends its fault */
+	bool failed;         /* its contents cannot be had */
+	bool again;          /* this is not its first round */
 	struct fln_wanted *wanted;
 };
 
@@ -255,7 +256,7 @@ static bool is_late(const struct fln_block_round *b, const struct access *a)
 {
 	uint64_t limit = b->in.region->guest->engine->opts.source_timeout_ns;
 
-	return limit != UINT64_MAX && fln_now_ns() - a->t0_ns > limit;
+	return limit != UINT64_MAX && fln_now_ns() - a->t0_ns - a->stopped_ns > limit;
 }
 
 /*
@@ -421,6 +422,14 @@ static enum round one_round(struct access *a)
 	return round;
 }
 
+static void nap(struct access *a, uint64_t ns)
+{
+	uint64_t begun_ns = fln_now_ns();
+
+	fln_context_nap(ns);
+	a->stopped_ns += fln_stopped_ns(fln_now_ns() - begun_ns, ns);
+}
+
 static enum fln_resolved resolve(struct access *a)
 {
 	enum fln_wanted_end end;
@@ -432,11 +441,11 @@ static enum fln_resolved resolve(struct access *a)
 		case ROUND_PASS_ON:
 			return FLN_RESOLVED_NOT_OURS;
 		case ROUND_AGAIN:
-			fln_context_nap(nr_again < AGAIN_SHORT_ROUNDS ? AGAIN_NS : AGAIN_LONG_NS);
+			nap(a, nr_again < AGAIN_SHORT_ROUNDS ? AGAIN_NS : AGAIN_LONG_NS);
 			nr_again++;
 			break;
 		case ROUND_LATER:
-			fln_context_nap(NOT_STARTED_NS);
+			nap(a, NOT_STARTED_NS);
 			break;
 		case ROUND_WAIT:
 			end = fln_wanted_wait(a->wanted);

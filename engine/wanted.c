@@ -161,6 +161,13 @@ void fln_wanted_drop(struct fln_worker *w, const struct fln_shard *shard, uint64
 	}
 }
 
+void fln_wanted_credit(struct fln_worker *w, uint64_t stopped_ns)
+{
+	take_new(w);
+	for (struct fln_wanted *s = w->wanted; s; s = s->next)
+		fln_fault_credit(&s->fault, stopped_ns);
+}
+
 void fln_serve_wanted(struct fln_worker *w)
 {
 	struct fln_wanted **at = &w->wanted, *s;

@@ -26,6 +26,9 @@ enum fln_wanted_end fln_wanted_wait(struct fln_wanted *wanted);
 /* The worker's part: look at all that it has. */
 void fln_serve_wanted(struct fln_worker *w);
 
+/* The process was stopped for so long: for none of them it counts. */
+void fln_wanted_credit(struct fln_worker *w, uint64_t stopped_ns);
+
 /* Of what has been unmapped: as fln_drop_unmapped(), in worker.h. */
 void fln_wanted_drop(struct fln_worker *w, const struct fln_shard *shard, uint64_t start,
 		     uint64_t end);

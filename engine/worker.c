@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/plant.h"
 #include "numa/placement.h"
 
 #include <errno.h>
@@ -300,6 +301,30 @@ static void note_oldest(struct fln_worker *w)
 	w->last_note_ns = w->last_held_ns;
 }
 
+/*
+ * While anything waits the worker looks every HELD_TICK_NS.  If much more has passed the
+ * process was stopped, or this thread had no processor: no source is late for that.  The
+ * slack counts, so that who is never in time waits longer, but not for ever.
+ */
+static void credit_stopped(struct fln_worker *w)
+{
+	uint64_t before_ns = w->looked_ns, stopped_ns;
+
+	w->looked_ns = 0;
+	if (w->nr_held == 0 && !w->wanted && !w->overflowed &&
+	    fln_populate_need(w) == FLN_POPULATE_IDLE)
+		return;
+	w->looked_ns = fln_now_ns();
+	if (before_ns == 0 || fln_planted(FLN_BUG_STOPPED_COUNTS))
+		return;
+	stopped_ns = fln_stopped_ns(w->looked_ns - before_ns, (uint64_t)HELD_TICK_NS);
+	if (stopped_ns == 0)
+		return;
+	fln_held_credit(w, stopped_ns);
+	fln_wanted_credit(w, stopped_ns);
+	fln_populate_credit(w, stopped_ns);
+}
+
 void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 {
 	bool rung = false, served = false, kicked;
@@ -310,6 +335,7 @@ void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 
 		(void)!read(w->event_fd, &count, sizeof(count));
 	}
+	credit_stopped(w);
 	kicked = atomic_exchange_explicit(&w->kicked, false, memory_order_acq_rel);
 	if ((w->nr_held > 0 || w->wanted) &&
 	    (kicked || w->nr_again > 0 || idle || held_are_due(w))) {

@@ -34,6 +34,7 @@ struct fln_fault {
 	uint64_t addr;           /* page-aligned, as the kernel gave it */
 	uint64_t t0_ns;          /* when its (first) message was read */
 	uint64_t since_ns;       /* from when on its source is waited for; 0: from t0_ns */
+	uint64_t stopped_ns;     /* since t0_ns the process was stopped for so long */
 	uint64_t not_before_ns;  /* held: leave it alone until then */
 	uint64_t again_since_ns; /* it is tried again and again; 0: it is not */
 	uint64_t nr_let_go;      /* of its image, when this worker was noted to wait */
@@ -164,6 +165,7 @@ struct fln_worker {
 	uint64_t last_arrival_ns;
 	uint64_t gap_ns;       /* between arrivals, smoothed */
 	uint64_t last_held_ns; /* when held faults were looked at */
+	uint64_t looked_ns;    /* when it last looked at what waits; 0: nothing did */
 	uint64_t next_due_ns;  /* of those that pause, the first; UINT64_MAX: none */
 	uint32_t nr_idle_rounds;
 	struct fln_log_limit log_limit, poison_limit;

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/file_size.h"
 #include "base/plant.h"
 
 #include <errno.h>
@@ -24,6 +25,22 @@ static int write_failed(const struct fln_image *image, int err, uint64_t offset_
 				"offset %llu cannot be read",
 				image->name, (unsigned long long)len_bytes,
 				(unsigned long long)offset_bytes);
+	if (err == EFBIG)
+		return fln_fail(
+			EFBIG,
+			"image %s: %llu bytes at offset %llu end beyond RLIMIT_FSIZE, which is "
+			"%llu; raise it to the image's length, %llu",
+			image->name, (unsigned long long)len_bytes,
+			(unsigned long long)offset_bytes, (unsigned long long)fln_file_size_limit(),
+			(unsigned long long)image->len_bytes);
+	if (err == ENOSPC && image->room_bytes)
+		return fln_fail(ENOSPC,
+				"image %s: no room for %llu bytes at offset %llu: the file system "
+				"that its file lies on is full, at %llu MiB; raise its size (mount "
+				"-o remount,size=)",
+				image->name, (unsigned long long)len_bytes,
+				(unsigned long long)offset_bytes,
+				(unsigned long long)(image->room_bytes >> 20));
 	if (fln_image_is_huge(image) && (err == ENOSPC || err == ENOMEM))
 		return fln_huge_fail(image, err, 1);
 	return fln_fail(err,
@@ -46,6 +63,8 @@ int fln_image_write(struct fln_image *image, uint64_t page, const void *buf, uin
 		(void)fln_image_punch(image, page, nr_pages);
 		return write_failed(image, -rc, at, len);
 	}
+	if (!fln_file_size_permitted(at + len))
+		return write_failed(image, EFBIG, at, len);
 	while (done < len) {
 		ssize_t n = pwrite(image->memfd, (const char *)buf + done, len - done,
 				   (off_t)(at + done));
@@ -53,6 +72,12 @@ int fln_image_write(struct fln_image *image, uint64_t page, const void *buf, uin
 
 		if (n < 0 && err == EINTR)
 			continue;
+		/* Sealed against writing, an adopted memfd, since: our mapping is older. */
+		if (n < 0 && err == EPERM && !image->read_only) {
+			err = -fln_alias_write(image, at + done, (const char *)buf + done,
+					       len - done);
+			n = err ? -1 : (ssize_t)(len - done);
+		}
 		if (n <= 0) {
 			/* Who gives the pages up before they are filled must find zeros. */
 			(void)fln_image_punch(image, page, nr_pages);
@@ -116,6 +141,12 @@ static void back_off(struct fln_image *image, uint32_t attempt)
 	fln_filler_pause(image->filler, FLN_NS_PER_MS << (attempt < 6 ? attempt : 6));
 }
 
+/* A limit, a seal, memory that is not there: another attempt would find the same. */
+static bool is_lasting(const struct fln_image *image, int rc)
+{
+	return rc == -EFBIG || rc == -EPERM || (rc == -EFAULT && image->source->memory);
+}
+
 /*
  * Read pages [lo, hi) of a fill from the source into the cache; tried again when
  * that fails.  Sets fill->put_off when the pages are not to be called failed.
@@ -123,6 +154,7 @@ static void back_off(struct fln_image *image, uint32_t attempt)
 static int fetch(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
 		 void *buffer, uint32_t nr_retries)
 {
+	const void *contents;
 	uint64_t shift = 0;
 	int rc;
 
@@ -134,14 +166,14 @@ static int fetch(struct fln_image *image, struct fln_fill *fill, uint32_t lo, ui
 		if (fln_planted_in(FLN_BUG_NEIGHBOUR, 16) &&
 		    fill->page + hi < fln_bytes_to_pages(image->len_bytes))
 			shift = 1;
-		rc = fln_source_read_all(image->source, fln_pages_to_bytes(fill->page + lo + shift),
-					 buffer, fln_pages_to_bytes(hi - lo));
+		rc = fln_source_fetch(image->source, fln_pages_to_bytes(fill->page + lo + shift),
+				      buffer, fln_pages_to_bytes(hi - lo), &contents);
 		if (rc == 0) {
-			rc = write_owned(image, fill, lo, hi, buffer);
+			rc = write_owned(image, fill, lo, hi, contents);
 			/* The source is well, and memory may come back. */
 			fill->put_off = rc == -ENOMEM || rc == -ENOSPC;
 		}
-		if (rc == 0 || fill->put_off || attempt >= nr_retries)
+		if (rc == 0 || fill->put_off || attempt >= nr_retries || is_lasting(image, rc))
 			return rc;
 		back_off(image, attempt);
 	}
@@ -153,7 +185,7 @@ static int settle_fetched(struct fln_image *image, struct fln_fill *fill, uint32
 {
 	fln_fill_publish(image, fill, lo, hi, rc ? FLN_IMAGE_FAILED : FLN_IMAGE_FILLED);
 	if (rc)
-		fln_log_limited(&image->filler->opts.log, &image->filler->log_limit, FLN_LOG_ERROR,
+		fln_log_limited(&image->filler->opts.log, &image->log_limit, FLN_LOG_ERROR,
 				"image %s: page %llu (offset %llu) cannot be had: %s", image->name,
 				(unsigned long long)(fill->page + lo),
 				(unsigned long long)fln_pages_to_bytes(fill->page + lo),
@@ -220,8 +252,8 @@ static int fill_hole(struct fln_image *image, struct fln_fill *fill, uint32_t lo
 static void put_off(struct fln_image *image, struct fln_fill *fill)
 {
 	if (fill->stoppable && !must_end(image, fill)) {
-		fln_log_limited(&image->filler->opts.log, &image->filler->log_limit,
-				FLN_LOG_WARNING, "%s; tried again", fln_last_error());
+		fln_log_limited(&image->filler->opts.log, &image->log_limit, FLN_LOG_WARNING,
+				"%s; tried again", fln_last_error());
 		fln_filler_pause(image->filler, NO_CACHE_PAUSE_NS);
 	}
 	fln_fill_publish(image, fill, 0, fill->nr_pages, FLN_IMAGE_UNFILLED);

@@ -10,6 +10,7 @@
 #include "sources/fill.h"
 
 #include "base/clock.h"
+#include "base/plant.h"
 #include "sources/image.h"
 #include "sources/source.h"
 
@@ -19,15 +20,25 @@
 
 #define YIELDS 64u /* before a wait for who reads events sleeps */
 
-/* Populate and read-ahead take no more than this half: faults always find the other. */
-static void put_free(struct fln_filler *filler, struct fln_fill *fill)
+#define STUCK_NS FLN_NS_PER_S
+
+/* The free fills of a pool or a reserve of @nr: the first half is for faults alone. */
+static void put_free(struct fln_fill *fill, const struct fln_fill *fills, uint32_t nr,
+		     struct fln_fill **free, struct fln_fill **free_background)
 {
-	uint32_t i = (uint32_t)(fill - filler->fills);
-	struct fln_fill **list =
-		i < filler->opts.nr_fills / 2 ? &filler->free : &filler->free_background;
+	struct fln_fill **list = (uint32_t)(fill - fills) < nr / 2 ? free : free_background;
 
 	fill->next = *list;
 	*list = fill;
+}
+
+static struct fln_fill *take_free(struct fln_fill **list)
+{
+	struct fln_fill *fill = *list;
+
+	if (fill)
+		*list = fill->next;
+	return fill;
 }
 
 int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opts)
@@ -48,7 +59,10 @@ int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opt
 		return fln_fail(ENOMEM, "no memory for %u fills", opts->nr_fills);
 	}
 	for (uint32_t i = 0; i < opts->nr_fills; i++)
-		put_free(filler, &filler->fills[i]);
+		put_free(&filler->fills[i], filler->fills, opts->nr_fills, &filler->free,
+			 &filler->free_background);
+	filler->nr_free = opts->nr_fills / 2;
+	filler->nr_free_background = opts->nr_fills - filler->nr_free;
 	filler->line_last = &filler->line;
 	fln_lock_init(&filler->lock, FLN_RANK_FILLER);
 	fln_cond_init(&filler->work);
@@ -70,62 +84,106 @@ void fln_filler_deinit(struct fln_filler *filler)
 		 filler->opts.nr_threads * sizeof(*filler->threads), FLN_NODE_ANY);
 }
 
-void fln_filler_add_queue(struct fln_filler *filler, struct fln_fill_queue *queue,
-			  const struct fln_source *source)
+/* Queues of a source, and their fills in work: of this image and of others. */
+static uint32_t of_source(const struct fln_filler *filler, const struct fln_source *source,
+			  uint32_t *nr_active)
 {
+	uint32_t nr = 0;
+
+	*nr_active = 0;
+	for (const struct fln_fill_queue *q = filler->queues; q; q = q->next_of_filler) {
+		if (q->source != source)
+			continue;
+		nr++;
+		*nr_active += q->nr_active;
+	}
+	return nr;
+}
+
+int fln_filler_add_queue(struct fln_filler *filler, struct fln_fill_queue *queue,
+			 const struct fln_source *source)
+{
+	uint32_t nr_own = source ? filler->opts.nr_own_fills : 0, nr_active;
+
 	memset(queue, 0, sizeof(*queue));
 	queue->last = &queue->first;
 	queue->demand_last = &queue->first;
 	queue->source = source;
+	if (nr_own > 0) {
+		queue->own_fills = fln_zalloc(&filler->opts.alloc,
+					      nr_own * sizeof(*queue->own_fills), FLN_NODE_ANY);
+		if (!queue->own_fills)
+			return fln_fail(ENOMEM, "no memory for an image's %u fills", nr_own);
+	}
+	for (uint32_t i = 0; i < nr_own; i++)
+		put_free(&queue->own_fills[i], queue->own_fills, nr_own, &queue->own,
+			 &queue->own_background);
 	fln_lock(&filler->lock);
+	filler->nr_images += source != NULL;
+	filler->nr_sources += source && of_source(filler, source, &nr_active) == 0;
 	queue->next_of_filler = filler->queues;
 	filler->queues = queue;
-	filler->nr_sources += source != NULL;
 	fln_unlock(&filler->lock);
+	return 0;
 }
 
 void fln_filler_remove_queue(struct fln_filler *filler, struct fln_fill_queue *queue)
 {
 	struct fln_fill_queue **at = &filler->queues;
+	uint32_t nr_active;
 
 	fln_lock(&filler->lock);
 	FLN_ASSERT(!queue->first && !queue->in_line && queue->nr_active == 0);
+	FLN_ASSERT(queue->nr_pool == 0);
 	while (*at != queue)
 		at = &(*at)->next_of_filler;
 	*at = queue->next_of_filler;
-	filler->nr_sources -= queue->source != NULL;
+	filler->nr_images -= queue->source != NULL;
+	filler->nr_sources -= queue->source && of_source(filler, queue->source, &nr_active) == 0;
 	fln_unlock(&filler->lock);
+	fln_free(&filler->opts.alloc, queue->own_fills,
+		 filler->opts.nr_own_fills * sizeof(*queue->own_fills), FLN_NODE_ANY);
 }
 
-/* Is the source of a queue being read, for this image or another? */
-static bool source_is_busy(const struct fln_filler *filler, const struct fln_source *source)
+/* Has no thread come back from its source for long? */
+static bool all_are_stuck(const struct fln_filler *filler, uint64_t now_ns)
 {
-	for (const struct fln_fill_queue *q = filler->queues; q; q = q->next_of_filler) {
-		if (q->source == source && q->nr_active > 0)
-			return true;
+	for (uint32_t i = 0; i < filler->nr_started; i++) {
+		uint64_t begun_ns = filler->threads[i].begun_ns;
+
+		if (begun_ns && now_ns - begun_ns < STUCK_NS)
+			return false;
 	}
-	return false;
+	return true;
 }
 
 /*
  * May a fill of @queue begin now?  A source that never comes back keeps the
- * threads that are inside for good, so no image has more than half of them
- * beside others, and the last free one is for an image that has none (I7).
+ * threads that are inside for good, so no source, whatever images it has, takes more
+ * than half of them beside others, and the last free one is for a source that has
+ * none (I7).
  */
 static bool may_begin(const struct fln_filler *filler, const struct fln_fill_queue *queue)
 {
-	uint32_t nr = filler->opts.nr_threads, half = nr > 1 ? nr / 2 : 1;
+	uint32_t nr = filler->opts.nr_threads, half = nr > 1 ? nr / 2 : 1, nr_of_source = 0;
+	bool background = queue->demand_last == &queue->first;
 
-	if (queue->source && queue->source->ops.concurrency == FLN_SOURCE_SERIAL &&
-	    source_is_busy(filler, queue->source))
-		return false;
-	/* A fault finds a thread free whatever populate and read-ahead have asked for. */
-	if (queue->demand_last == &queue->first && filler->nr_active > 0 &&
-	    filler->nr_active + 2 >= nr)
-		return false;
-	if (queue->nr_active == 0)
+	(void)of_source(filler, queue->source, &nr_of_source);
+	if (fln_planted(FLN_BUG_NO_SHARE))
 		return true;
-	if (filler->nr_sources > 1 && queue->nr_active >= half)
+	if (queue->source && queue->source->ops.concurrency == FLN_SOURCE_SERIAL &&
+	    nr_of_source > 0)
+		return false;
+	/*
+	 * A fault finds a thread free whatever populate and read-ahead have asked for; unless
+	 * sources keep all others, which must not end the populating of what they have not.
+	 */
+	if (background && filler->nr_active > 0 && filler->nr_active + 2 >= nr)
+		return nr_of_source == 0 &&
+		       (filler->nr_active + 1 < nr || all_are_stuck(filler, fln_now_ns()));
+	if (nr_of_source == 0)
+		return true;
+	if (filler->nr_sources > 1 && nr_of_source >= half)
 		return false;
 	return filler->nr_active + 1 < nr;
 }
@@ -202,6 +260,12 @@ static void *filler_main(void *arg)
 		struct fln_fill_queue *queue = pick(filler);
 		struct fln_fill *fill;
 
+		if (!queue && filler->line && filler->nr_active + 1 == filler->opts.nr_threads) {
+			/* What may not begin now may when the others turn out to be stuck. */
+			(void)fln_cond_wait_until(&filler->work, &filler->lock,
+						  fln_now_ns() + STUCK_NS);
+			continue;
+		}
 		if (!queue) {
 			fln_cond_wait(&filler->work, &filler->lock);
 			continue;
@@ -210,16 +274,18 @@ static void *filler_main(void *arg)
 		fill = take(queue);
 		queue->nr_active++;
 		filler->nr_active++;
+		self->begun_ns = fln_now_ns();
 		enter_line(filler, queue);
 		wake_one(filler);
 		fln_unlock(&filler->lock);
 
 		fill->stoppable = true;
-		atomic_store_explicit(&fill->begun_ns, fln_now_ns(), memory_order_relaxed);
+		atomic_store_explicit(&fill->begun_ns, self->begun_ns, memory_order_relaxed);
 		fln_image_run_fill(fill->image, fill, self->buffer);
-		fln_filler_free(filler, fill);
+		fln_filler_free(filler, queue, fill);
 
 		fln_lock(&filler->lock);
+		self->begun_ns = 0;
 		FLN_ASSERT(queue->nr_active > 0);
 		queue->nr_active--;
 		filler->nr_active--;
@@ -279,6 +345,7 @@ int fln_filler_start(struct fln_filler *filler)
 
 int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns)
 {
+	unsigned long long deadline = deadline_ns;
 	bool in_time = true;
 
 	fln_lock(&filler->lock);
@@ -286,7 +353,7 @@ int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns)
 	(void)pthread_cond_broadcast(&filler->work);
 	(void)pthread_cond_broadcast(&filler->stop);
 	while (filler->nr_running > 0 && in_time)
-		in_time = fln_cond_wait_until(&filler->idle, &filler->lock, deadline_ns);
+		in_time = fln_cond_wait_part(&filler->idle, &filler->lock, &deadline);
 	in_time = filler->nr_running == 0;
 	fln_unlock(&filler->lock);
 	if (!in_time)
@@ -348,27 +415,69 @@ void fln_filler_wait_readers(struct fln_filler *filler)
 	}
 }
 
-struct fln_fill *fln_filler_alloc(struct fln_filler *filler, uint32_t waiter, bool background)
+/* Of the pool, as far as @queue's share goes: no more than it leaves to others. */
+static struct fln_fill *take_of_pool(struct fln_filler *filler, struct fln_fill_queue *queue,
+				     bool for_fault)
 {
-	struct fln_fill **list, *fill;
+	uint32_t left = filler->nr_free_background + (for_fault ? filler->nr_free : 0);
+	struct fln_fill *fill = NULL;
+
+	if (filler->nr_images > 1 && queue->nr_pool >= left && !fln_planted(FLN_BUG_NO_SHARE))
+		return NULL;
+	if (for_fault && filler->free) {
+		fill = take_free(&filler->free);
+		filler->nr_free--;
+	} else if (filler->free_background) {
+		fill = take_free(&filler->free_background);
+		filler->nr_free_background--;
+	}
+	queue->nr_pool += fill != NULL;
+	return fill;
+}
+
+struct fln_fill *fln_filler_alloc(struct fln_filler *filler, struct fln_fill_queue *queue,
+				  uint32_t waiter, enum fln_fill_use use)
+{
+	bool for_fault = use == FLN_FILL_FAULT, own = !fln_planted(FLN_BUG_NO_SHARE);
+	struct fln_fill *fill = NULL;
 
 	fln_lock(&filler->lock);
-	list = background || !filler->free ? &filler->free_background : &filler->free;
-	fill = *list;
-	if (fill)
-		*list = fill->next;
-	else
+	if (for_fault && own)
+		fill = take_free(&queue->own);
+	if (!fill)
+		fill = take_of_pool(filler, queue, for_fault);
+	if (!fill && own)
+		fill = take_free(&queue->own_background);
+	if (!fill)
 		filler->starved |= fln_waiter_bit(waiter);
 	fln_unlock(&filler->lock);
 	return fill;
 }
 
-void fln_filler_free(struct fln_filler *filler, struct fln_fill *fill)
+static bool is_of_pool(const struct fln_filler *filler, const struct fln_fill *fill)
+{
+	return (uintptr_t)fill >= (uintptr_t)filler->fills &&
+	       (uintptr_t)fill < (uintptr_t)(filler->fills + filler->opts.nr_fills);
+}
+
+void fln_filler_free(struct fln_filler *filler, struct fln_fill_queue *queue, struct fln_fill *fill)
 {
 	uint64_t starved;
 
 	fln_lock(&filler->lock);
-	put_free(filler, fill);
+	if (is_of_pool(filler, fill)) {
+		FLN_ASSERT(queue->nr_pool > 0);
+		queue->nr_pool--;
+		put_free(fill, filler->fills, filler->opts.nr_fills, &filler->free,
+			 &filler->free_background);
+		if ((uint32_t)(fill - filler->fills) < filler->opts.nr_fills / 2)
+			filler->nr_free++;
+		else
+			filler->nr_free_background++;
+	} else {
+		put_free(fill, queue->own_fills, filler->opts.nr_own_fills, &queue->own,
+			 &queue->own_background);
+	}
 	starved = filler->starved;
 	filler->starved = 0;
 	fln_unlock(&filler->lock);
@@ -436,11 +545,12 @@ struct fln_fill *fln_filler_withdraw(struct fln_filler *filler, struct fln_fill_
 
 bool fln_filler_drain(struct fln_filler *filler, struct fln_fill_queue *queue, uint64_t deadline_ns)
 {
+	unsigned long long deadline = deadline_ns;
 	bool in_time = true, drained;
 
 	fln_lock(&filler->lock);
 	while (queue->nr_active > 0 && in_time)
-		in_time = fln_cond_wait_until(&filler->idle, &filler->lock, deadline_ns);
+		in_time = fln_cond_wait_part(&filler->idle, &filler->lock, &deadline);
 	drained = queue->nr_active == 0;
 	fln_unlock(&filler->lock);
 	return drained;

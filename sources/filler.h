@@ -58,7 +58,10 @@ struct fln_fill {
 	struct fln_fill *next;          /* in a queue or the free list; guarded by filler->lock */
 };
 
-/* Fills of one image that wait for a thread; all guarded by filler->lock. */
+/*
+ * Fills of one image that wait for a thread, and its share of the fills; all guarded by
+ * filler->lock, but what is set once.
+ */
 struct fln_fill_queue {
 	struct fln_fill *first, **last;        /* those of faults before all others */
 	struct fln_fill **demand_last;         /* where the next of a fault goes */
@@ -67,6 +70,16 @@ struct fln_fill_queue {
 	const struct fln_source *source;       /* NULL: there are no fills */
 	bool in_line;
 	uint32_t nr_active;
+	struct fln_fill *own_fills;            /* the reserve; set once */
+	struct fln_fill *own, *own_background; /* free ones of the reserve, as in the pool */
+	uint32_t nr_pool;                      /* of the pool's fills it has so many */
+};
+
+/* What a fill is wanted for: how much of the pool it may take, and what goes before it. */
+enum fln_fill_use {
+	FLN_FILL_FAULT,
+	FLN_FILL_PEER,       /* another process asks: as a fault, from a share of its own */
+	FLN_FILL_BACKGROUND, /* populate, read-ahead */
 };
 
 struct fln_filler_opts {
@@ -74,8 +87,9 @@ struct fln_filler_opts {
 	struct fln_log log;
 	const struct fln_thread_hooks *hooks; /* who makes the threads; NULL: we do */
 	uint32_t nr_threads;
-	uint32_t nr_fills;
-	uint32_t fill_pages; /* a fill covers at most so many, aligned */
+	uint32_t nr_fills;     /* of the pool, which images share */
+	uint32_t nr_own_fills; /* of each image that has a source, besides */
+	uint32_t fill_pages;   /* a fill covers at most so many, aligned */
 	uint32_t nr_retries;
 	/* Tell the waiters in @waiters that pages have changed their state. */
 	void (*kick)(void *ctx, uint64_t waiters);
@@ -87,7 +101,8 @@ struct fln_filler_opts {
 struct fln_filler_thread {
 	struct fln_filler *filler;
 	struct fln_thread thread;
-	void *buffer; /* one block, page-aligned, resident */
+	void *buffer;      /* one block, page-aligned, resident */
+	uint64_t begun_ns; /* when it has begun its fill; 0: it has none; guarded by filler->lock */
 };
 
 /* Odd while a waiter has read events, or may have, that it has not acted upon.  A cache line. */
@@ -107,12 +122,13 @@ struct fln_filler {
 	struct fln_fill *fills;
 	struct fln_fill *free;                    /* guarded by lock, as all that follows */
 	struct fln_fill *free_background;         /* a half that others than faults may take too */
+	uint32_t nr_free, nr_free_background;     /* in the two lists */
 	struct fln_fill_queue *line, **line_last; /* that have fills */
 	struct fln_fill_queue *queues;            /* of all images */
-	uint32_t nr_sources;                      /* of them, those that have one */
+	uint32_t nr_images;                       /* of them, those that have a source */
+	uint32_t nr_sources;                      /* different ones */
 	uint32_t nr_active;                       /* fills in work */
-	struct fln_log_limit log_limit;
-	uint64_t starved; /* waiters who found no free fill */
+	uint64_t starved;                         /* waiters who found no free fill */
 	struct fln_filler_thread *threads;
 	uint32_t nr_started;
 	uint32_t nr_running;
@@ -134,9 +150,17 @@ int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns);
 /* Sleep before another attempt; not longer than until the fillers are to stop. */
 void fln_filler_pause(struct fln_filler *filler, uint64_t ns);
 
-/* A fill from the pool; or NULL, and @waiter is kicked when one comes free. */
-struct fln_fill *fln_filler_alloc(struct fln_filler *filler, uint32_t waiter, bool background);
-void fln_filler_free(struct fln_filler *filler, struct fln_fill *fill);
+/*
+ * A fill for the image of @queue; or NULL, and @waiter is kicked when one comes free.
+ *
+ * Each image has a reserve, and beside others it takes no more of the pool than it leaves
+ * free: whatever one image does, another has its reserve at least (I7).  Half of either
+ * is for faults of this process alone.
+ */
+struct fln_fill *fln_filler_alloc(struct fln_filler *filler, struct fln_fill_queue *queue,
+				  uint32_t waiter, enum fln_fill_use use);
+void fln_filler_free(struct fln_filler *filler, struct fln_fill_queue *queue,
+		     struct fln_fill *fill);
 
 /*
  * A waiter reads events, between these two, and tells the image what was given up.
@@ -177,9 +201,9 @@ void fln_filler_closer_end(struct fln_filler *filler);
 /* Between writing and publishing; no lock held.  As long as events take, mostly microseconds. */
 void fln_filler_wait_readers(struct fln_filler *filler);
 
-/* @source: NULL for an image that has none. */
-void fln_filler_add_queue(struct fln_filler *filler, struct fln_fill_queue *queue,
-			  const struct fln_source *source);
+/* @source: NULL for an image that has none.  Return: 0; -ENOMEM. */
+int fln_filler_add_queue(struct fln_filler *filler, struct fln_fill_queue *queue,
+			 const struct fln_source *source);
 /* Nothing is queued in it any more, and nothing in work. */
 void fln_filler_remove_queue(struct fln_filler *filler, struct fln_fill_queue *queue);
 

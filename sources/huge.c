@@ -82,8 +82,7 @@ int fln_image_allocate(struct fln_image *image, uint64_t page)
 	}
 }
 
-/* Copy into the alias.  Return: 0; -EFAULT where memcpy() would fault; -errno. */
-static int copy_in(const struct fln_image *image, uint64_t at, const char *buf, uint64_t len)
+int fln_alias_write(const struct fln_image *image, uint64_t at, const char *buf, uint64_t len)
 {
 	while (len > 0) {
 		struct iovec local = { (char *)(uintptr_t)buf, len };
@@ -110,7 +109,8 @@ int fln_huge_write(struct fln_image *image, uint64_t page, const void *buf, uint
 		rc = fln_image_allocate(image, page);
 		if (rc)
 			return rc;
-		rc = copy_in(image, fln_pages_to_bytes(page), buf, fln_pages_to_bytes(nr_pages));
+		rc = fln_alias_write(image, fln_pages_to_bytes(page), buf,
+				     fln_pages_to_bytes(nr_pages));
 		/* Punched out just now, and no other page to be had?  fallocate() knows. */
 		if (rc != -EFAULT)
 			return rc;
@@ -118,13 +118,13 @@ int fln_huge_write(struct fln_image *image, uint64_t page, const void *buf, uint
 	return rc;
 }
 
-/* A part of a huge page.  Where there is none, and none to be had, zeros are read anyway. */
-static int zero_part(struct fln_image *image, uint64_t page, uint64_t end)
+/* Where there is no page, and none to be had, zeros are read anyway. */
+int fln_alias_zero(const struct fln_image *image, uint64_t page, uint64_t end)
 {
 	static const char zeros[FLN_PAGE_BYTES];
 
 	for (; page < end; page++) {
-		int rc = copy_in(image, fln_pages_to_bytes(page), zeros, FLN_PAGE_BYTES);
+		int rc = fln_alias_write(image, fln_pages_to_bytes(page), zeros, FLN_PAGE_BYTES);
 
 		if (rc && rc != -EFAULT)
 			return fln_fail(-rc, "image %s: zeroing page %llu: %s", image->name,
@@ -142,11 +142,11 @@ int fln_huge_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 
 	if (lo >= hi) {
 		/* In one page, or the end of one and the beginning of the next. */
-		return zero_part(image, page, end);
+		return fln_alias_zero(image, page, end);
 	}
-	rc = zero_part(image, page, lo);
+	rc = fln_alias_zero(image, page, lo);
 	if (rc == 0)
-		rc = zero_part(image, hi, end);
+		rc = fln_alias_zero(image, hi, end);
 	if (rc == 0 &&
 	    fallocate(image->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		      (off_t)fln_pages_to_bytes(lo), (off_t)fln_pages_to_bytes(hi - lo)) != 0)

@@ -21,6 +21,14 @@ int fln_huge_write(struct fln_image *image, uint64_t page, const void *buf, uint
 int fln_huge_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages);
 
 /*
+ * Copy into the alias, which no later seal forbids.  Return: 0; -EFAULT where memcpy()
+ * would fault, or @buf cannot be read; -errno.
+ */
+int fln_alias_write(const struct fln_image *image, uint64_t at, const char *buf, uint64_t len);
+/* The same, with zeros: pages [page, end). */
+int fln_alias_zero(const struct fln_image *image, uint64_t page, uint64_t end);
+
+/*
  * A call for @nr_pages huge pages has failed with @err for want of them.
  * Return: -err, with a sentence that counts them.
  */

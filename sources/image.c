@@ -17,10 +17,15 @@
 #include <unistd.h>
 
 /* Fills are the fillers', or of the link of an attached image. */
-static struct fln_fill *fill_alloc(struct fln_image *image, uint32_t waiter, bool background)
+static struct fln_fill *fill_alloc(struct fln_image *image, uint32_t waiter,
+				   const struct fln_image_want *want)
 {
-	return image->link ? fln_link_alloc(image->link, waiter, background)
-			   : fln_filler_alloc(image->filler, waiter, background);
+	enum fln_fill_use use = want->background ? FLN_FILL_BACKGROUND
+				: want->peer     ? FLN_FILL_PEER
+						 : FLN_FILL_FAULT;
+
+	return image->link ? fln_link_alloc(image->link, waiter, want->background)
+			   : fln_filler_alloc(image->filler, &image->queue, waiter, use);
 }
 
 static void fill_free(struct fln_image *image, struct fln_fill *fill)
@@ -28,7 +33,7 @@ static void fill_free(struct fln_image *image, struct fln_fill *fill)
 	if (image->link)
 		fln_link_free(image->link, fill);
 	else
-		fln_filler_free(image->filler, fill);
+		fln_filler_free(image->filler, &image->queue, fill);
 }
 
 static void fill_submit(struct fln_image *image, struct fln_fill *fill)
@@ -159,7 +164,7 @@ enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, ui
 	fln_signals_hold();
 	do {
 		/* Not under the image's lock: the fillers' comes before it. */
-		taken = may_fill ? fill_alloc(image, waiter, want->background) : NULL;
+		taken = may_fill ? fill_alloc(image, waiter, want) : NULL;
 		q.spare = taken;
 		fln_rcu_read_lock();
 		fln_lock(&image->lock);
@@ -230,6 +235,11 @@ int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t l
 				   image ? image->page_bytes : FLN_PAGE_BYTES);
 	if (rc == 0 && image && image->link)
 		rc = fln_image_not_ours(image, "fln_image_discard");
+	if (rc == 0 && image->read_only)
+		rc = fln_fail(EPERM,
+			      "image %s: its memfd is sealed against writing, so nothing of "
+			      "it can be given up",
+			      image->name);
 	if (rc)
 		return rc;
 	entered = fln_rcu_enter();
@@ -302,17 +312,23 @@ int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *in
 		return rc;
 	rc = fln_blockmap_init(&image->map, 0, nr_pages, (uint32_t)nr_blocks * 2,
 			       filled ? 1u << FLN_IMAGE_PLANE_FILLED : 0);
-	if (rc) {
-		fln_image_close_memfd(image);
-		return rc;
-	}
+	if (rc)
+		goto err_memfd;
+	rc = fln_filler_add_queue(image->filler, &image->queue, image->source);
+	if (rc)
+		goto err_map;
 	atomic_store_explicit(&image->nr_done, filled ? nr_pages : 0, memory_order_relaxed);
 	fln_lock_init(&image->lock, FLN_RANK_IMAGE);
 	fln_cond_init(&image->written);
-	fln_filler_add_queue(image->filler, &image->queue, image->source);
 	if (image->source)
 		fln_source_get(image->source);
 	return 0;
+
+err_map:
+	fln_blockmap_deinit(&image->map);
+err_memfd:
+	fln_image_close_memfd(image);
+	return rc;
 }
 
 /* Pages of a fill that no thread has begun go back to UNFILLED. */
@@ -320,7 +336,7 @@ static void cancel_fill(struct fln_image *image, struct fln_fill *fill)
 {
 	fln_fill_publish(image, fill, 0, fill->nr_pages, FLN_IMAGE_UNFILLED);
 	fln_fill_end(image, fill);
-	fln_filler_free(image->filler, fill);
+	fln_filler_free(image->filler, &image->queue, fill);
 }
 
 int fln_image_deinit(struct fln_image *image, uint64_t deadline_ns)

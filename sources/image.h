@@ -56,12 +56,14 @@ struct fln_image {
 	struct fln_link *link;     /* attached: whom to ask instead of a source; else NULL */
 	bool adopted;              /* the memfd may have had contents when it came */
 	bool unsealed;             /* the memfd may be made shorter */
+	bool read_only;            /* the memfd is sealed against writing, and filled */
 	bool can_be_late;          /* what is asked for: there is a source, here or there */
 	int memfd;                 /* an open file description of our own */
 	char *alias;               /* the memfd mapped for us, never registered */
 	uint64_t len_bytes;
 	uint64_t inode, device; /* of the memfd */
-	uint32_t page_bytes;    /* of its pages: FLN_PAGE_BYTES, or FLN_BLOCK_BYTES (hugetlb) */
+	uint64_t room_bytes; /* of the file system that it lies on; 0: as much as there is memory */
+	uint32_t page_bytes; /* of its pages: FLN_PAGE_BYTES, or FLN_BLOCK_BYTES (hugetlb) */
 	char name[32];
 	struct fln_lock lock;                             /* FLN_RANK_IMAGE */
 	pthread_cond_t written;                           /* a fill is not writing any more */
@@ -76,6 +78,7 @@ struct fln_image {
 	struct fln_listener *listeners; /* guarded by lock */
 	_Atomic uint64_t nr_done;       /* pages FILLED or ZERO */
 	struct fln_fill_queue queue;
+	struct fln_log_limit log_limit;
 	_Atomic bool ending;       /* fills in work end early */
 	_Atomic uint32_t nr_users; /* regions, and processes that it is shared with */
 };
@@ -108,6 +111,7 @@ enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page,
 struct fln_image_want {
 	uint32_t fill_pages; /* a fill covers at most so many, a power of two; 0: the fillers' */
 	bool background;     /* fills of faults go before */
+	bool peer;           /* another process asks */
 	bool retry;          /* also if it has FAILED: it is read once more, alone */
 	uint64_t nr_covered; /* out, PENDING: pages from @page on whose change is told as well */
 	uint64_t nr_let_go;  /* out, PENDING: when the image's has grown, ask again */

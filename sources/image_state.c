@@ -16,10 +16,12 @@
  * its contents are here, and the source may hang, or fail.  What the source
  * delivers for the page later is dropped.  A fill that writes already goes first.
  *
- * A discard may come while a page is FILLING.  The write cannot be called back,
- * so the page is marked as given up; its fill punches it out again before it
- * publishes it, as ZERO.  Nothing else can have touched it: nobody installs a
- * page that is not published.  That also holds for a discard whose event has
+ * A discard may come while a page is FILLING.  Before its fill writes it is taken
+ * from it, and is ZERO at once, however long the source takes.  A write cannot be
+ * called back, so then the page is marked as given up; its fill punches it out again
+ * before it publishes it, as ZERO.  So does the fill of an attached image: it is the
+ * owner who writes.  Nothing else can have touched it: nobody installs a page that is
+ * not published.  That also holds for a discard whose event has
  * been read and not been acted upon yet: publishing waits for it (filler.h).
  * When several guests share the image, a discard by one is a discard for all.
  *
@@ -220,6 +222,9 @@ int fln_image_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 	if (fallocate(image->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		      (off_t)fln_pages_to_bytes(page), (off_t)fln_pages_to_bytes(nr_pages)) == 0)
 		return 0;
+	/* Somebody has sealed an adopted memfd against writing since: our mapping is older. */
+	if (errno == EPERM && !image->read_only)
+		return fln_alias_zero(image, page, page + nr_pages);
 	return fln_fail(errno, "image %s: punching %llu pages at page %llu: %s", image->name,
 			(unsigned long long)nr_pages, (unsigned long long)page, strerror(errno));
 }
@@ -344,23 +349,42 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 	kick(image, waiters);
 }
 
-/* Pages of a block that are FILLING: whoever fills them makes them ZERO. */
-static void mark_given_up(struct fln_image *image, uint64_t block, const struct fln_mask *pages)
+/*
+ * Pages of a block that are FILLING were given up.  What no fill writes yet is taken from its
+ * fill, and returned; into *waiters those that wait for it.  What is being written is marked:
+ * its fill makes it ZERO.
+ */
+static struct fln_mask take_given_up(struct fln_image *image, uint64_t block,
+				     const struct fln_mask *filling, uint64_t *waiters)
 	FLN_REQUIRES(image->lock)
 {
-	for (uint32_t i = fln_mask_next_set(pages, 0); i < FLN_BLOCK_PAGES;
-	     i = fln_mask_next_set(pages, i + 1)) {
+	struct fln_mask taken = { { 0 } };
+
+	for (uint32_t i = fln_mask_next_set(filling, 0); i < FLN_BLOCK_PAGES;
+	     i = fln_mask_next_set(filling, i + 1)) {
 		uint64_t page = block * FLN_BLOCK_PAGES + i;
 		struct fln_fill *fill = fln_fill_find(image, page);
 
 		FLN_ASSERT(fill);
-		fln_mask_set(&fill->given_up, (uint32_t)(page - fill->page));
+		/* Of an attached image the owner writes, at a time that nobody here knows. */
+		if (fill->writing || image->link || fln_planted(FLN_BUG_DISCARD_WAITS)) {
+			fln_mask_set(&fill->given_up, (uint32_t)(page - fill->page));
+			continue;
+		}
+		fln_mask_set(&fill->gone, (uint32_t)(page - fill->page));
+		fln_mask_set(&taken, i);
+		*waiters |= fill->waiters;
 	}
+	return taken;
 }
 
-/* The pages of [lo, hi) of a block that are UNFILLED or FAILED become @fill's.  False: none. */
+/*
+ * The pages of [lo, hi) of a block that are UNFILLED or FAILED, and @taken, become @fill's.
+ * False: none.
+ */
 static bool claim_given_up(struct fln_image *image, struct fln_chunk *c, struct fln_fill *fill,
-			   uint64_t block, uint32_t lo, uint32_t hi) FLN_REQUIRES(image->lock)
+			   uint64_t block, uint32_t lo, uint32_t hi, const struct fln_mask *taken)
+	FLN_REQUIRES(image->lock)
 {
 	struct fln_mask range = fln_mask_range(lo, hi);
 	struct fln_mask unfilled = fln_image_in_state(c, FLN_IMAGE_UNFILLED);
@@ -369,6 +393,7 @@ static bool claim_given_up(struct fln_image *image, struct fln_chunk *c, struct 
 	unfilled = fln_mask_and(&unfilled, &range);
 	failed = fln_mask_and(&failed, &range);
 	ours = fln_mask_or(&unfilled, &failed);
+	ours = fln_mask_or(&ours, taken);
 	if (fln_mask_empty(&ours))
 		return false;
 	fln_image_move(image, c, &unfilled, FLN_IMAGE_UNFILLED, FLN_IMAGE_FILLING);
@@ -378,7 +403,7 @@ static bool claim_given_up(struct fln_image *image, struct fln_chunk *c, struct 
 		if (!fln_mask_test(&ours, i))
 			fln_mask_set(&fill->gone, i - lo);
 	}
-	/* Nobody takes it over: what he pushed would be punched out again. */
+	/* Nobody takes it over: what is pushed would be punched out again. */
 	fill->writing = true;
 	return true;
 }
@@ -392,21 +417,25 @@ static bool give_up_block(struct fln_image *image, struct fln_fill *fill, uint64
 {
 	int uniform = fln_blockmap_uniform(&image->map, block);
 	struct fln_mask range = fln_mask_range(lo, hi), pages;
+	uint64_t waiters = 0;
 	struct fln_chunk *c;
 
 	if (uniform == 1 << FLN_IMAGE_PLANE_ZERO ||
 	    (uniform == 1 << FLN_IMAGE_PLANE_FILLED && !filled_too))
 		return false;
 	c = fln_image_chunk(image, block);
-	pages = fln_image_in_state(c, FLN_IMAGE_FILLING);
-	pages = fln_mask_and(&pages, &range);
-	mark_given_up(image, block, &pages);
 	if (filled_too) {
 		pages = fln_image_in_state(c, FLN_IMAGE_FILLED);
 		pages = fln_mask_and(&pages, &range);
 		fln_image_move(image, c, &pages, FLN_IMAGE_FILLED, FLN_IMAGE_ZERO);
 	}
-	return claim_given_up(image, c, fill, block, lo, hi);
+	pages = fln_image_in_state(c, FLN_IMAGE_FILLING);
+	pages = fln_mask_and(&pages, &range);
+	pages = take_given_up(image, block, &pages, &waiters);
+	if (!claim_given_up(image, c, fill, block, lo, hi, &pages))
+		return false;
+	fill->waiters = waiters;
+	return true;
 }
 
 /*
@@ -430,12 +459,13 @@ static void publish_given_up(struct fln_image *image, struct fln_fill *fill)
 
 void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, bool filled_too)
 {
-	uint64_t end = page + nr_pages, waiters;
+	uint64_t end = page + nr_pages;
 
 	while (page < end) {
 		uint64_t block = page / FLN_BLOCK_PAGES, base = block * FLN_BLOCK_PAGES;
 		uint64_t stop = base + FLN_BLOCK_PAGES < end ? base + FLN_BLOCK_PAGES : end;
 		struct fln_fill fill;
+		uint64_t waiters;
 		bool claimed;
 
 		/* No handler of this thread waits for what is FILLING here. */

@@ -115,7 +115,7 @@ ssize_t fln_link_receive(int fd, void *msg, size_t len, int *memfd)
 
 static int await_hello(int fd, struct fln_link_hello *hello, int *memfd)
 {
-	uint64_t until = fln_now_ns() + HELLO_TIMEOUT_NS;
+	uint64_t until = fln_now_ns() + HELLO_TIMEOUT_NS, part = 100 * FLN_NS_PER_MS;
 	ssize_t n = -EAGAIN;
 
 	while (n == -EAGAIN || n == -EINTR) {
@@ -127,7 +127,10 @@ static int await_hello(int fd, struct fln_link_hello *hello, int *memfd)
 					"attach: nobody has answered within 10 s; call "
 					"fln_image_share() on the other end of descriptor %d",
 					fd);
-		(void)poll(&p, 1, (int)((until - now) / FLN_NS_PER_MS) + 1);
+		if (part > until - now)
+			part = until - now;
+		(void)poll(&p, 1, (int)(part / FLN_NS_PER_MS) + 1);
+		until += fln_stopped_ns(fln_now_ns() - now, part);
 		n = fln_link_receive(fd, hello, sizeof(*hello), memfd);
 	}
 	if (n < 0)

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/map.h"
+#include "base/file_size.h"
 #include "sources/huge.h"
 #include "sources/image_state.h"
 
@@ -21,6 +22,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
 #ifndef MFD_HUGE_2MB
 #define MFD_HUGE_2MB (21U << 26)
 #endif
@@ -38,10 +42,14 @@ static int make_memfd(struct fln_image *image)
 				errno == EMFILE ? "; raise RLIMIT_NOFILE"
 				: huge ? "; this kernel may have no huge pages of 2 MiB (hugetlbfs)"
 				       : "");
-	if (ftruncate(fd, (off_t)image->len_bytes) != 0 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
-		rc = fln_fail(errno, "image %s: cannot make a memfd of %llu bytes: %s", image->name,
-			      (unsigned long long)image->len_bytes, strerror(errno));
+	rc = fln_file_size_set(fd, image->len_bytes);
+	/* And against more seals: who is given the descriptor could forbid us to write. */
+	if (rc == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+		rc = -errno;
+	if (rc) {
+		rc = fln_fail(-rc, "image %s: cannot make a memfd of %llu bytes: %s%s", image->name,
+			      (unsigned long long)image->len_bytes, strerror(-rc),
+			      rc == -EFBIG ? "; raise RLIMIT_FSIZE" : "");
 		(void)close(fd);
 		return rc;
 	}
@@ -94,6 +102,27 @@ static int seal_adopted(const struct fln_image *image, int fd)
 			seals & F_SEAL_SEAL
 				? "made without MFD_ALLOW_SEALING, a file, or F_SEAL_SEAL"
 				: strerror(errno));
+}
+
+/*
+ * A memfd that is sealed against writing cannot be filled, punched, or mapped by shared
+ * regions.  If all of it is filled already its private regions need none of that.
+ */
+static int check_writable(struct fln_image *image, int fd, bool filled)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	if (seals < 0 || !(seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)))
+		return 0;
+	image->read_only = true;
+	if (filled)
+		return 0;
+	return fln_fail(EPERM,
+			"image %s: descriptor %d is sealed against writing (%s), so it cannot be "
+			"filled; use one without that seal, or FLN_IMAGE_F_FILLED if its contents "
+			"are there",
+			image->name, fd,
+			seals & F_SEAL_WRITE ? "F_SEAL_WRITE" : "F_SEAL_FUTURE_WRITE");
 }
 
 /* The length last: once there is a seal it stays. */
@@ -150,13 +179,26 @@ static int take_page_bytes(struct fln_image *image, int fd)
 	return 0;
 }
 
-static int adopt_memfd(struct fln_image *image, int fd, bool unsealed)
+/* What the size of a mounted file system permits; 0: that of the kernel's own is none. */
+static uint64_t room_of(int fd)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC
+		       ? (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize
+		       : 0;
+}
+
+static int adopt_memfd(struct fln_image *image, const struct fln_image_opts *opts)
 {
 	char path[32];
-	int rc = take_page_bytes(image, fd);
+	int fd = opts->memfd, rc = take_page_bytes(image, fd);
 
 	if (rc == 0)
-		rc = check_adopted(image, fd, unsealed);
+		rc = check_adopted(image, fd, opts->flags & FLN_IMAGE_F_UNSEALED);
+	if (rc == 0)
+		rc = check_writable(image, fd, opts->flags & FLN_IMAGE_F_FILLED);
+	image->room_bytes = room_of(fd);
 	if (rc)
 		return rc;
 	/* A file description of our own: looking for holes moves its offset. */
@@ -185,7 +227,8 @@ static int map_alias(struct fln_image *image, bool adopted)
 
 	image->alias = fln_map_closed(NULL, image->len_bytes,
 				      MAP_SHARED | (reserve ? 0 : MAP_NORESERVE), image->memfd, 0);
-	err = image->alias == MAP_FAILED ? errno : -fln_map_open(image->alias, image->len_bytes);
+	err = image->alias == MAP_FAILED ? errno
+					 : -fln_map_open(image->alias, image->len_bytes, !image->read_only);
 	if (err == 0)
 		return 0;
 	if (image->alias != MAP_FAILED)
@@ -204,8 +247,7 @@ int fln_image_open_memfd(struct fln_image *image, const struct fln_image_opts *o
 
 	if (!adopt && !image->page_bytes)
 		image->page_bytes = FLN_PAGE_BYTES;
-	rc = adopt ? adopt_memfd(image, opts->memfd, opts->flags & FLN_IMAGE_F_UNSEALED)
-		   : make_memfd(image);
+	rc = adopt ? adopt_memfd(image, opts) : make_memfd(image);
 	if (rc)
 		return rc;
 	rc = fln_image_is_huge(image) ? fln_huge_check(image) : 0;
@@ -230,6 +272,12 @@ int fln_image_open_memfd(struct fln_image *image, const struct fln_image_opts *o
 	image->inode = (uint64_t)st.st_ino;
 	image->device = (uint64_t)st.st_dev;
 	return 0;
+}
+
+void fln_image_seal_seals(const struct fln_image *image)
+{
+	/* Where it fails there are no seals, or there is this one. */
+	(void)fcntl(image->memfd, F_ADD_SEALS, F_SEAL_SEAL);
 }
 
 void fln_image_close_memfd(struct fln_image *image)

@@ -15,4 +15,7 @@ struct fln_image_opts;
 int fln_image_open_memfd(struct fln_image *image, const struct fln_image_opts *opts);
 void fln_image_close_memfd(struct fln_image *image);
 
+/* Before another process has the memfd: it could forbid our writes by a seal. */
+void fln_image_seal_seals(const struct fln_image *image);
+
 #endif

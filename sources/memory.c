@@ -7,11 +7,29 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 struct memory {
 	const char *addr;
 	uint64_t len_bytes;
 };
+
+/*
+ * Where memcpy() would be a signal, because a mapping is longer than its file by now, this
+ * is an error.  For who wraps the source; fills do without a copy (fln_source_fetch()).
+ */
+static int64_t copy_out(void *buf, const char *from, uint64_t len)
+{
+	struct iovec local = { buf, len }, remote = { (void *)(uintptr_t)from, len };
+	ssize_t n = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+
+	if (n < 0 && errno == EFAULT)
+		return fln_fail(EFAULT,
+				"its memory cannot be read: a mapping whose file was made "
+				"shorter, or nothing at all; leave it alone while it is in use");
+	return n < 0 ? -errno : n;
+}
 
 static int64_t memory_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
 {
@@ -21,8 +39,7 @@ static int64_t memory_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t
 		return 0;
 	if (len_bytes > m->len_bytes - offset_bytes)
 		len_bytes = m->len_bytes - offset_bytes;
-	memcpy(buf, m->addr + offset_bytes, len_bytes);
-	return (int64_t)len_bytes;
+	return copy_out(buf, m->addr + offset_bytes, len_bytes);
 }
 
 int fln_source_from_memory(const void *addr, uint64_t len_bytes, struct fln_source **out)
@@ -54,5 +71,7 @@ int fln_source_from_memory(const void *addr, uint64_t len_bytes, struct fln_sour
 	rc = fln_source_make(&ops, m, len_bytes, out);
 	if (rc)
 		free(m);
+	else
+		(*out)->memory = addr;
 	return rc;
 }

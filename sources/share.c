@@ -15,6 +15,7 @@
 #include "sources/image_state.h"
 #include "sources/link.h"
 #include "sources/link_message.h"
+#include "sources/memfd.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -25,11 +26,18 @@
 #define LOOK_AHEAD_BLOCKS 1024u
 #define RETRY_MS 20 /* when no fill was to be had, or one was put off */
 #define ASKS_AT_A_TIME 64u
+/*
+ * Fills of one process at a time, twice the filler threads if that is more: enough to keep
+ * those busy, and what another process or a fault of our own waits behind at most (I7).
+ */
+#define MIN_PEER_FILLS 16u
 
 struct ask {
 	uint64_t page;
 	uint32_t nr_pages;    /* 0: the id is free */
 	struct fln_mask told; /* of its block */
+	uint32_t nr_fills;    /* of the share, that it has now */
+	uint32_t nr_anew;     /* first pages of which what has failed is still to be read anew */
 };
 
 struct share {
@@ -37,6 +45,8 @@ struct share {
 	int fd;
 	struct fln_listener listener;
 	bool stalled;                       /* something was neither ready nor being filled */
+	uint32_t max_fills, nr_fills;       /* its share; how many of it are in use */
+	bool put_off;                       /* an ask waits for the share of others */
 	uint32_t nr_active;                 /* asks in flight */
 	uint32_t active[FLN_LINK_MAX_ASKS]; /* their ids */
 	struct ask asks[FLN_LINK_MAX_ASKS]; /* by id */
@@ -68,6 +78,13 @@ static uint64_t filled_blocks(const struct fln_image *image, uint64_t block)
 	return end > block ? end - block : 1;
 }
 
+static enum fln_image_request want(struct fln_image *image, uint64_t page, bool retry)
+{
+	struct fln_image_want w = { .peer = true, .retry = retry };
+
+	return fln_image_want(image, page, FLN_NO_WAITER, &w);
+}
+
 /*
  * Have filled what is neither there nor on its way.  True: something is so still,
  * because no fill was to be had, or one was put off; there is no sense in going on then.
@@ -77,11 +94,9 @@ static bool have_filled(struct fln_image *image, const struct fln_mask *missing,
 	struct fln_mask filling, open;
 	uint32_t at;
 
-	if (!image->source)
-		return false; /* it comes when it is pushed */
 	if (fln_image_is_huge(image)) {
 		/* All of it, whatever part was asked for: one run after the other. */
-		(void)fln_image_request(image, block * FLN_BLOCK_PAGES, FLN_NO_WAITER);
+		(void)want(image, block * FLN_BLOCK_PAGES, false);
 		return fln_image_due(image, block * FLN_BLOCK_PAGES) == FLN_IMAGE_UNFILLED;
 	}
 	fln_rcu_read_lock();
@@ -95,11 +110,68 @@ static bool have_filled(struct fln_image *image, const struct fln_mask *missing,
 		/* One request has its neighbours filled too. */
 		if (fln_image_state(image, page) != FLN_IMAGE_UNFILLED)
 			continue;
-		(void)fln_image_request(image, page, FLN_NO_WAITER);
+		(void)want(image, page, false);
 		if (fln_image_state(image, page) == FLN_IMAGE_UNFILLED)
 			return true;
 	}
 	return false;
+}
+
+/* How many fills pages of one block come to. */
+static uint32_t fills_of(const struct fln_image *image, const struct fln_mask *missing)
+{
+	uint32_t window =
+		fln_image_is_huge(image) ? FLN_BLOCK_PAGES : image->filler->opts.fill_pages;
+	uint32_t nr = 0, at = fln_mask_next_set(missing, 0);
+
+	for (; at < FLN_BLOCK_PAGES; nr++)
+		at = fln_mask_next_set(missing, (uint32_t)fln_align_down(at, window) + window);
+	return nr;
+}
+
+/* Has the process a share left, beside what other asks of it have? */
+static bool has_share(struct share *s)
+{
+	if (s->nr_fills < s->max_fills)
+		return true;
+	s->put_off = true;
+	return false;
+}
+
+/* See to what an ask misses, within the share. */
+static void serve_missing(struct share *s, struct ask *ask, const struct fln_mask *missing,
+			  uint64_t block)
+{
+	if (!s->image->source || fln_mask_empty(missing))
+		return; /* it comes when it is pushed */
+	if (!has_share(s))
+		return;
+	s->stalled |= have_filled(s->image, missing, block);
+	ask->nr_fills = fills_of(s->image, missing);
+	s->nr_fills += ask->nr_fills;
+}
+
+/*
+ * What has failed is read once more, before the first look at it.  False: not all of
+ * it has been begun, for want of fills.
+ */
+static bool ask_anew(struct share *s, struct ask *ask)
+{
+	uint32_t nr_begun = 0;
+
+	for (; ask->nr_anew > 0; ask->nr_anew--) {
+		uint64_t page = ask->page + ask->nr_anew - 1;
+
+		if (fln_image_state(s->image, page) != FLN_IMAGE_FAILED)
+			continue;
+		if (!has_share(s) || nr_begun == s->max_fills ||
+		    want(s->image, page, true) == FLN_IMAGE_IS_STARVED) {
+			s->stalled = true;
+			return false;
+		}
+		nr_begun++;
+	}
+	return true;
 }
 
 /*
@@ -118,6 +190,11 @@ static int answer(struct share *s, uint32_t id, bool first, bool *done)
 		.block = block,
 	};
 
+	*done = false;
+	s->nr_fills -= ask->nr_fills;
+	ask->nr_fills = 0;
+	if (!ask_anew(s, ask))
+		return 0;
 	fln_rcu_read_lock();
 	look(s->image, block, &news);
 	news.nr_blocks = first ? filled_blocks(s->image, block) : 1;
@@ -127,8 +204,7 @@ static int answer(struct share *s, uint32_t id, bool first, bool *done)
 	missing = fln_mask_andnot(&want, &known);
 	*done = fln_mask_empty(&missing);
 	news.done = *done;
-	if (!*done)
-		s->stalled |= have_filled(s->image, &missing, block);
+	serve_missing(s, ask, &missing, block);
 	fresh = fln_mask_and(&known, &want);
 	fresh = fln_mask_andnot(&fresh, &ask->told);
 	if (fln_mask_empty(&fresh) && !*done)
@@ -158,6 +234,16 @@ static int answer_active(struct share *s)
 	return rc;
 }
 
+/*
+ * Those that wait for the share of others are looked at again when something changes; at
+ * once if the others have come to their end meanwhile, for then nothing does.
+ */
+static void look_at_put_off(struct share *s)
+{
+	s->stalled |= s->put_off && s->nr_fills < s->max_fills;
+	s->put_off = false;
+}
+
 /* Before a look: what changes after it is told. */
 static void listen_on(struct share *s)
 {
@@ -172,17 +258,6 @@ static int refuse(const struct share *s, const char *why)
 			"image %s: the process at the other end of descriptor %d %s; it is not "
 			"served any more",
 			s->image->name, s->fd, why);
-}
-
-/* What has failed is read once more, before the first look at it. */
-static void ask_anew(struct fln_image *image, const struct ask *ask)
-{
-	for (uint64_t page = ask->page; page < ask->page + ask->nr_pages; page++) {
-		struct fln_image_want want = { .retry = true };
-
-		if (fln_image_state(image, page) == FLN_IMAGE_FAILED)
-			(void)fln_image_want(image, page, FLN_NO_WAITER, &want);
-	}
 }
 
 static int take_ask(struct share *s, const struct fln_link_ask *m)
@@ -202,8 +277,7 @@ static int take_ask(struct share *s, const struct fln_link_ask *m)
 	ask->page = m->page;
 	ask->nr_pages = m->nr_pages;
 	ask->told = fln_mask_range(0, 0);
-	if (m->anew)
-		ask_anew(s->image, ask);
+	ask->nr_anew = m->anew ? m->nr_pages : 0;
 	rc = answer(s, m->id, true, &done);
 	if (rc == 0 && !done) {
 		listen_on(s);
@@ -269,6 +343,7 @@ static int serve(struct share *s)
 		}
 		if (rc == 0)
 			rc = receive_asks(s);
+		look_at_put_off(s);
 		if (rc == -EPIPE)
 			return 0;
 		if (rc != -EAGAIN)
@@ -306,6 +381,7 @@ static int greet(const struct share *s)
 	hello.len_bytes = image->len_bytes;
 	hello.page_bytes = image->page_bytes;
 	hello.reserved = 0;
+	fln_image_seal_seals(image);
 	rc = fln_link_send(s->fd, &hello, sizeof(hello), image->memfd, true);
 	if (rc == -EPIPE)
 		return 1;
@@ -372,6 +448,9 @@ int fln_image_share(struct fln_image *image, int fd)
 		return fln_fail(ENOMEM, "image %s: no memory to be shared", image->name);
 	s->image = image;
 	s->fd = fd;
+	s->max_fills = 2 * image->filler->opts.nr_threads;
+	if (s->max_fills < MIN_PEER_FILLS)
+		s->max_fills = MIN_PEER_FILLS;
 	s->listener.event_fd = fln_fd_keep(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 	if (s->listener.event_fd < 0) {
 		rc = fln_fail(errno, "image %s: eventfd: %s; raise RLIMIT_NOFILE", image->name,

@@ -14,6 +14,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
 
 #define ERRNO_MAX 4095
 #define NAME_BYTES_MAX 96u
@@ -183,21 +188,58 @@ static int read_failed(const struct fln_source *source, uint64_t offset_bytes, i
 			reason[0] ? reason : fln_strerror(err, text));
 }
 
-int fln_source_read_all(struct fln_source *source, uint64_t offset_bytes, void *buf,
-			uint64_t len_bytes)
+static int check_end(const struct fln_source *source, uint64_t offset_bytes, uint64_t len_bytes)
 {
-	uint64_t done = 0;
-
-	FLN_DEBUG_ASSERT(fln_is_aligned(offset_bytes, FLN_PAGE_BYTES));
-	FLN_DEBUG_ASSERT(fln_is_aligned(len_bytes, FLN_PAGE_BYTES));
-	FLN_DEBUG_ASSERT(len_bytes <= INT64_MAX);
-
 	if (offset_bytes > source->len_bytes || len_bytes > source->len_bytes - offset_bytes)
 		return fln_fail(ENODATA,
 				"source '%s' has %llu bytes, and %llu bytes from offset %llu are "
 				"wanted; make the image no longer than its source",
 				name_end(source), (unsigned long long)source->len_bytes,
 				(unsigned long long)len_bytes, (unsigned long long)offset_bytes);
+	return 0;
+}
+
+int fln_source_fetch(struct fln_source *source, uint64_t offset_bytes, void *buf,
+		     uint64_t len_bytes, const void **contents)
+{
+	const char *at = source->memory ? source->memory + offset_bytes : NULL;
+	uint64_t lead = (uintptr_t)at % FLN_PAGE_BYTES;
+	int rc;
+
+	*contents = at ? at : buf;
+	if (!at)
+		return fln_source_read_all(source, offset_bytes, buf, len_bytes);
+	rc = check_end(source, offset_bytes, len_bytes);
+	if (rc)
+		return rc;
+	/*
+	 * Have it in memory before anybody waits for the write: a mapping may be slow.  The
+	 * look may be refused, or unknown to the kernel; then the write finds out.
+	 */
+	fln_lock_assert_none(); /* I2 */
+	if (madvise((void *)(uintptr_t)(at - lead), len_bytes + lead, MADV_POPULATE_READ) != 0 &&
+	    (errno == EFAULT || errno == ENOMEM)) {
+		(void)fln_fail(EFAULT,
+			       "its memory cannot be read: a mapping whose file was made "
+			       "shorter, or nothing at all; leave it alone while it is in use");
+		return read_failed(source, offset_bytes, EFAULT);
+	}
+	return 0;
+}
+
+int fln_source_read_all(struct fln_source *source, uint64_t offset_bytes, void *buf,
+			uint64_t len_bytes)
+{
+	uint64_t done = 0;
+	int rc;
+
+	FLN_DEBUG_ASSERT(fln_is_aligned(offset_bytes, FLN_PAGE_BYTES));
+	FLN_DEBUG_ASSERT(fln_is_aligned(len_bytes, FLN_PAGE_BYTES));
+	FLN_DEBUG_ASSERT(len_bytes <= INT64_MAX);
+
+	rc = check_end(source, offset_bytes, len_bytes);
+	if (rc)
+		return rc;
 
 	/* After a short read the rest may begin inside a page: a stream ends where it ends. */
 	while (done < len_bytes) {

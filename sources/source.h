@@ -13,6 +13,11 @@ struct fln_source {
 	struct fln_source_ops ops;
 	void *ctx;
 	uint64_t len_bytes; /* length when it is known, else UINT64_MAX */
+	/*
+	 * The contents lie here, in memory of this process that may be a mapping of a file:
+	 * they are handed to system calls, never read, which could be a signal.  Or NULL.
+	 */
+	const char *memory;
 	_Atomic uint32_t nr_refs;
 };
 
@@ -30,6 +35,13 @@ void fln_source_put(struct fln_source *source);
  */
 int fln_source_read_all(struct fln_source *source, uint64_t offset_bytes, void *buf,
 			uint64_t len_bytes);
+
+/*
+ * The same, for who hands the contents to a system call: *contents is @buf, or where the
+ * source has them.  Return: as fln_source_read_all(); -EFAULT when they cannot be read.
+ */
+int fln_source_fetch(struct fln_source *source, uint64_t offset_bytes, void *buf,
+		     uint64_t len_bytes, const void **contents);
 
 /*
  * How many bytes from @offset on are alike, at most @len_bytes, in whole pages

@@ -81,18 +81,20 @@ struct fln_thread_hooks {
  *                     treated as failed; 0: 30 s, UINT64_MAX: wait for ever.
  *                     Counted from the fault: waiting for a filler thread
  *                     behind other reads, and reads that failed and are tried
- *                     again, are part of it.  Give it several times what the
+ *                     again, are part of it; time in which the process was
+ *                     stopped is not.  Give it several times what the
  *                     slowest read takes.  Images without a source have none:
  *                     faults wait for fln_image_put() as long as it takes
  * @nr_workers:        threads that answer faults, at most 64; 0: one per 8 processors
  *                     that this process may use, at least two and one for each NUMA
  *                     node that has processors and memory, but not more than there
  *                     are processors for them, see @worker_cpus and @vcpu_cpus
- * @nr_fillers:        threads that read sources; 0: 4.  While several images
- *                     have a source, one has at most half of the threads; and
- *                     the last free one goes only to an image that has none.
+ * @nr_fillers:        threads that read sources; 0: 4.  While images have different
+ *                     sources, one source has at most half of the threads, and
+ *                     the last free one goes only to a source that has none.
  *                     So with two or more a source that hangs does not hold up
- *                     the images of others
+ *                     the images of others.  Each further one that hangs at the same
+ *                     time takes half of what is left: raise it where that may happen
  * @batch_max:         messages taken by one read(), 1 to 256; 0: 64
  * @held_max:          faults that one worker can hold while their contents are
  *                     read; beyond that it leaves faults with the kernel; 0: 4096

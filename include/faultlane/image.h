@@ -19,14 +19,17 @@ struct fln_image;
 enum fln_image_flags {
 	/*
 	 * @memfd of the options is adopted: duplicated, not made.  It is sealed
-	 * against shrinking, if it is not yet.  What it holds is nobody's contents,
+	 * against shrinking, if it is not yet; and against further seals when the
+	 * image is shared (fln_image_share()).  What it holds is nobody's contents,
 	 * unless FLN_IMAGE_F_FILLED says so: holes of the source, and what is given up
 	 * before it is filled, read zero.
 	 */
 	FLN_IMAGE_F_ADOPT = 1 << 0,
 	/*
 	 * The memfd holds the contents already; its holes are zeros.  Needs
-	 * FLN_IMAGE_F_ADOPT, and no source.
+	 * FLN_IMAGE_F_ADOPT, and no source.  A memfd that is sealed against
+	 * writing is taken with it too: then its regions are private, and nothing
+	 * of it can be given up.
 	 */
 	FLN_IMAGE_F_FILLED = 1 << 1,
 	/*
@@ -78,7 +81,8 @@ struct fln_image_opts {
  * @out:    the image; written only on success
  *
  * Return:  0; -EINVAL, -E2BIG for options; -EPERM when the memfd cannot be sealed
- *          (without MFD_ALLOW_SEALING, a file on tmpfs; see FLN_IMAGE_F_UNSEALED);
+ *          (without MFD_ALLOW_SEALING, a file on tmpfs; see FLN_IMAGE_F_UNSEALED), or
+ *          is sealed against writing and not filled; -EFBIG beyond RLIMIT_FSIZE;
  *          -ENODATA when the source or the memfd is shorter than the image; -ENOMEM,
  *          also when there are not enough huge pages (fln_last_error() counts them);
  *          -EOPNOTSUPP when huge pages cannot be written here; -EMFILE, -ENFILE
@@ -105,8 +109,8 @@ FLN_API int fln_image_create(struct fln_engine *engine, const struct fln_image_o
  * pushes.  A page that is being written at this moment, by a read that has come
  * back or by another push, is waited for, and pushed when that has failed.
  *
- * Return:  0; -EINVAL; -ENOSPC, -ENOMEM when page cache is not to be had, -EFAULT
- *          when @buf cannot be read: pages that have not come in are unfilled
+ * Return:  0; -EINVAL; -ENOSPC, -ENOMEM when page cache is not to be had, -EFBIG
+ *          beyond RLIMIT_FSIZE, -EFAULT when @buf cannot be read: pages that have not come in are unfilled
  *          as before, and can be pushed again
  * Threads: any, also inside a source's read function; not in the log function
  * Blocks:  for the copy, and for copies of others to the same pages
@@ -138,7 +142,8 @@ FLN_API int fln_image_fill(struct fln_image *image, uint64_t offset_bytes, uint6
  * punches through the descriptor by himself is noticed on pages that were filled;
  * on pages that were not, only this call can say so.
  *
- * Return:  0; -EINVAL; what fallocate() returned
+ * Return:  0; -EINVAL; -EPERM of a memfd that is sealed against writing; what fallocate()
+ *          returned
  * Threads: any, except a source's own functions
  * Blocks:  for the punch
  */

@@ -79,6 +79,9 @@ FLN_API int fln_source_open_file(const char *path, uint64_t offset_bytes, struct
  * @len_bytes: their length
  * @out:       the source; written only on success
  *
+ * Memory that cannot be read any more, as a mapping behind the end of a file that was
+ * made shorter, fails the pages that are due from there (-EFAULT), and raises no signal.
+ *
  * Return:  0; -EINVAL, -ENOMEM
  * Threads: any
  * Blocks:  no

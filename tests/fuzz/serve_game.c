@@ -216,7 +216,7 @@ static bool fill_one(struct game *g, uint32_t n)
 	if (!chosen)
 		return false;
 	fln_image_run_fill(&g->r->image, chosen, g->r->buffer);
-	fln_filler_free(filler, chosen);
+	fln_filler_free(filler, &g->r->image.queue, chosen);
 	return true;
 }
 

@@ -445,6 +445,7 @@ enum lie {
 	LIE_BLOCK,
 	LIE_NO_BLOCKS,
 	LIE_MANY_BLOCKS,
+	LIE_ONE_BLOCK_TOO_MANY,
 	LIE_DONE_TWICE,
 	LIE_NOT_DONE,
 	LIE_TWO_STATES,
@@ -485,6 +486,9 @@ static void lie(enum lie what, const struct fln_link_ask *a)
 		break;
 	case LIE_MANY_BLOCKS:
 		n.nr_blocks = UINT64_MAX;
+		break;
+	case LIE_ONE_BLOCK_TOO_MANY:
+		n.nr_blocks = (NR_PAGES + 511) / 512 - n.block + 1;
 		break;
 	case LIE_DONE_TWICE:
 		n.done = 2;

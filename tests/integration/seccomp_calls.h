@@ -40,6 +40,7 @@
 	CALL(set_robust_list) \
 	CALL(rseq) \
 	CALL(rt_sigprocmask) \
+	CALL(rt_sigpending) \
 	CALL(madvise) \
 	CALL(munmap) \
 	CALL(exit)
@@ -51,6 +52,7 @@
 	CALL(fallocate) \
 	CALL(process_vm_writev) \
 	CALL(getpid) \
+	CALL(prlimit64) \
 	CALL(openat) \
 	CALL(fcntl) \
 	CALL(newfstatat) \
@@ -74,6 +76,7 @@
 	CALL(set_robust_list) \
 	CALL(rseq) \
 	CALL(rt_sigprocmask) \
+	CALL(rt_sigpending) \
 	CALL(madvise) \
 	CALL(munmap) \
 	CALL(exit)
@@ -96,6 +99,7 @@
 	CALL(set_robust_list) \
 	CALL(rseq) \
 	CALL(rt_sigprocmask) \
+	CALL(rt_sigpending) \
 	CALL(madvise) \
 	CALL(munmap) \
 	CALL(exit)

@@ -351,7 +351,7 @@ uint32_t rig_fill(struct rig *r, uint32_t nr)
 
 		if (at++ < nr) {
 			fln_image_run_fill(&r->image, fill, r->buffer);
-			fln_filler_free(&r->filler, fill);
+			fln_filler_free(&r->filler, &r->image.queue, fill);
 		} else {
 			fln_filler_submit(&r->filler, &r->image.queue, fill);
 		}

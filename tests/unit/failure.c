@@ -494,9 +494,56 @@ static void an_image_and_a_guest_become_whole(void **state)
 	rig_destroy(r);
 }
 
+/* Nothing of ours ran for a while: that was the process, and not the source. */
+static void time_in_which_the_process_was_stopped_is_not_the_sources(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .timeout_ns = 3 * FLN_NS_PER_S });
+	uint32_t t = rig_touch(r, 5);
+
+	(void)state;
+	rig_serve(r);
+	fln_worker_round(&r->worker, 0);
+	assert_true(r->worker.looked_ns > 0);
+	rig_pass_time(r, 10 * FLN_NS_PER_S);
+	r->worker.looked_ns -= 10 * FLN_NS_PER_S;
+	fln_worker_round(&r->worker, 0);
+	rig_held(r);
+	assert_int_equal(rig_count(&r->shard.count.poisoned), 0);
+	/* The slack of each look counts, and time that passes while it looks. */
+	rig_pass_time(r, 2 * FLN_NS_PER_S);
+	fln_worker_round(&r->worker, 0);
+	rig_held(r);
+	assert_int_equal(rig_count(&r->shard.count.poisoned), 0);
+	rig_pass_time(r, 2 * FLN_NS_PER_S);
+	fln_worker_round(&r->worker, 0);
+	rig_held(r);
+	rig_assert_killed(r, t);
+	rig_settle(r);
+	rig_destroy(r);
+}
+
+/* The guest fails for another page's sake: what waits for a read that hangs waits no more. */
+static void a_failed_guest_waits_for_no_source(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64 });
+	uint32_t t = rig_touch(r, 5);
+
+	(void)state;
+	rig_serve(r);
+	rig_held(r);
+	assert_int_equal(r->worker.nr_held, 1);
+	assert_true(fln_guest_fail(&r->guest, -EIO));
+	rig_held(r);
+	rig_assert_killed(r, t);
+	rig_settle(r);
+	rig_destroy(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(time_in_which_the_process_was_stopped_is_not_the_sources),
+		cmocka_unit_test(a_failed_guest_waits_for_no_source),
 		cmocka_unit_test(poisoning_is_told_of),
 		cmocka_unit_test(a_retry_without_a_fill_has_an_end),
 		cmocka_unit_test(a_failed_page_is_read_again),

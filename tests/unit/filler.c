@@ -82,11 +82,13 @@ static void close_book(struct book *book)
 	fln_source_destroy(book->source);
 }
 
-static void setup(uint32_t nr_threads, uint32_t nr_fills, enum fln_source_concurrency concurrency)
+static void setup_with(uint32_t nr_threads, uint32_t nr_fills, uint32_t nr_own,
+		       enum fln_source_concurrency concurrency)
 {
 	struct fln_filler_opts o = {
 		.nr_threads = nr_threads,
 		.nr_fills = nr_fills,
+		.nr_own_fills = nr_own,
 		.fill_pages = 1,
 		.nr_retries = 1000, /* each waits for 64 ms in the end */
 		.kick = on_kick,
@@ -98,6 +100,11 @@ static void setup(uint32_t nr_threads, uint32_t nr_fills, enum fln_source_concur
 	assert_int_equal(fln_filler_init(&f.filler, &o), 0);
 	open_book(&f.a, 'a', concurrency);
 	open_book(&f.b, 'b', concurrency);
+}
+
+static void setup(uint32_t nr_threads, uint32_t nr_fills, enum fln_source_concurrency concurrency)
+{
+	setup_with(nr_threads, nr_fills, 0, concurrency);
 }
 
 static void teardown(void)
@@ -129,7 +136,7 @@ static void wait_inside(struct book *book, uint32_t nr)
 static void images_take_turns(void **state)
 {
 	(void)state;
-	setup(1, 64, FLN_SOURCE_PARALLEL);
+	setup(1, 256, FLN_SOURCE_PARALLEL);
 	for (uint64_t p = 0; p < 20; p++)
 		request(&f.a, p);
 	for (uint64_t p = 0; p < 5; p++)
@@ -145,7 +152,7 @@ static void images_take_turns(void **state)
 static void a_serial_source_is_read_one_at_a_time(void **state)
 {
 	(void)state;
-	setup(4, 64, FLN_SOURCE_SERIAL);
+	setup(4, 256, FLN_SOURCE_SERIAL);
 	assert_int_equal(fln_filler_start(&f.filler), 0);
 	for (uint64_t p = 0; p < 30; p++) {
 		request(&f.a, p);
@@ -161,7 +168,7 @@ static void a_serial_source_is_read_one_at_a_time(void **state)
 static void a_serial_source_holds_up_one_thread_only(void **state)
 {
 	(void)state;
-	setup(2, 64, FLN_SOURCE_SERIAL);
+	setup(2, 256, FLN_SOURCE_SERIAL);
 	atomic_store(&f.a.gate_shut, true);
 	assert_int_equal(fln_filler_start(&f.filler), 0);
 	for (uint64_t p = 0; p < 10; p++)
@@ -179,7 +186,7 @@ static void a_serial_source_holds_up_one_thread_only(void **state)
 static void a_parallel_source_is_read_by_all(void **state)
 {
 	(void)state;
-	setup(6, 64, FLN_SOURCE_PARALLEL);
+	setup(6, 256, FLN_SOURCE_PARALLEL);
 	atomic_store(&f.a.gate_shut, true);
 	assert_int_equal(fln_filler_start(&f.filler), 0);
 	for (uint64_t p = 0; p < 3; p++)
@@ -202,7 +209,7 @@ static void a_stuck_source_leaves_threads_to_others(void **state)
 	struct book c = { 0 };
 
 	(void)state;
-	setup(4, 64, FLN_SOURCE_PARALLEL);
+	setup(4, 256, FLN_SOURCE_PARALLEL);
 	open_book(&c, 'c', FLN_SOURCE_PARALLEL);
 	atomic_store(&f.a.gate_shut, true);
 	atomic_store(&f.b.gate_shut, true);
@@ -232,7 +239,7 @@ static void a_stuck_source_leaves_threads_to_others(void **state)
 static void an_image_alone_has_all_threads_but_one(void **state)
 {
 	(void)state;
-	setup(4, 64, FLN_SOURCE_PARALLEL);
+	setup(4, 256, FLN_SOURCE_PARALLEL);
 	close_book(&f.b);
 	atomic_store(&f.a.gate_shut, true);
 	assert_int_equal(fln_filler_start(&f.filler), 0);
@@ -255,7 +262,7 @@ static void a_serial_source_of_several_images_holds_up_one_thread(void **state)
 	struct fln_image twin;
 
 	(void)state;
-	setup(2, 64, FLN_SOURCE_SERIAL);
+	setup(2, 256, FLN_SOURCE_SERIAL);
 	opts.opts.len_bytes = fln_pages_to_bytes(NR_PAGES);
 	opts.opts.source = f.a.source;
 	assert_int_equal(fln_image_init(&twin, &opts), 0);
@@ -281,7 +288,7 @@ static void a_serial_source_of_several_images_holds_up_one_thread(void **state)
 static void stopping_leaves_queued_fills_for_later(void **state)
 {
 	(void)state;
-	setup(1, 64, FLN_SOURCE_PARALLEL);
+	setup(1, 256, FLN_SOURCE_PARALLEL);
 	atomic_store(&f.a.gate_shut, true);
 	assert_int_equal(fln_filler_start(&f.filler), 0);
 	request(&f.a, 0);
@@ -304,7 +311,7 @@ static void stopping_leaves_queued_fills_for_later(void **state)
 static void retries_end_with_the_fillers_and_with_the_image(void **state)
 {
 	(void)state;
-	setup(2, 64, FLN_SOURCE_PARALLEL);
+	setup(2, 256, FLN_SOURCE_PARALLEL);
 	atomic_store(&f.a.fails, true);
 	atomic_store(&f.b.fails, true);
 	assert_int_equal(fln_filler_start(&f.filler), 0);
@@ -337,7 +344,7 @@ static void *third_fails(void *ctx, size_t size_bytes, size_t align_bytes, uint3
 static void a_start_that_fails_leaves_nothing_running(void **state)
 {
 	(void)state;
-	setup(4, 64, FLN_SOURCE_PARALLEL);
+	setup(4, 256, FLN_SOURCE_PARALLEL);
 	nr_allocs = 0;
 	real_alloc = f.filler.opts.alloc.alloc;
 	f.filler.opts.alloc.alloc = third_fails;
@@ -356,7 +363,7 @@ static void an_image_waits_for_its_read(void **state)
 	struct book *c;
 
 	(void)state;
-	setup(1, 64, FLN_SOURCE_PARALLEL);
+	setup(1, 256, FLN_SOURCE_PARALLEL);
 	c = &f.b;
 	atomic_store(&c->gate_shut, true);
 	assert_int_equal(fln_filler_start(&f.filler), 0);
@@ -389,19 +396,22 @@ static void who_finds_no_fill_is_told_when_there_is_one(void **state)
 	(void)state;
 	setup(1, 2, FLN_SOURCE_PARALLEL);
 	request(&f.a, 0);
-	request(&f.a, 1);
+	request(&f.b, 0);
 	assert_int_equal(nr_free(), 0);
 	assert_int_equal(fln_image_request(&f.a.image, 2, 7), FLN_IMAGE_IS_PENDING);
 	assert_int_equal(fln_image_request(&f.b.image, 2, 9), FLN_IMAGE_IS_PENDING);
 	assert_int_equal(fln_image_state(&f.a.image, 2), FLN_IMAGE_UNFILLED);
 	assert_int_equal(f.kicked, 0);
 	fill = fln_filler_withdraw(&f.filler, &f.a.image.queue);
-	fln_filler_submit(&f.filler, &f.a.image.queue, fill->next);
+	assert_null(fill->next);
 	fln_image_run_fill(&f.a.image, fill, buffer);
-	fln_filler_free(&f.filler, fill);
+	fln_filler_free(&f.filler, &f.a.image.queue, fill);
 	assert_int_equal(f.kicked, 1u << 0 | 1u << 7 | 1u << 9);
+	/* b has half of the fills: this one is for others. */
 	assert_int_equal(fln_image_request(&f.b.image, 2, 9), FLN_IMAGE_IS_PENDING);
-	assert_int_equal(fln_image_state(&f.b.image, 2), FLN_IMAGE_FILLING);
+	assert_int_equal(fln_image_state(&f.b.image, 2), FLN_IMAGE_UNFILLED);
+	assert_int_equal(fln_image_request(&f.a.image, 2, 7), FLN_IMAGE_IS_PENDING);
+	assert_int_equal(fln_image_state(&f.a.image, 2), FLN_IMAGE_FILLING);
 	teardown();
 }
 
@@ -415,6 +425,132 @@ static void a_request_that_needs_no_fill_gives_it_back(void **state)
 	fln_image_give_up(&f.a.image, 1, 1);
 	assert_int_equal(fln_image_request(&f.a.image, 1, 0), FLN_IMAGE_IS_READY);
 	assert_int_equal(nr_free(), 1);
+	teardown();
+}
+
+/* Ask for @nr pages from @page on; how many of them a fill was to be had for. */
+static uint32_t begin(struct book *book, uint64_t page, uint32_t nr, bool background, bool peer)
+{
+	uint32_t nr_begun = 0;
+
+	for (uint64_t p = page; p < page + nr; p++) {
+		struct fln_image_want want = { .background = background, .peer = peer };
+
+		(void)fln_image_want(&book->image, p, 0, &want);
+		nr_begun += fln_image_state(&book->image, p) == FLN_IMAGE_FILLING;
+	}
+	return nr_begun;
+}
+
+static void each_image_has_its_share_of_the_fills(void **state)
+{
+	(void)state;
+	setup_with(1, 16, 4, FLN_SOURCE_PARALLEL);
+	/* Half of the pool, which leaves as much to others, and the reserve. */
+	assert_int_equal(begin(&f.a, 0, 30, false, false), 8 + 4);
+	assert_int_equal(begin(&f.a, 30, 30, true, false), 0);
+	assert_int_equal(nr_free(), 8);
+	assert_int_equal(begin(&f.b, 0, 30, false, false), 4 + 4);
+	assert_int_equal(nr_free(), 4);
+	teardown();
+}
+
+static void the_last_image_has_its_reserve(void **state)
+{
+	(void)state;
+	setup_with(1, 2, 4, FLN_SOURCE_PARALLEL);
+	assert_int_equal(begin(&f.a, 0, 30, false, false), 1 + 4);
+	assert_int_equal(begin(&f.b, 0, 30, true, false), 1 + 2);
+	assert_int_equal(nr_free(), 0);
+	/* What is populated has taken its half of it and no more. */
+	assert_int_equal(begin(&f.b, 30, 30, false, false), 2);
+	teardown();
+}
+
+static void another_process_leaves_half_to_faults(void **state)
+{
+	(void)state;
+	setup_with(1, 16, 4, FLN_SOURCE_PARALLEL);
+	assert_int_equal(begin(&f.a, 0, 30, false, true), 4 + 2);
+	assert_int_equal(begin(&f.a, 30, 30, false, false), 2 + 4);
+	assert_int_equal(begin(&f.b, 0, 30, false, false), 4 + 4);
+	teardown();
+}
+
+static void an_image_alone_has_the_whole_pool(void **state)
+{
+	(void)state;
+	setup_with(1, 16, 4, FLN_SOURCE_PARALLEL);
+	close_book(&f.b);
+	assert_int_equal(begin(&f.a, 0, 30, false, false), 16 + 4);
+	open_book(&f.b, 'b', FLN_SOURCE_PARALLEL);
+	assert_int_equal(begin(&f.b, 0, 30, false, false), 4);
+	teardown();
+}
+
+/* Two images have the same source, which hangs: for the threads they are one. */
+static void images_of_a_stuck_source_leave_threads_to_others(void **state)
+{
+	struct fln_image_init_opts opts = { .filler = &f.filler, .opts = FLN_IMAGE_OPTS_INIT };
+	struct fln_image twin;
+
+	(void)state;
+	setup(4, 256, FLN_SOURCE_PARALLEL);
+	opts.opts.len_bytes = fln_pages_to_bytes(NR_PAGES);
+	opts.opts.source = f.a.source;
+	assert_int_equal(fln_image_init(&twin, &opts), 0);
+	atomic_store(&f.a.gate_shut, true);
+	assert_int_equal(fln_filler_start(&f.filler), 0);
+	for (uint64_t p = 0; p < 8; p++) {
+		request(&f.a, p);
+		assert_int_equal(fln_image_request(&twin, p, 0), FLN_IMAGE_IS_PENDING);
+	}
+	wait_inside(&f.a, 2);
+	for (uint64_t p = 0; p < 8; p++)
+		request(&f.b, p);
+	wait_filled(&f.b, 8);
+	assert_int_equal(atomic_load(&f.a.most_inside), 2);
+	atomic_store(&f.a.gate_shut, false);
+	assert_int_equal(fln_image_deinit(&twin, UINT64_MAX), 0);
+	teardown();
+}
+
+/* An image had all threads but one when another came: that is populated all the same. */
+static void populating_goes_on_beside_a_stuck_source(void **state)
+{
+	(void)state;
+	setup(3, 256, FLN_SOURCE_PARALLEL);
+	close_book(&f.b);
+	atomic_store(&f.a.gate_shut, true);
+	assert_int_equal(fln_filler_start(&f.filler), 0);
+	for (uint64_t p = 0; p < 8; p++)
+		request(&f.a, p);
+	wait_inside(&f.a, 2);
+	open_book(&f.b, 'b', FLN_SOURCE_PARALLEL);
+	assert_int_equal(begin(&f.b, 0, 4, true, false), 4);
+	wait_filled(&f.b, 4);
+	atomic_store(&f.a.gate_shut, false);
+	teardown();
+}
+
+/* Two fills of nobody's fault hang; a third waits, until a fault waits for it. */
+static void a_promoted_fill_finds_an_idle_thread(void **state)
+{
+	(void)state;
+	setup(4, 256, FLN_SOURCE_PARALLEL);
+	atomic_store(&f.a.gate_shut, true);
+	atomic_store(&f.b.gate_shut, true);
+	assert_int_equal(fln_filler_start(&f.filler), 0);
+	assert_int_equal(begin(&f.a, 0, 1, true, false), 1);
+	assert_int_equal(begin(&f.b, 0, 1, true, false), 1);
+	wait_inside(&f.a, 1);
+	wait_inside(&f.b, 1);
+	assert_int_equal(begin(&f.a, 1, 1, true, false), 1);
+	request(&f.a, 1);
+	wait_inside(&f.a, 2);
+	atomic_store(&f.a.gate_shut, false);
+	atomic_store(&f.b.gate_shut, false);
+	wait_filled(&f.a, 2);
 	teardown();
 }
 
@@ -434,6 +570,13 @@ int main(void)
 		cmocka_unit_test(an_image_waits_for_its_read),
 		cmocka_unit_test(who_finds_no_fill_is_told_when_there_is_one),
 		cmocka_unit_test(a_request_that_needs_no_fill_gives_it_back),
+		cmocka_unit_test(each_image_has_its_share_of_the_fills),
+		cmocka_unit_test(the_last_image_has_its_reserve),
+		cmocka_unit_test(another_process_leaves_half_to_faults),
+		cmocka_unit_test(an_image_alone_has_the_whole_pool),
+		cmocka_unit_test(images_of_a_stuck_source_leave_threads_to_others),
+		cmocka_unit_test(populating_goes_on_beside_a_stuck_source),
+		cmocka_unit_test(a_promoted_fill_finds_an_idle_thread),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
