@@ -34,6 +34,9 @@ int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opt
 {
 	memset(filler, 0, sizeof(*filler));
 	filler->opts = *opts;
+	if (filler->opts.nr_waiters == 0)
+		filler->opts.nr_waiters = FLN_MAX_WAITERS;
+	FLN_ASSERT(filler->opts.nr_waiters <= FLN_MAX_WAITERS);
 	FLN_ASSERT(opts->nr_threads > 0 && opts->nr_fills > 0);
 	FLN_ASSERT(fln_is_pow2(opts->fill_pages) && opts->fill_pages <= FLN_BLOCK_PAGES);
 	filler->fills = fln_zalloc(&filler->opts.alloc, opts->nr_fills * sizeof(*filler->fills),
@@ -331,21 +334,28 @@ void fln_filler_closer_end(struct fln_filler *filler)
 	fln_signals_release();
 }
 
+/* Wait until a waiter that is reading events has acted upon them. */
+static void wait_reader(const struct fln_reading *reading)
+{
+	uint64_t seq = atomic_load(&reading->seq);
+
+	if (seq % 2 == 0)
+		return;
+	for (uint32_t round = 0; atomic_load(&reading->seq) == seq; round++) {
+		if (round < YIELDS)
+			(void)sched_yield();
+		else
+			fln_sleep_ns(50 * FLN_NS_PER_US);
+	}
+}
+
 void fln_filler_wait_readers(struct fln_filler *filler)
 {
 	fln_lock_assert_none();
-	for (uint32_t i = 0; i <= FLN_MAX_WAITERS; i++) {
-		uint64_t seq = atomic_load(&filler->reading[i].seq);
-
-		if (seq % 2 == 0)
-			continue;
-		for (uint32_t round = 0; atomic_load(&filler->reading[i].seq) == seq; round++) {
-			if (round < YIELDS)
-				(void)sched_yield();
-			else
-				fln_sleep_ns(50 * FLN_NS_PER_US);
-		}
-	}
+	/* Of those that there are: each is a cache line, and this is done for each publish. */
+	for (uint32_t i = 0; i < filler->opts.nr_waiters; i++)
+		wait_reader(&filler->reading[i]);
+	wait_reader(&filler->reading[FLN_MAX_WAITERS]);
 }
 
 struct fln_fill *fln_filler_alloc(struct fln_filler *filler, uint32_t waiter, bool background)

@@ -77,6 +77,7 @@ struct fln_filler_opts {
 	uint32_t nr_fills;
 	uint32_t fill_pages; /* a fill covers at most so many, aligned */
 	uint32_t nr_retries;
+	uint32_t nr_waiters; /* that read events, from 0 on; 0: FLN_MAX_WAITERS */
 	/* Tell the waiters in @waiters that pages have changed their state. */
 	void (*kick)(void *ctx, uint64_t waiters);
 	void *kick_ctx; /* of both */
@@ -155,6 +156,7 @@ static inline void fln_filler_reading_begin(struct fln_filler *filler, uint32_t 
 	/* Sequentially consistent, as the look in fln_filler_wait_readers(): one sees the other. */
 	uint64_t before = atomic_fetch_add(&filler->reading[waiter].seq, 1);
 
+	FLN_DEBUG_ASSERT(waiter < filler->opts.nr_waiters || waiter == FLN_MAX_WAITERS);
 	FLN_DEBUG_ASSERT(before % 2 == 0);
 	(void)before;
 }

@@ -418,6 +418,24 @@ static void a_request_that_needs_no_fill_gives_it_back(void **state)
 	teardown();
 }
 
+/* Who publishes looks at the waiters that there are, and at who closes regions. */
+static void only_waiters_that_there_are_are_waited_for(void **state)
+{
+	struct fln_filler_opts opts = {
+		.nr_threads = 1, .nr_fills = 1, .fill_pages = 1, .nr_waiters = 2
+	};
+	static struct fln_filler filler;
+
+	(void)state;
+	assert_int_equal(fln_alloc_init(&opts.alloc, NULL), 0);
+	assert_int_equal(fln_filler_init(&filler, &opts), 0);
+	atomic_store(&filler.reading[2].seq, 1); /* nobody's: not looked at */
+	fln_filler_reading_begin(&filler, 1);
+	fln_filler_reading_end(&filler, 1);
+	fln_filler_wait_readers(&filler);
+	fln_filler_deinit(&filler);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -434,6 +452,7 @@ int main(void)
 		cmocka_unit_test(an_image_waits_for_its_read),
 		cmocka_unit_test(who_finds_no_fill_is_told_when_there_is_one),
 		cmocka_unit_test(a_request_that_needs_no_fill_gives_it_back),
+		cmocka_unit_test(only_waiters_that_there_are_are_waited_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
