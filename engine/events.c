@@ -22,6 +22,7 @@
 #include "engine/directory.h"
 #include "engine/engine.h"
 #include "engine/held.h"
+#include "engine/jobs.h"
 #include "engine/moves.h"
 #include "engine/region_map.h"
 #include "engine/strays.h"
@@ -144,6 +145,7 @@ static void each_region(struct fln_shard *shard, uint64_t start, uint64_t end, r
 void fln_shard_removed(struct fln_shard *shard, uint64_t start, uint64_t end)
 {
 	each_region(shard, start, end, remove_range);
+	fln_jobs_look(shard->guest); /* zeros may be due now, and need no image */
 }
 
 static void say_no_room(struct fln_worker *w, const struct fln_shard *shard, uint64_t at)

@@ -311,6 +311,7 @@ void fln_guest_pass_workers(struct fln_guest *guest)
 	uint64_t some = workers_of(guest->shards, guest->nr_shards) |
 			workers_of(fln_context_shards(guest), guest->nr_shards);
 
+	fln_jobs_look(guest); /* a region closes, or is a new one */
 	/* Once each, however many shards they have. */
 	for (; some; some &= some - 1) {
 		struct fln_worker *w = &guest->engine->workers[__builtin_ctzll(some)];

@@ -248,15 +248,22 @@ static void obey_all(struct fln_worker *w)
 /* Populate, advice, read-ahead: when those who wait have been served (I7). */
 static void work_on_jobs(struct fln_worker *w, bool served, bool kicked)
 {
+	uint64_t now;
+	bool tick;
+
 	if (fln_populate_need(w) == FLN_POPULATE_IDLE &&
 	    !atomic_load_explicit(&w->given, memory_order_relaxed)) {
 		w->nr_jobs_put_off = 0; /* they have been ended: patience() asks */
 		return;
 	}
-	if (kicked || fln_now_ns() - w->last_jobs_ns > HELD_TICK_NS) {
-		fln_populate_kicked(w);
-		w->last_jobs_ns = fln_now_ns();
+	now = fln_now_ns();
+	tick = now - w->last_jobs_ns > HELD_TICK_NS;
+	if (tick) {
+		fln_populate_tick(w, now);
+		w->last_jobs_ns = now;
 	}
+	if (kicked || tick)
+		fln_populate_kicked(w);
 	if ((served || w->nr_later > 0) && w->nr_jobs_put_off < JOB_ROUNDS_BUSY) {
 		w->nr_jobs_put_off++;
 		return;

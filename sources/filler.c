@@ -137,7 +137,11 @@ static bool may_begin(const struct fln_filler *filler, const struct fln_fill_que
 static struct fln_fill_queue *pick(const struct fln_filler *filler)
 {
 	struct fln_fill_queue *queue = filler->line;
+	uint32_t nr = filler->opts.nr_threads, nr_active = filler->nr_active;
 
+	/* Many images may have fills: no look at each while nothing of theirs may begin. */
+	if (nr_active >= nr || (filler->nr_demand == 0 && nr_active > 0 && nr_active + 2 >= nr))
+		return NULL;
 	while (queue && !may_begin(filler, queue))
 		queue = queue->next;
 	return queue;
@@ -177,11 +181,12 @@ static void wake_one(struct fln_filler *filler) FLN_REQUIRES(filler->lock)
 }
 
 /* filler->lock held */
-static struct fln_fill *take(struct fln_fill_queue *queue)
+static struct fln_fill *take(struct fln_filler *filler, struct fln_fill_queue *queue)
 {
 	struct fln_fill *fill = queue->first;
 
 	FLN_ASSERT(fill);
+	filler->nr_demand -= !atomic_load_explicit(&fill->background, memory_order_relaxed);
 	queue->first = fill->next;
 	if (queue->last == &fill->next)
 		queue->last = &queue->first;
@@ -210,7 +215,7 @@ static void *filler_main(void *arg)
 			continue;
 		}
 		leave_line(filler, queue);
-		fill = take(queue);
+		fill = take(filler, queue);
 		queue->nr_active++;
 		filler->nr_active++;
 		enter_line(filler, queue);
@@ -368,7 +373,8 @@ struct fln_fill *fln_filler_alloc(struct fln_filler *filler, uint32_t waiter, bo
 	if (fill)
 		*list = fill->next;
 	else
-		filler->starved |= fln_waiter_bit(waiter);
+		(void)atomic_fetch_or_explicit(&filler->starved, fln_waiter_bit(waiter),
+					       memory_order_relaxed);
 	fln_unlock(&filler->lock);
 	return fill;
 }
@@ -379,32 +385,32 @@ void fln_filler_free(struct fln_filler *filler, struct fln_fill *fill)
 
 	fln_lock(&filler->lock);
 	put_free(filler, fill);
-	starved = filler->starved;
-	filler->starved = 0;
+	starved = atomic_exchange_explicit(&filler->starved, 0, memory_order_release);
 	fln_unlock(&filler->lock);
 	if (starved)
 		filler->opts.kick(filler->opts.kick_ctx, starved);
 }
 
-static void enqueue(struct fln_fill_queue *queue, struct fln_fill *fill)
+static void enqueue(struct fln_filler *filler, struct fln_fill_queue *queue, struct fln_fill *fill)
 {
-	struct fln_fill **at = atomic_load_explicit(&fill->background, memory_order_relaxed)
-				       ? queue->last
-				       : queue->demand_last;
+	bool background = atomic_load_explicit(&fill->background, memory_order_relaxed);
+	struct fln_fill **at = background ? queue->last : queue->demand_last;
 
 	fill->next = *at;
 	*at = fill;
 	if (queue->last == at)
 		queue->last = &fill->next;
-	if (!atomic_load_explicit(&fill->background, memory_order_relaxed))
-		queue->demand_last = &fill->next;
+	if (background)
+		return;
+	queue->demand_last = &fill->next;
+	filler->nr_demand++;
 }
 
 void fln_filler_submit(struct fln_filler *filler, struct fln_fill_queue *queue,
 		       struct fln_fill *fill)
 {
 	fln_lock(&filler->lock);
-	enqueue(queue, fill);
+	enqueue(filler, queue, fill);
 	enter_line(filler, queue);
 	wake_one(filler);
 	fln_unlock(&filler->lock);
@@ -424,7 +430,7 @@ void fln_filler_promote(struct fln_filler *filler, struct fln_fill_queue *queue,
 		if (queue->last == &fill->next)
 			queue->last = at;
 		atomic_store_explicit(&fill->background, false, memory_order_relaxed);
-		enqueue(queue, fill);
+		enqueue(filler, queue, fill);
 		wake_one(filler);
 	}
 	fln_unlock(&filler->lock);
@@ -437,6 +443,8 @@ struct fln_fill *fln_filler_withdraw(struct fln_filler *filler, struct fln_fill_
 	fln_lock(&filler->lock);
 	leave_line(filler, queue);
 	fills = queue->first;
+	for (const struct fln_fill *f = fills; f; f = f->next)
+		filler->nr_demand -= !atomic_load_explicit(&f->background, memory_order_relaxed);
 	queue->first = NULL;
 	queue->last = &queue->first;
 	queue->demand_last = &queue->first;

@@ -97,8 +97,15 @@ struct fln_reading {
 	uint64_t pad[7];
 };
 
+/*
+ * Changes of images' blocks are counted here, each in the slot that its image and number
+ * come to: who waits for many blocks looks at those that have changed, and at few others.
+ */
+#define FLN_NR_CHANGE_SLOTS 8192u
+
 struct fln_filler {
 	struct fln_filler_opts opts;
+	_Atomic uint32_t changes[FLN_NR_CHANGE_SLOTS];
 	struct fln_reading reading[FLN_MAX_WAITERS + 1]; /* the last one: who closes regions */
 	struct fln_lock lock;
 	pthread_cond_t work;   /* a fill may begin, or stop */
@@ -113,7 +120,8 @@ struct fln_filler {
 	uint32_t nr_sources;                      /* of them, those that have one */
 	uint32_t nr_active;                       /* fills in work */
 	struct fln_log_limit log_limit;
-	uint64_t starved; /* waiters who found no free fill */
+	_Atomic uint64_t starved; /* waiters who found no free fill; changed under lock */
+	uint32_t nr_demand;       /* fills of faults that are queued */
 	struct fln_filler_thread *threads;
 	uint32_t nr_started;
 	uint32_t nr_running;
@@ -138,6 +146,13 @@ void fln_filler_pause(struct fln_filler *filler, uint64_t ns);
 /* A fill from the pool; or NULL, and @waiter is kicked when one comes free. */
 struct fln_fill *fln_filler_alloc(struct fln_filler *filler, uint32_t waiter, bool background);
 void fln_filler_free(struct fln_filler *filler, struct fln_fill *fill);
+
+/* Has @waiter found no free fill, and has none come free since?  It will be kicked. */
+static inline bool fln_filler_starves(const struct fln_filler *filler, uint32_t waiter)
+{
+	return atomic_load_explicit(&filler->starved, memory_order_acquire) &
+	       fln_waiter_bit(waiter);
+}
 
 /*
  * A waiter reads events, between these two, and tells the image what was given up.
