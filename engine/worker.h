@@ -39,6 +39,7 @@ struct fln_fault {
 	uint64_t nr_let_go;      /* of its image, when this worker was noted to wait */
 	uint32_t nr;             /* messages that it stands for */
 	uint32_t nr_failures;    /* how often its page could not be had */
+	uint32_t nr_asked;       /* how often the embedder was asked about it */
 	enum fln_next next;
 	uint8_t nr_starved; /* pauses for want of memory so far */
 	bool held;          /* its contents had to be fetched */
