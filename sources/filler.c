@@ -251,8 +251,11 @@ static int start_one(struct fln_filler *filler, struct fln_filler_thread *t)
 	if (!t->buffer)
 		return fln_fail(ENOMEM, "no memory for filler thread %u of %u and its buffer",
 				(uint32_t)(t - filler->threads) + 1, filler->opts.nr_threads);
-	/* Resident from now on: a copy out of it into the page cache never stops half-way. */
-	memset(t->buffer, 0, FLN_BLOCK_BYTES);
+	/*
+	 * Resident from now on: a copy out of it into the page cache never stops half-way.  The
+	 * rest is for fills of huge pages, which are at work on all of it long before.
+	 */
+	memset(t->buffer, 0, fln_pages_to_bytes(filler->opts.fill_pages));
 	fln_lock(&filler->lock);
 	filler->nr_running++;
 	fln_unlock(&filler->lock);
