@@ -216,6 +216,7 @@ static int init_filler(struct fln_engine *engine)
 		.nr_own_fills = NR_OWN_FILLS,
 		.fill_pages = engine->opts.fill_pages,
 		.nr_retries = engine->opts.source_retries,
+		.nr_waiters = engine->plan->nr_workers,
 		.kick = kick_workers,
 		.filled = tell_filled,
 		.kick_ctx = engine,

@@ -24,6 +24,7 @@
 #include "engine/directory.h"
 #include "engine/engine.h"
 #include "engine/held.h"
+#include "engine/jobs.h"
 #include "engine/region_map.h"
 #include "engine/strays.h"
 #include "engine/wanted.h"
@@ -157,6 +158,7 @@ static void each_region(struct fln_shard *shard, uint64_t start, uint64_t end, r
 void fln_shard_removed(struct fln_shard *shard, uint64_t start, uint64_t end)
 {
 	each_region(shard, start, end, remove_range);
+	fln_jobs_look(shard->guest); /* zeros may be due now, and need no image */
 }
 
 void fln_shard_moved(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes)

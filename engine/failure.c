@@ -96,7 +96,7 @@ static void pause_until(struct fln_fault *fault, uint64_t until_ns, enum fln_nex
 	fault->next = next;
 }
 
-static enum fln_answer ask(const struct fln_region *region, const struct fln_fault *fault,
+static enum fln_answer ask(const struct fln_region *region, struct fln_fault *fault,
 			   uint64_t image_page)
 {
 	const struct fln_guest *guest = region->guest;
@@ -107,6 +107,7 @@ static enum fln_answer ask(const struct fln_region *region, const struct fln_fau
 		.image_offset_bytes = fln_pages_to_bytes(image_page),
 		.image = region->image,
 		.nr_attempts = fault->nr_failures,
+		.nr_asked = ++fault->nr_asked,
 	};
 
 	fln_lock_assert_none(); /* I2: it is the embedder's code */

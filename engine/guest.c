@@ -290,23 +290,31 @@ int fln_guest_start(struct fln_guest *guest)
 	return rc;
 }
 
-static void pass_worker(struct fln_worker *w)
+/* A bit for each worker that has shards of an array. */
+static uint64_t workers_of(const struct fln_shard *shards, uint32_t nr)
 {
-	if (!w)
-		return;
-	fln_worker_kick(w); /* look at what you hold, then pass */
-	(void)fln_worker_command(w, FLN_COMMAND_PASS, NULL);
+	uint64_t some = 0;
+
+	for (uint32_t i = 0; shards && i < nr; i++) {
+		if (shards[i].worker)
+			some |= UINT64_C(1) << shards[i].worker->opts.index;
+	}
+	return some;
 }
 
 void fln_guest_pass_workers(struct fln_guest *guest)
 {
-	struct fln_shard *in_context = fln_context_shards(guest);
+	uint64_t some = workers_of(guest->shards, guest->nr_shards) |
+			workers_of(fln_context_shards(guest), guest->nr_shards);
 
-	for (uint32_t i = 0; i < guest->nr_shards; i++)
-		pass_worker(guest->shards[i].worker);
-	/* Two arrays, and perhaps the same workers. */
-	for (uint32_t i = 0; in_context && i < guest->nr_shards; i++)
-		pass_worker(in_context[i].worker);
+	fln_jobs_look(guest); /* a region closes, or is a new one */
+	/* Once each, however many shards they have. */
+	for (; some; some &= some - 1) {
+		struct fln_worker *w = &guest->engine->workers[__builtin_ctzll(some)];
+
+		fln_worker_kick(w); /* look at what you hold, then pass */
+		(void)fln_worker_command(w, FLN_COMMAND_PASS, NULL);
+	}
 }
 
 static int unsafe_error(const struct fln_guest *guest)

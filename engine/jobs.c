@@ -83,6 +83,11 @@ void fln_jobs_close(struct fln_guest *guest)
 					 &guest->shards[0]);
 }
 
+void fln_jobs_look(struct fln_guest *guest)
+{
+	(void)atomic_fetch_add_explicit(&guest->jobs.nr_looks, 1, memory_order_release);
+}
+
 struct fln_shard *fln_region_shard_at(const struct fln_region *r, uint64_t addr)
 {
 	return fln_region_shard(r, fln_stripe_shard(&r->plan, addr));
@@ -148,6 +153,11 @@ bool fln_job_submit(struct fln_job *job)
 		part->job = job;
 		part->at = job->addr;
 		part->nr_blocks = 0;
+		part->has_slot = false;
+		part->several_images = false;
+		part->any_kick = false;
+		part->seen_looks =
+			atomic_load_explicit(&guest->jobs.nr_looks, memory_order_acquire);
 		part->progress_ns = fln_now_ns();
 		give_part(&guest->engine->workers[i], part);
 	}

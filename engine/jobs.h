@@ -37,6 +37,12 @@ void fln_job_init(struct fln_job *job, struct fln_guest *guest, uint64_t addr, u
  */
 bool fln_job_submit(struct fln_job *job);
 
+/*
+ * Regions have changed, not their images: all blocks of the guest's jobs are looked at when
+ * their worker is kicked, or soon.  Any thread.
+ */
+void fln_jobs_look(struct fln_guest *guest);
+
 /* A worker's part is at its end; the job is not the worker's any more. */
 void fln_job_part_end(struct fln_job_part *part);
 

@@ -80,6 +80,20 @@ static uint32_t reason_of(const struct fln_held *h)
 	}
 }
 
+/* A page that a thread waits for in its own context. */
+static uint32_t reason_of_wanted(const struct fln_wanted *s)
+{
+	switch (s->fault.next) {
+	case FLN_NEXT_STARVED:
+		return FLN_WAITS_FILL;
+	case FLN_NEXT_RETRY:
+	case FLN_NEXT_ASK:
+		return FLN_WAITS_RETRY;
+	default:
+		return FLN_WAITS_SOURCE; /* or what find_contents() finds */
+	}
+}
+
 static void publish(const struct fln_worker *w, struct fln_shard *shard)
 {
 	const struct fln_oldest_next *next = &shard->next_oldest;
@@ -110,7 +124,7 @@ void fln_oldest_note(struct fln_worker *w)
 		consider(w, w->held[i].shard, waits_since(&w->held[i].fault), w->held[i].fault.addr,
 			 reason_of(&w->held[i]));
 	for (const struct fln_wanted *s = w->wanted; s; s = s->next)
-		consider(w, s->shard, waits_since(&s->fault), s->fault.addr, FLN_WAITS_SOURCE);
+		consider(w, s->shard, waits_since(&s->fault), s->fault.addr, reason_of_wanted(s));
 	for (struct fln_shard *s = w->overflowed; s; s = s->next_overflowed)
 		consider(w, s, s->overflowed_ns, s->overflowed_addr, FLN_WAITS_ROOM);
 	while (*at) {

@@ -4,8 +4,10 @@
  *
  * A worker takes its blocks of a job in order, up to FLN_JOB_BLOCKS at a time.  Of
  * each it asks for the fills that are due, maps what is there, and goes on to the
- * next; when it is kicked it looks at those again that wait.  Nothing blocks, and
- * all of it is done in slices between rounds, when those who wait for a page have
+ * next; when it is kicked it looks at those again that wait and have changed, which a
+ * counter tells (fln_image_slot()): other guests' jobs may wait by the thousand.  When
+ * no fill is free, nothing asks for one until one is, and then one block does.
+ * Nothing blocks, and all of it is done in slices between rounds, when those who wait for a page have
  * been served (I7); fills are queued behind those of faults (sources/filler.h).
  *
  * A job never holds on to a region: each look at a block finds it anew, under
@@ -24,6 +26,9 @@
 #include "engine/strays.h"
 
 #include <errno.h>
+
+/* Should a change have gone unnoticed: a look at all that waits, which costs little so rarely. */
+#define LOOK_ALL_NS FLN_NS_PER_S
 
 static void fail_job(struct fln_job *job, int error)
 {
@@ -91,37 +96,63 @@ static void settle_known(struct fln_job_part *part, struct fln_job_block *jb,
 	fail_pages(part, jb, &m);
 }
 
-/* The same for a block that is one huge page: it is asked for as a whole. */
-static bool request_huge(struct fln_worker *w, struct fln_job_part *part, struct fln_job_block *jb,
-			 const struct fln_block_round *b)
+/* Of a page that is not there: what its block waits for.  More of it may be asked for: TRY. */
+static enum fln_job_block_state pending(const struct fln_image *image, struct fln_job_part *part,
+					struct fln_job_block *jb, const struct fln_image_want *want)
+{
+	if (!want->starved) {
+		/* What the image has no fill for is told of for all of it, and once. */
+		jb->any_page |= want->nr_covered > FLN_BLOCK_PAGES;
+		return jb->any_page ? FLN_JOB_WAITS : FLN_JOB_TRY;
+	}
+	/* Fills of a link are its own: whoever is kicked tries. */
+	jb->any_kick |= image->link != NULL;
+	part->any_kick |= jb->any_kick;
+	return FLN_JOB_STARVED;
+}
+
+/* A block that is one huge page is asked for as a whole. */
+static enum fln_job_block_state request_huge(struct fln_worker *w, struct fln_job_part *part,
+					     struct fln_job_block *jb,
+					     const struct fln_block_round *b)
 {
 	struct fln_mask ready = fln_mask_or(&b->filled, &b->zero);
 	struct fln_mask all = fln_mask_range(0, FLN_BLOCK_PAGES);
 	struct fln_image_want want = { .background = true };
+	struct fln_image *image = b->in.region->image;
+	enum fln_job_block_state state;
 
 	if (fln_mask_empty(&jb->todo))
-		return true;
+		return FLN_JOB_WAITS;
 	if (!fln_mask_empty(&ready))
-		return false;
-	switch (fln_image_want(b->in.region->image,
-			       fln_region_image_page(b->in.region, b->in.block_page), w->opts.index,
-			       &want)) {
+		return FLN_JOB_AGAIN;
+	switch (fln_image_want(image, fln_region_image_page(b->in.region, b->in.block_page),
+			       w->opts.index, &want)) {
 	case FLN_IMAGE_IS_FAILED:
 		fail_pages(part, jb, &all);
-		return true;
+		return FLN_JOB_WAITS;
 	case FLN_IMAGE_IS_READY:
-		return false;
+		return FLN_JOB_AGAIN;
 	default:
-		return true;
+		state = pending(image, part, jb, &want);
+		return state == FLN_JOB_TRY ? FLN_JOB_WAITS : state;
 	}
 }
 
-/* Ask for what is not there.  False: something is to be tried again soon. */
-static bool request_rest(struct fln_worker *w, struct fln_job_part *part, struct fln_job_block *jb,
-			 const struct fln_block_round *b)
+/* Would asking be in vain, because the fillers have no fill? */
+static bool must_starve(const struct fln_worker *w, const struct fln_image *image)
+{
+	return image->source && !image->link && fln_filler_starves(w->opts.filler, w->opts.index);
+}
+
+/* Ask for what is not there.  Returns what the block does next. */
+static enum fln_job_block_state request_rest(struct fln_worker *w, struct fln_job_part *part,
+					     struct fln_job_block *jb,
+					     const struct fln_block_round *b)
 {
 	struct fln_mask ready = fln_mask_or(&b->filled, &b->zero);
-	bool waits = true;
+	enum fln_job_block_state state = FLN_JOB_WAITS, one_state;
+	struct fln_image *image = b->in.region->image;
 
 	if (fln_block_is_huge(b))
 		return request_huge(w, part, jb, b);
@@ -131,27 +162,64 @@ static bool request_rest(struct fln_worker *w, struct fln_job_part *part, struct
 		struct fln_mask one = fln_mask_range(p, p + 1);
 
 		if (fln_mask_test(&ready, p)) {
-			waits = false;
+			state = FLN_JOB_AGAIN;
 			continue;
 		}
-		switch (fln_image_want(b->in.region->image,
+		if (must_starve(w, image))
+			return state == FLN_JOB_AGAIN ? state : FLN_JOB_STARVED;
+		switch (fln_image_want(image,
 				       fln_region_image_page(b->in.region, b->in.block_page + p),
 				       w->opts.index, &want)) {
 		case FLN_IMAGE_IS_FAILED:
 			fail_pages(part, jb, &one);
 			break;
 		case FLN_IMAGE_IS_READY:
-			waits = false;
+			state = FLN_JOB_AGAIN;
 			break;
 		default:
+			one_state = pending(image, part, jb, &want);
+			if (one_state != FLN_JOB_TRY)
+				return state == FLN_JOB_AGAIN ? state : one_state;
 			/* What the fill covers is told together. */
 			if (want.nr_covered > FLN_BLOCK_PAGES - p)
-				return waits;
+				return state;
 			p += (uint32_t)want.nr_covered - 1;
 			break;
 		}
 	}
-	return waits;
+	return state;
+}
+
+/* Read before the states are: a change that is not seen in them is seen by this. */
+static void note_slots(const struct fln_worker *w, struct fln_job_part *part,
+		       struct fln_job_block *jb, const struct fln_block_round *b)
+{
+	const struct fln_image *image = b->in.region->image;
+	uint64_t first = fln_region_image_page(b->in.region,
+					       b->in.block_page + fln_mask_next_set(&jb->todo, 0));
+
+	jb->any_kick = false;
+	jb->any_page = false;
+	jb->slot[0] = fln_image_slot(image, first);
+	jb->slot[1] = fln_image_slot(image, first + FLN_BLOCK_PAGES - 1);
+	jb->slot[2] = fln_image_slot(image, FLN_ANY_PAGE);
+	for (uint32_t i = 0; i < 3; i++)
+		jb->seen[i] = fln_filler_change(w->opts.filler, jb->slot[i]);
+	part->several_images |= part->has_slot && part->slot != jb->slot[2];
+	if (part->has_slot)
+		return;
+	part->has_slot = true;
+	part->slot = jb->slot[2];
+	part->seen = jb->seen[2];
+}
+
+static bool block_has_changed(const struct fln_worker *w, const struct fln_job_block *jb)
+{
+	bool changed = jb->any_kick;
+
+	for (uint32_t i = 0; i < (jb->any_page ? 3 : 2); i++)
+		changed |= fln_filler_change(w->opts.filler, jb->slot[i]) != jb->seen[i];
+	return changed;
 }
 
 /* Claim and map what is there.  RCU read lock held. */
@@ -209,6 +277,7 @@ static uint32_t work_on(struct fln_worker *w, struct fln_job_part *part, struct 
 		fail_job(part->job, -ESHUTDOWN);
 		return 1;
 	}
+	note_slots(w, part, jb, &b);
 	settle_known(part, jb, &b);
 	elsewhere = fln_region_stray_pages(r, b.in.block_addr);
 	elsewhere = fln_mask_and(&jb->todo, &elsewhere);
@@ -219,9 +288,9 @@ static uint32_t work_on(struct fln_worker *w, struct fln_job_part *part, struct 
 	if (!fln_mask_empty(&ready))
 		map_ready(w, part, jb, &b);
 	/* What cannot be mapped now may be claimed by somebody who has mapped it by now. */
-	jb->state = FLN_JOB_WAITS;
-	if (b.in.stop || !fln_mask_empty(&b.in.again) || !request_rest(w, part, jb, &b))
-		jb->state = FLN_JOB_AGAIN;
+	jb->state = FLN_JOB_AGAIN;
+	if (!b.in.stop && fln_mask_empty(&b.in.again))
+		jb->state = request_rest(w, part, jb, &b);
 	after = fln_mask_count(&jb->todo);
 	if (after < before)
 		part->progress_ns = fln_now_ns();
@@ -274,6 +343,56 @@ static void spend(uint32_t *budget, uint32_t nr)
 	*budget -= nr < *budget ? nr : *budget;
 }
 
+static bool may_go_on(const struct fln_worker *w, const struct fln_job_block *jb)
+{
+	switch (jb->state) {
+	case FLN_JOB_WAITS:
+		return false;
+	case FLN_JOB_STARVED:
+		return !jb->any_kick && !fln_filler_starves(w->opts.filler, w->opts.index);
+	default:
+		return true;
+	}
+}
+
+static bool is_over(const struct fln_job_part *part)
+{
+	const struct fln_job *job = part->job;
+
+	return (part->nr_blocks == 0 && part->at >= job->end) ||
+	       atomic_load_explicit(&job->cancelled, memory_order_relaxed) ||
+	       atomic_load_explicit(&job->error, memory_order_relaxed) == -ESHUTDOWN;
+}
+
+static enum fln_job_need need_of(const struct fln_job_part *part)
+{
+	enum fln_job_need need = FLN_JOB_NEEDS_KICK;
+
+	if (is_over(part) || (part->nr_blocks < FLN_JOB_BLOCKS && part->at < part->job->end))
+		return FLN_JOB_NEEDS_WORK;
+	for (uint32_t i = 0; i < part->nr_blocks; i++) {
+		const struct fln_job_block *jb = &part->blocks[i];
+		enum fln_job_need its = jb->state == FLN_JOB_TRY     ? FLN_JOB_NEEDS_WORK
+					: jb->state == FLN_JOB_AGAIN ? FLN_JOB_NEEDS_TIME
+					: jb->state == FLN_JOB_STARVED && !jb->any_kick
+						? FLN_JOB_NEEDS_FILL
+						: FLN_JOB_NEEDS_KICK;
+
+		need = its > need ? its : need;
+	}
+	return need;
+}
+
+/* Something of a part has changed: what it needs, and how many need the same. */
+static void account(struct fln_worker *w, struct fln_job_part *part)
+{
+	enum fln_job_need need = need_of(part);
+
+	w->nr_parts_that[part->need]--;
+	w->nr_parts_that[need]++;
+	part->need = need;
+}
+
 /* Look at the blocks in work, and take on more.  Never more than about *budget. */
 static void work_on_part(struct fln_worker *w, struct fln_job_part *part, uint32_t *budget)
 {
@@ -287,7 +406,7 @@ static void work_on_part(struct fln_worker *w, struct fln_job_part *part, uint32
 		if (i == part->nr_blocks) {
 			if (i == FLN_JOB_BLOCKS || !open_block(w, part, budget))
 				break;
-		} else if (jb->state == FLN_JOB_WAITS) {
+		} else if (!may_go_on(w, jb)) {
 			i++;
 			continue;
 		}
@@ -304,15 +423,16 @@ static void work_on_part(struct fln_worker *w, struct fln_job_part *part, uint32
 }
 
 /* A source that does not answer: the job ends, as a fault would. */
-static void check_patience(struct fln_worker *w, struct fln_job_part *part)
+static void check_patience(struct fln_worker *w, struct fln_job_part *part, uint64_t now_ns)
 {
 	uint64_t timeout = w->opts.source_timeout_ns;
 	struct fln_job_block *jb = &part->blocks[0];
 	const struct fln_region *r;
 	uint64_t addr, done;
 
-	if (part->nr_blocks == 0 || jb->state != FLN_JOB_WAITS || timeout == UINT64_MAX ||
-	    fln_now_ns() - part->progress_ns <= timeout)
+	if (part->nr_blocks == 0 || timeout == UINT64_MAX ||
+	    (jb->state != FLN_JOB_WAITS && jb->state != FLN_JOB_STARVED) ||
+	    now_ns < part->progress_ns || now_ns - part->progress_ns <= timeout)
 		return;
 	addr = jb->addr + fln_pages_to_bytes(fln_mask_next_set(&jb->todo, 0));
 	fln_rcu_read_lock();
@@ -321,7 +441,7 @@ static void check_patience(struct fln_worker *w, struct fln_job_part *part)
 	done = r ? atomic_load_explicit(&r->image->nr_done, memory_order_relaxed) : 0;
 	if (done != part->image_done) {
 		part->image_done = done;
-		part->progress_ns = fln_now_ns();
+		part->progress_ns = now_ns;
 		r = NULL;
 	}
 	/* What is pushed comes when it comes: only a source can be late. */
@@ -331,15 +451,6 @@ static void check_patience(struct fln_worker *w, struct fln_job_part *part)
 		part->at = part->job->end;
 	}
 	fln_rcu_read_unlock();
-}
-
-static bool is_over(const struct fln_job_part *part)
-{
-	const struct fln_job *job = part->job;
-
-	return (part->nr_blocks == 0 && part->at >= job->end) ||
-	       atomic_load_explicit(&job->cancelled, memory_order_relaxed) ||
-	       atomic_load_explicit(&job->error, memory_order_relaxed) == -ESHUTDOWN;
 }
 
 static void take_given(struct fln_worker *w)
@@ -355,18 +466,63 @@ static void take_given(struct fln_worker *w)
 		struct fln_job_part *next = part->next;
 
 		part->next = NULL;
+		part->need = FLN_JOB_NEEDS_WORK;
+		w->nr_parts_that[FLN_JOB_NEEDS_WORK]++;
 		*last = part;
 		last = &part->next;
 		part = next;
 	}
 }
 
+/* May some block of a part have changed since this was asked last? */
+static bool part_has_changed(const struct fln_worker *w, struct fln_job_part *part)
+{
+	uint32_t now;
+
+	if (!part->has_slot || part->several_images)
+		return true;
+	/* Before the blocks' are read: what changes after this is seen next time. */
+	now = fln_filler_change(w->opts.filler, part->slot);
+	if (now == part->seen && !part->any_kick)
+		return false;
+	part->seen = now;
+	return true;
+}
+
+/* What of a part waits, and has changed?  All of it, if the guest's regions have. */
+static void look_again(struct fln_worker *w, struct fln_job_part *part, bool all)
+{
+	uint32_t looks =
+		atomic_load_explicit(&part->job->guest->jobs.nr_looks, memory_order_acquire);
+
+	all |= looks != part->seen_looks;
+	part->seen_looks = looks;
+	if (!part_has_changed(w, part) && !all && !is_over(part))
+		return;
+	for (uint32_t i = 0; i < part->nr_blocks; i++) {
+		struct fln_job_block *jb = &part->blocks[i];
+
+		if (jb->state != FLN_JOB_AGAIN && (all || block_has_changed(w, jb)))
+			jb->state = FLN_JOB_TRY;
+	}
+	account(w, part);
+}
+
 void fln_populate_kicked(struct fln_worker *w)
 {
+	for (struct fln_job_part *part = w->parts; part; part = part->next)
+		look_again(w, part, false);
+}
+
+void fln_populate_tick(struct fln_worker *w, uint64_t now_ns)
+{
+	bool all = now_ns - w->last_jobs_look_ns > LOOK_ALL_NS;
+
+	if (all)
+		w->last_jobs_look_ns = now_ns;
 	for (struct fln_job_part *part = w->parts; part; part = part->next) {
-		check_patience(w, part);
-		for (uint32_t i = 0; i < part->nr_blocks; i++)
-			part->blocks[i].state = FLN_JOB_TRY;
+		check_patience(w, part, now_ns);
+		look_again(w, part, all);
 	}
 }
 
@@ -374,6 +530,19 @@ void fln_populate_credit(struct fln_worker *w, uint64_t stopped_ns)
 {
 	for (struct fln_job_part *part = w->parts; part; part = part->next)
 		part->progress_ns += stopped_ns;
+}
+
+static bool needs_nothing_now(const struct fln_worker *w, enum fln_job_need need)
+{
+	return need == FLN_JOB_NEEDS_KICK ||
+	       (need == FLN_JOB_NEEDS_FILL && fln_filler_starves(w->opts.filler, w->opts.index));
+}
+
+/* Its worker has nothing to do with it any more. */
+static void drop_part(struct fln_worker *w, struct fln_job_part *part)
+{
+	w->nr_parts_that[part->need]--;
+	fln_job_part_end(part);
 }
 
 void fln_populate_slice(struct fln_worker *w, uint32_t nr_pages)
@@ -388,11 +557,14 @@ void fln_populate_slice(struct fln_worker *w, uint32_t nr_pages)
 	while (*at) {
 		struct fln_job_part *part = *at;
 
-		if (!is_over(part))
-			work_on_part(w, part, &budget);
-		if (is_over(part)) {
+		if (!needs_nothing_now(w, part->need)) {
+			if (!is_over(part))
+				work_on_part(w, part, &budget);
+			account(w, part);
+		}
+		if (part->need == FLN_JOB_NEEDS_WORK && is_over(part)) {
 			*at = part->next;
-			fln_job_part_end(part);
+			drop_part(w, part);
 			continue;
 		}
 		nr++;
@@ -409,22 +581,13 @@ void fln_populate_slice(struct fln_worker *w, uint32_t nr_pages)
 
 enum fln_populate_need fln_populate_need(const struct fln_worker *w)
 {
-	enum fln_populate_need need = FLN_POPULATE_IDLE;
-
-	for (const struct fln_job_part *part = w->parts; part; part = part->next) {
-		enum fln_populate_need its = FLN_POPULATE_WAITS;
-
-		if (part->nr_blocks < FLN_JOB_BLOCKS && part->at < part->job->end)
-			return FLN_POPULATE_BUSY;
-		for (uint32_t i = 0; i < part->nr_blocks; i++) {
-			if (part->blocks[i].state == FLN_JOB_TRY)
-				return FLN_POPULATE_BUSY;
-			if (part->blocks[i].state == FLN_JOB_AGAIN)
-				its = FLN_POPULATE_AGAIN;
-		}
-		need = its > need ? its : need;
-	}
-	return need;
+	if (!w->parts)
+		return FLN_POPULATE_IDLE;
+	if (w->nr_parts_that[FLN_JOB_NEEDS_WORK] > 0 ||
+	    (w->nr_parts_that[FLN_JOB_NEEDS_FILL] > 0 &&
+	     !fln_filler_starves(w->opts.filler, w->opts.index)))
+		return FLN_POPULATE_BUSY;
+	return w->nr_parts_that[FLN_JOB_NEEDS_TIME] > 0 ? FLN_POPULATE_AGAIN : FLN_POPULATE_WAITS;
 }
 
 void fln_populate_end(struct fln_worker *w, const struct fln_guest *guest)
@@ -441,6 +604,6 @@ void fln_populate_end(struct fln_worker *w, const struct fln_guest *guest)
 		}
 		*at = part->next;
 		fail_job(part->job, -ESHUTDOWN);
-		fln_job_part_end(part);
+		drop_part(w, part);
 	}
 }

@@ -265,7 +265,8 @@ static int plan_stripes(struct fln_region *r)
 		share = 1;
 	if (guest->foreign)
 		return fln_stripe_plan_init(&r->plan, r->addr, r->len_bytes, 1, 0, 1);
-	rc = fln_stripe_plan_init(&r->plan, r->addr, r->len_bytes, nr, 0, share);
+	rc = fln_stripe_plan_init(&r->plan, r->addr, r->len_bytes, nr,
+				  fln_stripe_first_shard(guest->nr_planned++, nr), share);
 	if (rc == 0)
 		fln_stripe_plan_set_base(&r->plan, first);
 	return rc ? rc : fln_engine_take_stripes(guest->engine, r->plan.nr_stripes);

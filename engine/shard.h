@@ -189,6 +189,7 @@ struct fln_guest {
 	uint64_t told_t0_ns, told_addr; /* of the fault last told of; guarded by engine->lock */
 	bool running, stopped;          /* set in the guest's turn, under lock */
 	int stop_result;
+	uint32_t nr_planned; /* regions that had stripes so far; in the guest's turn */
 	uint32_t nr_shards;
 	uint32_t turn_no; /* its running number, for the plan */
 	struct fln_shard *shards;

@@ -30,6 +30,8 @@
 #include "numa/placement.h"
 
 #include <errno.h>
+#include <stdalign.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -76,6 +78,17 @@ static void free_tables(struct fln_worker *w)
 	fln_free(a, w->faults, FLN_BATCH_LIMIT * sizeof(*w->faults), w->opts.node);
 }
 
+/*
+ * A table whose entries are written before they are read.  Reserved now, because nothing is
+ * allocated on the way of a fault (I5), and not touched: the kernel gives pages to what is used.
+ */
+static void *untouched(const struct fln_worker *w, size_t bytes)
+{
+	const struct fln_allocator *a = &w->opts.alloc;
+
+	return a->alloc(a->ctx, bytes, alignof(max_align_t), w->opts.node);
+}
+
 int fln_worker_init(struct fln_worker *w, const struct fln_worker_opts *opts)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = NULL };
@@ -86,8 +99,8 @@ int fln_worker_init(struct fln_worker *w, const struct fln_worker_opts *opts)
 	w->opts = *opts;
 	w->next_due_ns = UINT64_MAX;
 	atomic_store(&w->beat, 1); /* its thread has not come to its loop */
-	w->held = fln_zalloc(&opts->alloc, held_bytes(w), opts->node);
-	w->held_spare = fln_zalloc(&opts->alloc, held_bytes(w), opts->node);
+	w->held = untouched(w, held_bytes(w));
+	w->held_spare = untouched(w, held_bytes(w));
 	w->msgs = fln_zalloc(&opts->alloc, FLN_BATCH_LIMIT * sizeof(*w->msgs), opts->node);
 	w->faults = fln_zalloc(&opts->alloc, FLN_BATCH_LIMIT * sizeof(*w->faults), opts->node);
 	w->held_index = fln_zalloc(&opts->alloc, index_bytes(w), opts->node);
@@ -246,15 +259,22 @@ static void obey_all(struct fln_worker *w)
 /* Populate, advice, read-ahead: when those who wait have been served (I7). */
 static void work_on_jobs(struct fln_worker *w, bool served, bool kicked)
 {
+	uint64_t now;
+	bool tick;
+
 	if (fln_populate_need(w) == FLN_POPULATE_IDLE &&
 	    !atomic_load_explicit(&w->given, memory_order_relaxed)) {
 		w->nr_jobs_put_off = 0; /* they have been ended: patience() asks */
 		return;
 	}
-	if (kicked || fln_now_ns() - w->last_jobs_ns > HELD_TICK_NS) {
-		fln_populate_kicked(w);
-		w->last_jobs_ns = fln_now_ns();
+	now = fln_now_ns();
+	tick = now - w->last_jobs_ns > HELD_TICK_NS;
+	if (tick) {
+		fln_populate_tick(w, now);
+		w->last_jobs_ns = now;
 	}
+	if (kicked || tick)
+		fln_populate_kicked(w);
 	if ((served || w->nr_later > 0) && w->nr_jobs_put_off < JOB_ROUNDS_BUSY) {
 		w->nr_jobs_put_off++;
 		return;

@@ -40,6 +40,7 @@ struct fln_fault {
 	uint64_t nr_let_go;      /* of its image, when this worker was noted to wait */
 	uint32_t nr;             /* messages that it stands for */
 	uint32_t nr_failures;    /* how often its page could not be had */
+	uint32_t nr_asked;       /* how often the embedder was asked about it */
 	enum fln_next next;
 	uint8_t nr_starved; /* pauses for want of memory so far */
 	bool held;          /* its contents had to be fetched */
@@ -158,8 +159,10 @@ struct fln_worker {
 	uint32_t *later_queue;        /* slots in use, oldest first, a ring */
 	uint32_t later_head, nr_later;
 	struct fln_job_part *parts; /* of jobs that it works on */
+	uint32_t nr_parts_that[FLN_JOB_NEEDS_NR];
 	uint32_t nr_jobs_put_off;   /* rounds, because faults came in */
-	uint64_t last_jobs_ns;      /* when all that waits in them was looked at */
+	uint64_t last_jobs_ns;      /* of the last fln_populate_tick() */
+	uint64_t last_jobs_look_ns; /* when all that waits in them was looked at */
 	struct uffd_msg *msgs;
 	struct fln_fault *faults; /* of one read or one round of held ones */
 	uint64_t last_arrival_ns;

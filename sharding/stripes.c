@@ -25,6 +25,11 @@
  * out that budget, and the stripes grow until it is kept.  With one shard the
  * kernel would merge neighbours anyway, so there is one stripe.
  *
+ * A region that is large for its budget has three parts, each with stripes of one size:
+ *
+ *      |8M|8M| … |8M|       4 GiB       |      4 GiB      | … |8M|8M| … |8M|
+ *       head                                                   tail
+ *
  * A plan is constant after init, so readers need no lock.  Sums below stay in
  * 64 bits because a range that would wrap is refused, and because the end of a
  * stripe is found by what is left of the region, never by adding its full size.
@@ -35,6 +40,9 @@
 
 #include <errno.h>
 #include <inttypes.h>
+
+/* Fewer are not divided: the middle would have next to none. */
+#define MIN_FOR_FINE_ENDS 64u
 
 static int check_range(uint64_t addr, uint64_t len_bytes)
 {
@@ -61,12 +69,42 @@ static int check_range(uint64_t addr, uint64_t len_bytes)
 	return 0;
 }
 
+/* The smallest stripes of which @max_stripes reach beyond @last_offset. */
+static uint32_t smallest_shift(uint64_t last_offset, uint64_t max_stripes)
+{
+	uint32_t shift = FLN_BLOCK_SHIFT;
+
+	while (last_offset >> shift >= max_stripes)
+		shift++;
+	FLN_ASSERT(shift < 64);
+	return shift;
+}
+
+/* Half of the budget for the ends, which take a small part of the region; the rest for the rest. */
+static void refine_ends(struct fln_stripe_plan *plan, uint64_t last_offset, uint64_t max_stripes)
+{
+	uint64_t fine_bytes = UINT64_C(1) << FLN_STRIPE_FINE_SHIFT, nr_ends = max_stripes / 4;
+	uint64_t head_bytes = nr_ends * fine_bytes, nr_middle, nr_tail;
+
+	/* Where the end is no boundary of a stripe, the tail has one more. */
+	plan->tail_offset =
+		fln_align_down(last_offset + 1 - (nr_ends - 1) * fine_bytes, fine_bytes);
+	FLN_ASSERT(plan->tail_offset > head_bytes);
+	plan->stripe_shift =
+		smallest_shift(plan->tail_offset - head_bytes - 1, max_stripes - 2 * nr_ends);
+	nr_middle = ((plan->tail_offset - head_bytes - 1) >> plan->stripe_shift) + 1;
+	nr_tail = ((last_offset - plan->tail_offset) >> FLN_STRIPE_FINE_SHIFT) + 1;
+	plan->nr_head = nr_ends;
+	plan->tail_index = nr_ends + nr_middle;
+	plan->nr_stripes = plan->tail_index + nr_tail;
+}
+
 int fln_stripe_plan_init(struct fln_stripe_plan *plan, uint64_t addr, uint64_t len_bytes,
 			 uint32_t nr_shards, uint32_t first_shard, uint64_t max_stripes)
 {
 	uint64_t base_addr = fln_align_down(addr, FLN_BLOCK_BYTES);
-	uint32_t shift = FLN_BLOCK_SHIFT;
 	uint64_t last_offset;
+	uint32_t shift;
 	int rc = check_range(addr, len_bytes);
 
 	if (rc)
@@ -83,19 +121,21 @@ int fln_stripe_plan_init(struct fln_stripe_plan *plan, uint64_t addr, uint64_t l
 	if (nr_shards == 1)
 		max_stripes = 1;
 	last_offset = addr + len_bytes - 1 - base_addr;
-	while (last_offset >> shift >= max_stripes)
-		shift++;
-	FLN_ASSERT(shift < 64);
+	shift = smallest_shift(last_offset, max_stripes);
 
 	*plan = (struct fln_stripe_plan){
 		.addr = addr,
 		.len_bytes = len_bytes,
 		.base_addr = base_addr,
 		.nr_stripes = (last_offset >> shift) + 1,
+		.tail_index = (last_offset >> shift) + 1,
+		.tail_offset = last_offset + 1,
 		.stripe_shift = shift,
 		.nr_shards = nr_shards,
 		.first_shard = first_shard % nr_shards,
 	};
+	if (shift > FLN_STRIPE_COARSE_SHIFT && max_stripes >= MIN_FOR_FINE_ENDS)
+		refine_ends(plan, last_offset, max_stripes);
 	FLN_ASSERT(plan->nr_stripes <= max_stripes);
 	return 0;
 }
@@ -106,11 +146,24 @@ void fln_stripe_plan_set_base(struct fln_stripe_plan *plan, uint32_t base_shard)
 	plan->base_shard = base_shard;
 }
 
+uint32_t fln_stripe_first_shard(uint32_t number, uint32_t nr_shards)
+{
+	/* Multiples of the golden ratio: each falls into the largest gap that those before left. */
+	return (uint32_t)((uint64_t)(number * UINT32_C(0x9e3779b9)) * nr_shards >> 32);
+}
+
 uint64_t fln_stripe_index(const struct fln_stripe_plan *plan, uint64_t addr)
 {
+	uint64_t head_bytes = plan->nr_head << FLN_STRIPE_FINE_SHIFT;
+	uint64_t offset = addr - plan->base_addr;
+
 	FLN_DEBUG_ASSERT(addr >= plan->addr);
 	FLN_DEBUG_ASSERT(addr - plan->addr < plan->len_bytes);
-	return (addr - plan->base_addr) >> plan->stripe_shift;
+	if (offset < head_bytes)
+		return offset >> FLN_STRIPE_FINE_SHIFT;
+	if (offset >= plan->tail_offset)
+		return plan->tail_index + ((offset - plan->tail_offset) >> FLN_STRIPE_FINE_SHIFT);
+	return plan->nr_head + ((offset - head_bytes) >> plan->stripe_shift);
 }
 
 static uint32_t shard_of_index(const struct fln_stripe_plan *plan, uint64_t index)
@@ -128,10 +181,22 @@ uint32_t fln_stripe_shard(const struct fln_stripe_plan *plan, uint64_t addr)
 static void stripe_bounds(const struct fln_stripe_plan *plan, uint64_t index, uint64_t *lo_addr,
 			  uint64_t *hi_addr)
 {
+	uint64_t start = (plan->nr_head << FLN_STRIPE_FINE_SHIFT) +
+			 ((index - plan->nr_head) << plan->stripe_shift);
 	uint64_t size_bytes = UINT64_C(1) << plan->stripe_shift;
-	uint64_t start_addr = plan->base_addr + (index << plan->stripe_shift);
-	uint64_t left_bytes = plan->addr + plan->len_bytes - start_addr;
+	uint64_t end_addr = plan->addr + plan->len_bytes, start_addr, left_bytes;
 
+	if (index < plan->nr_head) {
+		size_bytes = UINT64_C(1) << FLN_STRIPE_FINE_SHIFT;
+		start = index << FLN_STRIPE_FINE_SHIFT;
+	} else if (index >= plan->tail_index) {
+		size_bytes = UINT64_C(1) << FLN_STRIPE_FINE_SHIFT;
+		start = plan->tail_offset + ((index - plan->tail_index) << FLN_STRIPE_FINE_SHIFT);
+	} else {
+		end_addr = plan->base_addr + plan->tail_offset;
+	}
+	start_addr = plan->base_addr + start;
+	left_bytes = end_addr - start_addr;
 	*lo_addr = start_addr < plan->addr ? plan->addr : start_addr;
 	*hi_addr = start_addr + (left_bytes < size_bytes ? left_bytes : size_bytes);
 	FLN_DEBUG_ASSERT(*lo_addr < *hi_addr);

@@ -14,6 +14,10 @@
 #define FLN_STRIPE_REGION_MAX_BYTES (UINT64_C(1) << 44) /* 16 TiB */
 #define FLN_STRIPE_SHARDS_MAX 1024u
 
+/* Stripes at both ends of a region whose others have to be larger than the second of these. */
+#define FLN_STRIPE_FINE_SHIFT 23u   /* 8 MiB */
+#define FLN_STRIPE_COARSE_SHIFT 26u /* 64 MiB */
+
 /* The defaults of fln_default_nr_shards(), to be tuned by measurement. */
 #define FLN_SHARDS_VCPUS_PER_SHARD 8u
 #define FLN_SHARDS_DEFAULT_MAX 256u
@@ -25,6 +29,9 @@
  * @base_addr:    @addr aligned down to 2 MiB: where stripe 0 would begin
  * @nr_stripes:   stripes that hold a part of the region, at least one
  * @stripe_shift: a stripe has 2^stripe_shift bytes, at least 2 MiB
+ * @nr_head:      of them, small ones at the beginning; 0: all are of one size
+ * @tail_index:   the first of the small ones at the end; nr_stripes: there are none
+ * @tail_offset:  where that begins, counted from @base_addr
  * @nr_shards:    shards that the stripes are dealt out to
  * @first_shard:  shard of stripe 0, below @nr_shards, counted from @base_shard
  * @base_shard:   the first of the shards that the stripes are dealt out to
@@ -34,6 +41,9 @@ struct fln_stripe_plan {
 	uint64_t len_bytes;
 	uint64_t base_addr;
 	uint64_t nr_stripes;
+	uint64_t nr_head;
+	uint64_t tail_index;
+	uint64_t tail_offset;
 	uint32_t stripe_shift;
 	uint32_t nr_shards;
 	uint32_t first_shard;
@@ -50,7 +60,10 @@ struct fln_stripe_plan {
  *               running number spreads small regions over the shards
  * @max_stripes: mappings that the region may use
  *
- * Stripes get the smallest size that keeps to @max_stripes.
+ * Stripes get the smallest size that keeps to @max_stripes.  Where that is large, a
+ * quarter of them each go to the beginning and the end of the region, in small ones: what
+ * is hot in the memory of a large guest, its kernel and what was allocated first, is most
+ * often there, and would lie on one shard.
  *
  * Return:  0; -EINVAL for a range that is unaligned, empty, too long or wraps,
  *          or a number of shards out of range; -ENOSPC when @max_stripes is 0
@@ -70,6 +83,20 @@ int fln_stripe_plan_init(struct fln_stripe_plan *plan, uint64_t addr, uint64_t l
  * Blocks:  no
  */
 void fln_stripe_plan_set_base(struct fln_stripe_plan *plan, uint32_t base_shard);
+
+/**
+ * fln_stripe_first_shard() - Where the stripes of a guest's next region begin
+ * @number:    of regions that the guest has had before
+ * @nr_shards: that the stripes are dealt out to
+ *
+ * Successive regions begin far from each other, and evenly spread however many there are:
+ * small regions, and the beginnings of larger ones, lie on different shards.
+ *
+ * Return:  below @nr_shards; 0 for the first region
+ * Threads: any
+ * Blocks:  no
+ */
+uint32_t fln_stripe_first_shard(uint32_t number, uint32_t nr_shards);
 
 /**
  * fln_stripe_index() - Which stripe an address is in

@@ -45,6 +45,9 @@ int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opt
 {
 	memset(filler, 0, sizeof(*filler));
 	filler->opts = *opts;
+	if (filler->opts.nr_waiters == 0)
+		filler->opts.nr_waiters = FLN_MAX_WAITERS;
+	FLN_ASSERT(filler->opts.nr_waiters <= FLN_MAX_WAITERS);
 	FLN_ASSERT(opts->nr_threads > 0 && opts->nr_fills > 0);
 	FLN_ASSERT(fln_is_pow2(opts->fill_pages) && opts->fill_pages <= FLN_BLOCK_PAGES);
 	filler->fills = fln_zalloc(&filler->opts.alloc, opts->nr_fills * sizeof(*filler->fills),
@@ -192,7 +195,11 @@ static bool may_begin(const struct fln_filler *filler, const struct fln_fill_que
 static struct fln_fill_queue *pick(const struct fln_filler *filler)
 {
 	struct fln_fill_queue *queue = filler->line;
+	uint32_t nr = filler->opts.nr_threads, nr_active = filler->nr_active;
 
+	/* Many images may have fills: no look at each while nothing of theirs may begin. */
+	if (nr_active >= nr || (filler->nr_demand == 0 && nr_active > 0 && nr_active + 2 >= nr))
+		return NULL;
 	while (queue && !may_begin(filler, queue))
 		queue = queue->next;
 	return queue;
@@ -232,11 +239,12 @@ static void wake_one(struct fln_filler *filler) FLN_REQUIRES(filler->lock)
 }
 
 /* filler->lock held */
-static struct fln_fill *take(struct fln_fill_queue *queue)
+static struct fln_fill *take(struct fln_filler *filler, struct fln_fill_queue *queue)
 {
 	struct fln_fill *fill = queue->first;
 
 	FLN_ASSERT(fill);
+	filler->nr_demand -= !atomic_load_explicit(&fill->background, memory_order_relaxed);
 	queue->first = fill->next;
 	if (queue->last == &fill->next)
 		queue->last = &queue->first;
@@ -271,7 +279,7 @@ static void *filler_main(void *arg)
 			continue;
 		}
 		leave_line(filler, queue);
-		fill = take(queue);
+		fill = take(filler, queue);
 		queue->nr_active++;
 		filler->nr_active++;
 		self->begun_ns = fln_now_ns();
@@ -309,8 +317,11 @@ static int start_one(struct fln_filler *filler, struct fln_filler_thread *t)
 	if (!t->buffer)
 		return fln_fail(ENOMEM, "no memory for filler thread %u of %u and its buffer",
 				(uint32_t)(t - filler->threads) + 1, filler->opts.nr_threads);
-	/* Resident from now on: a copy out of it into the page cache never stops half-way. */
-	memset(t->buffer, 0, FLN_BLOCK_BYTES);
+	/*
+	 * Resident from now on: a copy out of it into the page cache never stops half-way.  The
+	 * rest is for fills of huge pages, which are at work on all of it long before.
+	 */
+	memset(t->buffer, 0, fln_pages_to_bytes(filler->opts.fill_pages));
 	fln_lock(&filler->lock);
 	filler->nr_running++;
 	fln_unlock(&filler->lock);
@@ -398,21 +409,28 @@ void fln_filler_closer_end(struct fln_filler *filler)
 	fln_signals_release();
 }
 
+/* Wait until a waiter that is reading events has acted upon them. */
+static void wait_reader(const struct fln_reading *reading)
+{
+	uint64_t seq = atomic_load(&reading->seq);
+
+	if (seq % 2 == 0)
+		return;
+	for (uint32_t round = 0; atomic_load(&reading->seq) == seq; round++) {
+		if (round < YIELDS)
+			(void)sched_yield();
+		else
+			fln_sleep_ns(50 * FLN_NS_PER_US);
+	}
+}
+
 void fln_filler_wait_readers(struct fln_filler *filler)
 {
 	fln_lock_assert_none();
-	for (uint32_t i = 0; i <= FLN_MAX_WAITERS; i++) {
-		uint64_t seq = atomic_load(&filler->reading[i].seq);
-
-		if (seq % 2 == 0)
-			continue;
-		for (uint32_t round = 0; atomic_load(&filler->reading[i].seq) == seq; round++) {
-			if (round < YIELDS)
-				(void)sched_yield();
-			else
-				fln_sleep_ns(50 * FLN_NS_PER_US);
-		}
-	}
+	/* Of those that there are: each is a cache line, and this is done for each publish. */
+	for (uint32_t i = 0; i < filler->opts.nr_waiters; i++)
+		wait_reader(&filler->reading[i]);
+	wait_reader(&filler->reading[FLN_MAX_WAITERS]);
 }
 
 /* Of the pool, as far as @queue's share goes: no more than it leaves to others. */
@@ -449,7 +467,8 @@ struct fln_fill *fln_filler_alloc(struct fln_filler *filler, struct fln_fill_que
 	if (!fill && own)
 		fill = take_free(&queue->own_background);
 	if (!fill)
-		filler->starved |= fln_waiter_bit(waiter);
+		(void)atomic_fetch_or_explicit(&filler->starved, fln_waiter_bit(waiter),
+					       memory_order_relaxed);
 	fln_unlock(&filler->lock);
 	return fill;
 }
@@ -478,32 +497,32 @@ void fln_filler_free(struct fln_filler *filler, struct fln_fill_queue *queue, st
 		put_free(fill, queue->own_fills, filler->opts.nr_own_fills, &queue->own,
 			 &queue->own_background);
 	}
-	starved = filler->starved;
-	filler->starved = 0;
+	starved = atomic_exchange_explicit(&filler->starved, 0, memory_order_release);
 	fln_unlock(&filler->lock);
 	if (starved)
 		filler->opts.kick(filler->opts.kick_ctx, starved);
 }
 
-static void enqueue(struct fln_fill_queue *queue, struct fln_fill *fill)
+static void enqueue(struct fln_filler *filler, struct fln_fill_queue *queue, struct fln_fill *fill)
 {
-	struct fln_fill **at = atomic_load_explicit(&fill->background, memory_order_relaxed)
-				       ? queue->last
-				       : queue->demand_last;
+	bool background = atomic_load_explicit(&fill->background, memory_order_relaxed);
+	struct fln_fill **at = background ? queue->last : queue->demand_last;
 
 	fill->next = *at;
 	*at = fill;
 	if (queue->last == at)
 		queue->last = &fill->next;
-	if (!atomic_load_explicit(&fill->background, memory_order_relaxed))
-		queue->demand_last = &fill->next;
+	if (background)
+		return;
+	queue->demand_last = &fill->next;
+	filler->nr_demand++;
 }
 
 void fln_filler_submit(struct fln_filler *filler, struct fln_fill_queue *queue,
 		       struct fln_fill *fill)
 {
 	fln_lock(&filler->lock);
-	enqueue(queue, fill);
+	enqueue(filler, queue, fill);
 	enter_line(filler, queue);
 	wake_one(filler);
 	fln_unlock(&filler->lock);
@@ -523,7 +542,7 @@ void fln_filler_promote(struct fln_filler *filler, struct fln_fill_queue *queue,
 		if (queue->last == &fill->next)
 			queue->last = at;
 		atomic_store_explicit(&fill->background, false, memory_order_relaxed);
-		enqueue(queue, fill);
+		enqueue(filler, queue, fill);
 		wake_one(filler);
 	}
 	fln_unlock(&filler->lock);
@@ -536,6 +555,8 @@ struct fln_fill *fln_filler_withdraw(struct fln_filler *filler, struct fln_fill_
 	fln_lock(&filler->lock);
 	leave_line(filler, queue);
 	fills = queue->first;
+	for (const struct fln_fill *f = fills; f; f = f->next)
+		filler->nr_demand -= !atomic_load_explicit(&f->background, memory_order_relaxed);
 	queue->first = NULL;
 	queue->last = &queue->first;
 	queue->demand_last = &queue->first;

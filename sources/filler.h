@@ -91,6 +91,7 @@ struct fln_filler_opts {
 	uint32_t nr_own_fills; /* of each image that has a source, besides */
 	uint32_t fill_pages;   /* a fill covers at most so many, aligned */
 	uint32_t nr_retries;
+	uint32_t nr_waiters; /* that read events, from 0 on; 0: FLN_MAX_WAITERS */
 	/* Tell the waiters in @waiters that pages have changed their state. */
 	void (*kick)(void *ctx, uint64_t waiters);
 	void *kick_ctx; /* of both */
@@ -111,8 +112,15 @@ struct fln_reading {
 	uint64_t pad[7];
 };
 
+/*
+ * Changes of images' blocks are counted here, each in the slot that its image and number
+ * come to: who waits for many blocks looks at those that have changed, and at few others.
+ */
+#define FLN_NR_CHANGE_SLOTS 8192u
+
 struct fln_filler {
 	struct fln_filler_opts opts;
+	_Atomic uint32_t changes[FLN_NR_CHANGE_SLOTS];
 	struct fln_reading reading[FLN_MAX_WAITERS + 1]; /* the last one: who closes regions */
 	struct fln_lock lock;
 	pthread_cond_t work;   /* a fill may begin, or stop */
@@ -128,7 +136,9 @@ struct fln_filler {
 	uint32_t nr_images;                       /* of them, those that have a source */
 	uint32_t nr_sources;                      /* different ones */
 	uint32_t nr_active;                       /* fills in work */
-	uint64_t starved;                         /* waiters who found no free fill */
+	struct fln_log_limit log_limit;
+	_Atomic uint64_t starved; /* waiters who found no free fill; changed under lock */
+	uint32_t nr_demand;       /* fills of faults that are queued */
 	struct fln_filler_thread *threads;
 	uint32_t nr_started;
 	uint32_t nr_running;
@@ -162,6 +172,13 @@ struct fln_fill *fln_filler_alloc(struct fln_filler *filler, struct fln_fill_que
 void fln_filler_free(struct fln_filler *filler, struct fln_fill_queue *queue,
 		     struct fln_fill *fill);
 
+/* Has @waiter found no free fill, and has none come free since?  It will be kicked. */
+static inline bool fln_filler_starves(const struct fln_filler *filler, uint32_t waiter)
+{
+	return atomic_load_explicit(&filler->starved, memory_order_acquire) &
+	       fln_waiter_bit(waiter);
+}
+
 /*
  * A waiter reads events, between these two, and tells the image what was given up.
  *
@@ -179,6 +196,7 @@ static inline void fln_filler_reading_begin(struct fln_filler *filler, uint32_t 
 	/* Sequentially consistent, as the look in fln_filler_wait_readers(): one sees the other. */
 	uint64_t before = atomic_fetch_add(&filler->reading[waiter].seq, 1);
 
+	FLN_DEBUG_ASSERT(waiter < filler->opts.nr_waiters || waiter == FLN_MAX_WAITERS);
 	FLN_DEBUG_ASSERT(before % 2 == 0);
 	(void)before;
 }

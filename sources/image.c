@@ -72,6 +72,7 @@ static enum fln_image_request wait_unfilled(struct fln_image *image, struct requ
 	bool begun;
 
 	if (!can_be_asked(image) || !fill) {
+		q->want->starved = can_be_asked(image);
 		image->waiters |= fln_waiter_bit(q->waiter);
 		q->want->nr_covered = UINT64_MAX;
 		return FLN_IMAGE_IS_PENDING;
@@ -97,6 +98,7 @@ static enum fln_image_request refill(struct fln_image *image, struct request *q)
 {
 	bool begun;
 
+	q->want->starved = !q->spare;
 	if (!q->spare)
 		return FLN_IMAGE_IS_STARVED;
 	begun = fln_fill_begin(image, q->spare, q->page,
@@ -160,6 +162,7 @@ enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, ui
 	struct fln_fill *taken;
 
 	FLN_ASSERT(waiter <= FLN_NO_WAITER);
+	want->starved = false;
 	/* A handler of this thread must not wait for a fill that nobody else can submit. */
 	fln_signals_hold();
 	do {

@@ -114,8 +114,29 @@ struct fln_image_want {
 	bool peer;           /* another process asks */
 	bool retry;          /* also if it has FAILED: it is read once more, alone */
 	uint64_t nr_covered; /* out, PENDING: pages from @page on whose change is told as well */
+	bool starved;        /* out: a fill is needed, and none was free; the waiter is kicked */
 	uint64_t nr_let_go;  /* out, PENDING: when the image's has grown, ask again */
 };
+
+/*
+ * The filler's slots of changes: of a block, by the number of a page of it, and of all of the
+ * image (FLN_ANY_PAGE).  A slot is read before the states are looked at; when the waiter is
+ * kicked and it has not changed, neither has what was looked at.
+ */
+#define FLN_ANY_PAGE UINT64_MAX
+
+static inline uint32_t fln_image_slot(const struct fln_image *image, uint64_t page)
+{
+	uint64_t key = (uintptr_t)image / 64 * UINT64_C(0x9e3779b97f4a7c15) +
+		       page / FLN_BLOCK_PAGES * UINT64_C(0xff51afd7ed558ccd);
+
+	return (uint32_t)(key >> 40) % FLN_NR_CHANGE_SLOTS;
+}
+
+static inline uint32_t fln_filler_change(const struct fln_filler *filler, uint32_t slot)
+{
+	return atomic_load_explicit(&filler->changes[slot], memory_order_acquire);
+}
 
 /* The same as fln_image_request(), with more to say. */
 enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, uint32_t waiter,

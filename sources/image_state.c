@@ -257,6 +257,17 @@ struct fln_mask fln_fill_owned(const struct fln_fill *fill, uint32_t lo, uint32_
 	return fln_mask_andnot(&range, &fill->gone);
 }
 
+/* Before waiters are kicked; release: who sees a count sees the states. */
+static void note_change(struct fln_image *image, uint64_t page)
+{
+	_Atomic uint32_t *changes = image->filler->changes;
+
+	(void)atomic_fetch_add_explicit(&changes[fln_image_slot(image, page)], 1,
+					memory_order_release);
+	(void)atomic_fetch_add_explicit(&changes[fln_image_slot(image, FLN_ANY_PAGE)], 1,
+					memory_order_release);
+}
+
 /* Who waits is told, and no longer known: what he waits for may be somebody's fill by now. */
 static void let_go(struct fln_image *image) FLN_REQUIRES(image->lock)
 {
@@ -336,6 +347,7 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 		fln_lock(&image->lock);
 	}
 	move_run(image, fill, &range, &dead, to);
+	note_change(image, fill->page);
 	fill->gone = fln_mask_or(&fill->gone, &range);
 	fill->writing = false;
 	(void)pthread_cond_broadcast(&image->written);
@@ -474,6 +486,7 @@ void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, b
 		fln_lock(&image->lock);
 		claimed = give_up_block(image, &fill, block, (uint32_t)(page - base),
 					(uint32_t)(stop - base), filled_too);
+		note_change(image, page);
 		waiters = claimed ? 0 : take_waiters(image);
 		fln_unlock(&image->lock);
 		fln_rcu_read_unlock();
@@ -543,6 +556,7 @@ void fln_image_learn(struct fln_image *image, uint64_t block, const struct fln_m
 		/* Once only (fln_image_chunk()): not of a block that was whole, and has holes since. */
 		if (news)
 			collapse(image, block, c);
+		note_change(image, block * FLN_BLOCK_PAGES);
 		waiters |= take_waiters(image);
 	}
 	fln_unlock(&image->lock);

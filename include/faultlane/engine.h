@@ -97,7 +97,8 @@ struct fln_thread_hooks {
  *                     time takes half of what is left: raise it where that may happen
  * @batch_max:         messages taken by one read(), 1 to 256; 0: 64
  * @held_max:          faults that one worker can hold while their contents are
- *                     read; beyond that it leaves faults with the kernel; 0: 4096
+ *                     read, @batch_max to 1048576; beyond that it leaves faults
+ *                     with the kernel; 0: 4096
  * @fill_pages:        pages that one source read covers, a power of two up to
  *                     512; 0: 64
  * @source_retries:    how often a failed read is tried again before its pages

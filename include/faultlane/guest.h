@@ -51,7 +51,7 @@ enum fln_on_failure {
 enum fln_answer {
 	FLN_ANSWER_POISON,
 	FLN_ANSWER_RETRY, /* read the source again now; ask again if that fails too */
-	FLN_ANSWER_WAIT,  /* ask again in 100 ms; who waits for the page waits on */
+	FLN_ANSWER_WAIT,  /* ask again in 100 ms; threads that wait for the page wait on */
 	FLN_ANSWER_STOP,  /* as FLN_ON_FAILURE_STOP */
 	FLN_ANSWER_NR
 };
@@ -63,8 +63,10 @@ enum fln_answer {
  * @addr:               the page that was touched
  * @image_offset_bytes: where its contents are in the image
  * @image:              the image
- * @nr_attempts:        how often it has failed, this time included
- * @reserved:           zero
+ * @nr_attempts:        how often it has failed, this time included; asking again after
+ *                      FLN_ANSWER_WAIT is no attempt
+ * @nr_asked:           how often this fault has been asked about, this time included: to
+ *                      put an end to FLN_ANSWER_WAIT
  */
 struct fln_failure {
 	size_t size;
@@ -73,7 +75,7 @@ struct fln_failure {
 	uint64_t image_offset_bytes;
 	struct fln_image *image;
 	uint32_t nr_attempts;
-	uint32_t reserved;
+	uint32_t nr_asked;
 };
 
 /**
@@ -106,8 +108,9 @@ typedef enum fln_answer (*fln_ask_fn)(void *ctx, const struct fln_failure *failu
  * @ask:          with FLN_ON_FAILURE_ASK: who decides; otherwise NULL
  * @ask_ctx:      passed to @ask
  * @max_failures: how often a page's source may fail, or be late, before what
- *                @on_failure says is done: beyond the engine's source_retries, and
- *                a second after the last time; 0: once.  With FLN_ON_FAILURE_ASK: 0
+ *                @on_failure says is done: beyond the engine's source_retries; 0:
+ *                once.  Each time but the last is followed by a pause of a second,
+ *                for each page that cannot be read.  With FLN_ON_FAILURE_ASK: 0
  * @reserved:     zero
  */
 struct fln_guest_opts {
@@ -179,8 +182,8 @@ enum fln_sharing {
 	 * through the descriptor.  A hole is zero from the moment on when it is mapped,
 	 * also if a shared guest writes there later.
 	 *
-	 * Not in a foreign guest.  With discards that read zero, not served
-	 * in context.
+	 * Not in a foreign guest, and not with an image of huge pages (-EOPNOTSUPP).
+	 * With discards that read zero, not served in context.
 	 */
 	FLN_SHARING_PRIVATE,
 	FLN_SHARING_NR

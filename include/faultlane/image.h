@@ -217,6 +217,10 @@ FLN_API int fln_image_share(struct fln_image *image, int fd);
  * When the owner ends the connection, or dies, what is known to be filled stays, and
  * the rest fails as with a source that fails.
  *
+ * What has failed is poisoned in each process for itself.  When the owner gives such a page
+ * up, regions of this process keep their poison, and fln_guest_residency() says so, until
+ * FLN_ADVICE_DONTNEED lifts it here.
+ *
  * Return:  0; -EINVAL for a socket of another kind; -EPROTO when the other end was
  *          closed, does not speak this protocol or hands over something else than it
  *          says; -ETIMEDOUT when nobody answers within 10 s; -ENOMEM; -EMFILE;

@@ -26,9 +26,11 @@ enum fln_source_concurrency {
  * @concurrency: what the library may do at the same time
  * @read:        fill @buf (page-aligned) with @len_bytes from @offset_bytes, both
  *               multiples of the page size.  Returns the bytes read or a
- *               negative errno.  Fewer bytes than asked for are read on from
- *               where they ended; 0 is the end of the contents: an error inside
- *               an image.
+ *               negative errno; 0 is the end of the contents: an error inside an
+ *               image.  When fewer bytes than asked for are returned, the next call
+ *               asks for the rest: @buf, @len_bytes and @offset_bytes are then where
+ *               the call before ended, and aligned only if that was.  A source that
+ *               needs alignment (O_DIRECT) returns multiples of what it needs
  * @extent:      optional.  Describes the contents from @offset_bytes on: returns
  *               how many bytes (positive, at most @len_bytes) are alike and sets
  *               @is_hole when they are all zero and need not be read; or a

@@ -3,6 +3,7 @@
 #include "tests/integration/harness.h"
 
 #include <malloc.h>
+#include <stdlib.h>
 
 static void cycle(uint32_t number)
 {
@@ -46,10 +47,61 @@ static void cycles(void)
 		CHECK((int)maps <= 4, "%d mappings are left", (int)maps);
 }
 
+static _Atomic int64_t nr_bytes_given;
+
+static void *counted_alloc(void *ctx, size_t size_bytes, size_t align_bytes, uint32_t node)
+{
+	void *p = NULL;
+
+	(void)ctx;
+	(void)node;
+	if (posix_memalign(&p, align_bytes < sizeof(p) ? sizeof(p) : align_bytes, size_bytes) != 0)
+		return NULL;
+	atomic_fetch_add(&nr_bytes_given, (int64_t)size_bytes);
+	return p;
+}
+
+static void counted_free(void *ctx, void *ptr, size_t size_bytes, uint32_t node)
+{
+	(void)ctx;
+	(void)node;
+	free(ptr);
+	atomic_fetch_sub(&nr_bytes_given, (int64_t)size_bytes);
+}
+
+/* What calls on ranges allocate is given back: by the next call, or at the end. */
+static void lists_of_ranges(void)
+{
+	struct fln_allocator counted = { .size = sizeof(counted),
+					 .alloc = counted_alloc,
+					 .free = counted_free };
+	uint64_t addr;
+	struct bed b;
+
+	bed_init(&b, 2048);
+	b.engine_opts.allocator = &counted;
+	bed_up(&b);
+	addr = (uint64_t)(uintptr_t)b.mem;
+	for (uint32_t i = 0; i < 8; i++) {
+		uint64_t at = addr + i * 16 * PAGE;
+
+		OK(fln_guest_populate(b.guest, at, 8 * PAGE, NULL));
+		OK(fln_guest_lock(b.guest, at, 4 * PAGE));
+		OK(fln_guest_advise(b.guest, at, 8 * PAGE,
+				    i % 2 ? FLN_ADVICE_RANDOM : FLN_ADVICE_SEQUENTIAL));
+		OK(fln_guest_advise(b.guest, at, 8 * PAGE, FLN_ADVICE_WILLNEED));
+		if (i % 3 == 0)
+			OK(fln_guest_unlock(b.guest, at, 2 * PAGE));
+	}
+	bed_down(&b);
+	CHECK(nr_bytes_given == 0, "%lld bytes were not given back", (long long)nr_bytes_given);
+}
+
 int main(void)
 {
 	(void)mallopt(M_ARENA_MAX, 1);
 	test_init();
 	RUN(cycles);
+	RUN(lists_of_ranges);
 	return 0;
 }

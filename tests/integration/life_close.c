@@ -3,7 +3,7 @@
  * Ends of guests where closing the userfaultfd would not do: held open by a forked
  * child, in another's memory, on a kernel that cannot poison.
  */
-#include "engine/shard.h"
+#include "engine/engine.h"
 #include "tests/integration/harness.h"
 
 #include <linux/userfaultfd.h>
@@ -256,6 +256,32 @@ static void discard_at_the_end(void)
 	bed_down(&bed);
 }
 
+/* Adding and removing a region ask each worker a few times, whatever number of shards it has. */
+static void one_pass_a_worker(void)
+{
+	enum {
+		NR_SHARDS = 512
+	};
+	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
+	struct fln_region *r;
+	uint64_t before, rounds;
+
+	bed_init(&bed, 1024);
+	bed.engine_opts.nr_workers = 1;
+	bed.guest_opts.nr_shards = NR_SHARDS;
+	bed.region_opts.len_bytes = BLOCK;
+	bed_up(&bed);
+	o.image = bed.image;
+	o.len_bytes = BLOCK;
+	before = atomic_load(&bed.engine->workers[0].beat);
+	OK(fln_region_add(bed.guest, &o, &r));
+	OK(fln_region_remove(r));
+	rounds = (atomic_load(&bed.engine->workers[0].beat) - before) / 2;
+	CHECK(rounds < NR_SHARDS / 4, "the worker has gone %llu rounds for %u shards",
+	      (unsigned long long)rounds, NR_SHARDS);
+	bed_down(&bed);
+}
+
 int main(void)
 {
 	test_init();
@@ -264,6 +290,7 @@ int main(void)
 	RUN(without_poison);
 	RUN(discarded_foreign_pages);
 	RUN(nothing_helps);
+	RUN(one_pass_a_worker);
 	(void)fflush(stdout);
 	_exit(0); /* two threads wait for ever, as they should */
 }

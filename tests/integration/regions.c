@@ -205,6 +205,44 @@ static void two_views(void)
 	bed_down(&b);
 }
 
+/* Regions of one stripe each: their faults come through nearly all shards. */
+static void small_regions_are_on_many_shards(void)
+{
+	enum {
+		NR = 64,
+		NR_SHARDS = 32
+	};
+	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
+	struct fln_region *regions[NR];
+	uint32_t nr_used = 0;
+	struct bed b;
+
+	bed_init(&b, (NR + 1) * BLOCK / PAGE);
+	b.region_opts.len_bytes = BLOCK;
+	b.guest_opts.nr_shards = NR_SHARDS;
+	bed_up(&b);
+	o.image = b.image;
+	o.len_bytes = BLOCK;
+	for (uint32_t i = 0; i < NR; i++) {
+		uint64_t value;
+
+		o.image_offset_bytes = (i + 1) * BLOCK;
+		OK(fln_region_add(b.guest, &o, &regions[i]));
+		CHECK(touch_read(fln_region_addr(regions[i]), &value) == TOUCH_OK &&
+			      value == word_of(b.maker.salt, (i + 1) * BLOCK / PAGE, 0),
+		      "region %u reads 0x%llx", i, (unsigned long long)value);
+	}
+	for (uint32_t i = 0; i < NR_SHARDS; i++) {
+		struct fln_stats s = FLN_STATS_INIT;
+
+		OK(fln_shard_stats(b.guest, i, &s));
+		nr_used += s.faults > 0;
+	}
+	CHECK(nr_used >= NR_SHARDS - NR_SHARDS / 8, "faults came through %u of %u shards", nr_used,
+	      NR_SHARDS);
+	bed_down(&b);
+}
+
 int main(void)
 {
 	test_init();
@@ -213,5 +251,6 @@ int main(void)
 	RUN(two_guests_one_image);
 	RUN(two_guests_one_engine);
 	RUN(two_views);
+	RUN(small_regions_are_on_many_shards);
 	return 0;
 }

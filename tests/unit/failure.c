@@ -297,6 +297,7 @@ static void asked_and_told_to_wait(void **state)
 	go(r);
 	assert_int_equal(asked.nr, 2);
 	assert_int_equal(asked.last.nr_attempts, 1); /* it has not failed since */
+	assert_int_equal(asked.last.nr_asked, 2);
 	assert_int_equal(r->nr_reads[21], 1);
 	rig_put(r, 5, 1);
 	rig_held(r);

@@ -554,6 +554,24 @@ static void a_promoted_fill_finds_an_idle_thread(void **state)
 	teardown();
 }
 
+/* Who publishes looks at the waiters that there are, and at who closes regions. */
+static void only_waiters_that_there_are_are_waited_for(void **state)
+{
+	struct fln_filler_opts opts = {
+		.nr_threads = 1, .nr_fills = 1, .fill_pages = 1, .nr_waiters = 2
+	};
+	static struct fln_filler filler;
+
+	(void)state;
+	assert_int_equal(fln_alloc_init(&opts.alloc, NULL), 0);
+	assert_int_equal(fln_filler_init(&filler, &opts), 0);
+	atomic_store(&filler.reading[2].seq, 1); /* nobody's: not looked at */
+	fln_filler_reading_begin(&filler, 1);
+	fln_filler_reading_end(&filler, 1);
+	fln_filler_wait_readers(&filler);
+	fln_filler_deinit(&filler);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -577,6 +595,7 @@ int main(void)
 		cmocka_unit_test(images_of_a_stuck_source_leave_threads_to_others),
 		cmocka_unit_test(populating_goes_on_beside_a_stuck_source),
 		cmocka_unit_test(a_promoted_fill_finds_an_idle_thread),
+		cmocka_unit_test(only_waiters_that_there_are_are_waited_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

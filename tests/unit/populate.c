@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Jobs on the fake kernel, the order of fills, lists of ranges, discards of our own. */
+#include "base/clock.h"
 #include "engine/engine.h"
 #include "engine/jobs.h"
 #include "engine/ranges.h"
@@ -254,6 +255,7 @@ static void what_ends_a_job(void **state)
 	(void)state;
 	fln_populate_slice(&r->worker, UINT32_MAX);
 	atomic_store(&job->cancelled, true);
+	fln_populate_kicked(&r->worker);
 	fln_populate_slice(&r->worker, UINT32_MAX);
 	end(r, job);
 	job = begin(r, 0, 1024);
@@ -264,12 +266,115 @@ static void what_ends_a_job(void **state)
 	job = begin(r, 0, 1024);
 	fln_populate_slice(&r->worker, UINT32_MAX);
 	atomic_store(&r->region.closing, true);
+	fln_jobs_look(&r->guest); /* as a pass does */
 	fln_populate_kicked(&r->worker);
 	fln_populate_slice(&r->worker, UINT32_MAX);
 	assert_int_equal(atomic_load(&job->error), -ESHUTDOWN);
 	end(r, job);
 	atomic_store(&r->region.closing, false);
 	(void)rig_fill(r, UINT32_MAX);
+	rig_destroy(r);
+}
+
+static uint32_t nr_in_state(const struct fln_job *job, enum fln_job_block_state state)
+{
+	const struct fln_job_part *part = &job->parts[WORKER];
+	uint32_t nr = 0;
+
+	for (uint32_t i = 0; i < part->nr_blocks; i++)
+		nr += part->blocks[i].state == state;
+	return nr;
+}
+
+static void finish(struct rig *r, const struct fln_job *job)
+{
+	for (uint32_t i = 0; i < 1000 && job->nr_running > 0; i++) {
+		(void)rig_fill(r, UINT32_MAX);
+		fln_populate_kicked(&r->worker);
+		fln_populate_slice(&r->worker, UINT32_MAX);
+	}
+}
+
+/* Others' jobs wait for other images: a kick is no reason to look at what has not changed. */
+static void what_has_not_changed_is_not_looked_at(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){
+		.nr_pages = 8 * 512, .lead_pages = 100, .fill_pages = 64, .nr_fills = 256 });
+	struct fln_job *job = begin(r, 0, 7 * 512);
+
+	(void)state;
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(nr_in_state(job, FLN_JOB_WAITS), 8);
+	fln_populate_kicked(&r->worker);
+	assert_int_equal(nr_in_state(job, FLN_JOB_TRY), 0);
+	assert_int_equal(fln_populate_need(&r->worker), FLN_POPULATE_WAITS);
+	/* The image's pages are counted from elsewhere: its blocks are parts of two of the region. */
+	(void)rig_fill(r, 1);
+	fln_populate_kicked(&r->worker);
+	assert_in_range(nr_in_state(job, FLN_JOB_TRY), 1, 2);
+	assert_int_equal(fln_populate_need(&r->worker), FLN_POPULATE_BUSY);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(fake_nr_mapped(&r->fake), 64);
+	/* A discard is a change of the image, and of the region's own it is told. */
+	fln_jobs_look(&r->guest);
+	fln_populate_kicked(&r->worker);
+	assert_int_equal(nr_in_state(job, FLN_JOB_TRY), 8);
+	/* Now and then all of it is looked at. */
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(nr_in_state(job, FLN_JOB_TRY), 0);
+	fln_populate_tick(&r->worker, 2 * FLN_NS_PER_S);
+	assert_int_equal(nr_in_state(job, FLN_JOB_TRY), 8);
+	finish(r, job);
+	assert_int_equal(fake_nr_mapped(&r->fake), 7 * 512);
+	end(r, job);
+	rig_destroy(r);
+}
+
+/* Where no fill is free nobody asks for one; each that comes free is taken, and no more asked. */
+static void one_block_asks_for_each_fill(void **state)
+{
+	struct rig *r =
+		rig_of((struct rig_opts){ .nr_pages = 8 * 512, .fill_pages = 64, .nr_fills = 8 });
+	struct fln_job *job = begin(r, 0, 8 * 512);
+
+	(void)state;
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(rig_nr_queued_fills(r), 4);
+	assert_int_equal(nr_in_state(job, FLN_JOB_STARVED), 8);
+	assert_int_equal(fln_populate_need(&r->worker), FLN_POPULATE_WAITS);
+	for (uint32_t i = 1; i <= 8; i++) {
+		(void)rig_fill(r, 1);
+		fln_populate_kicked(&r->worker);
+		assert_int_equal(fln_populate_need(&r->worker), FLN_POPULATE_BUSY);
+		fln_populate_slice(&r->worker, UINT32_MAX);
+		assert_int_equal(rig_nr_queued_fills(r), 4);
+		assert_int_equal(fake_nr_mapped(&r->fake), i * 64);
+		assert_int_equal(fln_populate_need(&r->worker), FLN_POPULATE_WAITS);
+	}
+	finish(r, job);
+	assert_int_equal(fake_nr_mapped(&r->fake), 8 * 512);
+	end(r, job);
+	rig_destroy(r);
+}
+
+/* What is pushed comes from elsewhere: no fill says when. */
+static void what_is_pushed_is_noticed(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 4 * 512, .pushed = true });
+	struct fln_job *job = begin(r, 0, 4 * 512);
+
+	(void)state;
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(nr_in_state(job, FLN_JOB_WAITS), 4);
+	for (uint32_t p = 0; p < 4 * 512; p += 128) {
+		r->kicked = 0;
+		rig_put(r, p, 128);
+		assert_int_equal(r->kicked, 1u << WORKER);
+		fln_populate_kicked(&r->worker);
+		fln_populate_slice(&r->worker, UINT32_MAX);
+		assert_int_equal(fake_nr_mapped(&r->fake), p + 128);
+	}
+	end(r, job);
 	rig_destroy(r);
 }
 
@@ -288,6 +393,7 @@ static void an_end_comes_after_an_error(void **state)
 	assert_int_equal(atomic_load(&job->error), -EIO);
 	assert_int_equal(job->nr_running, 1);
 	atomic_store(&r->region.closing, true);
+	fln_jobs_look(&r->guest); /* as a pass does */
 	fln_populate_kicked(&r->worker);
 	fln_populate_slice(&r->worker, UINT32_MAX);
 	assert_int_equal(atomic_load(&job->error), -ESHUTDOWN);
@@ -307,6 +413,7 @@ static void a_shorter_region_ends_a_job(void **state)
 	fln_populate_slice(&r->worker, UINT32_MAX);
 	assert_int_equal(job->nr_running, 1);
 	r->region.map.nr_pages -= 100;
+	fln_jobs_look(&r->guest);
 	fln_populate_kicked(&r->worker);
 	fln_populate_slice(&r->worker, UINT32_MAX);
 	assert_int_equal(atomic_load(&job->error), -ESHUTDOWN);
@@ -445,6 +552,9 @@ int main(void)
 		cmocka_unit_test(holes_and_pages_left_out),
 		cmocka_unit_test(events_in_between),
 		cmocka_unit_test(what_ends_a_job),
+		cmocka_unit_test(what_has_not_changed_is_not_looked_at),
+		cmocka_unit_test(one_block_asks_for_each_fill),
+		cmocka_unit_test(what_is_pushed_is_noticed),
 		cmocka_unit_test(an_end_comes_after_an_error),
 		cmocka_unit_test(a_shorter_region_ends_a_job),
 		cmocka_unit_test(what_is_called_present_is_looked_at),

@@ -2,6 +2,7 @@
 /* The worker on the fake kernel: batches, windows, refaults, addresses of nobody, closing. */
 #include "engine/serve.h"
 #include "base/clock.h"
+#include "engine/block.h"
 #include "engine/closing.h"
 #include "engine/region_map.h"
 #include "sources/image_state.h"
@@ -359,6 +360,38 @@ static void a_read_that_fails_is_told(void **state)
 	rig_destroy(r);
 }
 
+/* What is left of the windows of one block, of several rounds: all of it is mapped later, and no more. */
+static void rests_of_windows_add_up(void **state)
+{
+	struct rig *r = rig_create(&(struct rig_opts){ .nr_pages = 1024, .window = 128 });
+	uint32_t t[3];
+
+	(void)state;
+	rig_put(r, 0, 1024);
+	t[0] = rig_touch(r, 3);
+	fln_serve_shard(&r->worker, &r->shard);
+	assert_int_equal(fake_nr_mapped(&r->fake), 16);
+	t[1] = rig_touch(r, 300);
+	fln_serve_shard(&r->worker, &r->shard);
+	t[2] = rig_touch(r, 700);
+	fln_serve_shard(&r->worker, &r->shard);
+	assert_int_equal(fake_nr_mapped(&r->fake), 3 * 16);
+	assert_int_equal(r->worker.nr_later, 2); /* by block */
+	fln_serve_later(&r->worker, UINT32_MAX);
+	assert_int_equal(r->worker.nr_later, 0);
+	assert_int_equal(fake_nr_mapped(&r->fake), 3 * 128);
+	for (uint32_t p = 0; p < 1024; p++) {
+		bool due = p < 128 || (p >= 256 && p < 384) || (p >= 640 && p < 768);
+
+		assert_int_equal(fake_page(&r->fake, rig_addr(r, p))->pte == FAKE_MAPPED, due);
+	}
+	fake_run(&r->fake);
+	rig_assert_read(r, t[0], rig_due(r, 3));
+	rig_assert_read(r, t[1], rig_due(r, 300));
+	rig_assert_read(r, t[2], rig_due(r, 700));
+	rig_destroy(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -379,6 +412,7 @@ int main(void)
 		cmocka_unit_test(a_region_that_closes_is_left_alone),
 		cmocka_unit_test(closing_denies_what_is_due),
 		cmocka_unit_test(a_read_that_fails_is_told),
+		cmocka_unit_test(rests_of_windows_add_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

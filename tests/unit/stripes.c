@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -77,6 +78,29 @@ static void plan_of(struct fln_stripe_plan *plan, const struct request *r)
 	assert_int_equal(rc, 0);
 }
 
+/* How many stripes of @size cover @span. */
+static uint64_t nr_for(uint64_t span, uint64_t size)
+{
+	return (span + size - 1) / size;
+}
+
+/* Both ends are fine, the middle takes the smallest size that is left for it. */
+static void check_three_parts(const struct fln_stripe_plan *plan, const struct request *r,
+			      uint64_t span)
+{
+	uint64_t fine = UINT64_C(1) << FLN_STRIPE_FINE_SHIFT;
+	uint64_t size = UINT64_C(1) << plan->stripe_shift;
+	uint64_t middle = plan->tail_offset - plan->nr_head * fine;
+
+	assert_true(nr_for(span, UINT64_C(1) << FLN_STRIPE_COARSE_SHIFT) > r->max_stripes);
+	assert_int_equal(plan->nr_head, r->max_stripes / 4);
+	assert_true(plan->nr_stripes - plan->tail_index >= plan->nr_head - 1);
+	assert_int_equal(plan->nr_stripes - plan->tail_index,
+			 nr_for(span - plan->tail_offset, fine));
+	assert_int_equal(plan->tail_index - plan->nr_head, nr_for(middle, size));
+	assert_true(nr_for(middle, size / 2) > r->max_stripes - 2 * (r->max_stripes / 4));
+}
+
 static void check_size(const struct fln_stripe_plan *plan, const struct request *r)
 {
 	uint64_t size = UINT64_C(1) << plan->stripe_shift;
@@ -85,11 +109,18 @@ static void check_size(const struct fln_stripe_plan *plan, const struct request 
 	assert_true(size >= FLN_BLOCK_BYTES);
 	assert_true(plan->nr_stripes >= 1);
 	assert_true(plan->nr_stripes <= r->max_stripes);
-	assert_int_equal(plan->nr_stripes, (span + size - 1) / size);
 	if (r->nr_shards == 1)
 		assert_int_equal(plan->nr_stripes, 1);
-	else if (size > FLN_BLOCK_BYTES) /* a smaller stripe would not have done */
-		assert_true((span + size / 2 - 1) / (size / 2) > r->max_stripes);
+	if (plan->nr_head > 0) {
+		check_three_parts(plan, r, span);
+		return;
+	}
+	assert_int_equal(plan->nr_stripes, nr_for(span, size));
+	assert_int_equal(plan->tail_index, plan->nr_stripes);
+	if (r->nr_shards > 1 && size > FLN_BLOCK_BYTES) /* a smaller stripe would not have done */
+		assert_true(nr_for(span, size / 2) > r->max_stripes);
+	if (r->nr_shards > 1 && r->max_stripes >= 64)
+		assert_true(plan->stripe_shift <= FLN_STRIPE_COARSE_SHIFT);
 }
 
 /* Stripes lie end to end, begin on blocks, and no shard has two more than another. */
@@ -255,6 +286,66 @@ static void test_largest(void **unused)
 	assert_false(fln_stripe_get(&plan, UINT64_MAX, &addr, &len, &shard));
 }
 
+/* On how many shards @bytes from @addr on lie. */
+static uint32_t nr_shards_of(const struct fln_stripe_plan *plan, uint64_t addr, uint64_t bytes)
+{
+	bool seen[FLN_STRIPE_SHARDS_MAX] = { false };
+	uint32_t nr = 0;
+
+	for (uint64_t at = addr; at < addr + bytes; at += FLN_BLOCK_BYTES) {
+		uint32_t shard = fln_stripe_shard(plan, at);
+
+		nr += !seen[shard];
+		seen[shard] = true;
+	}
+	return nr;
+}
+
+/* What is hot at either end of a large guest is on many shards, with no more mappings. */
+static void test_hot_ends(void **unused)
+{
+	const struct request r = {
+		.addr = 3 * TIB + 7 * FLN_PAGE_BYTES,
+		.len_bytes = 12 * TIB,
+		.max_stripes = 8191,
+		.nr_shards = 64,
+		.first_shard = 11,
+	};
+	uint64_t hot = UINT64_C(256) << 20, end = r.addr + r.len_bytes;
+	struct fln_stripe_plan plan;
+
+	(void)unused;
+	plan_of(&plan, &r);
+	check_size(&plan, &r);
+	check_tiling(&plan, &r);
+	assert_true(nr_shards_of(&plan, r.addr, hot) >= 32);
+	assert_true(nr_shards_of(&plan, r.addr + 5 * hot + FLN_PAGE_BYTES, hot) >= 32);
+	assert_true(nr_shards_of(&plan, end - hot, hot) >= 32);
+	assert_true(nr_shards_of(&plan, end - 40 * hot, hot) >= 32);
+}
+
+/* Many regions of one stripe, or of some: their beginnings are on nearly all shards. */
+static void test_small_regions_spread(void **unused)
+{
+	static const uint32_t shards[] = { 1, 2, 3, 7, 8, 31, 32, 33, 64, 1000, 1024 };
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(shards) / sizeof(shards[0]); i++) {
+		uint32_t nr_of[1024] = { 0 }, nr = 0;
+
+		assert_int_equal(fln_stripe_first_shard(0, shards[i]), 0);
+		for (uint32_t n = 1000; n < 1000 + 2 * shards[i]; n++) {
+			uint32_t shard = fln_stripe_first_shard(n, shards[i]);
+
+			assert_true(shard < shards[i]);
+			nr += nr_of[shard]++ == 0;
+		}
+		assert_true(nr >= shards[i] - shards[i] / 16);
+		for (uint32_t s = 0; s < shards[i]; s++)
+			assert_true(nr_of[s] <= 4);
+	}
+}
+
 static void test_bad_input(void **unused)
 {
 	const struct {
@@ -320,6 +411,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random_plans), cmocka_unit_test(test_block_has_one_shard),
 		cmocka_unit_test(test_edges),        cmocka_unit_test(test_largest),
+		cmocka_unit_test(test_hot_ends),     cmocka_unit_test(test_small_regions_spread),
 		cmocka_unit_test(test_bad_input),    cmocka_unit_test(test_default_nr_shards),
 	};
 	const char *given = getenv("FAULTLANE_TEST_SEED");
