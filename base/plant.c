@@ -25,6 +25,8 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_JOB_KEEPS_ERROR] = "job-keeps-error",
 	[FLN_BUG_PRESENT_BELIEVED] = "present-believed",
 	[FLN_BUG_STRAY_LEFT] = "stray-left",
+	[FLN_BUG_EEXIST_SERVED] = "eexist-served",
+	[FLN_BUG_HELD_NO_SHARE] = "held-no-share",
 };
 
 static enum fln_bug chosen;

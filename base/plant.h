@@ -27,6 +27,8 @@ enum fln_bug {
 	FLN_BUG_JOB_KEEPS_ERROR,    /* a page's error keeps a job from ending with its region */
 	FLN_BUG_PRESENT_BELIEVED,   /* populate believes what the map calls present */
 	FLN_BUG_STRAY_LEFT,         /* what mremap() and fork() take along is left as it is */
+	FLN_BUG_EEXIST_SERVED,      /* what is there is woken, whatever its fault was for */
+	FLN_BUG_HELD_NO_SHARE,      /* one guest may have all of a worker's held faults */
 	FLN_BUG_NR
 };
 
