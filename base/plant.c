@@ -36,6 +36,8 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_NO_SHARE] = "no-share",
 	[FLN_BUG_STOPPED_COUNTS] = "stopped-counts",
 	[FLN_BUG_DISCARD_WAITS] = "discard-waits",
+	[FLN_BUG_EEXIST_SERVED] = "eexist-served",
+	[FLN_BUG_HELD_NO_SHARE] = "held-no-share",
 };
 
 static enum fln_bug chosen;

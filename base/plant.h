@@ -38,6 +38,8 @@ enum fln_bug {
 	FLN_BUG_NO_SHARE,           /* fills and filler threads go to whoever asks first */
 	FLN_BUG_STOPPED_COUNTS,     /* time in which the process was stopped is the source's */
 	FLN_BUG_DISCARD_WAITS,      /* what is given up while it is read waits for its source */
+	FLN_BUG_EEXIST_SERVED,      /* what is there is woken, whatever its fault was for */
+	FLN_BUG_HELD_NO_SHARE,      /* one guest may have all of a worker's held faults */
 	FLN_BUG_NR
 };
 

@@ -258,8 +258,15 @@ static void poison_page(struct fln_worker *w, struct fln_block_round *b, uint32_
 		one = b->in.faulting;
 	fln_install_poison(&b->in, &one, poisoned);
 	*reason = fln_mask_test(&b->in.broken, page) ? FLN_HELD_STUCK : FLN_HELD_AGAIN;
-	if (!fln_mask_test(poisoned, page))
+	if (!fln_mask_test(poisoned, page)) {
+		if (b->in.region->foreign && *reason == FLN_HELD_STUCK &&
+		    fln_guest_fail(b->in.region->guest, -EINVAL))
+			fln_log(&w->opts.log, FLN_LOG_ERROR,
+				"guest %s has failed: the page at 0x%llx can be neither filled nor "
+				"poisoned; let its process register pages of 4 KiB",
+				b->in.shard->guest->name, (unsigned long long)addr);
 		return;
+	}
 	fln_failure_tell(b->in.region, addr, error);
 	fln_log_limited(&w->opts.log, &w->poison_limit, FLN_LOG_ERROR,
 			"guest %s: the page at 0x%llx cannot be had and is poisoned",
@@ -317,6 +324,8 @@ static void settle_faults(struct fln_worker *w, struct fln_block_round *b, struc
 			       !fln_mask_test(&b->in.again, p) && !fln_mask_test(&b->in.gone, p) &&
 			       !fln_mask_test(&b->lost, p) && !fln_mask_test(&poisoned, p);
 
+		if (untried && fln_mask_test(&b->in.broken, p))
+			fln_failure_refused(w, b->in.region, faults[i].addr);
 		if ((untried && fln_mask_test(&b->in.broken, p)) ||
 		    (!fln_mask_test(&poisoned, p) &&
 		     must_do_without(w, b, &faults[i], p, now, &error)) ||

@@ -98,23 +98,45 @@ static int set_defaults(struct fln_engine_opts *o)
 	return 0;
 }
 
+int fln_engine_check_features(struct fln_engine *engine)
+{
+	bool user_only = engine->opts.flags & FLN_ENGINE_F_USER_MODE_ONLY;
+	struct fln_uffd u = { .fd = -1 };
+	uint64_t features = 0;
+	int rc;
+
+	if (atomic_load(&engine->features))
+		return 0;
+	rc = fln_uffd_probe(user_only, &features);
+	if (rc == 0)
+		rc = fln_uffd_check_features(features);
+	if (rc == 0)
+		rc = fln_uffd_open(&u, user_only,
+				   UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MISSING_HUGETLBFS);
+	if (rc)
+		return rc;
+	fln_lock(&engine->asking_lock);
+	if (engine->asking.fd < 0) {
+		engine->asking = u;
+		u.fd = -1;
+	}
+	fln_unlock(&engine->asking_lock);
+	fln_uffd_close(&u); /* somebody else was faster */
+	atomic_store(&engine->features, features);
+	return 0;
+}
+
 /*
  * Is the engine possible here?  What asks later whether a range is somebody else's is opened
- * now: privileges may be given up when guests have been made.
+ * now: privileges may be given up when guests have been made.  A user who may not have
+ * userfaultfds of his own may serve those of others: he is refused when he makes a guest
+ * that needs them.
  */
 static int check_features(struct fln_engine *engine)
 {
-	bool user_only = engine->opts.flags & FLN_ENGINE_F_USER_MODE_ONLY;
-	int rc = fln_uffd_probe(user_only, &engine->features);
+	int rc = fln_engine_check_features(engine);
 
-	if (rc == 0)
-		rc = fln_uffd_check_features(engine->features);
-	if (rc == 0)
-		rc = fln_uffd_open(&engine->asking, user_only,
-				   UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MISSING_HUGETLBFS);
-	if (rc == 0)
-		fln_lock_init(&engine->asking_lock, FLN_RANK_LEAF);
-	return rc;
+	return rc == -EPERM || rc == -EACCES ? 0 : rc;
 }
 
 static void deinit_asking(struct fln_engine *engine)
@@ -284,11 +306,13 @@ int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **ou
 	if (rc)
 		goto free_engine;
 	rc = set_defaults(&engine->opts);
-	if (rc == 0)
-		rc = check_features(engine);
 	if (rc)
 		goto destroy_topology;
-	rc = fln_nodes_init(engine);
+	engine->asking.fd = -1;
+	fln_lock_init(&engine->asking_lock, FLN_RANK_LEAF);
+	rc = check_features(engine);
+	if (rc == 0)
+		rc = fln_nodes_init(engine);
 	if (rc)
 		goto deinit_asking;
 	rc = fln_rcu_get();

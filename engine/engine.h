@@ -29,7 +29,7 @@ struct fln_engine {
 	struct fln_thread_hooks hooks; /* opts.thread_hooks points here, or is NULL */
 	struct fln_topology *topology;
 	struct fln_plan *plan;
-	uint64_t features;           /* of this kernel and this user */
+	_Atomic uint64_t features;   /* of this kernel and this user; 0: refused so far */
 	struct fln_uffd asking;      /* is a range somebody else's?  Guarded by asking_lock */
 	struct fln_lock asking_lock; /* FLN_RANK_LEAF */
 	struct fln_event_queue events;
@@ -58,6 +58,12 @@ uint64_t fln_engine_stripes_left(struct fln_engine *engine);
 
 /* engine.c: the end of a pin: who has counted nr_pins up keeps the guest from going until then. */
 void fln_engine_unpin(struct fln_engine *engine, struct fln_guest *guest);
+
+/*
+ * May this user have userfaultfds, and does the kernel's do what we need?  Return: 0; as
+ * fln_uffd_probe(), fln_uffd_check_features().
+ */
+int fln_engine_check_features(struct fln_engine *engine);
 
 /* engine.c: until when a read of a source that has begun is waited for, from now on. */
 uint64_t fln_engine_source_deadline(const struct fln_engine *engine);

@@ -56,6 +56,17 @@ void fln_failure_tell(const struct fln_region *region, uint64_t addr, int error)
 	fln_event_post(&region->guest->engine->events, &event);
 }
 
+void fln_failure_tell_stray(struct fln_guest *guest, uint64_t addr)
+{
+	struct fln_event event = FLN_EVENT_INIT;
+
+	event.kind = FLN_EVENT_PAGE_POISONED;
+	event.error = -ENOENT;
+	event.guest = guest;
+	event.value = addr;
+	fln_event_post(&guest->engine->events, &event);
+}
+
 bool fln_guest_fail(struct fln_guest *guest, int error)
 {
 	struct fln_engine *engine = guest->engine;
@@ -67,7 +78,7 @@ bool fln_guest_fail(struct fln_guest *guest, int error)
 	event.error = error;
 	event.guest = guest;
 	fln_event_post(&engine->events, &event);
-	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
+	for (uint32_t i = 0; engine->workers && i < engine->opts.nr_workers; i++)
 		fln_worker_kick(&engine->workers[i]);
 	return true;
 }
@@ -88,6 +99,12 @@ static void stop_guest(struct fln_worker *w, const struct fln_region *region, ui
 			"guest %s has failed: the page at 0x%llx cannot be had; what is not there "
 			"is poisoned from now on",
 			region->guest->name, (unsigned long long)addr);
+}
+
+void fln_failure_refused(struct fln_worker *w, const struct fln_region *region, uint64_t addr)
+{
+	if (region->guest->on_failure == FLN_ON_FAILURE_STOP)
+		stop_guest(w, region, addr, -EINVAL);
 }
 
 static void pause_until(struct fln_fault *fault, uint64_t until_ns, enum fln_next next)

@@ -30,6 +30,15 @@ bool fln_guest_fail(struct fln_guest *guest, int error);
 /* Tell the embedder of a page that was poisoned because of @error.  Async-signal-safe. */
 void fln_failure_tell(const struct fln_region *region, uint64_t addr, int error);
 
+/* The same of a page where no region is. */
+void fln_failure_tell_stray(struct fln_guest *guest, uint64_t addr);
+
+/*
+ * The kernel refuses to map a page whose contents are there, and will: what on_failure
+ * says of the guest is done; the page is poisoned by the caller.
+ */
+void fln_failure_refused(struct fln_worker *w, const struct fln_region *region, uint64_t addr);
+
 /* Has a fault waited for its source as long as it may? */
 bool fln_fault_is_late(const struct fln_worker *w, const struct fln_fault *fault, uint64_t now_ns);
 

@@ -56,10 +56,7 @@ static int check_opts(const struct fln_guest_opts *o)
 	if (o->nr_shards > 1)
 		return fln_fail(EINVAL, "guest: nr_shards is %u; a foreign guest has one",
 				o->nr_shards);
-	if (fcntl(o->foreign_uffd, F_GETFL) < 0)
-		return fln_fail(EINVAL, "guest: foreign_uffd is %d, which is no open descriptor",
-				o->foreign_uffd);
-	return 0;
+	return fln_uffd_check_fd(o->foreign_uffd);
 }
 
 static int open_shards(struct fln_guest *guest, const struct fln_guest_opts *o)
@@ -82,8 +79,7 @@ static int open_shards(struct fln_guest *guest, const struct fln_guest_opts *o)
 				    fcntl(o->foreign_uffd, F_GETFL) | O_NONBLOCK);
 			fln_uffd_adopt(&s->uffd, o->foreign_uffd);
 			/* What its own process registered we cannot ask; a try will tell. */
-			if (engine->features & UFFD_FEATURE_POISON)
-				s->uffd.range_ioctls = UINT64_C(1) << _UFFDIO_POISON;
+			s->uffd.range_ioctls = UINT64_C(1) << _UFFDIO_POISON;
 			continue;
 		}
 		rc = fln_uffd_open(&s->uffd, user_only, features);
@@ -165,6 +161,8 @@ int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opt
 	if (!guest->shards)
 		goto fail;
 	rc = refuse_while_stopping(engine);
+	if (rc == 0 && !guest->foreign)
+		rc = fln_engine_check_features(engine);
 	if (rc == 0)
 		rc = open_shards(guest, &o);
 	if (rc)

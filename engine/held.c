@@ -45,6 +45,46 @@ static uint32_t *find_slot(struct fln_worker *w, const struct fln_shard *shard, 
 	}
 }
 
+static uint32_t *held_of(const struct fln_worker *w, const struct fln_guest *guest)
+{
+	return (uint32_t *)&guest->at[w->opts.index].nr_held;
+}
+
+/* An entry has left the table, perhaps to come back into it. */
+static void forget_entry(struct fln_worker *w, const struct fln_held *h)
+{
+	uint32_t *nr = held_of(w, h->shard->guest);
+
+	FLN_ASSERT(*nr > 0);
+	--*nr;
+	h->shard->nr_held -= h->fault.nr;
+}
+
+/*
+ * A guest may hold as many as are free: one that is greedy ends with half of the table,
+ * n of them with a part in n + 1 each, and one part stays for whoever comes.  A guest that
+ * has the worker for itself may have all.
+ */
+bool fln_may_hold(const struct fln_worker *w, const struct fln_shard *shard)
+{
+	uint32_t nr_free = w->opts.held_max - w->nr_held;
+
+	if (nr_free == 0)
+		return false;
+	return w->nr_guests < 2 || *held_of(w, shard->guest) < nr_free ||
+	       fln_planted(FLN_BUG_HELD_NO_SHARE);
+}
+
+/* Would those that were put back not come only to be put back again? */
+static bool has_much_room(const struct fln_worker *w, const struct fln_shard *shard)
+{
+	uint32_t nr_free = w->opts.held_max - w->nr_held;
+
+	if (w->nr_guests < 2)
+		return w->nr_held <= w->opts.held_max / 2;
+	return nr_free > 0 && *held_of(w, shard->guest) <= nr_free / 2;
+}
+
 /* No room: the thread sleeps on, and will fault again; that is another fault then. */
 static void put_back(struct fln_worker *w, struct fln_shard *shard, const struct fln_fault *fault)
 {
@@ -72,7 +112,8 @@ void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fa
 		shard->nr_held += fault->nr;
 		return;
 	}
-	if (w->nr_held == w->opts.held_max) {
+	/* What has been held before has its place, whoever came since. */
+	if (w->nr_held == w->opts.held_max || (!fault->kept && !fln_may_hold(w, shard))) {
 		put_back(w, shard, fault);
 		return;
 	}
@@ -84,9 +125,10 @@ void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fa
 	h->shard = shard;
 	h->reason = reason;
 	shard->nr_held += fault->nr;
+	++*held_of(w, shard->guest);
 	if (reason == FLN_HELD_AGAIN)
 		w->nr_again++;
-	if ((reason == FLN_HELD_PAUSE || reason == FLN_HELD_MEMORY) &&
+	if ((reason == FLN_HELD_PAUSE || reason == FLN_HELD_MEMORY || reason == FLN_HELD_REGION) &&
 	    fault->not_before_ns < w->next_due_ns)
 		w->next_due_ns = fault->not_before_ns;
 }
@@ -136,6 +178,8 @@ static bool is_due(struct fln_worker *w, const struct fln_held *h, uint64_t now_
 	if (atomic_load_explicit(&h->shard->guest->failed, memory_order_relaxed))
 		return true;
 	region = fln_directory_find(h->shard->guest, h->fault.addr);
+	if (h->reason == FLN_HELD_REGION)
+		return region;
 	if (!region || atomic_load_explicit(&region->closing, memory_order_acquire))
 		return true;
 	if (h->reason == FLN_HELD_MEMORY)
@@ -170,7 +214,7 @@ void fln_serve_held(struct fln_worker *w)
 		fln_rcu_read_lock();
 		due = is_due(w, h, now);
 		fln_rcu_read_unlock();
-		h->shard->nr_held -= h->fault.nr;
+		forget_entry(w, h);
 		if (!due) {
 			fln_hold(w, h->shard, &h->fault, h->reason);
 			continue;
@@ -180,6 +224,8 @@ void fln_serve_held(struct fln_worker *w)
 			nr = 0;
 		}
 		shard = h->shard;
+		if (h->reason == FLN_HELD_REGION)
+			h->fault.since_ns = now; /* its source has not been asked yet */
 		w->faults[nr++] = h->fault;
 	}
 	if (nr > 0)
@@ -230,7 +276,7 @@ static void drop(struct fln_worker *w, struct fln_shard *shard, bool all, uint64
 	for (uint32_t i = 0; i < nr; i++) {
 		struct fln_held h = w->held[i];
 
-		h.shard->nr_held -= h.fault.nr;
+		forget_entry(w, &h);
 		if (h.shard == shard && (all || fln_fault_is_unmapped(shard, &h.fault, start, end)))
 			fln_end_fault(shard, &h.fault, all ? FLN_ENDED_POISONED : FLN_ENDED_FAILED,
 				      false, fln_now_ns());
@@ -273,11 +319,14 @@ static void wake_shard(struct fln_shard *shard)
 
 void fln_wake_overflowed(struct fln_worker *w)
 {
-	/* Half empty: else they would come back at once, to be put back again. */
-	while (w->overflowed && w->nr_held <= w->opts.held_max / 2) {
-		struct fln_shard *shard = w->overflowed;
+	struct fln_shard **at = &w->overflowed, *shard;
 
-		w->overflowed = shard->next_overflowed;
+	while ((shard = *at) != NULL) {
+		if (!has_much_room(w, shard)) {
+			at = &shard->next_overflowed;
+			continue;
+		}
+		*at = shard->next_overflowed;
 		shard->overflowed = false;
 		wake_shard(shard);
 	}

@@ -17,8 +17,14 @@ struct fln_shard;
 struct fln_worker;
 
 /*
- * Keep a fault until something has changed.  When the table is full the
- * fault is put back with the kernel: it sleeps on, and is woken to fault again
+ * Is there room for one fault more of this guest?  No guest takes more than is left
+ * for others, so that there always is some for a guest that has nothing there.
+ */
+bool fln_may_hold(const struct fln_worker *w, const struct fln_shard *shard);
+
+/*
+ * Keep a fault until something has changed.  When the table is full, or the guest has
+ * its share of it, the fault is put back with the kernel: it sleeps on, and is woken to fault again
  * when there is room (fln_wake_overflowed()).
  */
 void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fault *fault,

@@ -49,6 +49,8 @@ static void settle_raced(struct fln_install *in, uint32_t page)
 	uint32_t end = page_end(in, page);
 
 	fln_count(&in->shard->count.pages_raced, end - page);
+	if (in->region->foreign)
+		atomic_store_explicit(&in->region->guest->found_pages, true, memory_order_relaxed);
 	fln_mask_set_range(&in->present, page, end);
 	if (fln_mask_test(&in->faulting, page) && !in->shard->in_context)
 		fln_uffd_wake(&in->shard->uffd, addr_of(in, page), in->region->page_bytes);
@@ -275,12 +277,26 @@ void fln_install_zero(struct fln_install *in, const struct fln_mask *pages)
 	}
 }
 
+/* In another process there may be huge pages, of which a part can neither be filled nor poisoned. */
+static bool deny_huge(struct fln_install *in)
+{
+	uint64_t done = 0;
+
+	return fln_uffd_can_poison(&in->shard->uffd) &&
+	       fln_uffd_poison(&in->shard->uffd, fln_align_down(in->block_addr, FLN_BLOCK_BYTES),
+			       FLN_BLOCK_BYTES, &done) == FLN_UFFD_OK;
+}
+
 /* Kernels before 6.6 cannot poison: take the access away instead. */
 static void deny_run(struct fln_install *in, uint32_t lo, uint32_t hi, struct fln_mask *poisoned)
 {
 	void *at = (void *)(uintptr_t)addr_of(in, lo);
 	uint64_t len = fln_pages_to_bytes(hi - lo);
 
+	if (in->region->foreign && deny_huge(in)) {
+		fln_mask_set_range(poisoned, lo, hi);
+		return;
+	}
 	if (in->region->foreign || mprotect(at, len, PROT_NONE) != 0) {
 		/* Whoever waits goes on waiting: that is the safe side. */
 		fln_mask_set_range(&in->broken, lo, hi);

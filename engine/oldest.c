@@ -35,6 +35,7 @@ static const char *const names[] = {
 	[FLN_WAITS_ROOM] = "room among the faults that are held",
 	[FLN_WAITS_POISON] = "nothing that can come: its page can be neither had nor poisoned",
 	[FLN_WAITS_WORKER] = "its worker, which does not come back",
+	[FLN_WAITS_REGION] = "a region to be added where it lies",
 };
 
 _Static_assert(sizeof(names) / sizeof(names[0]) == FLN_WAITS_NR, "every reason has a name");
@@ -75,6 +76,8 @@ static uint32_t reason_of(const struct fln_held *h)
 		return FLN_WAITS_MEMORY;
 	case FLN_HELD_STUCK:
 		return FLN_WAITS_POISON;
+	case FLN_HELD_REGION:
+		return FLN_WAITS_REGION;
 	default:
 		return h->fault.claimed ? FLN_WAITS_CLAIM : FLN_WAITS_EVENT;
 	}

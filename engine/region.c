@@ -18,6 +18,7 @@
 #include "engine/deny.h"
 #include "engine/directory.h"
 #include "engine/engine.h"
+#include "engine/foreign.h"
 #include "engine/guest.h"
 #include "engine/mapping.h"
 #include "engine/nodes.h"
@@ -359,9 +360,12 @@ static int open_region(struct fln_region *r)
 		return rc;
 	if (r->in_context)
 		rc = fln_context_enter_region(r);
-	if (r->foreign)
+	if (r->foreign) {
 		r->nr_registered = r->plan.nr_stripes;
-	else if (rc == 0)
+		/* Faults of it may have been held until now. */
+		if (r->guest->shards[0].worker)
+			fln_worker_kick(r->guest->shards[0].worker);
+	} else if (rc == 0)
 		rc = register_stripes(r);
 	/* What a region at this place has left inaccessible: it is served from here on. */
 	if (rc == 0 && !r->foreign && !r->mapped_by_us && fln_mapping_allow(r) != 0)
@@ -392,6 +396,8 @@ static int build_region(struct fln_guest *guest, struct fln_region *r, uint32_t 
 	if (rc)
 		return rc;
 	rc = check_overlap(guest, r);
+	if (rc == 0 && r->foreign)
+		rc = fln_foreign_check_region(r);
 	if (rc == 0 && !r->foreign && !r->mapped_by_us)
 		rc = take_over(r);
 	if (rc)

@@ -59,7 +59,7 @@ static int check_huge(const struct fln_guest *guest, const struct fln_region_opt
 
 	if (!fln_image_is_huge(o->image))
 		return 0;
-	if ((guest->engine->features & need) != need)
+	if ((atomic_load(&guest->engine->features) & need) != need)
 		return fln_fail(
 			EOPNOTSUPP,
 			"region: this kernel's userfaultfd lacks minor faults on huge pages "

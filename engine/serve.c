@@ -11,6 +11,8 @@
 #include "engine/block.h"
 #include "engine/directory.h"
 #include "engine/events.h"
+#include "engine/failure.h"
+#include "engine/foreign.h"
 #include "engine/held.h"
 #include "engine/region_map.h"
 #include "engine/strays.h"
@@ -68,16 +70,18 @@ static bool block_has_region(const struct fln_guest *guest, uint64_t block_addr)
  * read before the event that says what was moved there: until that is read the
  * kernel puts the poison off, and the fault is held.
  */
-static void end_invalid(struct fln_worker *w, struct fln_shard *shard,
-			const struct fln_fault *fault)
+static void end_invalid(struct fln_worker *w, struct fln_shard *shard, struct fln_fault *fault)
 {
 	uint64_t huge = fln_align_down(fault->addr, FLN_BLOCK_BYTES), done;
 	enum fln_uffd_result result = FLN_UFFD_ERROR;
 
+	/* Its process registers memory before it tells us of it, and may be faster. */
+	if (shard->guest->foreign && fln_foreign_await_region(w, shard, fault))
+		return;
 	if (fln_uffd_can_poison(&shard->uffd))
 		result = fln_uffd_poison(&shard->uffd, fault->addr, FLN_PAGE_BYTES, &done);
 	/* Not when there is no room: who is put back is woken by region (held.c). */
-	if (result == FLN_UFFD_AGAIN && w->nr_held < w->opts.held_max) {
+	if (result == FLN_UFFD_AGAIN && fln_may_hold(w, shard)) {
 		fln_hold(w, shard, fault, FLN_HELD_AGAIN);
 		return;
 	}
@@ -93,7 +97,9 @@ static void end_invalid(struct fln_worker *w, struct fln_shard *shard,
 			&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
 			"guest %s: a fault at 0x%llx, where no region is; its page is poisoned",
 			shard->guest->name, (unsigned long long)fault->addr);
-	if (result != FLN_UFFD_OK)
+	if (result == FLN_UFFD_OK)
+		fln_failure_tell_stray(shard->guest, fault->addr);
+	else
 		fln_uffd_wake(&shard->uffd, fault->addr, FLN_PAGE_BYTES);
 	fln_end_fault(shard, fault, FLN_ENDED_FAILED, false, fln_now_ns());
 }
@@ -121,6 +127,8 @@ void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_
 		uint64_t stop;
 
 		end = i + 1;
+		if (f[i].kind == FLN_FAULT_PROTECTED && fln_foreign_flagged(w, shard, NULL, &f[i]))
+			continue;
 		if (!region || fln_region_is_stray(region, f[i].addr)) {
 			end_invalid(w, shard, &f[i]);
 			continue;
@@ -129,16 +137,28 @@ void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_
 			leave_to_closer(shard, region, &f[i]);
 			continue;
 		}
+		if (f[i].kind == FLN_FAULT_MINOR && fln_foreign_flagged(w, shard, region, &f[i]))
+			continue;
 		/* All that follows in the same block, in the same region. */
 		stop = fln_align_down(f[i].addr, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
 		if (stop > region->addr + region->len_bytes)
 			stop = region->addr + region->len_bytes;
-		while (end < nr && f[end].addr < stop && !fln_region_is_stray(region, f[end].addr))
+		while (end < nr && f[end].addr < stop && f[end].kind == FLN_FAULT_MISSING &&
+		       !fln_region_is_stray(region, f[end].addr))
 			end++;
 		count_remote(w, shard, region, &f[i], end - i);
 		fln_serve_block(w, shard, region, &f[i], end - i);
 	}
 	fln_rcu_read_unlock();
+}
+
+static enum fln_fault_kind kind_of(const struct fln_shard *shard, const struct uffd_msg *m)
+{
+	if (m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP)
+		return FLN_FAULT_PROTECTED;
+	if ((m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_MINOR) && shard->guest->foreign)
+		return FLN_FAULT_MINOR;
+	return FLN_FAULT_MISSING;
 }
 
 /*
@@ -241,6 +261,7 @@ static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard, int *e
 		f = &w->faults[nr_faults++];
 		*f = (struct fln_fault){ .t0_ns = now, .nr = 1 };
 		f->addr = fln_align_down(m->arg.pagefault.address, FLN_PAGE_BYTES);
+		f->kind = kind_of(shard, m);
 		f->fresh = true;
 	}
 	fln_count(&shard->count.faults, nr_faults - nr_counted);

@@ -20,6 +20,7 @@
 #include "engine/uffd.h"
 #include "engine/window.h"
 #include "sharding/stripes.h"
+#include "sources/filler.h"
 #include "sources/image.h"
 
 #include <faultlane/guest.h>
@@ -164,6 +165,12 @@ struct fln_shard {
 	struct fln_oldest oldest; /* anybody's to read */
 };
 
+/* What a guest has of one of the workers; that worker's. */
+struct fln_guest_at {
+	uint32_t nr_shards; /* that it serves */
+	uint32_t nr_held;   /* entries in worker->held */
+};
+
 struct fln_guest {
 	struct fln_engine *engine;
 	char name[32];
@@ -182,6 +189,7 @@ struct fln_guest {
 	uint32_t max_failures; /* at least 1 */
 	fln_ask_fn ask;
 	void *ask_ctx;
+	_Atomic bool found_pages;       /* foreign: some were there that we had not put there */
 	_Atomic bool failed;            /* what is not there is poisoned at once; stays so */
 	_Atomic bool told_whole;        /* FLN_EVENT_GUEST_WHOLE has been posted */
 	_Atomic bool lame;              /* to be stopped by the guard */
@@ -198,8 +206,9 @@ struct fln_guest {
 	int children[FLN_MAX_CHILDREN];
 	/* nr_shards more, from the first in-context region on; set in the guest's turn. */
 	_Atomic(struct fln_shard *) context_shards;
-	struct fln_guest *next; /* of the engine; guarded by engine->lock */
-	uint32_t nr_pins;       /* who else uses it just now; guarded by engine->lock */
+	struct fln_guest_at at[FLN_MAX_WAITERS]; /* by worker */
+	struct fln_guest *next;                  /* of the engine; guarded by engine->lock */
+	uint32_t nr_pins; /* who else uses it just now; guarded by engine->lock */
 };
 
 /*

@@ -18,15 +18,56 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 0x00000008
+#endif
+
+/*
+ * O_NONBLOCK belongs to the description, and the process that handed it over can clear it
+ * at any moment and take the messages itself: a read() would sleep for ever, and with it
+ * the worker.  So the call itself says that it does not wait.  Where the kernel cannot do
+ * that for userfaultfds (before 6.10) the flag is set anew and the descriptor polled just
+ * before: whoever wants to win that race has to hit a microsecond.
+ */
+static ssize_t read_shared(struct fln_uffd *u, void *to, size_t len_bytes)
+{
+	struct pollfd p = { .fd = u->fd, .events = POLLIN };
+	struct iovec v = { .iov_base = to, .iov_len = len_bytes };
+	ssize_t got;
+	int flags;
+
+	if (!u->no_nowait) {
+		/* The wrapper is newer than some C libraries; position -1: none. */
+		got = syscall(SYS_preadv2, u->fd, &v, 1, -1L, -1L, RWF_NOWAIT);
+		if (got >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EPERM))
+			return got;
+		u->no_nowait = true;
+	}
+	flags = fcntl(u->fd, F_GETFL);
+	if (flags >= 0 && !(flags & O_NONBLOCK))
+		(void)fcntl(u->fd, F_SETFL, flags | O_NONBLOCK);
+	if (poll(&p, 1, 0) == 0) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return read(u->fd, to, len_bytes);
+}
 
 static ssize_t kernel_read(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t nr)
 {
-	ssize_t got = read(u->fd, msgs, (size_t)nr * sizeof(*msgs));
+	size_t len = (size_t)nr * sizeof(*msgs);
+	ssize_t got = u->shared ? read_shared(u, msgs, len) : read(u->fd, msgs, len);
 
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
@@ -237,6 +278,79 @@ void fln_uffd_adopt(struct fln_uffd *u, int fd)
 	memset(u, 0, sizeof(*u));
 	u->ops = &kernel_ops;
 	u->fd = fd;
+	u->shared = true;
+}
+
+/* What /proc says that a descriptor is; false where it says nothing. */
+static bool descriptor_name(int fd, char *name, size_t size)
+{
+	char path[32];
+	ssize_t len;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	len = readlink(path, name, size - 1);
+	if (len < 0)
+		return false;
+	name[len] = 0;
+	return true;
+}
+
+int fln_uffd_check_fd(int fd)
+{
+	/* A place where nobody waits; the call answers the same for any. */
+	struct uffdio_range nowhere = { .start = UINT64_C(1) << 32, .len = FLN_PAGE_BYTES };
+	char name[64];
+	struct stat st;
+
+	if (fstat(fd, &st) != 0)
+		return fln_fail(EINVAL, "guest: foreign_uffd is %d, which is no open descriptor",
+				fd);
+	if (descriptor_name(fd, name, sizeof(name))) {
+		if (strcmp(name, "anon_inode:[userfaultfd]") != 0)
+			return fln_fail(EINVAL,
+					"guest: foreign_uffd is %d, which is %s and no userfaultfd",
+					fd, name);
+	} else if (st.st_mode & S_IFMT) {
+		/* Only the kernel's own anonymous files are of no type: no file system's are. */
+		return fln_fail(EINVAL,
+				"guest: foreign_uffd is %d, a file of mode 0%o and no "
+				"userfaultfd",
+				fd, (unsigned)st.st_mode);
+	}
+	if (ioctl(fd, UFFDIO_WAKE, &nowhere) == 0)
+		return 0;
+	return fln_fail(EINVAL,
+			"guest: foreign_uffd is %d, which does not answer as a userfaultfd (errno "
+			"%d); call UFFDIO_API on it before it is handed over",
+			fd, errno);
+}
+
+enum fln_uffd_place fln_uffd_place(struct fln_uffd *u, uint64_t addr)
+{
+	/* A copy from where nothing can be read: all else is looked at before that. */
+	void *from = mmap(NULL, FLN_PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct uffdio_copy arg = { .dst = addr,
+				   .src = (uint64_t)(uintptr_t)from,
+				   .len = FLN_PAGE_BYTES,
+				   .mode = UFFDIO_COPY_MODE_DONTWAKE };
+	int rc;
+
+	if (from == MAP_FAILED)
+		return FLN_UFFD_PLACE_UNKNOWN;
+	rc = u->ops->ioctl(u, UFFDIO_COPY, &arg);
+	(void)munmap(from, FLN_PAGE_BYTES);
+	switch (rc) {
+	case -EFAULT:
+		return FLN_UFFD_PLACE_SMALL;
+	case -EINVAL:
+		return FLN_UFFD_PLACE_HUGE;
+	case -ENOENT:
+		return FLN_UFFD_PLACE_NONE;
+	case -ESRCH:
+		return FLN_UFFD_PLACE_GONE;
+	default:
+		return FLN_UFFD_PLACE_UNKNOWN;
+	}
 }
 
 void fln_uffd_close(struct fln_uffd *u)
@@ -303,6 +417,15 @@ static enum fln_uffd_result classify(int rc)
 	default:
 		return FLN_UFFD_ERROR;
 	}
+}
+
+enum fln_uffd_result fln_uffd_unprotect(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes)
+{
+	struct uffdio_writeprotect arg = { .range = { .start = addr, .len = len_bytes } };
+
+	fln_lock_assert_none(); /* I2 */
+	atomic_fetch_add_explicit(&u->nr_calls, 1, memory_order_relaxed);
+	return classify(u->ops->ioctl(u, UFFDIO_WRITEPROTECT, &arg));
 }
 
 enum install_call {

@@ -31,6 +31,8 @@ struct fln_uffd_ops {
 struct fln_uffd {
 	int fd;
 	bool user_mode_only;
+	bool shared;       /* another process has the same description, and may change its flags */
+	bool no_nowait;    /* preadv2() cannot say RWF_NOWAIT for it here; the reader's */
 	uint64_t features; /* enabled ones, UFFD_FEATURE_* */
 	/* What the last UFFDIO_REGISTER offered; regions are added while workers look at it. */
 	_Atomic uint64_t range_ioctls;
@@ -71,6 +73,25 @@ int fln_uffd_from_syscall(bool user_mode_only);
 /* Take over a descriptor that another process opened and enabled. */
 void fln_uffd_adopt(struct fln_uffd *u, int fd);
 
+/*
+ * Is @fd a userfaultfd on which UFFDIO_API has been called?  Nothing is changed by asking,
+ * and what somebody forges (a socket, a file of FUSE) does not pass.
+ * Return: 0; -EINVAL with the sentence that says what it is.
+ */
+int fln_uffd_check_fd(int fd);
+
+/* What is at a page that another process is said to have registered. */
+enum fln_uffd_place {
+	FLN_UFFD_PLACE_UNKNOWN, /* an event is unread, or the page is there */
+	FLN_UFFD_PLACE_SMALL,   /* pages of 4 KiB, registered */
+	FLN_UFFD_PLACE_HUGE,    /* pages of 4 KiB cannot be copied there */
+	FLN_UFFD_PLACE_NONE,    /* not registered (yet) */
+	FLN_UFFD_PLACE_GONE,    /* its process has ended */
+};
+
+/* Asked without changing anything. */
+enum fln_uffd_place fln_uffd_place(struct fln_uffd *u, uint64_t addr);
+
 void fln_uffd_close(struct fln_uffd *u);
 
 /*
@@ -110,6 +131,9 @@ enum fln_uffd_result fln_uffd_zeropage(struct fln_uffd *u, uint64_t addr, uint64
  */
 enum fln_uffd_result fln_uffd_poison(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes,
 				     uint64_t *done_bytes);
+
+/* Lift write protection from [addr, addr + len_bytes), and let those who wait for that go on. */
+enum fln_uffd_result fln_uffd_unprotect(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes);
 
 /* Let those who wait for the range touch it again. */
 void fln_uffd_wake(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes);

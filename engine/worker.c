@@ -196,6 +196,19 @@ static void forget_in_context(struct fln_worker *w, const struct fln_shard *shar
 	}
 }
 
+/* How many guests there are to share its table of held faults. */
+static void count_guest(struct fln_worker *w, struct fln_guest *guest, bool comes)
+{
+	uint32_t *nr_shards = &guest->at[w->opts.index].nr_shards;
+
+	if (comes) {
+		w->nr_guests += (*nr_shards)++ == 0;
+		return;
+	}
+	FLN_ASSERT(*nr_shards > 0);
+	w->nr_guests -= --*nr_shards == 0;
+}
+
 static int obey(struct fln_worker *w, const struct fln_command *cmd)
 {
 	int rc;
@@ -206,6 +219,7 @@ static int obey(struct fln_worker *w, const struct fln_command *cmd)
 		if (rc)
 			return rc;
 		cmd->shard->worker = w;
+		count_guest(w, cmd->shard->guest, true);
 		if (cmd->shard->in_context) {
 			cmd->shard->next_in_context = w->in_context;
 			w->in_context = cmd->shard;
@@ -216,6 +230,7 @@ static int obey(struct fln_worker *w, const struct fln_command *cmd)
 		fln_worker_unwatch(w, cmd->shard);
 		fln_drop_held(w, cmd->shard);
 		fln_oldest_forget(w, cmd->shard);
+		count_guest(w, cmd->shard->guest, false);
 		cmd->shard->worker = NULL;
 		return 0;
 	case FLN_COMMAND_END_JOBS:

@@ -29,6 +29,13 @@ enum fln_next {
 	FLN_NEXT_ASK,     /* it has failed; ask the embedder again */
 };
 
+/* What a fault is for, as the kernel says. */
+enum fln_fault_kind {
+	FLN_FAULT_MISSING,   /* a page; in regions of ours also one that the cache has */
+	FLN_FAULT_MINOR,     /* of a foreign guest: a page that the cache there has */
+	FLN_FAULT_PROTECTED, /* leave to write to a page that is there */
+};
+
 /* One fault on its way through a worker, or several on the same page.  Zero is a good start. */
 struct fln_fault {
 	uint64_t addr;           /* page-aligned, as the kernel gave it */
@@ -42,6 +49,7 @@ struct fln_fault {
 	uint32_t nr_failures;    /* how often its page could not be had */
 	uint32_t nr_asked;       /* how often the embedder was asked about it */
 	enum fln_next next;
+	enum fln_fault_kind kind;
 	uint8_t nr_starved; /* pauses for want of memory so far */
 	bool held;          /* its contents had to be fetched */
 	bool fresh;         /* of this read: nobody has looked whether it is remote */
@@ -56,6 +64,7 @@ enum fln_held_reason {
 	FLN_HELD_AGAIN,  /* to be tried again soon: an event, a claim */
 	FLN_HELD_PAUSE,  /* its page has failed: until fault.not_before_ns */
 	FLN_HELD_MEMORY, /* the kernel had none: until fault.not_before_ns */
+	FLN_HELD_REGION, /* foreign: no region is there yet: until fault.not_before_ns */
 	FLN_HELD_STUCK,  /* can be neither mapped nor poisoned: now and then */
 };
 
@@ -145,6 +154,7 @@ struct fln_worker {
 	struct fln_shard *noted;  /* that have a note of their oldest fault */
 	uint64_t last_note_ns;    /* when those were written */
 	bool stopping;
+	uint32_t nr_guests; /* that it has shards of */
 	uint32_t nr_held;
 	uint32_t nr_again; /* of them, those to be tried at once */
 	struct fln_held *held;

@@ -9,8 +9,8 @@
 #include "sources/memfd.h"
 #include "base/error.h"
 #include "base/fd.h"
-#include "base/map.h"
 #include "base/file_size.h"
+#include "base/map.h"
 #include "sources/huge.h"
 #include "sources/image_state.h"
 
@@ -227,8 +227,9 @@ static int map_alias(struct fln_image *image, bool adopted)
 
 	image->alias = fln_map_closed(NULL, image->len_bytes,
 				      MAP_SHARED | (reserve ? 0 : MAP_NORESERVE), image->memfd, 0);
-	err = image->alias == MAP_FAILED ? errno
-					 : -fln_map_open(image->alias, image->len_bytes, !image->read_only);
+	err = image->alias == MAP_FAILED
+		      ? errno
+		      : -fln_map_open(image->alias, image->len_bytes, !image->read_only);
 	if (err == 0)
 		return 0;
 	if (image->alias != MAP_FAILED)

@@ -274,14 +274,21 @@ static int warm_up(struct stress *s)
 {
 	struct fln_engine_opts o = FLN_ENGINE_OPTS_INIT;
 	struct fln_engine *engine;
+	struct fln_guest *guest;
 	int rc;
 
 	o.flags = s->opts.user_mode_only ? FLN_ENGINE_F_USER_MODE_ONLY : 0;
 	rc = fln_engine_create(&o, &engine);
+	if (rc) {
+		(void)fprintf(stderr, "faultlane-stress: %s\n", fln_last_error());
+		return rc;
+	}
+	rc = fln_guest_create(engine, NULL, &guest);
 	if (rc == 0)
-		rc = fln_engine_destroy(engine);
+		rc = fln_guest_destroy(guest);
 	if (rc)
 		(void)fprintf(stderr, "faultlane-stress: %s\n", fln_last_error());
+	(void)fln_engine_destroy(engine);
 	return rc;
 }
 

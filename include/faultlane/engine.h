@@ -161,11 +161,11 @@ struct fln_engine_opts {
  * @out:  the engine; written only on success
  *
  * Return:  0; -EINVAL or -E2BIG for options (fln_last_error() names the field);
- *          -ENOMEM; -EPERM, -EACCES or -ENOSYS when userfaultfd is not to be
- *          had (fln_last_error() names the mend); -EOPNOTSUPP when the kernel
+ *          -ENOMEM; -ENOSYS when the kernel has no userfaultfd; -EOPNOTSUPP when its
  *          lacks a feature that is needed; -EAGAIN where no thread can be made
  *          (the one that waits for readers of memory which is to be freed), and
- *          -EPERM where a filter refuses that
+ *          -EPERM where a filter refuses that.  A user who may not have a userfaultfd is
+ *          refused by fln_guest_create(): an engine of foreign guests alone needs none
  * Threads: any
  * Blocks:  briefly (reads the machine's topology)
  */

@@ -31,7 +31,8 @@ enum fln_event_kind {
  * struct fln_event - Something that has happened
  * @size:  sizeof(struct fln_event), set by the caller
  * @kind:  enum fln_event_kind
- * @error: negative errno where there is one, else 0
+ * @error: negative errno where there is one, else 0; PAGE_POISONED: -ENOENT where no
+ *         region is
  * @guest: whose, or NULL; compare it only, it may have been destroyed since
  * @image: whose, or NULL; the same
  * @value: PAGE_POISONED, FAULT_STALLED: the address; MEMORY_MOVED: where it was; OVERFLOW: how many are lost;

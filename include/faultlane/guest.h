@@ -21,7 +21,8 @@ enum fln_guest_flags {
 	/*
 	 * The guest's memory lives in another process, which made and
 	 * registered @foreign_uffd and handed it over: one shard, missing
-	 * faults only, answered by copying from the image.
+	 * faults only, answered by copying from the image.  It needs no privilege.
+	 * docs/EMBEDDING.md says what the descriptor must be.
 	 */
 	FLN_GUEST_F_FOREIGN = 1 << 0,
 	/* 1 << 1 had forks followed; it is refused. */
@@ -137,9 +138,11 @@ struct fln_guest_opts {
  * @opts:   options, or NULL for all defaults; not kept
  * @out:    the guest; written only on success
  *
- * Return:  0; -EINVAL, -E2BIG for options; -EMFILE or -ENFILE when the
- *          userfaultfds are not to be had; -ENOMEM; -EBUSY while the engine
- *          is being stopped
+ * Return:  0; -EINVAL, -E2BIG for options, and where @foreign_uffd is no
+ *          userfaultfd; -EPERM or -EACCES when this user may have none
+ *          (fln_last_error() names the remedy), -EMFILE or -ENFILE when there are
+ *          no more; none of these in a foreign guest, which needs no privilege;
+ *          -ENOMEM; -EBUSY while the engine is being stopped
  * Threads: any
  * Blocks:  no
  */

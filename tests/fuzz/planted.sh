@@ -8,7 +8,7 @@ set -uo pipefail
 program=$1
 corpus=$(dirname "$0")/corpus/serve
 bugs=(wake-left-out neighbour zeros-for-failed discard-refilled left-claimed counted-twice
-	wake-only continue-unfilled poison-overwritten)
+	wake-only continue-unfilled poison-overwritten eexist-served)
 rc=0
 ulimit -c 0
 

@@ -154,10 +154,17 @@ static void op_write(struct game *g)
 
 static void op_flags(struct game *g)
 {
-	static const uint64_t flags[] = { 0, UFFD_PAGEFAULT_FLAG_WRITE, UFFD_PAGEFAULT_FLAG_WP,
-					  UFFD_PAGEFAULT_FLAG_MINOR };
-
-	g->r->fake.flags = flags[bytes_below(&g->in, 4)];
+	switch (bytes_below(&g->in, 3)) {
+	case 0:
+		g->r->fake.flags = 0;
+		break;
+	case 1:
+		g->r->fake.flags = UFFD_PAGEFAULT_FLAG_WRITE;
+		break;
+	default:
+		/* Whoever touches mapped pages there waits for leave, once. */
+		fake_protect(&g->r->fake, game_addr(g, 0), g->nr_slots);
+	}
 }
 
 static void op_run(struct game *g)
@@ -686,8 +693,9 @@ static void close_region(struct game *g)
 	model_let_run(g);
 	model_check(g);
 	model_check_closed(g);
-	/* Where no region is the kernel may have put the poison off. */
+	/* Where no region is the kernel may have put the poison off, or one may have been to come. */
 	no_more_trouble(g);
+	fake_clock_pass(3 * FLN_NS_PER_S);
 	op_held(g);
 	model_let_run(g);
 }

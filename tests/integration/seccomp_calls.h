@@ -12,6 +12,8 @@
 	CALL(ioctl) \
 	CALL(read) \
 	CALL(pread64) \
+	CALL(preadv2) \
+	CALL(fcntl) \
 	CALL(epoll_pwait2) \
 	CALL(epoll_wait) \
 	CALL(epoll_ctl) \

@@ -66,13 +66,23 @@ static void touch(struct fake_uffd *f, struct fake_thread *t)
 
 	if (!page || !page->vma || page->denied || page->pte == FAKE_POISONED) {
 		t->state = FAKE_KILLED;
-	} else if (page->pte == FAKE_MAPPED) {
+	} else if (page->pte == FAKE_MAPPED && !page->wp) {
 		t->state = FAKE_READ;
 		t->value = fake_contents(page);
 	} else {
 		t->state = FAKE_QUEUED;
 		t->seq = f->seq++;
 		t->nr_faults++;
+	}
+}
+
+void fake_protect(struct fake_uffd *f, uint64_t addr, uint64_t nr_pages)
+{
+	for (uint64_t i = 0; i < nr_pages; i++) {
+		struct fake_page *page = fake_page(f, addr + fln_pages_to_bytes(i));
+
+		if (page && page->pte == FAKE_MAPPED)
+			page->wp = true;
 	}
 }
 
@@ -117,6 +127,7 @@ static void zap(struct fake_uffd *f, uint64_t addr, uint64_t nr_pages, bool punc
 		/* A hole in the file takes nobody's own copy away; zeros go. */
 		if (!punch || !page->own || page->value == 0) {
 			page->pte = FAKE_ABSENT;
+			page->wp = false;
 			page->own = false;
 			page->value = 0;
 		}
@@ -227,7 +238,10 @@ static ssize_t read_messages(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t
 		memset(&msgs[got], 0, sizeof(msgs[got]));
 		msgs[got].event = UFFD_EVENT_PAGEFAULT;
 		msgs[got].arg.pagefault.address = oldest->addr;
-		if (fake_in_cache(fake_page(f, oldest->addr)))
+		if (fake_page(f, oldest->addr)->pte == FAKE_MAPPED)
+			msgs[got].arg.pagefault.flags =
+				fake_page(f, oldest->addr)->wp ? UFFD_PAGEFAULT_FLAG_WP : 0;
+		else if (fake_in_cache(fake_page(f, oldest->addr)))
 			msgs[got].arg.pagefault.flags = UFFD_PAGEFAULT_FLAG_MINOR;
 		msgs[got].arg.pagefault.flags |= f->flags;
 		oldest->state = FAKE_WAITING;
@@ -406,6 +420,21 @@ static int do_ioctl(struct fln_uffd *u, unsigned long request, void *arg)
 		struct uffdio_poison *a = arg;
 
 		return install(f, FAKE_POISON, &a->range, a->mode, 0, (int64_t *)&a->updated);
+	}
+	if (request == UFFDIO_WRITEPROTECT) {
+		const struct uffdio_writeprotect *a = arg;
+
+		f->nr_unprotects++;
+		if (f->process_gone)
+			return -ESRCH;
+		if (f->unprotect_errno)
+			return -f->unprotect_errno;
+		if (is_put_off(f))
+			return -EAGAIN;
+		for (uint64_t at = 0; at < a->range.len; at += FLN_PAGE_BYTES)
+			fake_page(f, a->range.start + at)->wp = false;
+		wake(f, a->range.start, a->range.len);
+		return 0;
 	}
 	if (request == UFFDIO_WAKE) {
 		const struct uffdio_range *a = arg;

@@ -39,6 +39,7 @@ struct fake_page {
 	int fd;             /* -1: anonymous */
 	uint64_t file_page; /* with a file */
 	bool is_private;    /* a private mapping of it */
+	bool wp;            /* mapped, and whoever touches it waits for leave to write */
 	bool own;           /* and it has a page of its own, or the page of zeros */
 	uint64_t value;     /* without a file, or of its own */
 	bool denied;        /* PROT_NONE */
@@ -92,10 +93,11 @@ struct fake_uffd {
 	uint32_t fail_in;          /* the n-th install call from now on fails, 0: none */
 	uint32_t fail_times;       /* and so many in all; 0: 1 */
 	int fail_errno;
-	uint32_t max_pages; /* that one call does; 0: all */
-	int read_errno;     /* what read returns; 0: messages */
-	uint64_t flags;     /* that messages of faults carry besides */
-	bool process_gone;  /* installs are ESRCH from now on */
+	uint32_t max_pages;  /* that one call does; 0: all */
+	int read_errno;      /* what read returns; 0: messages */
+	uint64_t flags;      /* that messages of faults carry besides */
+	int unprotect_errno; /* of UFFDIO_WRITEPROTECT, always */
+	bool process_gone;   /* installs are ESRCH from now on */
 
 	/* Called for each page that CONTINUE or COPY maps. */
 	void (*on_map)(void *ctx, uint64_t addr);
@@ -110,7 +112,7 @@ struct fake_uffd {
 	/* What happened. */
 	uint32_t nr_calls[FAKE_NR_CALLS];
 	uint32_t nr_pages_done[FAKE_NR_CALLS];
-	uint32_t nr_wake_calls;
+	uint32_t nr_wake_calls, nr_unprotects;
 	uint32_t nr_unpoisoned; /* pages whose marker an install wiped out */
 	uint32_t nr_registers, nr_unregisters;
 	uint64_t last_start, last_len; /* of the last install call */
@@ -136,6 +138,9 @@ void fake_map_private(struct fake_uffd *f, uint64_t addr, uint64_t nr_pages, int
 
 /* A word is written all over a page that is mapped. */
 void fake_write(struct fake_uffd *f, uint64_t addr, uint64_t value);
+
+/* Write-protect what is mapped there: the next touch is a write-protect fault. */
+void fake_protect(struct fake_uffd *f, uint64_t addr, uint64_t nr_pages);
 
 /* A thread touches @addr.  Returns its number; what became of it is in threads[]. */
 uint32_t fake_touch(struct fake_uffd *f, uint64_t addr);
