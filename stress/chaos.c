@@ -347,6 +347,14 @@ void go_before_touchers(void)
 	(void)setpriority(PRIO_PROCESS, 0, before > -10 ? before - 10 : -20);
 }
 
+/* With random layouts each restart may bring another one: the more the better. */
+static uint32_t pause_of(const struct chaos_thread *t)
+{
+	uint32_t ms = kinds[t->kind].pause_ms;
+
+	return t->kind == CHAOS_RESTART && t->s->opts.random_layout ? ms / 4 : ms;
+}
+
 static void *chaos_main(void *arg)
 {
 	struct chaos_thread *t = arg;
@@ -362,7 +370,7 @@ static void *chaos_main(void *arg)
 		struct rng rng = { mix(seed ^ n++) };
 		bool done;
 
-		for (uint64_t left = 1 + rng_below(&rng, kinds[t->kind].pause_ms * 2 + 1);
+		for (uint64_t left = 1 + rng_below(&rng, pause_of(t) * 2 + 1);
 		     left > 0 && !atomic_load(&s->stop); left -= left < 20 ? left : 20)
 			sleep_ms(left < 20 ? left : 20);
 		if (!kinds[t->kind].alone)
