@@ -144,7 +144,7 @@ static void put_tells_who_waits(void **state)
 	rig_destroy(r);
 }
 
-/* A limit on the size of files stands for a machine without memory for page cache. */
+/* A limit on the size of files: no signal, and what is beyond it has failed. */
 static void no_page_cache_is_to_be_had(void **state)
 {
 	struct rig *r = rig(64, 8);
@@ -155,10 +155,8 @@ static void no_page_cache_is_to_be_had(void **state)
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
 	none.rlim_max = before.rlim_max;
 	assert_int_equal(fln_image_request(&r->image, 4, WAITER), FLN_IMAGE_IS_PENDING);
-	(void)signal(SIGXFSZ, SIG_IGN);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
 	assert_int_equal(fln_image_put(&r->image, BYTES(20), words, BYTES(1)), -EFBIG);
-	assert_non_null(strstr(fln_last_error(), "memory"));
 	assert_int_equal(rig_fill(r, 1), 1);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
 	assert_state(r, 20, FLN_IMAGE_UNFILLED); /* the pusher may try again */
