@@ -27,6 +27,8 @@
 
 #include <errno.h>
 
+/* So many parts ask for a fill in vain before the others wait for one to come free. */
+#define JOB_TRIES 8u
 /* Should a change have gone unnoticed: a look at all that waits, which costs little so rarely. */
 #define LOOK_ALL_NS FLN_NS_PER_S
 
@@ -96,9 +98,27 @@ static void settle_known(struct fln_job_part *part, struct fln_job_block *jb,
 	fail_pages(part, jb, &m);
 }
 
+/*
+ * May a part ask the fillers for a fill?  Once in vain, and it waits until one comes free; and
+ * so do all, when some have asked in vain, of which each had its turn: what one image finds
+ * used up another one need not, for each has a share.
+ */
+static bool may_ask(const struct fln_worker *w, const struct fln_job_part *part)
+{
+	return w->nr_job_tries > 0 && part->vain_turn != w->job_turn;
+}
+
+/* A fill has come free, or others want some. */
+static void let_ask(struct fln_worker *w)
+{
+	w->nr_job_tries = JOB_TRIES;
+	w->job_turn++;
+}
+
 /* Of a page that is not there: what its block waits for.  More of it may be asked for: TRY. */
-static enum fln_job_block_state pending(const struct fln_image *image, struct fln_job_part *part,
-					struct fln_job_block *jb, const struct fln_image_want *want)
+static enum fln_job_block_state pending(struct fln_worker *w, const struct fln_image *image,
+					struct fln_job_part *part, struct fln_job_block *jb,
+					const struct fln_image_want *want)
 {
 	if (!want->starved) {
 		/* What the image has no fill for is told of for all of it, and once. */
@@ -106,6 +126,10 @@ static enum fln_job_block_state pending(const struct fln_image *image, struct fl
 		return jb->any_page ? FLN_JOB_WAITS : FLN_JOB_TRY;
 	}
 	/* Fills of a link are its own: whoever is kicked tries. */
+	if (!image->link) {
+		part->vain_turn = w->job_turn;
+		w->nr_job_tries -= w->nr_job_tries > 0;
+	}
 	jb->any_kick |= image->link != NULL;
 	part->any_kick |= jb->any_kick;
 	return FLN_JOB_STARVED;
@@ -134,15 +158,9 @@ static enum fln_job_block_state request_huge(struct fln_worker *w, struct fln_jo
 	case FLN_IMAGE_IS_READY:
 		return FLN_JOB_AGAIN;
 	default:
-		state = pending(image, part, jb, &want);
+		state = pending(w, image, part, jb, &want);
 		return state == FLN_JOB_TRY ? FLN_JOB_WAITS : state;
 	}
-}
-
-/* Would asking be in vain, because the fillers have no fill? */
-static bool must_starve(const struct fln_worker *w, const struct fln_image *image)
-{
-	return image->source && !image->link && fln_filler_starves(w->opts.filler, w->opts.index);
 }
 
 /* Ask for what is not there.  Returns what the block does next. */
@@ -165,7 +183,7 @@ static enum fln_job_block_state request_rest(struct fln_worker *w, struct fln_jo
 			state = FLN_JOB_AGAIN;
 			continue;
 		}
-		if (must_starve(w, image))
+		if (image->source && !may_ask(w, part))
 			return state == FLN_JOB_AGAIN ? state : FLN_JOB_STARVED;
 		switch (fln_image_want(image,
 				       fln_region_image_page(b->in.region, b->in.block_page + p),
@@ -177,7 +195,7 @@ static enum fln_job_block_state request_rest(struct fln_worker *w, struct fln_jo
 			state = FLN_JOB_AGAIN;
 			break;
 		default:
-			one_state = pending(image, part, jb, &want);
+			one_state = pending(w, image, part, jb, &want);
 			if (one_state != FLN_JOB_TRY)
 				return state == FLN_JOB_AGAIN ? state : one_state;
 			/* What the fill covers is told together. */
@@ -343,13 +361,14 @@ static void spend(uint32_t *budget, uint32_t nr)
 	*budget -= nr < *budget ? nr : *budget;
 }
 
-static bool may_go_on(const struct fln_worker *w, const struct fln_job_block *jb)
+static bool may_go_on(const struct fln_worker *w, const struct fln_job_part *part,
+		      const struct fln_job_block *jb)
 {
 	switch (jb->state) {
 	case FLN_JOB_WAITS:
 		return false;
 	case FLN_JOB_STARVED:
-		return !jb->any_kick && !fln_filler_starves(w->opts.filler, w->opts.index);
+		return !jb->any_kick && may_ask(w, part);
 	default:
 		return true;
 	}
@@ -406,7 +425,7 @@ static void work_on_part(struct fln_worker *w, struct fln_job_part *part, uint32
 		if (i == part->nr_blocks) {
 			if (i == FLN_JOB_BLOCKS || !open_block(w, part, budget))
 				break;
-		} else if (!may_go_on(w, jb)) {
+		} else if (!may_go_on(w, part, jb)) {
 			i++;
 			continue;
 		}
@@ -460,12 +479,14 @@ static void take_given(struct fln_worker *w)
 	if (!atomic_load_explicit(&w->given, memory_order_relaxed))
 		return;
 	part = atomic_exchange_explicit(&w->given, NULL, memory_order_acquire);
+	let_ask(w);
 	while (*last)
 		last = &(*last)->next;
 	while (part) {
 		struct fln_job_part *next = part->next;
 
 		part->next = NULL;
+		part->vain_turn = w->job_turn - 1;
 		part->need = FLN_JOB_NEEDS_WORK;
 		w->nr_parts_that[FLN_JOB_NEEDS_WORK]++;
 		*last = part;
@@ -510,6 +531,9 @@ static void look_again(struct fln_worker *w, struct fln_job_part *part, bool all
 
 void fln_populate_kicked(struct fln_worker *w)
 {
+	/* Else no fill has come free since somebody asked in vain. */
+	if (!fln_filler_starves(w->opts.filler, w->opts.index))
+		let_ask(w);
 	for (struct fln_job_part *part = w->parts; part; part = part->next)
 		look_again(w, part, false);
 }
@@ -520,6 +544,7 @@ void fln_populate_tick(struct fln_worker *w, uint64_t now_ns)
 
 	if (all)
 		w->last_jobs_look_ns = now_ns;
+	let_ask(w);
 	for (struct fln_job_part *part = w->parts; part; part = part->next) {
 		check_patience(w, part, now_ns);
 		look_again(w, part, all);
@@ -532,10 +557,10 @@ void fln_populate_credit(struct fln_worker *w, uint64_t stopped_ns)
 		part->progress_ns += stopped_ns;
 }
 
-static bool needs_nothing_now(const struct fln_worker *w, enum fln_job_need need)
+static bool needs_nothing_now(const struct fln_worker *w, const struct fln_job_part *part)
 {
-	return need == FLN_JOB_NEEDS_KICK ||
-	       (need == FLN_JOB_NEEDS_FILL && fln_filler_starves(w->opts.filler, w->opts.index));
+	return part->need == FLN_JOB_NEEDS_KICK ||
+	       (part->need == FLN_JOB_NEEDS_FILL && !may_ask(w, part));
 }
 
 /* Its worker has nothing to do with it any more. */
@@ -557,7 +582,7 @@ void fln_populate_slice(struct fln_worker *w, uint32_t nr_pages)
 	while (*at) {
 		struct fln_job_part *part = *at;
 
-		if (!needs_nothing_now(w, part->need)) {
+		if (!needs_nothing_now(w, part)) {
 			if (!is_over(part))
 				work_on_part(w, part, &budget);
 			account(w, part);
@@ -570,6 +595,9 @@ void fln_populate_slice(struct fln_worker *w, uint32_t nr_pages)
 		nr++;
 		at = &part->next;
 	}
+	/* All have asked that wanted to. */
+	if (budget > 0)
+		w->nr_job_tries = 0;
 	/* The next slice begins with another job. */
 	first = w->parts;
 	if (nr > 1) {
@@ -584,8 +612,7 @@ enum fln_populate_need fln_populate_need(const struct fln_worker *w)
 	if (!w->parts)
 		return FLN_POPULATE_IDLE;
 	if (w->nr_parts_that[FLN_JOB_NEEDS_WORK] > 0 ||
-	    (w->nr_parts_that[FLN_JOB_NEEDS_FILL] > 0 &&
-	     !fln_filler_starves(w->opts.filler, w->opts.index)))
+	    (w->nr_parts_that[FLN_JOB_NEEDS_FILL] > 0 && w->nr_job_tries > 0))
 		return FLN_POPULATE_BUSY;
 	return w->nr_parts_that[FLN_JOB_NEEDS_TIME] > 0 ? FLN_POPULATE_AGAIN : FLN_POPULATE_WAITS;
 }

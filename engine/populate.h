@@ -63,6 +63,7 @@ struct fln_job_part {
 	uint64_t image_done;       /* pages that its image had when patience was up last */
 	enum fln_job_need need;
 	uint32_t seen_looks; /* jobs->nr_looks */
+	uint32_t vain_turn;  /* the worker's job_turn in which it asked for a fill in vain */
 	/* The slot of the image of all blocks, and what was seen in it: no change, no look at blocks. */
 	uint32_t slot, seen;
 	bool has_slot, several_images;

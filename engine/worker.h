@@ -170,6 +170,8 @@ struct fln_worker {
 	uint32_t later_head, nr_later;
 	struct fln_job_part *parts; /* of jobs that it works on */
 	uint32_t nr_parts_that[FLN_JOB_NEEDS_NR];
+	uint32_t nr_job_tries;      /* to get a fill, that are left until one comes free */
+	uint32_t job_turn;          /* how often there were new ones */
 	uint32_t nr_jobs_put_off;   /* rounds, because faults came in */
 	uint64_t last_jobs_ns;      /* of the last fln_populate_tick() */
 	uint64_t last_jobs_look_ns; /* when all that waits in them was looked at */

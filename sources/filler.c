@@ -87,26 +87,40 @@ void fln_filler_deinit(struct fln_filler *filler)
 		 filler->opts.nr_threads * sizeof(*filler->threads), FLN_NODE_ANY);
 }
 
-/* Queues of a source, and their fills in work: of this image and of others. */
-static uint32_t of_source(const struct fln_filler *filler, const struct fln_source *source,
-			  uint32_t *nr_active)
+/* The queue that counts for all of a source, but for @except; NULL: there is none. */
+static struct fln_fill_queue *find_lead(const struct fln_filler *filler,
+					const struct fln_source *source,
+					const struct fln_fill_queue *except)
+	FLN_REQUIRES(filler->lock)
 {
-	uint32_t nr = 0;
+	struct fln_fill_queue *q = filler->queues;
 
-	*nr_active = 0;
-	for (const struct fln_fill_queue *q = filler->queues; q; q = q->next_of_filler) {
-		if (q->source != source)
-			continue;
-		nr++;
-		*nr_active += q->nr_active;
-	}
-	return nr;
+	while (q && (q->source != source || q == except))
+		q = q->next_of_filler;
+	return q && q->lead != except ? q->lead : q;
+}
+
+/* A fill of a queue begins, or ends. */
+static void count_active(struct fln_filler *filler, struct fln_fill_queue *queue, bool begins)
+	FLN_REQUIRES(filler->lock)
+{
+	uint32_t by = begins ? 1 : UINT32_MAX, before = queue->lead->nr_of_source;
+
+	FLN_ASSERT(begins || queue->nr_active > 0);
+	queue->nr_active += by;
+	filler->nr_active += by;
+	queue->lead->nr_of_source += by;
+	if (before + by == 0)
+		filler->nr_busy_sources--;
+	else if (before == 0)
+		filler->nr_busy_sources++;
 }
 
 int fln_filler_add_queue(struct fln_filler *filler, struct fln_fill_queue *queue,
 			 const struct fln_source *source)
 {
-	uint32_t nr_own = source ? filler->opts.nr_own_fills : 0, nr_active;
+	uint32_t nr_own = source ? filler->opts.nr_own_fills : 0;
+	struct fln_fill_queue *lead;
 
 	memset(queue, 0, sizeof(*queue));
 	queue->last = &queue->first;
@@ -123,7 +137,9 @@ int fln_filler_add_queue(struct fln_filler *filler, struct fln_fill_queue *queue
 			 &queue->own_background);
 	fln_lock(&filler->lock);
 	filler->nr_images += source != NULL;
-	filler->nr_sources += source && of_source(filler, source, &nr_active) == 0;
+	lead = source ? find_lead(filler, source, NULL) : NULL;
+	filler->nr_sources += source && !lead;
+	queue->lead = lead ? lead : queue;
 	queue->next_of_filler = filler->queues;
 	filler->queues = queue;
 	fln_unlock(&filler->lock);
@@ -132,8 +148,7 @@ int fln_filler_add_queue(struct fln_filler *filler, struct fln_fill_queue *queue
 
 void fln_filler_remove_queue(struct fln_filler *filler, struct fln_fill_queue *queue)
 {
-	struct fln_fill_queue **at = &filler->queues;
-	uint32_t nr_active;
+	struct fln_fill_queue **at = &filler->queues, *lead;
 
 	fln_lock(&filler->lock);
 	FLN_ASSERT(!queue->first && !queue->in_line && queue->nr_active == 0);
@@ -142,7 +157,13 @@ void fln_filler_remove_queue(struct fln_filler *filler, struct fln_fill_queue *q
 		at = &(*at)->next_of_filler;
 	*at = queue->next_of_filler;
 	filler->nr_images -= queue->source != NULL;
-	filler->nr_sources -= queue->source && of_source(filler, queue->source, &nr_active) == 0;
+	lead = queue->source ? find_lead(filler, queue->source, queue) : NULL;
+	filler->nr_sources -= queue->source && !lead;
+	if (lead && queue->lead == queue) {
+		lead->nr_of_source = queue->nr_of_source;
+		for (struct fln_fill_queue *q = filler->queues; q; q = q->next_of_filler)
+			q->lead = q->lead == queue ? lead : q->lead;
+	}
 	fln_unlock(&filler->lock);
 	fln_free(&filler->opts.alloc, queue->own_fills,
 		 filler->opts.nr_own_fills * sizeof(*queue->own_fills), FLN_NODE_ANY);
@@ -168,10 +189,10 @@ static bool all_are_stuck(const struct fln_filler *filler, uint64_t now_ns)
  */
 static bool may_begin(const struct fln_filler *filler, const struct fln_fill_queue *queue)
 {
-	uint32_t nr = filler->opts.nr_threads, half = nr > 1 ? nr / 2 : 1, nr_of_source = 0;
+	uint32_t nr = filler->opts.nr_threads, half = nr > 1 ? nr / 2 : 1;
+	uint32_t nr_of_source = queue->lead->nr_of_source;
 	bool background = queue->demand_last == &queue->first;
 
-	(void)of_source(filler, queue->source, &nr_of_source);
 	if (fln_planted(FLN_BUG_NO_SHARE))
 		return true;
 	if (queue->source && queue->source->ops.concurrency == FLN_SOURCE_SERIAL &&
@@ -191,14 +212,28 @@ static bool may_begin(const struct fln_filler *filler, const struct fln_fill_que
 	return filler->nr_active + 1 < nr;
 }
 
+/* May nothing begin, whatever queue it is of?  Many images may have fills: no look at each then. */
+static bool none_may_begin(const struct fln_filler *filler)
+{
+	uint32_t nr = filler->opts.nr_threads, nr_active = filler->nr_active;
+
+	if (fln_planted(FLN_BUG_NO_SHARE))
+		return false;
+	if (nr_active >= nr)
+		return true;
+	if (filler->nr_demand > 0 || nr_active == 0 || nr_active + 2 < nr)
+		return false;
+	/* As may_begin() says of background fills. */
+	return filler->nr_busy_sources == filler->nr_sources ||
+	       (nr_active + 1 >= nr && !all_are_stuck(filler, fln_now_ns()));
+}
+
 /* The first queue in line that may begin a fill, or NULL. */
 static struct fln_fill_queue *pick(const struct fln_filler *filler)
 {
 	struct fln_fill_queue *queue = filler->line;
-	uint32_t nr = filler->opts.nr_threads, nr_active = filler->nr_active;
 
-	/* Many images may have fills: no look at each while nothing of theirs may begin. */
-	if (nr_active >= nr || (filler->nr_demand == 0 && nr_active > 0 && nr_active + 2 >= nr))
+	if (!queue || none_may_begin(filler))
 		return NULL;
 	while (queue && !may_begin(filler, queue))
 		queue = queue->next;
@@ -280,8 +315,7 @@ static void *filler_main(void *arg)
 		}
 		leave_line(filler, queue);
 		fill = take(filler, queue);
-		queue->nr_active++;
-		filler->nr_active++;
+		count_active(filler, queue, true);
 		self->begun_ns = fln_now_ns();
 		enter_line(filler, queue);
 		wake_one(filler);
@@ -294,9 +328,7 @@ static void *filler_main(void *arg)
 
 		fln_lock(&filler->lock);
 		self->begun_ns = 0;
-		FLN_ASSERT(queue->nr_active > 0);
-		queue->nr_active--;
-		filler->nr_active--;
+		count_active(filler, queue, false);
 		(void)pthread_cond_broadcast(&filler->idle);
 	}
 	filler->nr_running--;

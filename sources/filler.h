@@ -70,7 +70,9 @@ struct fln_fill_queue {
 	const struct fln_source *source;       /* NULL: there are no fills */
 	bool in_line;
 	uint32_t nr_active;
-	struct fln_fill *own_fills;            /* the reserve; set once */
+	struct fln_fill_queue *lead; /* of those of its source the one that counts for all */
+	uint32_t nr_of_source;       /* a lead's: fills in work of all of them */
+	struct fln_fill *own_fills;  /* the reserve; set once */
 	struct fln_fill *own, *own_background; /* free ones of the reserve, as in the pool */
 	uint32_t nr_pool;                      /* of the pool's fills it has so many */
 };
@@ -135,6 +137,7 @@ struct fln_filler {
 	struct fln_fill_queue *queues;            /* of all images */
 	uint32_t nr_images;                       /* of them, those that have a source */
 	uint32_t nr_sources;                      /* different ones */
+	uint32_t nr_busy_sources;                 /* of them, those that have fills in work */
 	uint32_t nr_active;                       /* fills in work */
 	struct fln_log_limit log_limit;
 	_Atomic uint64_t starved; /* waiters who found no free fill; changed under lock */

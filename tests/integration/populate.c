@@ -516,6 +516,51 @@ static void ends_after_a_page_has_failed(void)
 	bed_down(&b);
 }
 
+static void populate_until_closed(void *arg, uint32_t index)
+{
+	const struct bed *b = arg;
+	int rc = fln_guest_populate(b->guest, base(b), b->nr_pages * PAGE, NULL);
+
+	(void)index;
+	CHECK(rc == 0 || rc == -ESHUTDOWN, "returned %d: %s", rc, fln_last_error());
+}
+
+/* A source that hangs has all the fills that its image may have: another's range is populated. */
+static void beside_a_source_that_hangs(void)
+{
+	struct fln_image_opts io = FLN_IMAGE_OPTS_INIT;
+	struct fln_region_opts ro = FLN_REGION_OPTS_INIT;
+	struct maker other = { .salt = 2, .concurrency = FLN_SOURCE_PARALLEL };
+	struct fln_guest *guest;
+	struct fln_region *region;
+	struct crew crew;
+	struct bed b;
+
+	bed_init(&b, 256 * 512);
+	b.engine_opts.nr_workers = 1;
+	b.engine_opts.fill_pages = 16;
+	bed_up(&b);
+	maker_source(&other, &io.source);
+	io.len_bytes = ro.len_bytes = 64 * BLOCK;
+	OK(fln_image_create(b.engine, &io, &ro.image));
+	OK(fln_guest_create(b.engine, NULL, &guest));
+	OK(fln_region_add(guest, &ro, &region));
+	OK(fln_guest_start(guest));
+	atomic_store(&b.maker.gate_closed, true);
+	crew_start(&crew, 1, populate_until_closed, &b);
+	wait_count(&b.maker.nr_inside, 1, WAIT_S, "a read that hangs");
+	STEP("populating beside it");
+	OK(fln_guest_populate(guest, (uintptr_t)fln_region_addr(region), ro.len_bytes, NULL));
+	atomic_store(&b.maker.gate_closed, false);
+	OK(fln_region_remove(b.region));
+	b.region = NULL;
+	crew_wait(&crew, 60, "the populate whose source hung");
+	OK(fln_guest_destroy(guest));
+	OK(image_destroy_in_time(ro.image));
+	fln_source_destroy(io.source);
+	bed_down(&b);
+}
+
 static bool is_mapped(const struct bed *b, uint64_t page)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -584,5 +629,6 @@ int main(void)
 	RUN(races);
 	RUN(ends_after_a_page_has_failed);
 	RUN(gone_before_its_turn);
+	RUN(beside_a_source_that_hangs);
 	return 0;
 }
