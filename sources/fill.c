@@ -36,11 +36,11 @@ static int write_failed(const struct fln_image *image, int err, uint64_t offset_
 	if (err == ENOSPC && image->room_bytes)
 		return fln_fail(ENOSPC,
 				"image %s: no room for %llu bytes at offset %llu: the file system "
-				"that its file lies on is full, at %llu MiB; raise its size (mount "
+				"that its file lies on is full, at %llu KiB; raise its size (mount "
 				"-o remount,size=)",
 				image->name, (unsigned long long)len_bytes,
 				(unsigned long long)offset_bytes,
-				(unsigned long long)(image->room_bytes >> 20));
+				(unsigned long long)(image->room_bytes >> 10));
 	if (fln_image_is_huge(image) && (err == ENOSPC || err == ENOMEM))
 		return fln_huge_fail(image, err, 1);
 	return fln_fail(err,
