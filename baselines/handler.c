@@ -14,6 +14,8 @@
  */
 #include "baselines/handler.h"
 
+#include "baselines/handler.h"
+
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/page.h"
@@ -21,10 +23,13 @@
 #include "engine/window.h"
 
 #include <errno.h>
+#include <faultlane/stats.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #define MAX_READERS 4096u

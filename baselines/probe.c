@@ -2,14 +2,18 @@
 /* Probes of userfaultfd: each asks the kernel itself, none asks for its version. */
 #include "baselines/probe.h"
 
+#include "baselines/probe.h"
+
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/page.h"
 #include "baselines/handler.h"
 #include "baselines/shmem.h"
 #include "engine/uffd.h"
+#include "engine/uffd_compat.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <unistd.h>
 
 static int try_descriptor(int fd)

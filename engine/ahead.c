@@ -12,11 +12,21 @@
  * that was not heard of for longest gives way.
  */
 #include "engine/ahead.h"
+
+#include "base/alloc.h"
 #include "base/error.h"
-#include "engine/engine.h"
+#include "base/lock.h"
+#include "base/page.h"
 #include "engine/jobs.h"
+#include "engine/state/advised.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/job.h"
 
 #include <errno.h>
+#include <faultlane/base.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 
 #define AHEAD_MAX 16u /* blocks: 32 MiB */
 

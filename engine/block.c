@@ -13,23 +13,41 @@
  * (and finds EEXIST, and is woken, or finds that the page was taken away).
  */
 #include "engine/block.h"
+
+#include "base/blockmap.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/log.h"
+#include "base/page.h"
 #include "base/plant.h"
+#include "base/rcu.h"
+#include "engine/advised.h"
 #include "engine/ahead.h"
-#include "engine/context.h"
-#include "engine/context_shards.h"
+#include "engine/command.h"
 #include "engine/directory.h"
-#include "engine/engine.h"
-#include "engine/events.h"
+#include "engine/event_queue.h"
 #include "engine/failure.h"
 #include "engine/held.h"
+#include "engine/install.h"
+#include "engine/region_map.h"
+#include "engine/state/advised.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
 #include "engine/strays.h"
-#include "engine/worker.h"
+#include "engine/uffd.h"
+#include "engine/window.h"
+#include "sources/filler.h"
+#include "sources/image.h"
 #include "sources/image_state.h"
 
 #include <errno.h>
+#include <faultlane/advice.h>
+#include <faultlane/base.h>
+#include <faultlane/event.h>
 #include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 
 /*
  * ZERO in the image says that it is not to be read from its source.  The cache may
@@ -538,4 +556,39 @@ void fln_serve_later(struct fln_worker *w, uint32_t nr_pages)
 		fln_rcu_read_unlock();
 		l->shard = NULL;
 	}
+}
+
+void fln_context_note_whole(const struct fln_block_round *b)
+{
+	struct fln_whole_blocks *t = &b->in.shard->whole;
+	struct fln_mask valid = fln_blockmap_valid(&b->in.region->map, b->block);
+	struct fln_mask present = fln_chunk_load(b->chunk, FLN_PLANE_PRESENT);
+	struct fln_mask rest = fln_mask_andnot(&valid, &present);
+	struct fln_worker *w;
+	uint32_t at, nr;
+	uint64_t addr;
+
+	if (!fln_mask_empty(&rest))
+		return;
+	/* Its first page: a region may begin in the middle of a block. */
+	addr = fln_region_addr_of(b->in.region,
+				  b->block * FLN_BLOCK_PAGES + fln_mask_next_set(&valid, 0));
+	at = (uint32_t)(addr >> FLN_BLOCK_SHIFT);
+	for (uint32_t i = 0; i < FLN_NR_WHOLE; i++, at++) {
+		_Atomic uint64_t *slot = &t->addr[at & (FLN_NR_WHOLE - 1)];
+		uint64_t there = atomic_load_explicit(slot, memory_order_relaxed);
+
+		if (there == 0 && atomic_compare_exchange_strong_explicit(slot, &there, addr,
+									  memory_order_release,
+									  memory_order_relaxed))
+			break;
+		if (there == addr)
+			return;
+	}
+	/* Beyond that it is forgotten: the chunk stays, until the block faults again. */
+	nr = atomic_fetch_add_explicit(&t->nr, 1, memory_order_relaxed) + 1;
+	w = atomic_load_explicit(&b->in.shard->helper, memory_order_acquire);
+	/* The first has it look at the clock, many have it begin at once. */
+	if ((nr == 1 || nr >= FLN_NR_WHOLE / 2) && w)
+		fln_worker_kick(w);
 }

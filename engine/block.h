@@ -8,8 +8,17 @@
 #ifndef FLN_ENGINE_BLOCK_H
 #define FLN_ENGINE_BLOCK_H
 
+#include "base/page.h"
 #include "engine/install.h"
-#include "engine/region_map.h"
+#include "engine/state/guest.h"
+
+#include <faultlane/advice.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fln_chunk;
+struct fln_fault;
+struct fln_worker;
 
 /* What is mapped at once of a window; the rest is left for later. */
 #define FLN_FRONT_PAGES 16u
@@ -51,8 +60,6 @@ static inline uint32_t fln_block_fault(struct fln_block_round *b, uint32_t page)
  */
 void fln_block_claim_pages(struct fln_block_round *b, const struct fln_mask *want);
 
-struct fln_fault;
-
 /*
  * Claim the windows of the faults on @pages of the block, b->in.faulting in any case.
  * There is a chunk.  What of the faulting pages is somebody else's is in lost.
@@ -79,10 +86,6 @@ void fln_block_collapse(struct fln_region *region, uint64_t block, struct fln_ch
 /* The claims end: the pages are PRESENT, POISONED or ABSENT again. */
 void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned);
 
-struct fln_region;
-struct fln_shard;
-struct fln_worker;
-
 /*
  * Answer @nr faults that lie in one block of @region.
  * where the first one's page was before mremap().  RCU read lock held.
@@ -95,5 +98,8 @@ void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_r
  * are mapped or nothing is left.
  */
 void fln_serve_later(struct fln_worker *w, uint32_t nr_pages);
+
+/* Note that a block may be whole, in a signal handler; and what a worker does with it. */
+void fln_context_note_whole(const struct fln_block_round *b);
 
 #endif

@@ -8,12 +8,18 @@
  * removed when there is no memory.
  */
 #include "engine/directory.h"
+
+#include "base/alloc.h"
 #include "base/error.h"
+#include "base/lock.h"
 #include "base/plant.h"
 #include "base/rcu.h"
-#include "engine/engine.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
 
 #include <errno.h>
+#include <faultlane/base.h>
+#include <stdatomic.h>
 
 /* How many regions begin at or before @addr. */
 static uint32_t nr_up_to(const struct fln_directory *d, uint64_t addr)

@@ -6,12 +6,10 @@
 #define FLN_ENGINE_DIRECTORY_H
 
 #include "base/lock.h"
+#include "engine/state/guest.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-struct fln_guest;
-struct fln_region;
 
 /*
  * Memory for one region more, so that fln_directory_publish() needs none: a

@@ -16,15 +16,17 @@
  * the rest is for what comes once.
  */
 #include "engine/event_queue.h"
-#include "base/cancel.h"
-#include "engine/events.h"
 
+#include "base/alloc.h"
 #include "base/error.h"
 #include "base/fd.h"
-#include "base/fork.h"
-#include "engine/engine.h"
 
 #include <errno.h>
+#include <faultlane/base.h>
+#include <faultlane/event.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -174,31 +176,4 @@ bool fln_event_take(struct fln_event_queue *q, struct fln_event *event)
 	event->value = slot->value;
 	atomic_store_explicit(&slot->seq, at + NR_SLOTS, memory_order_release);
 	return true;
-}
-
-int fln_engine_event_fd(const struct fln_engine *engine)
-{
-	return engine->events.fd;
-}
-
-int fln_engine_next_event(struct fln_engine *engine, struct fln_event *out)
-{
-	FLN_UNCANCELLABLE;
-	struct fln_event event;
-	size_t size;
-
-	if (fln_forked)
-		return fln_fork_refused("fln_engine_next_event");
-	if (!engine || !out)
-		return fln_fail(EINVAL, "fln_engine_next_event: an argument is NULL");
-	size = out->size;
-	if (size < sizeof(size) || size > 4096)
-		return fln_fail(EINVAL, "fln_event: size is %zu; start from FLN_EVENT_INIT", size);
-	if (!fln_event_take(&engine->events, &event))
-		return 0;
-	if (size > sizeof(event))
-		memset((char *)out + sizeof(event), 0, size - sizeof(event));
-	memcpy(out, &event, size < sizeof(event) ? size : sizeof(event));
-	out->size = size;
-	return 1;
 }

@@ -10,10 +10,13 @@
 #ifndef FLN_ENGINE_EVENT_QUEUE_H
 #define FLN_ENGINE_EVENT_QUEUE_H
 
-#include "base/alloc.h"
-
 #include <faultlane/event.h>
 #include <stdatomic.h>
+#include <stdint.h>
+
+struct fln_allocator;
+struct fln_guest;
+struct fln_image;
 
 struct fln_event_slot {
 	_Atomic uint64_t seq; /* whose turn it is: see event_queue.c */

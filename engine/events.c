@@ -17,20 +17,31 @@
  * which pages read zero from then on (DISCARDED), as in a foreign one.
  */
 #include "engine/events.h"
-#include "base/error.h"
+
+#include "base/blockmap.h"
+#include "base/log.h"
+#include "base/page.h"
 #include "base/plant.h"
-#include "engine/context.h"
-#include "engine/deny.h"
+#include "base/rcu.h"
+#include "engine/advised.h"
+#include "engine/command.h"
 #include "engine/directory.h"
-#include "engine/engine.h"
+#include "engine/doubt.h"
 #include "engine/held.h"
-#include "engine/jobs.h"
 #include "engine/region_map.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
 #include "engine/strays.h"
+#include "engine/uffd.h"
 #include "engine/wanted.h"
+#include "sources/filler.h"
 #include "sources/image_state.h"
 
 #include <errno.h>
+#include <faultlane/base.h>
+#include <faultlane/guest.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 
 /* Pages [lo, hi) of one block are not mapped any more. */
 static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint32_t hi,

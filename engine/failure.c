@@ -8,14 +8,27 @@
  * retry that finds no free fill is tried again (NEXT_STARVED) until it is late.
  */
 #include "engine/failure.h"
-#include "engine/events.h"
-#include "sources/image_state.h"
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "engine/engine.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/page.h"
+#include "engine/command.h"
+#include "engine/event_queue.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "sources/filler.h"
+#include "sources/image.h"
+#include "sources/image_state.h"
 
 #include <errno.h>
+#include <faultlane/base.h>
+#include <faultlane/event.h>
+#include <faultlane/guest.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 
 #define RETRY_PAUSE_NS FLN_NS_PER_S
 #define WAIT_PAUSE_NS (100 * FLN_NS_PER_MS)
@@ -293,4 +306,11 @@ enum fln_held_reason fln_fault_again(struct fln_worker *w, struct fln_shard *sha
 	if (fault->nr_starved < STARVED_DOUBLINGS)
 		fault->nr_starved++;
 	return FLN_HELD_MEMORY;
+}
+
+void fln_guard_end_guest(struct fln_guest *guest, int error)
+{
+	(void)fln_guest_fail(guest, error);
+	atomic_store(&guest->lame, true);
+	fln_guard_call(&guest->engine->guard);
 }

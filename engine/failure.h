@@ -9,7 +9,15 @@
 #ifndef FLN_ENGINE_FAILURE_H
 #define FLN_ENGINE_FAILURE_H
 
-#include "engine/worker.h"
+#include "engine/state/worker.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fln_guest;
+struct fln_guest_opts;
+struct fln_region;
+struct fln_shard;
 
 /*
  * A faulting page that is not there: ask for it (as struct fln_image_want says of
@@ -53,5 +61,11 @@ enum fln_held_reason fln_fault_again(struct fln_worker *w, struct fln_shard *sha
 
 /* The options' part of it.  Return: 0; -EINVAL. */
 int fln_failure_check_opts(const struct fln_guest_opts *o);
+
+/*
+ * A shard of the guest cannot be read any more, because of @error: the guest fails, and
+ * the guard stops it.  By the shard's worker, no lock held.
+ */
+void fln_guard_end_guest(struct fln_guest *guest, int error);
 
 #endif

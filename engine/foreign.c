@@ -17,17 +17,25 @@
  */
 #include "engine/foreign.h"
 
+#include "base/blockmap.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/log.h"
+#include "base/page.h"
 #include "base/plant.h"
-#include "engine/engine.h"
-#include "engine/events.h"
 #include "engine/failure.h"
 #include "engine/held.h"
 #include "engine/region_map.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "engine/uffd.h"
+#include "sources/filler.h"
 
 #include <errno.h>
+#include <faultlane/base.h>
 #include <inttypes.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 
 /* How long a fault may wait for the region that it is in to be added. */
 #define REGION_PATIENCE_NS (2 * FLN_NS_PER_S)

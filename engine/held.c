@@ -8,15 +8,22 @@
  * carries no message that could be lost or come twice.
  */
 #include "engine/held.h"
+
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/page.h"
 #include "base/plant.h"
+#include "base/rcu.h"
 #include "engine/directory.h"
-#include "engine/failure.h"
-#include "engine/region_map.h"
-#include "engine/serve.h"
-#include "engine/worker.h"
-#include "sources/image_state.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "engine/uffd.h"
+#include "sources/image.h"
+
+#include <faultlane/stats.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
 
 /* Slots of the index: twice the entries, so that a search is short. */
 static uint32_t index_slots(const struct fln_worker *w)
@@ -24,7 +31,7 @@ static uint32_t index_slots(const struct fln_worker *w)
 	return w->opts.held_max * 2;
 }
 
-static void clear_index(struct fln_worker *w)
+void fln_held_clear_index(struct fln_worker *w)
 {
 	memset(w->held_index, 0, index_slots(w) * sizeof(*w->held_index));
 }
@@ -51,7 +58,7 @@ static uint32_t *held_of(const struct fln_worker *w, const struct fln_guest *gue
 }
 
 /* An entry has left the table, perhaps to come back into it. */
-static void forget_entry(struct fln_worker *w, const struct fln_held *h)
+void fln_held_forget(struct fln_worker *w, const struct fln_held *h)
 {
 	uint32_t *nr = held_of(w, h->shard->guest);
 
@@ -163,75 +170,6 @@ bool fln_fill_will_tell(const struct fln_image *image, const struct fln_fault *f
 	       atomic_load_explicit(&image->nr_let_go, memory_order_relaxed) == fault->nr_let_go;
 }
 
-/* Is there anything new about a held fault? */
-static bool is_due(struct fln_worker *w, const struct fln_held *h, uint64_t now_ns)
-{
-	struct fln_region *region;
-	enum fln_image_page state;
-	uint64_t page;
-
-	if (h->reason == FLN_HELD_AGAIN || h->reason == FLN_HELD_STUCK)
-		return true;
-	if (h->reason == FLN_HELD_FILL ? fln_fault_is_late(w, &h->fault, now_ns)
-				       : h->fault.not_before_ns <= now_ns)
-		return true;
-	if (atomic_load_explicit(&h->shard->guest->failed, memory_order_relaxed))
-		return true;
-	region = fln_directory_find(h->shard->guest, h->fault.addr);
-	if (h->reason == FLN_HELD_REGION)
-		return region;
-	if (!region || atomic_load_explicit(&region->closing, memory_order_acquire))
-		return true;
-	if (h->reason == FLN_HELD_MEMORY)
-		return false;
-	page = fln_region_page_of(region, h->fault.addr);
-	if (fln_region_given_up(&region->map, page))
-		return true; /* meanwhile: zeros are due */
-	state = fln_image_due(region->image, fln_region_image_page(region, page));
-	/* While it pauses somebody may have brought it. */
-	return h->reason == FLN_HELD_FILL ? !fln_fill_will_tell(region->image, &h->fault, state)
-					  : state == FLN_IMAGE_FILLED || state == FLN_IMAGE_ZERO;
-}
-
-void fln_serve_held(struct fln_worker *w)
-{
-	struct fln_held *old = w->held;
-	uint32_t nr_old = w->nr_held, nr = 0;
-	struct fln_shard *shard = NULL;
-	uint64_t now = fln_now_ns();
-
-	/* What stays goes into the other table, in order. */
-	w->held = w->held_spare;
-	w->held_spare = old;
-	w->nr_held = 0;
-	w->nr_again = 0;
-	w->next_due_ns = UINT64_MAX;
-	clear_index(w);
-	for (uint32_t i = 0; i < nr_old; i++) {
-		struct fln_held *h = &old[i];
-		bool due;
-
-		fln_rcu_read_lock();
-		due = is_due(w, h, now);
-		fln_rcu_read_unlock();
-		forget_entry(w, h);
-		if (!due) {
-			fln_hold(w, h->shard, &h->fault, h->reason);
-			continue;
-		}
-		if (nr > 0 && (h->shard != shard || nr == w->opts.batch_max)) {
-			fln_serve_faults(w, shard, w->faults, nr);
-			nr = 0;
-		}
-		shard = h->shard;
-		if (h->reason == FLN_HELD_REGION)
-			h->fault.since_ns = now; /* its source has not been asked yet */
-		w->faults[nr++] = h->fault;
-	}
-	if (nr > 0)
-		fln_serve_faults(w, shard, w->faults, nr);
-}
-
 void fln_fault_credit(struct fln_fault *fault, uint64_t stopped_ns)
 {
 	fault->since_ns = (fault->since_ns ? fault->since_ns : fault->t0_ns) + stopped_ns;
@@ -272,11 +210,11 @@ static void drop(struct fln_worker *w, struct fln_shard *shard, bool all, uint64
 	w->nr_held = 0;
 	w->nr_again = 0;
 	w->next_due_ns = UINT64_MAX;
-	clear_index(w);
+	fln_held_clear_index(w);
 	for (uint32_t i = 0; i < nr; i++) {
 		struct fln_held h = w->held[i];
 
-		forget_entry(w, &h);
+		fln_held_forget(w, &h);
 		if (h.shard == shard && (all || fln_fault_is_unmapped(shard, &h.fault, start, end)))
 			fln_end_fault(shard, &h.fault, all ? FLN_ENDED_POISONED : FLN_ENDED_FAILED,
 				      false, fln_now_ns());

@@ -5,16 +5,19 @@
 #ifndef FLN_ENGINE_HELD_H
 #define FLN_ENGINE_HELD_H
 
-#include "engine/worker.h"
+#include "engine/state/worker.h"
 #include "sources/image.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-struct fln_fault;
-struct fln_image;
 struct fln_shard;
-struct fln_worker;
+
+enum fln_ending {
+	FLN_ENDED_RESUMED,
+	FLN_ENDED_POISONED,
+	FLN_ENDED_FAILED
+};
 
 /*
  * Is there room for one fault more of this guest?  No guest takes more than is left
@@ -33,9 +36,6 @@ void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fa
 /* A fault has ended: count how, and of which class it was (I4). */
 void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum fln_ending ending,
 		   bool zero, uint64_t now_ns);
-
-/* Look at held faults again. */
-void fln_serve_held(struct fln_worker *w);
 
 /* The process was stopped for so long: for no fault that waits it counts. */
 void fln_held_credit(struct fln_worker *w, uint64_t stopped_ns);
@@ -63,5 +63,11 @@ bool fln_fault_is_unmapped(const struct fln_shard *shard, const struct fln_fault
  * none of their business: they would have it filled, and poisoned when it is late.
  */
 void fln_drop_unmapped(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end);
+
+/* An entry of an earlier table is taken out: its guest, and its shard, hold less. */
+void fln_held_forget(struct fln_worker *w, const struct fln_held *h);
+
+/* The table is about to be built anew: no page has an entry. */
+void fln_held_clear_index(struct fln_worker *w);
 
 #endif

@@ -19,12 +19,17 @@
  * Bounded: each call maps a page at least, or settles the fate of one.
  */
 #include "engine/install.h"
-#include "sources/huge.h"
 
-#include "base/error.h"
+#include "base/page.h"
 #include "base/plant.h"
+#include "engine/state/guest.h"
+#include "engine/uffd.h"
+#include "sources/huge.h"
+#include "sources/image.h"
 
 #include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 
 static uint64_t addr_of(const struct fln_install *in, uint32_t page)

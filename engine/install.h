@@ -5,7 +5,13 @@
 #ifndef FLN_ENGINE_INSTALL_H
 #define FLN_ENGINE_INSTALL_H
 
-#include "engine/shard.h"
+#include "base/page.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fln_region;
+struct fln_shard;
 
 /* What is to be installed in one block, and what came of it. */
 struct fln_install {

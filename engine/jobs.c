@@ -3,12 +3,24 @@
  * Jobs' lives: made, handed to their workers, waited for, ended.
  */
 #include "engine/jobs.h"
+
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/lock.h"
+#include "base/rcu.h"
+#include "engine/command.h"
 #include "engine/directory.h"
-#include "engine/engine.h"
-#include "engine/guest.h"
-#include "engine/populate.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/job.h"
+#include "engine/state/worker.h"
+#include "sharding/stripes.h"
+
+#include <faultlane/base.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 
 void fln_jobs_init(struct fln_jobs *jobs)
 {
@@ -81,16 +93,6 @@ void fln_jobs_close(struct fln_guest *guest)
 	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
 		(void)fln_worker_command(&engine->workers[i], FLN_COMMAND_END_JOBS,
 					 &guest->shards[0]);
-}
-
-void fln_jobs_look(struct fln_guest *guest)
-{
-	(void)atomic_fetch_add_explicit(&guest->jobs.nr_looks, 1, memory_order_release);
-}
-
-struct fln_shard *fln_region_shard_at(const struct fln_region *r, uint64_t addr)
-{
-	return fln_region_shard(r, fln_stripe_shard(&r->plan, addr));
 }
 
 /* A bit for each worker that has shards in the range.  RCU read lock held. */

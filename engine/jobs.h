@@ -12,8 +12,6 @@ struct fln_guest;
 struct fln_job;
 struct fln_job_part;
 struct fln_jobs;
-struct fln_region;
-struct fln_shard;
 
 void fln_jobs_init(struct fln_jobs *jobs);
 void fln_jobs_deinit(struct fln_guest *guest);
@@ -37,19 +35,10 @@ void fln_job_init(struct fln_job *job, struct fln_guest *guest, uint64_t addr, u
  */
 bool fln_job_submit(struct fln_job *job);
 
-/*
- * Regions have changed, not their images: all blocks of the guest's jobs are looked at when
- * their worker is kicked, or soon.  Any thread.
- */
-void fln_jobs_look(struct fln_guest *guest);
-
 /* A worker's part is at its end; the job is not the worker's any more. */
 void fln_job_part_end(struct fln_job_part *part);
 
 /* Wait until all parts have ended or @deadline_ns has passed.  True: they have. */
 bool fln_job_wait(struct fln_job *job, uint64_t deadline_ns);
-
-/* Who serves @addr of a region. */
-struct fln_shard *fln_region_shard_at(const struct fln_region *r, uint64_t addr);
 
 #endif

@@ -7,12 +7,16 @@
  * mapping of the region's image.
  */
 #include "engine/mapping.h"
+
 #include "base/error.h"
 #include "base/fd.h"
-#include "engine/engine.h"
+#include "base/page.h"
+#include "engine/state/guest.h"
+#include "sources/image.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

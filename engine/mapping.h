@@ -5,13 +5,14 @@
 #ifndef FLN_ENGINE_MAPPING_H
 #define FLN_ENGINE_MAPPING_H
 
-#include "engine/engine.h"
-
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
 struct fln_region;
+
+typedef int (*fln_mapping_fn)(struct fln_region *region, uint64_t addr, uint64_t len_bytes,
+			      uint64_t moved);
 
 /*
  * Is all of the region a mapping of its image, shared or private as it

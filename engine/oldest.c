@@ -8,18 +8,26 @@
  * what nobody else knows.
  */
 #include "engine/oldest.h"
+
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fork.h"
-#include "engine/context.h"
+#include "base/rcu.h"
 #include "engine/directory.h"
-#include "engine/engine.h"
-#include "engine/nodes.h"
-#include "engine/worker.h"
+#include "engine/owners.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/job.h"
+#include "engine/state/wanted.h"
+#include "engine/state/worker.h"
 #include "sources/image_state.h"
 
 #include <errno.h>
+#include <faultlane/stats.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
 
 static const char *const names[] = {
 	[FLN_WAITS_NOTHING] = "nothing",

@@ -5,24 +5,14 @@
 #ifndef FLN_ENGINE_OLDEST_H
 #define FLN_ENGINE_OLDEST_H
 
+#include <faultlane/stats.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct fln_guest;
-struct fln_oldest_fault;
 struct fln_shard;
 struct fln_worker;
-
-/*
- * What a shard's worker has noted of its oldest fault.  Written by the worker
- * alone; readers read until they have read the same twice.
- */
-struct fln_oldest {
-	_Atomic uint64_t t0_ns; /* 0: nobody waits */
-	_Atomic uint64_t addr;
-	_Atomic uint32_t waits_for, worker;
-};
 
 /* Note anew what waits.  The worker's thread; it looks at all that it holds, held_max at most. */
 void fln_oldest_note(struct fln_worker *w);

@@ -14,18 +14,29 @@
  * RCU, and a region that is closing ends the job.
  */
 #include "engine/populate.h"
-#include "engine/directory.h"
-#include "engine/jobs.h"
 
+#include "base/blockmap.h"
 #include "base/clock.h"
-#include "base/error.h"
+#include "base/page.h"
 #include "base/plant.h"
+#include "base/rcu.h"
 #include "engine/block.h"
-#include "engine/engine.h"
-#include "engine/pagemap.h"
+#include "engine/confirm.h"
+#include "engine/directory.h"
+#include "engine/install.h"
+#include "engine/jobs.h"
+#include "engine/owners.h"
+#include "engine/region_map.h"
+#include "engine/state/guest.h"
+#include "engine/state/job.h"
+#include "engine/state/worker.h"
 #include "engine/strays.h"
+#include "sources/filler.h"
+#include "sources/image.h"
 
 #include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 
 /* So many parts ask for a fill in vain before the others wait for one to come free. */
 #define JOB_TRIES 8u

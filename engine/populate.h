@@ -9,95 +9,14 @@
 #ifndef FLN_ENGINE_POPULATE_H
 #define FLN_ENGINE_POPULATE_H
 
-#include "base/lock.h"
-#include "base/page.h"
-
 #include <faultlane/advice.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-struct fln_engine;
 struct fln_guest;
-struct fln_job;
-struct fln_region;
-struct fln_shard;
 struct fln_worker;
-
-#define FLN_JOB_BLOCKS 16u    /* that a part has in work at a time, so that fills run in parallel */
-#define FLN_MAX_BACKGROUND 8u /* jobs of WILLNEED of a guest at a time */
-
-enum fln_job_block_state {
-	FLN_JOB_TRY,     /* not looked at yet, or something has changed */
-	FLN_JOB_WAITS,   /* for contents: until the worker is kicked, and they have changed */
-	FLN_JOB_STARVED, /* for a fill that is free: the same, or until there is one */
-	FLN_JOB_AGAIN,   /* for an event, a claim, memory: soon */
-};
-
-struct fln_job_block {
-	uint64_t addr; /* of the block, whose first pages may lie before the region */
-	enum fln_job_block_state state;
-	bool any_kick; /* what it waits for has no slot of its own: every kick may be its */
-	bool any_page; /* it waits for pages that no fill covers: for any change of its image */
-	/* Of the two blocks of the image that its pages lie in, and the image: fln_image_slot(). */
-	uint32_t slot[3], seen[3];
-	struct fln_mask todo; /* pages that are not mapped yet, as far as the job knows */
-};
-
-/* What a part has to do, by its blocks. */
-enum fln_job_need {
-	FLN_JOB_NEEDS_KICK,
-	FLN_JOB_NEEDS_FILL,
-	FLN_JOB_NEEDS_TIME,
-	FLN_JOB_NEEDS_WORK,
-	FLN_JOB_NEEDS_NR
-};
-
-/* What one worker does of a job; the worker's, from fln_job_submit() until it has ended. */
-struct fln_job_part {
-	struct fln_job *job;
-	struct fln_job_part *next; /* of the worker, or on the way there */
-	uint64_t at;               /* all blocks before it have been looked at */
-	uint64_t progress_ns;      /* when something was mapped last */
-	uint64_t image_done;       /* pages that its image had when patience was up last */
-	enum fln_job_need need;
-	uint32_t seen_looks; /* jobs->nr_looks */
-	uint32_t vain_turn;  /* the worker's job_turn in which it asked for a fill in vain */
-	/* The slot of the image of all blocks, and what was seen in it: no change, no look at blocks. */
-	uint32_t slot, seen;
-	bool has_slot, several_images;
-	bool any_kick; /* some block had any_kick */
-	uint32_t nr_blocks;
-	struct fln_job_block blocks[FLN_JOB_BLOCKS];
-};
-
-struct fln_job {
-	struct fln_guest *guest;
-	uint64_t addr, end;
-	uint64_t skip;   /* a page that is left out; 0: none */
-	bool background; /* nobody waits: it takes no memory for holes */
-	int pagemap_fd;  /* of who waits, to see what is mapped; -1: there is no /proc */
-	_Atomic bool cancelled;
-	_Atomic int error;            /* the first, negative; -ESHUTDOWN before all others */
-	_Atomic uint64_t failed_addr; /* the lowest page that cannot be had; UINT64_MAX: none */
-	_Atomic uint64_t nr_done;     /* pages */
-	uint32_t nr_running;          /* parts that have not ended; guarded by jobs->lock */
-	bool taken;                   /* by jobs->lock; of jobs that are kept */
-	struct fln_job *next;         /* of jobs that are kept; by jobs->lock */
-	uint32_t nr_parts;
-	struct fln_job_part parts[]; /* by worker */
-};
-
-/* A guest's jobs. */
-struct fln_jobs {
-	struct fln_lock lock; /* FLN_RANK_LEAF */
-	pthread_cond_t ended; /* some job's nr_running has come to 0 */
-	_Atomic bool open;    /* may be submitted: the guest's shards are attached */
-	_Atomic uint32_t
-		nr_looks;     /* how often all blocks were to be looked at: regions have changed */
-	struct fln_job *kept; /* WILLNEED's; freed with the guest; guarded by lock */
-};
 
 /* The worker's side.  It was kicked: what of what waits has changed? */
 void fln_populate_kicked(struct fln_worker *w);

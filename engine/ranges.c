@@ -3,12 +3,20 @@
  * Lists of ranges: sorted, without overlaps, and copied to be changed.
  */
 #include "engine/ranges.h"
+
+#include "base/alloc.h"
 #include "base/error.h"
+#include "base/page.h"
+#include "base/rcu.h"
 #include "engine/directory.h"
-#include "engine/engine.h"
+#include "engine/state/advised.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
 
 #include <errno.h>
+#include <faultlane/base.h>
 #include <inttypes.h>
+#include <stdbool.h>
 
 int fln_range_check(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes)
 {

@@ -8,8 +8,12 @@
  */
 #include "engine/region_map.h"
 
+#include "base/blockmap.h"
 #include "base/error.h"
+#include "base/page.h"
 #include "base/plant.h"
+
+#include <stdbool.h>
 
 #define TO(state) (1u << (state))
 

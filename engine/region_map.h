@@ -20,6 +20,10 @@
 #define FLN_ENGINE_REGION_MAP_H
 
 #include "base/blockmap.h"
+#include "base/page.h"
+
+#include <stdbool.h>
+#include <stdint.h>
 
 enum fln_region_page {
 	FLN_PAGE_ABSENT,

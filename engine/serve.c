@@ -6,8 +6,11 @@
  * that all faults of one 2 MiB block of a region are served together: block.c.
  */
 #include "engine/serve.h"
+
 #include "base/clock.h"
-#include "base/error.h"
+#include "base/log.h"
+#include "base/page.h"
+#include "base/rcu.h"
 #include "engine/block.h"
 #include "engine/directory.h"
 #include "engine/events.h"
@@ -15,12 +18,19 @@
 #include "engine/foreign.h"
 #include "engine/held.h"
 #include "engine/region_map.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
 #include "engine/strays.h"
-#include "engine/waiting.h"
-#include "engine/worker.h"
+#include "engine/uffd.h"
+#include "engine/watch.h"
+#include "sources/filler.h"
+#include "sources/image.h"
 #include "sources/image_state.h"
 
 #include <errno.h>
+#include <faultlane/base.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 
 /* The closer of a region wakes everybody in it; see closing.c. */
 static void leave_to_closer(struct fln_shard *shard, struct fln_region *region,
@@ -282,4 +292,73 @@ void fln_serve_shard(struct fln_worker *w, struct fln_shard *shard)
 	else if (err)
 		give_up_reading(w, shard, err);
 	fln_serve_faults(w, shard, w->faults, nr_faults);
+}
+
+/* Is there anything new about a held fault? */
+static bool is_due(struct fln_worker *w, const struct fln_held *h, uint64_t now_ns)
+{
+	struct fln_region *region;
+	enum fln_image_page state;
+	uint64_t page;
+
+	if (h->reason == FLN_HELD_AGAIN || h->reason == FLN_HELD_STUCK)
+		return true;
+	if (h->reason == FLN_HELD_FILL ? fln_fault_is_late(w, &h->fault, now_ns)
+				       : h->fault.not_before_ns <= now_ns)
+		return true;
+	if (atomic_load_explicit(&h->shard->guest->failed, memory_order_relaxed))
+		return true;
+	region = fln_directory_find(h->shard->guest, h->fault.addr);
+	if (h->reason == FLN_HELD_REGION)
+		return region;
+	if (!region || atomic_load_explicit(&region->closing, memory_order_acquire))
+		return true;
+	if (h->reason == FLN_HELD_MEMORY)
+		return false;
+	page = fln_region_page_of(region, h->fault.addr);
+	if (fln_region_given_up(&region->map, page))
+		return true; /* meanwhile: zeros are due */
+	state = fln_image_due(region->image, fln_region_image_page(region, page));
+	/* While it pauses somebody may have brought it. */
+	return h->reason == FLN_HELD_FILL ? !fln_fill_will_tell(region->image, &h->fault, state)
+					  : state == FLN_IMAGE_FILLED || state == FLN_IMAGE_ZERO;
+}
+
+void fln_serve_held(struct fln_worker *w)
+{
+	struct fln_held *old = w->held;
+	uint32_t nr_old = w->nr_held, nr = 0;
+	struct fln_shard *shard = NULL;
+	uint64_t now = fln_now_ns();
+
+	/* What stays goes into the other table, in order. */
+	w->held = w->held_spare;
+	w->held_spare = old;
+	w->nr_held = 0;
+	w->nr_again = 0;
+	w->next_due_ns = UINT64_MAX;
+	fln_held_clear_index(w);
+	for (uint32_t i = 0; i < nr_old; i++) {
+		struct fln_held *h = &old[i];
+		bool due;
+
+		fln_rcu_read_lock();
+		due = is_due(w, h, now);
+		fln_rcu_read_unlock();
+		fln_held_forget(w, h);
+		if (!due) {
+			fln_hold(w, h->shard, &h->fault, h->reason);
+			continue;
+		}
+		if (nr > 0 && (h->shard != shard || nr == w->opts.batch_max)) {
+			fln_serve_faults(w, shard, w->faults, nr);
+			nr = 0;
+		}
+		shard = h->shard;
+		if (h->reason == FLN_HELD_REGION)
+			h->fault.since_ns = now; /* its source has not been asked yet */
+		w->faults[nr++] = h->fault;
+	}
+	if (nr > 0)
+		fln_serve_faults(w, shard, w->faults, nr);
 }

@@ -22,4 +22,7 @@ void fln_sort_faults(struct fln_fault *f, uint32_t nr);
 void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_fault *f,
 		      uint32_t nr);
 
+/* Look at held faults again. */
+void fln_serve_held(struct fln_worker *w);
+
 #endif

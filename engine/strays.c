@@ -20,17 +20,28 @@
 #include "engine/strays.h"
 
 #include "base/clock.h"
-#include "base/error.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/page.h"
 #include "base/plant.h"
+#include "base/rcu.h"
+#include "engine/command.h"
 #include "engine/directory.h"
-#include "engine/engine.h"
 #include "engine/event_queue.h"
-#include "engine/jobs.h"
 #include "engine/mapping.h"
+#include "engine/owners.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/job.h"
+#include "engine/uffd.h"
 
 #include <errno.h>
+#include <faultlane/base.h>
+#include <faultlane/event.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 #include <unistd.h>
 

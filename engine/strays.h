@@ -7,7 +7,7 @@
 #define FLN_ENGINE_STRAYS_H
 
 #include "base/page.h"
-#include "engine/shard.h"
+#include "engine/state/guest.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -9,17 +9,19 @@
  * wake: the one who put the page there may not have.
  */
 #include "engine/uffd.h"
-#include "engine/pagemap.h"
 
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/lock.h"
 #include "base/page.h"
+#include "engine/pagemap.h"
+#include "engine/uffd_compat.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>

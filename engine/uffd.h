@@ -12,9 +12,12 @@
 
 #include "engine/uffd_compat.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+struct uffd_msg;
 
 struct fln_uffd;
 

@@ -8,12 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct fln_shard;
 struct fln_worker;
-
-/* The worker looks after @shard, or does so no more.  Return: 0; -errno. */
-int fln_worker_watch(struct fln_worker *w, struct fln_shard *shard);
-void fln_worker_unwatch(struct fln_worker *w, struct fln_shard *shard);
 
 /*
  * Wait for at most @timeout_ns (-1: for ever), and serve what shards have.

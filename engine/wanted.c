@@ -15,17 +15,23 @@
  * by which all slots of the region have ended.
  */
 #include "engine/wanted.h"
+
 #include "base/clock.h"
-#include "base/error.h"
-#include "engine/context.h"
-#include "engine/context_shards.h"
+#include "base/rcu.h"
+#include "engine/command.h"
 #include "engine/failure.h"
 #include "engine/held.h"
-#include "engine/worker.h"
+#include "engine/state/guest.h"
+#include "engine/state/wanted.h"
+#include "engine/state/worker.h"
+#include "engine/whole.h"
+#include "sources/image.h"
 #include "sources/image_state.h"
 
 #include <limits.h>
 #include <linux/futex.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 

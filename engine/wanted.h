@@ -5,13 +5,12 @@
 #ifndef FLN_ENGINE_WANTED_H
 #define FLN_ENGINE_WANTED_H
 
-#include "engine/context.h"
+#include "engine/state/wanted.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 struct fln_shard;
-struct fln_wanted;
 struct fln_worker;
 
 /* A free slot, or NULL: try later. */

@@ -13,26 +13,41 @@
  * at the states.  A change that comes after the look finds it cleared, and writes.
  */
 #include "engine/worker.h"
-#include "engine/block.h"
-#include "engine/context.h"
-#include "engine/context_shards.h"
-#include "engine/engine.h"
-#include "engine/held.h"
-#include "engine/oldest.h"
-#include "engine/waiting.h"
-#include "engine/wanted.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/lock.h"
+#include "base/log.h"
 #include "base/plant.h"
+#include "base/rcu.h"
+#include "base/thread.h"
+#include "engine/block.h"
+#include "engine/command.h"
+#include "engine/held.h"
+#include "engine/oldest.h"
+#include "engine/populate.h"
+#include "engine/serve.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "engine/waiting.h"
+#include "engine/wanted.h"
+#include "engine/watch.h"
+#include "engine/whole.h"
 #include "numa/placement.h"
+#include "sources/filler.h"
 
 #include <errno.h>
+#include <faultlane/base.h>
+#include <faultlane/engine.h>
+#include <pthread.h>
 #include <stdalign.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -139,51 +154,6 @@ void fln_worker_deinit(struct fln_worker *w)
 	(void)pthread_cond_destroy(&w->done);
 	fln_lock_deinit(&w->lock);
 	free_tables(w);
-}
-
-static void ring(struct fln_worker *w)
-{
-	uint64_t one = 1;
-
-	/*
-	 * Fails only when the counter is full: then it is readable anyway.  Also called in
-	 * signal handlers, where write() would be one place too many to be cancelled at.
-	 */
-	(void)syscall(SYS_write, w->event_fd, &one, sizeof(one));
-}
-
-void fln_worker_kick(struct fln_worker *w)
-{
-	if (!atomic_exchange_explicit(&w->kicked, true, memory_order_acq_rel))
-		ring(w);
-}
-
-void fln_worker_kick_again(struct fln_worker *w)
-{
-	(void)atomic_exchange_explicit(&w->kicked, true, memory_order_acq_rel);
-	ring(w);
-}
-
-int fln_worker_command(struct fln_worker *w, enum fln_command_kind kind, struct fln_shard *shard)
-{
-	struct fln_command cmd = { .kind = kind, .shard = shard };
-
-	fln_lock(&w->lock);
-	if (w->ended) {
-		fln_unlock(&w->lock);
-		return -ESHUTDOWN;
-	}
-	/* What came before STOP is obeyed with it; nothing comes after. */
-	w->ended = kind == FLN_COMMAND_STOP;
-	cmd.next = w->commands;
-	w->commands = &cmd;
-	fln_unlock(&w->lock);
-	ring(w);
-	fln_lock(&w->lock);
-	while (!cmd.done)
-		fln_cond_wait(&w->done, &w->lock);
-	fln_unlock(&w->lock);
-	return cmd.result;
 }
 
 static void forget_in_context(struct fln_worker *w, const struct fln_shard *shard)

@@ -1,15 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /* The library's own part of a fault: maps, plans, batches, histograms. */
+#include "base/blockmap.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/histogram.h"
+#include "base/page.h"
+#include "base/rcu.h"
 #include "bench/micro/subject.h"
 #include "engine/region_map.h"
 #include "engine/serve.h"
+#include "engine/state/worker.h"
 #include "engine/worker.h"
 #include "sharding/stripes.h"
 
+#include <faultlane/base.h>
+#include <faultlane/stats.h>
 #include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 

@@ -1,22 +1,37 @@
 /* SPDX-License-Identifier: MIT */
 /* Bytes become operations; see serve_game.h. */
 #include "tests/fuzz/serve_game.h"
+
+#include "base/clock.h"
+#include "base/page.h"
 #include "engine/block.h"
 #include "engine/events.h"
 #include "engine/held.h"
 #include "engine/jobs.h"
+#include "engine/populate.h"
+#include "engine/region_map.h"
 #include "engine/serve.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/job.h"
+#include "engine/state/worker.h"
 #include "sources/fill.h"
+#include "sources/filler.h"
+#include "sources/image.h"
 #include "sources/image_state.h"
 
-#include "base/clock.h"
-#include "engine/region_map.h"
 #include "tests/support/cm.h"
 #include "tests/support/fake_clock.h"
 
 #include <errno.h>
+#include <faultlane/base.h>
+#include <faultlane/guest.h>
+#include <faultlane/image.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define MAX_THREADS 200u

@@ -1,12 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* What may be read, and what must hold: the model of serve_game.h. */
+#include "base/blockmap.h"
 #include "base/clock.h"
-#include "engine/deny.h"
+#include "base/page.h"
+#include "base/rcu.h"
+#include "engine/life/deny.h"
 #include "engine/region_map.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "sources/filler.h"
+#include "sources/image.h"
 #include "sources/image_state.h"
 #include "tests/fuzz/serve_game.h"
 #include "tests/support/cm.h"
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 uint64_t game_addr(const struct game *g, uint32_t slot)

@@ -5,10 +5,23 @@
  * not ours, and nobody hangs.
  */
 #include "engine/events.h"
+#include "engine/state/guest.h"
+#include "sources/source.h"
 #include "tests/integration/context_bed.h"
 
+#include <errno.h>
+#include <faultlane/base.h>
+#include <faultlane/context.h>
+#include <faultlane/engine.h>
+#include <faultlane/event.h>
+#include <faultlane/guest.h>
+#include <faultlane/image.h>
+#include <faultlane/stats.h>
 #include <poll.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #define PAGES 2048u

@@ -4,10 +4,24 @@
  * stop; and the events that tell of it.
  */
 #include "engine/events.h"
+#include "engine/state/guest.h"
+#include "sources/source.h"
 #include "tests/integration/harness.h"
 
+#include <errno.h>
+#include <faultlane/base.h>
+#include <faultlane/context.h>
+#include <faultlane/engine.h>
+#include <faultlane/event.h>
+#include <faultlane/guest.h>
+#include <faultlane/image.h>
+#include <faultlane/source.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
 
 static struct {
 	_Atomic uint32_t nr_asked, nr_wait, max_attempts;

@@ -4,11 +4,26 @@
  * nothing, it ends as processes do, and the parent goes on.
  */
 #include "engine/events.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "sources/image.h"
 #include "tests/integration/harness.h"
 
+#include <errno.h>
+#include <faultlane/advice.h>
+#include <faultlane/base.h>
+#include <faultlane/context.h>
+#include <faultlane/engine.h>
+#include <faultlane/event.h>
+#include <faultlane/guest.h>
+#include <faultlane/image.h>
+#include <faultlane/stats.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -1,8 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* Life-cycle calls from many threads at a time, and from where they are awkward. */
-#include "engine/engine.h"
+#include "engine/command.h"
+#include "engine/life/engine.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
 #include "tests/integration/harness.h"
 
+#include <errno.h>
+#include <faultlane/base.h>
+#include <faultlane/engine.h>
+#include <faultlane/guest.h>
+#include <faultlane/image.h>
+#include <faultlane/source.h>
+#include <faultlane/stats.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 #include <unistd.h>
 

@@ -3,12 +3,25 @@
  * Ends of guests where closing the userfaultfd would not do: held open by a forked
  * child, in another's memory, on a kernel that cannot poison.
  */
-#include "engine/engine.h"
+#include "engine/life/engine.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "engine/uffd.h"
+#include "engine/uffd_compat.h"
 #include "tests/integration/harness.h"
 
+#include <errno.h>
+#include <faultlane/engine.h>
+#include <faultlane/guest.h>
+#include <faultlane/image.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>

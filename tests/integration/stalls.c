@@ -1,9 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* Faults and workers that do not come along are told of, once, with what they wait for. */
 #include "engine/events.h"
+#include "sources/source.h"
 #include "tests/integration/harness.h"
 
+#include <errno.h>
+#include <faultlane/base.h>
+#include <faultlane/engine.h>
+#include <faultlane/event.h>
+#include <faultlane/guest.h>
+#include <faultlane/image.h>
+#include <faultlane/source.h>
+#include <faultlane/stats.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define NR_PAGES 2000u
 #define STALL_MS 60u

@@ -31,6 +31,8 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+struct uffd_msg;
+
 #ifndef UFFDIO_MOVE
 #define _UFFDIO_MOVE 0x05
 struct uffdio_move {

@@ -8,13 +8,31 @@
  * Each round has one of eight kinds of region: queued or in context, shared or private, with
  * POISON or as on a kernel that has none.
  */
-#include "engine/engine.h"
+#include "engine/command.h"
 #include "engine/events.h"
+#include "engine/life/engine.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "engine/uffd.h"
+#include "engine/uffd_compat.h"
 #include "tests/integration/harness.h"
 #include "tests/integration/place.h"
 
+#include <errno.h>
+#include <faultlane/context.h>
+#include <faultlane/engine.h>
+#include <faultlane/event.h>
+#include <faultlane/guest.h>
+#include <faultlane/image.h>
+#include <faultlane/source.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>

@@ -2,12 +2,18 @@
 /* A fake kernel behind struct fln_uffd_ops; what it imitates is in fake_uffd.h. */
 #include "tests/support/fake_uffd.h"
 
+#include "tests/support/fake_uffd.h"
+
 #include "base/error.h"
 #include "base/page.h"
-#include "engine/shard.h"
+#include "engine/life/deny_kernel.h"
+#include "engine/state/guest.h"
+#include "engine/uffd.h"
+#include "engine/uffd_compat.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>

@@ -17,11 +17,14 @@
 #ifndef FLN_TESTS_FAKE_UFFD_H
 #define FLN_TESTS_FAKE_UFFD_H
 
-#include "engine/deny.h"
+#include "engine/life/deny.h"
+#include "engine/life/deny_kernel.h"
 #include "engine/uffd.h"
 
 #include <stdbool.h>
 #include <stdint.h>
+
+struct uffd_msg;
 
 #define FAKE_MAX_THREADS 1024u
 #define FAKE_MAX_EVENTS 64u

@@ -1,23 +1,47 @@
 /* SPDX-License-Identifier: MIT */
 /* A guest built by hand on the fake kernel. */
 #include "tests/support/rig.h"
+
+#include "base/alloc.h"
+#include "base/blockmap.h"
+#include "base/clock.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/page.h"
+#include "base/rcu.h"
 #include "engine/block.h"
 #include "engine/directory.h"
+#include "engine/event_queue.h"
 #include "engine/events.h"
 #include "engine/held.h"
 #include "engine/jobs.h"
+#include "engine/life/deny.h"
+#include "engine/life/guard.h"
+#include "engine/region_map.h"
 #include "engine/serve.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "engine/window.h"
+#include "engine/worker.h"
+#include "sharding/stripes.h"
 #include "sources/fill.h"
+#include "sources/filler.h"
+#include "sources/image.h"
 #include "sources/image_state.h"
 
-#include "base/alloc.h"
-#include "base/clock.h"
-#include "engine/region_map.h"
 #include "tests/support/cm.h"
 
 #include <errno.h>
+#include <faultlane/base.h>
+#include <faultlane/event.h>
+#include <faultlane/image.h>
+#include <faultlane/source.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define PAGE_WORDS (FLN_PAGE_BYTES / sizeof(uint64_t))
 #define MAX_ROUNDS 10000

@@ -10,8 +10,21 @@
 #ifndef FLN_TESTS_RIG_H
 #define FLN_TESTS_RIG_H
 
-#include "engine/engine.h"
+#include "engine/life/engine.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "sources/filler.h"
+#include "sources/image.h"
 #include "tests/support/fake_uffd.h"
+
+#include <faultlane/guest.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fln_allocator;
+struct fln_source;
 
 #define RIG_ADDR UINT64_C(0x700000000000)
 #define RIG_MAX_PAGES 4096u

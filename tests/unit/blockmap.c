@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* The block map: uniform blocks, chunks and their pool, spans, and what it costs. */
 #include "base/blockmap.h"
-
+#include "base/page.h"
+#include "base/rcu.h"
 #include "engine/region_map.h"
+
 #include "tests/support/cm.h"
 #include "tests/support/rng.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #define GIB_PAGES (UINT64_C(1) << 18)

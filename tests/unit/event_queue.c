@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* The queue of events: order, overflow, many threads, signal handlers. */
 #include "engine/event_queue.h"
+#include "base/alloc.h"
 #include "engine/events.h"
+#include "engine/life/engine.h"
+#include "engine/state/engine.h"
 
-#include "engine/engine.h"
 #include "tests/support/cm.h"
 
 #include <errno.h>
+#include <faultlane/event.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 
 #define NR_POSTERS 4u

@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /* Events: what becomes of the map and of the image when a guest changes its mappings. */
 #include "engine/events.h"
+#include "base/blockmap.h"
 #include "base/clock.h"
 #include "engine/block.h"
 #include "engine/region_map.h"
 #include "engine/serve.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "sources/image.h"
 #include "sources/image_state.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 
+#include <faultlane/guest.h>
+#include <stdbool.h>
 #include <string.h>
 
 static struct rig *rig_of(struct rig_opts opts)

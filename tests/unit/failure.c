@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* What is done about pages that cannot be had, and about faults that wait for memory. */
 #include "engine/failure.h"
-#include "engine/events.h"
-
+#include "base/blockmap.h"
 #include "base/clock.h"
+#include "base/page.h"
+#include "engine/events.h"
 #include "engine/region_map.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "engine/worker.h"
+
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 
 #include <errno.h>
+#include <faultlane/event.h>
+#include <faultlane/guest.h>
 #include <string.h>
 
 #define COUNT(r, what) rig_count(&(r)->shard.count.what)

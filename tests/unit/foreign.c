@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /* Memory of another process on the fake kernel: kinds of faults, regions that come late, shares. */
 #include "base/clock.h"
+#include "base/page.h"
 #include "engine/event_queue.h"
 #include "engine/held.h"
 #include "engine/region_map.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 
 #include <errno.h>
+#include <faultlane/event.h>
+#include <faultlane/guest.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>

@@ -1,21 +1,40 @@
 /* SPDX-License-Identifier: MIT */
 /* The oldest fault and what it waits for, who is told, and what cannot go on. */
-#include "engine/guard.h"
-#include "engine/closing.h"
+#include "engine/life/guard.h"
+#include "base/blockmap.h"
+#include "base/clock.h"
+#include "base/lock.h"
+#include "base/page.h"
+#include "base/rcu.h"
+#include "engine/command.h"
 #include "engine/events.h"
 #include "engine/held.h"
+#include "engine/life/closing.h"
 #include "engine/oldest.h"
-#include "engine/waiting.h"
-
-#include "base/clock.h"
 #include "engine/region_map.h"
+#include "engine/serve.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "engine/uffd.h"
+#include "engine/waiting.h"
+#include "engine/watch.h"
+#include "engine/worker.h"
+#include "sources/image.h"
 #include "sources/image_state.h"
+
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 
 #include <errno.h>
+#include <faultlane/event.h>
+#include <faultlane/guest.h>
+#include <faultlane/stats.h>
 #include <fcntl.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>

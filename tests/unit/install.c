@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Installing pages of one block by runs: what becomes of each page, and who is woken. */
 #include "engine/install.h"
+#include "base/page.h"
+#include "engine/state/guest.h"
+#include "engine/uffd.h"
+#include "sources/image.h"
 #include "sources/image_state.h"
 
 #include "tests/support/cm.h"
@@ -8,6 +12,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define NR 64u
 

@@ -1,16 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 /* Jobs on the fake kernel, the order of fills, lists of ranges, discards of our own. */
+#include "engine/populate.h"
+#include "base/blockmap.h"
 #include "base/clock.h"
-#include "engine/engine.h"
+#include "base/page.h"
+#include "base/rcu.h"
+#include "engine/advised.h"
+#include "engine/command.h"
 #include "engine/jobs.h"
+#include "engine/life/engine.h"
 #include "engine/ranges.h"
 #include "engine/region_map.h"
 #include "engine/serve.h"
+#include "engine/state/advised.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/job.h"
+#include "engine/state/worker.h"
+#include "engine/worker.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 #include "tests/support/rng.h"
 
 #include <errno.h>
+#include <faultlane/guest.h>
+#include <faultlane/image.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 
 #define WORKER 3u /* the rig's */

@@ -1,12 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* Private regions on the fake kernel: what is given up, what zeros cost, and the end. */
-#include "engine/closing.h"
+#include "base/blockmap.h"
+#include "base/page.h"
+#include "engine/life/closing.h"
 #include "engine/region_map.h"
+#include "engine/state/guest.h"
+#include "sources/filler.h"
+#include "sources/image.h"
 #include "sources/image_state.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 
 #include <errno.h>
+#include <faultlane/guest.h>
+#include <faultlane/image.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* States of a region's pages: every move that exists, and that others abort. */
 #include "engine/region_map.h"
+#include "base/blockmap.h"
+#include "base/page.h"
+#include "base/rcu.h"
 
 #include "tests/support/cm.h"
 #include "tests/support/death.h"
+
+#include <stdbool.h>
 
 struct fixture {
 	struct fln_blockmap map;

@@ -3,18 +3,29 @@
  * Resolving in context on the fake kernel: the handler's work without a signal.  A
  * second thread is the worker where one is asked for contents.
  */
-#include "engine/closing.h"
-#include "engine/context.h"
-#include "engine/context_registry.h"
-#include "engine/context_shards.h"
+#include "base/blockmap.h"
+#include "base/page.h"
+#include "base/rcu.h"
+#include "engine/context/registry.h"
+#include "engine/context/shards.h"
+#include "engine/life/closing.h"
 #include "engine/region_map.h"
 #include "engine/serve.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/wanted.h"
+#include "engine/state/worker.h"
 #include "engine/wanted.h"
+#include "engine/whole.h"
+#include "sources/image.h"
 #include "sources/image_state.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 
 #include <faultlane/context.h>
+#include <faultlane/image.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 
 #include <errno.h>
 #include <poll.h>

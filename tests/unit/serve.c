@@ -1,15 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /* The worker on the fake kernel: batches, windows, refaults, addresses of nobody, closing. */
 #include "engine/serve.h"
+#include "base/blockmap.h"
 #include "base/clock.h"
+#include "base/rcu.h"
 #include "engine/block.h"
-#include "engine/closing.h"
+#include "engine/life/closing.h"
 #include "engine/region_map.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "sources/image.h"
 #include "sources/image_state.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 
 #include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 
 static struct rig *rig_of(struct rig_opts opts)

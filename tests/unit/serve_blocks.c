@@ -1,15 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /* Blocks: regions that meet inside one, and blocks for which no chunk is left just now. */
+#include "base/blockmap.h"
 #include "base/clock.h"
+#include "base/lock.h"
+#include "base/page.h"
+#include "base/rcu.h"
 #include "engine/block.h"
 #include "engine/directory.h"
 #include "engine/region_map.h"
 #include "engine/serve.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "sharding/stripes.h"
+#include "sources/image.h"
 #include "sources/image_state.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 
 #include <errno.h>
+#include <faultlane/image.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

@@ -1,14 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /* The worker on the fake kernel: faults whose contents are not there, and events in between. */
+#include "base/blockmap.h"
 #include "base/clock.h"
+#include "base/lock.h"
+#include "base/page.h"
+#include "base/rcu.h"
 #include "engine/held.h"
 #include "engine/region_map.h"
 #include "engine/serve.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "sources/filler.h"
+#include "sources/image.h"
 #include "sources/image_state.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 
 #include <errno.h>
+#include <faultlane/guest.h>
+#include <faultlane/image.h>
+#include <stdbool.h>
 #include <string.h>
 
 #define COUNT(r, what) rig_count(&(r)->shard.count.what)

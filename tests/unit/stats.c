@@ -1,10 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* Statistics of guests and shards, and the directory of regions, built by hand. */
+#include <faultlane/guest.h>
 #include <faultlane/stats.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 
 #include "base/alloc.h"
+#include "base/lock.h"
+#include "base/page.h"
+#include "base/rcu.h"
 #include "engine/directory.h"
-#include "engine/engine.h"
+#include "engine/life/engine.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/uffd.h"
 #include "tests/support/cm.h"
 
 #include <errno.h>

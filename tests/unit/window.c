@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The window policy: every window of every policy, for every page. */
 #include "engine/window.h"
-
 #include "base/page.h"
+
 #include "tests/support/cm.h"
 
 #include <errno.h>

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What has happened on each node.
+ */
+#include "engine/calls/node_stats.h"
+
+#include "base/cancel.h"
+#include "base/error.h"
+#include "base/fork.h"
+#include "base/lock.h"
+#include "engine/owners.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "numa/plan.h"
+
+#include <errno.h>
+#include <faultlane/stats.h>
+#include <stdatomic.h>
+#include <string.h>
+
+static void add_shard(struct fln_node_counts *into, const struct fln_shard *shard)
+{
+	const struct fln_shard_counters *c = &shard->count;
+
+	into->faults += atomic_load_explicit(&c->faults, memory_order_relaxed);
+	into->remote += atomic_load_explicit(&c->remote, memory_order_relaxed);
+	into->pages_installed += atomic_load_explicit(&c->pages_installed, memory_order_relaxed);
+}
+
+/* What the shards of a guest have counted on a node; returns how many there are. */
+static uint32_t add_guest(struct fln_node_counts *into, const struct fln_guest *guest,
+			  uint32_t node)
+{
+	const struct fln_shard *in_context = fln_context_shards(guest);
+	uint32_t nr = 0;
+
+	for (uint32_t i = 0; i < guest->nr_shards; i++) {
+		if (fln_guest_worker(guest, i)->opts.node_index != node)
+			continue;
+		nr++;
+		add_shard(into, &guest->shards[i]);
+		if (in_context)
+			add_shard(into, &in_context[i]);
+	}
+	return nr;
+}
+
+void fln_nodes_depart(struct fln_engine *engine, const struct fln_guest *guest)
+{
+	for (uint32_t i = 0; i < engine->plan->nr_nodes; i++)
+		(void)add_guest(&engine->departed[i], guest, i);
+}
+
+/* The caller's struct may be an older, shorter one, or a newer, longer one. */
+static int give(struct fln_node_stats *out, const struct fln_node_stats *full)
+{
+	size_t size = out->size;
+
+	if (size < sizeof(size) || size > 65536)
+		return fln_fail(EINVAL,
+				"fln_node_stats: size is %zu; start from FLN_NODE_STATS_INIT",
+				size);
+	if (size > sizeof(*full))
+		memset((char *)out + sizeof(*full), 0, size - sizeof(*full));
+	memcpy(out, full, size < sizeof(*full) ? size : sizeof(*full));
+	out->size = size;
+	return 0;
+}
+
+int fln_engine_node_stats(struct fln_engine *engine, uint32_t node, struct fln_node_stats *out)
+{
+	FLN_UNCANCELLABLE;
+	struct fln_node_stats full = FLN_NODE_STATS_INIT;
+	struct fln_node_counts counts;
+
+	if (fln_forked)
+		return fln_fork_refused("fln_engine_node_stats");
+	if (!engine || !out)
+		return fln_fail(EINVAL, "fln_engine_node_stats: an argument is NULL");
+	if (node >= engine->plan->nr_nodes)
+		return fln_fail(ENOENT, "there are %u nodes, and no number %u",
+				engine->plan->nr_nodes, node);
+	full.os_index = engine->plan->nodes[node].os_index;
+	full.nr_workers = engine->plan->nodes[node].nr_workers;
+	fln_lock(&engine->lock);
+	counts = engine->departed[node];
+	for (struct fln_guest *g = engine->guests; g; g = g->next) {
+		uint32_t nr = add_guest(&counts, g, node);
+
+		fln_lock(&g->lock);
+		full.nr_shards += g->running ? nr : 0;
+		fln_unlock(&g->lock);
+	}
+	fln_unlock(&engine->lock);
+	full.faults = counts.faults;
+	full.remote = counts.remote;
+	full.pages_installed = counts.pages_installed;
+	return give(out, &full);
+}

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fln_guest_populate() and locked ranges: the caller's side of a job.
+ *
+ * The job lies in memory of its own until all its parts have ended; the workers
+ * work, this thread waits, and tells how far they are.
+ */
+#include "engine/calls/populate.h"
+
+#include "base/cancel.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fork.h"
+#include "base/page.h"
+#include "base/rcu.h"
+#include "engine/calls/verify.h"
+#include "engine/command.h"
+#include "engine/confirm.h"
+#include "engine/jobs.h"
+#include "engine/ranges.h"
+#include "engine/state/advised.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/job.h"
+#include "engine/turn.h"
+
+#include <errno.h>
+#include <faultlane/advice.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define DEFAULT_INTERVAL_NS (100 * FLN_NS_PER_MS)
+
+#ifndef MLOCK_ONFAULT
+#define MLOCK_ONFAULT 1
+#endif
+
+static int submit(struct fln_guest *guest, struct fln_job *job)
+{
+	bool entered;
+	int rc;
+
+	fln_guest_take_turn(guest);
+	rc = fln_range_check(guest, job->addr, job->end - job->addr);
+	entered = fln_rcu_enter();
+	if (rc == 0 && (!guest->running || !fln_job_submit(job)))
+		rc = fln_fail(ESHUTDOWN, "guest %s does not run; start it first", guest->name);
+	fln_rcu_leave(entered);
+	fln_guest_give_turn(guest);
+	return rc;
+}
+
+static void cancel(struct fln_job *job)
+{
+	atomic_store_explicit(&job->cancelled, true, memory_order_relaxed);
+	for (uint32_t i = 0; i < job->nr_parts; i++)
+		fln_worker_kick(&job->guest->engine->workers[i]);
+}
+
+/* Wait for the job.  True: the embedder has cancelled it. */
+static bool watch(struct fln_job *job, const struct fln_populate_opts *o)
+{
+	uint64_t interval = o->interval_ns ? o->interval_ns : DEFAULT_INTERVAL_NS;
+	uint64_t len = job->end - job->addr;
+	bool cancelled = false;
+
+	while (!fln_job_wait(job, o->progress ? fln_now_ns() + interval : UINT64_MAX)) {
+		uint64_t done = fln_pages_to_bytes(atomic_load(&job->nr_done));
+
+		/* A range of a part of a huge page has done all of it. */
+		if (cancelled || !o->progress ||
+		    o->progress(o->progress_ctx, done < len ? done : len, len) == 0)
+			continue;
+		cancelled = true;
+		cancel(job);
+	}
+	return cancelled;
+}
+
+static int result(struct fln_guest *guest, struct fln_job *job, bool cancelled)
+{
+	int rc = atomic_load(&job->error);
+
+	switch (rc) {
+	case -EIO:
+		return fln_fail(EIO,
+				"guest %s: the page at 0x%" PRIx64 " cannot be had, and perhaps "
+				"others behind it; mend the source and advise DONTNEED there",
+				guest->name, atomic_load(&job->failed_addr));
+	case -ESHUTDOWN:
+		return fln_fail(ESHUTDOWN, "guest %s was stopped, or a region of the range removed",
+				guest->name);
+	default:
+		return cancelled ? fln_fail(ECANCELED, "guest %s: populate was cancelled",
+					    guest->name)
+				 : rc;
+	}
+}
+
+static int populate_with(struct fln_guest *guest, struct fln_job *job,
+			 const struct fln_populate_opts *o)
+{
+	uint64_t len_bytes = job->end - job->addr;
+	int rc = 0;
+
+	/* Mapped all of it is the rule for buffers that are handed out again and again. */
+	if (fln_pagemap_verify(guest, job->pagemap_fd, job->addr, job->end) > 0 ||
+	    !atomic_load_explicit(&guest->jobs.open, memory_order_acquire)) {
+		rc = submit(guest, job);
+		if (rc == 0)
+			rc = result(guest, job, watch(job, o));
+	}
+	/* At the end it cannot be cancelled any more. */
+	if (rc == 0 && o->progress)
+		(void)o->progress(o->progress_ctx, len_bytes, len_bytes);
+	return rc;
+}
+
+static int populate(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,
+		    const struct fln_populate_opts *o)
+{
+	struct fln_job *job;
+	int rc;
+
+	rc = fln_range_check(guest, addr, len_bytes);
+	if (rc)
+		return rc;
+	job = fln_job_alloc(guest);
+	if (!job)
+		return fln_fail(ENOMEM, "guest %s: no memory to populate a range", guest->name);
+	fln_job_init(job, guest, addr, addr + len_bytes);
+	job->pagemap_fd = fln_pagemap_open();
+	rc = populate_with(guest, job, o);
+	if (job->pagemap_fd >= 0)
+		(void)close(job->pagemap_fd);
+	fln_job_free(guest, job);
+	return rc;
+}
+
+int fln_guest_populate(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,
+		       const struct fln_populate_opts *opts)
+{
+	FLN_UNCANCELLABLE;
+	struct fln_populate_opts o;
+	int rc;
+
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_populate");
+	if (!guest)
+		return fln_fail(EINVAL, "fln_guest_populate: guest is NULL");
+	rc = fln_opts_copy(&o, sizeof(o), opts, "fln_populate_opts");
+	return rc ? rc : populate(guest, addr, len_bytes, &o);
+}
+
+static int lock_error(const struct fln_guest *guest, int err, uint64_t addr, uint64_t len_bytes)
+{
+	struct rlimit limit = { 0, 0 };
+
+	(void)getrlimit(RLIMIT_MEMLOCK, &limit);
+	return fln_fail(err,
+			"guest %s: mlock2() of %" PRIu64 " bytes at 0x%" PRIx64 ": %s; "
+			"RLIMIT_MEMLOCK is %llu bytes and vm.max_map_count bounds mappings: raise "
+			"them, or give CAP_IPC_LOCK",
+			guest->name, len_bytes, addr, strerror(err),
+			(unsigned long long)limit.rlim_cur);
+}
+
+/* A call that failed may have locked a part; what was locked before stays so. */
+static void undo_lock(struct fln_guest *guest, uint64_t addr, uint64_t end)
+{
+	const struct fln_ranges *locked = guest->advised.locked;
+	const struct fln_range *next = fln_ranges_next(locked, addr);
+
+	(void)munlock((void *)(uintptr_t)addr, end - addr);
+	for (; next && next < locked->range + locked->nr && next->addr < end; next++) {
+		uint64_t lo = next->addr > addr ? next->addr : addr;
+		uint64_t hi = next->end < end ? next->end : end;
+
+		(void)mlock2((void *)(uintptr_t)lo, hi - lo, MLOCK_ONFAULT);
+	}
+}
+
+/* In the guest's turn. */
+static int lock_range(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes)
+{
+	void *at = (void *)(uintptr_t)addr;
+	struct fln_ranges *new;
+	int rc = fln_range_check(guest, addr, len_bytes), err;
+
+	if (rc)
+		return rc;
+	if (!guest->running)
+		return fln_fail(ESHUTDOWN, "guest %s does not run", guest->name);
+	new = fln_ranges_with(guest, guest->advised.locked, addr, addr + len_bytes, 1);
+	if (!new)
+		return fln_fail(ENOMEM, "guest %s: no memory for what is locked", guest->name);
+	/* On fault: this thread maps nothing, and what goes and comes back is locked as well. */
+	if (mlock2(at, len_bytes, MLOCK_ONFAULT) != 0) {
+		err = errno;
+		undo_lock(guest, addr, addr + len_bytes);
+		fln_ranges_free(guest, new);
+		return lock_error(guest, err == EAGAIN ? ENOMEM : err, addr, len_bytes);
+	}
+	fln_ranges_free(guest, guest->advised.locked);
+	guest->advised.locked = new;
+	return 0;
+}
+
+int fln_guest_lock(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes)
+{
+	FLN_UNCANCELLABLE;
+	struct fln_populate_opts o = FLN_POPULATE_OPTS_INIT;
+	int rc;
+
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_lock");
+	if (!guest)
+		return fln_fail(EINVAL, "fln_guest_lock: guest is NULL");
+	if (guest->foreign)
+		return fln_fail(ENOTSUP, "guest %s is another process's; call mlock() there",
+				guest->name);
+	rc = populate(guest, addr, len_bytes, &o);
+	if (rc)
+		return rc;
+	fln_guest_take_turn(guest);
+	rc = lock_range(guest, addr, len_bytes);
+	fln_guest_give_turn(guest);
+	return rc;
+}
+
+/* Unlock what is locked of [addr, end), of mappings that are still there.  In the guest's turn. */
+static int unlock_range(struct fln_guest *guest, uint64_t addr, uint64_t end)
+{
+	struct fln_ranges *old = guest->advised.locked, *new;
+	const struct fln_range *next = fln_ranges_next(old, addr);
+
+	if (!next || next->addr >= end)
+		return 0;
+	new = fln_ranges_with(guest, old, addr, end, 0);
+	if (!new)
+		return fln_fail(ENOMEM, "guest %s: no memory for what is locked", guest->name);
+	for (; next < old->range + old->nr && next->addr < end; next++) {
+		uint64_t lo = next->addr > addr ? next->addr : addr;
+		uint64_t hi = next->end < end ? next->end : end;
+
+		(void)munlock((void *)(uintptr_t)lo, hi - lo);
+	}
+	guest->advised.locked = new;
+	fln_ranges_free(guest, old);
+	return 0;
+}
+
+int fln_guest_unlock(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes)
+{
+	FLN_UNCANCELLABLE;
+	int rc;
+
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_unlock");
+	if (!guest)
+		return fln_fail(EINVAL, "fln_guest_unlock: guest is NULL");
+	fln_guest_take_turn(guest);
+	rc = fln_range_check(guest, addr, len_bytes);
+	if (rc == 0)
+		rc = unlock_range(guest, addr, addr + len_bytes);
+	fln_guest_give_turn(guest);
+	return rc;
+}
+
+void fln_locked_forget(struct fln_region *region)
+{
+	(void)unlock_range(region->guest, region->addr, region->addr + region->len_bytes);
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where the pages of a range are: the region's map, and behind it the image's states.
+ */
+#include "base/blockmap.h"
+#include "base/cancel.h"
+#include "base/error.h"
+#include "base/fork.h"
+#include "base/page.h"
+#include "base/rcu.h"
+#include "engine/directory.h"
+#include "engine/ranges.h"
+#include "engine/region_map.h"
+#include "engine/state/guest.h"
+#include "sources/image.h"
+#include "sources/image_state.h"
+
+#include <errno.h>
+#include <faultlane/advice.h>
+#include <stdbool.h>
+#include <string.h>
+
+/* The pages [lo, hi) of one block, by state; each page is in one. */
+struct look {
+	struct fln_mask in[FLN_RESIDENCY_NR];
+};
+
+/* Of what is left, @pages are in the state. */
+static void settle(struct look *l, struct fln_mask *rest, enum fln_residency_state state,
+		   const struct fln_mask *pages)
+{
+	l->in[state] = fln_mask_and(rest, pages);
+	*rest = fln_mask_andnot(rest, pages);
+}
+
+/* RCU read lock held. */
+static void look_at_block(const struct fln_region *r, uint64_t block, uint32_t lo, uint32_t hi,
+			  struct look *l)
+{
+	struct fln_mask rest = fln_mask_range(lo, hi), m, filled = { { 0 } }, failed = { { 0 } };
+	uint64_t image_page = fln_region_image_page(r, block * FLN_BLOCK_PAGES + lo);
+
+	memset(l, 0, sizeof(*l));
+	m = fln_blockmap_load(&r->map, FLN_PLANE_PRESENT, block);
+	settle(l, &rest, FLN_RESIDENCY_PRESENT, &m);
+	if (fln_mask_empty(&rest))
+		return;
+	m = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
+	settle(l, &rest, FLN_RESIDENCY_DISCARDED, &m);
+	fln_image_known(r->image, image_page, hi - lo, &filled, &failed);
+	m = fln_blockmap_load(&r->map, FLN_PLANE_POISONED, block);
+	failed = fln_mask_up(&failed, lo);
+	m = fln_mask_or(&m, &failed);
+	settle(l, &rest, FLN_RESIDENCY_POISONED, &m);
+	m = fln_mask_up(&filled, lo);
+	settle(l, &rest, FLN_RESIDENCY_FILLED, &m);
+	l->in[FLN_RESIDENCY_ABSENT] = rest;
+}
+
+/* What is true of a whole block at once, or -1: it has to be looked at. */
+static int uniform_state(const struct fln_region *r, uint64_t block)
+{
+	int planes = fln_blockmap_uniform(&r->map, block), image;
+	uint64_t page;
+
+	if (planes < 0)
+		return -1;
+	if (planes & (1 << FLN_PLANE_PRESENT))
+		return FLN_RESIDENCY_PRESENT;
+	if (planes != 0)
+		return -1;
+	page = fln_region_image_page(r, block * FLN_BLOCK_PAGES);
+	if (page % FLN_BLOCK_PAGES != 0)
+		return -1;
+	image = fln_blockmap_uniform(&r->image->map, page / FLN_BLOCK_PAGES);
+	return image < 0 ? -1 : image == 0 ? FLN_RESIDENCY_ABSENT : FLN_RESIDENCY_FILLED;
+}
+
+static void count_block(const struct fln_region *r, uint64_t page, uint32_t nr, uint8_t *vec,
+			uint64_t sum[FLN_RESIDENCY_NR])
+{
+	uint64_t block = page / FLN_BLOCK_PAGES;
+	uint32_t lo = (uint32_t)(page % FLN_BLOCK_PAGES);
+	int uniform = nr == FLN_BLOCK_PAGES ? uniform_state(r, block) : -1;
+	struct look l;
+
+	if (uniform >= 0) {
+		sum[uniform] += nr;
+		if (vec)
+			memset(vec, uniform, nr);
+		return;
+	}
+	look_at_block(r, block, lo, lo + nr, &l);
+	for (uint32_t s = 0; s < FLN_RESIDENCY_NR; s++) {
+		uint32_t at = 0, end;
+
+		sum[s] += fln_mask_count(&l.in[s]);
+		for (; vec && fln_mask_next_run(&l.in[s], &at, &end); at = end)
+			memset(vec + (at - lo), (int)s, end - at);
+	}
+}
+
+/* The caller's struct may be an older, shorter one, or a newer, longer one. */
+static int give(const struct fln_guest *guest, struct fln_residency *out,
+		const uint64_t sum[FLN_RESIDENCY_NR])
+{
+	struct fln_residency full = FLN_RESIDENCY_INIT;
+	size_t size = out->size;
+
+	if (size < sizeof(size) || size > 65536)
+		return fln_fail(EINVAL,
+				"guest %s: fln_residency: size is %zu; start from "
+				"FLN_RESIDENCY_INIT",
+				guest->name, size);
+	memcpy(full.nr_pages, sum, sizeof(full.nr_pages));
+	if (size > sizeof(full))
+		memset((char *)out + sizeof(full), 0, size - sizeof(full));
+	memcpy(out, &full, size < sizeof(full) ? size : sizeof(full));
+	out->size = size;
+	return 0;
+}
+
+int fln_guest_residency(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes, uint8_t *vec,
+			struct fln_residency *sum)
+{
+	FLN_UNCANCELLABLE;
+	uint64_t counts[FLN_RESIDENCY_NR] = { 0 }, end = addr + len_bytes;
+	bool entered;
+	int rc;
+
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_residency");
+	if (!guest)
+		return fln_fail(EINVAL, "fln_guest_residency: guest is NULL");
+	rc = fln_range_check(guest, addr, len_bytes);
+	if (rc)
+		return rc;
+	entered = fln_rcu_enter();
+	for (uint64_t at = addr; at < end && rc == 0;) {
+		const struct fln_region *r;
+		uint64_t stop = fln_align_down(at, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
+
+		fln_rcu_read_lock();
+		r = fln_directory_find(guest, at);
+		if (r) {
+			stop = stop < end ? stop : end;
+			stop = stop < r->addr + r->len_bytes ? stop : r->addr + r->len_bytes;
+			count_block(r, fln_region_page_of(r, at),
+				    (uint32_t)fln_bytes_to_pages(stop - at),
+				    vec ? vec + fln_bytes_to_pages(at - addr) : NULL, counts);
+		} else {
+			rc = fln_fail(EINVAL, "guest %s: a region of the range was removed",
+				      guest->name);
+		}
+		fln_rcu_read_unlock();
+		at = stop;
+	}
+	fln_rcu_leave(entered);
+	return rc == 0 && sum ? give(guest, sum, counts) : rc;
+}

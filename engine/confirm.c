@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the map of a region calls PRESENT, confirmed by the page tables.
+ */
+#include "engine/confirm.h"
+
+#include "base/blockmap.h"
+#include "base/fd.h"
+#include "base/page.h"
+#include "engine/pagemap.h"
+#include "engine/region_map.h"
+#include "engine/state/guest.h"
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <string.h>
+#include <unistd.h>
+
+/* poison too: it is a marker where a page would be */
+#define DISTRUST_BYTES FLN_BLOCK_BYTES /* without /proc: what is forgotten rather than believed */
+
+/* Which pages [lo, hi) of the block at @addr have a page table entry.  False: cannot tell. */
+static bool read_block(int fd, uint64_t addr, uint32_t lo, uint32_t hi, struct fln_mask *mapped)
+{
+	uint64_t entries[FLN_BLOCK_PAGES];
+	uint64_t first = fln_bytes_to_pages(addr) + lo;
+	size_t len = (hi - lo) * sizeof(*entries);
+
+	memset(mapped, 0, sizeof(*mapped));
+	if (fd < 0 || pread(fd, entries, len, (off_t)(first * sizeof(*entries))) != (ssize_t)len)
+		return false;
+	for (uint32_t i = 0; i < hi - lo; i++) {
+		if (entries[i] & FLN_PAGEMAP_PRESENT)
+			fln_mask_set(mapped, lo + i);
+	}
+	return true;
+}
+
+struct fln_mask fln_pagemap_confirm(int fd, struct fln_region *r, uint64_t block,
+				    const struct fln_mask *pages, bool distrust)
+{
+	/* A huge page goes as a whole: if a part of it were forgotten, nobody could claim it. */
+	bool huge = r->page_bytes == FLN_BLOCK_BYTES;
+	uint64_t addr = fln_region_addr_of(r, block * FLN_BLOCK_PAGES);
+	struct fln_mask present = fln_blockmap_load(&r->map, FLN_PLANE_PRESENT, block);
+	struct fln_mask look, mapped, wrong;
+	struct fln_chunk *c;
+	uint32_t lo, hi = 0;
+
+	look = fln_mask_and(&present, pages);
+	if (fln_mask_empty(&look))
+		return look;
+	if (huge)
+		look = present;
+	lo = huge ? 0 : fln_mask_next_set(&look, 0);
+	for (uint32_t from = lo; fln_mask_next_run(&look, &from, &hi); from = hi)
+		;
+	/* Another process's page tables are not ours to look at; its events tell all. */
+	if (r->foreign || (!read_block(fd, addr, lo, hi, &mapped) && !distrust))
+		mapped = look;
+	wrong = fln_mask_andnot(&look, &mapped);
+	if (!fln_mask_empty(&wrong)) {
+		c = fln_blockmap_chunk(&r->map, block);
+		if (c)
+			fln_region_forget(c, &wrong);
+		else
+			(void)fln_blockmap_swap_uniform(&r->map, block, 1u << FLN_PLANE_PRESENT, 0);
+	}
+	look = fln_mask_andnot(&look, &wrong);
+	return fln_mask_and(&look, pages);
+}
+
+int fln_pagemap_open(void)
+{
+	return fln_fd_keep(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+}
+
+bool fln_pagemap_distrusts(uint64_t len_bytes)
+{
+	return len_bytes <= DISTRUST_BYTES;
+}

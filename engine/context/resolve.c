@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Resolving a fault in the context of the thread that faults.
+ *
+ * The kernel has raised SIGBUS; this runs in its handler, on top of anything: of
+ * malloc(), of the library itself, of another call of this.  So it takes no lock,
+ * allocates nothing, and never waits for a claim: its owner may be the very thread
+ * that this signal has interrupted.  A page that somebody else has claimed is mapped
+ * without; to map a page twice does no harm.
+ *
+ * Whoever waits here for contents holds nothing that filling them needs: a thread
+ * that has entered runs no handlers while it holds a lock of ours or reads under RCU
+ * (base/signals.h).  The rounds below are read sections of their own for that reason,
+ * in which no other handler runs, and the region is looked up anew in each: it may have
+ * gone in between.
+ *
+ * A region that is being closed is served on: what is filled is mapped, what is not
+ * is passed on as a SIGBUS that is not ours.  It leaves the registry when its pages
+ * are poisoned or the kernel's own, so that no access is lost in between.
+ */
+#include <faultlane/advice.h>
+#include <faultlane/context.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "base/blockmap.h"
+#include "base/cancel.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fork.h"
+#include "base/page.h"
+#include "base/rcu.h"
+#include "base/signals.h"
+#include "engine/advised.h"
+#include "engine/block.h"
+#include "engine/context/registry.h"
+#include "engine/context/shards.h"
+#include "engine/failure.h"
+#include "engine/install.h"
+#include "engine/region_map.h"
+#include "engine/state/advised.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/wanted.h"
+#include "engine/state/worker.h"
+#include "engine/strays.h"
+#include "engine/uffd.h"
+#include "engine/wanted.h"
+#include "engine/whole.h"
+#include "sharding/stripes.h"
+#include "sources/image.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/auxv.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define AGAIN_NS (50 * FLN_NS_PER_US) /* until an event is read, memory comes free */
+#define AGAIN_LONG_NS FLN_NS_PER_MS   /* when that has not been soon */
+#define AGAIN_SHORT_ROUNDS 20u
+#define FIRST_STACK_MAX_BYTES (UINT64_C(1) << 32) /* where RLIMIT_STACK has no end */
+#define NOT_STARTED_NS FLN_NS_PER_MS /* until the guest is started, a slot comes free */
+
+/* Where the thread's own stack is: not that of an alternate stack for signals. */
+static _Thread_local struct {
+	uintptr_t lo, hi;
+	bool rcu_entered;
+} own_stack __attribute__((tls_model("initial-exec")));
+
+/* What this thread has last found in no region, and how many had left then. */
+static _Thread_local struct {
+	uint64_t addr, nr_left;
+} stranger __attribute__((tls_model("initial-exec")));
+
+/* And what it has last found in a region that is being closed, and not registered any more. */
+static _Thread_local struct {
+	uint64_t addr, nr_left;
+	bool found;
+} gone __attribute__((tls_model("initial-exec")));
+
+/*
+ * Of the process' first thread, without /proc, which the C library reads for it: the kernel
+ * puts the program's name at the top of that stack, and its mappings below what the stack
+ * may grow to.
+ */
+static int first_stack(uintptr_t *lo, uintptr_t *hi)
+{
+	uintptr_t name = (uintptr_t)getauxval(AT_EXECFN);
+	struct rlimit limit;
+	uint64_t room = FIRST_STACK_MAX_BYTES;
+
+	if (syscall(SYS_gettid) != getpid() || name == 0)
+		return fln_fail(ENOMEM, "fln_thread_enter: the bounds of this thread's stack are "
+					"unknown; free memory, or mount /proc");
+	if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur < room)
+		room = limit.rlim_cur;
+	*hi = fln_align_up(name, FLN_PAGE_BYTES) + FLN_PAGE_BYTES;
+	*lo = *hi - room;
+	return 0;
+}
+
+static int find_stack(uintptr_t *lo, uintptr_t *hi)
+{
+	size_t len_bytes = 0;
+	pthread_attr_t attr;
+	void *at = NULL;
+
+	if (pthread_getattr_np(pthread_self(), &attr) != 0)
+		return first_stack(lo, hi);
+	(void)pthread_attr_getstack(&attr, &at, &len_bytes);
+	(void)pthread_attr_destroy(&attr);
+	*lo = (uintptr_t)at;
+	*hi = (uintptr_t)at + len_bytes;
+	return 0;
+}
+
+int fln_thread_enter(void)
+{
+	FLN_UNCANCELLABLE;
+	uintptr_t lo = 0, hi = 0;
+	sigset_t before;
+	int rc;
+
+	if (fln_forked)
+		return fln_fork_refused("fln_thread_enter");
+	if (fln_signals_thread.entered > 0) {
+		fln_signals_thread.entered++;
+		return 0;
+	}
+	rc = find_stack(&lo, &hi);
+	if (rc)
+		return rc;
+	fln_signals_block(&before);
+	own_stack.lo = lo;
+	own_stack.hi = hi;
+	own_stack.rcu_entered = fln_rcu_enter();
+	/* A handler that faults finds the rest in place. */
+	fln_signals_thread.entered = 1;
+	fln_signals_restore(&before);
+	return 0;
+}
+
+void fln_thread_leave(void)
+{
+	FLN_UNCANCELLABLE;
+	sigset_t before;
+
+	FLN_ASSERT(fln_signals_thread.entered > 0);
+	if (fln_signals_thread.entered > 1) {
+		fln_signals_thread.entered--;
+		return;
+	}
+	fln_signals_block(&before);
+	fln_signals_thread.entered = 0;
+	/* In a forked child liburcu's locks may be taken, by threads that it has not. */
+	if (!fln_forked)
+		fln_rcu_leave(own_stack.rcu_entered);
+	fln_signals_restore(&before);
+}
+
+static bool on_own_stack(void)
+{
+	uintptr_t at = (uintptr_t)__builtin_frame_address(0);
+
+	return at >= own_stack.lo && at < own_stack.hi;
+}
+
+/* One access on its way through its rounds. */
+struct access {
+	uint64_t addr; /* of its page */
+	uint64_t t0_ns;
+	uint64_t stopped_ns; /* the process was stopped for so long meanwhile */
+	bool counted;        /* it waits, or has, and a worker ends its fault */
+	bool failed;         /* its contents cannot be had */
+	bool again;          /* this is not its first round */
+	struct fln_wanted *wanted;
+};
+
+enum round {
+	ROUND_DONE,    /* the access can be tried again */
+	ROUND_PASS_ON, /* it is not ours, or cannot be had */
+	ROUND_AGAIN,
+	ROUND_LATER, /* the same, after a longer while */
+	ROUND_WAIT,  /* on a->wanted */
+};
+
+static void end_fault(const struct fln_block_round *b, const struct access *a,
+		      struct fln_context_ending ending)
+{
+	if (a->counted)
+		return;
+	fln_context_begin_fault(b->in.shard);
+	fln_context_end_fault(b->in.shard, ending, a->t0_ns);
+}
+
+/* Ask a worker for the page: to have it filled, or to note that it is a hole. */
+static enum round ask(struct fln_block_round *b, struct access *a, uint32_t page,
+		      uint32_t hole_pages)
+{
+	struct fln_shard *shard = b->in.shard;
+	struct fln_worker *w = atomic_load_explicit(&shard->helper, memory_order_acquire);
+	struct fln_wanted *s = w ? fln_wanted_take() : NULL;
+
+	if (!s)
+		return ROUND_LATER;
+	s->region = b->in.region;
+	s->shard = shard;
+	s->image_page = fln_region_image_page(b->in.region, b->in.block_page + page);
+	s->fault = (struct fln_fault){ .addr = a->addr, .t0_ns = a->t0_ns, .nr = 1 };
+	/* The source has not been asked so far: what came before is none of its time. */
+	s->fault.since_ns = fln_now_ns();
+	s->hole_pages = hole_pages;
+	s->counts = !a->counted;
+	if (!a->counted)
+		fln_context_begin_fault(shard);
+	a->counted = true;
+	a->wanted = s;
+	fln_wanted_submit(w, s);
+	return ROUND_WAIT;
+}
+
+/*
+ * The page's range has gone.  Of a region that is being closed it is unregistered, and the
+ * kernel serves it from here on.  If it faults all the same it was mapped over (cover.c),
+ * though its contents have come since.
+ */
+static enum round serve_gone(const struct fln_block_round *b, const struct access *a)
+{
+	bool closing = atomic_load_explicit(&b->in.region->closing, memory_order_acquire);
+	uint64_t nr_left = fln_context_nr_left();
+
+	if (!closing) { /* unmapped by somebody */
+		end_fault(b, a, (struct fln_context_ending){ .failed = true });
+		return ROUND_PASS_ON;
+	}
+	if (!gone.found || gone.addr != a->addr || gone.nr_left != nr_left) {
+		gone.found = true;
+		gone.addr = a->addr;
+		gone.nr_left = nr_left;
+		return ROUND_DONE;
+	}
+	end_fault(b, a, (struct fln_context_ending){ .poisoned = true });
+	return ROUND_PASS_ON;
+}
+
+static enum round poison(struct fln_block_round *b, struct access *a, uint32_t page,
+			 struct fln_mask *poisoned)
+{
+	fln_install_poison(&b->in, &b->in.faulting, poisoned);
+	if (fln_mask_test(poisoned, page))
+		fln_failure_tell(b->in.region, a->addr, -EIO);
+	if (fln_mask_test(&b->in.present, page)) {
+		/* Mapped, because it came after all; or poisoned, by somebody without a claim. */
+		fln_block_look(b);
+		if (fln_mask_test(&b->filled, page) || fln_mask_test(&b->zero, page))
+			return ROUND_AGAIN;
+		b->in.present = fln_mask_andnot(&b->in.present, &b->in.faulting);
+		*poisoned = fln_mask_or(poisoned, &b->in.faulting);
+	}
+	if (fln_mask_test(&b->in.gone, page))
+		return serve_gone(b, a);
+	if (fln_mask_test(poisoned, page) || fln_mask_test(&b->in.broken, page)) {
+		end_fault(b, a, (struct fln_context_ending){ .poisoned = true });
+		return ROUND_PASS_ON;
+	}
+	return ROUND_AGAIN;
+}
+
+/* Has the access waited for as long as a source may take? */
+static bool is_late(const struct fln_block_round *b, const struct access *a)
+{
+	uint64_t limit = b->in.region->guest->engine->opts.source_timeout_ns;
+
+	return limit != UINT64_MAX && fln_now_ns() - a->t0_ns - a->stopped_ns > limit;
+}
+
+/*
+ * In a region that is being closed no worker is asked any more: it may be gone before he
+ * looks.  The page is FILLED and was taken out of the cache, so it was given up: zeros are
+ * due, as they are when the kernel serves it.  The image need not be told: the cache says it.
+ */
+static void zero_hole(struct fln_block_round *b, uint32_t page)
+{
+	const struct fln_region *r = b->in.region;
+	uint64_t image_page = fln_region_image_page(r, b->in.block_page + page);
+
+	b->in.hole = fln_mask_andnot(&b->in.hole, &b->in.faulting);
+	/* It may have come back, which zeros would hide in a private mapping. */
+	if (r->is_private && fln_image_hole(r->image, image_page, 1) == 0)
+		return;
+	fln_install_zero(&b->in, &b->in.faulting);
+}
+
+/* What the installs of a round mean for the page that was touched. */
+static enum round judge(struct fln_block_round *b, struct access *a, uint32_t page,
+			struct fln_mask *poisoned)
+{
+	bool closing = atomic_load_explicit(&b->in.region->closing, memory_order_acquire);
+	struct fln_context_ending ending = { .failed = false };
+	uint32_t hole_end;
+
+	if (closing && fln_mask_test(&b->in.hole, page))
+		zero_hole(b, page);
+	if (fln_mask_test(&b->in.present, page)) {
+		ending.zero = fln_mask_test(&b->in.zeroed, page);
+		end_fault(b, a, ending);
+		return ROUND_DONE;
+	}
+	if (fln_mask_test(&b->in.gone, page))
+		return serve_gone(b, a);
+	if (fln_mask_test(&b->in.hole, page)) {
+		hole_end = fln_mask_next_clear(&b->in.hole, page);
+		return ask(b, a, page, hole_end - page);
+	}
+	if (fln_mask_test(&b->in.broken, page))
+		return poison(b, a, page, poisoned);
+	if (fln_mask_test(&b->in.starved, page) && is_late(b, a))
+		return poison(b, a, page, poisoned);
+	if (b->in.stop || fln_mask_test(&b->filled, page) || fln_mask_test(&b->zero, page))
+		return ROUND_AGAIN;
+	if (closing) {
+		ending.poisoned = true;
+		end_fault(b, a, ending);
+		return ROUND_PASS_ON;
+	}
+	/* What the guest's policy says of pages that cannot be had is the worker's affair. */
+	return a->failed || atomic_load_explicit(&b->in.region->guest->failed, memory_order_relaxed)
+		       ? poison(b, a, page, poisoned)
+		       : ask(b, a, page, 0);
+}
+
+/* Zeros take memory: only next to the page that was touched. */
+static void install(struct fln_block_round *b, uint32_t page)
+{
+	uint32_t lo = (uint32_t)fln_align_down(page, FLN_FRONT_PAGES);
+	struct fln_mask front = fln_mask_range(lo, lo + FLN_FRONT_PAGES), zero;
+
+	fln_block_install(b, false);
+	zero = fln_mask_and(&b->claimed, &b->zero);
+	zero = fln_mask_and(&zero, &front);
+	zero = fln_mask_andnot(&zero, &b->in.present);
+	fln_install_zero(&b->in, &zero);
+}
+
+/*
+ * The map calls the page POISONED, which a discard may have lifted while the map was told
+ * of it.  Unlike in a queue a fault is no proof of that: it can be older than the poison,
+ * and some kernels raise the same signal for it.  Of a huge page poison cannot be seen,
+ * nor where access was taken away for want of it.
+ */
+static bool was_lifted(const struct fln_block_round *b, const struct access *a)
+{
+	struct fln_uffd *u = &b->in.shard->uffd;
+
+	return !fln_block_is_huge(b) && fln_uffd_can_poison(u) && fln_uffd_is_empty(u, a->addr);
+}
+
+/* RCU read lock held. */
+static enum round serve(struct fln_region *r, struct access *a)
+{
+	uint64_t first = fln_region_page_of(r, a->addr);
+	struct fln_fault fault = { .addr = a->addr, .nr = 1, .held = a->counted, .kept = a->again };
+	struct fln_block_round b = { .block = first / FLN_BLOCK_PAGES, .in_context = true };
+	struct fln_mask poisoned = { { 0 } }, known, own;
+	const struct fln_range *range;
+	enum round round;
+	uint32_t page;
+
+	b.in.region = r;
+	b.in.shard = fln_region_shard(r, fln_stripe_shard(&r->plan, a->addr));
+	b.in.block_page = b.block * FLN_BLOCK_PAGES;
+	b.in.block_addr = fln_region_addr_of(r, b.in.block_page);
+	page = (uint32_t)(first - b.in.block_page);
+	page = fln_block_fault(&b, page);
+	if (!fln_strays_are_known(r->guest))
+		return ROUND_AGAIN;
+	/* What mremap() has put there has contents of its own. */
+	if (fln_region_is_stray(r, a->addr)) {
+		end_fault(&b, a, (struct fln_context_ending){ .failed = true });
+		return ROUND_PASS_ON;
+	}
+	b.chunk = fln_blockmap_chunk(&r->map, b.block);
+	/* Read-ahead is left out: to order it takes a lock. */
+	range = fln_advice_at(r->guest, a->addr);
+	b.advice = range ? (enum fln_advice)range->what : FLN_ADVICE_NORMAL;
+	if (b.chunk) {
+		known = fln_chunk_load(b.chunk, FLN_PLANE_POISONED);
+		if (fln_mask_test(&known, page) && !was_lifted(&b, a)) {
+			end_fault(&b, a, (struct fln_context_ending){ .poisoned = true });
+			return ROUND_PASS_ON;
+		}
+		fln_block_claim(&b, &fault, 1, &page);
+	} else {
+		fln_context_kick_all(r->guest);
+		if (fln_blockmap_chunks_return(&r->map))
+			return ROUND_AGAIN;
+		fln_block_go_without(&b, &fault, 1);
+	}
+	/* Never wait for somebody else's claim: map the page without. */
+	own = b.claimed;
+	b.claimed = fln_mask_or(&b.claimed, &b.in.faulting);
+	fln_block_look(&b);
+	install(&b, page);
+	round = judge(&b, a, page, &poisoned);
+	b.claimed = own;
+	fln_block_settle(&b, &poisoned);
+	a->again = true;
+	return round;
+}
+
+/*
+ * The address is in no region.  But the fault may be older than the departure of
+ * one: then the access has to be tried again, and goes through if the page is filled.
+ * A fault of somebody else's comes again.
+ */
+static enum round serve_stranger(const struct access *a)
+{
+	uint64_t nr_left = fln_context_nr_left();
+
+	if (stranger.nr_left == nr_left && (stranger.addr == a->addr || nr_left == 0))
+		return ROUND_PASS_ON;
+	stranger.nr_left = nr_left;
+	stranger.addr = a->addr;
+	return ROUND_DONE;
+}
+
+static enum round one_round(struct access *a)
+{
+	enum round round;
+	struct fln_region *r;
+	sigset_t before;
+
+	fln_rcu_handler_lock(&before);
+	r = fln_context_find(a->addr);
+	round = r ? serve(r, a) : serve_stranger(a);
+	fln_rcu_handler_unlock(&before);
+	return round;
+}
+
+static void nap(struct access *a, uint64_t ns)
+{
+	uint64_t begun_ns = fln_now_ns();
+
+	fln_context_nap(ns);
+	a->stopped_ns += fln_stopped_ns(fln_now_ns() - begun_ns, ns);
+}
+
+static enum fln_resolved resolve(struct access *a)
+{
+	enum fln_wanted_end end;
+
+	for (uint32_t nr_again = 0;;) {
+		switch (one_round(a)) {
+		case ROUND_DONE:
+			return FLN_RESOLVED;
+		case ROUND_PASS_ON:
+			return FLN_RESOLVED_NOT_OURS;
+		case ROUND_AGAIN:
+			nap(a, nr_again < AGAIN_SHORT_ROUNDS ? AGAIN_NS : AGAIN_LONG_NS);
+			nr_again++;
+			break;
+		case ROUND_LATER:
+			nap(a, NOT_STARTED_NS);
+			break;
+		case ROUND_WAIT:
+			end = fln_wanted_wait(a->wanted);
+			if (end == FLN_WANTED_GONE)
+				return FLN_RESOLVED; /* the access finds what is there now */
+			a->failed = end == FLN_WANTED_FAILED;
+			break;
+		}
+	}
+}
+
+enum fln_resolved fln_resolve(const siginfo_t *info)
+{
+	struct access a = { .addr = 0 };
+	int before = errno, cancel = PTHREAD_CANCEL_ENABLE;
+	enum fln_resolved result;
+
+	if (!info || info->si_signo != SIGBUS || info->si_code != BUS_ADRERR ||
+	    fln_signals_thread.entered == 0 || !on_own_stack() || fln_forked)
+		return FLN_RESOLVED_NOT_OURS;
+	a.addr = fln_align_down((uintptr_t)info->si_addr, FLN_PAGE_BYTES);
+	a.t0_ns = fln_now_ns();
+	/* Who is cancelled in the middle would leave a claim and a read section behind. */
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	result = resolve(&a);
+	(void)pthread_setcancelstate(cancel, NULL);
+	errno = before;
+	return result;
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Attaching to an image of another process: an image like any other, of an adopted
+ * memfd, which asks that process instead of a source (sources/link.h).
+ */
+#include "base/cancel.h"
+#include "base/error.h"
+#include "base/fork.h"
+#include "engine/state/engine.h"
+#include "sources/image.h"
+#include "sources/link.h"
+#include "sources/link_message.h"
+
+#include <errno.h>
+#include <faultlane/base.h>
+#include <faultlane/image.h>
+#include <unistd.h>
+
+/* What came along is refused by the checks of every adopted memfd. */
+static int make_image(struct fln_engine *engine, const struct fln_link_hello *hello, int memfd,
+		      const char *name, struct fln_image **out)
+{
+	struct fln_image_opts o = FLN_IMAGE_OPTS_INIT;
+	int rc;
+
+	o.len_bytes = hello->len_bytes;
+	o.page_bytes = hello->page_bytes;
+	o.name = name ? name : "attached";
+	o.flags = FLN_IMAGE_F_ADOPT;
+	o.memfd = memfd;
+	if (hello->flags & FLN_LINK_F_FILLED)
+		o.flags |= FLN_IMAGE_F_FILLED;
+	if (hello->flags & FLN_LINK_F_UNSEALED)
+		o.flags |= FLN_IMAGE_F_UNSEALED;
+	rc = fln_image_create(engine, &o, out);
+	/* Not this caller's mistake: the other process has sent something else than it said. */
+	if (rc == -EINVAL || rc == -ENODATA || rc == -EPERM || rc == -EBADF) {
+		char why[200];
+
+		(void)snprintf(why, sizeof(why), "%s", fln_last_error());
+		return fln_fail(EPROTO, "attach: %s", why);
+	}
+	return rc;
+}
+
+int fln_image_attach(struct fln_engine *engine, int fd, const char *name, struct fln_image **out)
+{
+	FLN_UNCANCELLABLE;
+	struct fln_link_hello hello;
+	struct fln_image *image;
+	int memfd, rc;
+
+	if (fln_forked)
+		return fln_fork_refused("fln_image_attach");
+	if (!engine || !out)
+		return fln_fail(EINVAL, "fln_image_attach: %s is NULL", engine ? "out" : "engine");
+	rc = fln_link_hello(fd, &hello, &memfd);
+	if (rc)
+		return rc;
+	rc = make_image(engine, &hello, memfd, name, &image);
+	(void)close(memfd);
+	if (rc)
+		return rc;
+	rc = fln_link_open(image, fd, hello.flags & FLN_LINK_F_SOURCE);
+	if (rc) {
+		(void)fln_image_destroy(image);
+		return rc;
+	}
+	*out = image;
+	return 0;
+}

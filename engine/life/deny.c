@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Taking the access away from pages that nobody may read once a region is not served.
+ *
+ * In this process's memory the end of a region rests on mappings alone (I6): what is not
+ * filled becomes PROT_NONE, run by run.  Poison would not do.  It lives in page tables, and
+ * the kernel drops the page tables of a shared mapping when it collapses the file behind it
+ * (khugepaged, or MADV_COLLAPSE through any other mapping); MADV_DONTNEED clears it as well;
+ * and it costs a page-table entry for each page.  A mapping goes only if the embedder takes it.
+ *
+ * A private region's guest that gave pages up must read zeros there, and there must be
+ * nothing under them: the page of zeros that UFFDIO_ZEROPAGE maps lies in a mapping of the
+ * image, a hole that is punched into the image takes it away, and then the image shows, with
+ * whatever another guest has written there.  So anonymous memory is mapped in their place.
+ *
+ * Nothing becomes mapped meanwhile, because workers leave the region's faults alone; but a
+ * page that is mapped for reading, the page of zeros, is copied by a write at any time.  Such
+ * a range is made read-only before it is looked at for the last time (deny_kernel.c).
+ *
+ * Each run is a mapping, and may cut another in two.  Their number is bounded by the engine's
+ * budget: where runs alternate more often, those that lie closest together are joined, and
+ * the access to what is readable between them is taken away, too.  That is the safe side; it
+ * is logged.  So the address ranges are gone through twice: how much lies between runs is
+ * counted by powers of two, and then all gaps below a size are closed, and as many of that size
+ * as necessary.
+ */
+#include "engine/life/deny.h"
+
+#include "base/alloc.h"
+#include "base/blockmap.h"
+#include "base/log.h"
+#include "base/page.h"
+#include "base/plant.h"
+#include "base/rcu.h"
+#include "engine/doubt.h"
+#include "engine/life/budget.h"
+#include "engine/life/deny_kernel.h"
+#include "engine/region_map.h"
+#include "engine/state/advised.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/job.h"
+#include "sharding/stripes.h"
+#include "sources/image_state.h"
+
+#include <errno.h>
+#include <faultlane/base.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NR_CLASSES 64u
+#define MIN_RUNS 64u /* whatever the budget says */
+
+struct run {
+	uint64_t addr, end;
+	bool zero; /* else nobody may read it */
+};
+
+/* One walk through the region. */
+struct fln_denial {
+	const struct fln_memory_ops *ops;
+	bool apply;     /* else the walk counts */
+	bool may_unmap; /* somebody reads the UNMAP events that it raises */
+	bool pending;
+	struct run run; /* while pending: it may grow */
+	uint64_t nr_runs, max_runs, nr_zero;
+	uint64_t gaps[NR_CLASSES]; /* how many, by what would be lost */
+	uint32_t join_below;       /* a class: gaps of smaller ones are closed, */
+	uint64_t nr_open;          /* and of this one so many are not */
+	uint64_t nr_lost;          /* pages that were readable */
+	bool failed;
+};
+
+struct fln_mask fln_region_unsafe(const struct fln_region *r, uint64_t block)
+{
+	struct fln_mask valid = fln_blockmap_valid(&r->map, block), safe, filled, zero, m;
+	uint32_t lo = fln_mask_next_set(&valid, 0), hi = fln_mask_next_clear(&valid, lo);
+
+	fln_rcu_read_lock();
+	if (r->foreign) {
+		/* Nothing but what is mapped is there; what was discarded is zero. */
+		safe = fln_blockmap_load(&r->map, FLN_PLANE_PRESENT, block);
+		/* A page that was copied between a discard's message and the discard has gone. */
+		if (fln_region_is_doubted(r, block) && !fln_planted(FLN_BUG_FOREIGN_BELIEVED))
+			memset(&safe, 0, sizeof(safe));
+		m = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
+		safe = fln_mask_or(&safe, &m);
+		fln_rcu_read_unlock();
+		return fln_mask_andnot(&valid, &safe);
+	}
+	/* The map may be wrong about PRESENT; the image is not about FILLED. */
+	fln_image_ready(r->image, fln_region_image_page(r, block * FLN_BLOCK_PAGES + lo), hi - lo,
+			&filled, &zero);
+	m = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
+	fln_rcu_read_unlock();
+	safe = fln_mask_or(&filled, &zero);
+	safe = fln_mask_up(&safe, lo);
+	safe = fln_mask_or(&safe, &m);
+	m = fln_mask_andnot(&valid, &safe);
+	/* A huge page is one: where a part may not be read none may. */
+	return r->page_bytes == FLN_BLOCK_BYTES && !fln_mask_empty(&m) ? valid : m;
+}
+
+/* Of what was given up in a private region: what must become zero, and what cannot. */
+static struct fln_mask given_up(struct fln_region *r, const struct fln_denial *d, uint64_t block,
+				struct fln_mask *unsafe)
+{
+	struct fln_mask pages = { { 0 } }, poisoned, own;
+
+	if (!r->is_private)
+		return pages;
+	fln_rcu_read_lock();
+	pages = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
+	poisoned = fln_blockmap_load(&r->map, FLN_PLANE_POISONED, block);
+	fln_rcu_read_unlock();
+	if (fln_mask_empty(&pages))
+		return pages;
+	poisoned = fln_mask_and(&poisoned, &pages);
+	pages = fln_mask_andnot(&pages, &poisoned);
+	*unsafe = fln_mask_or(unsafe, &poisoned);
+	if (d->ops->own(r, fln_region_addr_of(r, block * FLN_BLOCK_PAGES), &own)) {
+		pages = fln_mask_andnot(&pages, &own);
+		if (d->may_unmap)
+			return pages;
+	}
+	/* Anonymous memory cannot be mapped there, or nobody knows what is the guest's own. */
+	*unsafe = fln_mask_or(unsafe, &pages);
+	return (struct fln_mask){ { 0 } };
+}
+
+static int take_away(struct fln_region *r, struct fln_denial *d, const struct run *run)
+{
+	uint64_t len = run->end - run->addr;
+
+	if (run->zero && fln_planted(FLN_BUG_END_BY_ZERO_PAGE))
+		return 0;
+	if (run->zero && r->nr_zeroed < r->max_zeroed && d->ops->zero(r, run->addr, len) == 0) {
+		r->zeroed[r->nr_zeroed].addr = run->addr;
+		r->zeroed[r->nr_zeroed++].end = run->end;
+		return 0;
+	}
+	r->sealed = true;
+	if (fln_planted(FLN_BUG_END_BY_POISON))
+		return -1;
+	return d->ops->deny(r, run->addr, len);
+}
+
+static void finish_run(struct fln_region *r, struct fln_denial *d)
+{
+	if (!d->pending)
+		return;
+	d->pending = false;
+	d->nr_runs++;
+	d->nr_zero += d->run.zero;
+	if (d->apply && take_away(r, d, &d->run) != 0)
+		d->failed = true;
+}
+
+/* What would be lost if @next became one with the run before, in pages, as a power of two. */
+static uint32_t class_of_gap(const struct fln_denial *d, const struct run *next)
+{
+	uint64_t bytes = next->addr - d->run.end, pages;
+
+	/* Zeros, too, if not all of it is zero. */
+	if (d->run.zero && (!next->zero || bytes))
+		bytes += d->run.end - d->run.addr;
+	if (next->zero && (!d->run.zero || next->addr != d->run.end))
+		bytes += next->end - next->addr;
+	pages = fln_bytes_to_pages(bytes);
+	return pages ? 64 - (uint32_t)__builtin_clzll(pages) : 0;
+}
+
+static bool must_join(struct fln_denial *d, uint32_t class)
+{
+	if (d->nr_runs + 1 >= d->max_runs || class < d->join_below)
+		return true;
+	if (class > d->join_below)
+		return false;
+	if (d->nr_open == 0)
+		return true;
+	d->nr_open--;
+	return false;
+}
+
+/* Runs come in the order of their addresses. */
+static void add_run(struct fln_region *r, struct fln_denial *d, const struct run *next)
+{
+	uint32_t class;
+
+	if (!d->pending) {
+		d->run = *next;
+		d->pending = true;
+		return;
+	}
+	if (next->addr == d->run.end && next->zero == d->run.zero) {
+		d->run.end = next->end;
+		return;
+	}
+	class = class_of_gap(d, next);
+	if (!d->apply) {
+		d->gaps[class < NR_CLASSES ? class : NR_CLASSES - 1]++;
+	} else if (must_join(d, class)) {
+		d->nr_lost += fln_bytes_to_pages(next->addr - d->run.end);
+		d->run.end = next->end;
+		d->run.zero = false;
+		return;
+	}
+	finish_run(r, d);
+	d->run = *next;
+	d->pending = true;
+}
+
+/* The runs of one block that lie in [addr, end). */
+static void walk_block(struct fln_region *r, struct fln_denial *d, uint64_t block, uint64_t addr,
+		       uint64_t end)
+{
+	uint64_t base = fln_region_addr_of(r, block * FLN_BLOCK_PAGES);
+	struct fln_mask unsafe = fln_region_unsafe(r, block);
+	struct fln_mask zero = given_up(r, d, block, &unsafe);
+	struct fln_mask either = fln_mask_or(&unsafe, &zero);
+	uint32_t lo = (uint32_t)fln_bytes_to_pages(addr > base ? addr - base : 0), hi;
+
+	for (; fln_mask_next_run(&either, &lo, &hi); lo = hi) {
+		struct run run = { .addr = base + fln_pages_to_bytes(lo) };
+
+		run.zero = fln_mask_test(&zero, lo);
+		hi = fln_mask_next_clear(run.zero ? &zero : &unsafe, lo);
+		run.end = base + fln_pages_to_bytes(hi);
+		if (run.addr >= end)
+			return;
+		if (run.end > end)
+			run.end = end;
+		add_run(r, d, &run);
+	}
+}
+
+/* A piece of the region that is still a mapping of its image. */
+static int walk_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
+{
+	uint64_t end = addr + len_bytes, stop;
+
+	for (uint64_t at = addr; at < end; at = stop) {
+		stop = fln_align_down(at, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
+		stop = stop < end ? stop : end;
+		walk_block(r, r->denial, fln_region_page_of(r, at) / FLN_BLOCK_PAGES, at, stop);
+	}
+	finish_run(r, r->denial);
+	return 0;
+}
+
+/* Which gaps must be closed, so that no more than max_runs are left. */
+static void choose_gaps(struct fln_denial *d)
+{
+	uint64_t nr = d->nr_runs;
+
+	d->join_below = 0;
+	d->nr_open = UINT64_MAX;
+	for (uint32_t c = 0; nr > d->max_runs && c < NR_CLASSES; c++) {
+		d->join_below = c;
+		d->nr_open = 0;
+		if (nr - d->gaps[c] <= d->max_runs)
+			d->nr_open = d->gaps[c] - (nr - d->max_runs);
+		nr -= d->gaps[c] - d->nr_open;
+	}
+}
+
+/* Somebody must read the UNMAP events of what is mapped over. */
+static bool are_events_read(const struct fln_region *r)
+{
+	for (uint32_t i = 0; i < r->guest->nr_shards; i++) {
+		const struct fln_shard *s = fln_region_shard(r, i);
+
+		if (!s->worker || atomic_load(&s->unreadable))
+			return false;
+	}
+	return r->guest->running;
+}
+
+/* Room for the zeros of this walk.  Without it they are not mapped, and nobody reads them. */
+static void make_room(struct fln_region *r, uint64_t nr)
+{
+	const struct fln_allocator *a = &r->guest->engine->alloc;
+	uint64_t max = r->nr_zeroed + nr;
+	void *room;
+
+	if (nr == 0 || max <= r->max_zeroed)
+		return;
+	room = fln_zalloc(a, (size_t)max * sizeof(*r->zeroed), FLN_NODE_ANY);
+	if (!room)
+		return;
+	if (r->nr_zeroed)
+		memcpy(room, r->zeroed, (size_t)r->nr_zeroed * sizeof(*r->zeroed));
+	fln_free(a, r->zeroed, (size_t)r->max_zeroed * sizeof(*r->zeroed), FLN_NODE_ANY);
+	r->zeroed = room;
+	r->max_zeroed = max;
+}
+
+/* The stripes go when the range is unregistered; what there is beyond them is taken. */
+static void take_budget(struct fln_region *r, struct fln_denial *d)
+{
+	struct fln_engine *engine = r->guest->engine;
+	uint64_t nr_maps = 2 * d->nr_runs, have = r->plan.nr_stripes + r->nr_denial_maps;
+
+	if (nr_maps <= have || fln_engine_take_stripes(engine, nr_maps - have) != 0)
+		return;
+	r->nr_denial_maps += nr_maps - have;
+}
+
+static void say_lost(const struct fln_region *r, uint64_t nr)
+{
+	fln_log(&r->guest->engine->log, FLN_LOG_WARNING,
+		"guest %s: in the region at 0x%" PRIx64 " filled and unfilled pages alternate more "
+		"often than mappings allow: %" PRIu64 " filled pages between others have become "
+		"inaccessible too; raise vm.max_map_count or max_stripes",
+		r->guest->name, r->addr, nr);
+}
+
+int fln_region_deny(struct fln_region *r)
+{
+	struct fln_engine *engine = r->guest->engine;
+	uint64_t share = fln_engine_stripes_left(engine) / 2 + r->plan.nr_stripes;
+	struct fln_denial d = {
+		.ops = engine->memory ? engine->memory : &fln_kernel_memory,
+		.may_unmap = are_events_read(r),
+		.max_runs = share / 2 > MIN_RUNS ? share / 2 : MIN_RUNS,
+	};
+	int rc;
+
+	r->denial = &d;
+	rc = d.ops->each(r, walk_piece);
+	if (rc == 0) {
+		choose_gaps(&d);
+		make_room(r, d.nr_zero);
+		d.nr_runs = 0;
+		d.nr_zero = 0;
+		d.apply = true;
+		rc = d.ops->each(r, walk_piece);
+	}
+	r->denial = NULL;
+	take_budget(r, &d);
+	if (d.nr_lost)
+		say_lost(r, d.nr_lost);
+	return rc || d.failed ? -EIO : 0;
+}
+
+static int by_addr(const void *a, const void *b)
+{
+	const struct fln_zeroed *x = a, *y = b;
+
+	return x->addr < y->addr ? -1 : x->addr > y->addr;
+}
+
+void fln_region_unmap_zeros(struct fln_region *r)
+{
+	if (r->nr_zeroed == 0)
+		return;
+	qsort(r->zeroed, (size_t)r->nr_zeroed, sizeof(*r->zeroed), by_addr);
+	fln_kernel_unmap_zeros(r->zeroed, r->nr_zeroed);
+}
+
+void fln_region_deny_free(struct fln_region *r)
+{
+	struct fln_engine *engine = r->guest->engine;
+
+	if (r->nr_denial_maps)
+		fln_engine_give_back_stripes(engine, r->nr_denial_maps);
+	r->nr_denial_maps = 0;
+	fln_free(&engine->alloc, r->zeroed, (size_t)r->max_zeroed * sizeof(*r->zeroed),
+		 FLN_NODE_ANY);
+	fln_region_doubt_free(r);
+	r->zeroed = NULL;
+	r->nr_zeroed = 0;
+	r->max_zeroed = 0;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Taking the access to pages away that nobody may read once a region is not served any more.
+ */
+#ifndef FLN_ENGINE_LIFE_DENY_H
+#define FLN_ENGINE_LIFE_DENY_H
+
+#include "base/page.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fln_region;
+
+/* Pages of a block that may not be left to the kernel.  What was given up is not among them. */
+struct fln_mask fln_region_unsafe(const struct fln_region *region, uint64_t block);
+
+/*
+ * In this process: take the access away from what is unsafe, and put anonymous memory where a
+ * private region's guest gave pages up.  No worker serves the region's faults meanwhile; its
+ * events are read by workers, or the calls that would wait for that are not made.
+ * Return: 0; -EIO when something that is unsafe is still accessible.  In the guest's turn.
+ */
+int fln_region_deny(struct fln_region *region);
+
+/* All that lies in the region's address range is about to go: unmap what deny() has put there. */
+void fln_region_unmap_zeros(struct fln_region *region);
+void fln_region_deny_free(struct fln_region *region);
+
+#endif

@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine's life: options and their defaults, workers, fillers.
+ */
+#include "engine/life/engine.h"
+
+#include "base/alloc.h"
+#include "base/cancel.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/fork.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/page.h"
+#include "base/rcu.h"
+#include "engine/command.h"
+#include "engine/event_queue.h"
+#include "engine/life/features.h"
+#include "engine/life/guard.h"
+#include "engine/life/nodes.h"
+#include "engine/life/pins.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "engine/turn.h"
+#include "engine/uffd.h"
+#include "engine/worker.h"
+#include "numa/plan.h"
+#include "numa/topology.h"
+#include "sources/filler.h"
+#include "sources/image.h"
+
+#include <errno.h>
+#include <faultlane/base.h>
+#include <faultlane/engine.h>
+#include <faultlane/event.h>
+#include <faultlane/guest.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define MAX_FILLERS 256u
+#define NR_FILLS 1024u
+#define NR_OWN_FILLS 16u /* of each image */
+#define DEFAULT_FILLERS 4u
+#define DEFAULT_BATCH 64u
+#define DEFAULT_HELD 4096u
+#define DEFAULT_FILL_PAGES 64u
+#define DEFAULT_RETRIES 3u
+#define DEFAULT_STALL_REPORT_MS 10000u
+#define DEFAULT_SOURCE_TIMEOUT_NS (30 * FLN_NS_PER_S)
+#define DEFAULT_SPIN_NS (200 * FLN_NS_PER_US) /* measured: see docs/TUNING.md */
+#define FALLBACK_MAX_MAP_COUNT 65530u
+
+_Static_assert(FLN_PLAN_MAX_WORKERS <= FLN_MAX_WAITERS, "a bit per worker");
+
+/* Take @value in [lo, hi], or the default for 0. */
+static int take_u32(uint32_t *value, uint32_t lo, uint32_t hi, uint32_t dflt, const char *name)
+{
+	if (*value == 0)
+		*value = dflt;
+	if (*value < lo || *value > hi)
+		return fln_fail(EINVAL, "engine: %s is %u; use %u to %u", name, *value, lo, hi);
+	return 0;
+}
+
+static uint32_t read_max_map_count(void)
+{
+	FILE *f = fln_fd_fopen("/proc/sys/vm/max_map_count");
+	unsigned long value = 0;
+	char line[32];
+
+	if (f) {
+		if (fgets(line, sizeof(line), f))
+			value = strtoul(line, NULL, 10);
+		(void)fclose(f);
+	}
+	return value > 0 && value <= UINT32_MAX ? (uint32_t)value : FALLBACK_MAX_MAP_COUNT;
+}
+
+static int set_defaults(struct fln_engine_opts *o)
+{
+	uint64_t known = FLN_ENGINE_F_NO_PIN | FLN_ENGINE_F_USER_MODE_ONLY;
+	int rc;
+
+	if (o->flags & ~known)
+		return fln_fail(EINVAL, "engine: flags 0x%llx are not known to this version",
+				(unsigned long long)(o->flags & ~known));
+	if (o->reserved)
+		return fln_fail(EINVAL, "engine: reserved is %u; set it to 0", o->reserved);
+	if (o->worker_nice != FLN_NICE_KEEP && (o->worker_nice < -20 || o->worker_nice > 19))
+		return fln_fail(EINVAL,
+				"engine: worker_nice is %d; use -20 to 19, or "
+				"FLN_NICE_KEEP",
+				o->worker_nice);
+	rc = take_u32(&o->nr_fillers, 1, MAX_FILLERS, DEFAULT_FILLERS, "nr_fillers");
+	if (rc == 0)
+		rc = take_u32(&o->batch_max, 1, FLN_BATCH_LIMIT, DEFAULT_BATCH, "batch_max");
+	if (rc == 0)
+		rc = take_u32(&o->held_max, o->batch_max, 1u << 20,
+			      o->batch_max > DEFAULT_HELD ? o->batch_max : DEFAULT_HELD,
+			      "held_max");
+	if (rc == 0)
+		rc = take_u32(&o->fill_pages, 1, FLN_BLOCK_PAGES, DEFAULT_FILL_PAGES, "fill_pages");
+	if (rc)
+		return rc;
+	if (!fln_is_pow2(o->fill_pages))
+		return fln_fail(EINVAL, "engine: fill_pages is %u; use a power of two",
+				o->fill_pages);
+	if (o->source_retries == 0)
+		o->source_retries = DEFAULT_RETRIES;
+	else if (o->source_retries == UINT32_MAX)
+		o->source_retries = 0;
+	if (o->source_timeout_ns == 0)
+		o->source_timeout_ns = DEFAULT_SOURCE_TIMEOUT_NS;
+	if (o->stall_report_ms == 0)
+		o->stall_report_ms = DEFAULT_STALL_REPORT_MS;
+	if (o->max_stripes == 0)
+		o->max_stripes = read_max_map_count() / 4;
+	return 0;
+}
+
+/*
+ * Is the engine possible here?  What asks later whether a range is somebody else's is opened
+ * now: privileges may be given up when guests have been made.  A user who may not have
+ * userfaultfds of his own may serve those of others: he is refused when he makes a guest
+ * that needs them.
+ */
+static int check_features(struct fln_engine *engine)
+{
+	int rc = fln_engine_check_features(engine);
+
+	return rc == -EPERM || rc == -EACCES ? 0 : rc;
+}
+
+static void deinit_asking(struct fln_engine *engine)
+{
+	fln_lock_deinit(&engine->asking_lock);
+	fln_uffd_close(&engine->asking);
+}
+
+static void kick_workers(void *ctx, uint64_t waiters)
+{
+	struct fln_engine *engine = ctx;
+
+	while (waiters) {
+		uint32_t i = (uint32_t)__builtin_ctzll(waiters);
+
+		waiters &= waiters - 1;
+		fln_worker_kick(&engine->workers[i]);
+	}
+}
+
+/*
+ * Whoever has a processor for himself may poll on it: it saves being woken across
+ * processors.  Where a vCPU could run meanwhile it is the dearest thing to do.
+ */
+static uint64_t spin_ns(const struct fln_engine *engine, uint32_t worker)
+{
+	const struct fln_plan *plan = engine->plan;
+	bool alone = fln_plan_is_pinned(plan, worker) && !plan->workers[worker].shares_worker;
+
+	if (engine->opts.spin_ns == UINT64_MAX)
+		return 0;
+	if (engine->opts.spin_ns == 0)
+		return alone && fln_engine_pins(engine) ? DEFAULT_SPIN_NS : 0;
+	return engine->opts.spin_ns;
+}
+
+static int init_workers(struct fln_engine *engine)
+{
+	struct fln_worker_opts o = {
+		.alloc = engine->alloc,
+		.log = engine->log,
+		.events = &engine->events,
+		.filler = &engine->filler,
+		.hooks = engine->opts.thread_hooks,
+		.batch_max = engine->opts.batch_max,
+		.held_max = engine->opts.held_max,
+		.source_timeout_ns = engine->opts.source_timeout_ns,
+		.nice = engine->opts.worker_nice,
+		.said_unpinned = &engine->said_unpinned,
+		.said_nice = &engine->said_nice,
+	};
+	uint32_t nr = engine->plan->nr_workers;
+	bool pins = fln_engine_pins(engine);
+	int rc;
+
+	engine->workers = fln_zalloc(&engine->alloc, nr * sizeof(*engine->workers), FLN_NODE_ANY);
+	if (!engine->workers)
+		return fln_fail(ENOMEM, "no memory for %u workers", nr);
+	for (uint32_t i = 0; i < nr; i++) {
+		const struct fln_pu *pu = &engine->plan->workers[i].pu;
+
+		o.index = i;
+		o.pu = pins && fln_plan_is_pinned(engine->plan, i) ? (int64_t)pu->os_index : -1;
+		o.cpus = pins ? &engine->plan->nodes[pu->node].worker_cpus : NULL;
+		o.spin_ns = spin_ns(engine, i);
+		o.node = engine->plan->nodes[pu->node].os_index;
+		o.node_index = pu->node;
+		rc = fln_worker_init(&engine->workers[i], &o);
+		if (rc == 0)
+			continue;
+		while (i-- > 0)
+			fln_worker_deinit(&engine->workers[i]);
+		fln_free(&engine->alloc, engine->workers, nr * sizeof(*engine->workers),
+			 FLN_NODE_ANY);
+		return rc;
+	}
+	return 0;
+}
+
+/* Async-signal-safe, and under image->lock. */
+static void tell_filled(void *ctx, struct fln_image *image)
+{
+	struct fln_engine *engine = ctx;
+	struct fln_event event = FLN_EVENT_INIT;
+
+	event.kind = FLN_EVENT_IMAGE_FILLED;
+	event.image = image;
+	fln_event_post(&engine->events, &event);
+}
+
+static int init_filler(struct fln_engine *engine)
+{
+	struct fln_filler_opts o = {
+		.alloc = engine->alloc,
+		.log = engine->log,
+		.hooks = engine->opts.thread_hooks,
+		.nr_threads = engine->opts.nr_fillers,
+		.nr_fills = NR_FILLS,
+		.nr_own_fills = NR_OWN_FILLS,
+		.fill_pages = engine->opts.fill_pages,
+		.nr_retries = engine->opts.source_retries,
+		.nr_waiters = engine->plan->nr_workers,
+		.kick = kick_workers,
+		.filled = tell_filled,
+		.kick_ctx = engine,
+	};
+
+	return fln_filler_init(&engine->filler, &o);
+}
+
+/* The hooks are copied: what the options point to is the caller's. */
+static int take_hooks(struct fln_engine *engine)
+{
+	const struct fln_thread_hooks *from = engine->opts.thread_hooks;
+	int rc;
+
+	if (!from)
+		return 0;
+	rc = fln_opts_copy(&engine->hooks, sizeof(engine->hooks), from, "fln_thread_hooks");
+	if (rc)
+		return rc;
+	if (!engine->hooks.create != !engine->hooks.join)
+		return fln_fail(EINVAL, "engine: thread_hooks has %s without %s; give both or none",
+				engine->hooks.create ? "create" : "join",
+				engine->hooks.create ? "join" : "create");
+	engine->opts.thread_hooks = &engine->hooks;
+	return 0;
+}
+
+static void deinit_workers(struct fln_engine *engine)
+{
+	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
+		fln_worker_deinit(&engine->workers[i]);
+	fln_free(&engine->alloc, engine->workers,
+		 engine->opts.nr_workers * sizeof(*engine->workers), FLN_NODE_ANY);
+}
+
+int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **out)
+{
+	FLN_UNCANCELLABLE;
+	struct fln_allocator alloc;
+	struct fln_engine_opts o;
+	struct fln_engine *engine;
+	int rc;
+
+	if (fln_forked)
+		return fln_fork_refused("fln_engine_create");
+	if (!out)
+		return fln_fail(EINVAL, "fln_engine_create: out is NULL");
+	rc = fln_opts_copy(&o, sizeof(o), opts, "fln_engine_opts");
+	if (rc == 0)
+		rc = fln_fork_watch();
+	if (rc == 0)
+		rc = fln_alloc_init(&alloc, o.allocator);
+	if (rc)
+		return rc;
+	engine = fln_zalloc(&alloc, sizeof(*engine), FLN_NODE_ANY);
+	if (!engine)
+		return fln_fail(ENOMEM, "no memory for an engine");
+	engine->alloc = alloc;
+	engine->opts = o;
+	engine->log.fn = o.log;
+	engine->log.ctx = o.log_ctx;
+	rc = take_hooks(engine);
+	if (rc == 0)
+		rc = fln_topology_load(&engine->topology, &engine->alloc, NULL);
+	if (rc)
+		goto free_engine;
+	rc = set_defaults(&engine->opts);
+	if (rc)
+		goto destroy_topology;
+	engine->asking.fd = -1;
+	fln_lock_init(&engine->asking_lock, FLN_RANK_LEAF);
+	rc = check_features(engine);
+	if (rc == 0)
+		rc = fln_nodes_init(engine);
+	if (rc)
+		goto deinit_asking;
+	rc = fln_rcu_get();
+	if (rc)
+		goto deinit_nodes;
+	rc = init_workers(engine);
+	if (rc)
+		goto put_rcu;
+	rc = init_filler(engine);
+	if (rc)
+		goto deinit_workers;
+	rc = fln_event_queue_init(&engine->events, &engine->alloc);
+	if (rc)
+		goto deinit_filler;
+	fln_guard_init(&engine->guard);
+	fln_lock_init(&engine->lock, FLN_RANK_ENGINE);
+	fln_turn_init(&engine->turn);
+	fln_cond_init(&engine->unpinned);
+	*out = engine;
+	return 0;
+deinit_filler:
+	fln_filler_deinit(&engine->filler);
+deinit_workers:
+	deinit_workers(engine);
+put_rcu:
+	fln_rcu_put();
+deinit_nodes:
+	fln_nodes_deinit(engine);
+deinit_asking:
+	deinit_asking(engine);
+destroy_topology:
+	fln_topology_destroy(engine->topology);
+free_engine:
+	fln_free(&alloc, engine, sizeof(*engine), FLN_NODE_ANY);
+	return rc;
+}
+
+/* Returns whether the engine runs. */
+static bool take_turn(struct fln_engine *engine)
+{
+	bool running;
+
+	fln_lock(&engine->lock);
+	fln_turn_take(&engine->turn, &engine->lock);
+	running = engine->running;
+	fln_unlock(&engine->lock);
+	return running;
+}
+
+static void give_turn(struct fln_engine *engine, bool running)
+{
+	fln_lock(&engine->lock);
+	engine->running = running;
+	engine->stopping = false;
+	fln_turn_give(&engine->turn, &engine->lock);
+	fln_unlock(&engine->lock);
+}
+
+static int start_threads(struct fln_engine *engine)
+{
+	int rc = fln_filler_start(&engine->filler);
+	uint32_t nr = 0;
+
+	if (rc)
+		return rc;
+	for (; rc == 0 && nr < engine->opts.nr_workers; nr += rc == 0)
+		rc = fln_worker_start(&engine->workers[nr]);
+	if (rc == 0)
+		rc = fln_guard_start(engine);
+	if (rc == 0)
+		return 0;
+	while (nr-- > 0)
+		fln_worker_stop(&engine->workers[nr]);
+	(void)fln_filler_stop(&engine->filler, UINT64_MAX);
+	return rc;
+}
+
+int fln_engine_start(struct fln_engine *engine)
+{
+	FLN_UNCANCELLABLE;
+	bool running;
+	int rc = 0;
+
+	if (fln_forked)
+		return fln_fork_refused("fln_engine_start");
+	if (!engine)
+		return fln_fail(EINVAL, "fln_engine_start: engine is NULL");
+	running = take_turn(engine);
+	if (!running)
+		rc = start_threads(engine);
+	give_turn(engine, running || rc == 0);
+	return rc;
+}
+
+/* A guest that has not been stopped, which stays until unpin(); or NULL. */
+static struct fln_guest *pin_next_to_stop(struct fln_engine *engine)
+{
+	struct fln_guest *guest;
+
+	fln_lock(&engine->lock);
+	engine->stopping = true; /* from here on no guest starts */
+	for (guest = engine->guests; guest; guest = guest->next) {
+		bool stopped;
+
+		fln_lock(&guest->lock);
+		stopped = guest->stopped;
+		fln_unlock(&guest->lock);
+		if (!stopped)
+			break;
+	}
+	if (guest)
+		guest->nr_pins++;
+	fln_unlock(&engine->lock);
+	return guest;
+}
+
+uint64_t fln_engine_source_deadline(const struct fln_engine *engine)
+{
+	uint64_t now = fln_now_ns();
+
+	return engine->opts.source_timeout_ns > UINT64_MAX - now
+		       ? UINT64_MAX
+		       : now + engine->opts.source_timeout_ns;
+}
+
+int fln_engine_stop(struct fln_engine *engine)
+{
+	FLN_UNCANCELLABLE;
+	struct fln_guest *guest;
+	int rc;
+
+	if (fln_forked)
+		return fln_fork_refused("fln_engine_stop");
+	if (!engine)
+		return fln_fail(EINVAL, "fln_engine_stop: engine is NULL");
+	if (take_turn(engine)) {
+		while ((guest = pin_next_to_stop(engine)) != NULL) {
+			(void)fln_guest_stop(guest);
+			fln_engine_unpin(engine, guest);
+		}
+		fln_guard_stop(engine);
+		for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
+			fln_worker_stop(&engine->workers[i]);
+	}
+	rc = fln_filler_stop(&engine->filler, fln_engine_source_deadline(engine));
+	give_turn(engine, false);
+	return rc;
+}
+
+int fln_engine_destroy(struct fln_engine *engine)
+{
+	FLN_UNCANCELLABLE;
+	struct fln_allocator alloc;
+	uint32_t nr_guests = 0, nr_images;
+	int rc;
+
+	if (!engine)
+		return 0;
+	if (fln_forked)
+		return fln_fork_refused("fln_engine_destroy");
+	fln_lock(&engine->lock);
+	for (const struct fln_guest *g = engine->guests; g; g = g->next)
+		nr_guests++;
+	nr_images = engine->nr_images;
+	fln_unlock(&engine->lock);
+	if (nr_guests || nr_images)
+		return fln_fail(EBUSY,
+				"engine: %u guests and %u images are left; destroy them "
+				"first",
+				nr_guests, nr_images);
+	rc = fln_engine_stop(engine);
+	if (rc)
+		return rc;
+	fln_event_queue_deinit(&engine->events, &engine->alloc);
+	fln_filler_deinit(&engine->filler);
+	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
+		fln_worker_deinit(&engine->workers[i]);
+	alloc = engine->alloc;
+	fln_free(&alloc, engine->workers, engine->opts.nr_workers * sizeof(*engine->workers),
+		 FLN_NODE_ANY);
+	fln_nodes_deinit(engine);
+	deinit_asking(engine);
+	fln_topology_destroy(engine->topology);
+	(void)pthread_cond_destroy(&engine->unpinned);
+	fln_turn_deinit(&engine->turn);
+	fln_lock_deinit(&engine->lock);
+	fln_guard_deinit(&engine->guard);
+	fln_rcu_put();
+	fln_free(&alloc, engine, sizeof(*engine), FLN_NODE_ANY);
+	return 0;
+}
+
+uint32_t fln_engine_nr_workers(const struct fln_engine *engine)
+{
+	return engine->opts.nr_workers;
+}

@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guests: shards, start and stop.
+ */
+#include "engine/state/guest.h"
+#include "base/alloc.h"
+#include "base/cancel.h"
+#include "base/error.h"
+#include "base/fork.h"
+#include "base/lock.h"
+#include "engine/advised.h"
+#include "engine/calls/node_stats.h"
+#include "engine/command.h"
+#include "engine/context/registry.h"
+#include "engine/context/shards.h"
+#include "engine/directory.h"
+#include "engine/failure.h"
+#include "engine/jobs.h"
+#include "engine/life/closing.h"
+#include "engine/life/features.h"
+#include "engine/life/region.h"
+#include "engine/owners.h"
+#include "engine/state/engine.h"
+#include "engine/state/worker.h"
+#include "engine/strays.h"
+#include "engine/turn.h"
+#include "engine/uffd.h"
+#include "engine/uffd_compat.h"
+#include "engine/window.h"
+#include "sharding/stripes.h"
+
+#include <errno.h>
+#include <faultlane/base.h>
+#include <faultlane/engine.h>
+#include <faultlane/guest.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_SHARDS 1024u
+#define RETIRED_F_FORK 0x2u
+
+static int check_opts(const struct fln_guest_opts *o)
+{
+	uint64_t known = FLN_GUEST_F_FOREIGN | FLN_GUEST_F_KVM;
+
+	if (o->flags & RETIRED_F_FORK)
+		return fln_fail(EINVAL,
+				"guest: flag 0x%x (FLN_GUEST_F_FORK) is not supported any "
+				"more: children do not have the guest's memory; leave it out, and "
+				"use a guest of its own for what a child is to touch",
+				RETIRED_F_FORK);
+	if (o->flags & ~known)
+		return fln_fail(EINVAL, "guest: flags 0x%llx are not known to this version",
+				(unsigned long long)(o->flags & ~known));
+	if (o->nr_shards > MAX_SHARDS)
+		return fln_fail(EINVAL, "guest: nr_shards is %u; use at most %u", o->nr_shards,
+				MAX_SHARDS);
+	if (o->reserved)
+		return fln_fail(EINVAL, "guest: reserved is %u; set it to 0", o->reserved);
+	if (fln_failure_check_opts(o) != 0)
+		return -EINVAL;
+	if (!(o->flags & FLN_GUEST_F_FOREIGN)) {
+		if (o->foreign_uffd)
+			return fln_fail(EINVAL,
+					"guest: foreign_uffd is %d without "
+					"FLN_GUEST_F_FOREIGN",
+					o->foreign_uffd);
+		return 0;
+	}
+	if (o->nr_shards > 1)
+		return fln_fail(EINVAL, "guest: nr_shards is %u; a foreign guest has one",
+				o->nr_shards);
+	return fln_uffd_check_fd(o->foreign_uffd);
+}
+
+static int open_shards(struct fln_guest *guest, const struct fln_guest_opts *o)
+{
+	struct fln_engine *engine = guest->engine;
+	bool user_only = engine->opts.flags & FLN_ENGINE_F_USER_MODE_ONLY;
+	uint64_t features = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM |
+			    UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP |
+			    UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_POISON |
+			    UFFD_FEATURE_MISSING_HUGETLBFS | UFFD_FEATURE_MINOR_HUGETLBFS;
+
+	for (uint32_t i = 0; i < guest->nr_shards; i++) {
+		struct fln_shard *s = &guest->shards[i];
+		int rc;
+
+		s->guest = guest;
+		s->index = i;
+		if (guest->foreign) {
+			(void)fcntl(o->foreign_uffd, F_SETFL,
+				    fcntl(o->foreign_uffd, F_GETFL) | O_NONBLOCK);
+			fln_uffd_adopt(&s->uffd, o->foreign_uffd);
+			/* What its own process registered we cannot ask; a try will tell. */
+			s->uffd.range_ioctls = UINT64_C(1) << _UFFDIO_POISON;
+			continue;
+		}
+		rc = fln_uffd_open(&s->uffd, user_only, features);
+		if (rc == 0)
+			continue;
+		while (i-- > 0)
+			fln_uffd_close(&guest->shards[i].uffd);
+		return rc;
+	}
+	return 0;
+}
+
+static void free_guest(struct fln_guest *guest)
+{
+	const struct fln_allocator *a = &guest->engine->alloc;
+
+	fln_free(a, guest->shards, guest->nr_shards * sizeof(*guest->shards), FLN_NODE_ANY);
+	fln_context_close(guest);
+	fln_free(a, guest, sizeof(*guest), FLN_NODE_ANY);
+}
+
+static uint32_t choose_nr_shards(const struct fln_engine *engine, const struct fln_guest_opts *o)
+{
+	if (o->flags & FLN_GUEST_F_FOREIGN)
+		return 1;
+	if (o->nr_shards)
+		return o->nr_shards;
+	return fln_default_nr_shards(o->nr_vcpus ? o->nr_vcpus : FLN_GUEST_DEFAULT_VCPUS,
+				     engine->opts.nr_workers);
+}
+
+static int refuse_while_stopping(struct fln_engine *engine)
+{
+	bool stopping;
+
+	fln_lock(&engine->lock);
+	stopping = engine->stopping;
+	fln_unlock(&engine->lock);
+	return stopping ? fln_fail(EBUSY, "guest: the engine is being stopped; wait for that") : 0;
+}
+
+int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opts,
+		     struct fln_guest **out)
+{
+	FLN_UNCANCELLABLE;
+	struct fln_guest_opts o;
+	struct fln_guest *guest;
+	int rc;
+
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_create");
+	if (!engine || !out)
+		return fln_fail(EINVAL, "fln_guest_create: an argument is NULL");
+	rc = fln_opts_copy(&o, sizeof(o), opts, "fln_guest_opts");
+	if (rc == 0)
+		rc = check_opts(&o);
+	if (rc)
+		return rc;
+	guest = fln_zalloc(&engine->alloc, sizeof(*guest), FLN_NODE_ANY);
+	if (!guest)
+		return fln_fail(ENOMEM, "no memory for a guest");
+	guest->engine = engine;
+	(void)snprintf(guest->name, sizeof(guest->name), "%s", o.name ? o.name : "guest");
+	guest->foreign = o.flags & FLN_GUEST_F_FOREIGN;
+	guest->on_failure = o.on_failure ? o.on_failure : FLN_ON_FAILURE_POISON;
+	guest->max_failures = o.max_failures ? o.max_failures : 1;
+	guest->ask = o.ask;
+	guest->ask_ctx = o.ask_ctx;
+	guest->nr_shards = choose_nr_shards(engine, &o);
+	guest->turn_no = atomic_fetch_add(&engine->next_worker, guest->nr_shards);
+	if (o.flags & FLN_GUEST_F_KVM)
+		o.window_first = fln_window_first_kvm(o.window_first, o.window_max);
+	rc = fln_window_policy_init(&guest->window, o.window_first, o.window_max);
+	if (rc)
+		goto fail;
+	rc = fln_fail(ENOMEM, "no memory for a guest of %u shards", guest->nr_shards);
+	guest->shards =
+		fln_zalloc(&engine->alloc, guest->nr_shards * sizeof(*guest->shards), FLN_NODE_ANY);
+	if (!guest->shards)
+		goto fail;
+	rc = refuse_while_stopping(engine);
+	if (rc == 0 && !guest->foreign)
+		rc = fln_engine_check_features(engine);
+	if (rc == 0)
+		rc = open_shards(guest, &o);
+	if (rc)
+		goto fail;
+	fln_lock_init(&guest->lock, FLN_RANK_GUEST);
+	fln_turn_init(&guest->turn);
+	fln_jobs_init(&guest->jobs);
+	fln_lock(&engine->lock);
+	guest->id = ++engine->nr_guests_made;
+	guest->next = engine->guests;
+	engine->guests = guest;
+	fln_unlock(&engine->lock);
+	*out = guest;
+	return 0;
+fail:
+	free_guest(guest);
+	return rc;
+}
+
+/* Who was read and is nobody's now faults again when he is woken. */
+static void wake_everybody(struct fln_guest *guest)
+{
+	for (uint32_t i = 0; i < guest->nr_shards; i++) {
+		struct fln_shard *shard = &guest->shards[i];
+
+		for (const struct fln_region *r = guest->regions; r; r = r->next)
+			fln_uffd_wake(&shard->uffd, r->addr, r->len_bytes);
+	}
+}
+
+static void detach_shard(struct fln_shard *shard)
+{
+	if (shard->worker)
+		(void)fln_worker_command(shard->worker, FLN_COMMAND_DETACH, shard);
+}
+
+/* Give the shards to the workers of their nodes in turn; all or none. */
+static int attach_shards(struct fln_guest *guest)
+{
+	for (uint32_t i = 0; i < guest->nr_shards; i++) {
+		struct fln_worker *w = fln_guest_worker(guest, i);
+		int rc = fln_worker_command(w, FLN_COMMAND_ATTACH, &guest->shards[i]);
+
+		if (rc == 0)
+			continue;
+		while (i-- > 0)
+			detach_shard(&guest->shards[i]);
+		wake_everybody(guest);
+		return fln_fail(-rc, "guest %s: a userfaultfd cannot be watched: %s%s", guest->name,
+				strerror(-rc),
+				rc == -EPERM    ? "; foreign_uffd is no userfaultfd"
+				: rc == -ENOSPC ? "; raise fs.epoll.max_user_watches"
+						: "");
+	}
+	return 0;
+}
+
+static int start_in_turn(struct fln_guest *guest)
+{
+	struct fln_engine *engine = guest->engine;
+	bool engine_runs;
+	int rc;
+
+	if (guest->stopped)
+		return fln_fail(EINVAL,
+				"guest %s was stopped and cannot be started again; make a "
+				"new one",
+				guest->name);
+	if (guest->running)
+		return 0;
+	/* An engine that stops from here on waits for this turn to end. */
+	fln_lock(&engine->lock);
+	engine_runs = engine->running && !engine->stopping;
+	fln_unlock(&engine->lock);
+	if (!engine_runs)
+		return fln_fail(EINVAL,
+				"guest %s: the engine does not run; call "
+				"fln_engine_start() first",
+				guest->name);
+	rc = attach_shards(guest);
+	if (rc)
+		return rc;
+	rc = fln_context_attach(guest);
+	if (rc) {
+		for (uint32_t i = 0; i < guest->nr_shards; i++)
+			detach_shard(&guest->shards[i]);
+		wake_everybody(guest);
+		return rc;
+	}
+	fln_lock(&guest->lock);
+	guest->running = true;
+	fln_unlock(&guest->lock);
+	fln_jobs_open(guest);
+	return 0;
+}
+
+int fln_guest_start(struct fln_guest *guest)
+{
+	FLN_UNCANCELLABLE;
+	int rc;
+
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_start");
+	if (!guest)
+		return fln_fail(EINVAL, "fln_guest_start: guest is NULL");
+	fln_guest_take_turn(guest);
+	rc = start_in_turn(guest);
+	fln_guest_give_turn(guest);
+	return rc;
+}
+
+static int unsafe_error(const struct fln_guest *guest)
+{
+	return fln_fail(EIO,
+			"guest %s: pages that were never filled can be neither poisoned nor "
+			"protected; their userfaultfd stays open, unmap them",
+			guest->name);
+}
+
+/* The end of a shard; what is not safe stays open for good: true. */
+static bool close_shard(struct fln_shard *shard)
+{
+	if (atomic_load_explicit(&shard->keep_open, memory_order_relaxed))
+		return true;
+	fln_uffd_close(&shard->uffd);
+	return false;
+}
+
+/*
+ * Close every region, then take the shards back, let go who waits, and close
+ * them: what he then touches is either contents or unreadable.
+ */
+static int stop_in_turn(struct fln_guest *guest)
+{
+	struct fln_shard *in_context = fln_context_shards(guest);
+	bool kept = false;
+
+	fln_jobs_close(guest);
+	for (struct fln_region *r = guest->regions; r; r = r->next)
+		(void)fln_region_close(r);
+	for (uint32_t i = 0; i < guest->nr_shards; i++)
+		detach_shard(&guest->shards[i]);
+	fln_context_detach(guest);
+	for (struct fln_region *r = guest->regions; r; r = r->next) {
+		if (fln_region_close_rest(r) == 0)
+			fln_region_unregister(r);
+		/* Nobody is in the middle of an install when its userfaultfd is closed. */
+		if (r->in_context)
+			fln_context_leave_region(r);
+	}
+	for (uint32_t i = 0; i < guest->nr_shards; i++) {
+		fln_strays_close(&guest->shards[i]);
+		kept |= close_shard(&guest->shards[i]);
+		if (in_context)
+			kept |= close_shard(&in_context[i]);
+	}
+	fln_children_close(guest);
+	fln_lock(&guest->lock);
+	guest->running = false;
+	guest->stopped = true;
+	guest->stop_result = kept ? -EIO : 0;
+	fln_unlock(&guest->lock);
+	return kept ? unsafe_error(guest) : 0;
+}
+
+int fln_guest_stop(struct fln_guest *guest)
+{
+	FLN_UNCANCELLABLE;
+	int rc;
+
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_stop");
+	if (!guest)
+		return fln_fail(EINVAL, "fln_guest_stop: guest is NULL");
+	fln_guest_take_turn(guest);
+	if (!guest->stopped)
+		rc = stop_in_turn(guest);
+	else
+		rc = guest->stop_result ? unsafe_error(guest) : 0;
+	fln_guest_give_turn(guest);
+	return rc;
+}
+
+/* The engine may be stopping the guest just now: it comes first. */
+static void leave_engine(struct fln_guest *guest)
+{
+	struct fln_engine *engine = guest->engine;
+	struct fln_guest **at;
+
+	fln_lock(&engine->lock);
+	while (guest->nr_pins > 0)
+		fln_cond_wait(&engine->unpinned, &engine->lock);
+	for (at = &engine->guests; *at != guest; at = &(*at)->next)
+		;
+	*at = guest->next;
+	fln_nodes_depart(engine, guest);
+	fln_unlock(&engine->lock);
+}
+
+int fln_guest_destroy(struct fln_guest *guest)
+{
+	FLN_UNCANCELLABLE;
+
+	if (!guest)
+		return 0;
+	if (fln_forked)
+		return fln_fork_refused("fln_guest_destroy");
+	(void)fln_guest_stop(guest);
+	leave_engine(guest);
+	fln_directory_destroy(guest);
+	fln_jobs_deinit(guest);
+	while (guest->regions) {
+		struct fln_region *r = guest->regions;
+
+		guest->regions = r->next;
+		fln_region_release(r);
+	}
+	fln_advised_deinit(guest);
+	fln_turn_deinit(&guest->turn);
+	fln_lock_deinit(&guest->lock);
+	free_guest(guest);
+	return 0;
+}
+
+uint32_t fln_guest_nr_shards(const struct fln_guest *guest)
+{
+	return guest->nr_shards;
+}

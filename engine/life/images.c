@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Images of an engine: making them, and their end.
+ */
+#include "base/alloc.h"
+#include "base/cancel.h"
+#include "base/error.h"
+#include "base/fork.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/page.h"
+#include "engine/life/engine.h"
+#include "engine/state/engine.h"
+#include "engine/state/worker.h"
+#include "numa/placement.h"
+#include "numa/topology.h"
+#include "sources/image.h"
+#include "sources/source.h"
+
+#include <errno.h>
+#include <faultlane/base.h>
+#include <faultlane/image.h>
+#include <stdatomic.h>
+
+static int check_image_opts(const struct fln_image_opts *o)
+{
+	uint64_t page = o->page_bytes ? o->page_bytes : FLN_PAGE_BYTES;
+	uint64_t known = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_FILLED | FLN_IMAGE_F_UNSEALED;
+
+	if (o->flags & ~known)
+		return fln_fail(EINVAL, "image: flags 0x%llx are not known to this version",
+				(unsigned long long)(o->flags & ~known));
+	if (o->page_bytes && o->page_bytes != FLN_PAGE_BYTES && o->page_bytes != FLN_BLOCK_BYTES)
+		return fln_fail(EINVAL,
+				"image: page_bytes is %u; use %llu, or %llu for huge pages: "
+				"there are no others",
+				o->page_bytes, (unsigned long long)FLN_PAGE_BYTES,
+				(unsigned long long)FLN_BLOCK_BYTES);
+	if (o->reserved)
+		return fln_fail(EINVAL, "image: reserved is %u; set it to 0", o->reserved);
+	if (o->len_bytes == 0 || !fln_is_aligned(o->len_bytes, page))
+		return fln_fail(EINVAL,
+				"image: len_bytes is %llu; use a multiple of %llu, at least "
+				"that",
+				(unsigned long long)o->len_bytes, (unsigned long long)page);
+	if (o->len_bytes > INT64_MAX)
+		return fln_fail(EINVAL, "image: len_bytes is %llu, more than a file can have",
+				(unsigned long long)o->len_bytes);
+	if ((o->flags & FLN_IMAGE_F_FILLED) && !(o->flags & FLN_IMAGE_F_ADOPT))
+		return fln_fail(EINVAL, "image: FLN_IMAGE_F_FILLED needs FLN_IMAGE_F_ADOPT and a "
+					"memfd that holds the contents");
+	if ((o->flags & FLN_IMAGE_F_UNSEALED) && !(o->flags & FLN_IMAGE_F_ADOPT))
+		return fln_fail(EINVAL, "image: FLN_IMAGE_F_UNSEALED needs FLN_IMAGE_F_ADOPT; the "
+					"engine seals what it makes");
+	if ((o->flags & FLN_IMAGE_F_FILLED) && o->source)
+		return fln_fail(EINVAL, "image: a filled image has no source; leave one of the two "
+					"out");
+	if (!(o->flags & FLN_IMAGE_F_ADOPT) && o->memfd)
+		return fln_fail(EINVAL, "image: memfd is %d without FLN_IMAGE_F_ADOPT", o->memfd);
+	if (o->source && o->source->len_bytes < o->len_bytes)
+		return fln_fail(ENODATA,
+				"image: source %s has %llu bytes, fewer than the image's "
+				"%llu; make the image shorter",
+				o->source->ops.name, (unsigned long long)o->source->len_bytes,
+				(unsigned long long)o->len_bytes);
+	return 0;
+}
+
+int fln_image_create(struct fln_engine *engine, const struct fln_image_opts *opts,
+		     struct fln_image **out)
+{
+	FLN_UNCANCELLABLE;
+	struct fln_image_init_opts init = { .filler = NULL };
+	struct fln_image *image;
+	int rc;
+
+	if (fln_forked)
+		return fln_fork_refused("fln_image_create");
+	if (!engine || !opts || !out)
+		return fln_fail(EINVAL, "fln_image_create: an argument is NULL");
+	rc = fln_opts_copy(&init.opts, sizeof(init.opts), opts, "fln_image_opts");
+	if (rc == 0)
+		rc = check_image_opts(&init.opts);
+	if (rc)
+		return rc;
+	image = fln_zalloc(&engine->alloc, sizeof(*image), FLN_NODE_ANY);
+	if (!image)
+		return fln_fail(ENOMEM, "no memory for an image");
+	init.filler = &engine->filler;
+	rc = fln_image_init(image, &init);
+	if (rc) {
+		fln_free(&engine->alloc, image, sizeof(*image), FLN_NODE_ANY);
+		return rc;
+	}
+	image->engine = engine;
+	if (init.opts.node && fln_topology_is_live(engine->topology) &&
+	    fln_bind_memory(image->alias, image->len_bytes, init.opts.node - 1) != 0 &&
+	    !atomic_exchange(&engine->said_unbound, true))
+		fln_log(&engine->log, FLN_LOG_WARNING,
+			"image %s: its pages cannot be bound to node %u and lie anywhere: %s",
+			image->name, init.opts.node - 1, fln_last_error());
+	fln_lock(&engine->lock);
+	engine->nr_images++;
+	fln_unlock(&engine->lock);
+	*out = image;
+	return 0;
+}
+
+int fln_image_destroy(struct fln_image *image)
+{
+	FLN_UNCANCELLABLE;
+	struct fln_engine *engine;
+	uint32_t users;
+	int rc;
+
+	if (!image)
+		return 0;
+	if (fln_forked)
+		return fln_fork_refused("fln_image_destroy");
+	engine = image->engine;
+	users = atomic_load(&image->nr_users);
+	if (users)
+		return fln_fail(EBUSY,
+				"image %s: %u regions or other processes use it; remove them, or "
+				"close the sockets of fln_image_share(), first",
+				image->name, users);
+	rc = fln_image_deinit(image, fln_engine_source_deadline(engine));
+	if (rc)
+		return rc == -ETIMEDOUT ? -EBUSY : rc;
+	fln_lock(&engine->lock);
+	engine->nr_images--;
+	fln_unlock(&engine->lock);
+	fln_free(&engine->alloc, image, sizeof(*image), FLN_NODE_ANY);
+	return 0;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pins: what keeps a guest from going while another thread uses it.
+ */
+#include "engine/life/pins.h"
+
+#include "base/lock.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+
+#include <pthread.h>
+
+void fln_engine_unpin(struct fln_engine *engine, struct fln_guest *guest)
+{
+	fln_lock(&engine->lock);
+	guest->nr_pins--;
+	(void)pthread_cond_broadcast(&engine->unpinned);
+	fln_unlock(&engine->lock);
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pins: what keeps a guest from going while another thread uses it.
+ */
+#ifndef FLN_ENGINE_LIFE_PINS_H
+#define FLN_ENGINE_LIFE_PINS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fln_engine;
+struct fln_guest;
+
+/* engine.c: the end of a pin: who has counted nr_pins up keeps the guest from going until then. */
+void fln_engine_unpin(struct fln_engine *engine, struct fln_guest *guest);
+
+#endif

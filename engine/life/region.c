@@ -1,0 +1,537 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Regions: adding a range of memory to a guest, and taking it away.
+ *
+ * A region is made in steps, each undone in reverse order when a later one
+ * fails, so that nothing stays half registered: check, map, plan stripes,
+ * reserve the map, register every stripe with its shard, publish.
+ */
+#include "engine/life/region.h"
+
+#include "base/alloc.h"
+#include "base/blockmap.h"
+#include "base/cancel.h"
+#include "base/error.h"
+#include "base/fork.h"
+#include "base/lock.h"
+#include "base/map.h"
+#include "base/page.h"
+#include "engine/calls/advice.h"
+#include "engine/command.h"
+#include "engine/context/registry.h"
+#include "engine/context/shards.h"
+#include "engine/directory.h"
+#include "engine/doubt.h"
+#include "engine/foreign.h"
+#include "engine/life/budget.h"
+#include "engine/life/closing.h"
+#include "engine/life/deny.h"
+#include "engine/life/nodes.h"
+#include "engine/life/region_opts.h"
+#include "engine/mapping.h"
+#include "engine/owners.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/turn.h"
+#include "engine/uffd.h"
+#include "sharding/stripes.h"
+#include "sources/image.h"
+
+#include <errno.h>
+#include <faultlane/base.h>
+#include <faultlane/guest.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sysmacros.h>
+
+/* Stripes of a region that spread its hot parts over the shards; larger ones have more. */
+#define ENOUGH_PER_SHARD 64u
+#define ENOUGH_BYTES (UINT64_C(64) << 20)
+
+static int map_error(const struct fln_region *r, int err)
+{
+	return fln_fail(err,
+			"region: mapping %" PRIu64 " bytes of image %s: %s; raise "
+			"vm.max_map_count if mappings ran out%s%s",
+			r->len_bytes, r->image->name, strerror(err),
+			r->is_private ? ", or allow overcommit (vm.overcommit_memory)" : "",
+			fln_map_remedy(err));
+}
+
+/*
+ * A mapping of ours, aligned to blocks, so that no window is cut by its beginning.  Without
+ * access until it is registered: what is touched before would read zeros for good.
+ */
+static int map_region(struct fln_region *r)
+{
+	uint64_t room = r->len_bytes + FLN_BLOCK_BYTES;
+	uint64_t at, want;
+	int flags = r->is_private ? MAP_PRIVATE : MAP_SHARED;
+	void *p;
+	int err;
+
+	if (r->image->read_only && !r->is_private)
+		return fln_fail(EPERM,
+				"region: the memfd of image %s is sealed against writing; use "
+				"FLN_SHARING_PRIVATE",
+				r->image->name);
+	p = fln_map_closed(NULL, room, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	err = errno;
+	if (p == MAP_FAILED)
+		return fln_fail(err == EAGAIN ? EAGAIN : ENOMEM,
+				"region: no address space for %" PRIu64 " bytes: %s%s",
+				r->len_bytes, strerror(err), fln_map_remedy(err));
+	at = (uint64_t)(uintptr_t)p;
+	want = fln_align_up(at, FLN_BLOCK_BYTES);
+	p = fln_map_closed((void *)(uintptr_t)want, r->len_bytes, flags | MAP_FIXED | MAP_NORESERVE,
+			   r->image->memfd, (off_t)fln_pages_to_bytes(r->image_page));
+	if (p == MAP_FAILED) {
+		err = errno;
+		(void)munmap((void *)(uintptr_t)at, room);
+		return map_error(r, err);
+	}
+	if (want > at)
+		(void)munmap((void *)(uintptr_t)at, want - at);
+	if (at + room > want + r->len_bytes)
+		(void)munmap((void *)(uintptr_t)(want + r->len_bytes),
+			     at + room - (want + r->len_bytes));
+	r->addr = want;
+	r->mapped_by_us = true;
+	return 0;
+}
+
+static int register_error(const struct fln_region *r, int err, uint64_t addr, uint64_t nr)
+{
+	switch (err) {
+	case EBUSY:
+		return fln_fail(EBUSY,
+				"region: 0x%" PRIx64 " belongs to another userfaultfd; "
+				"unregister it there first",
+				addr);
+	case ENOMEM:
+		return fln_fail(ENOMEM,
+				"region: no mapping left for stripe %" PRIu64 " of %" PRIu64
+				"; raise vm.max_map_count or lower max_stripes",
+				nr, r->plan.nr_stripes);
+	default:
+		return fln_fail(err, "region: registering 0x%" PRIx64 ": %s%s", addr, strerror(err),
+				err == EINVAL
+					? "; this mapping is not one that userfaultfd can serve"
+					: "");
+	}
+}
+
+static int unmap_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
+{
+	(void)r;
+	(void)moved;
+	return munmap((void *)(uintptr_t)addr, len_bytes) == 0 ? 0 : -errno;
+}
+
+static int allow_children(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
+{
+	(void)r;
+	(void)moved;
+	return madvise((void *)(uintptr_t)addr, len_bytes, MADV_DOFORK) == 0 ? 0 : -errno;
+}
+
+/*
+ * Nothing is registered any more.  What we mapped goes, except where the embedder
+ * has put something else.  What he mapped stays; and stays out of children, where
+ * the kernel does not copy poison, if there is something that nobody may read.  A
+ * range that was refused is left as it is: it may be another region's.
+ */
+static void unmap_region(struct fln_region *r)
+{
+	if (r->foreign || r->unsafe)
+		return;
+	if (r->mapped_by_us) {
+		(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, unmap_piece);
+		fln_region_unmap_zeros(r);
+	} else if (r->kept_from_children && !r->sealed) {
+		(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, allow_children);
+	}
+}
+
+/*
+ * Nobody else's userfaultfd has the range: what is emptied there would be told to
+ * its owner as a discard.  Asked with the engine's own that nobody reads: the process
+ * may have given up by now what another one would take.  One at a time: a range is given
+ * back only where the answer was that it was free, and kernels give it back whoever has it.
+ */
+static int check_unowned(const struct fln_region *r)
+{
+	struct fln_engine *engine = r->guest->engine;
+	int rc;
+
+	fln_lock(&engine->asking_lock);
+	rc = fln_uffd_register(&engine->asking, r->addr, r->len_bytes,
+			       UFFDIO_REGISTER_MODE_MISSING);
+	if (rc == 0)
+		(void)fln_uffd_unregister(&engine->asking, r->addr, r->len_bytes);
+	fln_uffd_wake(&engine->asking, r->addr, r->len_bytes);
+	fln_unlock(&engine->asking_lock);
+	return rc ? register_error(r, -rc, r->addr, 0) : 0;
+}
+
+/*
+ * A caller's mapping: what he has touched before is in the page tables, perhaps
+ * as zeros, and would never fault.  The page cache keeps what it has: zeros there
+ * do no harm, because the image's state decides what is served.  What he has
+ * written to a private mapping is lost.
+ */
+static int take_over(struct fln_region *r)
+{
+	int rc = fln_mapping_check(r);
+
+	if (rc == 0)
+		rc = check_unowned(r);
+	if (rc == 0 && madvise((void *)(uintptr_t)r->addr, r->len_bytes, MADV_DONTNEED) != 0)
+		rc = fln_fail(EINVAL,
+			      "region: the mapping at 0x%" PRIx64 " cannot be emptied: %s; "
+			      "it must not be locked with mlock()%s",
+			      r->addr, strerror(errno),
+			      r->page_bytes > FLN_PAGE_BYTES
+				      ? ", and huge pages can be since 5.18; else give addr 0"
+				      : "");
+	return rc;
+}
+
+static int keep_from_children(struct fln_region *r)
+{
+	/* What the embedder has kept from children before is not given back to them. */
+	bool before = !r->mapped_by_us && fln_mapping_is_kept_from_children(r);
+
+	/* What a child touched unserved would put zeros into the image. */
+	if (madvise((void *)(uintptr_t)r->addr, r->len_bytes, MADV_DONTFORK) == 0) {
+		r->kept_from_children = !before;
+		return 0;
+	}
+	return fln_fail(errno,
+			"region: 0x%" PRIx64 " cannot be kept from forked children "
+			"(MADV_DONTFORK): %s",
+			r->addr, strerror(errno));
+}
+
+/*
+ * Register every stripe with its shard.  What was registered is counted, also on failure.
+ * A caller's mapping is emptied once more, at the last moment: a page that was touched
+ * since take_over() would never fault.
+ */
+static int register_stripes(struct fln_region *r)
+{
+	uint64_t need = (UINT64_C(1) << _UFFDIO_CONTINUE) | (UINT64_C(1) << _UFFDIO_WAKE);
+	uint64_t addr, len;
+	uint32_t shard;
+
+	for (uint64_t i = 0; fln_stripe_get(&r->plan, i, &addr, &len, &shard); i++) {
+		struct fln_uffd *u = &fln_region_shard(r, shard)->uffd;
+		int rc;
+
+		if (!r->mapped_by_us)
+			(void)madvise((void *)(uintptr_t)addr, len, MADV_DONTNEED);
+		rc = fln_uffd_register(u, addr, len,
+				       UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR);
+		if (rc)
+			return register_error(r, -rc, addr, i);
+		r->nr_registered++;
+		if ((u->range_ioctls & need) != need)
+			return fln_fail(EOPNOTSUPP,
+					"region: this kernel offers no CONTINUE for the "
+					"mapping at 0x%" PRIx64 "; use 5.14 or newer",
+					addr);
+	}
+	return 0;
+}
+
+static int check_overlap(const struct fln_guest *guest, const struct fln_region *r)
+{
+	for (const struct fln_region *o = guest->regions; o; o = o->next) {
+		if (r->addr < o->addr + o->len_bytes && o->addr < r->addr + r->len_bytes)
+			return fln_fail(EEXIST,
+					"region: [0x%" PRIx64 ", +%" PRIu64 ") overlaps the "
+					"region at [0x%" PRIx64 ", +%" PRIu64 ")",
+					r->addr, r->len_bytes, o->addr, o->len_bytes);
+	}
+	return 0;
+}
+
+/* Stripes for the region out of the budget of all guests. */
+static int plan_stripes(struct fln_region *r)
+{
+	struct fln_guest *guest = r->guest;
+	uint64_t left = fln_engine_stripes_left(guest->engine);
+	uint64_t enough = r->len_bytes / ENOUGH_BYTES;
+	uint32_t first, nr;
+	uint64_t share;
+	int rc;
+
+	fln_region_shards(r, &first, &nr);
+	/* Half of what is left, so that a next region finds something too; in the end many do. */
+	share = left < guest->engine->opts.max_stripes / 4 ? left / 16 : left / 2;
+	if (nr == 1)
+		share = 1;
+	/* And no more than is of use: many small guests, clones of one image, go a long way. */
+	if (enough < (uint64_t)nr * ENOUGH_PER_SHARD)
+		enough = (uint64_t)nr * ENOUGH_PER_SHARD;
+	if (share > enough)
+		share = enough;
+	if (share == 0)
+		share = 1;
+	if (guest->foreign)
+		return fln_stripe_plan_init(&r->plan, r->addr, r->len_bytes, 1, 0, 1);
+	rc = fln_stripe_plan_init(&r->plan, r->addr, r->len_bytes, nr,
+				  fln_stripe_first_shard(guest->nr_planned++, nr), share);
+	if (rc == 0)
+		fln_stripe_plan_set_base(&r->plan, first);
+	return rc ? rc : fln_engine_take_stripes(guest->engine, r->plan.nr_stripes);
+}
+
+/*
+ * A chunk for every block, unless the caller has said otherwise: they are untouched memory
+ * until they are used, and a block without one is mapped page by page.
+ */
+static int init_map(struct fln_region *r, uint32_t max_chunks)
+{
+	uint32_t lead = (uint32_t)fln_bytes_to_pages(r->addr % FLN_BLOCK_BYTES);
+	uint64_t nr_pages = fln_bytes_to_pages(r->len_bytes);
+	uint64_t nr_blocks = (lead + nr_pages + FLN_BLOCK_PAGES - 1) / FLN_BLOCK_PAGES;
+	bool must = fln_region_keeps_discards(r); /* discards must find room */
+	uint64_t nr_chunks = max_chunks;
+	int rc;
+
+	/* And some on their way back. */
+	if (max_chunks && !must)
+		nr_chunks += nr_chunks / 8 + 8;
+	else
+		nr_chunks = fln_region_nr_chunks(nr_blocks);
+	FLN_ASSERT(nr_blocks < UINT32_MAX / 2); /* of what a region can have */
+	if (nr_chunks >= UINT32_MAX)
+		nr_chunks = UINT32_MAX - 1;
+	r->base_addr = fln_align_down(r->addr, FLN_BLOCK_BYTES);
+	rc = fln_blockmap_init(&r->map, lead, nr_pages, (uint32_t)nr_chunks, 0);
+	/* Strict overcommit, or a limit of the address space: fewer will do, slower. */
+	if (rc == -ENOMEM && !must && nr_chunks > FLN_CHUNKS_FEW)
+		rc = fln_blockmap_init(&r->map, lead, nr_pages, FLN_CHUNKS_FEW, 0);
+	return rc;
+}
+
+/* Take a region that is closed, or was never served, out of the guest. */
+static void take_out(struct fln_region *r)
+{
+	struct fln_guest *guest = r->guest;
+	struct fln_region **at;
+	int rc;
+
+	if (!r->unsafe)
+		fln_region_unregister(r);
+	if (r->in_context)
+		fln_context_leave_region(r);
+	/* Workers still know it: what they have read of it ends as it should. */
+	fln_guest_pass_workers(guest);
+	fln_lock(&guest->lock);
+	for (at = &guest->regions; *at != r; at = &(*at)->next)
+		;
+	*at = r->next;
+	rc = fln_directory_publish(guest, NULL);
+	FLN_ASSERT(rc == 0); /* there is a spare */
+	fln_unlock(&guest->lock);
+	fln_directory_reap(guest);
+	/* An event that found the region has been acted upon. */
+	fln_guest_pass_workers(guest);
+}
+
+static int publish_region(struct fln_region *r)
+{
+	struct fln_guest *guest = r->guest;
+	int rc = fln_directory_prepare(guest);
+
+	if (rc)
+		return rc;
+	fln_lock(&guest->lock);
+	r->next = guest->regions;
+	guest->regions = r;
+	rc = fln_directory_publish(guest, NULL);
+	if (rc)
+		guest->regions = r->next;
+	fln_unlock(&guest->lock);
+	fln_directory_reap(guest);
+	return rc;
+}
+
+/*
+ * Workers know the region before its first fault can come.  If it fails half-way
+ * faults have perhaps been served already, and those that wait are let go.
+ */
+static int open_region(struct fln_region *r)
+{
+	int rc;
+
+	/* What the guest did here before is past. */
+	fln_guest_pass_workers(r->guest);
+	rc = publish_region(r);
+	if (rc)
+		return rc;
+	if (r->in_context)
+		rc = fln_context_enter_region(r);
+	if (r->foreign) {
+		r->nr_registered = r->plan.nr_stripes;
+		/* Faults of it may have been held until now. */
+		if (r->guest->shards[0].worker)
+			fln_worker_kick(r->guest->shards[0].worker);
+	} else if (rc == 0)
+		rc = register_stripes(r);
+	/* What a region at this place has left inaccessible: it is served from here on. */
+	if (rc == 0 && !r->foreign && !r->mapped_by_us && fln_mapping_allow(r) != 0)
+		rc = fln_fail(ENOMEM,
+			      "region: the access that an earlier region took away at 0x%" PRIx64
+			      " cannot be given back; raise vm.max_map_count, or map anew",
+			      r->addr);
+	/* Whoever touches a page from here on faults, and is served. */
+	if (rc == 0 && r->mapped_by_us) {
+		rc = fln_map_open((void *)(uintptr_t)r->addr, r->len_bytes, true);
+		rc = rc ? map_error(r, -rc) : 0;
+	}
+	if (rc == 0)
+		return 0;
+	atomic_store_explicit(&r->closing, true, memory_order_release);
+	take_out(r);
+	return rc;
+}
+
+/* Everything about a region that can fail, and its undoing.  In the guest's turn. */
+static int build_region(struct fln_guest *guest, struct fln_region *r, uint32_t max_chunks)
+{
+	int rc;
+
+	rc = r->in_context ? fln_context_open(guest) : 0;
+	if (rc == 0 && r->addr == 0)
+		rc = map_region(r);
+	if (rc)
+		return rc;
+	rc = check_overlap(guest, r);
+	if (rc == 0 && r->foreign)
+		rc = fln_foreign_check_region(r);
+	if (rc == 0 && !r->foreign && !r->mapped_by_us)
+		rc = take_over(r);
+	if (rc)
+		goto unmap;
+	rc = r->foreign ? 0 : keep_from_children(r);
+	if (rc)
+		goto unmap;
+	rc = plan_stripes(r);
+	if (rc)
+		goto unmap;
+	rc = init_map(r, max_chunks);
+	if (rc)
+		goto give_back;
+	fln_region_bind(r);
+	rc = fln_region_doubt_init(r);
+	if (rc == 0)
+		rc = open_region(r);
+	if (rc == 0)
+		return 0;
+	fln_region_deny_free(r);
+	fln_blockmap_deinit(&r->map);
+give_back:
+	if (!r->foreign)
+		fln_engine_give_back_stripes(guest->engine, r->plan.nr_stripes);
+unmap:
+	unmap_region(r);
+	return rc;
+}
+
+int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
+		   struct fln_region **out)
+{
+	FLN_UNCANCELLABLE;
+	struct fln_region_opts o;
+	struct fln_region *r;
+	uint32_t node_index;
+	int rc;
+
+	if (fln_forked)
+		return fln_fork_refused("fln_region_add");
+	if (!guest || !opts || !out)
+		return fln_fail(EINVAL, "fln_region_add: an argument is NULL");
+	rc = fln_opts_copy(&o, sizeof(o), opts, "fln_region_opts");
+	if (rc == 0)
+		rc = fln_region_check_opts(guest, &o);
+	if (rc == 0)
+		rc = fln_nodes_find(guest->engine, o.node, &node_index);
+	if (rc)
+		return rc;
+	r = fln_zalloc(&guest->engine->alloc, sizeof(*r), FLN_NODE_ANY);
+	if (!r)
+		return fln_fail(ENOMEM, "no memory for a region");
+	r->guest = guest;
+	r->image = o.image;
+	r->addr = o.addr;
+	r->len_bytes = o.len_bytes;
+	r->image_page = fln_bytes_to_pages(o.image_offset_bytes);
+	r->page_bytes = o.image->page_bytes;
+	r->discard = fln_region_discard(guest, &o);
+	r->foreign = guest->foreign;
+	r->is_private = o.sharing == FLN_SHARING_PRIVATE;
+	r->in_context = o.delivery == FLN_DELIVERY_IN_CONTEXT;
+	r->node_index = node_index;
+	atomic_fetch_add(&r->image->nr_users, 1);
+	fln_guest_take_turn(guest);
+	if (guest->stopped)
+		rc = fln_fail(EINVAL, "guest %s was stopped; make a new one", guest->name);
+	else
+		rc = build_region(guest, r, o.max_chunks);
+	fln_guest_give_turn(guest);
+	if (rc) {
+		atomic_fetch_sub(&r->image->nr_users, 1);
+		fln_free(&guest->engine->alloc, r, sizeof(*r), FLN_NODE_ANY);
+		return rc;
+	}
+	*out = r;
+	return 0;
+}
+
+void *fln_region_addr(const struct fln_region *region)
+{
+	return (void *)(uintptr_t)region->addr;
+}
+
+/* The region is closed and not in the directory, and no worker is inside it. */
+void fln_region_release(struct fln_region *region)
+{
+	struct fln_guest *guest = region->guest;
+
+	fln_advised_forget(region);
+	unmap_region(region);
+	fln_region_deny_free(region);
+	if (!region->foreign)
+		fln_engine_give_back_stripes(guest->engine, region->plan.nr_stripes);
+	fln_blockmap_deinit(&region->map);
+	atomic_fetch_sub(&region->image->nr_users, 1);
+	fln_free(&guest->engine->alloc, region, sizeof(*region), FLN_NODE_ANY);
+}
+
+int fln_region_remove(struct fln_region *region)
+{
+	FLN_UNCANCELLABLE;
+	struct fln_guest *guest;
+	int rc = 0;
+
+	if (!region)
+		return 0;
+	if (fln_forked)
+		return fln_fork_refused("fln_region_remove");
+	guest = region->guest;
+	fln_guest_take_turn(guest);
+	if (!guest->stopped)
+		rc = fln_region_close(region);
+	if (rc == 0) {
+		take_out(region);
+		fln_region_release(region);
+	}
+	fln_guest_give_turn(guest);
+	return rc;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which shard and which worker serve a part of a region.
+ */
+#ifndef FLN_ENGINE_OWNERS_H
+#define FLN_ENGINE_OWNERS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fln_guest;
+struct fln_region;
+struct fln_shard;
+struct fln_worker;
+
+/* Who serves @addr of a region. */
+struct fln_shard *fln_region_shard_at(const struct fln_region *r, uint64_t addr);
+
+/* Who serves a shard of a guest: a worker of the shard's node. */
+struct fln_worker *fln_guest_worker(const struct fln_guest *guest, uint32_t shard);
+
+/* The guest's shards that a region's stripes go to. */
+void fln_region_shards(const struct fln_region *r, uint32_t *first, uint32_t *nr);
+
+#endif

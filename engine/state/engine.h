@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine: what its units share.
+ */
+#ifndef FLN_ENGINE_STATE_ENGINE_H
+#define FLN_ENGINE_STATE_ENGINE_H
+
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/thread.h"
+#include "engine/event_queue.h"
+#include "engine/state/guest.h"
+#include "engine/uffd.h"
+#include "sources/filler.h"
+
+#include <faultlane/base.h>
+#include <faultlane/engine.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fln_memory_ops;
+struct fln_plan;
+struct fln_topology;
+struct fln_worker;
+
+/* What shards of guests that are gone have counted on a node. */
+struct fln_node_counts {
+	uint64_t faults, pages_installed, remote;
+};
+
+struct fln_guard {
+	struct fln_thread thread;
+	struct fln_lock lock; /* FLN_RANK_LEAF */
+	pthread_cond_t wake;
+	bool called, stopping; /* guarded by lock */
+	struct fln_log_limit fault_limit, worker_limit, child_limit, stray_limit;
+};
+
+struct fln_engine {
+	struct fln_engine_opts opts; /* defaults filled in */
+	struct fln_allocator alloc;
+	struct fln_log log;
+	struct fln_thread_hooks hooks; /* opts.thread_hooks points here, or is NULL */
+	struct fln_topology *topology;
+	struct fln_plan *plan;
+	_Atomic uint64_t features;   /* of this kernel and this user; 0: refused so far */
+	struct fln_uffd asking;      /* is a range somebody else's?  Guarded by asking_lock */
+	struct fln_lock asking_lock; /* FLN_RANK_LEAF */
+	struct fln_event_queue events;
+	struct fln_filler filler;
+	struct fln_guard guard;
+	uint64_t close_patience_ns;          /* 0: the default; see closing.c */
+	const struct fln_memory_ops *memory; /* NULL: the kernel's; see deny.h */
+	struct fln_worker *workers;
+	struct fln_lock lock;             /* FLN_RANK_ENGINE */
+	struct fln_turn turn;             /* of start and stop */
+	pthread_cond_t unpinned;          /* some guest's nr_pins has come to 0 */
+	struct fln_guest *guests;         /* guarded by lock, as all that follows */
+	struct fln_node_counts *departed; /* by node */
+	uint32_t nr_images;
+	uint64_t nr_guests_made;
+	bool running, stopping;
+	_Atomic uint64_t nr_stripes;  /* mappings in use by all guests */
+	_Atomic uint32_t next_worker; /* who gets the next guest's first shard */
+	_Atomic bool said_unpinned, said_nice, said_unbound;
+};
+
+#endif

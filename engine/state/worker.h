@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A worker: the pinned thread that serves some shards.
+ *
+ * All that a worker needs while it serves is reserved when it is made (I5): the messages
+ * of one read, the table of held faults. Other threads talk to a worker in two ways: a
+ * kick (pages of an image have changed, look at what is held) and a command (take a shard
+ * on, let go of a shard), both through one eventfd.
+ */
+#ifndef FLN_ENGINE_STATE_WORKER_H
+#define FLN_ENGINE_STATE_WORKER_H
+
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/page.h"
+#include "base/thread.h"
+#include "engine/state/job.h"
+
+#include <faultlane/base.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fln_cpuset;
+struct fln_event_queue;
+struct fln_filler;
+struct fln_region;
+struct fln_shard;
+struct fln_thread_hooks;
+struct fln_wanted;
+struct uffd_msg;
+
+/* Messages that one read() takes at most. */
+#define FLN_BATCH_LIMIT 256u
+
+/* What is done about a page that is not there, when its fault is served next. */
+enum fln_next {
+	FLN_NEXT_REQUEST, /* ask for it */
+	FLN_NEXT_RETRY,   /* ask for it although it has failed */
+	FLN_NEXT_STARVED, /* the same, once more: no fill was free */
+	FLN_NEXT_ASK,     /* it has failed; ask the embedder again */
+};
+
+/* What a fault is for, as the kernel says. */
+enum fln_fault_kind {
+	FLN_FAULT_MISSING,   /* a page; in regions of ours also one that the cache has */
+	FLN_FAULT_MINOR,     /* of a foreign guest: a page that the cache there has */
+	FLN_FAULT_PROTECTED, /* leave to write to a page that is there */
+};
+
+/* One fault on its way through a worker, or several on the same page.  Zero is a good start. */
+struct fln_fault {
+	uint64_t addr;           /* page-aligned, as the kernel gave it */
+	uint64_t t0_ns;          /* when its (first) message was read */
+	uint64_t since_ns;       /* from when on its source is waited for; 0: from t0_ns */
+	uint64_t stopped_ns;     /* since t0_ns the process was stopped for so long */
+	uint64_t not_before_ns;  /* held: leave it alone until then */
+	uint64_t again_since_ns; /* it is tried again and again; 0: it is not */
+	uint64_t nr_let_go;      /* of its image, when this worker was noted to wait */
+	uint32_t nr;             /* messages that it stands for */
+	uint32_t nr_failures;    /* how often its page could not be had */
+	uint32_t nr_asked;       /* how often the embedder was asked about it */
+	enum fln_next next;
+	enum fln_fault_kind kind;
+	uint8_t nr_starved; /* pauses for want of memory so far */
+	bool held;          /* its contents had to be fetched */
+	bool fresh;         /* of this read: nobody has looked whether it is remote */
+	bool reported;      /* of what it waits for, in the log */
+	bool claimed;       /* tried again because somebody else maps its page */
+	bool kept;          /* looked at before: all of a batch, or none */
+};
+
+/* Why a fault is held. */
+enum fln_held_reason {
+	FLN_HELD_FILL,   /* its image page is being filled */
+	FLN_HELD_AGAIN,  /* to be tried again soon: an event, a claim */
+	FLN_HELD_PAUSE,  /* its page has failed: until fault.not_before_ns */
+	FLN_HELD_MEMORY, /* the kernel had none: until fault.not_before_ns */
+	FLN_HELD_REGION, /* foreign: no region is there yet: until fault.not_before_ns */
+	FLN_HELD_STUCK,  /* can be neither mapped nor poisoned: now and then */
+};
+
+struct fln_held {
+	struct fln_fault fault;
+	struct fln_shard *shard;
+	enum fln_held_reason reason;
+};
+
+/*
+ * The part of windows that nobody waits for, of one block of one region: regions may
+ * meet inside a block of the address space, and what may be mapped is for each its own
+ * image's to say.  Demand goes first (I7): it is mapped between rounds, when all who
+ * wait have been served.  Only a wish: nothing is claimed, and all is looked up anew.
+ */
+struct fln_later {
+	struct fln_shard *shard;         /* NULL: the slot is free */
+	const struct fln_region *region; /* to be compared, and not to be looked into */
+	uint64_t block_addr;
+	struct fln_mask pages;
+};
+
+/* Blocks that can have something left for later at a time; a power of two. */
+#define FLN_NR_LATER 1024u
+
+enum fln_command_kind {
+	FLN_COMMAND_ATTACH,
+	FLN_COMMAND_DETACH,
+	FLN_COMMAND_END_JOBS, /* of the shard's guest */
+	FLN_COMMAND_PASS,     /* nothing: what the worker was doing is done */
+	FLN_COMMAND_STOP,
+};
+
+struct fln_command {
+	enum fln_command_kind kind;
+	struct fln_shard *shard;
+	int result;
+	bool done; /* guarded by worker->lock */
+	struct fln_command *next;
+};
+
+struct fln_worker_opts {
+	struct fln_allocator alloc;
+	struct fln_log log;
+	struct fln_event_queue *events;       /* NULL: nobody is told */
+	struct fln_filler *filler;            /* of the images that its shards map */
+	const struct fln_thread_hooks *hooks; /* who makes the thread; NULL: we do */
+	uint32_t index;
+	uint32_t batch_max;
+	uint32_t held_max;
+	uint64_t spin_ns;
+	uint64_t source_timeout_ns;
+	int64_t pu;                    /* processor to run on; -1: see cpus */
+	const struct fln_cpuset *cpus; /* processors to move among; NULL: any */
+	uint32_t node;                 /* the kernel's number */
+	uint32_t node_index;           /* of the topology */
+	_Atomic bool *said_unpinned;   /* shared by an engine's workers; NULL: always said */
+	_Atomic bool *said_nice;       /* the same */
+	int32_t nice;                  /* as fln_engine_opts.worker_nice */
+};
+
+struct fln_worker {
+	struct fln_worker_opts opts;
+	struct fln_thread thread;
+	_Atomic(struct fln_job_part *) given; /* parts of jobs that have just begun */
+	int epoll_fd;
+	int event_fd;
+	_Atomic bool kicked;
+	struct fln_lock lock; /* FLN_RANK_WORKER */
+	pthread_cond_t done;
+	struct fln_command *commands;            /* guarded by lock */
+	bool ended;                              /* takes no command any more; guarded by lock */
+	_Atomic(struct fln_wanted *) wanted_new; /* pushed by threads in signal handlers */
+	_Atomic uint64_t beat; /* odd: in a round; even: it waits for something to do */
+
+	/* The guard's. */
+	uint64_t seen_beat, seen_ns;
+	bool told_stalled;
+	_Atomic uint64_t stalled_since_ns; /* it has not come back; 0: it has */
+
+	/* All that follows is the thread's alone. */
+	bool only_ms;             /* epoll_pwait2() is refused here */
+	bool scans;               /* epoll is: it looks at all its shards, each millisecond */
+	uint32_t nr_renewed;      /* epoll sets that took another's place */
+	struct fln_shard *shards; /* that it has, but for those that cannot be read */
+	struct fln_shard *scan;   /* of them, the next to be looked at */
+	struct fln_shard *noted;  /* that have a note of their oldest fault */
+	uint64_t last_note_ns;    /* when those were written */
+	bool stopping;
+	uint32_t nr_guests; /* that it has shards of */
+	uint32_t nr_held;
+	uint32_t nr_again; /* of them, those to be tried at once */
+	struct fln_held *held;
+	struct fln_held *held_spare;  /* for a round of looking at them */
+	uint32_t *held_index;         /* by shard and page: number in held, plus 1 */
+	struct fln_shard *overflowed; /* shards that have faults put back with the kernel */
+	struct fln_wanted *wanted;    /* pages that threads wait for in context */
+	struct fln_shard *in_context; /* its shards of in-context regions */
+	bool has_whole;               /* they have blocks that are whole, and not many */
+	uint64_t last_whole_ns;       /* when those were looked at */
+	struct fln_later *later;      /* by region and block, FLN_NR_LATER slots */
+	uint32_t *later_queue;        /* slots in use, oldest first, a ring */
+	uint32_t later_head, nr_later;
+	struct fln_job_part *parts; /* of jobs that it works on */
+	uint32_t nr_parts_that[FLN_JOB_NEEDS_NR];
+	uint32_t nr_job_tries;      /* to get a fill, that are left until one comes free */
+	uint32_t job_turn;          /* how often there were new ones */
+	uint32_t nr_jobs_put_off;   /* rounds, because faults came in */
+	uint64_t last_jobs_ns;      /* of the last fln_populate_tick() */
+	uint64_t last_jobs_look_ns; /* when all that waits in them was looked at */
+	struct uffd_msg *msgs;
+	struct fln_fault *faults; /* of one read or one round of held ones */
+	uint64_t last_arrival_ns;
+	uint64_t gap_ns;       /* between arrivals, smoothed */
+	uint64_t last_held_ns; /* when held faults were looked at */
+	uint64_t looked_ns;    /* when it last looked at what waits; 0: nothing did */
+	uint64_t next_due_ns;  /* of those that pause, the first; UINT64_MAX: none */
+	uint32_t nr_idle_rounds;
+	struct fln_log_limit log_limit, poison_limit;
+};
+
+#endif
