@@ -5,6 +5,7 @@
 
 #include "bench/bench.h"
 #include "measure/clock.h"
+#include "measure/line.h"
 #include "measure/machine.h"
 #include "measure/tasks.h"
 

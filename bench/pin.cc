@@ -2,6 +2,7 @@
 /* Which processor each touching thread runs on. */
 #include "bench/bench.h"
 #include "measure/cpus.h"
+#include "measure/line.h"
 #include "measure/machine.h"
 
 #include <algorithm>

@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/json.h"
 #include "cli/plan.h"
+#include "measure/line.h"
 #include "measure/machine.h"
 
 #include "baselines/probe.h"

@@ -2,7 +2,7 @@
 /* Readings of memory cgroups. */
 #include "measure/cgroup.h"
 
-#include "measure/machine.h"
+#include "measure/line.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -4,6 +4,7 @@
 
 #include "measure/cgroup.h"
 #include "measure/clock.h"
+#include "measure/line.h"
 
 #include <sched.h>
 #include <stdio.h>
@@ -24,30 +25,6 @@ uint32_t measure_nr_cpus(void)
 	}
 	nr = CPU_COUNT(&set);
 	return nr > 0 ? (uint32_t)nr : 1;
-}
-
-bool measure_read_line(const char *path, const char *begins, char *line, size_t size)
-{
-	FILE *f = fopen(path, "re");
-	bool got = false;
-
-	if (!f)
-		return false;
-	while (!got && fgets(line, (int)size, f))
-		got = strncmp(line, begins, strlen(begins)) == 0;
-	(void)fclose(f);
-	return got;
-}
-
-bool measure_read_number(const char *path, uint64_t *out)
-{
-	char line[64];
-	char *end;
-
-	if (!measure_read_line(path, "", line, sizeof(line)))
-		return false;
-	*out = strtoull(line, &end, 10);
-	return end != line;
 }
 
 bool measure_memory_available(uint64_t *bytes)

@@ -16,12 +16,6 @@ extern "C" {
 /* Processors that this process may use, at least one. */
 uint32_t measure_nr_cpus(void);
 
-/* The first line of a file that begins so; false when there is none. */
-bool measure_read_line(const char *path, const char *begins, char *line, size_t size);
-
-/* The number in a file that begins with one, such as /proc/sys/vm/max_map_count. */
-bool measure_read_number(const char *path, uint64_t *out);
-
 /*
  * Bytes that are available without swapping, to this process and its memory cgroups; false
  * where /proc does not tell.

@@ -2,6 +2,7 @@
 /* Readings of /proc/self/task and of threads' clocks. */
 #include "measure/tasks.h"
 
+#include "measure/line.h"
 #include "measure/machine.h"
 
 #include <dirent.h>
