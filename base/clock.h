@@ -3,6 +3,7 @@
 #ifndef FLN_BASE_CLOCK_H
 #define FLN_BASE_CLOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -30,6 +31,15 @@ static inline uint64_t fln_stopped_ns(uint64_t passed_ns, uint64_t planned_ns)
 	uint64_t due_ns = planned_ns + FLN_STOPPED_SLACK_NS;
 
 	return passed_ns > due_ns ? passed_ns - due_ns : 0;
+}
+
+/*
+ * More than @limit_ns ago.  Whoever is credited with time in which the process did not run
+ * may have begun within that time, and then begins in the future: that is not long ago.
+ */
+static inline bool fln_is_over(uint64_t since_ns, uint64_t now_ns, uint64_t limit_ns)
+{
+	return now_ns > since_ns && now_ns - since_ns > limit_ns;
 }
 
 /* At least so long, unless a signal comes. */

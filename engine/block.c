@@ -312,7 +312,7 @@ static bool must_do_without(struct fln_worker *w, const struct fln_block_round *
 {
 	/* Not from t0: it may have waited long for contents, before zeros were due. */
 	bool late = w->opts.source_timeout_ns != UINT64_MAX && fault->again_since_ns > 0 &&
-		    now_ns - fault->again_since_ns > w->opts.source_timeout_ns;
+		    fln_is_over(fault->again_since_ns, now_ns, w->opts.source_timeout_ns);
 
 	if (!fln_block_is_huge(b) || !fln_mask_test(&b->in.starved, page))
 		return false;

@@ -101,7 +101,7 @@ bool fln_fault_is_late(const struct fln_worker *w, const struct fln_fault *fault
 	uint64_t since = fault->since_ns ? fault->since_ns : fault->t0_ns;
 
 	return w->opts.source_timeout_ns != UINT64_MAX &&
-	       now_ns - since > w->opts.source_timeout_ns;
+	       fln_is_over(since, now_ns, w->opts.source_timeout_ns);
 }
 
 static void stop_guest(struct fln_worker *w, const struct fln_region *region, uint64_t addr,

@@ -275,7 +275,7 @@ static void map_ready(struct fln_worker *w, struct fln_job_part *part, struct fl
 	fail_pages(part, jb, &b->in.gone);
 	fail_pages(part, jb, &b->in.broken);
 	if (w->opts.source_timeout_ns != UINT64_MAX &&
-	    fln_now_ns() - part->progress_ns > w->opts.source_timeout_ns)
+	    fln_is_over(part->progress_ns, fln_now_ns(), w->opts.source_timeout_ns))
 		fail_pages(part, jb, &b->in.starved);
 	if (!zero_too)
 		settle_todo(part, jb, &b->zero);
@@ -462,7 +462,7 @@ static void check_patience(struct fln_worker *w, struct fln_job_part *part, uint
 
 	if (part->nr_blocks == 0 || timeout == UINT64_MAX ||
 	    (jb->state != FLN_JOB_WAITS && jb->state != FLN_JOB_STARVED) ||
-	    now_ns < part->progress_ns || now_ns - part->progress_ns <= timeout)
+	    !fln_is_over(part->progress_ns, now_ns, timeout))
 		return;
 	addr = jb->addr + fln_pages_to_bytes(fln_mask_next_set(&jb->todo, 0));
 	fln_rcu_read_lock();

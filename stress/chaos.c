@@ -51,8 +51,7 @@ static void end_run(struct stress *s, uint64_t page, uint32_t nr, enum discard_e
 		model_end_discard(&s->model, page + i, effect);
 }
 
-/* Let threads go there, to see what has become of it. */
-static void leave_trail(struct stress *s, uint64_t page, uint32_t nr)
+void chaos_leave_trail(struct stress *s, uint64_t page, uint32_t nr)
 {
 	uint32_t i = atomic_fetch_add_explicit(&s->trail_next, 1, memory_order_relaxed);
 
@@ -150,7 +149,7 @@ static bool chaos_discard(struct stress *s, struct rng *rng)
 	}
 	/* They come while it happens, or find what has become of it. */
 	if (early)
-		leave_trail(s, page, nr);
+		chaos_leave_trail(s, page, nr);
 	if (how >= 3) {
 		done = populate_behind(s, page, nr, how == 4 && !s->opts.huge);
 	} else {
@@ -162,7 +161,7 @@ static bool chaos_discard(struct stress *s, struct rng *rng)
 		done = nr > 0 && discard_run(s, page, nr, how);
 	}
 	if (done && !early)
-		leave_trail(s, page, nr);
+		chaos_leave_trail(s, page, nr);
 	return done;
 }
 

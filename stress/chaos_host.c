@@ -34,6 +34,9 @@
 #define SYS_process_madvise 440
 #endif
 
+/* Between two freezes that are longer than a source may take. */
+#define LONG_FREEZES_APART_NS UINT64_C(8000000000)
+
 #define THP "/sys/kernel/mm/transparent_hugepage/"
 
 static const struct setting {
@@ -220,11 +223,14 @@ bool chaos_host_freeze(uint64_t ms)
 }
 
 /* Longer than a source may take, with reads under way: nobody's source was late. */
-static bool freeze_long(struct stress *s)
+static bool freeze_long(struct stress *s, struct rng *rng)
 {
 	bool done;
 
 	atomic_store(&s->source.dragging, true);
+	/* Where little is filled. */
+	for (uint32_t i = 0; i < TRAIL_NR; i++)
+		chaos_leave_trail(s, (s->nr_pages + rng_below(rng, s->nr_pages)) / 2, 64);
 	sleep_ms(100);
 	done = chaos_host_freeze(STRESS_SOURCE_TIMEOUT_MS + 1000);
 	atomic_store(&s->source.dragging, false);
@@ -237,7 +243,7 @@ static bool may_freeze_long(const struct stress *s)
 	uint64_t since = keeper.frozen_ns ? keeper.frozen_ns : s->begin_ns;
 
 	return s->opts.seconds >= 4 * STRESS_SOURCE_TIMEOUT_MS / 1000.0 &&
-	       now_ns() - since > 5000000000u;
+	       now_ns() - since > LONG_FREEZES_APART_NS;
 }
 
 bool chaos_host(struct stress *s, struct rng *rng)
@@ -247,7 +253,9 @@ bool chaos_host(struct stress *s, struct rng *rng)
 		keeper.collapses = true;
 		return tell_keeper(ORDER_COLLAPSE, 0);
 	}
-	switch (rng_below(rng, 8)) {
+	if (may_freeze_long(s))
+		return freeze_long(s, rng);
+	switch (rng_below(rng, 7)) {
 	case 0:
 	case 1:
 		return keeper.may_lock && lock_future(s, rng);
@@ -262,10 +270,6 @@ bool chaos_host(struct stress *s, struct rng *rng)
 		if (keeper.may_reclaim && rng_below(rng, 2))
 			return write_text(keeper.reclaim, "16M");
 		return keeper.may_drop && write_text("/proc/sys/vm/drop_caches", "1");
-	case 6:
-		if (may_freeze_long(s))
-			return freeze_long(s);
-		/* fall through */
 	default:
 		return chaos_host_freeze(10 + rng_below(rng, 150));
 	}

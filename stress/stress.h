@@ -225,6 +225,8 @@ bool chaos_ended(void);
 
 /* Through a mapping that is nobody's guest: the block of its image in which @page lies. */
 bool collapse_elsewhere(struct stress *s, uint64_t page);
+/* Let threads go there, to see what has become of it. */
+void chaos_leave_trail(struct stress *s, uint64_t page, uint32_t nr);
 /* Give a page up so that its contents come back, unless others have it. */
 void chaos_unmap_page(struct stress *s, uint64_t page);
 

@@ -273,7 +273,7 @@ static bool is_late(const struct fln_block_round *b, const struct access *a)
 {
 	uint64_t limit = b->in.region->guest->engine->opts.source_timeout_ns;
 
-	return limit != UINT64_MAX && fln_now_ns() - a->t0_ns - a->stopped_ns > limit;
+	return limit != UINT64_MAX && fln_is_over(a->t0_ns + a->stopped_ns, fln_now_ns(), limit);
 }
 
 /*

@@ -530,6 +530,29 @@ static void time_in_which_the_process_was_stopped_is_not_the_sources(void **stat
 	rig_destroy(r);
 }
 
+/* A fault that is younger than the time its worker did not run is credited with all of it. */
+static void a_fault_credited_with_more_than_its_age_is_not_late(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .timeout_ns = 3 * FLN_NS_PER_S });
+	uint32_t t;
+
+	(void)state;
+	(void)rig_touch(r, 9);
+	rig_serve(r);
+	fln_worker_round(&r->worker, 0);
+	t = rig_touch(r, 5);
+	rig_serve(r);
+	r->worker.looked_ns -= 10 * FLN_NS_PER_S;
+	fln_worker_round(&r->worker, 0);
+	rig_held(r);
+	assert_int_equal(rig_count(&r->shard.count.poisoned), 0);
+	(void)rig_fill(r, UINT32_MAX);
+	rig_held(r);
+	rig_assert_read(r, t, rig_due(r, 5));
+	rig_settle(r);
+	rig_destroy(r);
+}
+
 /* The guest fails for another page's sake: what waits for a read that hangs waits no more. */
 static void a_failed_guest_waits_for_no_source(void **state)
 {
@@ -551,6 +574,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(time_in_which_the_process_was_stopped_is_not_the_sources),
+		cmocka_unit_test(a_fault_credited_with_more_than_its_age_is_not_late),
 		cmocka_unit_test(a_failed_guest_waits_for_no_source),
 		cmocka_unit_test(poisoning_is_told_of),
 		cmocka_unit_test(a_retry_without_a_fill_has_an_end),
