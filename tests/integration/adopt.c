@@ -251,9 +251,8 @@ static void split_then_stop(void)
 	for (uint64_t page = 0; page < NR_PAGES; page++) {
 		enum touch end = touch_read(p + page * PAGE, &value);
 
-		CHECK(end == TOUCH_SIGSEGV,
-		      "page %llu: the thread %s, 0x%llx", (unsigned long long)page, touch_name(end),
-		      (unsigned long long)value);
+		CHECK(end == TOUCH_SIGSEGV, "page %llu: the thread %s, 0x%llx",
+		      (unsigned long long)page, touch_name(end), (unsigned long long)value);
 	}
 	bed_down(&bed);
 	(void)munmap(p, LEN);
