@@ -153,6 +153,7 @@ void fln_region_deny_grown(struct fln_region *r)
 {
 	uint64_t end = r->addr + r->len_bytes, limit = UINT64_MAX;
 	const struct fln_region *next;
+	struct fln_shard *last;
 
 	if (r->foreign || fln_planted(FLN_BUG_STRAY_LEFT))
 		return;
@@ -161,9 +162,12 @@ void fln_region_deny_grown(struct fln_region *r)
 	if (next)
 		limit = next->addr;
 	fln_rcu_read_unlock();
-	if (fln_mapping_tail(r, end, 0, limit, deny) != 0)
-		atomic_store_explicit(&fln_region_shard_at(r, end - FLN_PAGE_BYTES)->keep_open,
-				      true, memory_order_relaxed);
+	if (limit <= end || fln_mapping_tail(r, end, 0, limit, deny) == 0)
+		return;
+	/* Where mappings cannot be seen: what has grown is registered as the rest is. */
+	last = fln_region_shard_at(r, end - FLN_PAGE_BYTES);
+	if (fln_uffd_place(&last->uffd, end) != FLN_UFFD_PLACE_NONE)
+		atomic_store_explicit(&last->keep_open, true, memory_order_relaxed);
 }
 
 struct fln_mask fln_region_stray_pages(const struct fln_region *r, uint64_t block_addr)

@@ -104,8 +104,12 @@ static int each_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, u
 static int kernel_each(struct fln_region *r,
 		       int (*fn)(struct fln_region *r, uint64_t addr, uint64_t len_bytes))
 {
+	int rc;
+
 	r->denial_fn = fn;
-	return fln_mapping_each_seen(r, r->addr, r->addr + r->len_bytes, 0, each_piece);
+	rc = fln_mapping_each_seen(r, r->addr, r->addr + r->len_bytes, 0, each_piece);
+	/* Nothing can be seen: what the engine has mapped is taken to be there as it was. */
+	return rc != 0 && r->mapped_by_us ? fn(r, r->addr, r->len_bytes) : rc;
 }
 
 static int kernel_deny(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
