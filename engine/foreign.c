@@ -167,6 +167,16 @@ bool fln_foreign_flagged(struct fln_worker *w, struct fln_shard *shard, struct f
 	return false;
 }
 
+/* mremap() has carried memory of a region there: no region is to come. */
+static bool is_moved(const struct fln_shard *shard, uint64_t addr)
+{
+	for (uint32_t i = 0; i < shard->nr_strays; i++) {
+		if (addr - shard->strays[i].addr < shard->strays[i].len_bytes)
+			return true;
+	}
+	return false;
+}
+
 bool fln_foreign_await_region(struct fln_worker *w, struct fln_shard *shard,
 			      struct fln_fault *fault)
 {
@@ -174,7 +184,8 @@ bool fln_foreign_await_region(struct fln_worker *w, struct fln_shard *shard,
 
 	/* A fault that is put back with the kernel is woken with its region: this has none. */
 	if (atomic_load_explicit(&shard->guest->failed, memory_order_relaxed) ||
-	    now - fault->t0_ns >= REGION_PATIENCE_NS || !fln_may_hold(w, shard))
+	    now - fault->t0_ns >= REGION_PATIENCE_NS || is_moved(shard, fault->addr) ||
+	    !fln_may_hold(w, shard))
 		return false;
 	fault->not_before_ns = fault->t0_ns + REGION_PATIENCE_NS;
 	fln_hold(w, shard, fault, FLN_HELD_REGION);

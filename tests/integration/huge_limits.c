@@ -155,6 +155,7 @@ static void puts_run_out(void)
 {
 	char *buf = malloc(BLOCK);
 	struct toucher t;
+	enum touch end;
 	struct bed b;
 	int fd, taken;
 
@@ -174,8 +175,9 @@ static void puts_run_out(void)
 	OK(fln_image_put(b.image, 0, buf, BLOCK));
 	toucher_expect_value(&t, word_of(1, 9, 0), "the page that was pushed again");
 	OK(fln_guest_stop(b.guest));
-	CHECK(touch_read(bed_page(&b, PER_BLOCK), &(uint64_t){ 0 }) == TOUCH_SIGBUS,
-	      "what was never pushed can be read");
+	end = touch_read(bed_page(&b, PER_BLOCK), &(uint64_t){ 0 });
+	CHECK(end == TOUCH_SIGBUS || end == TOUCH_SIGSEGV, "what was never pushed: %s",
+	      touch_name(end));
 	bed_down(&b);
 	free(buf);
 	(void)close(fd);
