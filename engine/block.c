@@ -29,6 +29,7 @@
 #include "engine/failure.h"
 #include "engine/held.h"
 #include "engine/install.h"
+#include "engine/lift.h"
 #include "engine/region_map.h"
 #include "engine/state/advised.h"
 #include "engine/state/engine.h"
@@ -257,9 +258,13 @@ void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned
 	rest = fln_mask_andnot(&b->claimed, &present);
 	dead = fln_mask_and(poisoned, &rest);
 	rest = fln_mask_andnot(&rest, &dead);
+	if (!b->in.region->foreign && !b->in.region->is_private)
+		fln_lift_done(b->chunk, &present);
 	fln_region_settle(b->chunk, &present, FLN_PAGE_PRESENT);
 	fln_region_settle(b->chunk, &dead, FLN_PAGE_POISONED);
 	fln_region_settle(b->chunk, &rest, FLN_PAGE_ABSENT);
+	if (!fln_mask_empty(&dead))
+		fln_lift_note(b->in.region, b->block, &dead);
 	if (b->in_context)
 		fln_context_note_whole(b);
 	else

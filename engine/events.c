@@ -43,10 +43,21 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+/*
+ * What becomes of the map of pages that are not mapped any more: forgotten; DISCARDED
+ * besides; or only what is POISONED is, which the discard may have left (lift.c).
+ */
+enum forget {
+	FORGET,
+	FORGET_DISCARDED,
+	FORGET_BUT_POISON
+};
+
 /* Pages [lo, hi) of one block are not mapped any more. */
 static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint32_t hi,
-			 bool discarded)
+			 enum forget how)
 {
+	bool discarded = how == FORGET_DISCARDED;
 	struct fln_mask pages = fln_mask_range(lo, hi), rest = fln_blockmap_valid(&r->map, block);
 	int uniform = fln_blockmap_uniform(&r->map, block);
 	uint32_t bit = 1u << FLN_PLANE_DISCARDED, to = discarded ? bit : 0;
@@ -75,11 +86,14 @@ static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint
 	/* First: who claims a page that is forgotten knows that it was given up. */
 	if (discarded)
 		(void)fln_chunk_set(c, FLN_PLANE_DISCARDED, &pages);
-	fln_region_forget(c, &pages);
+	if (how == FORGET_BUT_POISON)
+		fln_region_give_up(c, &pages);
+	else
+		fln_region_forget(c, &pages);
 	atomic_store_explicit(&c->nr_faults, 0, memory_order_relaxed);
 }
 
-static void forget_range(struct fln_region *r, uint64_t start, uint64_t end, bool discarded)
+static void forget_range(struct fln_region *r, uint64_t start, uint64_t end, enum forget how)
 {
 	uint64_t page = fln_region_page_of(r, start), stop = fln_region_page_of(r, end);
 
@@ -88,7 +102,7 @@ static void forget_range(struct fln_region *r, uint64_t start, uint64_t end, boo
 		uint64_t upto = base + FLN_BLOCK_PAGES < stop ? base + FLN_BLOCK_PAGES : stop;
 
 		fln_rcu_read_lock();
-		forget_block(r, block, (uint32_t)(page - base), (uint32_t)(upto - base), discarded);
+		forget_block(r, block, (uint32_t)(page - base), (uint32_t)(upto - base), how);
 		fln_rcu_read_unlock();
 		page = upto;
 	}
@@ -97,17 +111,24 @@ static void forget_range(struct fln_region *r, uint64_t start, uint64_t end, boo
 static void remove_served(struct fln_region *r, uint64_t start, uint64_t end)
 {
 	bool zero = r->discard != FLN_DISCARD_IMAGE && !fln_quiet_takes(r->guest, start, end);
+	enum forget how = fln_region_keeps_discards(r) ? FORGET_DISCARDED : FORGET;
 
 	/* Of a private region the guest gives up its own page, and never the image's. */
 	if (!r->foreign && !r->is_private && zero)
 		fln_image_give_up(r->image, fln_region_image_page(r, fln_region_page_of(r, start)),
 				  fln_bytes_to_pages(end - start));
+	if (!r->foreign && !r->is_private && zero && r->page_bytes == FLN_PAGE_BYTES)
+		how = FORGET_BUT_POISON;
 	fln_region_doubt(r, start, end);
 	/* Of a huge page a part cannot go: the kernel overwrites it with zeros where it is. */
 	start = fln_align_up(start, r->page_bytes);
 	end = fln_align_down(end, r->page_bytes);
 	if (start < end)
-		forget_range(r, start, end, fln_region_keeps_discards(r));
+		forget_range(r, start, end, how);
+	if (how == FORGET_BUT_POISON)
+		(void)fln_image_lift(r->image,
+				     fln_region_image_page(r, fln_region_page_of(r, start)),
+				     fln_bytes_to_pages(end - start));
 }
 
 /* The guest gave [start, end) of a region up; what lies there by mremap() is none of its pages. */
@@ -133,7 +154,7 @@ typedef void (*range_fn)(struct fln_region *r, uint64_t start, uint64_t end);
 
 static void unmap_range(struct fln_region *r, uint64_t start, uint64_t end)
 {
-	forget_range(r, start, end, false);
+	forget_range(r, start, end, FORGET);
 }
 
 /* munmap() wakes nobody who waits in the range: let them find that it has gone. */

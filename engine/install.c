@@ -210,10 +210,15 @@ void fln_install_filled(struct fln_install *in, const struct fln_mask *pages)
  */
 static void map_cached(struct fln_install *in, uint32_t page)
 {
+	static const unsigned char zeros[FLN_PAGE_BYTES];
 	uint64_t done = 0;
 	enum fln_uffd_result result = FLN_UFFD_PRESENT;
 
-	if (!in->region->foreign && !in->region->is_private)
+	/* Or poison, which the kernel's page of zeros does not take the place of. */
+	if (!in->region->foreign && in->region->is_private)
+		result = fln_uffd_copy(&in->shard->uffd, addr_of(in, page), zeros, FLN_PAGE_BYTES,
+				       true, &done);
+	else if (!in->region->foreign)
 		result = fln_uffd_continue(&in->shard->uffd, addr_of(in, page), FLN_PAGE_BYTES,
 					   true, &done);
 	if (result == FLN_UFFD_OK)

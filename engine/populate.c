@@ -25,6 +25,7 @@
 #include "engine/directory.h"
 #include "engine/install.h"
 #include "engine/jobs.h"
+#include "engine/lift.h"
 #include "engine/owners.h"
 #include "engine/region_map.h"
 #include "engine/state/guest.h"
@@ -98,7 +99,8 @@ static void settle_known(struct fln_job_part *part, struct fln_job_block *jb,
 {
 	const struct fln_blockmap *map = &b->in.region->map;
 	const struct fln_job *job = part->job;
-	struct fln_mask m = fln_blockmap_load(map, FLN_PLANE_PRESENT, b->block);
+	struct fln_mask m = fln_blockmap_load(map, FLN_PLANE_PRESENT, b->block), due;
+	struct fln_chunk *chunk;
 
 	m = fln_mask_and(&m, &jb->todo);
 	if (!job->background && !fln_mask_empty(&m) && !fln_planted(FLN_BUG_PRESENT_BELIEVED))
@@ -106,6 +108,14 @@ static void settle_known(struct fln_job_part *part, struct fln_job_block *jb,
 					fln_pagemap_distrusts(job->end - job->addr));
 	settle_todo(part, jb, &m);
 	m = fln_blockmap_load(map, FLN_PLANE_POISONED, b->block);
+	if (fln_mask_empty(&m))
+		return;
+	due = fln_lift_due(b->in.region, b->block, &m);
+	/* Zeros are due over the poison: who maps them may as well be this. */
+	chunk = fln_mask_empty(&due) ? NULL : fln_blockmap_peek(map, b->block);
+	if (chunk)
+		fln_region_forget(chunk, &due);
+	m = fln_mask_andnot(&m, &due);
 	fail_pages(part, jb, &m);
 }
 

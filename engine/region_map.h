@@ -53,6 +53,12 @@ void fln_region_settle(struct fln_chunk *c, const struct fln_mask *pages, enum f
 void fln_region_forget(struct fln_chunk *c, const struct fln_mask *pages);
 
 /*
+ * Pages that were given up, and may be POISONED still, which only who maps zeros over it can
+ * lift: those stay so, and become DISCARDED; what is PRESENT becomes ABSENT.
+ */
+void fln_region_give_up(struct fln_chunk *c, const struct fln_mask *pages);
+
+/*
  * Give the chunk of a block back if the block is wholly PRESENT, and wholly or
  * nowhere DISCARDED.  RCU read lock held.  True when it was.
  */

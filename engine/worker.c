@@ -31,6 +31,7 @@
 #include "engine/serve.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
+#include "engine/unpoison.h"
 #include "engine/waiting.h"
 #include "engine/wanted.h"
 #include "engine/watch.h"
@@ -355,6 +356,7 @@ void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 		collapse_whole(w);
 	fln_wake_overflowed(w);
 	note_oldest(w);
+	fln_unpoison_round(w);
 	fln_serve_later(w, served ? LATER_PAGES_BUSY : LATER_PAGES_IDLE);
 	work_on_jobs(w, served, kicked);
 	/* Last: a shard that is let go of may not turn up in this round any more. */
@@ -390,7 +392,7 @@ static int64_t patience(const struct fln_worker *w)
 	if (w->nr_later > 0 || jobs == FLN_POPULATE_BUSY || w->nr_jobs_put_off > 0)
 		return 0;
 	/* Most often a thread must run before it can go on: leave it the processor. */
-	if (w->nr_again > 0 || jobs == FLN_POPULATE_AGAIN)
+	if (w->nr_again > 0 || jobs == FLN_POPULATE_AGAIN || w->lifts_left)
 		return w->nr_idle_rounds < AGAIN_SHORT_ROUNDS ? AGAIN_SHORT_NS : AGAIN_LONG_NS;
 	if (w->opts.spin_ns > 0 && w->gap_ns < w->opts.spin_ns &&
 	    fln_now_ns() - w->last_arrival_ns < w->opts.spin_ns)

@@ -96,7 +96,9 @@ struct fln_filler_opts {
 	uint32_t nr_waiters; /* that read events, from 0 on; 0: FLN_MAX_WAITERS */
 	/* Tell the waiters in @waiters that pages have changed their state. */
 	void (*kick)(void *ctx, uint64_t waiters);
-	void *kick_ctx; /* of both */
+	void *kick_ctx; /* of all */
+	/* Wait until the waiters have lifted what poison was given up; may be NULL. */
+	void (*lift_wait)(void *ctx);
 	/* All of @image is FILLED or ZERO; once, image->lock held; may be NULL. */
 	void (*filled)(void *ctx, struct fln_image *image);
 };
@@ -123,6 +125,7 @@ struct fln_reading {
 struct fln_filler {
 	struct fln_filler_opts opts;
 	_Atomic uint32_t changes[FLN_NR_CHANGE_SLOTS];
+	_Atomic uint64_t nr_lifts; /* how often something was given up that may have poison */
 	struct fln_reading reading[FLN_MAX_WAITERS + 1]; /* the last one: who closes regions */
 	struct fln_lock lock;
 	pthread_cond_t work;   /* a fill may begin, or stop */

@@ -229,6 +229,7 @@ void fln_image_forget_failed(struct fln_image *image, uint64_t page, uint64_t nr
 int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes)
 {
 	FLN_UNCANCELLABLE;
+	const struct fln_filler_opts *o;
 	bool entered;
 	int rc;
 
@@ -249,8 +250,14 @@ int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t l
 	fln_image_drop(image, fln_bytes_to_pages(offset_bytes), fln_bytes_to_pages(len_bytes),
 		       true);
 	fln_rcu_leave(entered);
-	return fln_image_punch(image, fln_bytes_to_pages(offset_bytes),
-			       fln_bytes_to_pages(len_bytes));
+	rc = fln_image_punch(image, fln_bytes_to_pages(offset_bytes),
+			     fln_bytes_to_pages(len_bytes));
+	o = &image->filler->opts;
+	if (fln_image_lift(image, fln_bytes_to_pages(offset_bytes),
+			   fln_bytes_to_pages(len_bytes)) &&
+	    o->lift_wait)
+		o->lift_wait(o->kick_ctx);
+	return rc;
 }
 
 uint32_t fln_image_hole(const struct fln_image *image, uint64_t page, uint32_t nr_pages)
@@ -321,6 +328,7 @@ int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *in
 	if (rc)
 		goto err_map;
 	atomic_store_explicit(&image->nr_done, filled ? nr_pages : 0, memory_order_relaxed);
+	atomic_store_explicit(&image->poison_lo, UINT64_MAX, memory_order_relaxed);
 	fln_lock_init(&image->lock, FLN_RANK_IMAGE);
 	fln_cond_init(&image->written);
 	if (image->source)

@@ -77,6 +77,8 @@ struct fln_image {
 	_Atomic uint64_t nr_let_go;
 	struct fln_listener *listeners; /* guarded by lock */
 	_Atomic uint64_t nr_done;       /* pages FILLED or ZERO */
+	/* Some region has had poison on pages from the first one on to before the second. */
+	_Atomic uint64_t poison_lo, poison_hi;
 	struct fln_fill_queue queue;
 	struct fln_log_limit log_limit;
 	_Atomic bool ending;       /* fills in work end early */

@@ -471,7 +471,7 @@ static void publish_given_up(struct fln_image *image, struct fln_fill *fill)
 
 void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, bool filled_too)
 {
-	uint64_t end = page + nr_pages;
+	uint64_t first = page, end = page + nr_pages;
 
 	while (page < end) {
 		uint64_t block = page / FLN_BLOCK_PAGES, base = block * FLN_BLOCK_PAGES;
@@ -496,6 +496,39 @@ void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, b
 		fln_signals_release();
 		page = stop;
 	}
+	(void)fln_image_lift(image, first, nr_pages);
+}
+
+void fln_image_note_poison(struct fln_image *image, uint64_t page)
+{
+	uint64_t lo = atomic_load(&image->poison_lo), hi = atomic_load(&image->poison_hi);
+
+	while (page < lo && !atomic_compare_exchange_weak(&image->poison_lo, &lo, page))
+		;
+	while (page >= hi && !atomic_compare_exchange_weak(&image->poison_hi, &hi, page + 1))
+		;
+}
+
+bool fln_image_poison(const struct fln_image *image, uint64_t *lo, uint64_t *hi)
+{
+	*hi = atomic_load(&image->poison_hi);
+	*lo = atomic_load(&image->poison_lo);
+	return *hi > *lo;
+}
+
+bool fln_image_lift(struct fln_image *image, uint64_t page, uint64_t nr_pages)
+{
+	struct fln_filler *filler = image->filler;
+	uint32_t nr = filler->opts.nr_waiters;
+	uint64_t lo, hi;
+
+	/* Who poisons notes it and then looks at the states; here it is the other way round. */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (!fln_image_poison(image, &lo, &hi) || page >= hi || page + nr_pages <= lo)
+		return false;
+	atomic_fetch_add(&filler->nr_lifts, 1);
+	kick(image, nr > 0 && nr < FLN_MAX_WAITERS ? fln_waiter_bit(nr) - 1 : UINT64_MAX);
+	return true;
 }
 
 void fln_image_give_up(struct fln_image *image, uint64_t page, uint64_t nr_pages)

@@ -37,6 +37,7 @@
 #include "engine/context/shards.h"
 #include "engine/failure.h"
 #include "engine/install.h"
+#include "engine/lift.h"
 #include "engine/region_map.h"
 #include "engine/state/advised.h"
 #include "engine/state/engine.h"
@@ -357,6 +358,15 @@ static bool was_lifted(const struct fln_block_round *b, const struct access *a)
 	return !fln_block_is_huge(b) && fln_uffd_can_poison(u) && fln_uffd_is_empty(u, a->addr);
 }
 
+/* Or the page was given up, and its poison is still there: zeros are due over it. */
+static bool was_given_up(const struct fln_block_round *b, uint32_t page)
+{
+	struct fln_mask one = fln_mask_range(page, page + 1);
+
+	one = fln_lift_due(b->in.region, b->block, &one);
+	return !fln_mask_empty(&one);
+}
+
 /* RCU read lock held. */
 static enum round serve(struct fln_region *r, struct access *a)
 {
@@ -387,7 +397,7 @@ static enum round serve(struct fln_region *r, struct access *a)
 	b.advice = range ? (enum fln_advice)range->what : FLN_ADVICE_NORMAL;
 	if (b.chunk) {
 		known = fln_chunk_load(b.chunk, FLN_PLANE_POISONED);
-		if (fln_mask_test(&known, page) && !was_lifted(&b, a)) {
+		if (fln_mask_test(&known, page) && !was_lifted(&b, a) && !was_given_up(&b, page)) {
 			end_fault(&b, a, (struct fln_context_ending){ .poisoned = true });
 			return ROUND_PASS_ON;
 		}

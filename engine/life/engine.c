@@ -25,6 +25,7 @@
 #include "engine/state/worker.h"
 #include "engine/turn.h"
 #include "engine/uffd.h"
+#include "engine/unpoison.h"
 #include "engine/worker.h"
 #include "numa/plan.h"
 #include "numa/topology.h"
@@ -145,7 +146,7 @@ static void kick_workers(void *ctx, uint64_t waiters)
 {
 	struct fln_engine *engine = ctx;
 
-	while (waiters) {
+	while (waiters && engine->workers) {
 		uint32_t i = (uint32_t)__builtin_ctzll(waiters);
 
 		waiters &= waiters - 1;
@@ -223,6 +224,11 @@ static void tell_filled(void *ctx, struct fln_image *image)
 	fln_event_post(&engine->events, &event);
 }
 
+static void lift_wait(void *ctx)
+{
+	fln_unpoison_wait(ctx);
+}
+
 static int init_filler(struct fln_engine *engine)
 {
 	struct fln_filler_opts o = {
@@ -238,6 +244,7 @@ static int init_filler(struct fln_engine *engine)
 		.kick = kick_workers,
 		.filled = tell_filled,
 		.kick_ctx = engine,
+		.lift_wait = lift_wait,
 	};
 
 	return fln_filler_init(&engine->filler, &o);

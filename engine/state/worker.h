@@ -166,6 +166,8 @@ struct fln_worker {
 	struct fln_shard *scan;   /* of them, the next to be looked at */
 	struct fln_shard *noted;  /* that have a note of their oldest fault */
 	uint64_t last_note_ns;    /* when those were written */
+	_Atomic bool lifts_left;  /* to be tried again; written by the thread alone */
+	uint64_t nr_lifts;        /* of the filler's, those that it has seen */
 	bool stopping;
 	uint32_t nr_guests; /* that it has shards of */
 	uint32_t nr_held;

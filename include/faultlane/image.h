@@ -142,10 +142,14 @@ FLN_API int fln_image_fill(struct fln_image *image, uint64_t offset_bytes, uint6
  * punches through the descriptor by himself is noticed on pages that were filled;
  * on pages that were not, only this call can say so.
  *
+ * Where a page had failed, regions of this process that raise SIGBUS there read zeros when
+ * this returns.  After MADV_REMOVE they do as soon as a worker has acted upon its event,
+ * which may be a moment after that has returned.
+ *
  * Return:  0; -EINVAL; -EPERM of a memfd that is sealed against writing; what fallocate()
  *          returned
  * Threads: any, except a source's own functions
- * Blocks:  for the punch
+ * Blocks:  for the punch; for the engine's workers where something had failed
  */
 FLN_API int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes);
 

@@ -218,7 +218,7 @@ static void on_poison(void *ctx, uint64_t addr)
 }
 
 /*
- * Only a discard lifts poison: what it leaves for a moment may be mapped over.  Where the
+ * Only a discard lifts poison: what it leaves may be mapped over.  Where the
  * pool had no chunk nobody knows of it; then what has come in since is mapped, and read.
  */
 static void on_unpoison(void *ctx, uint64_t addr)
@@ -226,7 +226,7 @@ static void on_unpoison(void *ctx, uint64_t addr)
 	struct game *g = ((struct rig *)ctx)->user;
 	uint32_t slot = game_slot(g, addr), page = g->home[slot];
 
-	if (page < g->nr_pages && !game_is_pending(g, slot) &&
+	if (page < g->nr_pages && !game_is_pending(g, slot) && !g->page[page].may_zero &&
 	    rig_count(&g->r->shard.count.no_chunk) == 0) {
 		say_page(g, page, "is poisoned, and was mapped at", addr);
 		fail_msg("poison was overwritten");

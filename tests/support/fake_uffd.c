@@ -332,9 +332,11 @@ static int install_page(struct fake_uffd *f, enum fake_call call, struct fake_pa
 			return EFAULT;
 		break;
 	case FAKE_COPY:
-		if (page->fd >= 0 || page->pte == FAKE_POISONED)
+		/* Of a private mapping it makes the page its own, over poison too. */
+		if (!page->is_private && (page->fd >= 0 || page->pte == FAKE_POISONED))
 			return EEXIST;
 		page->value = word_of(src);
+		page->own = page->is_private;
 		break;
 	case FAKE_ZEROPAGE:
 		if (page->is_private || page->fd < 0 ? page->pte != FAKE_ABSENT
@@ -383,7 +385,9 @@ static int install(struct fake_uffd *f, enum fake_call call, const struct uffdio
 				   (const void *)(uintptr_t)(src + fln_pages_to_bytes(at)));
 		if (err)
 			break;
-		if (f->on_map && (call == FAKE_CONTINUE || call == FAKE_COPY))
+		/* What is copied into a private mapping are zeros, and none of its file's. */
+		if (f->on_map && (call == FAKE_CONTINUE ||
+				  (call == FAKE_COPY && !fake_page(f, addr)->is_private)))
 			f->on_map(f->ctx, addr);
 		at++;
 		if (at == f->max_pages)

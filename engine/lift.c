@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Poison that is to be lifted, because its page was given up: which that is.
+ *
+ * The map goes on saying POISONED: that is the list of what is left to do.  With it goes
+ * DISCARDED, or ZERO of the image.
+ */
+#include "engine/lift.h"
+
+#include "base/plant.h"
+#include "engine/region_map.h"
+#include "engine/state/guest.h"
+#include "sources/image.h"
+#include "sources/image_state.h"
+
+bool fln_lift_serves(const struct fln_region *r)
+{
+	return !r->foreign && r->page_bytes == FLN_PAGE_BYTES;
+}
+
+struct fln_mask fln_lift_due(const struct fln_region *r, uint64_t block,
+			     const struct fln_mask *poisoned)
+{
+	uint32_t lead = block == 0 ? r->map.lead_pages : 0;
+	struct fln_mask filled, zero, discarded, none = { { 0 } };
+
+	if (!fln_lift_serves(r) || fln_mask_empty(poisoned) || fln_planted(FLN_BUG_POISON_STAYS))
+		return none;
+	fln_image_ready(r->image, fln_region_image_page(r, block * FLN_BLOCK_PAGES + lead),
+			FLN_BLOCK_PAGES - lead, &filled, &zero);
+	zero = fln_mask_up(&zero, lead);
+	discarded = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
+	zero = fln_mask_or(&zero, &discarded);
+	return fln_mask_and(&zero, poisoned);
+}
+
+void fln_lift_note(const struct fln_region *r, uint64_t block, const struct fln_mask *poisoned)
+{
+	struct fln_mask due;
+	uint64_t lo, hi;
+
+	if (!fln_lift_serves(r))
+		return;
+	lo = fln_mask_next_set(poisoned, 0);
+	for (hi = lo; hi < FLN_BLOCK_PAGES; hi = fln_mask_next_set(poisoned, (uint32_t)hi + 1))
+		fln_image_note_poison(r->image,
+				      fln_region_image_page(r, block * FLN_BLOCK_PAGES + hi));
+	/* Given up between the look at its state and the note, which nobody saw then. */
+	due = fln_lift_due(r, block, poisoned);
+	if (!fln_mask_empty(&due))
+		fln_image_lift(r->image, fln_region_image_page(r, block * FLN_BLOCK_PAGES + lo),
+			       FLN_BLOCK_PAGES - lo);
+}
+
+void fln_lift_done(struct fln_chunk *c, const struct fln_mask *present)
+{
+	struct fln_mask discarded = fln_chunk_load(c, FLN_PLANE_DISCARDED);
+
+	discarded = fln_mask_and(&discarded, present);
+	if (!fln_mask_empty(&discarded))
+		fln_chunk_clear(c, FLN_PLANE_DISCARDED, &discarded);
+}
