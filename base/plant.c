@@ -38,6 +38,7 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_DISCARD_WAITS] = "discard-waits",
 	[FLN_BUG_EEXIST_SERVED] = "eexist-served",
 	[FLN_BUG_HELD_NO_SHARE] = "held-no-share",
+	[FLN_BUG_STRAY_ONCE] = "stray-once",
 };
 
 static enum fln_bug chosen;

@@ -40,6 +40,7 @@ enum fln_bug {
 	FLN_BUG_DISCARD_WAITS,      /* what is given up while it is read waits for its source */
 	FLN_BUG_EEXIST_SERVED,      /* what is there is woken, whatever its fault was for */
 	FLN_BUG_HELD_NO_SHARE,      /* one guest may have all of a worker's held faults */
+	FLN_BUG_STRAY_ONCE,         /* what cannot be made unreadable just now is given up */
 	FLN_BUG_NR
 };
 

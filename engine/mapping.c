@@ -175,22 +175,44 @@ int fln_mapping_each_seen(struct fln_region *r, uint64_t start, uint64_t end, ui
 	return maps ? each_piece(maps, r, start, end, moved, fn) : -errno;
 }
 
-int fln_mapping_tail(struct fln_region *r, uint64_t end, uint64_t moved, uint64_t limit,
-		     fln_mapping_fn fn)
+struct fln_mapping_due fln_mapping_due(const struct fln_region *r, uint64_t moved)
 {
-	FILE *maps = fopen("/proc/self/maps", "re");
-	uint64_t last = end - FLN_PAGE_BYTES;
-	struct map_line m = { .hi = 0 };
+	return (struct fln_mapping_due){
+		.inode = r->image->inode,
+		.device = r->image->device,
+		.offset_less_addr = fln_pages_to_bytes(r->image_page) - (r->addr + moved),
+		.is_private = r->is_private,
+	};
+}
+
+static bool is_due(const struct fln_mapping_due *due, const struct map_line *m)
+{
+	return m->shared != due->is_private && m->inode == due->inode && m->device == due->device &&
+	       m->offset - m->lo == due->offset_less_addr;
+}
+
+int fln_mapping_deny(const struct fln_mapping_due *due, uint64_t lo, uint64_t hi, uint64_t limit,
+		     bool cut)
+{
+	FILE *maps = fln_fd_fopen("/proc/self/maps");
+	struct map_line m;
+	int rc = 0;
 
 	if (!maps)
 		return -errno;
-	while (m.hi <= last && next_line(maps, &m))
-		;
+	while (next_line(maps, &m) && m.lo < hi + cut) {
+		uint64_t from = m.lo > lo ? m.lo : lo, to = m.hi;
+
+		if (m.hi < lo || !is_due(due, &m))
+			continue;
+		if (to > hi)
+			to = to < limit ? to : limit;
+		if (from < to &&
+		    mprotect((void *)(uintptr_t)from, (size_t)(to - from), PROT_NONE) != 0)
+			rc = rc ? rc : -errno;
+	}
 	(void)fclose(maps);
-	limit = m.hi < limit ? m.hi : limit;
-	if (m.lo > last || limit <= end || !is_own(r, &m, last, last - moved))
-		return 0;
-	return fn(r, end, limit - end, moved);
+	return rc;
 }
 
 int fln_mapping_allow(struct fln_region *r)

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+struct fln_mapping_due;
 struct fln_region;
 
 typedef int (*fln_mapping_fn)(struct fln_region *region, uint64_t addr, uint64_t len_bytes,
@@ -36,13 +37,17 @@ int fln_mapping_each(struct fln_region *region, uint64_t start, uint64_t end, ui
 int fln_mapping_each_seen(struct fln_region *region, uint64_t start, uint64_t end, uint64_t moved,
 			  fln_mapping_fn fn);
 
+/* What is due in the region's range; @moved: how far mremap() has carried it. */
+struct fln_mapping_due fln_mapping_due(const struct fln_region *region, uint64_t moved);
+
 /*
- * Call @fn for what the mapping that has the page before @end, if it is the region's own there,
- * has behind @end, up to @limit.  Return: as @fn; 0: nothing; -errno: /proc/self/maps cannot be
- * read.
+ * Take the access away from what is due in [lo, hi) and still mapped there, and from what the
+ * mapping that has the page before @hi has behind it, up to @limit.  @cut: that may be a
+ * mapping of its own by now.  Return: 0; or -errno: /proc/self/maps cannot be read, or something
+ * is still accessible.
  */
-int fln_mapping_tail(struct fln_region *region, uint64_t end, uint64_t moved, uint64_t limit,
-		     fln_mapping_fn fn);
+int fln_mapping_deny(const struct fln_mapping_due *due, uint64_t lo, uint64_t hi, uint64_t limit,
+		     bool cut);
 
 /*
  * Give the access back to what is a mapping of the region's image and has none, as the end of

@@ -7,7 +7,9 @@
  * userfaultfd, at an address that is no region's: such faults are poisoned one by one
  * (serve.c).  That holds as long as the shard is read.  For what comes after, the access to
  * our own memory is taken away as soon as the event is read, and another process's is poisoned
- * when the guest ends.  Where neither can be done the userfaultfd stays open.  What lands on a
+ * when the guest ends.  While descriptors or mappings have run out neither can be done: it is
+ * noted, and tried again whenever a region ends, and for a while when the guest does.  Where it
+ * cannot be done then the userfaultfd stays open.  What lands on a
  * part of a region is marked there: its contents are not those of the region, and no window may
  * reach across it.
  *
@@ -42,7 +44,7 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <sys/mman.h>
+#include <string.h>
 #include <unistd.h>
 
 #define PATIENCE_NS (200 * FLN_NS_PER_MS)
@@ -87,11 +89,106 @@ static uint64_t mark_regions(struct fln_guest *guest, uint64_t start, uint64_t e
 	}
 }
 
-static int deny(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
+/* Will it do when it is tried again, as descriptors, mappings or memory have come back? */
+static bool is_for_now(int rc)
 {
-	(void)r;
-	(void)moved;
-	return mprotect((void *)(uintptr_t)addr, len_bytes, PROT_NONE) == 0 ? 0 : -errno;
+	return (rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM || rc == -EAGAIN) &&
+	       !fln_planted(FLN_BUG_STRAY_ONCE);
+}
+
+/* It could not be made unreadable.  Until it is its userfaultfd stays open. */
+static void note_undenied(struct fln_guest *guest, const struct fln_undenied *u, int rc)
+{
+	bool noted = false;
+
+	fln_lock(&guest->lock);
+	if (is_for_now(rc) && guest->nr_undenied < FLN_MAX_UNDENIED) {
+		guest->undenied[guest->nr_undenied++] = *u;
+		noted = true;
+	}
+	fln_unlock(&guest->lock);
+	if (!noted)
+		atomic_store_explicit(&u->shard->keep_open, true, memory_order_relaxed);
+}
+
+/* The first region that begins at @addr or later, or UINT64_MAX. */
+static uint64_t next_begin(const struct fln_guest *guest, uint64_t addr)
+{
+	const struct fln_region *r;
+
+	fln_rcu_read_lock();
+	r = fln_directory_next(guest, addr);
+	if (r && r->addr < addr)
+		r = fln_directory_next(guest, r->addr + r->len_bytes);
+	fln_rcu_read_unlock();
+	return r ? r->addr : UINT64_MAX;
+}
+
+/*
+ * The same, later.  Regions that have been added there meanwhile are served; they stay while
+ * the guest's turn is ours.
+ */
+static int deny_again(struct fln_guest *guest, const struct fln_undenied *u)
+{
+	uint64_t lo = u->lo, limit = u->hi;
+	enum fln_uffd_place place = fln_uffd_place(&u->shard->uffd, limit);
+	int rc = 0;
+
+	/* What there is of ours behind it is registered; the embedder's is not. */
+	if (place == FLN_UFFD_PLACE_UNKNOWN && u->shard->worker)
+		return -EAGAIN;
+	if (place != FLN_UFFD_PLACE_NONE)
+		limit = next_begin(guest, limit);
+	do {
+		uint64_t next = UINT64_MAX, stop;
+		const struct fln_region *r;
+
+		fln_rcu_read_lock();
+		r = fln_directory_next(guest, lo);
+		fln_rcu_read_unlock();
+		if (r && r->addr > lo)
+			next = r->addr;
+		else if (r)
+			next = r->addr + r->len_bytes;
+		stop = next < u->hi ? next : u->hi;
+		if (!r || r->addr > lo || fln_region_is_stray(r, lo))
+			rc = fln_mapping_deny(&u->due, lo, stop, stop < u->hi ? stop : limit, true);
+		lo = next;
+	} while (rc == 0 && lo < u->hi);
+	return rc;
+}
+
+bool fln_strays_deny_again(struct fln_guest *guest)
+{
+	struct fln_undenied todo[FLN_MAX_UNDENIED];
+	uint32_t nr;
+	bool done;
+	int rc;
+
+	fln_lock(&guest->lock);
+	nr = guest->nr_undenied;
+	memcpy(todo, guest->undenied, nr * sizeof(*todo));
+	guest->nr_undenied = 0;
+	fln_unlock(&guest->lock);
+	for (uint32_t i = 0; i < nr; i++) {
+		rc = deny_again(guest, &todo[i]);
+		if (rc)
+			note_undenied(guest, &todo[i], rc);
+	}
+	fln_lock(&guest->lock);
+	done = guest->nr_undenied == 0;
+	fln_unlock(&guest->lock);
+	return done;
+}
+
+void fln_strays_give_up(struct fln_guest *guest)
+{
+	fln_lock(&guest->lock);
+	for (uint32_t i = 0; i < guest->nr_undenied; i++)
+		atomic_store_explicit(&guest->undenied[i].shard->keep_open, true,
+				      memory_order_relaxed);
+	guest->nr_undenied = 0;
+	fln_unlock(&guest->lock);
 }
 
 static void tell(const struct fln_region *r, uint64_t lo, uint64_t hi, uint64_t moved)
@@ -116,10 +213,15 @@ static void tell(const struct fln_region *r, uint64_t lo, uint64_t hi, uint64_t 
 static void close_moved(struct fln_shard *shard, struct fln_region *r, uint64_t lo, uint64_t hi,
 			uint64_t moved, uint64_t limit)
 {
-	/* It is told of when it is done. */
-	if (!r->foreign && (fln_mapping_tail(r, hi + moved, moved, limit, deny) != 0 ||
-			    fln_mapping_each_seen(r, lo + moved, hi + moved, moved, deny) != 0))
-		atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
+	struct fln_undenied u = { .shard = shard, .lo = lo + moved, .hi = hi + moved };
+	int rc = 0;
+
+	u.due = fln_mapping_due(r, moved);
+	/* It is told of when it is done, or noted. */
+	if (!r->foreign)
+		rc = fln_mapping_deny(&u.due, u.lo, u.hi, limit, false);
+	if (rc)
+		note_undenied(shard->guest, &u, rc);
 	tell(r, lo, hi, moved);
 }
 
@@ -151,23 +253,19 @@ void fln_stray_add(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t
 
 void fln_region_deny_grown(struct fln_region *r)
 {
-	uint64_t end = r->addr + r->len_bytes, limit = UINT64_MAX;
-	const struct fln_region *next;
-	struct fln_shard *last;
+	uint64_t end = r->addr + r->len_bytes, limit;
+	struct fln_undenied u = { .lo = end, .hi = end };
+	int rc;
 
 	if (r->foreign || fln_planted(FLN_BUG_STRAY_LEFT))
 		return;
-	fln_rcu_read_lock();
-	next = fln_directory_next(r->guest, end);
-	if (next)
-		limit = next->addr;
-	fln_rcu_read_unlock();
-	if (limit <= end || fln_mapping_tail(r, end, 0, limit, deny) == 0)
-		return;
+	limit = next_begin(r->guest, end);
+	u.shard = fln_region_shard_at(r, end - FLN_PAGE_BYTES);
+	u.due = fln_mapping_due(r, 0);
+	rc = limit > end ? fln_mapping_deny(&u.due, end, end, limit, false) : 0;
 	/* Where mappings cannot be seen: what has grown is registered as the rest is. */
-	last = fln_region_shard_at(r, end - FLN_PAGE_BYTES);
-	if (fln_uffd_place(&last->uffd, end) != FLN_UFFD_PLACE_NONE)
-		atomic_store_explicit(&last->keep_open, true, memory_order_relaxed);
+	if (rc && fln_uffd_place(&u.shard->uffd, end) != FLN_UFFD_PLACE_NONE)
+		note_undenied(r->guest, &u, rc);
 }
 
 struct fln_mask fln_region_stray_pages(const struct fln_region *r, uint64_t block_addr)

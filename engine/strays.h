@@ -31,6 +31,15 @@ void fln_strays_close(struct fln_shard *shard);
  */
 void fln_region_deny_grown(struct fln_region *region);
 
+/*
+ * Try again what could not be made unreadable, as there were no descriptors or mappings.
+ * True: nothing is left.  In the guest's turn.
+ */
+bool fln_strays_deny_again(struct fln_guest *guest);
+
+/* What is left of it is not tried any more: the userfaultfds of it stay open. */
+void fln_strays_give_up(struct fln_guest *guest);
+
 /* Does something else lie at @addr than the region says? */
 static inline bool fln_region_is_stray(const struct fln_region *r, uint64_t addr)
 {

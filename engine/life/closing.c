@@ -112,14 +112,14 @@ static bool read_events(struct fln_shard *shard)
 #define SHORT_WAITS 16u
 #define MAX_DOUBLINGS 6u /* 64 ms */
 
-/* A while, longer each round.  False: that was all the patience there is. */
-static bool wait_a_little(struct fln_region *r, uint32_t round)
+/* A while, longer each round, on top of *@waited_ns.  False: that was all the patience there is. */
+static bool wait_a_little(const struct fln_engine *engine, uint64_t *waited_ns, uint32_t round)
 {
-	uint64_t patience = r->guest->engine->close_patience_ns, t0 = fln_now_ns();
+	uint64_t patience = engine->close_patience_ns, t0 = fln_now_ns();
 	uint32_t doublings = round > SHORT_WAITS ? round - SHORT_WAITS : 0;
 	uint64_t planned_ns = 0, passed_ns;
 
-	if (r->close_waited_ns >= (patience ? patience : PATIENCE_NS))
+	if (*waited_ns >= (patience ? patience : PATIENCE_NS))
 		return false;
 	if (round >= SHORT_WAITS)
 		planned_ns = FLN_NS_PER_MS
@@ -130,7 +130,7 @@ static bool wait_a_little(struct fln_region *r, uint32_t round)
 		(void)sched_yield();
 	/* Not the time in which the process was stopped. */
 	passed_ns = fln_now_ns() - t0;
-	r->close_waited_ns += passed_ns - fln_stopped_ns(passed_ns, planned_ns);
+	*waited_ns += passed_ns - fln_stopped_ns(passed_ns, planned_ns);
 	return true;
 }
 
@@ -170,7 +170,7 @@ static struct fln_mask poison_block(struct fln_region *r, struct fln_shard *shar
 			break;
 		if (!shard->worker)
 			(void)read_events(shard);
-		if (wait_a_little(r, round))
+		if (wait_a_little(r->guest->engine, &r->close_waited_ns, round))
 			continue;
 		say_impatient(r, in.block_addr);
 		return fln_mask_or(&refused, &todo);
@@ -308,6 +308,7 @@ int fln_region_close(struct fln_region *region)
 	/* An event or a fault that was read before has been acted upon after this. */
 	fln_guest_pass_workers(region->guest);
 	fln_region_deny_grown(region);
+	(void)fln_strays_deny_again(region->guest);
 	close_shards(region);
 	fln_rcu_leave(entered);
 	region->closed = true;
@@ -326,6 +327,20 @@ int fln_region_close_rest(struct fln_region *region)
 		close_shards(region);
 	fln_rcu_leave(entered);
 	return region->unsafe ? -EIO : 0;
+}
+
+void fln_guest_close_strays(struct fln_guest *guest)
+{
+	bool entered = fln_rcu_enter();
+	uint64_t waited_ns = 0;
+
+	for (uint32_t round = 0; !fln_strays_deny_again(guest); round++) {
+		if (!wait_a_little(guest->engine, &waited_ns, round)) {
+			fln_strays_give_up(guest);
+			break;
+		}
+	}
+	fln_rcu_leave(entered);
 }
 
 /*

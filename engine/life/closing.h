@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct fln_guest;
 struct fln_region;
 
 /*
@@ -24,6 +25,12 @@ int fln_region_close(struct fln_region *region);
  * closed, and for events that nobody had read.  No worker has the guest's shards.
  */
 int fln_region_close_rest(struct fln_region *region);
+
+/*
+ * Make unreadable what mremap() has moved and could not be reached so far.  Descriptors and
+ * mappings that have run out are waited for.  After all regions; no worker has the guest's shards.
+ */
+void fln_guest_close_strays(struct fln_guest *guest);
 
 /* Take a closed region's ranges from their userfaultfds, and let go who waits there. */
 void fln_region_unregister(struct fln_region *region);

@@ -330,6 +330,7 @@ static int stop_in_turn(struct fln_guest *guest)
 		if (r->in_context)
 			fln_context_leave_region(r);
 	}
+	fln_guest_close_strays(guest);
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
 		fln_strays_close(&guest->shards[i]);
 		kept |= close_shard(&guest->shards[i]);

@@ -36,6 +36,7 @@ struct fln_worker;
 #define FLN_MAX_CHILDREN 64u /* of a foreign guest's process, until they are closed */
 #define FLN_MAX_REGION_STRAYS 4u
 #define FLN_MAX_STRAYS 16u /* of a shard that are kept in mind to its end */
+#define FLN_MAX_UNDENIED 32u
 #define FLN_GUEST_DEFAULT_VCPUS 64u
 /*
  * Chunks of a region's map besides one for each block: those that are on their way back.  Of
@@ -141,6 +142,23 @@ struct fln_stray {
 	uint64_t addr, len_bytes;
 };
 
+/* A region's pages as /proc/self/maps shows them, also when the region has gone. */
+struct fln_mapping_due {
+	uint64_t inode, device;
+	uint64_t offset_less_addr; /* modulo 2^64 */
+	bool is_private;
+};
+
+/*
+ * [lo, hi) where pages lie that are no region's, and what their mapping has behind it.  It is
+ * still to be made unreadable (strays.c).
+ */
+struct fln_undenied {
+	struct fln_shard *shard;
+	struct fln_mapping_due due;
+	uint64_t lo, hi;
+};
+
 /* The worker's, while it works out what to note (oldest.c). */
 struct fln_oldest_next {
 	bool noted; /* in worker->noted */
@@ -213,6 +231,8 @@ struct fln_guest {
 	/* Userfaultfds of forked children that are to be closed (strays.c); guarded by lock. */
 	_Atomic uint32_t nr_children;
 	int children[FLN_MAX_CHILDREN];
+	uint32_t nr_undenied; /* guarded by lock */
+	struct fln_undenied undenied[FLN_MAX_UNDENIED];
 	/* nr_shards more, from the first in-context region on; set in the guest's turn. */
 	_Atomic(struct fln_shard *) context_shards;
 	struct fln_guest_at at[FLN_MAX_WAITERS]; /* by worker */

@@ -7,6 +7,7 @@
 
 #include <linux/userfaultfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #ifndef MREMAP_DONTUNMAP
@@ -257,6 +258,87 @@ static void grown(void)
 	(void)munmap(p, 1024 * PAGE);
 }
 
+static struct rlimit descriptors;
+
+/* No descriptor can be opened, or as many as before. */
+static void limit_descriptors(bool none)
+{
+	struct rlimit limit = descriptors;
+
+	if (none) {
+		OK(getrlimit(RLIMIT_NOFILE, &descriptors));
+		limit = descriptors;
+		limit.rlim_cur = 0;
+	}
+	OK(setrlimit(RLIMIT_NOFILE, &limit));
+}
+
+static void *give_back(void *arg)
+{
+	(void)arg;
+	sleep_ms(100);
+	limit_descriptors(false);
+	return NULL;
+}
+
+/*
+ * Descriptors run out while something is moved and a region with something behind it removed:
+ * what could not be looked at then is in the end, and no userfaultfd stays open.
+ */
+static void no_descriptors(void)
+{
+	uint8_t *to = reserve(300), *more = reserve(300);
+	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
+	struct fln_region *region;
+	pthread_t thread;
+
+	begin();
+	o = bed.region_opts;
+	o.image = bed.image;
+	o.addr = 0;
+	o.len_bytes = 64 * PAGE;
+	OK(fln_region_add(bed.guest, &o, &region));
+	move(bed_page(&bed, 100), to, 200, 0);
+	limit_descriptors(true);
+	move(bed_page(&bed, 400), more, 300, 0);
+	expect_event((uintptr_t)bed_page(&bed, 100));
+	expect_event((uintptr_t)bed_page(&bed, 400));
+	STEP("fln_region_remove without descriptors");
+	CHECK(fln_region_remove(region) == 0 || sharing == FLN_SHARING_PRIVATE, "remove");
+	expect(900, "elsewhere");
+	CHECK(pthread_create(&thread, NULL, give_back, NULL) == 0, "pthread_create");
+	stop();
+	(void)pthread_join(thread, NULL);
+	expect_unreadable(to, 200, "after the stop");
+	expect_unreadable(more, 300, "moved without descriptors, after the stop");
+	expect_closed(bed_page(&bed, 700), 700, NR_PAGES - 700);
+	end();
+	(void)munmap(to, 300 * PAGE);
+	(void)munmap(more, 300 * PAGE);
+}
+
+/* The same, of what mremap() has added to a region that is removed meanwhile. */
+static void grown_without_descriptors(void)
+{
+	uint8_t *p = adopt(512, 1024);
+
+	expect(500, "before");
+	if (mremap(p, 512 * PAGE, 812 * PAGE, 0) == MAP_FAILED) {
+		test_note("it cannot grow in place here: %s", strerror(errno));
+	} else {
+		limit_descriptors(true);
+		STEP("fln_region_remove without descriptors");
+		CHECK(fln_region_remove(bed.region) == 0 || sharing == FLN_SHARING_PRIVATE,
+		      "fln_region_remove: %s", fln_last_error());
+		limit_descriptors(false);
+	}
+	stop();
+	expect_unreadable(p + 512 * PAGE, 300, "what was added, after the stop");
+	expect_closed(p, 0, 512);
+	end();
+	(void)munmap(p, 1024 * PAGE);
+}
+
 /* What lies where the region was is the embedder's: neither closed nor unmapped. */
 static void something_else_at_home(void)
 {
@@ -392,6 +474,8 @@ int main(void)
 		RUN(the_old_place_stays);
 		RUN(grown);
 		RUN(something_else_at_home);
+		RUN(no_descriptors);
+		RUN(grown_without_descriptors);
 	}
 	delivery = FLN_DELIVERY_QUEUED;
 	sharing = FLN_SHARING_SHARED;
