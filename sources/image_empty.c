@@ -5,11 +5,12 @@
  * A fill may begin at any time, and must not lose what it has written: the pages are claimed
  * as a fill claims them, and go back to the state that they were in.
  */
-#include "sources/image_state.h"
+#include "sources/image_empty.h"
 
 #include "base/log.h"
 #include "base/page.h"
 #include "base/signals.h"
+#include "sources/image_state.h"
 
 /*
  * Claim the first run of [*page, end) that is in one state and not filled, within a block;

@@ -72,13 +72,6 @@ int fln_image_empty(struct fln_image *image, uint64_t page, uint32_t nr_pages);
 int fln_image_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages);
 void fln_image_punch_runs(struct fln_image *image, uint64_t page, const struct fln_mask *pages);
 
-/*
- * Have the page cache be empty where the range is not filled.  What it is due does not change:
- * a fill that begins later fills it.  Not where a fill is under way, and not in an attached
- * image, whose owner fills it at a time that nobody here knows.
- */
-void fln_image_empty_unfilled(struct fln_image *image, uint64_t page, uint64_t nr_pages);
-
 /* What is not filled in the range becomes ZERO; with @filled_too, what is as well. */
 void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, bool filled_too);
 

@@ -41,6 +41,7 @@
 #include "engine/state/guest.h"
 #include "engine/state/job.h"
 #include "sharding/stripes.h"
+#include "sources/image_empty.h"
 #include "sources/image_state.h"
 
 #include <errno.h>
