@@ -39,6 +39,8 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_EEXIST_SERVED] = "eexist-served",
 	[FLN_BUG_HELD_NO_SHARE] = "held-no-share",
 	[FLN_BUG_STRAY_ONCE] = "stray-once",
+	[FLN_BUG_ZEROS_AS_COUNTED] = "zeros-as-counted",
+	[FLN_BUG_END_OVER_OLD] = "end-over-old-bytes",
 };
 
 static enum fln_bug chosen;

@@ -41,6 +41,8 @@ enum fln_bug {
 	FLN_BUG_EEXIST_SERVED,      /* what is there is woken, whatever its fault was for */
 	FLN_BUG_HELD_NO_SHARE,      /* one guest may have all of a worker's held faults */
 	FLN_BUG_STRAY_ONCE,         /* what cannot be made unreadable just now is given up */
+	FLN_BUG_ZEROS_AS_COUNTED,   /* at the end no more zeros are mapped than were counted */
+	FLN_BUG_END_OVER_OLD,       /* at the end copies lie over what an adopted memfd had */
 	FLN_BUG_NR
 };
 

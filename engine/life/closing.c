@@ -274,6 +274,7 @@ static void close_shards(struct fln_region *r)
 {
 	struct fln_guest *guest = r->guest;
 
+	fln_region_empty_given_up(r);
 	if (!r->foreign && fln_region_deny(r) == 0) {
 		wake_all(r);
 		return;

@@ -41,6 +41,7 @@
 #include "engine/state/guest.h"
 #include "engine/state/job.h"
 #include "sharding/stripes.h"
+#include "sources/image_empty.h"
 #include "sources/image_state.h"
 
 #include <errno.h>
@@ -131,12 +132,34 @@ static struct fln_mask given_up(struct fln_region *r, const struct fln_denial *d
 	return (struct fln_mask){ { 0 } };
 }
 
+/* Room for @nr more zeros.  Without it they are not mapped, and nobody reads them. */
+static void make_room(struct fln_region *r, uint64_t nr)
+{
+	const struct fln_allocator *a = &r->guest->engine->alloc;
+	uint64_t max = r->nr_zeroed + nr;
+	void *room;
+
+	if (nr == 0 || max <= r->max_zeroed)
+		return;
+	room = fln_zalloc(a, (size_t)max * sizeof(*r->zeroed), FLN_NODE_ANY);
+	if (!room)
+		return;
+	if (r->nr_zeroed)
+		memcpy(room, r->zeroed, (size_t)r->nr_zeroed * sizeof(*r->zeroed));
+	fln_free(a, r->zeroed, (size_t)r->max_zeroed * sizeof(*r->zeroed), FLN_NODE_ANY);
+	r->zeroed = room;
+	r->max_zeroed = max;
+}
+
 static int take_away(struct fln_region *r, struct fln_denial *d, const struct run *run)
 {
 	uint64_t len = run->end - run->addr;
 
 	if (run->zero && fln_planted(FLN_BUG_END_BY_ZERO_PAGE))
 		return 0;
+	/* Threads that write meanwhile cut runs that were counted as one. */
+	if (run->zero && r->nr_zeroed == r->max_zeroed && !fln_planted(FLN_BUG_ZEROS_AS_COUNTED))
+		make_room(r, r->nr_zeroed / 2 + MIN_RUNS);
 	if (run->zero && r->nr_zeroed < r->max_zeroed && d->ops->zero(r, run->addr, len) == 0) {
 		r->zeroed[r->nr_zeroed].addr = run->addr;
 		r->zeroed[r->nr_zeroed++].end = run->end;
@@ -159,17 +182,24 @@ static void finish_run(struct fln_region *r, struct fln_denial *d)
 		d->failed = true;
 }
 
-/* What would be lost if @next became one with the run before, in pages, as a power of two. */
-static uint32_t class_of_gap(const struct fln_denial *d, const struct run *next)
+/* Pages that would be lost if @next became one with the run before. */
+static uint64_t nr_lost_between(const struct fln_denial *d, const struct run *next)
 {
-	uint64_t bytes = next->addr - d->run.end, pages;
+	uint64_t bytes = next->addr - d->run.end;
 
 	/* Zeros, too, if not all of it is zero. */
 	if (d->run.zero && (!next->zero || bytes))
 		bytes += d->run.end - d->run.addr;
 	if (next->zero && (!d->run.zero || next->addr != d->run.end))
 		bytes += next->end - next->addr;
-	pages = fln_bytes_to_pages(bytes);
+	return fln_bytes_to_pages(bytes);
+}
+
+/* As a power of two. */
+static uint32_t class_of_gap(const struct fln_denial *d, const struct run *next)
+{
+	uint64_t pages = nr_lost_between(d, next);
+
 	return pages ? 64 - (uint32_t)__builtin_clzll(pages) : 0;
 }
 
@@ -203,7 +233,7 @@ static void add_run(struct fln_region *r, struct fln_denial *d, const struct run
 	if (!d->apply) {
 		d->gaps[class < NR_CLASSES ? class : NR_CLASSES - 1]++;
 	} else if (must_join(d, class)) {
-		d->nr_lost += fln_bytes_to_pages(next->addr - d->run.end);
+		d->nr_lost += nr_lost_between(d, next);
 		d->run.end = next->end;
 		d->run.zero = false;
 		return;
@@ -279,25 +309,6 @@ static bool are_events_read(const struct fln_region *r)
 	return r->guest->running;
 }
 
-/* Room for the zeros of this walk.  Without it they are not mapped, and nobody reads them. */
-static void make_room(struct fln_region *r, uint64_t nr)
-{
-	const struct fln_allocator *a = &r->guest->engine->alloc;
-	uint64_t max = r->nr_zeroed + nr;
-	void *room;
-
-	if (nr == 0 || max <= r->max_zeroed)
-		return;
-	room = fln_zalloc(a, (size_t)max * sizeof(*r->zeroed), FLN_NODE_ANY);
-	if (!room)
-		return;
-	if (r->nr_zeroed)
-		memcpy(room, r->zeroed, (size_t)r->nr_zeroed * sizeof(*r->zeroed));
-	fln_free(a, r->zeroed, (size_t)r->max_zeroed * sizeof(*r->zeroed), FLN_NODE_ANY);
-	r->zeroed = room;
-	r->max_zeroed = max;
-}
-
 /* The stripes go when the range is unregistered; what there is beyond them is taken. */
 static void take_budget(struct fln_region *r, struct fln_denial *d)
 {
@@ -313,9 +324,29 @@ static void say_lost(const struct fln_region *r, uint64_t nr)
 {
 	fln_log(&r->guest->engine->log, FLN_LOG_WARNING,
 		"guest %s: in the region at 0x%" PRIx64 " filled and unfilled pages alternate more "
-		"often than mappings allow: %" PRIu64 " filled pages between others have become "
+		"often than mappings allow: %" PRIu64
+		" pages that were filled or given up have become "
 		"inaccessible too; raise vm.max_map_count or max_stripes",
 		r->guest->name, r->addr, nr);
+}
+
+void fln_region_empty_given_up(struct fln_region *r)
+{
+	if (!r->is_private || fln_planted(FLN_BUG_END_OVER_OLD))
+		return;
+	for (uint64_t block = 0; block < r->map.nr_blocks; block++) {
+		uint64_t page = block * FLN_BLOCK_PAGES;
+		struct fln_mask m, valid = fln_blockmap_valid(&r->map, block);
+		uint32_t lo = 0, hi;
+
+		fln_rcu_read_lock();
+		m = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
+		fln_rcu_read_unlock();
+		m = fln_mask_and(&m, &valid);
+		for (; fln_mask_next_run(&m, &lo, &hi); lo = hi)
+			fln_image_empty_unfilled(r->image, fln_region_image_page(r, page + lo),
+						 hi - lo);
+	}
 }
 
 int fln_region_deny(struct fln_region *r)

@@ -23,6 +23,13 @@ struct fln_mask fln_region_unsafe(const struct fln_region *region, uint64_t bloc
  */
 int fln_region_deny(struct fln_region *region);
 
+/*
+ * Where a private region's guest gave pages up and the image's page is not filled, nothing is
+ * left in the cache of what an adopted memfd came with.  The guest's own copies lie over it,
+ * and a discard after the end, which nobody sees, takes them away.
+ */
+void fln_region_empty_given_up(struct fln_region *region);
+
 /* All that lies in the region's address range is about to go: unmap what deny() has put there. */
 void fln_region_unmap_zeros(struct fln_region *region);
 void fln_region_deny_free(struct fln_region *region);

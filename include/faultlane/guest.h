@@ -161,8 +161,11 @@ FLN_API int fln_guest_create(struct fln_engine *engine, const struct fln_guest_o
  * for those that were filled or written, what is due.  FLN_DISCARD_ZERO is kept up
  * beyond the end: pages that were given up read zero after fln_guest_stop() too;
  * but see to it that no discard is under way then: what it gives up may read the
- * image's contents again, as does what is given up after that.  MADV_FREE, which
- * the kernel refuses in such a mapping, counts as a discard nonetheless.
+ * image's contents again, as does what is given up after that.  Where the image has
+ * none, because the page was given up before it was filled, that is zero: what an adopted
+ * memfd came with is punched out there when the guest stops, unless the page is being
+ * filled just then, or the image is attached.  MADV_FREE, which the kernel refuses in such
+ * a mapping, counts as a discard nonetheless.
  */
 enum fln_discard {
 	FLN_DISCARD_DEFAULT, /* FLN_DISCARD_ZERO */
@@ -317,9 +320,10 @@ FLN_API int fln_guest_start(struct fln_guest *guest);
  * reads zeros where contents are due.  A guest cannot be started again.
  *
  * Each run is a mapping.  Where filled and unfilled pages alternate more often than
- * max_stripes allows, filled pages between unfilled ones become inaccessible too; the log
- * says how many.  What a private region's guest gave up becomes anonymous memory, that of
- * a guest that was never started inaccessible.  Nobody may put something else where a region
+ * max_stripes allows, filled pages between unfilled ones become inaccessible too, and in a
+ * private region what was given up; the log says how many.  Otherwise what a private region's
+ * guest gave up becomes anonymous memory, also while it is being written to (a thread that
+ * writes may get SIGSEGV meanwhile); that of a guest that was never started inaccessible.  Nobody may put something else where a region
  * is while this runs.  A mapping of the embedder's keeps this protection;
  * fln_region_add() of the same place gives the access back.
  *

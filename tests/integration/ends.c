@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NR_PAGES 4096u
@@ -171,6 +172,118 @@ static void a_clone_gives_up(void)
 	bed_down(&bed);
 }
 
+#define NR_WRITTEN (4 * NR_PAGES)
+#define NR_WRITERS 3u
+#define APART 8u /* no more runs than mappings allow */
+
+struct writers {
+	uint8_t *mem;
+	_Atomic bool stop;
+};
+
+static void write_here_and_there(void *arg, uint32_t index)
+{
+	const struct timespec a_little = { .tv_nsec = 20000 };
+	struct writers *w = arg;
+
+	for (uint64_t i = index; i < NR_WRITTEN / APART && !atomic_load(&w->stop);
+	     i += NR_WRITERS) {
+		/* Odd: each once. */
+		uint64_t page = i * 40503 % (NR_WRITTEN / APART) * APART;
+
+		/* It may be a signal, while the zeros are put there. */
+		(void)touch_write(w->mem + page * PAGE, page);
+		(void)nanosleep(&a_little, NULL);
+	}
+}
+
+/* Runs of zeros are cut by writes while they are gone through. */
+static void zeros_are_written_to_during_the_stop(void)
+{
+	struct writers w = { 0 };
+	struct crew crew = { 0 };
+	uint64_t value;
+
+	bed_init(&bed, NR_WRITTEN);
+	bed.region_opts.sharing = FLN_SHARING_PRIVATE;
+	bed_up(&bed);
+	CHECK(madvise(bed.mem, NR_WRITTEN * PAGE, MADV_DONTNEED) == 0, "madvise");
+	for (uint64_t page = 0; page < NR_WRITTEN; page++)
+		CHECK(touch_read(bed_page(&bed, page), &value) == TOUCH_OK && value == 0,
+		      "0 is due");
+	w.mem = bed.mem;
+	crew_start(&crew, NR_WRITERS, write_here_and_there, &w);
+	wait_count(&crew.nr_begun, NR_WRITERS, WAIT_S, "writers");
+	STEP("fln_guest_stop");
+	OK(fln_guest_stop(bed.guest));
+	atomic_store(&w.stop, true);
+	crew_wait(&crew, WAIT_S, "writers");
+	for (uint64_t page = 0; page < NR_WRITTEN; page++) {
+		enum touch end = touch_read(bed_page(&bed, page), &value);
+
+		CHECK(end == TOUCH_OK && (value == 0 || (page % APART == 0 && value == page)),
+		      "page %llu: the thread %s, 0x%llx", (unsigned long long)page, touch_name(end),
+		      end == TOUCH_OK ? (unsigned long long)value : 0);
+	}
+	bed_down(&bed);
+}
+
+/* What was written after it was given up lies over a page that is not filled. */
+static void old_bytes_stay_away(void)
+{
+	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
+	int fd = memfd_create("old", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct fln_guest *clone;
+	struct fln_region *region;
+	uint64_t value;
+	uint8_t *c;
+
+	CHECK(fd >= 0 && ftruncate(fd, (off_t)LEN) == 0, "memfd: %s", strerror(errno));
+	c = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	CHECK(c != MAP_FAILED, "mmap: %s", strerror(errno));
+	memset(c, 0xaa, LEN);
+	(void)munmap(c, LEN);
+	bed_init(&bed, NR_PAGES);
+	maker_source(&bed.maker, &bed.source);
+	bed.image_opts.source = bed.source;
+	bed.image_opts.flags = FLN_IMAGE_F_ADOPT;
+	bed.image_opts.memfd = fd;
+	bed_up(&bed);
+	OK(fln_image_fill(bed.image, 1000 * PAGE, 500 * PAGE));
+	OK(fln_guest_create(bed.engine, NULL, &clone));
+	o.image = bed.image;
+	o.len_bytes = LEN;
+	o.sharing = FLN_SHARING_PRIVATE;
+	OK(fln_region_add(clone, &o, &region));
+	OK(fln_guest_start(clone));
+	c = fln_region_addr(region);
+	CHECK(madvise(c + 100 * PAGE, 2000 * PAGE, MADV_DONTNEED) == 0, "madvise");
+	for (uint64_t page = 200; page < 1900; page += 1 + page % 3)
+		CHECK(touch_write(c + page * PAGE, page) == TOUCH_OK, "write");
+	STEP("fln_guest_stop");
+	OK(fln_guest_stop(clone));
+	for (uint64_t page = 200; page < 1900; page += 1 + page % 3)
+		CHECK(touch_read(c + page * PAGE, &value) == TOUCH_OK && value == page, "written");
+	CHECK(madvise(c, LEN, MADV_DONTNEED) == 0, "madvise: %s", strerror(errno));
+	for (uint64_t page = 100; page < 2100; page++) {
+		enum touch end = touch_read(c + page * PAGE, &value);
+		bool filled = page >= 1000 && page < 1500;
+
+		CHECK(end == TOUCH_OK && (value == 0 || (filled && value == word_of(1, page, 0))),
+		      "page %llu: the thread %s, 0x%llx", (unsigned long long)page, touch_name(end),
+		      end == TOUCH_OK ? (unsigned long long)value : 0);
+	}
+	STEP("the image is filled as ever");
+	for (uint64_t page = 0; page < NR_PAGES; page++)
+		CHECK(touch_read(bed_page(&bed, page), &value) == TOUCH_OK &&
+			      value == word_of(1, page, 0),
+		      "page %llu of the image: 0x%llx", (unsigned long long)page,
+		      (unsigned long long)value);
+	OK(fln_guest_destroy(clone));
+	bed_down(&bed);
+	(void)close(fd);
+}
+
 /* What one region has made inaccessible the next one at this place serves. */
 static void adopted_again(void)
 {
@@ -205,6 +318,8 @@ int main(void)
 	test_init();
 	RUN(page_tables_are_dropped);
 	RUN(a_clone_gives_up);
+	RUN(zeros_are_written_to_during_the_stop);
+	RUN(old_bytes_stay_away);
 	RUN(adopted_again);
 	return 0;
 }
