@@ -291,7 +291,7 @@ enum fln_held_reason fln_fault_again(struct fln_worker *w, struct fln_shard *sha
 
 	if (fault->again_since_ns == 0)
 		fault->again_since_ns = now_ns;
-	if (!fault->reported && now_ns - fault->again_since_ns > report_ns) {
+	if (!fault->reported && fln_is_over(fault->again_since_ns, now_ns, report_ns)) {
 		fault->reported = true;
 		if (no_memory)
 			fln_count(&shard->count.no_memory, fault->nr);
