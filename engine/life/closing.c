@@ -270,12 +270,27 @@ static void wake_all(struct fln_region *r)
 		fln_uffd_wake(&fln_region_shard(r, shard)->uffd, addr, len);
 }
 
+/* Descriptors, mappings or memory that have run out may be there again in a while. */
+static bool deny(struct fln_region *r)
+{
+	for (uint32_t round = 0;; round++) {
+		int rc = fln_region_deny(r);
+
+		if (rc == 0)
+			return true;
+		if (rc != -EMFILE && rc != -ENFILE && rc != -ENOMEM && rc != -EAGAIN)
+			return false;
+		if (!wait_a_little(r->guest->engine, &r->close_waited_ns, round))
+			return false;
+	}
+}
+
 static void close_shards(struct fln_region *r)
 {
 	struct fln_guest *guest = r->guest;
 
 	fln_region_empty_given_up(r);
-	if (!r->foreign && fln_region_deny(r) == 0) {
+	if (!r->foreign && deny(r)) {
 		wake_all(r);
 		return;
 	}

@@ -72,7 +72,7 @@ struct fln_denial {
 	uint32_t join_below;       /* a class: gaps of smaller ones are closed, */
 	uint64_t nr_open;          /* and of this one so many are not */
 	uint64_t nr_lost;          /* pages that were readable */
-	bool failed;
+	int error;                 /* the first, negative */
 };
 
 struct fln_mask fln_region_unsafe(const struct fln_region *r, uint64_t block)
@@ -167,7 +167,7 @@ static int take_away(struct fln_region *r, struct fln_denial *d, const struct ru
 	}
 	r->sealed = true;
 	if (fln_planted(FLN_BUG_END_BY_POISON))
-		return -1;
+		return -EIO;
 	return d->ops->deny(r, run->addr, len);
 }
 
@@ -178,8 +178,10 @@ static void finish_run(struct fln_region *r, struct fln_denial *d)
 	d->pending = false;
 	d->nr_runs++;
 	d->nr_zero += d->run.zero;
-	if (d->apply && take_away(r, d, &d->run) != 0)
-		d->failed = true;
+	if (d->apply && d->error == 0)
+		d->error = take_away(r, d, &d->run);
+	else if (d->apply)
+		(void)take_away(r, d, &d->run);
 }
 
 /* Pages that would be lost if @next became one with the run before. */
@@ -374,7 +376,7 @@ int fln_region_deny(struct fln_region *r)
 	take_budget(r, &d);
 	if (d.nr_lost)
 		say_lost(r, d.nr_lost);
-	return rc || d.failed ? -EIO : 0;
+	return rc ? rc : d.error;
 }
 
 static int by_addr(const void *a, const void *b)
