@@ -114,11 +114,27 @@ int fln_mapping_check(const struct fln_region *r)
 	return rc;
 }
 
+/* smaps walks the page tables of all that is mapped: for what a process of this size has. */
+#define SMAPS_MAX_PAGES (UINT64_C(1) << 16)
+
+/* Pages that are mapped in this process; UINT64_MAX: unknown. */
+static uint64_t nr_resident(void)
+{
+	FILE *statm = fln_fd_fopen("/proc/self/statm");
+	unsigned long long size, resident = UINT64_MAX;
+
+	if (statm && fscanf(statm, "%llu %llu", &size, &resident) != 2)
+		resident = UINT64_MAX;
+	if (statm)
+		(void)fclose(statm);
+	return resident;
+}
+
 bool fln_mapping_is_kept_from_children(const struct fln_region *r)
 {
-	FILE *maps = fln_fd_fopen("/proc/self/smaps");
+	bool kept = nr_resident() > SMAPS_MAX_PAGES;
+	FILE *maps = kept ? NULL : fln_fd_fopen("/proc/self/smaps");
 	struct map_line m = { .hi = 0 };
-	bool kept = false;
 	char line[512];
 
 	while (maps && !kept && m.lo < r->addr + r->len_bytes && fgets(line, sizeof(line), maps)) {

@@ -22,7 +22,11 @@ typedef int (*fln_mapping_fn)(struct fln_region *region, uint64_t addr, uint64_t
  */
 int fln_mapping_check(const struct fln_region *region);
 
-/* Has the embedder kept any of the region from children (MADV_DONTFORK)? */
+/*
+ * Has the embedder kept any of the region from children (MADV_DONTFORK)?  Only smaps tells,
+ * and takes a walk of all page tables: a process with more than 256 MiB mapped is not asked,
+ * and the answer is true: what is kept from children stays so.
+ */
 bool fln_mapping_is_kept_from_children(const struct fln_region *region);
 
 /*
