@@ -297,6 +297,7 @@ static void a_fill_that_is_not_needed_any_more_goes_back(void **state)
 	struct rig *r = rig(64, 8);
 	uint32_t before = nr_free_fills(r);
 	struct fln_mask page = fln_mask_range(9, 10);
+	struct fln_chunk *chunk;
 	pthread_t thread;
 	void *answer;
 
@@ -311,8 +312,9 @@ static void a_fill_that_is_not_needed_any_more_goes_back(void **state)
 	       before)
 		(void)sched_yield();
 	fln_rcu_read_lock();
-	fln_image_move(&r->image, fln_image_chunk(&r->image, 0), &page, FLN_IMAGE_UNFILLED,
-		       FLN_IMAGE_ZERO);
+	chunk = fln_image_chunk(&r->image, 0);
+	fln_image_move(&r->image, chunk, &page, FLN_IMAGE_UNFILLED, FLN_IMAGE_FILLING);
+	fln_image_move(&r->image, chunk, &page, FLN_IMAGE_FILLING, FLN_IMAGE_ZERO);
 	fln_unlock(&r->image.lock);
 	fln_rcu_read_unlock();
 	assert_int_equal(pthread_join(thread, &answer), 0);
