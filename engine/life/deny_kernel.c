@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define ENTRY_PRESENT (UINT64_C(1) << 63)
@@ -118,12 +119,16 @@ static int kernel_deny(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 	return mprotect((void *)(uintptr_t)addr, (size_t)len_bytes, PROT_NONE) == 0 ? 0 : -errno;
 }
 
+/*
+ * By the system call: ThreadSanitizer takes mmap() for a write, and the guest's own threads may
+ * write there at this moment.
+ */
 static int map_zeros(uint64_t addr, uint64_t len_bytes)
 {
-	void *p = mmap((void *)(uintptr_t)addr, (size_t)len_bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+	long at = syscall(SYS_mmap, addr, (size_t)len_bytes, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0L);
 
-	return p == MAP_FAILED ? -errno : 0;
+	return at == -1 ? -errno : 0;
 }
 
 /*
