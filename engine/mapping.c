@@ -233,7 +233,7 @@ int fln_mapping_deny(const struct fln_mapping_due *due, uint64_t lo, uint64_t hi
 
 int fln_mapping_allow(struct fln_region *r)
 {
-	FILE *maps = fopen("/proc/self/maps", "re");
+	FILE *maps = fln_fd_fopen("/proc/self/maps");
 	uint64_t end = r->addr + r->len_bytes;
 	struct map_line m;
 	int rc = 0;

@@ -173,15 +173,15 @@ static int take_away(struct fln_region *r, struct fln_denial *d, const struct ru
 
 static void finish_run(struct fln_region *r, struct fln_denial *d)
 {
+	int rc;
+
 	if (!d->pending)
 		return;
 	d->pending = false;
 	d->nr_runs++;
 	d->nr_zero += d->run.zero;
-	if (d->apply && d->error == 0)
-		d->error = take_away(r, d, &d->run);
-	else if (d->apply)
-		(void)take_away(r, d, &d->run);
+	rc = d->apply ? take_away(r, d, &d->run) : 0;
+	d->error = d->error ? d->error : rc;
 }
 
 /* Pages that would be lost if @next became one with the run before. */

@@ -9,6 +9,7 @@
  */
 #include "engine/life/deny_kernel.h"
 
+#include "base/fd.h"
 #include "base/page.h"
 #include "engine/mapping.h"
 #include "engine/state/guest.h"
@@ -61,7 +62,7 @@ static bool look_at(uint64_t addr, uint32_t lo, uint32_t hi, struct look *look)
 {
 	uint64_t entries[FLN_BLOCK_PAGES];
 	size_t len = (hi - lo) * sizeof(*entries);
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	int fd = fln_fd_keep(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
 	bool doubtful = false;
 	ssize_t got;
 
@@ -200,7 +201,7 @@ const struct fln_memory_ops fln_kernel_memory = {
 
 void fln_kernel_unmap_zeros(const struct fln_zeroed *zeroed, uint64_t nr)
 {
-	FILE *maps = fopen("/proc/self/maps", "re");
+	FILE *maps = fln_fd_fopen("/proc/self/maps");
 	uint64_t lo, hi, i = 0;
 
 	while (maps && i < nr && fln_mapping_next_anonymous(maps, &lo, &hi)) {
