@@ -5,7 +5,7 @@
  * One slot per 2 MiB block.  A slot holds either the state that all pages of
  * the block share (four planes, one bit each) or a chunk: four planes of 512
  * bits.  What the planes mean is the user's affair (engine/region_map.h,
- * sources/image.c).  A map without chunks costs 8 bytes per 2 MiB, and not even
+ * sources/image_state.c).  A map without chunks costs 8 bytes per 2 MiB, and not even
  * that where nobody ever looked: the slots come from untouched memory.
  *
  * Readers hold the RCU read lock and never block.  Chunks come from a pool of

@@ -40,6 +40,7 @@
 #include "engine/window.h"
 #include "sources/filler.h"
 #include "sources/image.h"
+#include "sources/image_cache.h"
 #include "sources/image_state.h"
 
 #include <errno.h>

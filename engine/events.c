@@ -35,7 +35,7 @@
 #include "engine/uffd.h"
 #include "engine/wanted.h"
 #include "sources/filler.h"
-#include "sources/image_state.h"
+#include "sources/image_discard.h"
 
 #include <errno.h>
 #include <faultlane/base.h>

@@ -22,6 +22,7 @@
 #include "sources/filler.h"
 #include "sources/image.h"
 #include "sources/image_state.h"
+#include "sources/image_want.h"
 
 #include <errno.h>
 #include <faultlane/base.h>

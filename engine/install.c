@@ -26,6 +26,8 @@
 #include "engine/uffd.h"
 #include "sources/huge.h"
 #include "sources/image.h"
+#include "sources/image_cache.h"
+#include "sources/image_discard.h"
 
 #include <errno.h>
 #include <stdatomic.h>

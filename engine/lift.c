@@ -11,6 +11,7 @@
 #include "engine/region_map.h"
 #include "engine/state/guest.h"
 #include "sources/image.h"
+#include "sources/image_discard.h"
 #include "sources/image_state.h"
 
 bool fln_lift_serves(const struct fln_region *r)

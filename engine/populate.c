@@ -34,6 +34,7 @@
 #include "engine/strays.h"
 #include "sources/filler.h"
 #include "sources/image.h"
+#include "sources/image_want.h"
 
 #include <errno.h>
 #include <stdatomic.h>

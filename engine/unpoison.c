@@ -26,7 +26,7 @@
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
 #include "sources/filler.h"
-#include "sources/image_state.h"
+#include "sources/image_discard.h"
 
 #define ROUND_PAGES 512u /* then faults have their turn (I7) */
 #define WAIT_NS FLN_NS_PER_MS

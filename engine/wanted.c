@@ -26,6 +26,7 @@
 #include "engine/state/worker.h"
 #include "engine/whole.h"
 #include "sources/image.h"
+#include "sources/image_discard.h"
 #include "sources/image_state.h"
 
 #include <limits.h>

@@ -3,90 +3,17 @@
  * A fill from the source: read, write into the page cache, publish, by pieces.
  */
 #include "sources/fill.h"
-#include "sources/huge.h"
+#include "sources/image_cache.h"
 #include "sources/image_state.h"
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/file_size.h"
 #include "base/plant.h"
 
 #include <errno.h>
 #include <unistd.h>
 
 #define NO_CACHE_PAUSE_NS (20 * FLN_NS_PER_MS) /* before a fill is put off for want of memory */
-
-static int write_failed(const struct fln_image *image, int err, uint64_t offset_bytes,
-			uint64_t len_bytes)
-{
-	if (err == EFAULT)
-		return fln_fail(EFAULT,
-				"image %s: the buffer with the contents of %llu bytes at "
-				"offset %llu cannot be read",
-				image->name, (unsigned long long)len_bytes,
-				(unsigned long long)offset_bytes);
-	if (err == EFBIG)
-		return fln_fail(
-			EFBIG,
-			"image %s: %llu bytes at offset %llu end beyond RLIMIT_FSIZE, which is "
-			"%llu; raise it to the image's length, %llu",
-			image->name, (unsigned long long)len_bytes,
-			(unsigned long long)offset_bytes, (unsigned long long)fln_file_size_limit(),
-			(unsigned long long)image->len_bytes);
-	if (err == ENOSPC && image->room_bytes)
-		return fln_fail(ENOSPC,
-				"image %s: no room for %llu bytes at offset %llu: the file system "
-				"that its file lies on is full, at %llu KiB; raise its size (mount "
-				"-o remount,size=)",
-				image->name, (unsigned long long)len_bytes,
-				(unsigned long long)offset_bytes,
-				(unsigned long long)(image->room_bytes >> 10));
-	if (fln_image_is_huge(image) && (err == ENOSPC || err == ENOMEM))
-		return fln_huge_fail(image, err, 1);
-	return fln_fail(err,
-			"image %s: no page cache for %llu bytes at offset %llu: %s; give the "
-			"machine or the cgroup more memory",
-			image->name, (unsigned long long)len_bytes,
-			(unsigned long long)offset_bytes, strerror(err));
-}
-
-/* Write whole pages into the page cache; all of them, or none stays there. */
-int fln_image_write(struct fln_image *image, uint64_t page, const void *buf, uint32_t nr_pages)
-{
-	uint64_t done = 0, len = fln_pages_to_bytes(nr_pages), at = fln_pages_to_bytes(page);
-
-	if (fln_image_is_huge(image)) {
-		int rc = fln_huge_write(image, page, buf, nr_pages);
-
-		if (rc == 0)
-			return 0;
-		(void)fln_image_punch(image, page, nr_pages);
-		return write_failed(image, -rc, at, len);
-	}
-	if (!fln_file_size_permitted(at + len))
-		return write_failed(image, EFBIG, at, len);
-	while (done < len) {
-		ssize_t n = pwrite(image->memfd, (const char *)buf + done, len - done,
-				   (off_t)(at + done));
-		int err = n < 0 ? errno : EIO;
-
-		if (n < 0 && err == EINTR)
-			continue;
-		/* Sealed against writing, an adopted memfd, since: our mapping is older. */
-		if (n < 0 && err == EPERM && !image->read_only) {
-			err = -fln_alias_write(image, at + done, (const char *)buf + done,
-					       len - done);
-			n = err ? -1 : (ssize_t)(len - done);
-		}
-		if (n <= 0) {
-			/* Who gives the pages up before they are filled must find zeros. */
-			(void)fln_image_punch(image, page, nr_pages);
-			return write_failed(image, err, at + done, len - done);
-		}
-		done += (uint64_t)n;
-	}
-	return 0;
-}
 
 /* From here on nobody takes pages of the fill over.  Returns those of [lo, hi) that are its own. */
 static struct fln_mask begin_writing(struct fln_image *image, struct fln_fill *fill, uint32_t lo,

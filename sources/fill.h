@@ -14,9 +14,6 @@ struct fln_image;
 /* A filler's work: read, write into the cache, publish.  The fill stays the caller's. */
 void fln_image_run_fill(struct fln_image *image, struct fln_fill *fill, void *buffer);
 
-/* Write whole pages into the page cache.  Return: 0 or -errno. */
-int fln_image_write(struct fln_image *image, uint64_t page, const void *buf, uint32_t nr_pages);
-
 /* Read a fill from the source and publish it.  Return: the first error. */
 int fln_fill_run(struct fln_image *image, struct fln_fill *fill, void *buffer);
 

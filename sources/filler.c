@@ -7,11 +7,10 @@
  * and works on the fill with no lock held (I2).
  */
 #include "sources/filler.h"
-#include "sources/fill.h"
 
 #include "base/clock.h"
 #include "base/plant.h"
-#include "sources/image.h"
+#include "base/rcu.h"
 #include "sources/source.h"
 
 #include <errno.h>
@@ -48,7 +47,7 @@ int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opt
 	if (filler->opts.nr_waiters == 0)
 		filler->opts.nr_waiters = FLN_MAX_WAITERS;
 	FLN_ASSERT(filler->opts.nr_waiters <= FLN_MAX_WAITERS);
-	FLN_ASSERT(opts->nr_threads > 0 && opts->nr_fills > 0);
+	FLN_ASSERT(opts->nr_threads > 0 && opts->nr_fills > 0 && opts->run);
 	FLN_ASSERT(fln_is_pow2(opts->fill_pages) && opts->fill_pages <= FLN_BLOCK_PAGES);
 	filler->fills = fln_zalloc(&filler->opts.alloc, opts->nr_fills * sizeof(*filler->fills),
 				   FLN_NODE_ANY);
@@ -323,7 +322,7 @@ static void *filler_main(void *arg)
 
 		fill->stoppable = true;
 		atomic_store_explicit(&fill->begun_ns, self->begun_ns, memory_order_relaxed);
-		fln_image_run_fill(fill->image, fill, self->buffer);
+		filler->opts.run(fill->image, fill, self->buffer);
 		fln_filler_free(filler, queue, fill);
 
 		fln_lock(&filler->lock);

@@ -94,6 +94,8 @@ struct fln_filler_opts {
 	uint32_t fill_pages;   /* a fill covers at most so many, aligned */
 	uint32_t nr_retries;
 	uint32_t nr_waiters; /* that read events, from 0 on; 0: FLN_MAX_WAITERS */
+	/* Fill: read, write into the cache, publish.  @buffer: one block, of the thread. */
+	void (*run)(struct fln_image *image, struct fln_fill *fill, void *buffer);
 	/* Tell the waiters in @waiters that pages have changed their state. */
 	void (*kick)(void *ctx, uint64_t waiters);
 	void *kick_ctx; /* of all */

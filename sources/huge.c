@@ -11,7 +11,7 @@
  * before 5.19 leave them as they are.
  */
 #include "sources/huge.h"
-#include "sources/image_state.h"
+#include "sources/image.h"
 
 #include "base/error.h"
 #include "base/fd.h"

@@ -85,41 +85,6 @@ struct fln_image {
 	_Atomic uint32_t nr_users; /* regions, and processes that it is shared with */
 };
 
-struct fln_image_init_opts {
-	struct fln_filler *filler;
-	struct fln_image_opts opts;
-};
-
-/* Return: as fln_image_create(). */
-int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *opts);
-
-/*
- * Return: 0; -ETIMEDOUT when a read is in flight at @deadline_ns: the image is as
- * usable as before, but fills that no thread had begun have been cancelled.
- */
-int fln_image_deinit(struct fln_image *image, uint64_t deadline_ns);
-
-enum fln_image_request {
-	FLN_IMAGE_IS_READY,   /* look again: it is FILLED or ZERO */
-	FLN_IMAGE_IS_PENDING, /* @waiter is kicked when it has changed */
-	FLN_IMAGE_IS_FAILED,
-	FLN_IMAGE_IS_STARVED, /* to retry: too many fills; @waiter is kicked, ask again */
-};
-
-/* See to it that @page is filled.  Never blocks on a source.  @waiter may be FLN_NO_WAITER. */
-enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page, uint32_t waiter);
-
-/* How a page is wanted that no fault waits for, or whose neighbours are not wanted. */
-struct fln_image_want {
-	uint32_t fill_pages; /* a fill covers at most so many, a power of two; 0: the fillers' */
-	bool background;     /* fills of faults go before */
-	bool peer;           /* another process asks */
-	bool retry;          /* also if it has FAILED: it is read once more, alone */
-	uint64_t nr_covered; /* out, PENDING: pages from @page on whose change is told as well */
-	bool starved;        /* out: a fill is needed, and none was free; the waiter is kicked */
-	uint64_t nr_let_go;  /* out, PENDING: when the image's has grown, ask again */
-};
-
 /*
  * The filler's slots of changes: of a block, by the number of a page of it, and of all of the
  * image (FLN_ANY_PAGE).  A slot is read before the states are looked at; when the waiter is
@@ -140,26 +105,19 @@ static inline uint32_t fln_filler_change(const struct fln_filler *filler, uint32
 	return atomic_load_explicit(&filler->changes[slot], memory_order_acquire);
 }
 
-/* The same as fln_image_request(), with more to say. */
-enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, uint32_t waiter,
-				      struct fln_image_want *want);
-
-/* Pages that could not be had are UNFILLED again: whoever wants one asks its source anew. */
-void fln_image_forget_failed(struct fln_image *image, uint64_t page, uint64_t nr_pages);
-
-/*
- * The cache has no page at @page, which was called FILLED: a hole was punched.
- * Marks the pages up to the next one in the cache ZERO, at most @nr_pages.
- * Return: how many pages of the hole there are, at least 1.
- */
-uint32_t fln_image_note_hole(struct fln_image *image, uint64_t page, uint32_t nr_pages);
-
-/* How many pages from @page on the cache lacks, at most @nr_pages; 0: it has @page. */
-uint32_t fln_image_hole(const struct fln_image *image, uint64_t page, uint32_t nr_pages);
-
 static inline bool fln_image_is_huge(const struct fln_image *image)
 {
 	return image->page_bytes == FLN_BLOCK_BYTES;
 }
+
+/* An attached image is not changed from here.  Return: -EOPNOTSUPP. */
+int fln_image_not_ours(const struct fln_image *image, const char *call);
+
+/*
+ * Is the range of a call in the image, and a multiple of @unit_bytes?
+ * Return: 0; -EINVAL.
+ */
+int fln_image_check_range(const struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes,
+			  uint64_t unit_bytes);
 
 #endif

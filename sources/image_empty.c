@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/page.h"
 #include "base/signals.h"
+#include "sources/image_cache.h"
 #include "sources/image_state.h"
 
 /*

@@ -2,9 +2,9 @@
 /*
  * Contents that are brought: pushed by the embedder, or read on his own thread.
  */
-#include "sources/image_put.h"
 #include "base/cancel.h"
 #include "sources/fill.h"
+#include "sources/image_cache.h"
 #include "sources/image_state.h"
 
 #include "base/error.h"
@@ -12,35 +12,6 @@
 #include "sources/link.h"
 
 #include <errno.h>
-
-int fln_image_check_range(const struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes,
-			  uint64_t unit_bytes)
-{
-	if (!image)
-		return fln_fail(EINVAL, "image is NULL; make one with fln_image_create()");
-	if (len_bytes == 0 || !fln_is_aligned(offset_bytes | len_bytes, unit_bytes))
-		return fln_fail(EINVAL,
-				"image %s: range of %llu bytes at %llu is empty or no "
-				"multiple of %llu",
-				image->name, (unsigned long long)len_bytes,
-				(unsigned long long)offset_bytes, (unsigned long long)unit_bytes);
-	if (offset_bytes > image->len_bytes || len_bytes > image->len_bytes - offset_bytes)
-		return fln_fail(EINVAL,
-				"image %s: range of %llu bytes at %llu ends beyond the "
-				"image's %llu bytes",
-				image->name, (unsigned long long)len_bytes,
-				(unsigned long long)offset_bytes,
-				(unsigned long long)image->len_bytes);
-	return 0;
-}
-
-int fln_image_not_ours(const struct fln_image *image, const char *call)
-{
-	return fln_fail(EOPNOTSUPP,
-			"image %s belongs to another process; call %s() there, where it was "
-			"created",
-			image->name, call);
-}
 
 enum claim {
 	CLAIM_NONE,

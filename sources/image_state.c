@@ -16,29 +16,18 @@
  * its contents are here, and the source may hang, or fail.  What the source
  * delivers for the page later is dropped.  A fill that writes already goes first.
  *
- * A discard may come while a page is FILLING.  Before its fill writes it is taken
- * from it, and is ZERO at once, however long the source takes.  A write cannot be
- * called back, so then the page is marked as given up; its fill punches it out again
- * before it publishes it, as ZERO.  So does the fill of an attached image: it is the
- * owner who writes.  Nothing else can have touched it: nobody installs a page that is
- * not published.  That also holds for a discard whose event has
- * been read and not been acted upon yet: publishing waits for it (filler.h).
- * When several guests share the image, a discard by one is a discard for all.
- *
  * ZERO permits an install, and what is mapped then is what the cache has.  That may be
  * something: an adopted memfd comes with the bytes that were in it.  So no page goes from
  * UNFILLED or FAILED to ZERO at once.  Whoever makes it ZERO claims it as a fill does,
  * has the cache be empty there (fln_image_empty()), and publishes.
  */
 #include "sources/image_state.h"
-#include "sources/huge.h"
 
 #include "base/error.h"
 #include "base/plant.h"
-#include "base/signals.h"
+#include "sources/image_cache.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -215,40 +204,6 @@ void fln_fill_end(struct fln_image *image, struct fln_fill *fill)
 	fln_unlock(&image->lock);
 }
 
-int fln_image_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages)
-{
-	if (fln_image_is_huge(image))
-		return fln_huge_punch(image, page, nr_pages);
-	if (fallocate(image->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-		      (off_t)fln_pages_to_bytes(page), (off_t)fln_pages_to_bytes(nr_pages)) == 0)
-		return 0;
-	/* Somebody has sealed an adopted memfd against writing since: our mapping is older. */
-	if (errno == EPERM && !image->read_only)
-		return fln_alias_zero(image, page, page + nr_pages);
-	return fln_fail(errno, "image %s: punching %llu pages at page %llu: %s", image->name,
-			(unsigned long long)nr_pages, (unsigned long long)page, strerror(errno));
-}
-
-int fln_image_empty(struct fln_image *image, uint64_t page, uint32_t nr_pages)
-{
-	if (fln_planted(FLN_BUG_HOLE_OVER_OLD))
-		return 0;
-	/* Nothing tells on hugetlbfs; a memfd of our own has nothing but what was written. */
-	if (fln_image_is_huge(image))
-		return image->adopted ? fln_image_punch(image, page, nr_pages) : 0;
-	return fln_image_hole(image, page, nr_pages) == nr_pages
-		       ? 0
-		       : fln_image_punch(image, page, nr_pages);
-}
-
-void fln_image_punch_runs(struct fln_image *image, uint64_t page, const struct fln_mask *pages)
-{
-	uint32_t lo = 0, hi;
-
-	for (; fln_mask_next_run(pages, &lo, &hi); lo = hi)
-		(void)fln_image_punch(image, page + lo, hi - lo);
-}
-
 /* Pages [lo, hi) of a fill, as far as they are still its own. */
 struct fln_mask fln_fill_owned(const struct fln_fill *fill, uint32_t lo, uint32_t hi)
 {
@@ -258,7 +213,7 @@ struct fln_mask fln_fill_owned(const struct fln_fill *fill, uint32_t lo, uint32_
 }
 
 /* Before waiters are kicked; release: who sees a count sees the states. */
-static void note_change(struct fln_image *image, uint64_t page)
+void fln_image_note_change(struct fln_image *image, uint64_t page)
 {
 	_Atomic uint32_t *changes = image->filler->changes;
 
@@ -275,7 +230,7 @@ static void let_go(struct fln_image *image) FLN_REQUIRES(image->lock)
 }
 
 /* States have moved: who waits for what no fill covers, or listens from elsewhere. */
-static uint64_t take_waiters(struct fln_image *image) FLN_REQUIRES(image->lock)
+uint64_t fln_image_take_waiters(struct fln_image *image) FLN_REQUIRES(image->lock)
 {
 	uint64_t waiters = image->waiters, one = 1;
 
@@ -291,7 +246,7 @@ static uint64_t take_waiters(struct fln_image *image) FLN_REQUIRES(image->lock)
 	return waiters;
 }
 
-static void kick(struct fln_image *image, uint64_t waiters)
+void fln_image_kick(struct fln_image *image, uint64_t waiters)
 {
 	if (waiters)
 		image->filler->opts.kick(image->filler->opts.kick_ctx, waiters);
@@ -347,195 +302,18 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 		fln_lock(&image->lock);
 	}
 	move_run(image, fill, &range, &dead, to);
-	note_change(image, fill->page);
+	fln_image_note_change(image, fill->page);
 	fill->gone = fln_mask_or(&fill->gone, &range);
 	fill->writing = false;
 	(void)pthread_cond_broadcast(&image->written);
-	waiters = fill->waiters | take_waiters(image);
+	waiters = fill->waiters | fln_image_take_waiters(image);
 	/* Another fill may have a page that is not filled before they look, or another part. */
 	if (fill->waiters &&
 	    (to == FLN_IMAGE_UNFILLED || to == FLN_IMAGE_FAILED || fln_image_is_huge(image)))
 		let_go(image);
 	fln_unlock(&image->lock);
 	fln_rcu_read_unlock();
-	kick(image, waiters);
-}
-
-/*
- * Pages of a block that are FILLING were given up.  What no fill writes yet is taken from its
- * fill, and returned; into *waiters those that wait for it.  What is being written is marked:
- * its fill makes it ZERO.
- */
-static struct fln_mask take_given_up(struct fln_image *image, uint64_t block,
-				     const struct fln_mask *filling, uint64_t *waiters)
-	FLN_REQUIRES(image->lock)
-{
-	struct fln_mask taken = { { 0 } };
-
-	for (uint32_t i = fln_mask_next_set(filling, 0); i < FLN_BLOCK_PAGES;
-	     i = fln_mask_next_set(filling, i + 1)) {
-		uint64_t page = block * FLN_BLOCK_PAGES + i;
-		struct fln_fill *fill = fln_fill_find(image, page);
-
-		FLN_ASSERT(fill);
-		/* Of an attached image the owner writes, at a time that nobody here knows. */
-		if (fill->writing || image->link || fln_planted(FLN_BUG_DISCARD_WAITS)) {
-			fln_mask_set(&fill->given_up, (uint32_t)(page - fill->page));
-			continue;
-		}
-		fln_mask_set(&fill->gone, (uint32_t)(page - fill->page));
-		fln_mask_set(&taken, i);
-		*waiters |= fill->waiters;
-	}
-	return taken;
-}
-
-/*
- * The pages of [lo, hi) of a block that are UNFILLED or FAILED, and @taken, become @fill's.
- * False: none.
- */
-static bool claim_given_up(struct fln_image *image, struct fln_chunk *c, struct fln_fill *fill,
-			   uint64_t block, uint32_t lo, uint32_t hi, const struct fln_mask *taken)
-	FLN_REQUIRES(image->lock)
-{
-	struct fln_mask range = fln_mask_range(lo, hi);
-	struct fln_mask unfilled = fln_image_in_state(c, FLN_IMAGE_UNFILLED);
-	struct fln_mask failed = fln_image_in_state(c, FLN_IMAGE_FAILED), ours;
-
-	unfilled = fln_mask_and(&unfilled, &range);
-	failed = fln_mask_and(&failed, &range);
-	ours = fln_mask_or(&unfilled, &failed);
-	ours = fln_mask_or(&ours, taken);
-	if (fln_mask_empty(&ours))
-		return false;
-	fln_image_move(image, c, &unfilled, FLN_IMAGE_UNFILLED, FLN_IMAGE_FILLING);
-	fln_image_move(image, c, &failed, FLN_IMAGE_FAILED, FLN_IMAGE_FILLING);
-	fln_fill_enter(image, fill, block * FLN_BLOCK_PAGES + lo, hi - lo);
-	for (uint32_t i = lo; i < hi; i++) {
-		if (!fln_mask_test(&ours, i))
-			fln_mask_set(&fill->gone, i - lo);
-	}
-	/* Nobody takes it over: what is pushed would be punched out again. */
-	fill->writing = true;
-	return true;
-}
-
-/*
- * Within one block: what is FILLED becomes ZERO with @filled_too, and what is not filled
- * becomes @fill's.  Returns whether that has any.
- */
-static bool give_up_block(struct fln_image *image, struct fln_fill *fill, uint64_t block,
-			  uint32_t lo, uint32_t hi, bool filled_too) FLN_REQUIRES(image->lock)
-{
-	int uniform = fln_blockmap_uniform(&image->map, block);
-	struct fln_mask range = fln_mask_range(lo, hi), pages;
-	uint64_t waiters = 0;
-	struct fln_chunk *c;
-
-	if (uniform == 1 << FLN_IMAGE_PLANE_ZERO ||
-	    (uniform == 1 << FLN_IMAGE_PLANE_FILLED && !filled_too))
-		return false;
-	c = fln_image_chunk(image, block);
-	if (filled_too) {
-		pages = fln_image_in_state(c, FLN_IMAGE_FILLED);
-		pages = fln_mask_and(&pages, &range);
-		fln_image_move(image, c, &pages, FLN_IMAGE_FILLED, FLN_IMAGE_ZERO);
-	}
-	pages = fln_image_in_state(c, FLN_IMAGE_FILLING);
-	pages = fln_mask_and(&pages, &range);
-	pages = take_given_up(image, block, &pages, &waiters);
-	if (!claim_given_up(image, c, fill, block, lo, hi, &pages))
-		return false;
-	fill->waiters = waiters;
-	return true;
-}
-
-/*
- * The pages of a fill of give_up_block() become ZERO.  An adopted memfd may have had
- * something there: it goes first, for from then on they may be mapped, and written.
- */
-static void publish_given_up(struct fln_image *image, struct fln_fill *fill)
-{
-	struct fln_mask owned;
-	uint32_t at = 0, end;
-	int rc = 0;
-
-	fln_lock(&image->lock);
-	owned = fln_fill_owned(fill, 0, fill->nr_pages);
-	fln_unlock(&image->lock);
-	for (; rc == 0 && fln_mask_next_run(&owned, &at, &end); at = end)
-		rc = fln_image_empty(image, fill->page + at, end - at);
-	fln_fill_publish(image, fill, 0, fill->nr_pages, rc ? FLN_IMAGE_FAILED : FLN_IMAGE_ZERO);
-	fln_fill_end(image, fill);
-}
-
-void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, bool filled_too)
-{
-	uint64_t first = page, end = page + nr_pages;
-
-	while (page < end) {
-		uint64_t block = page / FLN_BLOCK_PAGES, base = block * FLN_BLOCK_PAGES;
-		uint64_t stop = base + FLN_BLOCK_PAGES < end ? base + FLN_BLOCK_PAGES : end;
-		struct fln_fill fill;
-		uint64_t waiters;
-		bool claimed;
-
-		/* No handler of this thread waits for what is FILLING here. */
-		fln_signals_hold();
-		fln_rcu_read_lock();
-		fln_lock(&image->lock);
-		claimed = give_up_block(image, &fill, block, (uint32_t)(page - base),
-					(uint32_t)(stop - base), filled_too);
-		note_change(image, page);
-		waiters = claimed ? 0 : take_waiters(image);
-		fln_unlock(&image->lock);
-		fln_rcu_read_unlock();
-		if (claimed)
-			publish_given_up(image, &fill);
-		kick(image, waiters);
-		fln_signals_release();
-		page = stop;
-	}
-	(void)fln_image_lift(image, first, nr_pages);
-}
-
-void fln_image_note_poison(struct fln_image *image, uint64_t page)
-{
-	uint64_t lo = atomic_load(&image->poison_lo), hi = atomic_load(&image->poison_hi);
-
-	while (page < lo && !atomic_compare_exchange_weak(&image->poison_lo, &lo, page))
-		;
-	while (page >= hi && !atomic_compare_exchange_weak(&image->poison_hi, &hi, page + 1))
-		;
-}
-
-bool fln_image_poison(const struct fln_image *image, uint64_t *lo, uint64_t *hi)
-{
-	*hi = atomic_load(&image->poison_hi);
-	*lo = atomic_load(&image->poison_lo);
-	return *hi > *lo;
-}
-
-bool fln_image_lift(struct fln_image *image, uint64_t page, uint64_t nr_pages)
-{
-	struct fln_filler *filler = image->filler;
-	uint32_t nr = filler->opts.nr_waiters;
-	uint64_t lo, hi;
-
-	/* Who poisons notes it and then looks at the states; here it is the other way round. */
-	atomic_thread_fence(memory_order_seq_cst);
-	if (!fln_image_poison(image, &lo, &hi) || page >= hi || page + nr_pages <= lo)
-		return false;
-	atomic_fetch_add(&filler->nr_lifts, 1);
-	kick(image, nr > 0 && nr < FLN_MAX_WAITERS ? fln_waiter_bit(nr) - 1 : UINT64_MAX);
-	return true;
-}
-
-void fln_image_give_up(struct fln_image *image, uint64_t page, uint64_t nr_pages)
-{
-	if (fln_planted(FLN_BUG_DISCARD_REFILLED))
-		return;
-	fln_image_drop(image, page, nr_pages, false);
+	fln_image_kick(image, waiters);
 }
 
 /*
@@ -589,12 +367,12 @@ void fln_image_learn(struct fln_image *image, uint64_t block, const struct fln_m
 		/* Once only (fln_image_chunk()): not of a block that was whole, and has holes since. */
 		if (news)
 			collapse(image, block, c);
-		note_change(image, block * FLN_BLOCK_PAGES);
-		waiters |= take_waiters(image);
+		fln_image_note_change(image, block * FLN_BLOCK_PAGES);
+		waiters |= fln_image_take_waiters(image);
 	}
 	fln_unlock(&image->lock);
 	fln_rcu_read_unlock();
-	kick(image, waiters);
+	fln_image_kick(image, waiters);
 }
 
 enum fln_image_page fln_image_state(const struct fln_image *image, uint64_t page)

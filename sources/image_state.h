@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * How the states of an image's pages move, and the fills that move them.
- *
- * For the files that make up an image: image.c (life, and what faults ask of it),
- * fill.c (from the source), image_put.c (contents that are brought).
  */
 #ifndef FLN_SOURCES_IMAGE_STATE_H
 #define FLN_SOURCES_IMAGE_STATE_H
@@ -62,27 +59,21 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 void fln_image_learn(struct fln_image *image, uint64_t block, const struct fln_mask *filled,
 		     const struct fln_mask *zero);
 
+/* States of the block of @page have moved: before waiters are kicked. */
+void fln_image_note_change(struct fln_image *image, uint64_t page);
+
 /*
- * Have the page cache be empty at pages that are FILLING and the caller's, before they are
- * published as ZERO.  Return: 0 or -errno.
+ * Those that wait for pages that no fill covers, to be kicked without the lock; rings
+ * listeners in other processes.
  */
-int fln_image_empty(struct fln_image *image, uint64_t page, uint32_t nr_pages);
-
-/* Take pages out of the page cache.  Return: 0 or -errno. */
-int fln_image_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages);
-void fln_image_punch_runs(struct fln_image *image, uint64_t page, const struct fln_mask *pages);
-
-/* What is not filled in the range becomes ZERO; with @filled_too, what is as well. */
-void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, bool filled_too);
+uint64_t fln_image_take_waiters(struct fln_image *image) FLN_REQUIRES(image->lock);
+void fln_image_kick(struct fln_image *image, uint64_t waiters);
 
 /*
  * Which page of the image a fault at @page waits for: itself, or of its huge page the
  * first part that has failed, or else that is not there.  RCU read lock held.
  */
 uint64_t fln_image_due_page(const struct fln_image *image, uint64_t page);
-
-struct fln_image;
-struct fln_mask;
 
 /*
  * Which of @nr_pages (at most 512) from @page on may be installed: FILLED, and
@@ -94,21 +85,6 @@ void fln_image_ready(const struct fln_image *image, uint64_t page, uint32_t nr_p
 /* The same, for who wants to know: which are FILLED or ZERO, and which could not be had. */
 void fln_image_known(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
 		     struct fln_mask *done, struct fln_mask *failed);
-
-/*
- * The guest gave [page, page + nr) up, and the kernel has taken or will take
- * away what the cache had: what was not filled is ZERO from now on.
- */
-void fln_image_give_up(struct fln_image *image, uint64_t page, uint64_t nr_pages);
-
-/* A region has poison on @page, to be told of when that is given up.  Async-signal-safe. */
-void fln_image_note_poison(struct fln_image *image, uint64_t page);
-
-/* Where regions have had poison, at most: [*lo, *hi).  False: nowhere. */
-bool fln_image_poison(const struct fln_image *image, uint64_t *lo, uint64_t *hi);
-
-/* [page, page + nr) was given up: if it may have poison the waiters lift it.  Return: whether. */
-bool fln_image_lift(struct fln_image *image, uint64_t page, uint64_t nr_pages);
 
 /*
  * Of the page that a fault at @page waits for, the state that decides: its own, or, in

@@ -8,12 +8,12 @@
  * table of asks from before it is sent until the news that it is done.
  */
 #include "sources/link.h"
-#include "sources/link_message.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/thread.h"
 #include "sources/image_state.h"
+#include "sources/link_message.h"
 
 #include <errno.h>
 #include <fcntl.h>

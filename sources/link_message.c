@@ -4,7 +4,6 @@
  * link.h says of the socket, and nothing of what the messages mean for the image.
  */
 #include "sources/link_message.h"
-#include "sources/link.h"
 
 #include "base/clock.h"
 #include "base/error.h"

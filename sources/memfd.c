@@ -12,7 +12,7 @@
 #include "base/file_size.h"
 #include "base/map.h"
 #include "sources/huge.h"
-#include "sources/image_state.h"
+#include "sources/image.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -29,6 +29,7 @@
 #include "engine/turn.h"
 #include "sharding/stripes.h"
 #include "sources/image.h"
+#include "sources/image_want.h"
 
 #include <errno.h>
 #include <faultlane/advice.h>

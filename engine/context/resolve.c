@@ -50,6 +50,7 @@
 #include "engine/whole.h"
 #include "sharding/stripes.h"
 #include "sources/image.h"
+#include "sources/image_cache.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -29,6 +29,7 @@
 #include "engine/worker.h"
 #include "numa/plan.h"
 #include "numa/topology.h"
+#include "sources/fill.h"
 #include "sources/filler.h"
 #include "sources/image.h"
 
@@ -241,6 +242,7 @@ static int init_filler(struct fln_engine *engine)
 		.fill_pages = engine->opts.fill_pages,
 		.nr_retries = engine->opts.source_retries,
 		.nr_waiters = engine->plan->nr_workers,
+		.run = fln_image_run_fill,
 		.kick = kick_workers,
 		.filled = tell_filled,
 		.kick_ctx = engine,

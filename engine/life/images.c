@@ -15,6 +15,7 @@
 #include "numa/placement.h"
 #include "numa/topology.h"
 #include "sources/image.h"
+#include "sources/image_life.h"
 #include "sources/source.h"
 
 #include <errno.h>

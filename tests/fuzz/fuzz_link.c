@@ -4,7 +4,9 @@
  * first byte chooses which end is ours; the others become messages, mostly well-formed
  * but for a field, which lie in the socket before ours reads the first of them.
  */
+#include "sources/image_discard.h"
 #include "sources/image_state.h"
+#include "sources/image_want.h"
 #include "sources/link.h"
 #include "sources/link_message.h"
 #include "tests/fuzz/bytes.h"

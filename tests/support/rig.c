@@ -28,6 +28,7 @@
 #include "sources/fill.h"
 #include "sources/filler.h"
 #include "sources/image.h"
+#include "sources/image_life.h"
 #include "sources/image_state.h"
 
 #include "tests/support/cm.h"
@@ -157,6 +158,7 @@ static void make_image(struct rig *r)
 		.nr_fills = r->opts.nr_fills,
 		.fill_pages = r->opts.fill_pages,
 		.nr_retries = r->opts.nr_retries,
+		.run = fln_image_run_fill,
 		.kick = on_kick,
 		.filled = on_filled,
 		.kick_ctx = r,

@@ -9,6 +9,7 @@
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
 #include "sources/image.h"
+#include "sources/image_cache.h"
 #include "sources/image_state.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"

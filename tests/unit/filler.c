@@ -7,6 +7,9 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "sources/image.h"
+#include "sources/image_discard.h"
+#include "sources/image_life.h"
+#include "sources/image_want.h"
 #include "tests/support/cm.h"
 
 #include <errno.h>
@@ -91,6 +94,7 @@ static void setup_with(uint32_t nr_threads, uint32_t nr_fills, uint32_t nr_own,
 		.nr_own_fills = nr_own,
 		.fill_pages = 1,
 		.nr_retries = 1000, /* each waits for 64 ms in the end */
+		.run = fln_image_run_fill,
 		.kick = on_kick,
 	};
 
@@ -557,9 +561,11 @@ static void a_promoted_fill_finds_an_idle_thread(void **state)
 /* Who publishes looks at the waiters that there are, and at who closes regions. */
 static void only_waiters_that_there_are_are_waited_for(void **state)
 {
-	struct fln_filler_opts opts = {
-		.nr_threads = 1, .nr_fills = 1, .fill_pages = 1, .nr_waiters = 2
-	};
+	struct fln_filler_opts opts = { .nr_threads = 1,
+					.nr_fills = 1,
+					.fill_pages = 1,
+					.nr_waiters = 2,
+					.run = fln_image_run_fill };
 	static struct fln_filler filler;
 
 	(void)state;

@@ -2,7 +2,10 @@
 /* States of an image's pages: how contents come in, and how they are given up. */
 #include "sources/image.h"
 #include "sources/fill.h"
+#include "sources/image_discard.h"
+#include "sources/image_life.h"
 #include "sources/image_state.h"
+#include "sources/image_want.h"
 
 #include "tests/support/cm.h"
 #include "tests/support/death.h"

@@ -3,9 +3,10 @@
  * An image whose system calls fail, or are interrupted by what others do: what was written is
  * taken back, what was given up stays so, and the caller is told.
  */
-#include "sources/fill.h"
 #include "sources/huge.h"
+#include "sources/image_discard.h"
 #include "sources/image_state.h"
+#include "sources/image_want.h"
 
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"

@@ -3,7 +3,9 @@
  * What an attached image learns from the process whose image it is, and how that
  * process's listeners are told: states and waiters, without a second process.
  */
+#include "sources/image_discard.h"
 #include "sources/image_state.h"
+#include "sources/image_want.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 

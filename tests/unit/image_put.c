@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* fln_image_put() over pages that are being filled: nothing that was pushed is lost. */
 #include "sources/image.h"
+#include "sources/image_discard.h"
 #include "sources/image_state.h"
+#include "sources/image_want.h"
 
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"

@@ -4,7 +4,9 @@
  * upon, while its thread has gone on and a fill writes what it gave up.
  */
 #include "sources/image.h"
+#include "sources/image_discard.h"
 #include "sources/image_state.h"
+#include "sources/image_want.h"
 
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"

@@ -5,6 +5,7 @@
 #include "engine/state/guest.h"
 #include "engine/uffd.h"
 #include "sources/image.h"
+#include "sources/image_discard.h"
 #include "sources/image_state.h"
 
 #include "tests/support/cm.h"

@@ -7,6 +7,7 @@
 #include "engine/state/guest.h"
 #include "sources/filler.h"
 #include "sources/image.h"
+#include "sources/image_discard.h"
 #include "sources/image_state.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"

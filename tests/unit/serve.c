@@ -10,7 +10,7 @@
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
 #include "sources/image.h"
-#include "sources/image_state.h"
+#include "sources/image_discard.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 

@@ -13,6 +13,7 @@
 #include "engine/state/worker.h"
 #include "sharding/stripes.h"
 #include "sources/image.h"
+#include "sources/image_life.h"
 #include "sources/image_state.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
