@@ -6,7 +6,22 @@
  * random comes from the seed and the number of the step, so that a kind takes the same
  * steps again; when they fall between the touches is the scheduler's affair.
  */
+#include "stress/chaos.h"
+
+#include "stress/chaos_crowd.h"
+#include "stress/chaos_discard.h"
+#include "stress/chaos_emulated.h"
+#include "stress/chaos_host.h"
+#include "stress/chaos_limits.h"
+#include "stress/chaos_neighbours.h"
+#include "stress/chaos_regions.h"
+#include "stress/collapse.h"
+#include "stress/complain.h"
+#include "stress/gate.h"
+#include "stress/memory.h"
+#include "stress/stage.h"
 #include "stress/stress.h"
+#include "stress/task.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,165 +32,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
-
-#define RUN_MAX 64u
-
 typedef bool (*chaos_fn)(struct stress *s, struct rng *rng);
 
 static char *base_of(struct stress *s)
 {
 	return atomic_load(&s->base);
-}
-
-/* Begin to give a run up; returns how many pages of it could be begun. */
-static uint32_t begin_run(struct stress *s, uint64_t page, uint32_t nr)
-{
-	uint32_t n = 0;
-
-	while (n < nr && page + n < s->nr_pages && !stress_is_dead(s, page + n) &&
-	       model_begin_discard(&s->model, page + n))
-		n++;
-	return n;
-}
-
-static void end_run(struct stress *s, uint64_t page, uint32_t nr, enum discard_effect effect)
-{
-	for (uint32_t i = 0; i < nr; i++)
-		model_end_discard(&s->model, page + i, effect);
-}
-
-void chaos_leave_trail(struct stress *s, uint64_t page, uint32_t nr)
-{
-	uint32_t i = atomic_fetch_add_explicit(&s->trail_next, 1, memory_order_relaxed);
-
-	atomic_store_explicit(&s->trail[i % TRAIL_NR], page << 8 | (nr > 255 ? 255 : nr),
-			      memory_order_relaxed);
-}
-
-/* Each region's part of its own image. */
-static int discard_images(struct stress *s, uint64_t page, uint64_t nr)
-{
-	int rc = 0;
-
-	while (rc == 0 && nr > 0) {
-		const struct segment *g = layout_at(&s->layout, page);
-		uint64_t n = layout_clip(g, page, nr);
-
-		rc = fln_image_discard(memory_image(s, g), layout_offset(g, page), n * PAGE_BYTES);
-		page += n;
-		nr -= n;
-	}
-	return rc;
-}
-
-static bool discard_run(struct stress *s, uint64_t page, uint32_t nr, uint32_t how)
-{
-	enum discard_effect effect = DISCARD_ZEROES;
-	char *at = base_of(s) + page * PAGE_BYTES;
-	size_t len = (size_t)nr * PAGE_BYTES;
-	int rc;
-
-	if (s->opts.is_private) {
-		effect = s->opts.in_context ? DISCARD_TO_IMAGE : DISCARD_ZEROES;
-		rc = madvise(at, len, MADV_DONTNEED);
-	} else if (how == 0) {
-		effect = DISCARD_KEEPS;
-		rc = madvise(at, len, MADV_DONTNEED);
-	} else if (how == 1) {
-		rc = madvise(at, len, MADV_REMOVE);
-	} else {
-		rc = discard_images(s, page, nr);
-	}
-	/* Half-done it may be: then both is possible. */
-	end_run(s, page, nr, rc == 0 ? effect : DISCARD_KEEPS);
-	if (rc)
-		complain(s, "discard %u of %u pages at %llu: %s", how, nr, (unsigned long long)page,
-			 strerror(errno));
-	return rc == 0;
-}
-
-/*
- * Somebody puts pages of zeros into the cache behind the engine, as a child or another
- * mapping does that touches them: what has no page there gets one, nothing else changes,
- * and nobody may ever read these zeros where contents are due.
- */
-static bool populate_behind(struct stress *s, uint64_t page, uint32_t nr, bool by_touch)
-{
-	const struct segment *g = layout_at(&s->layout, page);
-	size_t len;
-	off_t at;
-	bool done;
-	void *p;
-	int fd;
-
-	if (!g)
-		return false;
-	fd = fln_image_memfd(memory_image(s, g));
-	at = (off_t)layout_offset(g, page);
-	len = layout_clip(g, page, nr) * PAGE_BYTES;
-	if (!by_touch)
-		return fallocate(fd, 0, at, (off_t)len) == 0;
-	p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, at);
-	if (p == MAP_FAILED)
-		return false;
-	done = madvise(p, len, MADV_POPULATE_WRITE) == 0;
-	(void)munmap(p, len);
-	return done;
-}
-
-static bool chaos_discard(struct stress *s, struct rng *rng)
-{
-	uint64_t page = rng_below(rng, s->nr_pages);
-	uint32_t nr = 1 + (uint32_t)rng_below(rng, RUN_MAX), how = (uint32_t)rng_below(rng, 5);
-	bool early = rng_below(rng, 2), done;
-
-	/* Most of what is cold is not filled. */
-	if (rng_below(rng, 2))
-		page = (page + s->nr_pages) / 2;
-	if (s->layout.nr_segments > 1 && rng_below(rng, 3) == 0)
-		page = s->layout.segments[rng_below(rng, s->layout.nr_segments)].first +
-		       rng_below(rng, HUGE_PAGES);
-	page %= s->nr_pages;
-	if (s->opts.huge) {
-		page &= ~(HUGE_PAGES - 1);
-		nr = HUGE_PAGES;
-	}
-	/* They come while it happens, or find what has become of it. */
-	if (early)
-		chaos_leave_trail(s, page, nr);
-	if (how >= 3) {
-		done = populate_behind(s, page, nr, how == 4 && !s->opts.huge);
-	} else {
-		nr = begin_run(s, page, nr);
-		if (s->opts.huge && nr < HUGE_PAGES) {
-			end_run(s, page, nr, DISCARD_NOTHING);
-			return false;
-		}
-		done = nr > 0 && discard_run(s, page, nr, how);
-	}
-	if (done && !early)
-		chaos_leave_trail(s, page, nr);
-	return done;
-}
-
-void chaos_unmap_page(struct stress *s, uint64_t page)
-{
-	uint32_t nr = s->opts.huge ? (uint32_t)HUGE_PAGES : 1, n;
-
-	if (s->opts.huge)
-		page &= ~(HUGE_PAGES - 1);
-	n = begin_run(s, page, nr);
-	if (n == nr)
-		(void)discard_run(s, page, nr, 0);
-	else
-		end_run(s, page, n, DISCARD_NOTHING);
 }
 
 /* A child must not have the guest's memory, and the parent goes on. */
@@ -225,7 +86,7 @@ static bool chaos_restart(struct stress *s, struct rng *rng)
 	bool ok;
 
 	turn_take(s);
-	chaos_stage(CHAOS_WAITS_OTHERS);
+	stage_begin(STAGE_WAITS_OTHERS);
 	take_world(s);
 	ok = memory_restart(s, rng_below(rng, 4) == 0, rng_below(rng, 2) == 0) == 0;
 	if (!ok) {
@@ -247,32 +108,6 @@ static bool chaos_signals(struct stress *s, struct rng *rng)
 			(void)pthread_kill(s->touchers[n].thread, SIGUSR1);
 	}
 	return true;
-}
-
-/*
- * Through a mapping that is nobody's guest: those that are lose their page-table
- * entries, and fault again.  Never through a guest's own: the kernel would map all
- * that the cache has there, filled or not, and raise nothing.
- */
-bool collapse_elsewhere(struct stress *s, uint64_t page)
-{
-	char *room = mmap(NULL, 2 * HUGE_BYTES, PROT_NONE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	char *at = (char *)(((uintptr_t)room + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
-	const struct segment *g = layout_at(&s->layout, page);
-	uint64_t block = g ? layout_offset(g, page) / HUGE_BYTES : 0;
-	bool done;
-
-	if (room == MAP_FAILED)
-		return false;
-	done = g &&
-	       mmap(at, HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-		    fln_image_memfd(memory_image(s, g)),
-		    (off_t)(block * HUGE_BYTES)) != MAP_FAILED &&
-	       madvise(at, HUGE_BYTES, MADV_DONTFORK) == 0 &&
-	       madvise(at, HUGE_BYTES, MADV_COLLAPSE) == 0;
-	(void)munmap(room, 2 * HUGE_BYTES);
-	return done;
 }
 
 /* Refused where a block has holes, or is not wholly mapped: as it should be. */
@@ -316,35 +151,11 @@ struct chaos_thread {
 	struct stress *s;
 	enum chaos_kind kind;
 	pthread_t thread;
-	_Atomic pid_t tid;
 	bool started;
-	_Atomic uint64_t since_ns;   /* when the stage of its step began; 0: no step is under way */
-	_Atomic(const char *) stage; /* NULL: the step has but one */
 	_Atomic bool ended;
 };
 
 static struct chaos_thread threads[CHAOS_NR];
-const char chaos_waits_turn[] = "waits for its turn";
-static _Thread_local struct chaos_thread *my_thread;
-
-void chaos_stage(const char *stage)
-{
-	if (!my_thread)
-		return;
-	atomic_store(&my_thread->stage, stage);
-	atomic_store(&my_thread->since_ns, now_ns());
-}
-
-/*
- * Hundreds of threads that touch what is mapped leave a processor to nobody: a step
- * would wait a second for its turn.  Without the privilege it does.
- */
-void go_before_touchers(void)
-{
-	int before = getpriority(PRIO_PROCESS, 0);
-
-	(void)setpriority(PRIO_PROCESS, 0, before > -10 ? before - 10 : -20);
-}
 
 /* With random layouts each restart may bring another one: the more the better. */
 static uint32_t pause_of(const struct chaos_thread *t)
@@ -361,9 +172,8 @@ static void *chaos_main(void *arg)
 	uint64_t seed = mix(s->opts.seed ^ mix(0xc4a05 + (uint64_t)t->kind)), n = 0;
 	int entered = s->opts.in_context ? fln_thread_enter() : -1;
 
-	my_thread = t;
-	atomic_store(&t->tid, gettid());
-	go_before_touchers();
+	stage_thread(t->kind);
+	task_go_first();
 	while (!atomic_load(&s->stop)) {
 		/* The same step again by its number, whatever became of those before. */
 		struct rng rng = { mix(seed ^ n++) };
@@ -374,9 +184,9 @@ static void *chaos_main(void *arg)
 			sleep_ms(left < 20 ? left : 20);
 		if (!kinds[t->kind].alone)
 			(void)pthread_rwlock_rdlock(&s->world);
-		chaos_stage(NULL);
+		stage_begin(NULL);
 		done = !atomic_load(&s->stop) && kinds[t->kind].step(s, &rng);
-		atomic_store(&t->since_ns, 0);
+		stage_end();
 		if (!kinds[t->kind].alone)
 			(void)pthread_rwlock_unlock(&s->world);
 		if (done)
@@ -388,50 +198,6 @@ static void *chaos_main(void *arg)
 	return NULL;
 }
 
-/*
- * Who waits for its turn waits for one of the others, and each of these has its own time;
- * so only the last of them counts.
- */
-static double stage_age(const struct stress *s, struct chaos_thread *t, uint64_t now)
-{
-	uint64_t since = atomic_load(&t->since_ns), turn = atomic_load(&s->turn_since_ns);
-
-	if (since && atomic_load(&t->stage) == chaos_waits_turn && turn > since)
-		since = turn;
-	return since && since < now ? (double)(now - since) / 1e9 : 0;
-}
-
-double chaos_oldest(const struct stress *s, enum chaos_kind *kind)
-{
-	uint64_t now = now_ns();
-	double oldest = 0;
-
-	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
-		double age = stage_age(s, &threads[k], now);
-
-		if (age > oldest) {
-			oldest = age;
-			*kind = k;
-		}
-	}
-	return oldest;
-}
-
-void chaos_say_steps(const struct stress *s)
-{
-	uint64_t now = now_ns();
-
-	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
-		const char *stage = atomic_load(&threads[k].stage);
-
-		if (atomic_load(&threads[k].since_ns))
-			(void)fprintf(stderr, "  under way: %s%s%s, for %.1f s; it %s\n",
-				      chaos_names[k], stage ? ", which " : "", stage ? stage : "",
-				      stage_age(s, &threads[k], now),
-				      watch_state(atomic_load(&threads[k].tid)));
-	}
-}
-
 bool chaos_ended(void)
 {
 	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
@@ -441,10 +207,29 @@ bool chaos_ended(void)
 	return true;
 }
 
+/* Why a kind is left out here; NULL: it is not. */
+static const char *prepare(struct stress *s, enum chaos_kind kind)
+{
+	switch (kind) {
+	case CHAOS_EMULATED:
+		return s->opts.kvm ? NULL : "only vCPUs have instructions that are emulated";
+	case CHAOS_REMAP:
+		return s->opts.huge ? "huge pages are moved as whole mappings only" : NULL;
+	case CHAOS_HUGE:
+		return s->opts.huge ? "the pages are large already" : NULL;
+	case CHAOS_HOST:
+		return chaos_host_prepare(s);
+	case CHAOS_NEIGHBOURS:
+		return chaos_neighbours_prepare(s);
+	default:
+		return chaos_limits_prepare(s, kind);
+	}
+}
+
 void chaos_prepare(struct stress *s)
 {
 	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
-		const char *why = has_chaos(&s->opts, k) ? chaos_limits_prepare(s, k) : NULL;
+		const char *why = has_chaos(&s->opts, k) ? prepare(s, k) : NULL;
 
 		if (!why)
 			continue;

@@ -6,6 +6,12 @@
  * themselves: the gate is closed, nobody is under way, and only those pass who belong to
  * the crowd; so what it cost can be counted, and is in the summary.
  */
+#include "stress/chaos_crowd.h"
+
+#include "stress/account.h"
+#include "stress/chaos_discard.h"
+#include "stress/gate.h"
+#include "stress/stage.h"
 #include "stress/stress.h"
 
 #define HOT_PAGES 4u
@@ -71,7 +77,7 @@ void crowd_stampede(struct stress *s, uint64_t page)
 	source_watch(&s->source, page, 1);
 	before = take_tally(s);
 	call_stampede(s, page);
-	chaos_stage("waits for all threads to touch one page");
+	stage_begin("waits for all threads to touch one page");
 	gate_let_crowd(s, true);
 	while (!stampede_is_over(s) && !atomic_load(&s->stop))
 		sleep_ms(1);
@@ -90,7 +96,7 @@ static void crowd_converge(struct stress *s, uint64_t first, uint64_t ms)
 	source_watch(&s->source, first, HOT_PAGES);
 	before = take_tally(s);
 	atomic_store(&s->hot, first + 1);
-	chaos_stage("waits for all threads that touch four pages");
+	stage_begin("waits for all threads that touch four pages");
 	gate_let_crowd(s, true);
 	sleep_ms(ms);
 	gate_let_crowd(s, false);
@@ -109,13 +115,13 @@ static void become_alone(struct stress *s)
 {
 	turn_take(s);
 	gate_close_begin(s);
-	chaos_stage("waits for touches to end");
+	stage_begin("waits for touches to end");
 	gate_wait_outside(s);
-	chaos_stage(CHAOS_WAITS_OTHERS);
+	stage_begin(STAGE_WAITS_OTHERS);
 	(void)pthread_rwlock_wrlock(&s->world);
-	chaos_stage("sees that all faults have ended");
+	stage_begin("sees that all faults have ended");
 	if (!atomic_load(&s->stop))
-		memory_check_settled(s);
+		account_check_settled(s);
 }
 
 static void end_alone(struct stress *s)
@@ -139,9 +145,9 @@ bool chaos_stampede(struct stress *s, struct rng *rng)
 	uint64_t page = rng_below(rng, s->nr_pages);
 
 	if (rng_below(rng, 32)) {
-		chaos_stage(CHAOS_WAITS_OTHERS);
+		stage_begin(STAGE_WAITS_OTHERS);
 		(void)pthread_rwlock_rdlock(&s->world);
-		chaos_stage(NULL);
+		stage_begin(NULL);
 		chaos_unmap_page(s, page);
 		call_stampede(s, page);
 		(void)pthread_rwlock_unlock(&s->world);
@@ -159,9 +165,9 @@ bool chaos_convergence(struct stress *s, struct rng *rng)
 	uint64_t first = rng_below(rng, s->nr_pages), ms = 20 + rng_below(rng, 60);
 
 	if (rng_below(rng, 4)) {
-		chaos_stage(CHAOS_WAITS_OTHERS);
+		stage_begin(STAGE_WAITS_OTHERS);
 		(void)pthread_rwlock_rdlock(&s->world);
-		chaos_stage(NULL);
+		stage_begin(NULL);
 		atomic_store(&s->hot, first + 1);
 		sleep_ms(ms);
 		atomic_store(&s->hot, 0);

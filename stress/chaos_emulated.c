@@ -5,6 +5,9 @@
  * signal but an MMIO exit, which nobody may answer.  That is such a vCPU's end, so each
  * step has a virtual machine of its own.
  */
+#include "stress/chaos_emulated.h"
+
+#include "stress/complain.h"
 #include "stress/guest.h"
 #include "stress/stress.h"
 

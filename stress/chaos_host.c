@@ -8,6 +8,13 @@
  * nobody's children are and no group's, so that it puts them back also when this one is
  * killed.  It stops and continues the process, too.
  */
+#include "stress/chaos_host.h"
+
+#include "stress/chaos_discard.h"
+#include "stress/chaos_regions.h"
+#include "stress/collapse.h"
+#include "stress/complain.h"
+#include "stress/stage.h"
 #include "stress/stress.h"
 
 #include <errno.h>
@@ -216,9 +223,9 @@ static bool page_out(struct stress *s, struct rng *rng)
 	return syscall(SYS_process_madvise, keeper.self, &v, 1, MADV_PAGEOUT, 0) > 0;
 }
 
-bool chaos_host_freeze(uint64_t ms)
+static bool chaos_host_freeze(uint64_t ms)
 {
-	chaos_stage("stops the process for a while");
+	stage_begin("stops the process for a while");
 	return tell_keeper(ORDER_FREEZE, ms);
 }
 
@@ -342,6 +349,17 @@ static bool may_page_out(void)
 	return syscall(SYS_process_madvise, keeper.self, &v, 1, MADV_PAGEOUT, 0) >= 0;
 }
 
+static void undo(struct stress *s)
+{
+	(void)s;
+	if (keeper.fd < 0)
+		return;
+	(void)tell_keeper(ORDER_PUT_BACK, 0);
+	(void)close(keeper.fd);
+	(void)close(keeper.self);
+	keeper.fd = keeper.self = -1;
+}
+
 const char *chaos_host_prepare(struct stress *s)
 {
 	keeper.self = (int)syscall(SYS_pidfd_open, getpid(), 0);
@@ -349,6 +367,7 @@ const char *chaos_host_prepare(struct stress *s)
 		return "the kernel has no descriptors of processes";
 	if (start_keeper(keeper.self) != 0)
 		return "no process can be started to put settings back";
+	undo_at_end(undo);
 	keeper.may_collapse = may_collapse();
 	if (!keeper.may_collapse)
 		leave_out(s, "khugepaged", "its settings in " THP " cannot be written");
@@ -369,14 +388,4 @@ const char *chaos_host_prepare(struct stress *s)
 	if (!keeper.may_drop)
 		leave_out(s, "drop_caches", "/proc/sys/vm/drop_caches cannot be written");
 	return NULL;
-}
-
-void chaos_host_undo(void)
-{
-	if (keeper.fd < 0)
-		return;
-	(void)tell_keeper(ORDER_PUT_BACK, 0);
-	(void)close(keeper.fd);
-	(void)close(keeper.self);
-	keeper.fd = keeper.self = -1;
 }

@@ -3,6 +3,9 @@
  * Limits that are reached: descriptors, mappings, memory, and a worker that does not
  * get a processor.
  */
+#include "stress/chaos_limits.h"
+
+#include "stress/complain.h"
 #include "stress/stress.h"
 
 #include <dirent.h>
@@ -168,12 +171,32 @@ static const char *prepare_cgroup(void)
 	return NULL;
 }
 
+static void undo_descriptors(struct stress *s)
+{
+	(void)s;
+	(void)setrlimit(RLIMIT_NOFILE, &old_limit);
+}
+
+static void leave_cgroup(struct stress *s)
+{
+	char text[32];
+
+	(void)s;
+	if (!cgroup[0])
+		return;
+	(void)snprintf(text, sizeof(text), "%d", (int)getpid());
+	(void)write_file("/sys/fs/cgroup", "cgroup.procs", text);
+	(void)rmdir(cgroup);
+	cgroup[0] = '\0';
+}
+
 const char *chaos_limits_prepare(struct stress *s, enum chaos_kind kind)
 {
 	struct rlimit limit;
 
 	switch (kind) {
 	case CHAOS_DESCRIPTORS:
+		undo_at_end(undo_descriptors);
 		(void)getrlimit(RLIMIT_NOFILE, &old_limit);
 		limit = old_limit;
 		limit.rlim_cur =
@@ -189,32 +212,9 @@ const char *chaos_limits_prepare(struct stress *s, enum chaos_kind kind)
 			       : NULL;
 #endif
 	case CHAOS_MEMORY:
+		undo_at_end(leave_cgroup);
 		return prepare_cgroup();
-	case CHAOS_EMULATED:
-		return s->opts.kvm ? NULL : "only vCPUs have instructions that are emulated";
-	case CHAOS_REMAP:
-		return s->opts.huge ? "huge pages are moved as whole mappings only" : NULL;
-	case CHAOS_HOST:
-		return chaos_host_prepare(s);
-	case CHAOS_NEIGHBOURS:
-		return chaos_neighbours_prepare(s);
-	case CHAOS_HUGE:
-		return s->opts.huge ? "the pages are large already" : NULL;
 	default:
 		return NULL;
-	}
-}
-
-void chaos_limits_undo(struct stress *s)
-{
-	if (has_chaos(&s->opts, CHAOS_DESCRIPTORS))
-		(void)setrlimit(RLIMIT_NOFILE, &old_limit);
-	if (cgroup[0]) {
-		char text[32];
-
-		(void)snprintf(text, sizeof(text), "%d", (int)getpid());
-		(void)write_file("/sys/fs/cgroup", "cgroup.procs", text);
-		(void)rmdir(cgroup);
-		cgroup[0] = '\0';
 	}
 }

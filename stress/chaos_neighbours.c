@@ -4,7 +4,12 @@
  * is hostile.  While they are at it a guest that has just begun reads pages that nobody
  * has filled, and the judged guest goes on: neither may notice anything.
  */
+#include "stress/chaos_neighbours.h"
+
+#include "stress/complain.h"
+#include "stress/guard.h"
 #include "stress/neighbour.h"
+#include "stress/stage.h"
 #include "stress/stress.h"
 
 #include <errno.h>
@@ -120,7 +125,7 @@ static bool victim_reads(struct stress *s, struct rng *rng, struct other *v, con
 	struct guard g = { .armed = 0 };
 	static uint64_t copy[PAGE_WORDS];
 
-	chaos_stage("reads pages beside its neighbours");
+	stage_begin("reads pages beside its neighbours");
 	guard_set(&g);
 	for (uint32_t i = 0; i < 48; i++) {
 		uint64_t page = rng_below(rng, VICTIM_PAGES);
@@ -198,7 +203,7 @@ static bool beside_hanging_source(struct stress *s, struct rng *rng)
 	nr = done ? start_waiters(waiters, nr, fln_region_addr(o.region)) : 0;
 	sleep_ms(done ? 100 : 0);
 	done = done && with_victim(s, rng, "a guest whose source hangs");
-	chaos_stage("lets a source go on that hung");
+	stage_begin("lets a source go on that hung");
 	atomic_store(&o.hangs, false);
 	if (o.guest)
 		(void)fln_guest_stop(o.guest);
@@ -339,7 +344,7 @@ static bool beside_greedy_peer(struct stress *s, struct rng *rng)
 		done = ready && with_victim(s, rng, "a process that wants an image filled");
 		atomic_store(&o.hangs, false);
 		(void)shutdown(p.image, SHUT_RDWR);
-		chaos_stage("ends a share");
+		stage_begin("ends a share");
 		(void)pthread_join(thread, NULL);
 	}
 	process_end(&p);
@@ -365,7 +370,7 @@ static bool beside_sealing_peer(struct stress *s, struct rng *rng)
 	if (done) {
 		done = process_go(&p) && victim_reads(s, rng, &o, "a process that seals its image");
 		(void)shutdown(p.image, SHUT_RDWR);
-		chaos_stage("ends a share");
+		stage_begin("ends a share");
 		(void)pthread_join(thread, NULL);
 	}
 	process_end(&p);
@@ -429,7 +434,7 @@ static bool beside_foreign(struct stress *s, struct rng *rng, enum neighbour_kin
 	done = done && with_victim(s, rng, what);
 	if (o.guest)
 		check_neighbours_faults(s, &o, what);
-	chaos_stage("destroys the guest of a hostile process");
+	stage_begin("destroys the guest of a hostile process");
 	if (rng_below(rng, 2))
 		process_end(&p);
 	other_end(&o);

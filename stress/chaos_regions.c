@@ -3,6 +3,12 @@
  * Regions that come and go beside the one that all touch: the same image once more,
  * read and verified here, taken away in part, moved, removed.
  */
+#include "stress/chaos_regions.h"
+
+#include "stress/collapse.h"
+#include "stress/complain.h"
+#include "stress/guard.h"
+#include "stress/images.h"
 #include "stress/stress.h"
 
 #include <errno.h>
@@ -34,8 +40,8 @@ static bool extra_add(struct stress *s, struct rng *rng, struct extra *x, bool o
 	if (!s->opts.random_layout)
 		x->first_page &= ~(HUGE_PAGES - 1);
 	x->nr = (uint32_t)nr;
-	memory_region_opts(s, &o);
-	o.image = memory_image(s, g);
+	images_region_opts(s, &o);
+	o.image = images_of(s, g);
 	o.image_offset_bytes = layout_offset(g, x->first_page);
 	o.len_bytes = nr * PAGE_BYTES;
 	if (own_mapping) {
@@ -68,7 +74,7 @@ static bool extra_remove(struct stress *s, struct extra *x)
 }
 
 /* A private region sees the image only; a shared one what the model says. */
-bool page_is_images(const struct stress *s, uint64_t page, const uint64_t *words)
+static bool page_is_images(const struct stress *s, uint64_t page, const uint64_t *words)
 {
 	uint64_t stamp = page_is_hole(s->opts.seed, page) ? 0 : page_stamp(s->opts.seed, page, 0);
 

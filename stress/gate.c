@@ -6,6 +6,10 @@
  * hundreds that do, each entering its vCPU for it, leave no processor to the step for
  * which the gate was closed.
  */
+#include "stress/gate.h"
+
+#include "stress/stage.h"
+#include "stress/stress.h"
 #include "stress/touch.h"
 
 /* Nobody tells of the end of the run. */
@@ -76,10 +80,10 @@ void gate_wait(struct toucher *t)
 
 void turn_take(struct stress *s)
 {
-	chaos_stage(chaos_waits_turn);
+	stage_begin(stage_waits_turn);
 	(void)pthread_mutex_lock(&s->turn);
 	atomic_store(&s->turn_since_ns, now_ns());
-	chaos_stage("has its turn");
+	stage_begin("has its turn");
 }
 
 void turn_give(struct stress *s)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The images and regions of a layout, made and mapped. */
+#include "stress/images.h"
+
 #include "stress/stress.h"
 
 #include <errno.h>
@@ -12,9 +14,18 @@
 
 #define RUBBISH UINT64_C(0xaaaaaaaaaaaaaaaa)
 
-struct fln_image *memory_image(struct stress *s, const struct segment *g)
+struct fln_image *images_of(struct stress *s, const struct segment *g)
 {
 	return s->layout.images[g->image].handle;
+}
+
+void images_region_opts(const struct stress *s, struct fln_region_opts *o)
+{
+	o->sharing = s->opts.is_private ? FLN_SHARING_PRIVATE : FLN_SHARING_SHARED;
+	o->delivery = s->opts.in_context ? FLN_DELIVERY_IN_CONTEXT : FLN_DELIVERY_QUEUED;
+	/* One thread per shard decides about discards of private memory; in context all do. */
+	o->discard =
+		s->opts.is_private && s->opts.in_context ? FLN_DISCARD_IMAGE : FLN_DISCARD_ZERO;
 }
 
 int images_init(struct stress *s)
@@ -148,7 +159,7 @@ static int map_segment(struct stress *s, const struct segment *g, struct fln_reg
 
 	if (mmap(at, len, PROT_READ | PROT_WRITE,
 		 MAP_FIXED | (s->opts.is_private ? MAP_PRIVATE : MAP_SHARED),
-		 fln_image_memfd(memory_image(s, g)),
+		 fln_image_memfd(images_of(s, g)),
 		 (off_t)(g->image_first * PAGE_BYTES)) == MAP_FAILED)
 		return -errno;
 	/* As monitors do; whether anything comes of it is the host's affair. */
@@ -169,8 +180,8 @@ int images_add_regions(struct stress *s)
 
 		if (g->gap)
 			continue;
-		memory_region_opts(s, &o);
-		o.image = memory_image(s, g);
+		images_region_opts(s, &o);
+		o.image = images_of(s, g);
 		o.image_offset_bytes = g->image_first * PAGE_BYTES;
 		o.len_bytes = g->nr * PAGE_BYTES;
 		if (l->room)

@@ -4,6 +4,12 @@
  * and the kernel may do with its page tables whatever it likes.  What was filled, written
  * or given up reads as ever; what was not is a signal, and never zeros.
  */
+#include "stress/look.h"
+
+#include "stress/collapse.h"
+#include "stress/complain.h"
+#include "stress/guard.h"
+#include "stress/stage.h"
 #include "stress/stress.h"
 
 #include <errno.h>
@@ -11,18 +17,6 @@
 #include <sys/mman.h>
 
 #define LOOKS_AT_ONCE 2048u
-
-__attribute__((noinline)) int guard_copy(struct guard *g, const char *at, uint64_t *copy)
-{
-	int signo = sigsetjmp(g->jump, 0);
-
-	if (signo)
-		return signo;
-	g->armed = 1;
-	memcpy(copy, at, PAGE_BYTES);
-	g->armed = 0;
-	return 0;
-}
 
 static void look_at(struct stress *s, struct guard *g, uint64_t page, const char *when)
 {
@@ -100,7 +94,7 @@ void look_at_stopped(struct stress *s)
 			(void)collapse_elsewhere(s, rng_below(&rng, s->nr_pages));
 		for (uint32_t i = 0; i < LOOKS_AT_ONCE; i++)
 			look_at(s, &g, rng_below(&rng, s->nr_pages), "some time after the stop");
-		chaos_stage("looks again at what was stopped");
+		stage_begin("looks again at what was stopped");
 	} while (now_ns() < until);
 	look_at_all(s, &g, "after the stop, collapsed elsewhere");
 	for (uint32_t i = 0; i < 16; i++)

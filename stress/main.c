@@ -4,8 +4,18 @@
  * goes wrong that goes wrong in production; every page is verified, every fault
  * accounted for.
  */
+#include "stress/account.h"
+#include "stress/chaos.h"
+#include "stress/complain.h"
+#include "stress/gate.h"
+#include "stress/guard.h"
+#include "stress/memory.h"
 #include "stress/neighbour.h"
 #include "stress/stress.h"
+#include "stress/task.h"
+#include "stress/toucher.h"
+#include "stress/vcpus.h"
+#include "stress/watch.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -18,33 +28,6 @@
 
 #define EXIT_WRONG 1
 #define EXIT_SKIPPED 77
-#define COMPLAINTS_MAX 20u
-
-_Noreturn void end_at_once(struct stress *s)
-{
-	if (getenv("FAULTLANE_STRESS_WAIT"))
-		(void)pause(); /* for a debugger */
-	chaos_limits_undo(s);
-	chaos_host_undo();
-	_exit(EXIT_WRONG);
-}
-
-void complain(struct stress *s, const char *format, ...)
-{
-	uint64_t n = atomic_fetch_add(&s->nr_wrong, 1);
-	char text[512];
-	va_list args;
-
-	if (n >= COMPLAINTS_MAX)
-		return;
-	va_start(args, format);
-	(void)vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	(void)fprintf(stderr, "\nfaultlane-stress: WRONG: %s (after %.1f s)\n", text,
-		      (double)(now_ns() - s->begin_ns) / 1e9);
-	if (s->opts.until_wrong)
-		end_at_once(s);
-}
 
 /* What a process has of what can be left behind. */
 struct census {
@@ -126,7 +109,7 @@ static void status_line(struct stress *s, double elapsed_s, double age_s)
 		elapsed_s > last_s ? (double)(x.touches - last_touches) / (elapsed_s - last_s) : 0;
 
 	if (pthread_rwlock_tryrdlock(&s->world) == 0) {
-		memory_take_stats(s, &now);
+		account_add(s, &now);
 		(void)pthread_rwlock_unlock(&s->world);
 	}
 	(void)fprintf(stderr,
@@ -151,7 +134,7 @@ static double watch(struct stress *s)
 	uint64_t n = 0;
 	double elapsed = 0;
 
-	go_before_touchers();
+	task_go_first();
 	for (;;) {
 		double age;
 
@@ -392,17 +375,16 @@ int main(int argc, char **argv)
 		return rc == -EPERM || rc == -EACCES || rc == -ENOSYS || rc == -EOPNOTSUPP
 			       ? EXIT_SKIPPED
 			       : EXIT_WRONG;
-	if (init_world(&s) || guard_install(&s)) {
+	if (init_world(&s) || guard_install(s.opts.in_context, &s.nr_signals)) {
 		(void)fprintf(stderr, "faultlane-stress: no memory\n");
 		return EXIT_WRONG;
 	}
 	chaos_prepare(&s);
 	before = take_census();
 	rc = run(&s, &elapsed_s);
-	chaos_limits_undo(&s);
 	if (rc == 0)
 		compare_census(&s, &before);
-	chaos_host_undo();
+	undo_all(&s);
 	report(&s, elapsed_s);
 	model_deinit(&s.model);
 	touchers_free(&s);

@@ -3,7 +3,17 @@
  * The memory under test: engine, image, guest, region; made, taken down with
  * faults in flight, and made again.
  */
+#include "stress/memory.h"
+
+#include "stress/account.h"
+#include "stress/chaos_crowd.h"
+#include "stress/complain.h"
+#include "stress/gate.h"
+#include "stress/images.h"
+#include "stress/look.h"
+#include "stress/stage.h"
 #include "stress/stress.h"
+#include "stress/vcpus.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -77,15 +87,6 @@ static int create_engine(struct stress *s)
 	return rc ? failed("engine", rc) : 0;
 }
 
-void memory_region_opts(const struct stress *s, struct fln_region_opts *o)
-{
-	o->sharing = s->opts.is_private ? FLN_SHARING_PRIVATE : FLN_SHARING_SHARED;
-	o->delivery = s->opts.in_context ? FLN_DELIVERY_IN_CONTEXT : FLN_DELIVERY_QUEUED;
-	/* One thread per shard decides about discards of private memory; in context all do. */
-	o->discard =
-		s->opts.is_private && s->opts.in_context ? FLN_DISCARD_IMAGE : FLN_DISCARD_ZERO;
-}
-
 static int create_guest(struct stress *s)
 {
 	struct fln_guest_opts g = FLN_GUEST_OPTS_INIT;
@@ -132,103 +133,19 @@ int memory_create(struct stress *s)
 	return create_guest(s);
 }
 
-static void add_stats(struct totals *t, const struct fln_stats *st)
-{
-	t->faults += st->faults;
-	t->minor += st->minor;
-	t->major += st->major;
-	t->zero += st->zero;
-	t->invalid += st->invalid;
-	t->refaults += st->refaults;
-	t->resumed += st->resumed;
-	t->poisoned += st->poisoned;
-	t->failed += st->failed;
-	t->again += st->again;
-	t->in_context += st->in_context;
-	fln_histogram_merge(&t->service, &st->service);
-}
-
-void memory_take_stats(struct stress *s, struct totals *t)
-{
-	struct fln_stats st = FLN_STATS_INIT;
-
-	if (!s->guest || fln_guest_stats(s->guest, &st) != 0)
-		return;
-	add_stats(t, &st);
-	t->oldest_ns = st.oldest_ns;
-}
-
-static uint64_t ended(const struct fln_stats *st)
-{
-	return st->resumed + st->poisoned + st->failed;
-}
-
-static bool is_settled(const struct fln_stats *st)
-{
-	return st->faults == ended(st) && st->in_flight == 0 &&
-	       st->faults == st->minor + st->major + st->zero + st->invalid;
-}
-
-static void complain_unsettled(struct stress *s, const char *when, const struct fln_stats *st)
-{
-	complain(s,
-		 "%s faults are not accounted for: %llu taken, %llu resumed, %llu poisoned, "
-		 "%llu failed, %lld in flight",
-		 when, (unsigned long long)st->faults, (unsigned long long)st->resumed,
-		 (unsigned long long)st->poisoned, (unsigned long long)st->failed,
-		 (long long)st->in_flight);
-}
-
-void memory_check_ended(struct stress *s)
-{
-	struct fln_stats st = FLN_STATS_INIT;
-
-	if (s->guest && fln_guest_stats(s->guest, &st) == 0 && ended(&st) > st.faults)
-		complain_unsettled(s, "while threads fault", &st);
-}
-
-void memory_check_settled(struct stress *s)
-{
-	uint64_t begin = now_ns();
-	struct fln_stats st;
-
-	/* Who is woken goes on before that is counted. */
-	do {
-		st = (struct fln_stats)FLN_STATS_INIT;
-		if (!s->guest || fln_guest_stats(s->guest, &st) != 0 || is_settled(&st))
-			return;
-		sleep_ms(1);
-	} while (ended(&st) <= st.faults && (double)(now_ns() - begin) / 1e9 < s->opts.max_wait_s);
-	complain_unsettled(s, "while nobody faults", &st);
-}
-
-/* The guest has been stopped: every fault has ended (I4). */
-static void settle_guest(struct stress *s)
-{
-	struct fln_stats st = FLN_STATS_INIT;
-
-	if (fln_guest_stats(s->guest, &st) != 0)
-		return;
-	add_stats(&s->totals, &st);
-	if (is_settled(&st))
-		return;
-	s->totals.unaccounted += st.faults > ended(&st) ? st.faults - ended(&st) : 1;
-	complain_unsettled(s, "after the stop", &st);
-}
-
 /* The guest has been stopped, and nobody touches it. */
 static int end_guest(struct stress *s)
 {
 	int rc;
 
-	chaos_stage("looks at what was stopped");
+	stage_begin("looks at what was stopped");
 	look_at_stopped(s);
-	chaos_stage("destroys the guest");
+	stage_begin("destroys the guest");
 	rc = fln_guest_destroy(s->guest);
 	s->guest = NULL;
 	if (rc)
 		return failed("destroy", rc);
-	chaos_stage("looks at what was destroyed");
+	stage_begin("looks at what was destroyed");
 	look_at_destroyed(s);
 	images_unmap(s);
 	return 0;
@@ -241,13 +158,13 @@ int memory_restart(struct stress *s, bool engine_too, bool new_image)
 
 	gate_close_begin(s);
 	atomic_store(&s->closing, true);
-	chaos_stage("stops the guest");
+	stage_begin("stops the guest");
 	rc = engine_too ? fln_engine_stop(s->engine) : fln_guest_stop(s->guest);
 	if (rc)
 		return failed("stop", rc);
-	chaos_stage("waits for touches to end, of a guest that was stopped");
+	stage_begin("waits for touches to end, of a guest that was stopped");
 	gate_wait_outside(s);
-	settle_guest(s);
+	account_settle(s);
 	rc = vcpus_unmap_memory(s);
 	if (rc)
 		return rc;
@@ -273,7 +190,7 @@ int memory_restart(struct stress *s, bool engine_too, bool new_image)
 	rc = create_guest(s);
 	if (rc)
 		return rc;
-	chaos_stage("begins anew");
+	stage_begin("begins anew");
 	atomic_store(&s->closing, false);
 	/* Nothing is filled yet. */
 	if (new_image && has_chaos(&s->opts, CHAOS_STAMPEDE))
@@ -291,7 +208,7 @@ int memory_destroy(struct stress *s)
 		rc = fln_guest_stop(s->guest);
 		if (rc)
 			(void)failed("stop", rc);
-		settle_guest(s);
+		account_settle(s);
 		(void)vcpus_unmap_memory(s);
 		(void)end_guest(s);
 	}

@@ -4,86 +4,19 @@
  * or writes them.  A signal in a touch (a page that cannot be had) brings the thread
  * back to where it began.
  */
+#include "stress/toucher.h"
+
+#include "stress/complain.h"
+#include "stress/gate.h"
+#include "stress/guard.h"
+#include "stress/stress.h"
 #include "stress/touch.h"
+#include "stress/vcpus.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <ucontext.h>
-
-static _Thread_local struct guard *my_guard;
-static bool resolves; /* set once, before threads are there */
-static struct stress *counted_for;
-
-void guard_set(struct guard *g)
-{
-	my_guard = g;
-}
-
-static void on_fault(int signo, siginfo_t *info, void *context)
-{
-	struct sigaction dfl = { .sa_handler = SIG_DFL };
-
-	if (resolves && fln_resolve(info) == FLN_RESOLVED)
-		return;
-	if (signo == SIGBUS && vcpu_sigbus(info))
-		return;
-	if (my_guard && my_guard->armed) {
-		my_guard->armed = 0;
-		/* ThreadSanitizer runs handlers with all signals blocked, SIGBUS too. */
-		(void)pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL);
-		siglongjmp(my_guard->jump, signo);
-	}
-	(void)sigaction(signo, &dfl, NULL); /* and the access is tried again */
-}
-
-static void on_storm(int signo)
-{
-	(void)signo;
-	atomic_fetch_add_explicit(&counted_for->nr_signals, 1, memory_order_relaxed);
-}
-
-int guard_install(struct stress *s)
-{
-	struct sigaction fault = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER };
-	struct sigaction storm = { .sa_handler = on_storm, .sa_flags = SA_RESTART };
-
-	resolves = s->opts.in_context;
-	counted_for = s;
-	return sigaction(SIGBUS, &fault, NULL) || sigaction(SIGSEGV, &fault, NULL) ||
-			       sigaction(SIGUSR1, &storm, NULL)
-		       ? -errno
-		       : 0;
-}
-
-void touch_after_signal(struct toucher *t, uint64_t page, int signo)
-{
-	struct stress *s = t->s;
-	char buf[128];
-
-	if (atomic_load(&s->closing))
-		return;
-	if (stress_is_dead(s, page)) {
-		atomic_fetch_add_explicit(&t->nr_declared, 1, memory_order_relaxed);
-		return;
-	}
-	complain(s, "page %llu: signal %d (%s), where %s is due", (unsigned long long)page, signo,
-		 strsignal(signo), model_describe(&s->model, page, buf, sizeof(buf)));
-}
-
-void touch_describe_wrong(struct toucher *t, uint64_t page)
-{
-	struct stress *s = t->s;
-	char buf[128];
-	uint32_t i = 0;
-
-	while (i + 1 < PAGE_WORDS && t->copy[i + 1] == t->copy[i] + (t->copy[0] ? 2 : 0))
-		i++;
-	complain(s, "page %llu reads %016llx … %016llx (alike up to word %u), where %s is due",
-		 (unsigned long long)page, (unsigned long long)t->copy[0],
-		 (unsigned long long)t->copy[PAGE_WORDS - 1], i,
-		 model_describe(&s->model, page, buf, sizeof(buf)));
-}
 
 static void read_page(struct toucher *t, uint64_t page)
 {

@@ -6,7 +6,12 @@
  * As a monitor does, the slot is there only while the region is: it comes after the
  * guest has started, and goes before the guest is destroyed, with all vCPUs outside.
  */
+#include "stress/vcpus.h"
+
+#include "stress/complain.h"
+#include "stress/gate.h"
 #include "stress/guest.h"
+#include "stress/stress.h"
 #include "stress/touch.h"
 
 #include <errno.h>

@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Who waits for ever is lost: it is said what for, and the run ends. */
+#include "stress/watch.h"
+
+#include "stress/account.h"
+#include "stress/complain.h"
+#include "stress/stage.h"
 #include "stress/stress.h"
+#include "stress/task.h"
+#include "stress/vcpus.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -8,73 +15,18 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A thread's state as in /proc: R, S, D; 0: it is not known.  The engine's tell by their name. */
-static char state_of(const char *tid, bool *is_engines)
-{
-	char path[320], line[512] = "";
-	const char *end;
-	FILE *f;
-
-	(void)snprintf(path, sizeof(path), "/proc/self/task/%s/stat", tid);
-	f = fopen(path, "re");
-	if (!f)
-		return 0;
-	end = fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
-	(void)fclose(f);
-	*is_engines = strstr(line, "(fln-") != NULL;
-	return end && end[1] ? end[2] : 0;
-}
-
-const char *watch_state(pid_t tid)
-{
-	bool is_engines;
-	char text[16], state;
-
-	(void)snprintf(text, sizeof(text), "%d", (int)tid);
-	state = state_of(text, &is_engines);
-	return state == 'R' ? "runs or wants a processor"
-	       : state      ? "sleeps"
-			    : "cannot be looked at";
-}
-
-/* Does anybody run?  Where all sleep they wait for each other. */
-static void say_threads(void)
-{
-	uint32_t nr = 0, nr_running = 0, nr_engines = 0, nr_engines_running = 0;
-	DIR *dir = opendir("/proc/self/task");
-	struct dirent *e;
-
-	while (dir && (e = readdir(dir)) != NULL) {
-		bool is_engines = false, runs;
-
-		if (e->d_name[0] == '.')
-			continue;
-		runs = state_of(e->d_name, &is_engines) == 'R';
-		nr++;
-		nr_running += runs;
-		nr_engines += is_engines;
-		nr_engines_running += is_engines && runs;
-	}
-	if (!dir)
-		return;
-	(void)closedir(dir);
-	(void)fprintf(stderr,
-		      "  of %u threads %u run or want a processor; of the engine's %u, %u\n", nr,
-		      nr_running, nr_engines, nr_engines_running);
-}
-
-double watch_oldest_touch(struct stress *s, struct toucher **who)
+double watch_oldest_touch(struct stress *s, struct toucher **whose)
 {
 	uint64_t now = touch_now_ns(s), oldest = now;
 
-	*who = NULL;
+	*whose = NULL;
 	for (uint32_t i = 0; i < s->opts.nr_threads; i++) {
 		uint64_t since =
 			atomic_load_explicit(&s->touchers[i].since_ns, memory_order_relaxed);
 
 		if (since && since < oldest) {
 			oldest = since;
-			*who = &s->touchers[i];
+			*whose = &s->touchers[i];
 		}
 	}
 	return (double)(now - oldest) / 1e9;
@@ -114,7 +66,7 @@ _Noreturn void watch_lost(struct stress *s, struct toucher *t, double age_s)
 	struct totals now = s->totals;
 	char buf[128];
 
-	memory_take_stats(s, &now);
+	account_add(s, &now);
 	(void)fprintf(stderr,
 		      "\nfaultlane-stress: LOST: thread %u waits for page %" PRIu64
 		      " for %.1f s, where %s is due\n"
@@ -123,10 +75,10 @@ _Noreturn void watch_lost(struct stress *s, struct toucher *t, double age_s)
 		      t->index, page, age_s, model_describe(&s->model, page, buf, sizeof(buf)),
 		      now.faults, now.resumed, now.poisoned, now.failed, now.again,
 		      atomic_load(&s->gate) ? "closed" : "open", s->opts.seed);
-	(void)fprintf(stderr, "  the thread %s\n", watch_state(atomic_load(&t->tid)));
+	(void)fprintf(stderr, "  the thread %s\n", task_state(atomic_load(&t->tid)));
 	say_engines_view(s);
-	chaos_say_steps(s);
-	say_threads();
+	stage_say_all(s);
+	task_say_all();
 	end_at_once(s);
 }
 
@@ -134,7 +86,7 @@ _Noreturn void watch_lost(struct stress *s, struct toucher *t, double age_s)
 static void watch_chaos(struct stress *s)
 {
 	enum chaos_kind kind = CHAOS_NR;
-	double age = chaos_oldest(s, &kind);
+	double age = stage_oldest(s, &kind);
 
 	if (age <= 2 * s->opts.max_wait_s)
 		return;
@@ -143,8 +95,8 @@ static void watch_chaos(struct stress *s)
 		      "seed %" PRIu64 "\n",
 		      chaos_names[kind], age, s->opts.seed);
 	say_engines_view(s);
-	chaos_say_steps(s);
-	say_threads();
+	stage_say_all(s);
+	task_say_all();
 	end_at_once(s);
 }
 
@@ -157,7 +109,7 @@ double watch_once(struct stress *s)
 		watch_lost(s, t, age);
 	watch_chaos(s);
 	if (pthread_rwlock_tryrdlock(&s->world) == 0) {
-		memory_check_ended(s);
+		account_check_ended(s);
 		(void)pthread_rwlock_unlock(&s->world);
 	}
 	return age;

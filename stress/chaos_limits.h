@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* Limits that are reached. */
+#ifndef STRESS_CHAOS_LIMITS_H
+#define STRESS_CHAOS_LIMITS_H
+
+#include "stress/stress.h"
+
+bool chaos_descriptors(struct stress *s, struct rng *rng);
+bool chaos_mappings(struct stress *s, struct rng *rng);
+bool chaos_memory(struct stress *s, struct rng *rng);
+bool chaos_stall(struct stress *s, struct rng *rng);
+/* What must be arranged before.  Return: why a kind is left out here, or NULL. */
+const char *chaos_limits_prepare(struct stress *s, enum chaos_kind kind);
+
+#endif

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* Others of the same engine that hang or misbehave. */
+#ifndef STRESS_CHAOS_NEIGHBOURS_H
+#define STRESS_CHAOS_NEIGHBOURS_H
+
+#include "stress/stress.h"
+
+const char *chaos_neighbours_prepare(struct stress *s);
+bool chaos_neighbours(struct stress *s, struct rng *rng);
+
+#endif

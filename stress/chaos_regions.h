@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* Regions come, go and move. */
+#ifndef STRESS_CHAOS_REGIONS_H
+#define STRESS_CHAOS_REGIONS_H
+
+#include "stress/stress.h"
+
+/* A step each; false: it was refused, as can be when others misbehave. */
+bool chaos_regions(struct stress *s, struct rng *rng);
+bool chaos_unmap(struct stress *s, struct rng *rng);
+bool chaos_remap(struct stress *s, struct rng *rng);
+/* A region once more for a moment, read and verified: however it came about that it is there. */
+bool extra_look(struct stress *s, struct rng *rng, uint32_t nr);
+
+#endif

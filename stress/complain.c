@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* Something is wrong: it is said, counted, and perhaps ends the run. */
+#include "stress/complain.h"
+
+#include "stress/stress.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+
+#define EXIT_WRONG 1
+#define COMPLAINTS_MAX 20u
+#define UNDOES_MAX 4u
+
+static undo_fn undoes[UNDOES_MAX];
+static uint32_t nr_undoes;
+
+void undo_at_end(undo_fn undo)
+{
+	if (nr_undoes < UNDOES_MAX)
+		undoes[nr_undoes++] = undo;
+}
+
+void undo_all(struct stress *s)
+{
+	/* All of them by each thread that ends the program: each can be called again. */
+	for (uint32_t i = nr_undoes; i-- > 0;)
+		undoes[i](s);
+}
+
+_Noreturn void end_at_once(struct stress *s)
+{
+	if (getenv("FAULTLANE_STRESS_WAIT"))
+		(void)pause(); /* for a debugger */
+	undo_all(s);
+	_exit(EXIT_WRONG);
+}
+
+void complain(struct stress *s, const char *format, ...)
+{
+	uint64_t n = atomic_fetch_add(&s->nr_wrong, 1);
+	char text[512];
+	va_list args;
+
+	if (n >= COMPLAINTS_MAX)
+		return;
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	(void)fprintf(stderr, "\nfaultlane-stress: WRONG: %s (after %.1f s)\n", text,
+		      (double)(now_ns() - s->begin_ns) / 1e9);
+	if (s->opts.until_wrong)
+		end_at_once(s);
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How far the steps of chaos have come: a stage that takes long is told of, and one that
+ * takes for ever is lost.
+ */
+#include "stress/stage.h"
+
+#include "stress/stress.h"
+#include "stress/task.h"
+
+const char stage_waits_turn[] = "waits for its turn";
+
+static struct stage {
+	_Atomic pid_t tid;
+	_Atomic uint64_t since_ns;   /* when it began; 0: no step is under way */
+	_Atomic(const char *) stage; /* NULL: the step has but one */
+} stages[CHAOS_NR];
+static _Thread_local struct stage *my_stage;
+
+void stage_thread(enum chaos_kind kind)
+{
+	my_stage = &stages[kind];
+	atomic_store(&my_stage->tid, gettid());
+}
+
+void stage_begin(const char *stage)
+{
+	if (!my_stage)
+		return;
+	atomic_store(&my_stage->stage, stage);
+	atomic_store(&my_stage->since_ns, now_ns());
+}
+
+void stage_end(void)
+{
+	atomic_store(&my_stage->since_ns, 0);
+}
+
+/*
+ * A step that waits for its turn waits for others, and each of these has its own time: the
+ * wait counts from when the last of them had its turn.
+ */
+static double age_of(const struct stress *s, struct stage *t, uint64_t now)
+{
+	uint64_t since = atomic_load(&t->since_ns), turn = atomic_load(&s->turn_since_ns);
+
+	if (since && atomic_load(&t->stage) == stage_waits_turn && turn > since)
+		since = turn;
+	return since && since < now ? (double)(now - since) / 1e9 : 0;
+}
+
+double stage_oldest(const struct stress *s, enum chaos_kind *kind)
+{
+	uint64_t now = now_ns();
+	double oldest = 0;
+
+	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
+		double age = age_of(s, &stages[k], now);
+
+		if (age > oldest) {
+			oldest = age;
+			*kind = k;
+		}
+	}
+	return oldest;
+}
+
+void stage_say_all(const struct stress *s)
+{
+	uint64_t now = now_ns();
+
+	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
+		const char *stage = atomic_load(&stages[k].stage);
+
+		if (atomic_load(&stages[k].since_ns))
+			(void)fprintf(stderr, "  under way: %s%s%s, for %.1f s; it %s\n",
+				      chaos_names[k], stage ? ", which " : "", stage ? stage : "",
+				      age_of(s, &stages[k], now),
+				      task_state(atomic_load(&stages[k].tid)));
+	}
+}

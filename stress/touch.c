@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* A touch that came to another end than it should. */
+#include "stress/touch.h"
+
+#include "stress/complain.h"
+#include "stress/stress.h"
+
+#include <string.h>
+
+void touch_after_signal(struct toucher *t, uint64_t page, int signo)
+{
+	struct stress *s = t->s;
+	char buf[128];
+
+	if (atomic_load(&s->closing))
+		return;
+	if (stress_is_dead(s, page)) {
+		atomic_fetch_add_explicit(&t->nr_declared, 1, memory_order_relaxed);
+		return;
+	}
+	complain(s, "page %llu: signal %d (%s), where %s is due", (unsigned long long)page, signo,
+		 strsignal(signo), model_describe(&s->model, page, buf, sizeof(buf)));
+}
+
+void touch_describe_wrong(struct toucher *t, uint64_t page)
+{
+	struct stress *s = t->s;
+	char buf[128];
+	uint32_t i = 0;
+
+	while (i + 1 < PAGE_WORDS && t->copy[i + 1] == t->copy[i] + (t->copy[0] ? 2 : 0))
+		i++;
+	complain(s, "page %llu reads %016llx … %016llx (alike up to word %u), where %s is due",
+		 (unsigned long long)page, (unsigned long long)t->copy[0],
+		 (unsigned long long)t->copy[PAGE_WORDS - 1], i,
+		 model_describe(&s->model, page, buf, sizeof(buf)));
+}
