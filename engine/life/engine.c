@@ -279,6 +279,68 @@ static void deinit_workers(struct fln_engine *engine)
 		 engine->opts.nr_workers * sizeof(*engine->workers), FLN_NODE_ANY);
 }
 
+/* The parts that run: workers, filler threads and events. */
+static int init_parts(struct fln_engine *engine)
+{
+	int rc = fln_rcu_get();
+
+	if (rc)
+		return rc;
+	rc = init_workers(engine);
+	if (rc)
+		goto put_rcu;
+	rc = init_filler(engine);
+	if (rc)
+		goto deinit_workers;
+	rc = fln_event_queue_init(&engine->events, &engine->alloc);
+	if (rc)
+		goto deinit_filler;
+	fln_guard_init(&engine->guard);
+	fln_lock_init(&engine->lock, FLN_RANK_ENGINE);
+	fln_turn_init(&engine->turn);
+	fln_cond_init(&engine->unpinned);
+	return 0;
+deinit_filler:
+	fln_filler_deinit(&engine->filler);
+deinit_workers:
+	deinit_workers(engine);
+put_rcu:
+	fln_rcu_put();
+	return rc;
+}
+
+/* What the parts are built from: the host's topology, the options, the kernel's features, the nodes. */
+static int init_engine(struct fln_engine *engine)
+{
+	int rc = take_hooks(engine);
+
+	if (rc == 0)
+		rc = fln_topology_load(&engine->topology, &engine->alloc, NULL);
+	if (rc)
+		return rc;
+	rc = set_defaults(&engine->opts);
+	if (rc)
+		goto destroy_topology;
+	engine->asking.fd = -1;
+	fln_lock_init(&engine->asking_lock, FLN_RANK_LEAF);
+	rc = check_features(engine);
+	if (rc == 0)
+		rc = fln_nodes_init(engine);
+	if (rc)
+		goto deinit_asking;
+	rc = init_parts(engine);
+	if (rc)
+		goto deinit_nodes;
+	return 0;
+deinit_nodes:
+	fln_nodes_deinit(engine);
+deinit_asking:
+	deinit_asking(engine);
+destroy_topology:
+	fln_topology_destroy(engine->topology);
+	return rc;
+}
+
 int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **out)
 {
 	FLN_UNCANCELLABLE;
@@ -305,54 +367,13 @@ int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **ou
 	engine->opts = o;
 	engine->log.fn = o.log;
 	engine->log.ctx = o.log_ctx;
-	rc = take_hooks(engine);
-	if (rc == 0)
-		rc = fln_topology_load(&engine->topology, &engine->alloc, NULL);
-	if (rc)
-		goto free_engine;
-	rc = set_defaults(&engine->opts);
-	if (rc)
-		goto destroy_topology;
-	engine->asking.fd = -1;
-	fln_lock_init(&engine->asking_lock, FLN_RANK_LEAF);
-	rc = check_features(engine);
-	if (rc == 0)
-		rc = fln_nodes_init(engine);
-	if (rc)
-		goto deinit_asking;
-	rc = fln_rcu_get();
-	if (rc)
-		goto deinit_nodes;
-	rc = init_workers(engine);
-	if (rc)
-		goto put_rcu;
-	rc = init_filler(engine);
-	if (rc)
-		goto deinit_workers;
-	rc = fln_event_queue_init(&engine->events, &engine->alloc);
-	if (rc)
-		goto deinit_filler;
-	fln_guard_init(&engine->guard);
-	fln_lock_init(&engine->lock, FLN_RANK_ENGINE);
-	fln_turn_init(&engine->turn);
-	fln_cond_init(&engine->unpinned);
+	rc = init_engine(engine);
+	if (rc) {
+		fln_free(&alloc, engine, sizeof(*engine), FLN_NODE_ANY);
+		return rc;
+	}
 	*out = engine;
 	return 0;
-deinit_filler:
-	fln_filler_deinit(&engine->filler);
-deinit_workers:
-	deinit_workers(engine);
-put_rcu:
-	fln_rcu_put();
-deinit_nodes:
-	fln_nodes_deinit(engine);
-deinit_asking:
-	deinit_asking(engine);
-destroy_topology:
-	fln_topology_destroy(engine->topology);
-free_engine:
-	fln_free(&alloc, engine, sizeof(*engine), FLN_NODE_ANY);
-	return rc;
 }
 
 /* Returns whether the engine runs. */
