@@ -121,6 +121,7 @@ bool measure_once(const test_case &c, figures *f, std::string *why)
 	       mem.verify(under_test->addr(), p.get(), c.writes, why);
 }
 
+/* All but the number of threads and the window, which are the arguments of a family. */
 std::string name_of(const test_case &c)
 {
 	std::string name = c.weak ? "weak/" : "touch/";
@@ -130,29 +131,42 @@ std::string name_of(const test_case &c)
 	name += c.writes ? "/write" : "/read";
 	name += "/density:" + std::to_string(c.density);
 	name += c.mixed ? "/share:mixed" : "/share:disjoint";
-	name += "/threads:" + std::to_string(c.nr_threads);
-	if (c.window)
-		name += "/window:" + std::to_string(c.window);
 	return name;
 }
 
-void add(const test_case &c)
+/*
+ * Google Benchmark copies what it has found for each family that it looks at: thousands of
+ * families of one are half a minute.
+ */
+benchmark::internal::Benchmark *add(const test_case &of, bool windows)
 {
-	benchmark::RegisterBenchmark(name_of(c).c_str(), [c](benchmark::State &state) {
-		run(state, [&c](figures *f, std::string *why) { return measure_once(c, f, why); });
-	})->Unit(benchmark::kMillisecond);
+	auto *all =
+		benchmark::RegisterBenchmark(name_of(of).c_str(), [of, windows](
+									  benchmark::State &state) {
+			test_case c = of;
+
+			c.nr_threads = static_cast<uint32_t>(state.range(0));
+			if (windows)
+				c.window = static_cast<uint32_t>(state.range(1));
+			run(state,
+			    [&c](figures *f, std::string *why) { return measure_once(c, f, why); });
+		});
+
+	return all->Unit(benchmark::kMillisecond);
 }
 
-void add_threads(test_case c)
+void add_threads(const test_case &c)
 {
+	benchmark::internal::Benchmark *plain = add(c, false)->ArgName("threads");
+	benchmark::internal::Benchmark *windows = nullptr;
+
+	if (c.d->has_window && !opts.windows.empty())
+		windows = add(c, true)->ArgNames({ "threads", "window" });
 	for (uint32_t nr_threads : thread_counts()) {
-		c.nr_threads = nr_threads;
-		c.window = 0;
-		add(c);
+		plain->Arg(nr_threads);
 		for (uint32_t window : opts.windows) {
-			c.window = window;
-			if (c.d->has_window)
-				add(c);
+			if (windows)
+				windows->Args({ nr_threads, window });
 		}
 	}
 }
