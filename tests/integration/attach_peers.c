@@ -622,6 +622,35 @@ static void no_memory_to_ask(void)
 	}
 }
 
+/* The last of all questions that there can be is sent later like any other. */
+static void no_memory_for_the_last(void)
+{
+	static struct fln_fill *taken[FLN_LINK_MAX_ASKS - 1];
+	struct fln_guest *guest;
+	struct fln_link_ask a;
+	struct toucher t;
+	uint8_t *mem;
+	int memfd = attach_to_fake(&guest, &mem);
+
+	for (uint32_t i = 0; i < FLN_LINK_MAX_ASKS - 1; i++) {
+		taken[i] = fln_link_alloc(attached->link, FLN_NO_WAITER, false);
+		CHECK(taken[i], "question %u is taken", i);
+	}
+	atomic_store(&refused_errno, ENOBUFS);
+	atomic_store(&nr_refused, 1);
+	toucher_read(&t, mem + 77 * PAGE);
+	a = asked();
+	CHECK(a.id == FLN_LINK_MAX_ASKS - 1, "it is question %u", a.id);
+	answer_filled(&a, memfd);
+	toucher_expect_value(&t, word_of(1, 77, 0), "answered at last");
+	for (uint32_t i = 0; i < FLN_LINK_MAX_ASKS - 1; i++)
+		fln_link_free(attached->link, taken[i]);
+	OK(fln_guest_destroy(guest));
+	OK(fln_image_destroy(attached));
+	(void)close(memfd);
+	drop_link();
+}
+
 /* A question that can never be sent fails, as all others, and nobody waits for its answer. */
 static void no_way_to_ask(void)
 {
@@ -666,6 +695,7 @@ int main(void)
 	RUN(lying_owner);
 	RUN(deaf_owner);
 	RUN(no_memory_to_ask);
+	RUN(no_memory_for_the_last);
 	RUN(no_way_to_ask);
 	RUN(silent_owner);
 	read_all(&bed, 8);

@@ -461,8 +461,14 @@ static int do_ioctl(struct fln_uffd *u, unsigned long request, void *arg)
 		return 0;
 	}
 	if (request == UFFDIO_UNREGISTER) {
+		const struct uffdio_range *a = arg;
+
 		f->nr_unregisters++;
-		return 0;
+		/* Wakes before it takes the mapping's lock: faults may come in between. */
+		wake(f, a->start, a->len);
+		if (f->on_unregister)
+			f->on_unregister(f->ctx, a->start, a->len);
+		return f->unregister_errno ? -f->unregister_errno : 0;
 	}
 	return -EINVAL;
 }

@@ -100,7 +100,8 @@ struct fake_uffd {
 	int read_errno;      /* what read returns; 0: messages */
 	uint64_t flags;      /* that messages of faults carry besides */
 	int unprotect_errno; /* of UFFDIO_WRITEPROTECT, always */
-	bool process_gone;   /* installs are ESRCH from now on */
+	int unregister_errno;
+	bool process_gone; /* installs are ESRCH from now on */
 
 	/* Called for each page that CONTINUE or COPY maps. */
 	void (*on_map)(void *ctx, uint64_t addr);
@@ -110,6 +111,8 @@ struct fake_uffd {
 	void (*on_injected)(void *ctx, uint64_t addr, int err);
 	/* Called when messages have been read and nobody has acted upon them yet. */
 	void (*on_read)(void *ctx);
+	/* Called by UNREGISTER when it has woken and the range is still registered. */
+	void (*on_unregister)(void *ctx, uint64_t start, uint64_t len_bytes);
 	void *ctx;
 
 	/* What happened. */

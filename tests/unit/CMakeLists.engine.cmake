@@ -19,6 +19,8 @@ target_link_options(test_unit_image_calls PRIVATE
 fln_test(NAME image_race LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/image_race.c ${FLN_RIG})
 fln_test(NAME image_old LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/image_old.c ${FLN_RIG})
 fln_test(NAME image_learn LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/image_learn.c ${FLN_RIG})
+fln_test(NAME closing LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/closing.c ${FLN_RIG})
+fln_test(NAME orders LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/orders.c ${FLN_RIG})
 fln_test(NAME install LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/install.c ${FLN_RIG})
 fln_test(NAME stats LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/stats.c)
 fln_test(NAME events LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/events.c ${FLN_RIG})

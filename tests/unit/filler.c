@@ -12,9 +12,12 @@
 #include "sources/image_want.h"
 #include "tests/support/cm.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
 
 #define NR_PAGES 64u
 #define MAX_READS 1024u
@@ -537,6 +540,31 @@ static void populating_goes_on_beside_a_stuck_source(void **state)
 	teardown();
 }
 
+/* So many fillers sleep: of the process, for only one filler is there at a time. */
+static uint32_t nr_asleep(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	char path[64], line[256], comm[32], is;
+	const struct dirent *e;
+	uint32_t nr = 0;
+
+	assert_non_null(dir);
+	while ((e = readdir(dir)) != NULL) {
+		FILE *stat;
+
+		(void)snprintf(path, sizeof(path), "/proc/self/task/%.16s/stat", e->d_name);
+		stat = e->d_name[0] == '.' ? NULL : fopen(path, "re");
+		if (!stat)
+			continue;
+		if (fgets(line, sizeof(line), stat) &&
+		    sscanf(line, "%*d (%31[^)]) %c", comm, &is) == 2)
+			nr += strncmp(comm, "fln-fill", 8) == 0 && is == 'S';
+		(void)fclose(stat);
+	}
+	(void)closedir(dir);
+	return nr;
+}
+
 /* Two fills of nobody's fault hang; a third waits, until a fault waits for it. */
 static void a_promoted_fill_finds_an_idle_thread(void **state)
 {
@@ -549,6 +577,9 @@ static void a_promoted_fill_finds_an_idle_thread(void **state)
 	assert_int_equal(begin(&f.b, 0, 1, true, false), 1);
 	wait_inside(&f.a, 1);
 	wait_inside(&f.b, 1);
+	/* Those that have not slept yet would find it by themselves. */
+	while (nr_asleep() < 2)
+		(void)sched_yield();
 	assert_int_equal(begin(&f.a, 1, 1, true, false), 1);
 	request(&f.a, 1);
 	wait_inside(&f.a, 2);

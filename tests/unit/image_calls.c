@@ -4,6 +4,7 @@
  * taken back, what was given up stays so, and the caller is told.
  */
 #include "sources/huge.h"
+#include "sources/image_cache.h"
 #include "sources/image_discard.h"
 #include "sources/image_state.h"
 #include "sources/image_want.h"
@@ -134,6 +135,8 @@ static void what_a_failed_write_left_is_taken_back(void **state)
 	assert_int_equal(fln_image_request(&r->image, 0, WAITER), FLN_IMAGE_IS_PENDING);
 	assert_int_equal(rig_fill(r, 1), 1);
 	assert_state(r, 0, FLN_IMAGE_UNFILLED);
+	for (uint64_t page = 0; page < 4; page++)
+		assert_false(cached(r, page));
 	assert_int_equal(contents(r, 4), 7);
 	fail_at_page = -1;
 	failing = false;
@@ -214,13 +217,18 @@ static void given_up_as_a_whole_while_it_is_read(void **state)
 
 static void a_punch_that_fails_is_told(void **state)
 {
-	struct rig *r = rig(64, 8);
+	struct rig *r = rig(512, 8);
 
 	(void)state;
 	rig_put(r, 5, 1);
 	punch_errno = EIO;
 	assert_int_equal(fln_image_discard(&r->image, BYTES(5), BYTES(1)), -EIO);
+	/* A huge page is punched by a call of its own. */
+	r->image.page_bytes = FLN_BLOCK_BYTES;
+	assert_int_equal(fln_image_punch(&r->image, 0, 512), -EIO);
 	punch_errno = 0;
+	assert_int_equal(fln_image_punch(&r->image, 0, 512), 0);
+	r->image.page_bytes = FLN_PAGE_BYTES;
 	rig_destroy(r);
 }
 

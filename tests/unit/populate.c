@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <faultlane/guest.h>
 #include <faultlane/image.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
@@ -135,6 +136,72 @@ static void what_is_not_filled_is_asked_for_and_waited_for(void **state)
 }
 
 /* I7: the fault's fill is done first, whether it is new or was asked for before. */
+/* What is there beside the range needs nothing of it, and no chunk until there is something. */
+static void what_is_beside_the_range_is_left_alone(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 512 });
+	struct fln_job *job;
+
+	(void)state;
+	rig_put(r, 0, 100);
+	job = begin(r, 200, 10);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	fln_rcu_read_lock();
+	assert_null(fln_blockmap_peek(&r->region.map, 0));
+	fln_rcu_read_unlock();
+	assert_int_equal(fake_nr_mapped(&r->fake), 0);
+	while (rig_fill(r, UINT32_MAX) > 0) {
+		fln_populate_kicked(&r->worker);
+		fln_populate_slice(&r->worker, UINT32_MAX);
+	}
+	assert_int_equal(atomic_load(&job->nr_done), 10);
+	assert_int_equal(fake_nr_mapped(&r->fake), 10);
+	end(r, job);
+	rig_destroy(r);
+}
+
+struct giver {
+	struct rig *r;
+	struct fln_job *job;
+	_Atomic bool given;
+};
+
+static void *give_main(void *arg)
+{
+	struct giver *g = arg;
+	bool entered = fln_rcu_enter();
+
+	assert_true(fln_job_submit(g->job));
+	atomic_store_explicit(&g->given, true, memory_order_relaxed);
+	fln_rcu_leave(entered);
+	return NULL;
+}
+
+/* A job that another thread gives is seen as a whole, whether the worker was kicked or not. */
+static void what_is_given_is_seen_as_a_whole(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 512 });
+	struct fln_worker *w = &r->worker;
+	struct giver g = { .r = r };
+	pthread_t thread;
+
+	(void)state;
+	rig_put(r, 0, 512);
+	fln_jobs_open(&r->guest);
+	/* The rig's is the only one that is asked. */
+	r->engine.workers = (struct fln_worker *)((uintptr_t)w - WORKER * sizeof(*w));
+	g.job = fln_job_alloc(&r->guest);
+	assert_non_null(g.job);
+	fln_job_init(g.job, &r->guest, rig_addr(r, 0), rig_addr(r, 512));
+	assert_int_equal(pthread_create(&thread, NULL, give_main, &g), 0);
+	while (atomic_load(&g.job->nr_done) < 512)
+		fln_populate_slice(w, UINT32_MAX);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(fake_nr_mapped(&r->fake), 512);
+	end(r, g.job);
+	rig_destroy(r);
+}
+
 static void faults_overtake(void **state)
 {
 	struct rig *r =
@@ -562,6 +629,8 @@ int main(void)
 		cmocka_unit_test(what_is_filled_is_mapped_by_runs),
 		cmocka_unit_test(a_slice_ends),
 		cmocka_unit_test(what_is_not_filled_is_asked_for_and_waited_for),
+		cmocka_unit_test(what_is_beside_the_range_is_left_alone),
+		cmocka_unit_test(what_is_given_is_seen_as_a_whole),
 		cmocka_unit_test(faults_overtake),
 		cmocka_unit_test(fills_are_left_for_faults),
 		cmocka_unit_test(what_cannot_be_had_is_reported_and_not_poisoned),

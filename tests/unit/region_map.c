@@ -181,6 +181,28 @@ static void lead_and_tail_need_not_be_present(void **state)
 	fln_blockmap_deinit(&map);
 }
 
+/* Of a part of a block all is given up, without a chunk, and then mapped again. */
+static void what_is_given_up_and_mapped_is_uniform(void **state)
+{
+	const uint32_t present = 1u << FLN_PLANE_PRESENT, discarded = 1u << FLN_PLANE_DISCARDED;
+	struct fln_mask some = fln_mask_range(100, 200), won;
+	struct fln_blockmap map;
+	struct fln_chunk *c;
+
+	(void)state;
+	assert_int_equal(fln_blockmap_init(&map, 100, 100, 2, 0), 0);
+	fln_rcu_read_lock();
+	assert_true(fln_blockmap_swap_uniform(&map, 0, 0, discarded));
+	c = fln_blockmap_chunk(&map, 0);
+	assert_non_null(c);
+	won = fln_region_claim(c, &some);
+	fln_region_settle(c, &won, FLN_PAGE_PRESENT);
+	assert_true(fln_region_collapse(&map, 0, c));
+	assert_int_equal(fln_blockmap_uniform(&map, 0), present | discarded);
+	fln_rcu_read_unlock();
+	fln_blockmap_deinit(&map);
+}
+
 #ifdef FLN_DEBUG
 static void settle_to(struct fixture *f, enum fln_region_page to)
 {
@@ -278,6 +300,7 @@ int main(void)
 		cmocka_unit_test(a_whole_block_gives_its_chunk_back),
 		cmocka_unit_test(a_claim_keeps_the_chunk),
 		cmocka_unit_test(lead_and_tail_need_not_be_present),
+		cmocka_unit_test(what_is_given_up_and_mapped_is_uniform),
 		cmocka_unit_test(moves_that_do_not_exist_abort),
 	};
 	bool entered = fln_rcu_enter();

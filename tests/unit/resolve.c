@@ -236,6 +236,53 @@ static void what_cannot_be_had_is_poisoned(void **state)
 	context_end(r);
 }
 
+/* An event is unread: the kernel puts the poison off, and the page is not poisoned by that. */
+static void poison_that_is_put_off(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, false);
+	struct helper h = { .delay_ms = 0 };
+
+	(void)state;
+	r->bad[2] = true;
+	r->fake.fail_in = 1;
+	r->fake.fail_errno = EAGAIN;
+	helper_start(&h, r);
+	assert_int_equal(resolve(r, 2), FLN_RESOLVED_NOT_OURS);
+	helper_stop(&h);
+	assert_int_equal(r->fake.fail_in, 0);
+	assert_int_equal(r->fake.nr_calls[FAKE_POISON], 2);
+	assert_int_equal(fake_page(&r->fake, rig_addr(r, 2))->pte, FAKE_POISONED);
+	assert_int_equal(COUNT(r, poisoned), 1);
+	context_end(r);
+}
+
+static void push_what_failed(void *ctx, uint64_t addr, int err)
+{
+	struct rig *r = ctx;
+
+	(void)err;
+	rig_put(r, (addr - r->region.addr) / FLN_PAGE_BYTES, 1);
+}
+
+/* A page that could not be read is pushed, and mapped by another, before it is poisoned. */
+static void what_comes_before_the_poison_is_read(void **state)
+{
+	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, false);
+	struct helper h = { .delay_ms = 0 };
+
+	(void)state;
+	r->bad[2] = true;
+	r->fake.fail_in = 1;
+	r->fake.fail_errno = EEXIST;
+	r->fake.on_injected = push_what_failed;
+	helper_start(&h, r);
+	assert_int_equal(resolve(r, 2), FLN_RESOLVED);
+	helper_stop(&h);
+	assert_mapped(r, 2, rig_due(r, 2));
+	assert_false(rig_map_says(r, FLN_PLANE_POISONED, 2));
+	context_end(r);
+}
+
 /*
  * A discard whose event has been acted upon while somebody poisons: it leaves what is claimed
  * alone, and takes the poison away after that.
@@ -768,6 +815,8 @@ int main(void)
 		cmocka_unit_test(contents_are_waited_for),
 		cmocka_unit_test(a_hole_is_noted_by_the_worker),
 		cmocka_unit_test(what_cannot_be_had_is_poisoned),
+		cmocka_unit_test(poison_that_is_put_off),
+		cmocka_unit_test(what_comes_before_the_poison_is_read),
 		cmocka_unit_test(poison_that_was_lifted),
 		cmocka_unit_test(what_was_moved_onto_a_page),
 		cmocka_unit_test(who_waits_in_what_is_unmapped),

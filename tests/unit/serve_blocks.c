@@ -284,6 +284,23 @@ static void few_chunks_are_not_waited_for(void **state)
 	rig_destroy(r);
 }
 
+/* What a window has mapped at once is not mapped once more later. */
+static void nothing_is_left_of_a_small_window(void **state)
+{
+	struct rig *r = rig_create(&(struct rig_opts){ .window = 16 });
+	uint32_t t;
+
+	(void)state;
+	rig_put(r, 0, 64);
+	t = rig_touch(r, 20);
+	fln_serve_shard(&r->worker, &r->shard);
+	assert_int_equal(r->worker.nr_later, 0);
+	fake_run(&r->fake);
+	rig_assert_read(r, t, rig_due(r, 20));
+	assert_int_equal(fake_nr_mapped(&r->fake), 16);
+	rig_destroy(r);
+}
+
 /* All that a region has of its last block is given up without a chunk. */
 static void a_part_of_a_block_is_forgotten_as_a_whole(void **state)
 {
@@ -316,6 +333,7 @@ int main(void)
 		cmocka_unit_test(a_stray_fault_spares_the_block),
 		cmocka_unit_test(a_fault_waits_for_chunks_on_their_way),
 		cmocka_unit_test(few_chunks_are_not_waited_for),
+		cmocka_unit_test(nothing_is_left_of_a_small_window),
 		cmocka_unit_test(a_part_of_a_block_is_forgotten_as_a_whole),
 	};
 

@@ -305,6 +305,35 @@ static void a_source_that_does_not_answer(void **state)
 	rig_destroy(r);
 }
 
+/* What a fault has waited for a claim is over when it waits for contents. */
+static void time_is_counted_anew_for_contents(void **state)
+{
+	struct rig *r = rig_create(&(struct rig_opts){ .window = 1 });
+	struct fln_mask page = fln_mask_range(9, 10), won;
+	struct fln_chunk *c;
+	uint32_t t;
+
+	(void)state;
+	fln_rcu_read_lock();
+	c = fln_blockmap_chunk(&r->region.map, 0);
+	won = fln_region_claim(c, &page);
+	fln_rcu_read_unlock();
+	t = rig_touch(r, 9);
+	rig_serve(r);
+	assert_int_equal(r->worker.nr_held, 1);
+	assert_int_equal(r->worker.held[0].reason, FLN_HELD_AGAIN);
+	assert_true(r->worker.held[0].fault.again_since_ns > 0);
+	fln_rcu_read_lock();
+	fln_region_settle(c, &won, FLN_PAGE_ABSENT);
+	fln_rcu_read_unlock();
+	rig_held(r);
+	assert_int_equal(r->worker.held[0].reason, FLN_HELD_FILL);
+	assert_int_equal(r->worker.held[0].fault.again_since_ns, 0);
+	rig_settle(r);
+	rig_assert_read(r, t, rig_due(r, 9));
+	rig_destroy(r);
+}
+
 static void contents_that_are_pushed(void **state)
 {
 	struct rig *r = rig_of(
@@ -542,6 +571,7 @@ int main(void)
 		cmocka_unit_test(a_held_fault_where_poison_was_lifted),
 		cmocka_unit_test(what_was_poisoned_may_be_pushed_later),
 		cmocka_unit_test(a_source_that_does_not_answer),
+		cmocka_unit_test(time_is_counted_anew_for_contents),
 		cmocka_unit_test(contents_that_are_pushed),
 		cmocka_unit_test(no_fill_is_left),
 		cmocka_unit_test(a_full_table_puts_faults_back),
