@@ -64,3 +64,27 @@ int fln_opts_copy(void *dst, size_t dst_size, const void *src, const char *what)
 	memcpy(dst, &dst_size, sizeof(dst_size));
 	return 0;
 }
+
+int fln_out_check(const void *out, const char *what)
+{
+	size_t size;
+
+	memcpy(&size, out, sizeof(size));
+	if (size >= sizeof(size) && size <= 65536)
+		return 0;
+	return fln_fail(EINVAL, "%s: size is %zu; start from its _INIT macro", what, size);
+}
+
+int fln_out_copy(void *out, const void *full, size_t full_size, const char *what)
+{
+	size_t size;
+
+	if (fln_out_check(out, what) != 0)
+		return -EINVAL;
+	memcpy(&size, out, sizeof(size));
+	if (size > full_size)
+		memset((char *)out + full_size, 0, size - full_size);
+	memcpy(out, full, size < full_size ? size : full_size);
+	memcpy(out, &size, sizeof(size));
+	return 0;
+}

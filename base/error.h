@@ -5,7 +5,9 @@
 #ifndef FLN_BASE_ERROR_H
 #define FLN_BASE_ERROR_H
 
+#include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -44,6 +46,12 @@ _Noreturn void fln_assert_failed(const char *expr, const char *file, int line);
 #define FLN_DEBUG_ASSERT(expr) ((void)sizeof(expr))
 #endif
 
+/* Descriptors, mappings or memory have run out, and may be there again in a while? */
+static inline bool fln_is_for_now(int rc)
+{
+	return rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM || rc == -EAGAIN;
+}
+
 /*
  * Bring an options struct of the caller's version into ours: @dst of @dst_size
  * bytes, zeros where @src is shorter.  -E2BIG when @src is longer and its tail
@@ -51,5 +59,13 @@ _Noreturn void fln_assert_failed(const char *expr, const char *file, int line);
  * struct in the sentence.  A NULL @src gives all zeros.
  */
 int fln_opts_copy(void *dst, size_t dst_size, const void *src, const char *what);
+
+/*
+ * Results into a struct of the caller's version, whose size is its first field: @out may be
+ * an older, shorter one, or a newer, longer one, whose rest becomes zero.
+ * Return: 0; -EINVAL when its size makes no sense, which fln_out_check() finds beforehand.
+ */
+int fln_out_copy(void *out, const void *full, size_t full_size, const char *what);
+int fln_out_check(const void *out, const char *what);
 
 #endif

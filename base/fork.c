@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <string.h>
 
 bool fln_forked;
 
@@ -35,4 +36,17 @@ int fln_fork_refused(const char *call)
 			"%s: this process was forked from one that had an engine; call exec() "
 			"first, or fork before the engine is made",
 			call);
+}
+
+int fln_call_refused(const char *call, const char *names, const void *const *args, size_t nr)
+{
+	if (fln_forked)
+		return fln_fork_refused(call);
+	for (size_t i = 0; i < nr; i++) {
+		if (!args[i])
+			return fln_fail(EINVAL, "%s: %.*s is NULL", call, (int)strcspn(names, ","),
+					names);
+		names += strcspn(names, ",") + 2; /* as they are spelled: "a, b" */
+	}
+	return 0;
 }

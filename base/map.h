@@ -12,7 +12,12 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/types.h>
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 
 /*
  * mmap() without access (PROT_NONE), and not locked.  Return: MAP_FAILED with errno, EAGAIN

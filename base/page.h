@@ -46,6 +46,21 @@ static inline uint64_t fln_align_up(uint64_t value, uint64_t to)
 	return (value + to - 1) & ~(to - 1);
 }
 
+/* The end of the block that an address, or a page, lies in; not beyond @end. */
+static inline uint64_t fln_block_end(uint64_t addr, uint64_t end)
+{
+	uint64_t stop = fln_align_down(addr, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
+
+	return stop < end ? stop : end;
+}
+
+static inline uint64_t fln_block_end_page(uint64_t page, uint64_t end)
+{
+	uint64_t stop = fln_align_down(page, FLN_BLOCK_PAGES) + FLN_BLOCK_PAGES;
+
+	return stop < end ? stop : end;
+}
+
 static inline bool fln_is_pow2(uint64_t value)
 {
 	return value != 0 && (value & (value - 1)) == 0;

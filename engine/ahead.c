@@ -94,7 +94,7 @@ static struct fln_job *take_job(struct fln_ahead *ahead)
 static struct fln_job *next_piece(struct fln_guest *guest, struct fln_ahead *ahead, uint64_t addr,
 				  uint64_t limit)
 {
-	uint64_t block_end = fln_align_down(addr, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES, lo;
+	uint64_t block_end = fln_block_end(addr, UINT64_MAX), lo;
 	struct fln_stream *s;
 	struct fln_job *job;
 	bool goes_on;

@@ -99,7 +99,7 @@ static void forget_range(struct fln_region *r, uint64_t start, uint64_t end, enu
 
 	while (page < stop) {
 		uint64_t block = page / FLN_BLOCK_PAGES, base = block * FLN_BLOCK_PAGES;
-		uint64_t upto = base + FLN_BLOCK_PAGES < stop ? base + FLN_BLOCK_PAGES : stop;
+		uint64_t upto = fln_block_end_page(page, stop);
 
 		fln_rcu_read_lock();
 		forget_block(r, block, (uint32_t)(page - base), (uint32_t)(upto - base), how);
@@ -157,12 +157,6 @@ static void unmap_range(struct fln_region *r, uint64_t start, uint64_t end)
 	forget_range(r, start, end, FORGET);
 }
 
-/* munmap() wakes nobody who waits in the range: let them find that it has gone. */
-static void wake_unmapped(struct fln_shard *shard, uint64_t start, uint64_t end)
-{
-	fln_uffd_wake(&shard->uffd, start, end - start);
-}
-
 /*
  * Call @fn for the part of each region in [start, end).  The guest's regions do
  * not go away meanwhile: whoever removes one first takes leave of the worker
@@ -187,13 +181,13 @@ static void each_region(struct fln_shard *shard, uint64_t start, uint64_t end, r
 	}
 }
 
-void fln_shard_removed(struct fln_shard *shard, uint64_t start, uint64_t end)
+static void removed(struct fln_shard *shard, uint64_t start, uint64_t end)
 {
 	each_region(shard, start, end, remove_range);
 	fln_jobs_look(shard->guest); /* zeros may be due now, and need no image */
 }
 
-void fln_shard_moved(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes)
+static void moved(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes)
 {
 	/* It is not mapped there any more, also where the old place stays (MREMAP_DONTUNMAP). */
 	each_region(shard, from, from + len_bytes, unmap_range);
@@ -203,33 +197,36 @@ void fln_shard_moved(struct fln_shard *shard, uint64_t from, uint64_t to, uint64
 		fln_stray_add(shard, from, to, len_bytes);
 }
 
-static void unmap(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end)
+/* munmap() wakes no thread that waits in the range: let them find that it has gone. */
+static void unmapped(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end)
 {
 	each_region(shard, start, end, unmap_range);
 	fln_drop_unmapped(w, shard, start, end);
 	fln_wanted_drop(w, shard, start, end);
-	wake_unmapped(shard, start, end);
+	fln_uffd_wake(&shard->uffd, start, end - start);
 }
 
-void fln_event(struct fln_worker *w, struct fln_shard *shard, const struct uffd_msg *msg)
+void fln_shard_event(struct fln_shard *shard, struct fln_worker *w, const struct uffd_msg *msg)
 {
 	switch (msg->event) {
 	case UFFD_EVENT_REMOVE:
-		fln_shard_removed(shard, msg->arg.remove.start, msg->arg.remove.end);
-		break;
-	case UFFD_EVENT_UNMAP:
-		unmap(w, shard, msg->arg.remove.start, msg->arg.remove.end);
+		removed(shard, msg->arg.remove.start, msg->arg.remove.end);
 		break;
 	case UFFD_EVENT_REMAP:
-		fln_shard_moved(shard, msg->arg.remap.from, msg->arg.remap.to, msg->arg.remap.len);
+		moved(shard, msg->arg.remap.from, msg->arg.remap.to, msg->arg.remap.len);
 		break;
 	case UFFD_EVENT_FORK:
 		fln_child_forked(shard->guest, (int)msg->arg.fork.ufd);
 		break;
+	case UFFD_EVENT_UNMAP:
+		if (w)
+			unmapped(w, shard, msg->arg.remove.start, msg->arg.remove.end);
+		break;
 	default:
-		fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_WARNING,
-				"guest %s: event 0x%x is not known and left alone",
-				shard->guest->name, msg->event);
+		if (w)
+			fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_WARNING,
+					"guest %s: event 0x%x is not known and left alone",
+					shard->guest->name, msg->event);
 		break;
 	}
 }

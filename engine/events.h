@@ -5,25 +5,15 @@
 #ifndef FLN_ENGINE_EVENTS_H
 #define FLN_ENGINE_EVENTS_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
 struct fln_shard;
 struct fln_worker;
 struct uffd_msg;
 
 /*
- * The guest gave [start, end) up.  By who reads the shard's events: its
- * worker, or in the guest's turn when it has none.  Not in a read section.
+ * Act on a message of a shard; not in a read section.  By the thread that reads the shard's
+ * events: its worker, or in the guest's turn another one, and @w is NULL.  Then nothing is
+ * held for the shard, and what munmap() says and faults are left alone.
  */
-void fln_shard_removed(struct fln_shard *shard, uint64_t start, uint64_t end);
-
-/*
- * mremap() has moved [from, from + len_bytes) to @to.  As fln_shard_removed().
- */
-void fln_shard_moved(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes);
-
-/* Act on a message that is no page fault. */
-void fln_event(struct fln_worker *w, struct fln_shard *shard, const struct uffd_msg *msg);
+void fln_shard_event(struct fln_shard *shard, struct fln_worker *w, const struct uffd_msg *msg);
 
 #endif

@@ -306,23 +306,14 @@ int fln_guest_oldest_fault(struct fln_guest *guest, struct fln_oldest_fault *out
 	FLN_UNCANCELLABLE;
 	struct fln_oldest_fault full;
 	uint64_t t0_ns = 0;
-	size_t size;
+	int rc = FLN_CALL_REFUSED(guest, out);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_guest_oldest_fault");
-	if (!guest || !out)
-		return fln_fail(EINVAL, "fln_guest_oldest_fault: %s is NULL",
-				guest ? "out" : "guest");
-	size = out->size;
-	if (size < sizeof(size) || size > 4096)
-		return fln_fail(EINVAL,
-				"fln_oldest_fault: size is %zu; start from FLN_OLDEST_FAULT_INIT",
-				size);
+	if (rc == 0)
+		rc = fln_out_check(out, "fln_oldest_fault");
+	if (rc)
+		return rc;
 	if (!fln_oldest_find(guest, fln_now_ns(), &full, &t0_ns))
 		return 0;
-	if (size > sizeof(full))
-		memset((char *)out + sizeof(full), 0, size - sizeof(full));
-	memcpy(out, &full, size < sizeof(full) ? size : sizeof(full));
-	out->size = size;
+	(void)fln_out_copy(out, &full, sizeof(full), "fln_oldest_fault");
 	return 1;
 }

@@ -353,8 +353,7 @@ static bool open_block(struct fln_worker *w, struct fln_job_part *part, uint32_t
 		}
 		--*budget;
 		jb->addr = fln_align_down(at, FLN_BLOCK_BYTES);
-		stop = jb->addr + FLN_BLOCK_BYTES;
-		stop = stop < job->end ? stop : job->end;
+		stop = fln_block_end(at, job->end);
 		stop = stop < r->addr + r->len_bytes ? stop : r->addr + r->len_bytes;
 		part->at = stop;
 		if (fln_region_shard_at(r, at)->worker != w)

@@ -150,9 +150,7 @@ void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_
 		if (f[i].kind == FLN_FAULT_MINOR && fln_foreign_flagged(w, shard, region, &f[i]))
 			continue;
 		/* All that follows in the same block, in the same region. */
-		stop = fln_align_down(f[i].addr, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
-		if (stop > region->addr + region->len_bytes)
-			stop = region->addr + region->len_bytes;
+		stop = fln_block_end(f[i].addr, region->addr + region->len_bytes);
 		while (end < nr && f[end].addr < stop && f[end].kind == FLN_FAULT_MISSING &&
 		       !fln_region_is_stray(region, f[end].addr))
 			end++;
@@ -263,7 +261,7 @@ static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard, int *e
 		}
 		if (m->event != UFFD_EVENT_PAGEFAULT) {
 			fln_count(&shard->count.events, 1);
-			fln_event(w, shard, m);
+			fln_shard_event(shard, w, m);
 			if (i + 1 == nr_moving)
 				fln_strays_reading_end(shard);
 			continue;

@@ -89,20 +89,14 @@ static uint64_t mark_regions(struct fln_guest *guest, uint64_t start, uint64_t e
 	}
 }
 
-/* Will it do when it is tried again, as descriptors, mappings or memory have come back? */
-static bool is_for_now(int rc)
-{
-	return (rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM || rc == -EAGAIN) &&
-	       !fln_planted(FLN_BUG_STRAY_ONCE);
-}
-
 /* It could not be made unreadable.  Until it is its userfaultfd stays open. */
 static void note_undenied(struct fln_guest *guest, const struct fln_undenied *u, int rc)
 {
 	bool noted = false;
 
 	fln_lock(&guest->lock);
-	if (is_for_now(rc) && guest->nr_undenied < FLN_MAX_UNDENIED) {
+	if (fln_is_for_now(rc) && guest->nr_undenied < FLN_MAX_UNDENIED &&
+	    !fln_planted(FLN_BUG_STRAY_ONCE)) {
 		guest->undenied[guest->nr_undenied++] = *u;
 		noted = true;
 	}
@@ -373,10 +367,9 @@ static bool poison_missing(struct fln_guest *guest, struct fln_uffd *u, uint64_t
 	bool by_page = false;
 
 	while (at < end) {
-		uint64_t stop = fln_align_down(at, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES, done;
+		uint64_t stop = by_page ? at + page_bytes : fln_block_end(at, end), done;
 		enum fln_uffd_result result;
 
-		stop = by_page ? at + page_bytes : stop < end ? stop : end;
 		result = fln_uffd_poison(u, at, stop - at, &done);
 		at += done;
 		by_page = by_page && at % FLN_BLOCK_BYTES != 0;

@@ -31,6 +31,12 @@ struct fln_uffd_ops {
 	bool (*is_empty)(struct fln_uffd *u, uint64_t addr);
 };
 
+/* What the userfaultfds of our own guests ask for, as far as the kernel has it. */
+#define FLN_UFFD_GUEST_FEATURES                                                                   \
+	(UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_MISSING_HUGETLBFS | \
+	 UFFD_FEATURE_MINOR_HUGETLBFS | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP |    \
+	 UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_POISON)
+
 struct fln_uffd {
 	int fd;
 	bool user_mode_only;

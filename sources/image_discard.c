@@ -137,7 +137,7 @@ void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, b
 
 	while (page < end) {
 		uint64_t block = page / FLN_BLOCK_PAGES, base = block * FLN_BLOCK_PAGES;
-		uint64_t stop = base + FLN_BLOCK_PAGES < end ? base + FLN_BLOCK_PAGES : end;
+		uint64_t stop = fln_block_end_page(page, end);
 		struct fln_fill fill;
 		uint64_t waiters;
 		bool claimed;

@@ -21,7 +21,7 @@ static bool claim_run(struct fln_image *image, struct fln_fill *fill, uint64_t *
 		      enum fln_image_page *from) FLN_REQUIRES(image->lock)
 {
 	uint64_t block = *page / FLN_BLOCK_PAGES, base = block * FLN_BLOCK_PAGES;
-	uint64_t stop = base + FLN_BLOCK_PAGES < end ? base + FLN_BLOCK_PAGES : end;
+	uint64_t stop = fln_block_end_page(*page, end);
 	int uniform = fln_blockmap_uniform(&image->map, block);
 	struct fln_mask range, unfilled, failed, open;
 	struct fln_chunk *c;

@@ -94,7 +94,6 @@ static int each_open_run(struct fln_image *image, uint64_t page, uint64_t end, b
 	int first = 0;
 
 	while (page < end) {
-		uint64_t stop = fln_align_down(page, FLN_BLOCK_PAGES) + FLN_BLOCK_PAGES;
 		struct fln_fill fill;
 		enum claim claim;
 		int rc;
@@ -106,7 +105,8 @@ static int each_open_run(struct fln_image *image, uint64_t page, uint64_t end, b
 		fln_signals_hold();
 		fln_rcu_read_lock();
 		fln_lock(&image->lock);
-		claim = claim_run(image, &fill, &page, stop < end ? stop : end, may_take_over);
+		claim = claim_run(image, &fill, &page, fln_block_end_page(page, end),
+				  may_take_over);
 		fln_rcu_read_unlock();
 		if (claim == CLAIM_BUSY)
 			fln_cond_wait(&image->written, &image->lock);

@@ -94,9 +94,8 @@ static enum fln_image_request refill(struct fln_image *image, struct request *q)
 	if (!q->spare)
 		return FLN_IMAGE_IS_STARVED;
 	begun = fln_fill_begin(image, q->spare, q->page,
-			       fln_image_is_huge(image)
-				       ? fln_align_down(q->page, FLN_BLOCK_PAGES) + FLN_BLOCK_PAGES
-				       : q->page + 1,
+			       fln_image_is_huge(image) ? fln_block_end_page(q->page, UINT64_MAX)
+							: q->page + 1,
 			       true);
 	FLN_ASSERT(begun);
 	q->spare->waiters = fln_waiter_bit(q->waiter);
@@ -197,11 +196,10 @@ void fln_image_forget_failed(struct fln_image *image, uint64_t page, uint64_t nr
 		fln_link_ask_anew(image->link);
 	while (page < end) {
 		uint64_t base = fln_align_down(page, FLN_BLOCK_PAGES),
-			 stop = base + FLN_BLOCK_PAGES;
+			 stop = fln_block_end_page(page, end);
 		struct fln_mask failed, range;
 		struct fln_chunk *c;
 
-		stop = stop < end ? stop : end;
 		range = fln_mask_range((uint32_t)(page - base), (uint32_t)(stop - base));
 		fln_rcu_read_lock();
 		fln_lock(&image->lock);

@@ -448,11 +448,11 @@ void fln_link_close(struct fln_image *image)
 static bool ask_next(struct fln_image *image, struct fln_fill *fill, uint64_t *page, uint64_t end,
 		     struct fln_fill_join *join)
 {
-	uint64_t base = fln_align_down(*page, FLN_BLOCK_PAGES), stop = base + FLN_BLOCK_PAGES;
+	uint64_t base = fln_align_down(*page, FLN_BLOCK_PAGES),
+		 stop = fln_block_end_page(*page, end);
 	struct fln_mask open = { { 0 } }, failed;
 	bool begun = false;
 
-	stop = stop < end ? stop : end;
 	/* One block at a time: whoever serves a fault does not wait for more (I7). */
 	fln_rcu_read_lock();
 	fln_lock(&image->lock);

@@ -431,12 +431,10 @@ int fln_image_share(struct fln_image *image, int fd)
 	FLN_UNCANCELLABLE;
 	const struct fln_allocator *a;
 	struct share *s;
-	int rc;
+	int rc = FLN_CALL_REFUSED(image);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_image_share");
-	if (!image)
-		return fln_fail(EINVAL, "fln_image_share: image is NULL");
+	if (rc)
+		return rc;
 	if (image->link)
 		return fln_image_not_ours(image, "fln_image_share");
 	rc = fln_link_check_socket(fd);

@@ -250,12 +250,10 @@ int fln_guest_advise(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,
 		     enum fln_advice advice)
 {
 	FLN_UNCANCELLABLE;
-	int rc;
+	int rc = FLN_CALL_REFUSED(guest);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_guest_advise");
-	if (!guest)
-		return fln_fail(EINVAL, "fln_guest_advise: guest is NULL");
+	if (rc)
+		return rc;
 	if ((uint32_t)advice >= FLN_ADVICE_NR)
 		return fln_fail(EINVAL, "guest %s: advice is %u; use one of enum fln_advice",
 				guest->name, (uint32_t)advice);

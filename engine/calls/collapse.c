@@ -7,6 +7,7 @@
 #include "base/cancel.h"
 #include "base/error.h"
 #include "base/fork.h"
+#include "base/map.h"
 #include "base/page.h"
 #include "base/rcu.h"
 #include "engine/directory.h"
@@ -19,10 +20,6 @@
 #include <faultlane/advice.h>
 #include <stdbool.h>
 #include <sys/mman.h>
-
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
 
 /* Can the block at @addr be mapped by one entry: whole, and aligned in the image as well? */
 static bool is_whole(const struct fln_guest *guest, uint64_t addr, bool *huge)
@@ -74,12 +71,10 @@ int fln_guest_collapse(struct fln_guest *guest, uint64_t addr, uint64_t len_byte
 	FLN_UNCANCELLABLE;
 	struct outcome o = { 0, 0, 0 };
 	uint64_t end = addr + len_bytes;
-	int rc;
+	int rc = FLN_CALL_REFUSED(guest);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_guest_collapse");
-	if (!guest)
-		return fln_fail(EINVAL, "fln_guest_collapse: guest is NULL");
+	if (rc)
+		return rc;
 	if (guest->foreign)
 		return fln_fail(ENOTSUP, "guest %s is another process's; call madvise() there",
 				guest->name);

@@ -20,20 +20,14 @@ int fln_engine_next_event(struct fln_engine *engine, struct fln_event *out)
 {
 	FLN_UNCANCELLABLE;
 	struct fln_event event;
-	size_t size;
+	int rc = FLN_CALL_REFUSED(engine, out);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_engine_next_event");
-	if (!engine || !out)
-		return fln_fail(EINVAL, "fln_engine_next_event: an argument is NULL");
-	size = out->size;
-	if (size < sizeof(size) || size > 4096)
-		return fln_fail(EINVAL, "fln_event: size is %zu; start from FLN_EVENT_INIT", size);
+	if (rc == 0)
+		rc = fln_out_check(out, "fln_event");
+	if (rc)
+		return rc;
 	if (!fln_event_take(&engine->events, &event))
 		return 0;
-	if (size > sizeof(event))
-		memset((char *)out + sizeof(event), 0, size - sizeof(event));
-	memcpy(out, &event, size < sizeof(event) ? size : sizeof(event));
-	out->size = size;
+	(void)fln_out_copy(out, &event, sizeof(event), "fln_event");
 	return 1;
 }

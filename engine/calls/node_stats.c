@@ -52,32 +52,15 @@ void fln_nodes_depart(struct fln_engine *engine, const struct fln_guest *guest)
 		(void)add_guest(&engine->departed[i], guest, i);
 }
 
-/* The caller's struct may be an older, shorter one, or a newer, longer one. */
-static int give(struct fln_node_stats *out, const struct fln_node_stats *full)
-{
-	size_t size = out->size;
-
-	if (size < sizeof(size) || size > 65536)
-		return fln_fail(EINVAL,
-				"fln_node_stats: size is %zu; start from FLN_NODE_STATS_INIT",
-				size);
-	if (size > sizeof(*full))
-		memset((char *)out + sizeof(*full), 0, size - sizeof(*full));
-	memcpy(out, full, size < sizeof(*full) ? size : sizeof(*full));
-	out->size = size;
-	return 0;
-}
-
 int fln_engine_node_stats(struct fln_engine *engine, uint32_t node, struct fln_node_stats *out)
 {
 	FLN_UNCANCELLABLE;
 	struct fln_node_stats full = FLN_NODE_STATS_INIT;
 	struct fln_node_counts counts;
+	int rc = FLN_CALL_REFUSED(engine, out);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_engine_node_stats");
-	if (!engine || !out)
-		return fln_fail(EINVAL, "fln_engine_node_stats: an argument is NULL");
+	if (rc)
+		return rc;
 	if (node >= engine->plan->nr_nodes)
 		return fln_fail(ENOENT, "there are %u nodes, and no number %u",
 				engine->plan->nr_nodes, node);
@@ -96,5 +79,5 @@ int fln_engine_node_stats(struct fln_engine *engine, uint32_t node, struct fln_n
 	full.faults = counts.faults;
 	full.remote = counts.remote;
 	full.pages_installed = counts.pages_installed;
-	return give(out, &full);
+	return fln_out_copy(out, &full, sizeof(full), "fln_node_stats");
 }

@@ -147,12 +147,10 @@ int fln_guest_populate(struct fln_guest *guest, uint64_t addr, uint64_t len_byte
 {
 	FLN_UNCANCELLABLE;
 	struct fln_populate_opts o;
-	int rc;
+	int rc = FLN_CALL_REFUSED(guest);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_guest_populate");
-	if (!guest)
-		return fln_fail(EINVAL, "fln_guest_populate: guest is NULL");
+	if (rc)
+		return rc;
 	rc = fln_opts_copy(&o, sizeof(o), opts, "fln_populate_opts");
 	return rc ? rc : populate(guest, addr, len_bytes, &o);
 }
@@ -215,12 +213,10 @@ int fln_guest_lock(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes)
 {
 	FLN_UNCANCELLABLE;
 	struct fln_populate_opts o = FLN_POPULATE_OPTS_INIT;
-	int rc;
+	int rc = FLN_CALL_REFUSED(guest);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_guest_lock");
-	if (!guest)
-		return fln_fail(EINVAL, "fln_guest_lock: guest is NULL");
+	if (rc)
+		return rc;
 	if (guest->foreign)
 		return fln_fail(ENOTSUP, "guest %s is another process's; call mlock() there",
 				guest->name);
@@ -258,12 +254,10 @@ static int unlock_range(struct fln_guest *guest, uint64_t addr, uint64_t end)
 int fln_guest_unlock(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes)
 {
 	FLN_UNCANCELLABLE;
-	int rc;
+	int rc = FLN_CALL_REFUSED(guest);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_guest_unlock");
-	if (!guest)
-		return fln_fail(EINVAL, "fln_guest_unlock: guest is NULL");
+	if (rc)
+		return rc;
 	fln_guest_take_turn(guest);
 	rc = fln_range_check(guest, addr, len_bytes);
 	if (rc == 0)

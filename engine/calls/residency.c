@@ -100,54 +100,33 @@ static void count_block(const struct fln_region *r, uint64_t page, uint32_t nr, 
 	}
 }
 
-/* The caller's struct may be an older, shorter one, or a newer, longer one. */
-static int give(const struct fln_guest *guest, struct fln_residency *out,
-		const uint64_t sum[FLN_RESIDENCY_NR])
-{
-	struct fln_residency full = FLN_RESIDENCY_INIT;
-	size_t size = out->size;
-
-	if (size < sizeof(size) || size > 65536)
-		return fln_fail(EINVAL,
-				"guest %s: fln_residency: size is %zu; start from "
-				"FLN_RESIDENCY_INIT",
-				guest->name, size);
-	memcpy(full.nr_pages, sum, sizeof(full.nr_pages));
-	if (size > sizeof(full))
-		memset((char *)out + sizeof(full), 0, size - sizeof(full));
-	memcpy(out, &full, size < sizeof(full) ? size : sizeof(full));
-	out->size = size;
-	return 0;
-}
-
 int fln_guest_residency(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes, uint8_t *vec,
 			struct fln_residency *sum)
 {
 	FLN_UNCANCELLABLE;
-	uint64_t counts[FLN_RESIDENCY_NR] = { 0 }, end = addr + len_bytes;
+	struct fln_residency full = FLN_RESIDENCY_INIT;
+	uint64_t end = addr + len_bytes;
 	bool entered;
-	int rc;
+	int rc = FLN_CALL_REFUSED(guest);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_guest_residency");
-	if (!guest)
-		return fln_fail(EINVAL, "fln_guest_residency: guest is NULL");
+	if (rc)
+		return rc;
 	rc = fln_range_check(guest, addr, len_bytes);
 	if (rc)
 		return rc;
 	entered = fln_rcu_enter();
 	for (uint64_t at = addr; at < end && rc == 0;) {
 		const struct fln_region *r;
-		uint64_t stop = fln_align_down(at, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
+		uint64_t stop = fln_block_end(at, end);
 
 		fln_rcu_read_lock();
 		r = fln_directory_find(guest, at);
 		if (r) {
-			stop = stop < end ? stop : end;
 			stop = stop < r->addr + r->len_bytes ? stop : r->addr + r->len_bytes;
 			count_block(r, fln_region_page_of(r, at),
 				    (uint32_t)fln_bytes_to_pages(stop - at),
-				    vec ? vec + fln_bytes_to_pages(at - addr) : NULL, counts);
+				    vec ? vec + fln_bytes_to_pages(at - addr) : NULL,
+				    full.nr_pages);
 		} else {
 			rc = fln_fail(EINVAL, "guest %s: a region of the range was removed",
 				      guest->name);
@@ -156,5 +135,5 @@ int fln_guest_residency(struct fln_guest *guest, uint64_t addr, uint64_t len_byt
 		at = stop;
 	}
 	fln_rcu_leave(entered);
-	return rc == 0 && sum ? give(guest, sum, counts) : rc;
+	return rc == 0 && sum ? fln_out_copy(sum, &full, sizeof(full), "fln_residency") : rc;
 }

@@ -74,20 +74,6 @@ static void add_shard(struct fln_stats *out, const struct fln_shard *shard)
 	fln_histogram_merge(&out->service, &c->service);
 }
 
-/* The caller's struct may be an older, shorter one, or a newer, longer one. */
-static int give(struct fln_stats *out, struct fln_stats *full)
-{
-	size_t size = out->size;
-
-	if (size < sizeof(size) || size > 65536)
-		return fln_fail(EINVAL, "fln_stats: size is %zu; start from FLN_STATS_INIT", size);
-	if (size > sizeof(*full))
-		memset((char *)out + sizeof(*full), 0, size - sizeof(*full));
-	memcpy(out, full, size < sizeof(*full) ? size : sizeof(*full));
-	out->size = size;
-	return 0;
-}
-
 /* No lock of the guest's: a log callback may ask, whatever its thread is in. */
 int fln_guest_stats(struct fln_guest *guest, struct fln_stats *out)
 {
@@ -95,12 +81,11 @@ int fln_guest_stats(struct fln_guest *guest, struct fln_stats *out)
 	struct fln_stats full = FLN_STATS_INIT;
 	const struct fln_shard *in_context;
 	const struct fln_directory *d;
+	int rc = FLN_CALL_REFUSED(guest, out);
 	bool entered;
 
-	if (fln_forked)
-		return fln_fork_refused("fln_guest_stats");
-	if (!guest || !out)
-		return fln_fail(EINVAL, "fln_guest_stats: %s is NULL", guest ? "out" : "guest");
+	if (rc)
+		return rc;
 	in_context = fln_context_shards(guest);
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
 		add_shard(&full, &guest->shards[i]);
@@ -114,23 +99,22 @@ int fln_guest_stats(struct fln_guest *guest, struct fln_stats *out)
 		full.map_bytes += fln_blockmap_bytes(&d->regions[i]->map);
 	fln_rcu_read_unlock();
 	fln_rcu_leave(entered);
-	return give(out, &full);
+	return fln_out_copy(out, &full, sizeof(full), "fln_stats");
 }
 
 int fln_shard_stats(struct fln_guest *guest, uint32_t shard, struct fln_stats *out)
 {
 	FLN_UNCANCELLABLE;
 	struct fln_stats full = FLN_STATS_INIT;
+	int rc = FLN_CALL_REFUSED(guest, out);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_shard_stats");
-	if (!guest || !out)
-		return fln_fail(EINVAL, "fln_shard_stats: %s is NULL", guest ? "out" : "guest");
+	if (rc)
+		return rc;
 	if (shard >= guest->nr_shards)
 		return fln_fail(EINVAL, "guest %s has %u shards; there is no number %u",
 				guest->name, guest->nr_shards, shard);
 	add_shard(&full, &guest->shards[shard]);
 	if (fln_context_shards(guest))
 		add_shard(&full, &fln_context_shards(guest)[shard]);
-	return give(out, &full);
+	return fln_out_copy(out, &full, sizeof(full), "fln_stats");
 }

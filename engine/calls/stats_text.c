@@ -184,12 +184,10 @@ int64_t fln_guest_stats_json(struct fln_guest *guest, char *buf, size_t buf_len)
 	struct text t = { .buf = buf, .room = buf_len };
 	struct fln_stats stats = FLN_STATS_INIT;
 	bool first = true;
-	int rc;
+	int rc = FLN_CALL_REFUSED(guest);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_guest_stats_json");
-	if (!guest)
-		return fln_fail(EINVAL, "fln_guest_stats_json: guest is NULL");
+	if (rc)
+		return rc;
 	rc = (int)check_buffer(buf, buf_len, "fln_guest_stats_json");
 	if (rc == 0)
 		rc = fln_guest_stats(guest, &stats);
@@ -370,12 +368,10 @@ int64_t fln_engine_stats_prometheus(struct fln_engine *engine, char *buf, size_t
 	struct text t = { .buf = buf, .room = buf_len };
 	struct sample *samples = NULL;
 	uint32_t nr = 0, max = 0;
-	int rc;
+	int rc = FLN_CALL_REFUSED(engine);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_engine_stats_prometheus");
-	if (!engine)
-		return fln_fail(EINVAL, "fln_engine_stats_prometheus: engine is NULL");
+	if (rc)
+		return rc;
 	rc = (int)check_buffer(buf, buf_len, "fln_engine_stats_prometheus");
 	if (rc)
 		return rc;

@@ -38,8 +38,7 @@ uint64_t fln_pagemap_verify(struct fln_guest *guest, int fd, uint64_t addr, uint
 			fln_rcu_read_unlock();
 			break;
 		}
-		stop = fln_align_down(addr, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
-		stop = stop < end ? stop : end;
+		stop = fln_block_end(addr, end);
 		stop = stop < r->addr + r->len_bytes ? stop : r->addr + r->len_bytes;
 		page = fln_region_page_of(r, addr);
 		base = fln_align_down(page, FLN_BLOCK_PAGES);

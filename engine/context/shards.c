@@ -38,10 +38,7 @@ static int open_uffds(struct fln_guest *guest, struct fln_shard *shards)
 {
 	struct fln_engine *engine = guest->engine;
 	bool user_only = engine->opts.flags & FLN_ENGINE_F_USER_MODE_ONLY;
-	uint64_t features = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM |
-			    UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP |
-			    UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_POISON | UFFD_FEATURE_SIGBUS |
-			    UFFD_FEATURE_MISSING_HUGETLBFS | UFFD_FEATURE_MINOR_HUGETLBFS;
+	uint64_t features = FLN_UFFD_GUEST_FEATURES | UFFD_FEATURE_SIGBUS;
 
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
 		int rc;

@@ -50,10 +50,9 @@ int fln_image_attach(struct fln_engine *engine, int fd, const char *name, struct
 	struct fln_image *image;
 	int memfd, rc;
 
-	if (fln_forked)
-		return fln_fork_refused("fln_image_attach");
-	if (!engine || !out)
-		return fln_fail(EINVAL, "fln_image_attach: %s is NULL", engine ? "out" : "engine");
+	rc = FLN_CALL_REFUSED(engine, out);
+	if (rc)
+		return rc;
 	rc = fln_link_hello(fd, &hello, &memfd);
 	if (rc)
 		return rc;

@@ -85,17 +85,9 @@ static bool read_events(struct fln_shard *shard)
 		fln_strays_reading_begin(shard);
 		nr = fln_uffd_read(&shard->uffd, msgs, 16);
 		for (ssize_t i = 0; i < nr; i++) {
-			const struct uffd_msg *m = &msgs[i];
-
-			if (m->event == UFFD_EVENT_REMAP)
-				fln_shard_moved(shard, m->arg.remap.from, m->arg.remap.to,
-						m->arg.remap.len);
 			/* Other guests may share the image: for them it is given up, too. */
-			if (m->event == UFFD_EVENT_REMOVE)
-				fln_shard_removed(shard, m->arg.remove.start, m->arg.remove.end);
-			removed |= m->event == UFFD_EVENT_REMOVE;
-			if (m->event == UFFD_EVENT_FORK)
-				fln_child_forked(shard->guest, (int)m->arg.fork.ufd);
+			fln_shard_event(shard, NULL, &msgs[i]);
+			removed |= msgs[i].event == UFFD_EVENT_REMOVE;
 		}
 		fln_strays_reading_end(shard);
 		fln_filler_closer_end(filler);
@@ -238,7 +230,7 @@ static bool poison_range(struct fln_region *r, struct fln_shard *shard, uint64_t
 			if (!r->foreign)
 				done &= deny_poisoned(r, block, &poisoned);
 		}
-		start = fln_align_down(start, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
+		start = fln_block_end(start, end);
 	}
 	return done;
 }
@@ -270,7 +262,6 @@ static void wake_all(struct fln_region *r)
 		fln_uffd_wake(&fln_region_shard(r, shard)->uffd, addr, len);
 }
 
-/* Descriptors, mappings or memory that have run out may be there again in a while. */
 static bool deny(struct fln_region *r)
 {
 	for (uint32_t round = 0;; round++) {
@@ -278,9 +269,8 @@ static bool deny(struct fln_region *r)
 
 		if (rc == 0)
 			return true;
-		if (rc != -EMFILE && rc != -ENFILE && rc != -ENOMEM && rc != -EAGAIN)
-			return false;
-		if (!wait_a_little(r->guest->engine, &r->close_waited_ns, round))
+		if (!fln_is_for_now(rc) ||
+		    !wait_a_little(r->guest->engine, &r->close_waited_ns, round))
 			return false;
 	}
 }
@@ -379,8 +369,7 @@ static void unregister_unseen(struct fln_shard *shard, uint64_t addr, uint64_t l
 	if (unregister(shard, addr, len_bytes) != -EINVAL)
 		return;
 	for (uint64_t at = addr; at < end; at = stop) {
-		stop = fln_align_down(at, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
-		stop = stop < end ? stop : end;
+		stop = fln_block_end(at, end);
 		(void)unregister(shard, at, stop - at);
 	}
 }

@@ -275,8 +275,7 @@ static int walk_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 	uint64_t end = addr + len_bytes, stop;
 
 	for (uint64_t at = addr; at < end; at = stop) {
-		stop = fln_align_down(at, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
-		stop = stop < end ? stop : end;
+		stop = fln_block_end(at, end);
 		walk_block(r, r->denial, fln_region_page_of(r, at) / FLN_BLOCK_PAGES, at, stop);
 	}
 	finish_run(r, r->denial);

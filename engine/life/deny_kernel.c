@@ -173,7 +173,7 @@ static int kernel_zero(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 		uint64_t base = fln_align_down(at, FLN_BLOCK_BYTES);
 		struct look look;
 
-		stop = base + FLN_BLOCK_BYTES < end ? base + FLN_BLOCK_BYTES : end;
+		stop = fln_block_end(at, end);
 		if (!look_at(base, (uint32_t)fln_bytes_to_pages(at - base),
 			     (uint32_t)fln_bytes_to_pages(stop - base), &look))
 			return -EIO;
@@ -185,7 +185,7 @@ static int kernel_zero(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 	for (uint64_t at = addr; rc == 0 && at < end; at = stop) {
 		uint64_t base = fln_align_down(at, FLN_BLOCK_BYTES);
 
-		stop = base + FLN_BLOCK_BYTES < end ? base + FLN_BLOCK_BYTES : end;
+		stop = fln_block_end(at, end);
 		rc = zero_part(base, (uint32_t)fln_bytes_to_pages(at - base),
 			       (uint32_t)fln_bytes_to_pages(stop - base));
 	}

@@ -347,12 +347,10 @@ int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **ou
 	struct fln_allocator alloc;
 	struct fln_engine_opts o;
 	struct fln_engine *engine;
-	int rc;
+	int rc = FLN_CALL_REFUSED(out);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_engine_create");
-	if (!out)
-		return fln_fail(EINVAL, "fln_engine_create: out is NULL");
+	if (rc)
+		return rc;
 	rc = fln_opts_copy(&o, sizeof(o), opts, "fln_engine_opts");
 	if (rc == 0)
 		rc = fln_fork_watch();
@@ -422,10 +420,9 @@ int fln_engine_start(struct fln_engine *engine)
 	bool running;
 	int rc = 0;
 
-	if (fln_forked)
-		return fln_fork_refused("fln_engine_start");
-	if (!engine)
-		return fln_fail(EINVAL, "fln_engine_start: engine is NULL");
+	rc = FLN_CALL_REFUSED(engine);
+	if (rc)
+		return rc;
 	running = take_turn(engine);
 	if (!running)
 		rc = start_threads(engine);
@@ -468,12 +465,10 @@ int fln_engine_stop(struct fln_engine *engine)
 {
 	FLN_UNCANCELLABLE;
 	struct fln_guest *guest;
-	int rc;
+	int rc = FLN_CALL_REFUSED(engine);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_engine_stop");
-	if (!engine)
-		return fln_fail(EINVAL, "fln_engine_stop: engine is NULL");
+	if (rc)
+		return rc;
 	if (take_turn(engine)) {
 		while ((guest = pin_next_to_stop(engine)) != NULL) {
 			(void)fln_guest_stop(guest);

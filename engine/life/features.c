@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "base/file_size.h"
 #include "base/lock.h"
+#include "base/map.h"
 #include "base/page.h"
 #include "base/signals.h"
 #include "engine/state/engine.h"
@@ -29,9 +30,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
 #ifndef MFD_HUGE_2MB
 #define MFD_HUGE_2MB (21u << 26)
 #endif

@@ -80,10 +80,6 @@ static int open_shards(struct fln_guest *guest, const struct fln_guest_opts *o)
 {
 	struct fln_engine *engine = guest->engine;
 	bool user_only = engine->opts.flags & FLN_ENGINE_F_USER_MODE_ONLY;
-	uint64_t features = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM |
-			    UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP |
-			    UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_POISON |
-			    UFFD_FEATURE_MISSING_HUGETLBFS | UFFD_FEATURE_MINOR_HUGETLBFS;
 
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
 		struct fln_shard *s = &guest->shards[i];
@@ -99,7 +95,7 @@ static int open_shards(struct fln_guest *guest, const struct fln_guest_opts *o)
 			s->uffd.range_ioctls = UINT64_C(1) << _UFFDIO_POISON;
 			continue;
 		}
-		rc = fln_uffd_open(&s->uffd, user_only, features);
+		rc = fln_uffd_open(&s->uffd, user_only, FLN_UFFD_GUEST_FEATURES);
 		if (rc == 0)
 			continue;
 		while (i-- > 0)
@@ -144,12 +140,10 @@ int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opt
 	FLN_UNCANCELLABLE;
 	struct fln_guest_opts o;
 	struct fln_guest *guest;
-	int rc;
+	int rc = FLN_CALL_REFUSED(engine, out);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_guest_create");
-	if (!engine || !out)
-		return fln_fail(EINVAL, "fln_guest_create: an argument is NULL");
+	if (rc)
+		return rc;
 	rc = fln_opts_copy(&o, sizeof(o), opts, "fln_guest_opts");
 	if (rc == 0)
 		rc = check_opts(&o);
@@ -279,12 +273,10 @@ static int start_in_turn(struct fln_guest *guest)
 int fln_guest_start(struct fln_guest *guest)
 {
 	FLN_UNCANCELLABLE;
-	int rc;
+	int rc = FLN_CALL_REFUSED(guest);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_guest_start");
-	if (!guest)
-		return fln_fail(EINVAL, "fln_guest_start: guest is NULL");
+	if (rc)
+		return rc;
 	fln_guest_take_turn(guest);
 	rc = start_in_turn(guest);
 	fln_guest_give_turn(guest);
@@ -349,12 +341,10 @@ static int stop_in_turn(struct fln_guest *guest)
 int fln_guest_stop(struct fln_guest *guest)
 {
 	FLN_UNCANCELLABLE;
-	int rc;
+	int rc = FLN_CALL_REFUSED(guest);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_guest_stop");
-	if (!guest)
-		return fln_fail(EINVAL, "fln_guest_stop: guest is NULL");
+	if (rc)
+		return rc;
 	fln_guest_take_turn(guest);
 	if (!guest->stopped)
 		rc = stop_in_turn(guest);

@@ -73,12 +73,10 @@ int fln_image_create(struct fln_engine *engine, const struct fln_image_opts *opt
 	FLN_UNCANCELLABLE;
 	struct fln_image_init_opts init = { .filler = NULL };
 	struct fln_image *image;
-	int rc;
+	int rc = FLN_CALL_REFUSED(engine, opts, out);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_image_create");
-	if (!engine || !opts || !out)
-		return fln_fail(EINVAL, "fln_image_create: an argument is NULL");
+	if (rc)
+		return rc;
 	rc = fln_opts_copy(&init.opts, sizeof(init.opts), opts, "fln_image_opts");
 	if (rc == 0)
 		rc = check_image_opts(&init.opts);

@@ -451,12 +451,10 @@ int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 	struct fln_region_opts o;
 	struct fln_region *r;
 	uint32_t node_index;
-	int rc;
+	int rc = FLN_CALL_REFUSED(guest, opts, out);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_region_add");
-	if (!guest || !opts || !out)
-		return fln_fail(EINVAL, "fln_region_add: an argument is NULL");
+	if (rc)
+		return rc;
 	rc = fln_opts_copy(&o, sizeof(o), opts, "fln_region_opts");
 	if (rc == 0)
 		rc = fln_region_check_opts(guest, &o);

@@ -413,7 +413,7 @@ static void op_unknown(struct game *g)
 {
 	struct uffd_msg msg = { .event = (uint8_t)(0x40 + bytes_below(&g->in, 16)) };
 
-	fln_event(&g->r->worker, &g->r->shard, &msg);
+	fln_shard_event(&g->r->shard, &g->r->worker, &msg);
 }
 
 /* Entries vanish and nobody says so; a private page of its own would not. */

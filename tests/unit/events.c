@@ -393,7 +393,7 @@ static void events_that_nobody_knows(void **state)
 	struct uffd_msg msg = { .event = 0x77 };
 
 	(void)state;
-	fln_event(&r->worker, &r->shard, &msg);
+	fln_shard_event(&r->shard, &r->worker, &msg);
 	assert_non_null(strstr(r->last_line, "0x77"));
 	rig_destroy(r);
 }
