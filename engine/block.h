@@ -2,8 +2,8 @@
 /*
  * One round of work on a block: claim pages, ask the image, install, settle.
  *
- * For whoever maps pages: the worker for faults and for what is left of windows
- * (block.c), threads that resolve their own faults, populate.
+ * For all that maps pages: a worker that serves faults and what is left of windows
+ * (serve_block.c), threads that resolve their own faults, populate.
  */
 #ifndef FLN_ENGINE_BLOCK_H
 #define FLN_ENGINE_BLOCK_H
@@ -18,7 +18,6 @@
 
 struct fln_chunk;
 struct fln_fault;
-struct fln_worker;
 
 /* What is mapped at once of a window; the rest is left for later. */
 #define FLN_FRONT_PAGES 16u
@@ -85,19 +84,6 @@ void fln_block_collapse(struct fln_region *region, uint64_t block, struct fln_ch
 
 /* The claims end: the pages are PRESENT, POISONED or ABSENT again. */
 void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned);
-
-/*
- * Answer @nr faults that lie in one block of @region.
- * where the first one's page was before mremap().  RCU read lock held.
- */
-void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_region *region,
-		     struct fln_fault *faults, uint32_t nr);
-
-/*
- * Map what windows have left for later, oldest first, until @nr_pages
- * are mapped or nothing is left.
- */
-void fln_serve_later(struct fln_worker *w, uint32_t nr_pages);
 
 /* Note that a block may be whole, in a signal handler; and what a worker does with it. */
 void fln_context_note_whole(const struct fln_block_round *b);

@@ -18,6 +18,7 @@
 #include "engine/foreign.h"
 #include "engine/held.h"
 #include "engine/region_map.h"
+#include "engine/serve_block.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
 #include "engine/strays.h"
