@@ -53,7 +53,7 @@ if [[ $runs -eq 0 ]]; then
 fi
 if [[ $bench ]]; then
 	unwritten "$bench" --help
-	unwritten "$bench" --benchmark_list_tests
+	unwritten "$bench" --benchmark_list_tests --benchmark_filter='^restore/'
 fi
 
 # Nobody opens the other end.
