@@ -3,6 +3,7 @@
  * Memory that mremap() takes from its place: unreadable there, the guest served elsewhere, and
  * nobody reads zeros where contents are due, also when the guest has stopped.
  */
+#include "engine/state/engine.h"
 #include "tests/integration/harness.h"
 
 #include <linux/userfaultfd.h>
@@ -326,6 +327,8 @@ static void grown_without_descriptors(void)
 	if (mremap(p, 512 * PAGE, 812 * PAGE, 0) == MAP_FAILED) {
 		test_note("it cannot grow in place here: %s", strerror(errno));
 	} else {
+		/* The end waits for descriptors that do not come. */
+		bed.engine->close_patience_ns = 200 * MS;
 		limit_descriptors(true);
 		STEP("fln_region_remove without descriptors");
 		CHECK(fln_region_remove(bed.region) == 0 || sharing == FLN_SHARING_PRIVATE,

@@ -19,10 +19,8 @@
 #define NR_PAGES (PER_GUEST * SLICE)
 #define NR_CHURNERS 3u
 #define HANG_S 180u
-#define WARM                    \
-	(TEST_ASAN || TEST_TSAN \
-		 ? 60u          \
-		 : 200u) /* rounds before the first count: what stays is made in them */
+/* Rounds before the first count: what stays is made in them. */
+#define WARM (TEST_ASAN || TEST_TSAN ? 60u : 200u)
 
 static struct bed bed; /* its engine and image, and the first guest */
 static struct fln_guest *guests[NR_GUESTS];
