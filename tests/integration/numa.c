@@ -274,7 +274,7 @@ static void refused(void)
 	REFUSED(fln_engine_node_stats(bed.engine, 2, &s), -ENOENT, "2 nodes");
 	REFUSED(fln_engine_node_stats(NULL, 0, &s), -EINVAL, "NULL");
 	s.size = 3;
-	REFUSED(fln_engine_node_stats(bed.engine, 0, &s), -EINVAL, "FLN_NODE_STATS_INIT");
+	REFUSED(fln_engine_node_stats(bed.engine, 0, &s), -EINVAL, "fln_node_stats");
 	/* An older, shorter struct gets what it has room for. */
 	memset(&s, 0x5a, sizeof(s));
 	s.size = offsetof(struct fln_node_stats, pages_installed);
