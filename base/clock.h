@@ -21,7 +21,7 @@ static inline uint64_t fln_now_ns(void)
 
 /*
  * A thread that looks again after @planned_ns and finds that much more has passed did not
- * run: the process was stopped, its container frozen, its machine suspended.  Who waits for
+ * run: the process was stopped, its container frozen, its machine suspended.  A wait for
  * others does not count that.  Return: what is too much, beyond what a busy machine takes.
  */
 #define FLN_STOPPED_SLACK_NS (250 * FLN_NS_PER_MS)

@@ -13,7 +13,7 @@
 
 /*
  * Remember a sentence for this thread's fln_last_error() and return -err.
- * The sentence names the value that was refused and the mend.  @err is positive.
+ * The sentence names the value that was refused and the remedy.  @err is positive.
  */
 int fln_fail(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

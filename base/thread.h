@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The engine's threads, whoever makes them: by pthread_create(), or by the hooks of
- * the embedder, who may lend threads of his own.
+ * the embedder, which may lend threads of its own.
  *
  * A borrowed thread goes back as it came: name, processors, nice value and signal
  * mask are what they were before.

@@ -208,7 +208,7 @@ std::string left_out(const test_case &c)
 		return std::string("left out: ") + why;
 	if (user_mode_only() && !c.d->kernel)
 		return "left out: the faults of vCPUs are the kernel's, and only faults of user "
-		       "mode may be served by this user; 'faultlane doctor' names the mend";
+		       "mode may be served by this user; 'faultlane doctor' names the remedy";
 	return "";
 }
 

@@ -29,9 +29,9 @@ bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *out, c
 	return errno == 0 && *out >= min && *out <= max;
 }
 
-bool refuse(const char *name, const char *value, const char *mend)
+bool refuse(const char *name, const char *value, const char *remedy)
 {
-	measure_error("%s '%s': %s", name, value, mend);
+	measure_error("%s '%s': %s", name, value, remedy);
 	return false;
 }
 
@@ -75,13 +75,13 @@ bool parse_list(const char *name, const char *value, uint32_t max, bool powers,
 bool parse_size(const char *name, const char *value, uint64_t *out)
 {
 	constexpr uint64_t min = UINT64_C(2) << 20, max = UINT64_C(16) << 40;
-	const char *mend = "give a size from 2M to 16T, such as 512M or 4G";
+	const char *remedy = "give a size from 2M to 16T, such as 512M or 4G";
 	const char *end;
 	uint64_t n;
 	unsigned shift = 0;
 
 	if (!parse_number(value, 1, max, &n, &end))
-		return refuse(name, value, mend);
+		return refuse(name, value, remedy);
 	switch (*end) {
 	case 'K':
 		shift = 10;
@@ -99,7 +99,7 @@ bool parse_size(const char *name, const char *value, uint64_t *out)
 		break;
 	}
 	if (end[shift ? 1 : 0] != '\0' || n > max >> shift || n << shift < min)
-		return refuse(name, value, mend);
+		return refuse(name, value, remedy);
 	*out = ((n << shift) + min - 1) / min * min;
 	return true;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `faultlane doctor`: what this machine can do, and the mend for what it cannot.
+ * `faultlane doctor`: what this machine can do, and the remedy for what it cannot.
  *
  * Every line is the result of trying or reading, none of comparing versions.
  */
@@ -41,11 +41,11 @@ struct doctor {
 	bool privileged; /* faults of the kernel's own accesses (KVM) may be served */
 };
 
-/* One line of the report; @mend may be NULL. */
-static void say(struct doctor *d, enum state state, const char *name, const char *mend,
+/* One line of the report; @remedy may be NULL. */
+static void say(struct doctor *d, enum state state, const char *name, const char *remedy,
 		const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 
-static void say(struct doctor *d, enum state state, const char *name, const char *mend,
+static void say(struct doctor *d, enum state state, const char *name, const char *remedy,
 		const char *fmt, ...)
 {
 	char value[256];
@@ -58,16 +58,16 @@ static void say(struct doctor *d, enum state state, const char *name, const char
 		d->engine_can_run = false;
 	if (!d->as_json) {
 		(void)printf("  %-8s %-26s %s\n", state_names[state], name, value);
-		if (mend && state != STATE_OK)
-			(void)printf("  %-8s %-26s mend: %s\n", "", "", mend);
+		if (remedy && state != STATE_OK)
+			(void)printf("  %-8s %-26s remedy: %s\n", "", "", remedy);
 		return;
 	}
 	cli_json_open(&d->json, NULL, '{');
 	cli_json_string(&d->json, "name", name);
 	cli_json_string(&d->json, "state", state_names[state]);
 	cli_json_string(&d->json, "value", value);
-	if (mend && state != STATE_OK)
-		cli_json_string(&d->json, "mend", mend);
+	if (remedy && state != STATE_OK)
+		cli_json_string(&d->json, "remedy", remedy);
 	cli_json_close(&d->json, '}');
 }
 
@@ -130,12 +130,12 @@ static void check_features(struct doctor *d)
 	for (uint32_t i = 0; i < nr; i++) {
 		const struct fln_probe_feature *f = &features[i];
 		enum state state = f->needed ? STATE_MISSING : STATE_NOTE;
-		char mend[128];
+		char remedy[128];
 
-		(void)snprintf(mend, sizeof(mend), "Linux %s or newer%s", f->first_kernel,
+		(void)snprintf(remedy, sizeof(remedy), "Linux %s or newer%s", f->first_kernel,
 			       f->needed ? "" : ", if it is wanted");
 		say(d, f->present ? STATE_OK : state, f->name,
-		    rc ? "get a userfaultfd first" : mend, "%s (since Linux %s)", f->purpose,
+		    rc ? "get a userfaultfd first" : remedy, "%s (since Linux %s)", f->purpose,
 		    f->first_kernel);
 	}
 	if (rc)
@@ -154,7 +154,7 @@ static void check_engine(struct doctor *d)
 {
 	static const struct {
 		uint64_t bit;
-		const char *name, *there, *mend;
+		const char *name, *there, *remedy;
 	} features[] = {
 		{ FLN_FEATURE_IN_CONTEXT, "in-context regions",
 		  "threads may resolve their own faults",
@@ -176,7 +176,7 @@ static void check_engine(struct doctor *d)
 		say(d, STATE_NOTE, "features", NULL, "%s", fln_last_error());
 	for (uint32_t i = 0; i < sizeof(features) / sizeof(features[0]); i++)
 		say(d, bits & features[i].bit ? STATE_OK : STATE_NOTE, features[i].name,
-		    features[i].mend, "%s",
+		    features[i].remedy, "%s",
 		    bits & features[i].bit ? features[i].there : "not to be had");
 }
 
@@ -279,7 +279,7 @@ static int conclude(struct doctor *d)
 	} else {
 		(void)puts(
 			"\nThe engine can run here for faults of user mode only; KVM guests need "
-			"the mend above.");
+			"the remedy above.");
 	}
 	return d->engine_can_run ? CLI_OK : CLI_FAILED;
 }
@@ -292,11 +292,12 @@ int cli_doctor(int argc, char **argv)
 	if (cli_plan_wanted(argc, argv))
 		return cli_plan(argc, argv);
 	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
-		(void)puts("usage: faultlane doctor [--json]\n"
-			   "       faultlane doctor --plan [OPTIONS]\n\n"
-			   "Tries what the engine needs, and names the mend for what is missing.\n"
-			   "With --plan: shows where workers would run; --plan --help explains.\n"
-			   "Exit status: 0 when the engine can run, 1 when it cannot.");
+		(void)puts(
+			"usage: faultlane doctor [--json]\n"
+			"       faultlane doctor --plan [OPTIONS]\n\n"
+			"Tries what the engine needs, and names the remedy for what is missing.\n"
+			"With --plan: shows where workers would run; --plan --help explains.\n"
+			"Exit status: 0 when the engine can run, 1 when it cannot.");
 		return CLI_OK;
 	}
 	d.as_json = argc == 2 && strcmp(argv[1], "--json") == 0;

@@ -16,7 +16,7 @@ struct command {
 static const struct command commands[] = {
 	{ "restore", cli_restore,
 	  "restore a memory image lazily under touching threads, verified" },
-	{ "doctor", cli_doctor, "say what this machine can do, and the mend for what it cannot" },
+	{ "doctor", cli_doctor, "say what this machine can do, and the remedy for what it cannot" },
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -33,7 +33,7 @@ static void choose_mode(struct cli_options *o)
 	if (access.device && access.syscall &&
 	    (!access.syscall_user_mode || !access.device_user_mode)) {
 		measure_error("note: only faults of user mode may be served by this user, which is "
-			      "enough for touching threads; 'faultlane doctor' names the mend");
+			      "enough for touching threads; 'faultlane doctor' names the remedy");
 		o->user_mode_only = true;
 	}
 }

@@ -14,7 +14,7 @@ struct fln_guest;
 int fln_ahead_prepare(struct fln_guest *guest);
 void fln_ahead_deinit(struct fln_guest *guest);
 
-/* Forget streams in [addr, end), which is given up: who comes again begins anew. */
+/* Forget streams in [addr, end), which is given up: the next touch there begins anew. */
 void fln_ahead_forget(struct fln_guest *guest, uint64_t addr, uint64_t end);
 
 /* A fault at @addr, in a range that is called sequential and ends at @end. */

@@ -13,7 +13,7 @@
 
 /*
  * Memory for one region more, so that fln_directory_publish() needs none: a
- * worker may want guest->lock, and somebody who has the allocator's the worker.  In the
+ * worker may want guest->lock, and a thread with the allocator's the worker.  In the
  * guest's turn.  Return: 0; -ENOMEM.
  */
 int fln_directory_prepare(struct fln_guest *guest);

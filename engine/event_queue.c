@@ -2,14 +2,14 @@
 /*
  * The queue of events: a ring in which every slot says whose turn it is.
  *
- * slot.seq == position: free, for who posts at that position.  position + 1: filled,
- * for who takes it.  Posting claims a position by moving tail on, writes the slot,
- * and hands it over by seq (release, acquire).  Who finds the slot of his position
- * still filled finds the ring full, and loses the event: he does not wait.
+ * slot.seq == position: free, for a post at that position.  position + 1: filled,
+ * to be taken.  Posting claims a position by moving tail on, writes the slot,
+ * and hands it over by seq (release, acquire).  A thread that finds the slot of its position
+ * still filled finds the ring full, and loses the event: it does not wait.
  *
  * The eventfd is a semaphore: one for each event that may be taken, written after
  * the event, read before it.  So it is readable exactly while there is something to
- * take, except for the moment between the two; who gets a token and finds that the
+ * take, except for the moment between the two; a thread that gets a token and finds that the
  * oldest slot's poster has not finished gives the token back.
  *
  * Poisoned pages can come by the million and may fill three quarters of the ring:

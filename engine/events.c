@@ -82,8 +82,8 @@ static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint
 		c = fln_blockmap_chunk(&r->map, block);
 	}
 	if (!c)
-		return; /* the map goes on calling them PRESENT: a hint, mended by the fault */
-	/* First: who claims a page that is forgotten knows that it was given up. */
+		return; /* the map goes on calling them PRESENT: a hint, put right by the fault */
+	/* First: a thread that claims a forgotten page knows that it was given up. */
 	if (discarded)
 		(void)fln_chunk_set(c, FLN_PLANE_DISCARDED, &pages);
 	if (how == FORGET_BUT_POISON)

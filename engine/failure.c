@@ -264,7 +264,7 @@ bool fln_failure_must_poison(struct fln_worker *w, struct fln_region *region,
 	}
 }
 
-/* Who is to be told of: a fault that is tried again and again waits for somebody. */
+/* To be told of: a fault that is tried again and again waits for some thread. */
 static void say_who(struct fln_worker *w, const struct fln_shard *shard,
 		    const struct fln_fault *fault, bool no_memory, bool claimed, uint64_t waits_ns)
 {
@@ -312,6 +312,6 @@ enum fln_held_reason fln_fault_again(struct fln_worker *w, struct fln_shard *sha
 void fln_guard_end_guest(struct fln_guest *guest, int error)
 {
 	(void)fln_guest_fail(guest, error);
-	atomic_store(&guest->lame, true);
+	atomic_store(&guest->must_stop, true);
 	fln_guard_call(&guest->engine->guard);
 }

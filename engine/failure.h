@@ -52,7 +52,7 @@ bool fln_fault_is_late(const struct fln_worker *w, const struct fln_fault *fault
 
 /*
  * A fault that is to be tried again because of an event, a claim or want of memory:
- * how long to leave it alone (MEMORY), and who it waits for, in the log, when that
+ * how long to leave it alone (MEMORY), and what it waits for, in the log, when that
  * takes long.  Returns the reason to hold it for.
  */
 enum fln_held_reason fln_fault_again(struct fln_worker *w, struct fln_shard *shard,

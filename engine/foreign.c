@@ -76,7 +76,7 @@ static bool settle(struct fln_worker *w, struct fln_shard *shard, struct fln_fau
 		again(w, shard, fault, result == FLN_UFFD_NO_MEMORY);
 		return true;
 	case FLN_UFFD_GONE:
-		/* Nobody else tells those who wait that their range has gone. */
+		/* Nothing else tells the threads that wait that their range has gone. */
 		fln_uffd_wake(&shard->uffd, fault->addr, FLN_PAGE_BYTES);
 		fln_end_fault(shard, fault, FLN_ENDED_FAILED, false, fln_now_ns());
 		return true;

@@ -165,7 +165,7 @@ void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum 
 bool fln_fill_will_tell(const struct fln_image *image, const struct fln_fault *fault,
 			enum fln_image_page state)
 {
-	/* Not a fill that began after those who waited had been let go: it has heard of nobody. */
+	/* Not a fill that began after the waiters had been kicked: it has heard of none. */
 	return state == FLN_IMAGE_FILLING &&
 	       atomic_load_explicit(&image->nr_let_go, memory_order_relaxed) == fault->nr_let_go;
 }
@@ -241,7 +241,7 @@ void fln_drop_held(struct fln_worker *w, struct fln_shard *shard)
 	}
 }
 
-/* Wakes more than were put back; who has no reason to wait any more goes on. */
+/* Wakes more than were put back; a thread with no reason left to wait goes on. */
 static void wake_shard(struct fln_shard *shard)
 {
 	const struct fln_directory *d;

@@ -41,7 +41,7 @@ void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum 
 void fln_held_credit(struct fln_worker *w, uint64_t stopped_ns);
 void fln_fault_credit(struct fln_fault *fault, uint64_t stopped_ns);
 
-/* With room in the table again, let those fault again who were put back. */
+/* With room in the table again, wake the threads that were put back, to fault again. */
 void fln_wake_overflowed(struct fln_worker *w);
 
 /* Is a fill under way, in @state, that will tell this fault's worker of its end? */

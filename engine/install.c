@@ -4,7 +4,7 @@
  *
  * A run is one call: CONTINUE where the page cache is mapped (regions of ours),
  * COPY from the image's alias where another process's memory is filled (foreign
- * regions).  Calls wake those who wait for the range themselves; a page that was
+ * regions).  Calls wake the threads that wait in the range themselves; a page that was
  * there already is woken by a call of its own if somebody waits for it, because
  * whoever put it there may not have woken, and a call without progress does not.
  *
@@ -50,7 +50,7 @@ static uint64_t image_page_of(const struct fln_install *in, uint32_t page)
 	return fln_region_image_page(in->region, in->block_page + page);
 }
 
-/* The page is mapped, by somebody else: let go who waits for it. */
+/* The page is mapped, by another thread: wake its waiters. */
 static void settle_raced(struct fln_install *in, uint32_t page)
 {
 	uint32_t end = page_end(in, page);
@@ -141,7 +141,7 @@ static enum fln_uffd_result map_run(struct fln_install *in, uint32_t lo, uint32_
 
 /*
  * The cache has no page at @lo, though the image calls it FILLED: it was punched
- * out.  Zero by the guest's will, now; only who waits for it gets a page.  (In a
+ * out.  Zero by the guest's will, now; only waiters get a page of it.  (In a
  * private region zeros cost none.)
  */
 static uint32_t settle_hole(struct fln_install *in, uint32_t lo, uint32_t hi)
@@ -166,7 +166,7 @@ static uint32_t settle_hole(struct fln_install *in, uint32_t lo, uint32_t hi)
 
 /*
  * The same where nobody waits in a queue.  Telling the image takes its lock, which a
- * signal handler must not: who faults asks a worker to do it, other pages wait for
+ * signal handler must not: the faulting thread asks a worker to do it, other pages wait for
  * theirs.  Returns the page to go on from: the next one that is faulting.
  */
 static uint32_t leave_hole(struct fln_install *in, uint32_t lo, uint32_t hi)

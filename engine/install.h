@@ -33,7 +33,7 @@ struct fln_install {
 	bool stop;            /* an event is unread: more calls would fail too */
 };
 
-/* Map @pages, whose contents the image has, and wake those who wait for them. */
+/* Map @pages, whose contents the image has, and wake the threads that wait for them. */
 void fln_install_filled(struct fln_install *in, const struct fln_mask *pages);
 
 /*
@@ -43,7 +43,7 @@ void fln_install_filled(struct fln_install *in, const struct fln_mask *pages);
 void fln_install_zero(struct fln_install *in, const struct fln_mask *pages);
 
 /*
- * Make @pages unreadable, and let those who wait go on into a signal.  What
+ * Make @pages unreadable, and wake their waiters into a signal.  What
  * turns out to be mapped lands in present, what cannot be done yet in again.
  */
 void fln_install_poison(struct fln_install *in, const struct fln_mask *pages,

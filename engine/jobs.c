@@ -108,7 +108,7 @@ static uint64_t workers_of(const struct fln_job *job)
 		uint32_t shard;
 
 		if (!r)
-			return 1; /* he will find that out */
+			return 1; /* which the caller finds out */
 		(void)fln_stripe_get(&r->plan, fln_stripe_index(&r->plan, at), &stripe, &len,
 				     &shard);
 		s = fln_region_shard(r, shard);

@@ -4,7 +4,7 @@
  *
  * What a worker holds is its own, so it notes the oldest fault of each of its shards, each
  * time that it has looked at all that it holds, and not more often than it looks at
- * deadlines.  What that fault waits for is worked out by who asks: the worker notes only
+ * deadlines.  What that fault waits for is worked out by the caller: the worker notes only
  * what nobody else knows.
  */
 #include "engine/oldest.h"

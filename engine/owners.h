@@ -13,10 +13,10 @@ struct fln_region;
 struct fln_shard;
 struct fln_worker;
 
-/* Who serves @addr of a region. */
+/* The shard that serves @addr of a region. */
 struct fln_shard *fln_region_shard_at(const struct fln_region *r, uint64_t addr);
 
-/* Who serves a shard of a guest: a worker of the shard's node. */
+/* The worker that serves a shard of a guest: one of the shard's node. */
 struct fln_worker *fln_guest_worker(const struct fln_guest *guest, uint32_t shard);
 
 /* The guest's shards that a region's stripes go to. */

@@ -3,10 +3,10 @@
  * What is mapped in truth, by /proc/self/pagemap.
  *
  * The map of a region is a hint: pages are taken away through the page cache, and
- * no event tells.  A fault mends that by itself.  Who hands memory to a system call
+ * no event tells.  A fault puts that right by itself.  A caller that hands memory to a system call
  * that does not wait for faults must know before, so fln_guest_populate() asks the
- * kernel: eight bytes a page, and a tenth of what mapping it costs.  So does who resolves
- * his own fault and finds that the map calls the page poisoned (resolve.c).
+ * kernel: eight bytes a page, and a tenth of what mapping it costs.  So does a thread that resolves
+ * its own fault and finds that the map calls the page poisoned (resolve.c).
  */
 #include "engine/pagemap.h"
 

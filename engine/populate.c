@@ -7,7 +7,7 @@
  * next; when it is kicked it looks at those again that wait and have changed, which a
  * counter tells (fln_image_slot()): other guests' jobs may wait by the thousand.  When
  * no fill is free, nothing asks for one until one is, and then one block does.
- * Nothing blocks, and all of it is done in slices between rounds, when those who wait for a page have
+ * Nothing blocks, and all of it is done in slices between rounds, when waiting faults have
  * been served (I7); fills are queued behind those of faults (sources/filler.h).
  *
  * A job never holds on to a region: each look at a block finds it anew, under
@@ -91,7 +91,7 @@ static void fail_pages(struct fln_job_part *part, struct fln_job_block *jb,
 
 /*
  * What the map knows of the block: what is there already, and what can never be.  A
- * caller who waits is promised that pages are mapped, and PRESENT is a hint: another
+ * caller that waits is promised that pages are mapped, and PRESENT is a hint: another
  * installer may settle it after somebody has taken the page away, at any time before
  * this look.  So the page tables are asked, here and not only before the job.
  */
@@ -112,7 +112,7 @@ static void settle_known(struct fln_job_part *part, struct fln_job_block *jb,
 	if (fln_mask_empty(&m))
 		return;
 	due = fln_lift_due(b->in.region, b->block, &m);
-	/* Zeros are due over the poison: who maps them may as well be this. */
+	/* Zeros are due over the poison: this may map them as well as a fault. */
 	chunk = fln_mask_empty(&due) ? NULL : fln_blockmap_peek(map, b->block);
 	if (chunk)
 		fln_region_forget(chunk, &due);
@@ -327,7 +327,7 @@ static uint32_t work_on(struct fln_worker *w, struct fln_job_part *part, struct 
 	ready = fln_mask_and(&ready, &jb->todo);
 	if (!fln_mask_empty(&ready))
 		map_ready(w, part, jb, &b);
-	/* What cannot be mapped now may be claimed by somebody who has mapped it by now. */
+	/* What cannot be mapped now may have been claimed by a thread that has mapped it by now. */
 	jb->state = FLN_JOB_AGAIN;
 	if (!b.in.stop && fln_mask_empty(&b.in.again))
 		jb->state = request_rest(w, part, jb, &b);

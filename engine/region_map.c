@@ -2,7 +2,7 @@
 /*
  * States of a region's pages: claim, settle, forget.
  *
- * The bit of CLAIMED decides who may touch the other planes of a page.  A
+ * The bit of CLAIMED decides which thread may touch the other planes of a page.  A
  * claimer that finds a page PRESENT or POISONED after the fact lets go of it
  * again: that is how claims leave such pages out without a lock.
  */
@@ -61,8 +61,8 @@ struct fln_mask fln_region_claim(struct fln_chunk *c, const struct fln_mask *pag
 }
 
 /*
- * The first page's bit decides, because several who go for all of them could get some
- * each.  Who has it misses others only while a collapse or a forget passes through.
+ * The first page's bit decides, because several threads that go for all of them could get some
+ * each.  Its owner misses others only while a collapse or a forget passes through.
  */
 struct fln_mask fln_region_claim_whole(struct fln_chunk *c)
 {

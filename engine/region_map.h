@@ -8,8 +8,8 @@
  * A hint, never the truth: pages are taken away behind our back.  A fault is
  * served whatever the map says; the map saves calls and picks windows.
  *
- * CLAIMED is a lock: of several who want a page, the one whose atomic OR set
- * the bit owns it (I3), and he alone moves it on.  Besides its state a page can
+ * CLAIMED is a lock: of several threads that want a page, the one whose atomic OR set
+ * the bit owns it (I3), and it alone moves it on.  Besides its state a page can
  * be DISCARDED: given up by the guest in memory that is not the page cache's
  * (foreign and private regions): zeros are due there, not the image's contents,
  * from then on and for good: the pages may go once more after zeros have been
@@ -53,7 +53,7 @@ void fln_region_settle(struct fln_chunk *c, const struct fln_mask *pages, enum f
 void fln_region_forget(struct fln_chunk *c, const struct fln_mask *pages);
 
 /*
- * Pages that were given up, and may be POISONED still, which only who maps zeros over it can
+ * Pages that were given up, and may be POISONED still, which only mapping zeros over it can
  * lift: those stay so, and become DISCARDED; what is PRESENT becomes ABSENT.
  */
 void fln_region_give_up(struct fln_chunk *c, const struct fln_mask *pages);

@@ -91,7 +91,7 @@ static void end_invalid(struct fln_worker *w, struct fln_shard *shard, struct fl
 		return;
 	if (fln_uffd_can_poison(&shard->uffd))
 		result = fln_uffd_poison(&shard->uffd, fault->addr, FLN_PAGE_BYTES, &done);
-	/* Not when there is no room: who is put back is woken by region (held.c). */
+	/* Not when there is no room: what is put back is woken by region (held.c). */
 	if (result == FLN_UFFD_AGAIN && fln_may_hold(w, shard)) {
 		fln_hold(w, shard, fault, FLN_HELD_AGAIN);
 		return;
@@ -194,7 +194,7 @@ static bool may_read_later(int err)
 	return err == EMFILE || err == ENFILE || err == ENOMEM;
 }
 
-/* Not in the section of a reader: who has written pages waits for its end. */
+/* Not in the section of a reader: a fill that has written pages waits for its end. */
 static void read_later(struct fln_worker *w, struct fln_shard *shard)
 {
 	fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
@@ -205,7 +205,7 @@ static void read_later(struct fln_worker *w, struct fln_shard *shard)
 }
 
 /*
- * [start, end) has been unmapped, and the event wakes who waits there: faults there that
+ * [start, end) has been unmapped, and the event wakes its waiters: faults there that
  * were read before it have ended.  Returns how many of the @nr are left.
  */
 static uint32_t end_unmapped(struct fln_worker *w, struct fln_shard *shard, uint32_t nr,

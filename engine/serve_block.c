@@ -246,7 +246,7 @@ static enum fln_advice advice_of(const struct fln_block_round *b, const struct f
 /*
  * Faults that were held while somebody else's poisoned their page: their threads have been
  * woken with it.  To map the page now would overwrite the poison, which is for discards to
- * lift.  The map is a hint all the same: whoever sleeps there after all is woken, and his
+ * lift.  The map is a hint all the same: a thread that sleeps there after all is woken, and its
  * next fault is a message of its own, which is served whatever the map says.  Faults that
  * are served together have all been held, or all just been read.  Returns how many are left.
  */

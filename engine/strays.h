@@ -14,7 +14,7 @@
 
 /*
  * mremap() has moved [from, from + len_bytes) to @to: what of it was a region's is made
- * unreadable there, and the embedder told.  By who reads the shard's events: its worker, or in
+ * unreadable there, and the embedder told.  By the reader of the shard's events: its worker, or in
  * the guest's turn when it has none.  Not in a read section.
  */
 void fln_stray_add(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes);
@@ -68,8 +68,8 @@ void fln_strays_reading_end(struct fln_shard *shard);
 bool fln_strays_are_known(const struct fln_guest *guest);
 
 /*
- * A foreign guest's process has forked, and @fd is the userfaultfd of its child.  By who
- * reads the shard's events: its worker, or in the guest's turn when it has none.
+ * A foreign guest's process has forked, and @fd is the userfaultfd of its child.  By the reader
+ * of the shard's events: its worker, or in the guest's turn when it has none.
  */
 void fln_child_forked(struct fln_guest *guest, int fd);
 

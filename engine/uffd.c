@@ -6,7 +6,7 @@
  * does a prefix of the range and says how much; what is left is tried again
  * until a call makes no progress, and its error becomes one of fln_uffd_result.
  * A call that made no progress woke nobody, so PRESENT obliges the caller to
- * wake: the one who put the page there may not have.
+ * wake: the thread that put the page there may not have.
  */
 #include "engine/uffd.h"
 
@@ -134,7 +134,7 @@ int fln_uffd_from_device(bool user_mode_only)
 	(void)close(dev);
 	if (fd >= 0)
 		return fd;
-	/* The device itself refuses nobody who has opened it. */
+	/* The device itself refuses no process that has opened it. */
 	return err == EMFILE || err == ENFILE || err == ENOMEM ? -err : -ENODEV;
 }
 

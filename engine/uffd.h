@@ -68,7 +68,7 @@ const char *fln_uffd_result_name(enum fln_uffd_result result);
 /*
  * Open a userfaultfd with @features (those the kernel lacks are left out;
  * u->features says which are on): by /dev/userfaultfd or the system call, whichever permits.
- * Return: 0; -EPERM, -EACCES, -ENOSYS, -EMFILE …; the sentence names the mend.
+ * Return: 0; -EPERM, -EACCES, -ENOSYS, -EMFILE …; the sentence names the remedy.
  */
 int fln_uffd_open(struct fln_uffd *u, bool user_mode_only, uint64_t features);
 
@@ -109,7 +109,7 @@ void fln_uffd_close(struct fln_uffd *u);
  */
 int fln_uffd_probe(bool user_mode_only, uint64_t *features);
 
-/* Do these features suffice for an engine?  Return: 0; -EOPNOTSUPP with the mend. */
+/* Do these features suffice for an engine?  Return: 0; -EOPNOTSUPP, with the remedy. */
 int fln_uffd_check_features(uint64_t features);
 
 /* Register [addr, addr + len) with @modes; u->range_ioctls is set.  Return: 0 or -errno. */
@@ -123,7 +123,7 @@ ssize_t fln_uffd_read(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t nr);
 bool fln_uffd_is_empty(struct fln_uffd *u, uint64_t addr);
 
 /*
- * Map [addr, addr + len_bytes).  With @wake those who wait for it go on.
+ * Map [addr, addr + len_bytes).  With @wake the threads that wait for it go on.
  * Repeats what the kernel did in part.  *done_bytes is how far it came: what
  * lies before is mapped (and woken, with @wake), whatever the result.
  */
@@ -136,15 +136,15 @@ enum fln_uffd_result fln_uffd_zeropage(struct fln_uffd *u, uint64_t addr, uint64
 
 /*
  * Make [addr, addr + len_bytes) raise SIGBUS when it is touched, and let those
- * who wait for it go on (into that signal).  Pages that are mapped are PRESENT.
+ * that wait for it go on (into that signal).  Pages that are mapped are PRESENT.
  */
 enum fln_uffd_result fln_uffd_poison(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes,
 				     uint64_t *done_bytes);
 
-/* Lift write protection from [addr, addr + len_bytes), and let those who wait for that go on. */
+/* Lift write protection from [addr, addr + len_bytes), and wake the threads that wait for that. */
 enum fln_uffd_result fln_uffd_unprotect(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes);
 
-/* Let those who wait for the range touch it again. */
+/* Wake the threads that wait in the range: they touch it again. */
 void fln_uffd_wake(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes);
 
 static inline bool fln_uffd_can_poison(const struct fln_uffd *u)

@@ -64,7 +64,7 @@ static bool scan(struct fln_worker *w, int64_t timeout_ns, bool *rung)
 	if (ns > 0)
 		fln_sleep_ns((uint64_t)ns);
 	beat(w);
-	*rung = true; /* who knows */
+	*rung = true; /* it cannot be known */
 	/* Shards come and go meanwhile: fln_worker_unwatch(). */
 	for (w->scan = w->shards; w->scan;) {
 		struct fln_shard *shard = w->scan;

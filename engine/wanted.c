@@ -11,7 +11,7 @@
  * The slots are the process's and not the worker's: a thread may wake late, when
  * guest and engine have gone.  What a slot points to is used by the worker only,
  * and is there: a slot is submitted in a read section that found its region not
- * closing, and who closes waits for such sections and then for a PASS of the worker,
+ * closing, and the closing thread waits for such sections and then for a PASS of the worker,
  * by which all slots of the region have ended.
  */
 #include "engine/wanted.h"
@@ -101,7 +101,7 @@ static void end(struct fln_wanted *s, enum fln_wanted_end how, bool zero)
 	if (s->counts)
 		fln_context_end_fault(s->shard, ending, s->fault.t0_ns);
 	atomic_store_explicit(&s->state, (uint32_t)how, memory_order_release);
-	/* The slot may be somebody else's by now: he looks again. */
+	/* The slot may be another thread's by now: it looks again. */
 	(void)syscall(SYS_futex, &s->state, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 

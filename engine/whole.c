@@ -35,7 +35,7 @@ void fln_context_collapse(struct fln_shard *shard)
 {
 	struct fln_whole_blocks *t = &shard->whole;
 
-	/* First: who notes one from here on counts it anew. */
+	/* First: a thread that notes one from here on counts it anew. */
 	atomic_store_explicit(&t->nr, 0, memory_order_relaxed);
 	for (uint32_t i = 0; i < FLN_NR_WHOLE; i++) {
 		uint64_t addr = atomic_exchange_explicit(&t->addr[i], 0, memory_order_acquire);

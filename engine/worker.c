@@ -9,7 +9,7 @@
  * then, so that a source that never answers does not hold a thread for ever.
  *
  * A kick says that states have changed, not which: kicked is set by the first
- * kicker, who also writes the eventfd, and cleared by the worker before it looks
+ * kicker, which also writes the eventfd, and cleared by the worker before it looks
  * at the states.  A change that comes after the look finds it cleared, and writes.
  */
 #include "engine/worker.h"
@@ -57,7 +57,7 @@
 
 #define HELD_TICK_NS (50 * (int64_t)FLN_NS_PER_MS) /* held faults against their deadline */
 /*
- * How much of what was left for later is mapped between two looks at who waits.
+ * How much of what was left for later is mapped between two looks at the faults that wait.
  * While faults come in, more: each costs as much as mapping some 30 pages, and
  * windows that stay unmapped for long cost further faults.
  */
@@ -242,7 +242,7 @@ static void obey_all(struct fln_worker *w)
 	}
 }
 
-/* Populate, advice, read-ahead: when those who wait have been served (I7). */
+/* Populate, advice, read-ahead: when the faults that wait have been served (I7). */
 static void work_on_jobs(struct fln_worker *w, bool served, bool kicked)
 {
 	uint64_t now;
@@ -296,7 +296,7 @@ static bool held_are_due(const struct fln_worker *w)
 	return now >= w->next_due_ns || now - w->last_held_ns > HELD_TICK_NS;
 }
 
-/* Those that wait are noted for who asks: when they have just been looked at, or have gone. */
+/* What waits is noted for callers that ask: when it has just been looked at, or has gone. */
 static void note_oldest(struct fln_worker *w)
 {
 	bool none = w->nr_held == 0 && !w->wanted && !w->overflowed;
@@ -310,7 +310,7 @@ static void note_oldest(struct fln_worker *w)
 /*
  * While anything waits the worker looks every HELD_TICK_NS.  If much more has passed the
  * process was stopped, or this thread had no processor: no source is late for that.  The
- * slack counts, so that who is never in time waits longer, but not for ever.
+ * slack counts, so that a worker that is never in time waits longer, but not for ever.
  */
 static void credit_stopped(struct fln_worker *w)
 {

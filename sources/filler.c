@@ -17,7 +17,7 @@
 #include <sched.h>
 #include <stdio.h>
 
-#define YIELDS 64u /* before a wait for who reads events sleeps */
+#define YIELDS 64u /* before a wait for readers of events sleeps */
 
 #define STUCK_NS FLN_NS_PER_S
 
@@ -373,7 +373,7 @@ int fln_filler_start(struct fln_filler *filler)
 
 	if (filler->nr_started > 0)
 		return fln_fail(EBUSY, "a source read has not come back since the engine was "
-				       "stopped; mend the source and stop the engine again");
+				       "stopped; repair the source and stop the engine again");
 	filler->stopping = false;
 	while (rc == 0 && filler->nr_started < filler->opts.nr_threads) {
 		rc = start_one(filler, &filler->threads[filler->nr_started]);
@@ -399,7 +399,7 @@ int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns)
 	in_time = filler->nr_running == 0;
 	fln_unlock(&filler->lock);
 	if (!in_time)
-		return fln_fail(ETIMEDOUT, "a source read has not come back; mend the source, "
+		return fln_fail(ETIMEDOUT, "a source read has not come back; repair the source, "
 					   "then call again");
 	for (uint32_t i = 0; i < filler->nr_started; i++) {
 		fln_thread_join(&filler->threads[i].thread);
@@ -425,7 +425,7 @@ void fln_filler_closer_begin(struct fln_filler *filler)
 	_Atomic uint64_t *seq = &filler->reading[FLN_MAX_WAITERS].seq;
 	uint64_t before;
 
-	/* Who publishes waits for this section: no handler that waits for contents runs in it. */
+	/* Fills that publish wait for this section: no handler that waits for contents runs in it. */
 	fln_signals_hold();
 	before = atomic_load(seq);
 	while (before % 2 == 1 || !atomic_compare_exchange_weak(seq, &before, before + 1)) {

@@ -27,7 +27,7 @@ struct fln_image;
 
 /* Waiters are numbered 0 to 63 and told by one bit each: an engine's workers. */
 #define FLN_MAX_WAITERS 64u
-/* Of nobody who is kicked: he looks again by himself. */
+/* A waiter that is not kicked: it looks again by itself. */
 #define FLN_NO_WAITER FLN_MAX_WAITERS
 
 static inline uint64_t fln_waiter_bit(uint32_t waiter)
@@ -35,7 +35,7 @@ static inline uint64_t fln_waiter_bit(uint32_t waiter)
 	return waiter < FLN_MAX_WAITERS ? UINT64_C(1) << waiter : 0;
 }
 
-/* Who waits for some fills to end (link.c). */
+/* A caller that waits for some fills to end (link.c). */
 struct fln_fill_join {
 	uint32_t nr_fills; /* guarded by image->lock */
 };
@@ -87,7 +87,7 @@ enum fln_fill_use {
 struct fln_filler_opts {
 	struct fln_allocator alloc;
 	struct fln_log log;
-	const struct fln_thread_hooks *hooks; /* who makes the threads; NULL: we do */
+	const struct fln_thread_hooks *hooks; /* that make the threads; NULL: the library does */
 	uint32_t nr_threads;
 	uint32_t nr_fills;     /* of the pool, which images share */
 	uint32_t nr_own_fills; /* of each image that has a source, besides */
@@ -120,7 +120,7 @@ struct fln_reading {
 
 /*
  * Changes of images' blocks are counted here, each in the slot that its image and number
- * come to: who waits for many blocks looks at those that have changed, and at few others.
+ * come to: a waiter for many blocks looks at those that have changed, and at few others.
  */
 #define FLN_NR_CHANGE_SLOTS 8192u
 
@@ -128,7 +128,8 @@ struct fln_filler {
 	struct fln_filler_opts opts;
 	_Atomic uint32_t changes[FLN_NR_CHANGE_SLOTS];
 	_Atomic uint64_t nr_lifts; /* how often something was given up that may have poison */
-	struct fln_reading reading[FLN_MAX_WAITERS + 1]; /* the last one: who closes regions */
+	struct fln_reading
+		reading[FLN_MAX_WAITERS + 1]; /* the last one: a thread that closes regions */
 	struct fln_lock lock;
 	pthread_cond_t work;   /* a fill may begin, or stop */
 	pthread_cond_t stop;   /* stopping was set */
@@ -145,7 +146,7 @@ struct fln_filler {
 	uint32_t nr_busy_sources;                 /* of them, those that have fills in work */
 	uint32_t nr_active;                       /* fills in work */
 	struct fln_log_limit log_limit;
-	_Atomic uint64_t starved; /* waiters who found no free fill; changed under lock */
+	_Atomic uint64_t starved; /* waiters that found no free fill; changed under lock */
 	uint32_t nr_demand;       /* fills of faults that are queued */
 	struct fln_filler_thread *threads;
 	uint32_t nr_started;
@@ -194,9 +195,9 @@ static inline bool fln_filler_starves(const struct fln_filler *filler, uint32_t 
  * pages out.  A fill that writes such a page afterwards, and publishes it before
  * the waiter has got round to the event, would bring contents back that were
  * given up: the waiter cannot tell such a page from one that was there all the
- * time and that MADV_DONTNEED leaves alone.  So who has written pages and is
- * about to publish them waits until nobody is in between who was when the pages
- * had been written.  If the page was given up, the image knows it then.  Who
+ * time and that MADV_DONTNEED leaves alone.  So a fill that has written pages and is
+ * about to publish them waits until no reader is in between that was when the pages
+ * had been written.  If the page was given up, the image knows it then.  A waiter that
  * begins to read later lets the thread go on later: it punches out what was written.
  */
 static inline void fln_filler_reading_begin(struct fln_filler *filler, uint32_t waiter)
@@ -218,7 +219,7 @@ static inline void fln_filler_reading_end(struct fln_filler *filler, uint32_t wa
 }
 
 /*
- * The same for who closes a region and reads the events of shards that no worker
+ * The same for a thread that closes a region and reads the events of shards that no worker
  * has.  One at a time; others wait, as long as the events of one read take.
  */
 void fln_filler_closer_begin(struct fln_filler *filler);

@@ -34,7 +34,7 @@ int fln_alias_zero(const struct fln_image *image, uint64_t page, uint64_t end);
  */
 int fln_huge_fail(const struct fln_image *image, int err, uint64_t nr_pages);
 
-/* Can images of huge pages be written here?  Return: 0; -EOPNOTSUPP with the mend. */
+/* Can images of huge pages be written here?  Return: 0; -EOPNOTSUPP, with the remedy. */
 int fln_huge_check(const struct fln_image *image);
 
 #endif

@@ -77,7 +77,7 @@ int fln_image_write(struct fln_image *image, uint64_t page, const void *buf, uin
 			n = err ? -1 : (ssize_t)(len - done);
 		}
 		if (n <= 0) {
-			/* Who gives the pages up before they are filled must find zeros. */
+			/* A guest that gives the pages up before they are filled must find zeros. */
 			(void)fln_image_punch(image, page, nr_pages);
 			return write_failed(image, err, at + done, len - done);
 		}

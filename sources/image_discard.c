@@ -184,7 +184,7 @@ bool fln_image_lift(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 	uint32_t nr = filler->opts.nr_waiters;
 	uint64_t lo, hi;
 
-	/* Who poisons notes it and then looks at the states; here it is the other way round. */
+	/* A thread that poisons notes it, then looks at the states; here it is the other way round. */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (!fln_image_poison(image, &lo, &hi) || page >= hi || page + nr_pages <= lo)
 		return false;

@@ -83,7 +83,7 @@ int fln_image_deinit(struct fln_image *image, uint64_t deadline_ns)
 	if (!fln_filler_drain(image->filler, &image->queue, deadline_ns)) {
 		atomic_store_explicit(&image->ending, false, memory_order_relaxed);
 		return fln_fail(ETIMEDOUT,
-				"image %s: a read of source %s has not come back; mend "
+				"image %s: a read of source %s has not come back; repair "
 				"the source, then call again",
 				image->name, image->source->ops.name);
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Contents that are brought: pushed by the embedder, or read on his own thread.
+ * Contents that are brought: pushed by the embedder, or read on the calling thread.
  */
 #include "base/cancel.h"
 #include "sources/fill.h"

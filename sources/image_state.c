@@ -212,7 +212,7 @@ struct fln_mask fln_fill_owned(const struct fln_fill *fill, uint32_t lo, uint32_
 	return fln_mask_andnot(&range, &fill->gone);
 }
 
-/* Before waiters are kicked; release: who sees a count sees the states. */
+/* Before waiters are kicked; release: a reader that sees the count sees the states. */
 void fln_image_note_change(struct fln_image *image, uint64_t page)
 {
 	_Atomic uint32_t *changes = image->filler->changes;
@@ -223,13 +223,13 @@ void fln_image_note_change(struct fln_image *image, uint64_t page)
 					memory_order_release);
 }
 
-/* Who waits is told, and no longer known: what he waits for may be somebody's fill by now. */
+/* Waiters are kicked and forgotten: what they wait for may be another fill's by now. */
 static void let_go(struct fln_image *image) FLN_REQUIRES(image->lock)
 {
 	(void)atomic_fetch_add_explicit(&image->nr_let_go, 1, memory_order_relaxed);
 }
 
-/* States have moved: who waits for what no fill covers, or listens from elsewhere. */
+/* States have moved: the waiters for what no fill covers, and listeners elsewhere. */
 uint64_t fln_image_take_waiters(struct fln_image *image) FLN_REQUIRES(image->lock)
 {
 	uint64_t waiters = image->waiters, one = 1;
@@ -276,7 +276,7 @@ static void move_run(struct fln_image *image, struct fln_fill *fill, const struc
 
 /*
  * Publish pages [lo, hi) of a fill in the state @to, those that were given up
- * meanwhile as ZERO, and kick who waits.
+ * meanwhile as ZERO, and kick the waiters.
  */
 void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
 		      enum fln_image_page to)
@@ -317,7 +317,7 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 }
 
 /*
- * Pages of one block that are FILLED or ZERO elsewhere; adds who waits for them to
+ * Pages of one block that are FILLED or ZERO elsewhere; adds their waiters to
  * *waiters.  Return: whether that was news of any.
  */
 static bool learn_pages(struct fln_image *image, uint64_t block, struct fln_chunk *c,

@@ -47,7 +47,7 @@ struct fln_mask fln_fill_owned(const struct fln_fill *fill, uint32_t lo, uint32_
 
 /*
  * Publish pages [lo, hi) of a fill in the state @to, those that were given up
- * meanwhile as ZERO, and kick who waits.
+ * meanwhile as ZERO, and kick the waiters.
  */
 void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
 		      enum fln_image_page to);
@@ -82,7 +82,7 @@ uint64_t fln_image_due_page(const struct fln_image *image, uint64_t page);
 void fln_image_ready(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
 		     struct fln_mask *filled, struct fln_mask *zero);
 
-/* The same, for who wants to know: which are FILLED or ZERO, and which could not be had. */
+/* The same, for information: which are FILLED or ZERO, and which have FAILED. */
 void fln_image_known(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
 		     struct fln_mask *done, struct fln_mask *failed);
 
@@ -93,7 +93,7 @@ void fln_image_known(const struct fln_image *image, uint64_t page, uint32_t nr_p
 enum fln_image_page fln_image_due(const struct fln_image *image, uint64_t page);
 
 /*
- * What a page that is not there waits for, for who wants to tell; and since when its source
+ * What a page that is not there waits for, for messages; and since when its source
  * is being read: 0 unless it is that.  RCU read lock held.
  */
 enum fln_waits_for fln_image_waits(struct fln_image *image, uint64_t page, uint64_t *begun_ns);

@@ -36,7 +36,7 @@ static void fill_submit(struct fln_image *image, struct fln_fill *fill)
 		fln_filler_submit(image->filler, &image->queue, fill);
 }
 
-/* Is there somebody who fills pages when he is asked to? */
+/* Is there a source, or an owner, to be asked for pages? */
 static bool can_be_asked(const struct fln_image *image)
 {
 	return image->source || image->link;
@@ -51,7 +51,7 @@ struct request {
 	bool promote;           /* a fault waits for a fill that was begun for none */
 };
 
-/* What a fault on a page that no fill covers comes to; registers who waits. */
+/* What a fault on a page that no fill covers comes to; registers the waiter. */
 static enum fln_image_request wait_unfilled(struct fln_image *image, struct request *q)
 	FLN_REQUIRES(image->lock)
 {

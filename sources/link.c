@@ -41,7 +41,7 @@ struct fln_link {
 	_Atomic bool anew;    /* questions are for what had failed, too */
 	struct fln_fill *free;
 	uint32_t nr_free;
-	uint64_t starved; /* waiters who found no fill */
+	uint64_t starved; /* waiters that found no fill */
 	uint32_t nr_unsent;
 	bool broken; /* nobody answers any more */
 	struct ask asks[FLN_LINK_MAX_ASKS];

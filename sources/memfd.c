@@ -43,7 +43,7 @@ static int make_memfd(struct fln_image *image)
 				: huge ? "; this kernel may have no huge pages of 2 MiB (hugetlbfs)"
 				       : "");
 	rc = fln_file_size_set(fd, image->len_bytes);
-	/* And against more seals: who is given the descriptor could forbid us to write. */
+	/* And against more seals: a process that is given the descriptor could forbid us to write. */
 	if (rc == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
 		rc = -errno;
 	if (rc) {
@@ -217,7 +217,7 @@ static int adopt_memfd(struct fln_image *image, const struct fln_image_opts *opt
 /*
  * The engine's mapping.  Of huge pages that we make ourselves, all are reserved with it:
  * memory that the machine does not have is refused here, and not found out when the
- * guest runs.  What is given up afterwards is not reserved any more; who wants more
+ * guest runs.  What is given up afterwards is not reserved any more; a host with more
  * guests than memory adopts a memfd, of which nothing is reserved.
  */
 static int map_alias(struct fln_image *image, bool adopted)

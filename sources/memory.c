@@ -17,7 +17,7 @@ struct memory {
 
 /*
  * Where memcpy() would be a signal, because a mapping is longer than its file by now, this
- * is an error.  For who wraps the source; fills do without a copy (fln_source_fetch()).
+ * is an error.  For wrappers of the source; fills do without a copy (fln_source_fetch()).
  */
 static int64_t copy_out(void *buf, const char *from, uint64_t len)
 {

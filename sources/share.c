@@ -294,7 +294,7 @@ static int take_ask(struct share *s, const struct fln_link_ask *m)
 
 /*
  * Asks that are there; not more than some, so that what is filled meanwhile is told to
- * who waits for it, however many others ask.
+ * whatever waits for it, however many others ask.
  * Return: -EAGAIN; 0 when the other end is closed; -EPROTO …
  */
 static int receive_asks(struct share *s)

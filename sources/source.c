@@ -130,7 +130,7 @@ void fln_source_destroy(struct fln_source *source)
 
 void fln_source_get(struct fln_source *source)
 {
-	/* Relaxed: who takes a reference has one, or is kept alive by somebody who has. */
+	/* Relaxed: a thread that takes a reference has one, or is kept alive by one that has. */
 	uint32_t before = atomic_fetch_add_explicit(&source->nr_refs, 1, memory_order_relaxed);
 
 	FLN_ASSERT(before > 0);
@@ -249,7 +249,7 @@ int fln_source_read_all(struct fln_source *source, uint64_t offset_bytes, void *
 		if (n < -ERRNO_MAX)
 			return fln_fail(EIO,
 					"source '%s' returned %lld at offset %llu, which is no "
-					"errno; mend its read function",
+					"errno; correct its read function",
 					name_end(source), (long long)n,
 					(unsigned long long)(offset_bytes + done));
 		if (n < 0)
@@ -263,7 +263,7 @@ int fln_source_read_all(struct fln_source *source, uint64_t offset_bytes, void *
 		if ((uint64_t)n > len_bytes - done)
 			return fln_fail(EIO,
 					"source '%s' returned %lld bytes at offset %llu where %llu "
-					"were asked for; mend its read function",
+					"were asked for; correct its read function",
 					name_end(source), (long long)n,
 					(unsigned long long)(offset_bytes + done),
 					(unsigned long long)(len_bytes - done));

@@ -37,7 +37,7 @@ int fln_source_read_all(struct fln_source *source, uint64_t offset_bytes, void *
 			uint64_t len_bytes);
 
 /*
- * The same, for who hands the contents to a system call: *contents is @buf, or where the
+ * The same, for a caller that hands the contents to a system call: *contents is @buf, or where the
  * source has them.  Return: as fln_source_read_all(); -EFAULT when they cannot be read.
  */
 int fln_source_fetch(struct fln_source *source, uint64_t offset_bytes, void *buf,

@@ -77,9 +77,9 @@ static void usage(FILE *to)
 		DEFAULT_MAX_WAIT_S, 2 * DEFAULT_MAX_WAIT_S);
 }
 
-static int wrong(const char *option, const char *value, const char *mend)
+static int wrong(const char *option, const char *value, const char *remedy)
 {
-	(void)fprintf(stderr, "faultlane-stress: --%s '%s': %s\n", option, value, mend);
+	(void)fprintf(stderr, "faultlane-stress: --%s '%s': %s\n", option, value, remedy);
 	return 2;
 }
 

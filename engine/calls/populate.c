@@ -90,7 +90,7 @@ static int result(struct fln_guest *guest, struct fln_job *job, bool cancelled)
 	case -EIO:
 		return fln_fail(EIO,
 				"guest %s: the page at 0x%" PRIx64 " cannot be had, and perhaps "
-				"others behind it; mend the source and advise DONTNEED there",
+				"others behind it; repair the source and advise DONTNEED there",
 				guest->name, atomic_load(&job->failed_addr));
 	case -ESHUTDOWN:
 		return fln_fail(ESHUTDOWN, "guest %s was stopped, or a region of the range removed",

@@ -166,7 +166,7 @@ void fln_context_leave_region(struct fln_region *region)
 	for (uint64_t i = 0; g && i < g->nr; i++) {
 		if (atomic_load(&g->entries[i].region) != region)
 			continue;
-		/* In this order: who does not find it knows that one has left. */
+		/* In this order: a thread that does not find it knows that one has left. */
 		atomic_fetch_add_explicit(&nr_left, 1, memory_order_relaxed);
 		atomic_store_explicit(&g->entries[i].region, NULL, memory_order_release);
 		found = true;

@@ -279,7 +279,7 @@ static bool is_late(const struct fln_block_round *b, const struct access *a)
 }
 
 /*
- * In a region that is being closed no worker is asked any more: it may be gone before he
+ * In a region that is being closed no worker is asked any more: it may be gone before it
  * looks.  The page is FILLED and was taken out of the cache, so it was given up: zeros are
  * due, as they are when the kernel serves it.  The image need not be told: the cache says it.
  */
@@ -496,7 +496,7 @@ enum fln_resolved fln_resolve(const siginfo_t *info)
 		return FLN_RESOLVED_NOT_OURS;
 	a.addr = fln_align_down((uintptr_t)info->si_addr, FLN_PAGE_BYTES);
 	a.t0_ns = fln_now_ns();
-	/* Who is cancelled in the middle would leave a claim and a read section behind. */
+	/* A thread cancelled in the middle would leave a claim and a read section behind. */
 	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	result = resolve(&a);
 	(void)pthread_setcancelstate(cancel, NULL);

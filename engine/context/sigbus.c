@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A SIGBUS handler for who has none of his own, and its chain.
+ * A SIGBUS handler for programs that have none of their own, and its chain.
  *
  * SA_NODEFER: a signal that comes while a thread waits here for contents runs its
  * handler, which may touch such memory itself.  No SA_ONSTACK: see fln_resolve().
@@ -93,7 +93,7 @@ int fln_sigbus_install(void)
 	there = &before[next];
 	/* First what is there: ours may be called before sigaction() has returned. */
 	if (!installed && sigaction(SIGBUS, NULL, there) == 0) {
-		/* Removed, then put back by who had saved it: the chain is as it was. */
+		/* Removed, then put back by code that had saved it: the chain is as it was. */
 		if (!(there->sa_flags & SA_SIGINFO) || there->sa_sigaction != on_sigbus) {
 			atomic_store(&spent, false);
 			atomic_store_explicit(&current, next, memory_order_release);

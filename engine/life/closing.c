@@ -294,7 +294,7 @@ static int result(const struct fln_region *r)
 		return 0;
 	fln_log(&r->guest->engine->log, FLN_LOG_ERROR,
 		"guest %s: the region at 0x%" PRIx64 " has pages that are not filled and cannot be "
-		"made unreadable; who touches it waits for ever",
+		"made unreadable; threads that touch them wait for ever, unmap the region",
 		r->guest->name, r->addr);
 	return fln_fail(EIO,
 			"region: pages at 0x%" PRIx64 " that were never filled can be neither "
@@ -350,7 +350,7 @@ void fln_guest_close_strays(struct fln_guest *guest)
 }
 
 /*
- * UNREGISTER wakes who waits, but before it takes the mapping's lock: a fault
+ * UNREGISTER wakes the waiters, but before it takes the mapping's lock: a fault
  * that comes in between sleeps on a userfaultfd that has forgotten it.
  */
 static int unregister(struct fln_shard *shard, uint64_t addr, uint64_t len_bytes)
@@ -394,7 +394,7 @@ static int unregister_piece(struct fln_region *r, uint64_t addr, uint64_t len_by
 
 /*
  * Not left to close(): a forked child that has not called exec keeps the
- * userfaultfd open, and so whoever waits would wait as long as it lives.
+ * userfaultfd open, and so the threads that wait would wait as long as it lives.
  */
 void fln_region_unregister(struct fln_region *region)
 {

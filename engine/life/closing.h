@@ -32,7 +32,7 @@ int fln_region_close_rest(struct fln_region *region);
  */
 void fln_guest_close_strays(struct fln_guest *guest);
 
-/* Take a closed region's ranges from their userfaultfds, and let go who waits there. */
+/* Take a closed region's ranges from their userfaultfds, and wake the threads that wait there. */
 void fln_region_unregister(struct fln_region *region);
 
 #endif

@@ -126,8 +126,8 @@ static int set_defaults(struct fln_engine_opts *o)
 
 /*
  * Is the engine possible here?  What asks later whether a range is somebody else's is opened
- * now: privileges may be given up when guests have been made.  A user who may not have
- * userfaultfds of his own may serve those of others: he is refused when he makes a guest
+ * now: privileges may be given up when guests have been made.  A user that may not have
+ * userfaultfds of its own may serve those of others: it is refused when it makes a guest
  * that needs them.
  */
 static int check_features(struct fln_engine *engine)

@@ -7,7 +7,7 @@
  * looks, is a worker that has not come back in between.
  *
  * The guard waits for guests' turns, workers and the kernel, and nothing waits for it but
- * fln_engine_stop(), and who destroys a guest that it stops just now.
+ * fln_engine_stop(), and a caller that destroys a guest that it stops just now.
  */
 #include "engine/life/guard.h"
 
@@ -154,7 +154,7 @@ static struct fln_guest *pin_lame(struct fln_engine *engine)
 
 	fln_lock(&engine->lock);
 	for (guest = engine->guests; guest; guest = guest->next) {
-		if (atomic_exchange(&guest->lame, false))
+		if (atomic_exchange(&guest->must_stop, false))
 			break;
 	}
 	if (guest)

@@ -193,7 +193,7 @@ fail:
 	return rc;
 }
 
-/* Who was read and is nobody's now faults again when he is woken. */
+/* Wake threads whose faults were read and have no owner any more: they fault again. */
 static void wake_everybody(struct fln_guest *guest)
 {
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
@@ -301,8 +301,8 @@ static bool close_shard(struct fln_shard *shard)
 }
 
 /*
- * Close every region, then take the shards back, let go who waits, and close
- * them: what he then touches is either contents or unreadable.
+ * Close every region, then take the shards back, wake the waiters, and close
+ * them: what they then touch is either contents or unreadable.
  */
 static int stop_in_turn(struct fln_guest *guest)
 {

@@ -11,7 +11,7 @@
 struct fln_engine;
 struct fln_guest;
 
-/* engine.c: the end of a pin: who has counted nr_pins up keeps the guest from going until then. */
+/* The end of a pin: until then, a guest whose nr_pins was counted up does not go. */
 void fln_engine_unpin(struct fln_engine *engine, struct fln_guest *guest);
 
 #endif

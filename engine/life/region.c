@@ -140,7 +140,7 @@ static int allow_children(struct fln_region *r, uint64_t addr, uint64_t len_byte
 
 /*
  * Nothing is registered any more.  What we mapped goes, except where the embedder
- * has put something else.  What he mapped stays; and stays out of children, where
+ * has put something else.  What the caller mapped stays; and stays out of children, where
  * the kernel does not copy poison, if there is something that nobody may read.  A
  * range that was refused is left as it is: it may be another region's.
  */
@@ -178,9 +178,9 @@ static int check_unowned(const struct fln_region *r)
 }
 
 /*
- * A caller's mapping: what he has touched before is in the page tables, perhaps
+ * A caller's mapping: what it has touched before is in the page tables, perhaps
  * as zeros, and would never fault.  The page cache keeps what it has: zeros there
- * do no harm, because the image's state decides what is served.  What he has
+ * do no harm, because the image's state decides what is served.  What it has
  * written to a private mapping is lost.
  */
 static int take_over(struct fln_region *r)

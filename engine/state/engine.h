@@ -63,7 +63,7 @@ struct fln_engine {
 	uint64_t nr_guests_made;
 	bool running, stopping;
 	_Atomic uint64_t nr_stripes;  /* mappings in use by all guests */
-	_Atomic uint32_t next_worker; /* who gets the next guest's first shard */
+	_Atomic uint32_t next_worker; /* that gets the next guest's first shard */
 	_Atomic bool said_unpinned, said_nice, said_unbound;
 };
 

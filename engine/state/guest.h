@@ -2,7 +2,7 @@
 /*
  * The objects of a guest, seen from inside: regions, shards, and the guest.
  *
- * Who owns what: the embedder's calls own the guest and its regions, under
+ * Owners: the embedder's calls own the guest and its regions, under
  * guest->lock.  A shard belongs to its worker from ATTACH to DETACH: nobody
  * else reads its messages or changes its tables.  Regions are found by workers
  * in the guest's directory, a sorted array that is replaced under RCU.
@@ -178,11 +178,11 @@ struct fln_shard {
 	bool overflowed;                         /* in worker->overflowed; the worker's */
 	uint64_t overflowed_ns, overflowed_addr; /* since when, and of whom first */
 	struct fln_shard *next_overflowed;
-	/* By who reads its events; those that found no room keep it open (strays.c). */
+	/* By the reader of its events; those that found no room keep it open (strays.c). */
 	uint32_t nr_strays;
 	struct fln_stray strays[FLN_MAX_STRAYS];
 	struct fln_shard_counters count;
-	/* In context: who is asked for contents; NULL while the guest does not run. */
+	/* In context: the worker that is asked for contents; NULL while the guest does not run. */
 	_Atomic(struct fln_worker *) helper;
 	struct fln_whole_blocks whole;
 	struct fln_shard *next_in_context; /* of the worker; the worker's, as what follows */
@@ -219,7 +219,7 @@ struct fln_guest {
 	_Atomic bool found_pages;       /* foreign: some were there that we had not put there */
 	_Atomic bool failed;            /* what is not there is poisoned at once; stays so */
 	_Atomic bool told_whole;        /* FLN_EVENT_GUEST_WHOLE has been posted */
-	_Atomic bool lame;              /* to be stopped by the guard */
+	_Atomic bool must_stop;         /* to be stopped by the guard */
 	_Atomic uint32_t nr_reading;    /* of workers that read events of in-context shards */
 	uint64_t told_t0_ns, told_addr; /* of the fault last told of; guarded by engine->lock */
 	bool running, stopped;          /* set in the guest's turn, under lock */
@@ -237,11 +237,11 @@ struct fln_guest {
 	_Atomic(struct fln_shard *) context_shards;
 	struct fln_guest_at at[FLN_MAX_WAITERS]; /* by worker */
 	struct fln_guest *next;                  /* of the engine; guarded by engine->lock */
-	uint32_t nr_pins; /* who else uses it just now; guarded by engine->lock */
+	uint32_t nr_pins;                        /* other users just now; guarded by engine->lock */
 };
 
 /*
- * Release: who sees that a fault has ended sees that it had begun (stats.c).  Shards
+ * Release: a reader that sees a fault ended sees that it had begun (stats.c).  Shards
  * whose faults are resolved in context are counted on by many threads.
  */
 static inline void fln_count(_Atomic uint64_t *counter, uint64_t n)

@@ -72,7 +72,7 @@ struct fln_job {
 	uint64_t addr, end;
 	uint64_t skip;   /* a page that is left out; 0: none */
 	bool background; /* nobody waits: it takes no memory for holes */
-	int pagemap_fd;  /* of who waits, to see what is mapped; -1: there is no /proc */
+	int pagemap_fd;  /* the waiting caller's, to see what is mapped; -1: there is no /proc */
 	_Atomic bool cancelled;
 	_Atomic int error;            /* the first, negative; -ESHUTDOWN before all others */
 	_Atomic uint64_t failed_addr; /* the lowest page that cannot be had; UINT64_MAX: none */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * In-context regions, seen from inside: who finds them, and who helps.
+ * In-context regions, seen from inside: how they are found, and which worker helps.
  *
  * A region with FLN_DELIVERY_IN_CONTEXT lies on shards of its own, because
  * UFFD_FEATURE_SIGBUS belongs to a whole userfaultfd.  The thread that faults finds

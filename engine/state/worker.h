@@ -90,7 +90,7 @@ struct fln_held {
 /*
  * The part of windows that nobody waits for, of one block of one region: regions may
  * meet inside a block of the address space, and what may be mapped is for each its own
- * image's to say.  Demand goes first (I7): it is mapped between rounds, when all who
+ * image's to say.  Demand goes first (I7): it is mapped between rounds, when all that
  * wait have been served.  Only a wish: nothing is claimed, and all is looked up anew.
  */
 struct fln_later {
@@ -124,7 +124,7 @@ struct fln_worker_opts {
 	struct fln_log log;
 	struct fln_event_queue *events;       /* NULL: nobody is told */
 	struct fln_filler *filler;            /* of the images that its shards map */
-	const struct fln_thread_hooks *hooks; /* who makes the thread; NULL: we do */
+	const struct fln_thread_hooks *hooks; /* that make the thread; NULL: the library does */
 	uint32_t index;
 	uint32_t batch_max;
 	uint32_t held_max;

@@ -66,7 +66,7 @@ FLN_API const char *fln_version(void);
 /**
  * fln_last_error() - What the last failed call of this thread had to say
  *
- * One sentence for people: it names the value that was refused and the mend.
+ * One sentence for people: it names the value that was refused and the remedy.
  * The code that the call returned is the contract; this text is not.
  *
  * Return:  a string, empty when no call of this thread has failed yet; it is

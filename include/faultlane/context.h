@@ -73,7 +73,7 @@ enum fln_resolved {
  * answered FLN_RESOLVED once, because it could be an old one of that region; it comes
  * again.
  *
- * A handler that interrupts this call must return to it: who jumps out of it
+ * A handler that interrupts this call must return to it: one that jumps out of it
  * (siglongjmp()) loses a slot of those in which threads wait for contents.  A thread
  * that is cancelled meanwhile ends when it has returned.
  *
@@ -88,7 +88,7 @@ FLN_API enum fln_resolved fln_resolve(const siginfo_t *info);
 #endif
 
 /**
- * fln_sigbus_install() - A SIGBUS handler for who has none of his own
+ * fln_sigbus_install() - A SIGBUS handler for programs that have none
  *
  * It calls fln_resolve(), and passes what is not ours on to the action that was in
  * force before: a handler is called with its arguments (on the stack that ours runs

@@ -36,7 +36,7 @@ enum fln_thread_kind {
 };
 
 /**
- * struct fln_thread_hooks - Who makes the engine's threads
+ * struct fln_thread_hooks - How the engine's threads are made
  * @size:   sizeof(struct fln_thread_hooks)
  * @ctx:    passed to both functions
  * @create: optional.  Make a thread, or take one of the embedder's own, that calls
@@ -115,7 +115,7 @@ struct fln_thread_hooks {
  *                     (FLN_EVENT_FAULT_STALLED, FLN_EVENT_WORKER_STALLED) and in the
  *                     log; 0: 10 000, UINT32_MAX: never.  Nothing is done about it: that
  *                     is @source_timeout_ns
- * @thread_hooks:      who makes workers and fillers; NULL: the engine.  Copied
+ * @thread_hooks:      how workers and fillers are made; NULL: by the engine.  Copied
  * @worker_cpus:       processors that workers may run on, as "0-3,8"; NULL: all
  *                     that this process may use, less @vcpu_cpus where any are left
  * @vcpu_cpus:         processors that vCPUs run on, as "4-63": each worker is pinned
@@ -164,7 +164,7 @@ struct fln_engine_opts {
  *          -ENOMEM; -ENOSYS when the kernel has no userfaultfd; -EOPNOTSUPP when its
  *          lacks a feature that is needed; -EAGAIN where no thread can be made
  *          (the one that waits for readers of memory which is to be freed), and
- *          -EPERM where a filter refuses that.  A user who may not have a userfaultfd is
+ *          -EPERM where a filter refuses that.  A user that may not have a userfaultfd is
  *          refused by fln_guest_create(): an engine of foreign guests alone needs none
  * Threads: any
  * Blocks:  briefly (reads the machine's topology)

@@ -27,7 +27,7 @@ enum fln_guest_flags {
 	FLN_GUEST_F_FOREIGN = 1 << 0,
 	/* 1 << 1 had forks followed; it is refused. */
 	/*
-	 * Who touches the memory are vCPUs of KVM.  Their faults cost several times
+	 * vCPUs of KVM touch the memory.  Their faults cost several times
 	 * those of threads, so windows begin with as much as one fault is worth there:
 	 * the default of @window_first is 256 pages.  Nothing else depends on it.
 	 */
@@ -37,10 +37,10 @@ enum fln_guest_flags {
 /* What is done when a page cannot be had: its source failed, or is too late. */
 enum fln_on_failure {
 	FLN_ON_FAILURE_DEFAULT, /* FLN_ON_FAILURE_POISON */
-	FLN_ON_FAILURE_POISON,  /* who touches it gets SIGBUS */
+	FLN_ON_FAILURE_POISON,  /* a thread that touches it gets SIGBUS */
 	/*
 	 * As POISON, and the guest has failed: FLN_EVENT_GUEST_FAILED tells the
-	 * embedder, who ends the virtual machine, and from then on every page that
+	 * embedder, which ends the virtual machine, and from then on every page that
 	 * is not there is poisoned at once, without asking its source.
 	 */
 	FLN_ON_FAILURE_STOP,
@@ -106,7 +106,7 @@ typedef enum fln_answer (*fln_ask_fn)(void *ctx, const struct fln_failure *failu
  * @foreign_uffd: with FLN_GUEST_F_FOREIGN: the descriptor, which the guest takes
  *                over when fln_guest_create() succeeds; otherwise 0
  * @on_failure:   enum fln_on_failure
- * @ask:          with FLN_ON_FAILURE_ASK: who decides; otherwise NULL
+ * @ask:          with FLN_ON_FAILURE_ASK: makes the decision; otherwise NULL
  * @ask_ctx:      passed to @ask
  * @max_failures: how often a page's source may fail, or be late, before what
  *                @on_failure says is done: beyond the engine's source_retries; 0:
@@ -134,7 +134,7 @@ struct fln_guest_opts {
 
 /**
  * fln_guest_create() - Make a guest without regions
- * @engine: who serves it
+ * @engine: the engine that serves it
  * @opts:   options, or NULL for all defaults; not kept
  * @out:    the guest; written only on success
  *
@@ -176,14 +176,14 @@ enum fln_discard {
 
 /* Whose a guest's writes are. */
 enum fln_sharing {
-	FLN_SHARING_SHARED, /* the image's: all who map it see them */
+	FLN_SHARING_SHARED, /* the image's: every mapping of it shows them */
 	/*
 	 * The guest's alone: the first write to a page copies it (MAP_PRIVATE).  Any
 	 * number of guests share one image's pages as far as they only read, also
 	 * while it is being filled, and memory is needed for the image and for what
 	 * they write.  A discard is the guest's own affair, too: see enum fln_discard.
 	 *
-	 * What changes the image shows in all who have not copied the page: writes of
+	 * What changes the image shows in all guests that have not copied the page: writes of
 	 * shared guests and their MADV_REMOVE, fln_image_discard(), holes punched
 	 * through the descriptor.  A hole is zero from the moment on when it is mapped,
 	 * also if a shared guest writes there later.
@@ -331,7 +331,7 @@ FLN_API int fln_guest_start(struct fln_guest *guest);
  *          unreadable (another process's memory before 6.6, a sealed mapping, what
  *          mremap() has moved and could not be reached): the guest has stopped, but the
  *          userfaultfds of these pages stay open until the process ends, so that
- *          who touches them waits for ever
+ *          a thread that touches them waits for ever
  * Threads: any, except a thread of the engine
  * Blocks:  until the workers have let go of it and the range is closed
  */

@@ -33,7 +33,7 @@ enum fln_image_flags {
 	 */
 	FLN_IMAGE_F_FILLED = 1 << 1,
 	/*
-	 * Adopt the memfd although it cannot be sealed against shrinking.  Who
+	 * Adopt the memfd although it cannot be sealed against shrinking.  A process that
 	 * makes it shorter then takes contents away: threads that touch them get
 	 * SIGBUS, and no zeros.
 	 */
@@ -187,7 +187,7 @@ FLN_API uint64_t fln_image_filled_bytes(const struct fln_image *image);
  * a thread of its own, one per process.  To end it from here, call
  * shutdown(@fd, SHUT_RDWR).
  *
- * Who has the memfd can read and write all of the image, and keeps it: share only
+ * A process that has the memfd can read and write all of the image, and keeps it: share only
  * with a process that is trusted with the guest.
  *
  * Return:  0 when an end was closed; -EINVAL for a socket of another kind;

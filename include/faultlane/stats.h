@@ -57,7 +57,7 @@ FLN_API uint64_t fln_histogram_quantile(const struct fln_histogram *h, double q)
  * @faults:          messages taken from the kernel; a fault that has ended is counted
  *                   in one of the four classes that follow, whatever its ending
  * @minor:           its contents were there, and nothing had to be waited for
- * @major:           it waited for its contents: for the source, or for who pushes them
+ * @major:           it waited for its contents: for the source, or for a push
  * @zero:            a hole, or discarded by the guest
  * @invalid:         no region was there, or its range went away
  * @refaults:        faults on pages that were mapped already, as far as we knew
@@ -155,7 +155,7 @@ enum fln_waits_for {
  * @offset_bytes: of the page in @region
  * @waits_for:    enum fln_waits_for
  * @shard:        the guest's userfaultfd that it came by
- * @worker:       who serves that
+ * @worker:       the worker that serves that
  * @reserved:     zero
  */
 struct fln_oldest_fault {
@@ -174,7 +174,7 @@ struct fln_oldest_fault {
 #define FLN_OLDEST_FAULT_INIT FLN_SIZED(struct fln_oldest_fault)
 
 /**
- * fln_guest_oldest_fault() - Who waits longest, and for what
+ * fln_guest_oldest_fault() - Which fault waits longest, and for what
  * @out: its size field must be set, see FLN_OLDEST_FAULT_INIT
  *
  * As the workers have noted it, which they do ten times a second: a younger fault may be

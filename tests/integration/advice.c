@@ -250,13 +250,13 @@ static void dontneed_beside_touching_threads(void)
 	bed_down(&b);
 }
 
-struct mended {
+struct repaired {
 	_Atomic bool broken;
 };
 
 static int64_t read_unless_broken(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
 {
-	struct mended *m = ctx;
+	struct repaired *m = ctx;
 
 	if (atomic_load(&m->broken))
 		return -EIO;
@@ -267,9 +267,9 @@ static int64_t read_unless_broken(void *ctx, uint64_t offset_bytes, void *buf, u
 
 static void a_poisoned_page_comes_back(void)
 {
-	struct mended m = { .broken = true };
+	struct repaired m = { .broken = true };
 	struct fln_source_ops ops = { .size = sizeof(ops),
-				      .name = "mended",
+				      .name = "repaired",
 				      .concurrency = FLN_SOURCE_PARALLEL,
 				      .read = read_unless_broken };
 	uint64_t v;

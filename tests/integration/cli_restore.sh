@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # The command: every design restores and verifies, JSON has its fields, and bad
-# input is answered by its exit status, the value and the mend.
+# input is answered by its exit status, the value and the remedy.
 #
 # usage: cli_restore.sh PATH-OF-faultlane
 # DESIGNS="kernel single" restricts the designs that are tried.

@@ -223,8 +223,8 @@ static void more_than_can_be_held(void)
 	bed_down(&b);
 }
 
-/* Pages that failed can be mended by a push; memory that was not touched meanwhile sees it. */
-static void mended_by_put(void)
+/* Pages that failed can be filled by a push; memory that was not touched meanwhile sees it. */
+static void filled_by_put(void)
 {
 	struct fln_source_error_opts o = FLN_SOURCE_ERROR_OPTS_INIT;
 	static _Alignas(8) char buf[PAGE];
@@ -259,6 +259,6 @@ int main(void)
 	RUN(stall_under_load);
 	RUN(asynchronous);
 	RUN(more_than_can_be_held);
-	RUN(mended_by_put);
+	RUN(filled_by_put);
 	return 0;
 }

@@ -431,7 +431,7 @@ static void a_userfaultfd_that_cannot_be_read(void **state)
 	r->fake.read_errno = EIO;
 	rig_serve(r);
 	assert_true(atomic_load(&r->guest.failed));
-	assert_true(atomic_load(&r->guest.lame));
+	assert_true(atomic_load(&r->guest.must_stop));
 	assert_true(atomic_load(&r->shard.unreadable));
 	assert_int_equal(take_events(r, FLN_EVENT_GUEST_FAILED, 0), 1);
 	assert_non_null(strstr(r->last_line, "stopped"));

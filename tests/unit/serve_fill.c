@@ -187,7 +187,7 @@ static void a_failed_page_is_poisoned(void **state)
 	(void)rig_touch(r, 4);
 	rig_settle(r);
 	assert_int_equal(fake_page(&r->fake, rig_addr(r, 5))->pte, FAKE_POISONED);
-	/* The guest clears the marker, the source has been mended: it is given up, so zero. */
+	/* The guest clears the marker, the source has recovered: it is given up, so zero. */
 	fake_discard(&r->fake, rig_addr(r, 5), 1, false);
 	rig_settle(r);
 	again = rig_touch(r, 5);

@@ -273,7 +273,7 @@ static void registration_and_closing(void **state)
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
-/* A kernel without minor faults on shmem is refused, and the mend is named. */
+/* A kernel without minor faults on shmem is refused, and the remedy is named. */
 static void old_kernels_are_refused(void **state)
 {
 	uint64_t enough = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM;
