@@ -196,7 +196,7 @@ static void clones_of(uint64_t pages, bool filled)
 /* Less where each access is dear. */
 static uint64_t pages(void)
 {
-	return TEST_TSAN || TEST_ASAN ? 4096 : test_scale(16384, 262144, 262144);
+	return TEST_TSAN || TEST_ASAN ? 4096 : test_scale(16384, 65536, 262144);
 }
 
 static void of_a_filled_image(void)
