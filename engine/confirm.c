@@ -19,8 +19,7 @@
 /* poison too: it is a marker where a page would be */
 #define DISTRUST_BYTES FLN_BLOCK_BYTES /* without /proc: what is forgotten rather than believed */
 
-/* Which pages [lo, hi) of the block at @addr have a page table entry.  False: cannot tell. */
-static bool read_block(int fd, uint64_t addr, uint32_t lo, uint32_t hi, struct fln_mask *mapped)
+bool fln_pagemap_mapped(int fd, uint64_t addr, uint32_t lo, uint32_t hi, struct fln_mask *mapped)
 {
 	uint64_t entries[FLN_BLOCK_PAGES];
 	uint64_t first = fln_bytes_to_pages(addr) + lo;
@@ -56,7 +55,7 @@ struct fln_mask fln_pagemap_confirm(int fd, struct fln_region *r, uint64_t block
 	for (uint32_t from = lo; fln_mask_next_run(&look, &from, &hi); from = hi)
 		;
 	/* Another process's page tables are not ours to look at; its events tell all. */
-	if (r->foreign || (!read_block(fd, addr, lo, hi, &mapped) && !distrust))
+	if (r->foreign || (!fln_pagemap_mapped(fd, addr, lo, hi, &mapped) && !distrust))
 		mapped = look;
 	wrong = fln_mask_andnot(&look, &mapped);
 	if (!fln_mask_empty(&wrong)) {

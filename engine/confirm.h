@@ -19,7 +19,13 @@ struct fln_region;
 struct fln_mask fln_pagemap_confirm(int fd, struct fln_region *r, uint64_t block,
 				    const struct fln_mask *pages, bool distrust);
 
-/* For the calls below; -1 where there is no /proc. */
+/*
+ * Which pages [lo, hi) of the block at @addr have a page table entry.  False: cannot tell,
+ * and none have.
+ */
+bool fln_pagemap_mapped(int fd, uint64_t addr, uint32_t lo, uint32_t hi, struct fln_mask *mapped);
+
+/* For the calls here; -1 where there is no /proc. */
 int fln_pagemap_open(void);
 
 /* Without /proc, is what the map says of so much memory forgotten, not believed? */

@@ -197,6 +197,8 @@ static int lock_range(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes
 	new = fln_ranges_with(guest, guest->advised.locked, addr, addr + len_bytes, 1);
 	if (!new)
 		return fln_fail(ENOMEM, "guest %s: no memory for what is locked", guest->name);
+	/* A discard that is under way is refused, after its event. */
+	atomic_store_explicit(&guest->advised.was_locked, true, memory_order_release);
 	/* On fault: this thread maps nothing, and what goes and comes back is locked as well. */
 	if (mlock2(at, len_bytes, MLOCK_ONFAULT) != 0) {
 		err = errno;

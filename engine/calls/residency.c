@@ -8,6 +8,7 @@
 #include "base/fork.h"
 #include "base/page.h"
 #include "base/rcu.h"
+#include "engine/confirm.h"
 #include "engine/directory.h"
 #include "engine/ranges.h"
 #include "engine/region_map.h"
@@ -17,8 +18,10 @@
 
 #include <errno.h>
 #include <faultlane/advice.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The pages [lo, hi) of one block, by state; each page is in one. */
 struct look {
@@ -33,15 +36,22 @@ static void settle(struct look *l, struct fln_mask *rest, enum fln_residency_sta
 	*rest = fln_mask_andnot(rest, pages);
 }
 
-/* RCU read lock held. */
+/*
+ * RCU read lock held.  @fd: /proc/self/pagemap where the map may call ABSENT what is mapped,
+ * else -1.
+ */
 static void look_at_block(const struct fln_region *r, uint64_t block, uint32_t lo, uint32_t hi,
-			  struct look *l)
+			  int fd, struct look *l)
 {
 	struct fln_mask rest = fln_mask_range(lo, hi), m, filled = { { 0 } }, failed = { { 0 } };
+	struct fln_mask mapped;
 	uint64_t image_page = fln_region_image_page(r, block * FLN_BLOCK_PAGES + lo);
 
 	memset(l, 0, sizeof(*l));
+	(void)fln_pagemap_mapped(fd, fln_region_addr_of(r, block * FLN_BLOCK_PAGES), lo, hi,
+				 &mapped);
 	m = fln_blockmap_load(&r->map, FLN_PLANE_PRESENT, block);
+	m = fln_mask_or(&m, &mapped);
 	settle(l, &rest, FLN_RESIDENCY_PRESENT, &m);
 	if (fln_mask_empty(&rest))
 		return;
@@ -76,21 +86,21 @@ static int uniform_state(const struct fln_region *r, uint64_t block)
 	return image < 0 ? -1 : image == 0 ? FLN_RESIDENCY_ABSENT : FLN_RESIDENCY_FILLED;
 }
 
-static void count_block(const struct fln_region *r, uint64_t page, uint32_t nr, uint8_t *vec,
-			uint64_t sum[FLN_RESIDENCY_NR])
+static void count_block(const struct fln_region *r, uint64_t page, uint32_t nr, int fd,
+			uint8_t *vec, uint64_t sum[FLN_RESIDENCY_NR])
 {
 	uint64_t block = page / FLN_BLOCK_PAGES;
 	uint32_t lo = (uint32_t)(page % FLN_BLOCK_PAGES);
 	int uniform = nr == FLN_BLOCK_PAGES ? uniform_state(r, block) : -1;
 	struct look l;
 
-	if (uniform >= 0) {
+	if (uniform >= 0 && (fd < 0 || uniform == FLN_RESIDENCY_PRESENT)) {
 		sum[uniform] += nr;
 		if (vec)
 			memset(vec, uniform, nr);
 		return;
 	}
-	look_at_block(r, block, lo, lo + nr, &l);
+	look_at_block(r, block, lo, lo + nr, fd, &l);
 	for (uint32_t s = 0; s < FLN_RESIDENCY_NR; s++) {
 		uint32_t at = 0, end;
 
@@ -107,13 +117,19 @@ int fln_guest_residency(struct fln_guest *guest, uint64_t addr, uint64_t len_byt
 	struct fln_residency full = FLN_RESIDENCY_INIT;
 	uint64_t end = addr + len_bytes;
 	bool entered;
-	int rc = FLN_CALL_REFUSED(guest);
+	int rc = FLN_CALL_REFUSED(guest), fd = -1;
 
 	if (rc)
 		return rc;
 	rc = fln_range_check(guest, addr, len_bytes);
 	if (rc)
 		return rc;
+	/*
+	 * A discard that mlock() overtakes is refused when its event has been acted upon: what
+	 * it was to take away stays mapped.
+	 */
+	if (atomic_load_explicit(&guest->advised.was_locked, memory_order_acquire))
+		fd = fln_pagemap_open();
 	entered = fln_rcu_enter();
 	for (uint64_t at = addr; at < end && rc == 0;) {
 		const struct fln_region *r;
@@ -124,7 +140,7 @@ int fln_guest_residency(struct fln_guest *guest, uint64_t addr, uint64_t len_byt
 		if (r) {
 			stop = stop < r->addr + r->len_bytes ? stop : r->addr + r->len_bytes;
 			count_block(r, fln_region_page_of(r, at),
-				    (uint32_t)fln_bytes_to_pages(stop - at),
+				    (uint32_t)fln_bytes_to_pages(stop - at), fd,
 				    vec ? vec + fln_bytes_to_pages(at - addr) : NULL,
 				    full.nr_pages);
 		} else {
@@ -135,5 +151,7 @@ int fln_guest_residency(struct fln_guest *guest, uint64_t addr, uint64_t len_byt
 		at = stop;
 	}
 	fln_rcu_leave(entered);
+	if (fd >= 0)
+		(void)close(fd);
 	return rc == 0 && sum ? fln_out_copy(sum, &full, sizeof(full), "fln_residency") : rc;
 }

@@ -55,6 +55,7 @@ struct fln_quiet {
 struct fln_advised {
 	_Atomic(struct fln_ranges *) advice; /* changed in the guest's turn, read under RCU */
 	struct fln_ranges *locked;           /* in the guest's turn */
+	_Atomic bool was_locked;             /* stays set */
 	_Atomic(struct fln_ahead *) ahead;   /* set once; its fields are guarded by jobs.lock */
 	struct fln_quiet *quiet;             /* guarded by jobs.lock */
 };
