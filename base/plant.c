@@ -41,6 +41,7 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_STRAY_ONCE] = "stray-once",
 	[FLN_BUG_ZEROS_AS_COUNTED] = "zeros-as-counted",
 	[FLN_BUG_END_OVER_OLD] = "end-over-old-bytes",
+	[FLN_BUG_WRITERS_DENIED] = "writers-denied",
 };
 
 static enum fln_bug chosen;

@@ -11,7 +11,9 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/page.h"
+#include "engine/state/engine.h"
 #include "engine/state/guest.h"
+#include "engine/vacant.h"
 #include "sources/image.h"
 
 #include <errno.h>
@@ -27,6 +29,7 @@ struct map_line {
 	uint64_t lo, hi, offset, inode;
 	dev_t device;
 	bool shared, accessible;
+	bool vacant; /* the file without pages of engine/vacant.h */
 };
 
 /* "lo-hi perms offset major:minor inode path": numbers are hexadecimal but for the inode. */
@@ -50,6 +53,8 @@ static bool parse_line(const char *line, struct map_line *m)
 	minor = strtoul(at + 1, &at, 16);
 	m->device = makedev((unsigned int)major, (unsigned int)minor);
 	m->inode = strtoull(at, &at, 10);
+	at += strspn(at, " ");
+	m->vacant = strncmp(at, FLN_VACANT_PATH "\n", sizeof(FLN_VACANT_PATH)) == 0;
 	return true;
 }
 
@@ -71,13 +76,33 @@ static bool next_line(FILE *maps, struct map_line *m)
 	return false;
 }
 
+static bool is_at_home(const struct fln_region *r, const struct map_line *m, uint64_t addr,
+		       uint64_t home)
+{
+	return m->shared != r->is_private &&
+	       m->offset + (addr - m->lo) == fln_pages_to_bytes(r->image_page) + (home - r->addr);
+}
+
 /* Does the line map the region's image, with the page that is due at @addr there? */
 static bool is_own(const struct fln_region *r, const struct map_line *m, uint64_t addr,
 		   uint64_t home)
 {
-	return m->shared != r->is_private && m->inode == r->image->inode &&
-	       m->device == r->image->device &&
-	       m->offset + (addr - m->lo) == fln_pages_to_bytes(r->image_page) + (home - r->addr);
+	return m->inode == r->image->inode && m->device == r->image->device &&
+	       is_at_home(r, m, addr, home);
+}
+
+static bool is_zeros(const struct fln_vacant *v, const struct map_line *m)
+{
+	return v->zero_fd > 0 && m->inode == v->zero_inode && m->device == v->zero_device &&
+	       !m->shared;
+}
+
+/* Has the end of a region put there what lies at @addr, where the image's page was? */
+static bool is_left(const struct fln_region *r, const struct map_line *m, uint64_t addr,
+		    uint64_t home)
+{
+	return (m->vacant || is_zeros(&r->guest->engine->vacant, m)) &&
+	       is_at_home(r, m, addr, home);
 }
 
 int fln_mapping_check(const struct fln_region *r)
@@ -96,7 +121,7 @@ int fln_mapping_check(const struct fln_region *r)
 			continue;
 		if (m.lo > at)
 			break;
-		if (!is_own(r, &m, at, at))
+		if (!is_own(r, &m, at, at) && !is_left(r, &m, at, at))
 			rc = fln_fail(EINVAL,
 				      "region: the mapping at 0x%" PRIx64 " is not a "
 				      "%s mapping of image %s at its offset %" PRIu64
@@ -150,9 +175,12 @@ bool fln_mapping_is_kept_from_children(const struct fln_region *r)
 	return kept;
 }
 
-/* As fln_mapping_each(); closes @maps. */
+typedef bool (*line_fn)(const struct fln_region *r, const struct map_line *m, uint64_t addr,
+			uint64_t home);
+
+/* As fln_mapping_each(), of the lines that @is_one says; closes @maps. */
 static int each_piece(FILE *maps, struct fln_region *r, uint64_t start, uint64_t end,
-		      uint64_t moved, fln_mapping_fn fn)
+		      uint64_t moved, line_fn is_one, fln_mapping_fn fn)
 {
 	uint64_t lo = start, hi = start; /* a piece, until it turns out to be whole */
 	struct map_line m;
@@ -161,7 +189,7 @@ static int each_piece(FILE *maps, struct fln_region *r, uint64_t start, uint64_t
 	while (next_line(maps, &m) && m.lo < end) {
 		uint64_t from = m.lo > start ? m.lo : start, to = m.hi < end ? m.hi : end;
 
-		if (m.hi <= start || !is_own(r, &m, from, from - moved))
+		if (m.hi <= start || !is_one(r, &m, from, from - moved))
 			continue;
 		if (from > hi) {
 			rc = hi > lo ? fn(r, lo, hi - lo, moved) : 0;
@@ -180,7 +208,8 @@ int fln_mapping_each(struct fln_region *r, uint64_t start, uint64_t end, uint64_
 {
 	FILE *maps = fln_fd_fopen("/proc/self/maps");
 
-	return maps ? each_piece(maps, r, start, end, moved, fn) : fn(r, start, end - start, moved);
+	return maps ? each_piece(maps, r, start, end, moved, is_own, fn)
+		    : fn(r, start, end - start, moved);
 }
 
 int fln_mapping_each_seen(struct fln_region *r, uint64_t start, uint64_t end, uint64_t moved,
@@ -188,7 +217,27 @@ int fln_mapping_each_seen(struct fln_region *r, uint64_t start, uint64_t end, ui
 {
 	FILE *maps = fln_fd_fopen("/proc/self/maps");
 
-	return maps ? each_piece(maps, r, start, end, moved, fn) : -errno;
+	return maps ? each_piece(maps, r, start, end, moved, is_own, fn) : -errno;
+}
+
+static bool is_denied(const struct fln_region *r, const struct map_line *m, uint64_t addr,
+		      uint64_t home)
+{
+	return !m->accessible && is_own(r, m, addr, home);
+}
+
+int fln_mapping_each_denied(struct fln_region *r, fln_mapping_fn fn)
+{
+	FILE *maps = fln_fd_fopen("/proc/self/maps");
+
+	return maps ? each_piece(maps, r, r->addr, r->addr + r->len_bytes, 0, is_denied, fn) : 0;
+}
+
+int fln_mapping_each_left(struct fln_region *r, fln_mapping_fn fn)
+{
+	FILE *maps = fln_fd_fopen("/proc/self/maps");
+
+	return maps ? each_piece(maps, r, r->addr, r->addr + r->len_bytes, 0, is_left, fn) : 0;
 }
 
 struct fln_mapping_due fln_mapping_due(const struct fln_region *r, uint64_t moved)
@@ -231,32 +280,45 @@ int fln_mapping_deny(const struct fln_mapping_due *due, uint64_t lo, uint64_t hi
 	return rc;
 }
 
-int fln_mapping_allow(struct fln_region *r)
+uint64_t fln_mapping_nr_left(void)
 {
 	FILE *maps = fln_fd_fopen("/proc/self/maps");
-	uint64_t end = r->addr + r->len_bytes;
+	FILE *limit = fln_fd_fopen("/proc/sys/vm/max_map_count");
+	unsigned long long max = 0;
 	struct map_line m;
-	int rc = 0;
+	uint64_t nr = 0;
 
-	while (maps && next_line(maps, &m) && m.lo < end) {
-		uint64_t lo = m.lo > r->addr ? m.lo : r->addr, hi = m.hi < end ? m.hi : end;
-
-		if (m.hi <= r->addr || m.accessible || !is_own(r, &m, lo, lo))
-			continue;
-		if (mprotect((void *)(uintptr_t)lo, (size_t)(hi - lo), PROT_READ | PROT_WRITE) != 0)
-			rc = -errno;
-	}
+	if (limit && fscanf(limit, "%llu", &max) != 1)
+		max = 0;
+	while (maps && max > 0 && next_line(maps, &m))
+		nr++;
 	if (maps)
 		(void)fclose(maps);
-	return rc;
+	if (limit)
+		(void)fclose(limit);
+	return maps && max > nr ? max - nr : 0;
 }
 
-bool fln_mapping_next_anonymous(FILE *maps, uint64_t *lo, uint64_t *hi)
+static int allow_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
+{
+	(void)r;
+	(void)moved;
+	return mprotect((void *)(uintptr_t)addr, (size_t)len_bytes, PROT_READ | PROT_WRITE) == 0
+		       ? 0
+		       : -errno;
+}
+
+int fln_mapping_allow(struct fln_region *r)
+{
+	return fln_mapping_each_denied(r, allow_piece);
+}
+
+bool fln_mapping_next_zeros(FILE *maps, const struct fln_vacant *v, uint64_t *lo, uint64_t *hi)
 {
 	struct map_line m;
 
 	while (next_line(maps, &m)) {
-		if (m.inode || m.device || m.shared)
+		if ((m.inode || m.device || m.shared) && !is_zeros(v, &m))
 			continue;
 		*lo = m.lo;
 		*hi = m.hi;

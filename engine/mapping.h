@@ -11,13 +11,14 @@
 
 struct fln_mapping_due;
 struct fln_region;
+struct fln_vacant;
 
 typedef int (*fln_mapping_fn)(struct fln_region *region, uint64_t addr, uint64_t len_bytes,
 			      uint64_t moved);
 
 /*
  * Is all of the region a mapping of its image, shared or private as it
- * should be?  Return: 0; or
+ * should be, or what the end of a region has left in its place?  Return: 0; or
  * -EINVAL with the sentence that says what is there.
  */
 int fln_mapping_check(const struct fln_region *region);
@@ -41,6 +42,15 @@ int fln_mapping_each(struct fln_region *region, uint64_t start, uint64_t end, ui
 int fln_mapping_each_seen(struct fln_region *region, uint64_t start, uint64_t end, uint64_t moved,
 			  fln_mapping_fn fn);
 
+/*
+ * Of those pieces at their home, what has no access: what deny() has taken it from.  Here and
+ * in the next nothing is called, and 0 returned, where /proc/self/maps cannot be read.
+ */
+int fln_mapping_each_denied(struct fln_region *region, fln_mapping_fn fn);
+
+/* The same for what the end of a region has put in the place of its image (engine/vacant.h). */
+int fln_mapping_each_left(struct fln_region *region, fln_mapping_fn fn);
+
 /* What is due in the region's range; @moved: how far mremap() has carried it. */
 struct fln_mapping_due fln_mapping_due(const struct fln_region *region, uint64_t moved);
 
@@ -53,13 +63,20 @@ struct fln_mapping_due fln_mapping_due(const struct fln_region *region, uint64_t
 int fln_mapping_deny(const struct fln_mapping_due *due, uint64_t lo, uint64_t hi, uint64_t limit,
 		     bool cut);
 
+/* How many mappings this process may still make, by vm.max_map_count; 0: unknown. */
+uint64_t fln_mapping_nr_left(void);
+
 /*
  * Give the access back to what is a mapping of the region's image and has none, as the end of
  * an earlier region has left it.  Return: 0 or -errno.
  */
 int fln_mapping_allow(struct fln_region *region);
 
-/* The next private anonymous mapping of @maps, /proc/self/maps.  False: there is none. */
-bool fln_mapping_next_anonymous(FILE *maps, uint64_t *lo, uint64_t *hi);
+/*
+ * The next mapping of @maps, /proc/self/maps, that is private zeros of ours, or anonymous.
+ * False: there is none.
+ */
+bool fln_mapping_next_zeros(FILE *maps, const struct fln_vacant *vacant, uint64_t *lo,
+			    uint64_t *hi);
 
 #endif

@@ -128,6 +128,12 @@ static void count_remote(const struct fln_worker *w, struct fln_shard *shard,
 	}
 }
 
+static bool is_closers(const struct fln_region *region)
+{
+	return region && !region->foreign &&
+	       atomic_load_explicit(&region->closing, memory_order_acquire);
+}
+
 void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_fault *f,
 		      uint32_t nr)
 {
@@ -138,7 +144,9 @@ void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_
 		uint64_t stop;
 
 		end = i + 1;
-		if (f[i].kind == FLN_FAULT_PROTECTED && fln_foreign_flagged(w, shard, NULL, &f[i]))
+		/* What the closer has protected it makes writable again (life/deny_kernel.c). */
+		if (f[i].kind == FLN_FAULT_PROTECTED && !is_closers(region) &&
+		    fln_foreign_flagged(w, shard, NULL, &f[i]))
 			continue;
 		if (!region || fln_region_is_stray(region, f[i].addr)) {
 			end_invalid(w, shard, &f[i]);

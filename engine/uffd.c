@@ -421,6 +421,16 @@ static enum fln_uffd_result classify(int rc)
 	}
 }
 
+enum fln_uffd_result fln_uffd_protect(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes)
+{
+	struct uffdio_writeprotect arg = { .range = { .start = addr, .len = len_bytes },
+					   .mode = UFFDIO_WRITEPROTECT_MODE_WP };
+
+	fln_lock_assert_none(); /* I2 */
+	atomic_fetch_add_explicit(&u->nr_calls, 1, memory_order_relaxed);
+	return classify(u->ops->ioctl(u, UFFDIO_WRITEPROTECT, &arg));
+}
+
 enum fln_uffd_result fln_uffd_unprotect(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes)
 {
 	struct uffdio_writeprotect arg = { .range = { .start = addr, .len = len_bytes } };

@@ -141,6 +141,12 @@ enum fln_uffd_result fln_uffd_zeropage(struct fln_uffd *u, uint64_t addr, uint64
 enum fln_uffd_result fln_uffd_poison(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes,
 				     uint64_t *done_bytes);
 
+/*
+ * Threads that write to [addr, addr + len_bytes), registered with UFFDIO_REGISTER_MODE_WP, wait
+ * from now on.
+ */
+enum fln_uffd_result fln_uffd_protect(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes);
+
 /* Lift write protection from [addr, addr + len_bytes), and wake the threads that wait for that. */
 enum fln_uffd_result fln_uffd_unprotect(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes);
 

@@ -2,8 +2,10 @@
 /*
  * Taking the access away from pages that nobody may read once a region is not served.
  *
- * In this process's memory the end of a region rests on mappings alone (I6): what is not
- * filled becomes PROT_NONE, run by run.  Poison would not do.  It lives in page tables, and
+ * In this process's memory the end of a region rests on mappings alone (I6): over what is not
+ * filled a file without pages is mapped, run by run, so that it raises SIGBUS (vacant.c).  That
+ * raises UNMAP events; where nobody reads them the run becomes PROT_NONE first, and is mapped
+ * over when it is registered no more.  Poison would not do.  It lives in page tables, and
  * the kernel drops the page tables of a shared mapping when it collapses the file behind it
  * (khugepaged, or MADV_COLLAPSE through any other mapping); MADV_DONTNEED clears it as well;
  * and it costs a page-table entry for each page.  A mapping goes only if the embedder takes it.
@@ -11,14 +13,14 @@
  * A private region's guest that gave pages up must read zeros there, and there must be
  * nothing under them: the page of zeros that UFFDIO_ZEROPAGE maps lies in a mapping of the
  * image, a hole that is punched into the image takes it away, and then the image shows, with
- * whatever another guest has written there.  So anonymous memory is mapped in their place.
+ * whatever another guest has written there.  So zeros of its own are mapped in their place.
  *
  * Nothing becomes mapped meanwhile, because workers leave the region's faults alone; but a
  * page that is mapped for reading, the page of zeros, is copied by a write at any time.  Such
- * a range is made read-only before it is looked at for the last time (deny_kernel.c).
+ * a range is write-protected before it is looked at for the last time (deny_kernel.c).
  *
- * Each run is a mapping, and may cut another in two.  Their number is bounded by the engine's
- * budget: where runs alternate more often, those that lie closest together are joined, and
+ * Each run is a mapping, and may cut another in two.  Their number is bounded by what the
+ * process has left: where runs alternate more often, those that lie closest together are joined, and
  * the access to what is readable between them is taken away, too.  That is the safe side; it
  * is logged.  So the address ranges are gone through twice: how much lies between runs is
  * counted by powers of two, and then all gaps below a size are closed, and as many of that size
@@ -63,8 +65,9 @@ struct run {
 /* One walk through the region. */
 struct fln_denial {
 	const struct fln_memory_ops *ops;
-	bool apply;     /* else the walk counts */
-	bool may_unmap; /* somebody reads the UNMAP events that it raises */
+	bool apply;        /* else the walk counts */
+	bool may_unmap;    /* somebody reads the UNMAP events that it raises, */
+	bool unregistered; /* or none are raised */
 	bool pending;
 	struct run run; /* while pending: it may grow */
 	uint64_t nr_runs, max_runs, nr_zero;
@@ -165,9 +168,13 @@ static int take_away(struct fln_region *r, struct fln_denial *d, const struct ru
 		r->zeroed[r->nr_zeroed++].end = run->end;
 		return 0;
 	}
-	r->sealed = true;
-	if (fln_planted(FLN_BUG_END_BY_POISON))
+	if (fln_planted(FLN_BUG_END_BY_POISON)) {
+		r->sealed = true;
 		return -EIO;
+	}
+	if ((d->may_unmap || d->unregistered) && d->ops->vacate(r, run->addr, len) == 0)
+		return 0;
+	r->sealed = true;
 	return d->ops->deny(r, run->addr, len);
 }
 
@@ -327,7 +334,7 @@ static void say_lost(const struct fln_region *r, uint64_t nr)
 		"guest %s: in the region at 0x%" PRIx64 " filled and unfilled pages alternate more "
 		"often than mappings allow: %" PRIu64
 		" pages that were filled or given up have become "
-		"inaccessible too; raise vm.max_map_count or max_stripes",
+		"inaccessible too; raise vm.max_map_count",
 		r->guest->name, r->addr, nr);
 }
 
@@ -350,32 +357,75 @@ void fln_region_empty_given_up(struct fln_region *r)
 	}
 }
 
-int fln_region_deny(struct fln_region *r)
+/*
+ * So many runs may a region have: half of what the budget of stripes has left, or what the
+ * process can spare of its mappings, whichever is more.  Filled pages are not given up for a
+ * budget that is kept small.
+ */
+static uint64_t max_runs(const struct fln_region *r, const struct fln_denial *d)
 {
-	struct fln_engine *engine = r->guest->engine;
-	uint64_t share = fln_engine_stripes_left(engine) / 2 + r->plan.nr_stripes;
-	struct fln_denial d = {
-		.ops = engine->memory ? engine->memory : &fln_kernel_memory,
-		.may_unmap = are_events_read(r),
-		.max_runs = share / 2 > MIN_RUNS ? share / 2 : MIN_RUNS,
-	};
+	uint64_t left = fln_engine_stripes_left(r->guest->engine);
+	uint64_t nr = (left / 2 + r->plan.nr_stripes) / 2;
+	uint64_t spare = (d->ops->nr_left ? d->ops->nr_left() : 0) / 8;
+
+	nr = nr > spare ? nr : spare;
+	return nr > MIN_RUNS ? nr : MIN_RUNS;
+}
+
+static int walk(struct fln_region *r, struct fln_denial *d)
+{
 	int rc;
 
-	r->denial = &d;
-	rc = d.ops->each(r, walk_piece);
-	if (rc == 0) {
-		choose_gaps(&d);
-		make_room(r, d.nr_zero);
-		d.nr_runs = 0;
-		d.nr_zero = 0;
-		d.apply = true;
-		rc = d.ops->each(r, walk_piece);
-	}
+	d->apply = false;
+	d->nr_runs = 0;
+	d->nr_zero = 0;
+	d->nr_lost = 0;
+	d->error = 0;
+	memset(d->gaps, 0, sizeof(d->gaps));
+	rc = d->ops->each(r, walk_piece);
+	if (rc)
+		return rc;
+	choose_gaps(d);
+	make_room(r, d->nr_zero);
+	d->nr_runs = 0;
+	d->nr_zero = 0;
+	d->apply = true;
+	rc = d->ops->each(r, walk_piece);
+	return rc ? rc : d->error;
+}
+
+/* With fewer runs where mappings run out, down to those that there must be. */
+static int deny(struct fln_region *r, struct fln_denial *d)
+{
+	struct fln_engine *engine = r->guest->engine;
+	int rc;
+
+	d->ops = engine->memory ? engine->memory : &fln_kernel_memory;
+	d->max_runs = max_runs(r, d);
+	r->denial = d;
+	for (rc = walk(r, d); rc == -ENOMEM && d->max_runs > MIN_RUNS; rc = walk(r, d))
+		d->max_runs = d->max_runs / 2 > MIN_RUNS ? d->max_runs / 2 : MIN_RUNS;
 	r->denial = NULL;
+	return rc;
+}
+
+int fln_region_deny(struct fln_region *r)
+{
+	struct fln_denial d = { .may_unmap = are_events_read(r) };
+	int rc = deny(r, &d);
+
 	take_budget(r, &d);
 	if (d.nr_lost)
 		say_lost(r, d.nr_lost);
-	return rc ? rc : d.error;
+	return rc;
+}
+
+void fln_region_vacate(struct fln_region *r)
+{
+	struct fln_denial d = { .unregistered = true };
+
+	if (r->sealed && !r->foreign && !r->unsafe)
+		(void)deny(r, &d);
 }
 
 static int by_addr(const void *a, const void *b)
@@ -390,7 +440,7 @@ void fln_region_unmap_zeros(struct fln_region *r)
 	if (r->nr_zeroed == 0)
 		return;
 	qsort(r->zeroed, (size_t)r->nr_zeroed, sizeof(*r->zeroed), by_addr);
-	fln_kernel_unmap_zeros(r->zeroed, r->nr_zeroed);
+	fln_kernel_unmap_zeros(&r->guest->engine->vacant, r->zeroed, r->nr_zeroed);
 }
 
 void fln_region_deny_free(struct fln_region *r)

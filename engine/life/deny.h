@@ -24,6 +24,13 @@ struct fln_mask fln_region_unsafe(const struct fln_region *region, uint64_t bloc
 int fln_region_deny(struct fln_region *region);
 
 /*
+ * What fln_region_deny() could take the access from, but not map over, because nobody read
+ * UNMAP events or mappings had run out: mapped over now, as the range is registered no more.
+ * What fails stays as it is.  In the guest's turn.
+ */
+void fln_region_vacate(struct fln_region *region);
+
+/*
  * Where a private region's guest gave pages up and the image's page is not filled, nothing is
  * left in the cache of what an adopted memfd came with.  The guest's own copies lie over it,
  * and a discard after the end, which nobody sees, takes them away.

@@ -11,27 +11,36 @@
 
 #include "base/fd.h"
 #include "base/page.h"
+#include "base/plant.h"
 #include "engine/mapping.h"
+#include "engine/owners.h"
+#include "engine/state/engine.h"
 #include "engine/state/guest.h"
+#include "engine/uffd.h"
+#include "engine/vacant.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define ENTRY_PRESENT (UINT64_C(1) << 63)
 #define ENTRY_SWAPPED (UINT64_C(1) << 62)
 #define ENTRY_FILE (UINT64_C(1) << 61)
 #define ENTRY_EXCLUSIVE (UINT64_C(1) << 56)
+#define PROTECT_TRIES 10000u
+#define LOOKS 16u
 
 /* Pages of a block, by what is mapped there. */
 struct look {
-	struct fln_mask own, mapped; /* mapped: and not the guest's own */
+	struct fln_mask own;     /* the guest's own, swapped out or not */
+	struct fln_mask swapped; /* of these; or a marker where nothing is mapped */
+	struct fln_mask mapped;  /* and not the guest's own */
 };
 
 /* Has KSM merged pages, of this process if it tells that? */
@@ -81,6 +90,8 @@ static bool look_at(uint64_t addr, uint32_t lo, uint32_t hi, struct look *look)
 			fln_mask_set(&look->own, i);
 		else if (e & ENTRY_PRESENT)
 			fln_mask_set(&look->mapped, i);
+		if (e & ENTRY_SWAPPED)
+			fln_mask_set(&look->swapped, i);
 		doubtful |= (e & ENTRY_PRESENT) && !(e & (ENTRY_FILE | ENTRY_EXCLUSIVE));
 	}
 	return !doubtful || !has_merged_pages();
@@ -114,50 +125,148 @@ static int kernel_each(struct fln_region *r,
 	return rc != 0 && r->mapped_by_us ? fn(r, r->addr, r->len_bytes) : rc;
 }
 
+/* Where in the image's file the page at @addr of a region has its contents. */
+static uint64_t file_offset(const struct fln_region *r, uint64_t addr)
+{
+	return fln_pages_to_bytes(r->image_page) + (addr - r->addr);
+}
+
+static int kernel_vacate(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
+{
+	return fln_vacant_map(&r->guest->engine->vacant, addr, len_bytes, file_offset(r, addr),
+			      r->is_private);
+}
+
 static int kernel_deny(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 {
 	(void)r;
 	return mprotect((void *)(uintptr_t)addr, (size_t)len_bytes, PROT_NONE) == 0 ? 0 : -errno;
 }
 
-/*
- * By the system call: ThreadSanitizer takes mmap() for a write, and the guest's own threads may
- * write there at this moment.
- */
-static int map_zeros(uint64_t addr, uint64_t len_bytes)
+static int map_zeros(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 {
-	long at = syscall(SYS_mmap, addr, (size_t)len_bytes, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0L);
-
-	return at == -1 ? -errno : 0;
+	return fln_vacant_map_zeros(&r->guest->engine->vacant, addr, len_bytes,
+				    file_offset(r, addr));
 }
 
 /*
- * The part of a range that lies in the block at @base.  A page that is mapped for reading may
- * be written to, and is the guest's own then: the range is read-only before the last look.
+ * A page that is mapped for reading may be written to at any time, and is the guest's own
+ * then.  So threads that write there wait, in their userfaultfd, from before the last look on
+ * until unprotect() or until the page has been mapped over.  False: this kernel cannot (before
+ * 5.19), or puts it off for too long.
  */
-static int zero_part(uint64_t base, uint32_t lo, uint32_t hi)
+static bool protect(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 {
-	void *at = (void *)(uintptr_t)(base + fln_pages_to_bytes(lo));
-	uint32_t from = lo, to;
-	struct look look;
+	struct fln_uffd *u = &fln_region_shard_at(r, addr)->uffd;
+	enum fln_uffd_result result = FLN_UFFD_ERROR;
+
+	if (fln_planted(FLN_BUG_WRITERS_DENIED) ||
+	    fln_uffd_register(u, addr, len_bytes,
+			      UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR |
+				      UFFDIO_REGISTER_MODE_WP) != 0)
+		return false;
+	for (uint32_t i = 0; i < PROTECT_TRIES; i++) {
+		result = fln_uffd_protect(u, addr, len_bytes);
+		if (result != FLN_UFFD_AGAIN)
+			break;
+		(void)sched_yield();
+	}
+	return result == FLN_UFFD_OK;
+}
+
+/* What is put off for longer is done when the range is unregistered. */
+static void unprotect(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
+{
+	struct fln_uffd *u = &fln_region_shard_at(r, addr)->uffd;
+
+	for (uint32_t i = 0; i < PROTECT_TRIES; i++) {
+		if (fln_uffd_unprotect(u, addr, len_bytes) != FLN_UFFD_AGAIN)
+			break;
+		(void)sched_yield();
+	}
+}
+
+/* Zeros over what is not the guest's own of [lo, hi) of the block at @base, as the look says. */
+static int zero_others(struct fln_region *r, uint64_t base, uint32_t lo, uint32_t hi,
+		       const struct look *look, bool is_protected)
+{
+	uint32_t from, to;
 	int rc = 0;
 
-	if (mprotect(at, (size_t)fln_pages_to_bytes(hi - lo), PROT_READ) != 0)
-		return -errno;
-	if (!look_at(base, lo, hi, &look))
-		rc = -EIO;
 	for (uint32_t page = lo; rc == 0 && page < hi; page = to) {
-		from = fln_mask_next_clear(&look.own, page);
+		from = fln_mask_next_clear(&look->own, page);
 		from = from < hi ? from : hi;
-		to = fln_mask_next_set(&look.own, from);
+		if (is_protected && from > page)
+			unprotect(r, base + fln_pages_to_bytes(page),
+				  fln_pages_to_bytes(from - page));
+		to = fln_mask_next_set(&look->own, from);
 		to = to < hi ? to : hi;
 		if (to > from)
-			rc = map_zeros(base + fln_pages_to_bytes(from),
+			rc = map_zeros(r, base + fln_pages_to_bytes(from),
 				       fln_pages_to_bytes(to - from));
 	}
-	if (mprotect(at, (size_t)fln_pages_to_bytes(hi - lo), PROT_READ | PROT_WRITE) != 0 &&
-	    rc == 0)
+	return rc;
+}
+
+/*
+ * The last look at a range that is protected.  Protection puts markers where nothing is mapped,
+ * and /proc/self/pagemap calls them swapped.  What was not mapped before is not the guest's
+ * own: nobody serves it.  What was mapped for reading may have been taken out of the image, or
+ * copied and swapped out: without protection a look can tell.  False: neither can this one.
+ */
+static bool look_protected(uint64_t base, uint32_t lo, uint32_t hi, const struct look *before,
+			   struct look *look)
+{
+	struct fln_mask unclear, markers;
+
+	if (!look_at(base, lo, hi, look))
+		return false;
+	unclear = fln_mask_and(&look->swapped, &before->mapped);
+	markers = fln_mask_andnot(&look->swapped, &before->own);
+	look->own = fln_mask_andnot(&look->own, &markers);
+	return fln_mask_empty(&unclear);
+}
+
+static int zero_protected(struct fln_region *r, uint64_t base, uint32_t lo, uint32_t hi)
+{
+	uint64_t addr = base + fln_pages_to_bytes(lo), len = fln_pages_to_bytes(hi - lo);
+
+	for (uint32_t i = 0; i < LOOKS; i++) {
+		struct look before, look;
+		int rc;
+
+		if (!look_at(base, lo, hi, &before))
+			return -EIO;
+		if (!protect(r, addr, len)) {
+			unprotect(r, addr, len);
+			return -ENOSYS;
+		}
+		if (look_protected(base, lo, hi, &before, &look)) {
+			rc = zero_others(r, base, lo, hi, &look, true);
+			if (rc)
+				unprotect(r, addr, len);
+			return rc;
+		}
+		unprotect(r, addr, len);
+	}
+	return -EIO;
+}
+
+/* The part of a range that lies in the block at @base. */
+static int zero_part(struct fln_region *r, uint64_t base, uint32_t lo, uint32_t hi)
+{
+	void *at = (void *)(uintptr_t)(base + fln_pages_to_bytes(lo));
+	size_t len = (size_t)fln_pages_to_bytes(hi - lo);
+	int rc = zero_protected(r, base, lo, hi);
+	struct look look;
+
+	if (rc != -ENOSYS)
+		return rc;
+	/* A thread that writes there meanwhile gets a signal. */
+	if (mprotect(at, len, PROT_READ) != 0)
+		return -errno;
+	rc = look_at(base, lo, hi, &look) ? zero_others(r, base, lo, hi, &look, false) : -EIO;
+	if (mprotect(at, len, PROT_READ | PROT_WRITE) != 0 && rc == 0)
 		rc = -errno;
 	return rc;
 }
@@ -168,7 +277,6 @@ static int kernel_zero(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 	bool mapped = false;
 	int rc = 0;
 
-	(void)r;
 	for (uint64_t at = addr; !mapped && at < end; at = stop) {
 		uint64_t base = fln_align_down(at, FLN_BLOCK_BYTES);
 		struct look look;
@@ -181,12 +289,12 @@ static int kernel_zero(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 	}
 	/* What is not mapped stays so: nobody serves it. */
 	if (!mapped)
-		return map_zeros(addr, len_bytes);
+		return map_zeros(r, addr, len_bytes);
 	for (uint64_t at = addr; rc == 0 && at < end; at = stop) {
 		uint64_t base = fln_align_down(at, FLN_BLOCK_BYTES);
 
 		stop = fln_block_end(at, end);
-		rc = zero_part(base, (uint32_t)fln_bytes_to_pages(at - base),
+		rc = zero_part(r, base, (uint32_t)fln_bytes_to_pages(at - base),
 			       (uint32_t)fln_bytes_to_pages(stop - base));
 	}
 	return rc;
@@ -194,17 +302,20 @@ static int kernel_zero(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 
 const struct fln_memory_ops fln_kernel_memory = {
 	.each = kernel_each,
+	.vacate = kernel_vacate,
 	.deny = kernel_deny,
 	.zero = kernel_zero,
+	.nr_left = fln_mapping_nr_left,
 	.own = kernel_own,
 };
 
-void fln_kernel_unmap_zeros(const struct fln_zeroed *zeroed, uint64_t nr)
+void fln_kernel_unmap_zeros(const struct fln_vacant *vacant, const struct fln_zeroed *zeroed,
+			    uint64_t nr)
 {
 	FILE *maps = fln_fd_fopen("/proc/self/maps");
 	uint64_t lo, hi, i = 0;
 
-	while (maps && i < nr && fln_mapping_next_anonymous(maps, &lo, &hi)) {
+	while (maps && i < nr && fln_mapping_next_zeros(maps, vacant, &lo, &hi)) {
 		while (i < nr && zeroed[i].end <= lo)
 			i++;
 		for (uint64_t k = i; k < nr && zeroed[k].addr < hi; k++) {

@@ -10,6 +10,7 @@
 
 struct fln_mask;
 struct fln_region;
+struct fln_vacant;
 struct fln_zeroed;
 
 /*
@@ -20,13 +21,20 @@ struct fln_memory_ops {
 	/* As fln_mapping_each_seen(), of all the region. */
 	int (*each)(struct fln_region *region,
 		    int (*fn)(struct fln_region *region, uint64_t addr, uint64_t len_bytes));
-	/* No access to the range, whatever is there.  Return: 0 or -errno. */
+	/*
+	 * In place of the range a mapping that raises SIGBUS.  What is registered of it raises
+	 * UNMAP, which must be read.  Return: 0 or -errno.
+	 */
+	int (*vacate)(struct fln_region *region, uint64_t addr, uint64_t len_bytes);
+	/* No access to the range, whatever is there: SIGSEGV.  Return: 0 or -errno. */
 	int (*deny)(struct fln_region *region, uint64_t addr, uint64_t len_bytes);
 	/*
-	 * Anonymous memory in place of the range, but for the pages that are the guest's own.
+	 * Zeros in place of the range, but for the pages that are the guest's own.
 	 * What is registered of it raises UNMAP, which must be read.  Return: 0 or -errno.
 	 */
 	int (*zero)(struct fln_region *region, uint64_t addr, uint64_t len_bytes);
+	/* How many mappings this process may still make; 0, also where this is NULL: unknown. */
+	uint64_t (*nr_left)(void);
 	/*
 	 * Which pages of the block at @addr a private mapping has copies of (they may be
 	 * swapped out).  False: unknown.
@@ -36,7 +44,8 @@ struct fln_memory_ops {
 
 extern const struct fln_memory_ops fln_kernel_memory;
 
-/* Unmap what is still anonymous memory of @nr ranges, in the order of their addresses. */
-void fln_kernel_unmap_zeros(const struct fln_zeroed *zeroed, uint64_t nr);
+/* Unmap what is still such zeros of @nr ranges, in the order of their addresses. */
+void fln_kernel_unmap_zeros(const struct fln_vacant *vacant, const struct fln_zeroed *zeroed,
+			    uint64_t nr);
 
 #endif

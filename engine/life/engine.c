@@ -26,6 +26,7 @@
 #include "engine/turn.h"
 #include "engine/uffd.h"
 #include "engine/unpoison.h"
+#include "engine/vacant.h"
 #include "engine/worker.h"
 #include "numa/plan.h"
 #include "numa/topology.h"
@@ -141,6 +142,7 @@ static void deinit_asking(struct fln_engine *engine)
 {
 	fln_lock_deinit(&engine->asking_lock);
 	fln_uffd_close(&engine->asking);
+	fln_vacant_close(&engine->vacant);
 }
 
 static void kick_workers(void *ctx, uint64_t waiters)
@@ -322,6 +324,7 @@ static int init_engine(struct fln_engine *engine)
 	if (rc)
 		goto destroy_topology;
 	engine->asking.fd = -1;
+	fln_vacant_open(&engine->vacant);
 	fln_lock_init(&engine->asking_lock, FLN_RANK_LEAF);
 	rc = check_features(engine);
 	if (rc == 0)

@@ -17,6 +17,7 @@
 #include "engine/failure.h"
 #include "engine/jobs.h"
 #include "engine/life/closing.h"
+#include "engine/life/deny.h"
 #include "engine/life/features.h"
 #include "engine/life/region.h"
 #include "engine/owners.h"
@@ -316,8 +317,10 @@ static int stop_in_turn(struct fln_guest *guest)
 		detach_shard(&guest->shards[i]);
 	fln_context_detach(guest);
 	for (struct fln_region *r = guest->regions; r; r = r->next) {
-		if (fln_region_close_rest(r) == 0)
+		if (fln_region_close_rest(r) == 0) {
 			fln_region_unregister(r);
+			fln_region_vacate(r);
+		}
 		/* Nobody is in the middle of an install when its userfaultfd is closed. */
 		if (r->in_context)
 			fln_context_leave_region(r);

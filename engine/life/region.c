@@ -34,6 +34,7 @@
 #include "engine/state/guest.h"
 #include "engine/turn.h"
 #include "engine/uffd.h"
+#include "engine/vacant.h"
 #include "sharding/stripes.h"
 #include "sources/image.h"
 
@@ -131,6 +132,29 @@ static int unmap_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, 
 	return munmap((void *)(uintptr_t)addr, len_bytes) == 0 ? 0 : -errno;
 }
 
+/* As it was before the region: an earlier one's end had left it so. */
+static int leave_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
+{
+	(void)moved;
+	return fln_vacant_map(&r->guest->engine->vacant, addr, len_bytes,
+			      fln_pages_to_bytes(r->image_page) + (addr - r->addr), r->is_private);
+}
+
+/* The image in place of what the end of an earlier region has left; no access until later. */
+static int restore_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
+{
+	int flags = (r->is_private ? MAP_PRIVATE : MAP_SHARED) | MAP_FIXED | MAP_NORESERVE;
+	off_t offset = (off_t)(fln_pages_to_bytes(r->image_page) + (addr - r->addr));
+	void *p =
+		fln_map_closed((void *)(uintptr_t)addr, len_bytes, flags, r->image->memfd, offset);
+
+	(void)moved;
+	if (p == MAP_FAILED)
+		return map_error(r, errno);
+	r->restored = true;
+	return madvise(p, len_bytes, MADV_DONTFORK) == 0 ? 0 : -errno;
+}
+
 static int allow_children(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
 {
 	(void)r;
@@ -150,6 +174,7 @@ static void unmap_region(struct fln_region *r)
 		return;
 	if (r->mapped_by_us) {
 		(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, unmap_piece);
+		(void)fln_mapping_each_left(r, unmap_piece);
 		fln_region_unmap_zeros(r);
 	} else if (r->kept_from_children && !r->sealed) {
 		(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, allow_children);
@@ -382,9 +407,11 @@ static int open_region(struct fln_region *r)
 		/* Faults of it may have been held until now. */
 		if (r->guest->shards[0].worker)
 			fln_worker_kick(r->guest->shards[0].worker);
-	} else if (rc == 0)
-		rc = register_stripes(r);
-	/* What a region at this place has left inaccessible: it is served from here on. */
+	} else if (rc == 0) {
+		rc = r->mapped_by_us ? 0 : fln_mapping_each_left(r, restore_piece);
+		rc = rc ? rc : register_stripes(r);
+	}
+	/* It is served from here on. */
 	if (rc == 0 && !r->foreign && !r->mapped_by_us && fln_mapping_allow(r) != 0)
 		rc = fln_fail(ENOMEM,
 			      "region: the access that an earlier region took away at 0x%" PRIx64
@@ -399,6 +426,8 @@ static int open_region(struct fln_region *r)
 		return 0;
 	atomic_store_explicit(&r->closing, true, memory_order_release);
 	take_out(r);
+	if (r->restored)
+		(void)fln_mapping_each_denied(r, leave_piece);
 	return rc;
 }
 
@@ -528,6 +557,8 @@ int fln_region_remove(struct fln_region *region)
 		rc = fln_region_close(region);
 	if (rc == 0) {
 		take_out(region);
+		if (!region->mapped_by_us)
+			fln_region_vacate(region);
 		fln_region_release(region);
 	}
 	fln_guest_give_turn(guest);

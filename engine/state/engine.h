@@ -11,6 +11,7 @@
 #include "engine/event_queue.h"
 #include "engine/state/guest.h"
 #include "engine/uffd.h"
+#include "engine/vacant.h"
 #include "sources/filler.h"
 
 #include <faultlane/base.h>
@@ -48,6 +49,7 @@ struct fln_engine {
 	_Atomic uint64_t features;   /* of this kernel and this user; 0: refused so far */
 	struct fln_uffd asking;      /* is a range somebody else's?  Guarded by asking_lock */
 	struct fln_lock asking_lock; /* FLN_RANK_LEAF */
+	struct fln_vacant vacant;
 	struct fln_event_queue events;
 	struct fln_filler filler;
 	struct fln_guard guard;

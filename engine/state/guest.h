@@ -78,7 +78,8 @@ struct fln_region {
 	_Atomic bool closing;     /* workers leave its faults alone */
 	bool closed;              /* all that follows: in the guest's turn */
 	uint64_t close_waited_ns; /* for calls that the kernel put off */
-	bool sealed;              /* some pages were made unreadable */
+	bool restored;            /* the image was mapped where an earlier end had taken it away */
+	bool sealed;              /* some pages were made unreadable, and still map the image */
 	bool unsafe;              /* some should have been, and could not */
 	uint64_t nr_registered;   /* stripes, from the first on */
 	/* deny.c's, in the guest's turn. */

@@ -253,7 +253,8 @@ struct fln_region_opts {
  *
  * A mapping of the caller's may have been touched before: its page tables are
  * emptied (the page cache is not), so that every page faults again; what was
- * written to a private mapping before is lost by that.  Nobody may
+ * written to a private mapping before is lost by that.  What the end of an earlier region has
+ * left in its place (fln_guest_stop()) becomes a mapping of the image again.  Nobody may
  * touch pages that are not filled while the call runs: what comes between reads
  * zeros.  The mapping is left out of children from now on (MADV_DONTFORK).
  *
@@ -287,9 +288,9 @@ FLN_API void *fln_region_addr(const struct fln_region *region);
  *
  * Fails closed as fln_guest_stop() does, then unmaps the range if the engine
  * mapped it, except where the embedder has put something else.  What mremap() has
- * moved away stays at its new place, unreadable.  An adopted mapping stays.  It is copied
- * to children again (MADV_DOFORK), unless it was not when it was added, or has pages
- * that are not to be read: the kernel would not keep them from children.
+ * moved away stays at its new place, unreadable.  An adopted mapping stays, as
+ * fln_guest_stop() leaves it.  It is copied to children again (MADV_DOFORK), unless it was not
+ * when it was added, or has pages that could only be made unreadable as PROT_NONE.
  *
  * Return:  0; -EIO as fln_guest_stop(): then it stays with the guest, and is not
  *          served any more
@@ -314,18 +315,24 @@ FLN_API int fln_guest_start(struct fln_guest *guest);
  * fln_guest_stop() - Stop serving, and fail closed
  *
  * What is filled stays readable.  What is not becomes unreadable before the
- * userfaultfds are closed: it becomes PROT_NONE, run by run, and a thread that touches
- * it, or waits for it now, gets SIGSEGV; KVM_RUN returns EFAULT there and names no address.
+ * userfaultfds are closed: a file without pages is mapped over it, run by run, and a thread
+ * that touches it, or waits for it now, gets SIGBUS, as beyond the end of a file; KVM_RUN
+ * returns EFAULT there and names no address.  Where that is not possible (descriptors or
+ * mappings have run out; threads that waited for a guest that was never started) it becomes
+ * PROT_NONE: SIGSEGV.
  * In another process's memory (FLN_GUEST_F_FOREIGN) it is poisoned: SIGBUS.  No thread
  * reads zeros where contents are due.  A guest cannot be started again.
  *
- * Each run is a mapping.  Where filled and unfilled pages alternate more often than
- * max_stripes allows, filled pages between unfilled ones become inaccessible too, and in a
- * private region what was given up; the log says how many.  Otherwise what a private region's
- * guest gave up becomes anonymous memory, also while it is being written to (a thread that
- * writes may get SIGSEGV meanwhile); that of a guest that was never started inaccessible.  Nobody may put something else where a region
- * is while this runs.  A mapping of the embedder's keeps this protection;
- * fln_region_add() of the same place gives the access back.
+ * Each run is a mapping.  Where filled and unfilled pages alternate more often than mappings
+ * are left for (an eighth of those that vm.max_map_count leaves to the process), filled pages
+ * between unfilled ones become unreadable too, and in a private region what was given up; the
+ * log says how many.  Otherwise what a private region's guest gave up becomes zeros of the
+ * process's own, also while it is being written to: threads that write there wait (before Linux
+ * 5.19 they may get SIGSEGV meanwhile); that of a guest that was never started unreadable.
+ * Nobody may put something else where a region is while this runs.
+ *
+ * A mapping of the embedder's keeps what lies there now.  fln_region_add() of the same place,
+ * with the same image, offset and sharing, maps the image there again and serves it.
  *
  * Return:  0, also when it does not run; -EIO when unfilled pages could not be made
  *          unreadable (another process's memory before 6.6, a sealed mapping, what

@@ -221,7 +221,7 @@ static void stopped_while_it_waits(void)
 	toucher_read(&t, bed_page(&b, 5));
 	wait_count(&asked.nr_asked, 2, WAIT_S, "two questions");
 	OK(fln_guest_stop(b.guest));
-	toucher_expect(&t, TOUCH_SIGSEGV, "who waited when the guest was stopped");
+	toucher_expect(&t, TOUCH_SIGBUS, "who waited when the guest was stopped");
 	bed_down(&b);
 }
 

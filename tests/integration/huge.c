@@ -221,7 +221,7 @@ static void a_page_that_fails(void)
 	CHECK(s.poisoned > 0, "nobody was poisoned");
 	CHECK(log_has(&b.log, "cannot be had"), "nothing was said");
 	OK(fln_guest_stop(b.guest));
-	CHECK(touch_read(bed_page(&b, PER_BLOCK), &(uint64_t){ 0 }) == TOUCH_SIGSEGV,
+	CHECK(touch_read(bed_page(&b, PER_BLOCK), &(uint64_t){ 0 }) == TOUCH_SIGBUS,
 	      "a page that failed can be read after the stop");
 	bed_down(&b);
 }
@@ -249,13 +249,13 @@ static void stop_with_unfilled(void)
 	OK(fln_guest_stop(b.guest));
 	for (uint64_t i = 1; i < 8; i++) {
 		if (i != 2)
-			toucher_expect(&t[i], TOUCH_SIGSEGV, "who waits for what is not filled");
+			toucher_expect(&t[i], TOUCH_SIGBUS, "who waits for what is not filled");
 	}
 	for (uint64_t page = 0; page < b.nr_pages; page += 61) {
 		enum touch end = touch_read(bed_page(&b, page), &value);
 		bool filled = page / PER_BLOCK == 0 || page / PER_BLOCK == 2;
 
-		CHECK(end == (filled ? TOUCH_OK : TOUCH_SIGSEGV), "page %llu: the thread %s",
+		CHECK(end == (filled ? TOUCH_OK : TOUCH_SIGBUS), "page %llu: the thread %s",
 		      (unsigned long long)page, touch_name(end));
 	}
 	bed_down(&b);

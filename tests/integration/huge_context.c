@@ -84,7 +84,7 @@ static void discards(void)
 	bed_down(&b);
 }
 
-/* What is not filled when the guest stops is a SIGSEGV. */
+/* What is not filled when the guest stops is a SIGBUS. */
 static void stopped(void)
 {
 	uint64_t value;
@@ -99,7 +99,7 @@ static void stopped(void)
 	OK(fln_guest_stop(b.guest));
 	context_read(&b, 3);
 	for (uint64_t page = PER_BLOCK; page < b.nr_pages; page += 101)
-		CHECK(touch_read(bed_page(&b, page), &value) == TOUCH_SIGSEGV,
+		CHECK(touch_read(bed_page(&b, page), &value) == TOUCH_SIGBUS,
 		      "page %llu can be read", (unsigned long long)page);
 	fln_thread_leave();
 	bed_down(&b);

@@ -60,7 +60,7 @@ static void under_a_forked_child(void)
 	STEP("fln_guest_stop");
 	OK(fln_guest_stop(bed.guest));
 	for (uint32_t i = 0; i < 8; i++)
-		toucher_expect(&t[i], TOUCH_SIGSEGV, "a page that was waited for");
+		toucher_expect(&t[i], TOUCH_SIGBUS, "a page that was waited for");
 	atomic_store(&bed.maker.gate_closed, false);
 	OK(fln_image_fill(bed.image, 0, LEN));
 	OK(fln_guest_destroy(bed.guest));
@@ -112,11 +112,12 @@ static void without_poison_of(uint64_t nr_pages, uint32_t nr_shards, bool remove
 	toucher_expect_asleep(&t, 30, "a page that nobody has filled");
 	STEP("closing without POISON");
 	OK(remove ? fln_region_remove(bed.region) : fln_guest_stop(bed.guest));
-	toucher_expect(&t, TOUCH_SIGSEGV, "who waited");
+	toucher_expect(&t, TOUCH_SIGBUS, "who waited");
 	for (uint64_t page = 0; page < nr_pages; page++) {
 		enum touch end = touch_read(p + page * PAGE, &value);
 
-		CHECK(end == TOUCH_SIGSEGV || (end == TOUCH_OK && value == word_of(1, page, 0)),
+		CHECK(end == TOUCH_SIGBUS || end == TOUCH_SIGSEGV ||
+			      (end == TOUCH_OK && value == word_of(1, page, 0)),
 		      "page %llu: the thread %s, 0x%llx", (unsigned long long)page, touch_name(end),
 		      (unsigned long long)value);
 		nr_readable += end == TOUCH_OK;

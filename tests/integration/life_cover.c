@@ -60,7 +60,7 @@ static void expect_closed(void)
 		enum touch end = i % 2 ? touch_write(bed_page(&bed, unfilled[i]), 1)
 				       : touch_read(bed_page(&bed, unfilled[i]), &value);
 
-		CHECK(end == TOUCH_SIGSEGV, "page %llu: the thread %s",
+		CHECK(end == TOUCH_SIGBUS, "page %llu: the thread %s",
 		      (unsigned long long)unfilled[i], touch_name(end));
 	}
 	CHECK(touch_read(bed.mem, &value) == TOUCH_OK && value == word_of(1, 0, 0), "page 0");
@@ -90,7 +90,7 @@ static void stop_and_remove(enum fln_sharing sharing)
 	STEP("fln_guest_stop");
 	OK(fln_guest_stop(bed.guest));
 	for (uint32_t i = 0; i < 4; i++)
-		toucher_expect(&t[i], TOUCH_SIGSEGV, "the end of the guest");
+		toucher_expect(&t[i], TOUCH_SIGBUS, "the end of the guest");
 	expect_closed();
 	/* A word a page would be 8 MiB. */
 	CHECK(page_table_kib() < before + 1024, "page tables grew from %llu to %llu KiB",
@@ -131,8 +131,8 @@ static void given_up(void)
 		for (uint64_t i = 0; i < nr; i += 13)
 			CHECK(touch_read(bed_page(&bed, at + i), &value) == TOUCH_OK && value == 0,
 			      "page %llu", (unsigned long long)i);
-		CHECK(touch_read(bed_page(&bed, at - 1), &value) == TOUCH_SIGSEGV, "before it");
-		CHECK(touch_read(bed_page(&bed, at + nr), &value) == TOUCH_SIGSEGV, "after it");
+		CHECK(touch_read(bed_page(&bed, at - 1), &value) == TOUCH_SIGBUS, "before it");
+		CHECK(touch_read(bed_page(&bed, at + nr), &value) == TOUCH_SIGBUS, "after it");
 		bed_down(&bed);
 	}
 }

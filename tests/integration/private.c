@@ -223,13 +223,13 @@ static void ends(void)
 	toucher_expect_asleep(&waits, 30, "the source is held back");
 	STEP("fln_guest_stop");
 	OK(fln_guest_stop(guests[0]));
-	toucher_expect(&waits, TOUCH_SIGSEGV, "who waited");
+	toucher_expect(&waits, TOUCH_SIGBUS, "who waited");
 	for (uint64_t page = 0; page < NR_PAGES; page++) {
 		enum touch end = touch_read(mem[0] + page * PAGE, &value);
 		uint64_t want = page == 3 ? 100 : page >= 500 ? 0 : due(page);
 
 		if (page >= 524)
-			CHECK(end == TOUCH_SIGSEGV, "page %llu: the thread %s, 0x%llx",
+			CHECK(end == TOUCH_SIGBUS, "page %llu: the thread %s, 0x%llx",
 			      (unsigned long long)page, touch_name(end), (unsigned long long)value);
 		else
 			CHECK(end == TOUCH_OK && value == want, "page %llu: the thread %s, 0x%llx",

@@ -554,6 +554,7 @@ static bool memory_own(struct fln_region *r, uint64_t addr, struct fln_mask *own
 
 const struct fln_memory_ops fake_memory = {
 	.each = memory_each,
+	.vacate = memory_deny,
 	.deny = memory_deny,
 	.zero = memory_zero,
 	.own = memory_own,
