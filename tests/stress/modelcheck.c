@@ -16,6 +16,8 @@
 
 #include <errno.h>
 #include <faultlane/faultlane.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -24,8 +26,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -71,13 +76,17 @@ struct region {
 	char *addr;
 	uint64_t first, nr; /* pages of the image */
 	bool is_private, in_context;
+	bool left; /* its mapping is as an earlier region's end has left it */
+	_Atomic bool ending;
+	bool was_written
+		[REGION_PAGES]; /* when its end began; what was written elsewhere since is not here */
 	_Atomic uint64_t set[REGION_PAGES]; /* of a private one */
 	_Atomic int lock[REGION_PAGES];
 };
 
 static struct world {
 	uint64_t seed;
-	bool meet, user_mode_only;
+	bool meet, user_mode_only, can_protect;
 	struct fln_engine *engine;
 	struct fln_guest *guest;
 	struct image images[NR_IMAGES];
@@ -305,6 +314,35 @@ static uint64_t *address(const struct page *p)
 	return (uint64_t *)(void *)(p->r->addr + p->at * PAGE_BYTES);
 }
 
+/*
+ * While its region ends a page that is not there raises SIGBUS.  Those that have been written
+ * are there, and so is what a private region's guest has given up.
+ */
+static void expect_signal(const struct page *p, uint64_t set, int signo, const char *how)
+{
+	bool there = p->r->is_private ? (set & WRITTEN) || set == ZERO : p->r->was_written[p->at];
+
+	if (atomic_load(&p->r->ending) && signo == SIGBUS && !there)
+		return;
+	/* Before 5.19 writers cannot be made to wait while zeros are put there. */
+	if (atomic_load(&p->r->ending) && p->r->is_private && !w.can_protect)
+		return;
+	fail("image %u page %llu, %s region, %s: signal %d, permitted are %llx", p->r->image->index,
+	     (unsigned long long)(p->r->first + p->at), p->r->is_private ? "private" : "shared",
+	     how, signo, (unsigned long long)set);
+}
+
+/* By the thread, or by the kernel for it. */
+static int store_page(struct rng *rng, const struct page *p, const uint64_t *words)
+{
+	struct iovec from = { .iov_base = (void *)(uintptr_t)words, .iov_len = PAGE_BYTES };
+	struct iovec to = { .iov_base = address(p), .iov_len = PAGE_BYTES };
+
+	if (p->r->in_context || w.user_mode_only || rng_below(rng, 3))
+		return copy_page(address(p), words);
+	return process_vm_writev(getpid(), &from, 1, &to, 1, 0) == (ssize_t)PAGE_BYTES ? 0 : SIGBUS;
+}
+
 /* What nobody has pushed would be waited for for ever. */
 static void push(struct rng *rng, struct image *im, uint64_t page)
 {
@@ -348,7 +386,7 @@ static void judge(const struct page *p, const uint64_t *words, const char *how)
 static void read_page(struct rng *rng, struct page *p)
 {
 	struct image *im = p->r->image;
-	uint64_t at = p->r->first + p->at, words[PAGE_WORDS];
+	uint64_t at = p->r->first + p->at, words[PAGE_WORDS], set;
 	int signo;
 
 	if (!lock_shared(p->lock))
@@ -359,10 +397,12 @@ static void read_page(struct rng *rng, struct page *p)
 	}
 	if (!im->source || rng_below(rng, 8) == 0)
 		push(rng, im, at);
+	set = atomic_load(p->set);
 	signo = copy_page(words, address(p));
 	if (signo)
-		fail("image %u page %llu: signal %d", im->index, (unsigned long long)at, signo);
-	judge(p, words, "a thread");
+		expect_signal(p, set, signo, "a read");
+	else
+		judge(p, words, "a thread");
 	if (p->r->is_private)
 		unlock(&im->lock[at]);
 	unlock(p->lock);
@@ -370,7 +410,8 @@ static void read_page(struct rng *rng, struct page *p)
 
 static void write_page(struct rng *rng, struct page *p)
 {
-	uint64_t at = p->r->first + p->at, words[PAGE_WORDS];
+	uint64_t at = p->r->first + p->at, words[PAGE_WORDS], set;
+	int signo;
 	uint64_t content = WRITTEN | (atomic_fetch_add(&w.nr_writes, 1) + 1) << NUMBER_SHIFT;
 
 	if (!lock_alone(p->lock))
@@ -378,9 +419,12 @@ static void write_page(struct rng *rng, struct page *p)
 	if (!p->r->image->source)
 		push(rng, p->r->image, at);
 	put_contents(p->r->image, at, content, words);
-	if (copy_page(address(p), words) != 0)
-		fail("page %llu cannot be written", (unsigned long long)at);
-	atomic_store(p->set, content);
+	set = atomic_load(p->set);
+	signo = store_page(rng, p, words);
+	if (signo)
+		expect_signal(p, set, signo, "a write");
+	else
+		atomic_store(p->set, content);
 	unlock(p->lock);
 }
 
@@ -434,7 +478,9 @@ static void step(struct rng *rng)
 	p = page_of(r, rng_below(rng, 3) ? rng_below(rng, r->nr) : rng_below(rng, 32) % r->nr);
 	switch (rng_below(rng, 12)) {
 	case 0:
-		give_up(rng, r, p.at);
+		/* What is under way when a region ends may read the image again. */
+		if (!atomic_load(&r->ending))
+			give_up(rng, r, p.at);
 		break;
 	case 1:
 	case 2:
@@ -474,6 +520,10 @@ static void add_region(struct rng *rng, uint32_t i)
 	uint64_t slot = ARENA_BYTES / NR_REGIONS;
 	struct region *r = &w.regions[i];
 
+	for (uint64_t k = 0; k < REGION_PAGES; k++)
+		atomic_store(&r->set[k], FOLLOWS);
+	if (r->left)
+		goto add;
 	r->image = &w.images[rng_below(rng, NR_IMAGES)];
 	r->nr = w.meet ? 700 : 1 + rng_below(rng, REGION_PAGES);
 	r->first = rng_below(rng, IMAGE_PAGES - r->nr);
@@ -485,8 +535,7 @@ static void add_region(struct rng *rng, uint32_t i)
 		 MAP_FIXED | (r->is_private ? MAP_PRIVATE : MAP_SHARED),
 		 fln_image_memfd(r->image->handle), (off_t)(r->first * PAGE_BYTES)) == MAP_FAILED)
 		fail("mmap: %s", strerror(errno));
-	for (uint64_t k = 0; k < r->nr; k++)
-		atomic_store(&r->set[k], FOLLOWS);
+add:
 	o.image = r->image->handle;
 	o.image_offset_bytes = r->first * PAGE_BYTES;
 	o.addr = (uint64_t)(uintptr_t)r->addr;
@@ -506,22 +555,35 @@ static void look_at_ended(struct region *r, const char *how)
 
 		if (!signo)
 			judge(&p, words, how);
-		else if (set & WRITTEN)
-			fail("page %llu of a region, written: signal %d %s", (unsigned long long)at,
-			     signo, how);
+		else
+			expect_signal(&p, set, signo, how);
 	}
 }
 
-static void take_region(uint32_t i)
+static void begin_end(struct region *r)
+{
+	for (uint64_t at = 0; r->handle && at < r->nr; at++)
+		r->was_written[at] = atomic_load(page_of(r, at).set) & WRITTEN;
+	atomic_store(&r->ending, true);
+}
+
+/* Threads go on.  w.life is written by the caller. */
+static void take_region(struct rng *rng, uint32_t i)
 {
 	struct region *r = &w.regions[i];
 
 	if (!r->handle)
 		return;
+	begin_end(r);
+	(void)pthread_rwlock_unlock(&w.life);
 	MUST(fln_region_remove(r->handle));
+	(void)pthread_rwlock_wrlock(&w.life);
 	r->handle = NULL;
 	look_at_ended(r, "after its removal");
-	if (mmap(r->addr, r->nr * PAGE_BYTES, PROT_NONE,
+	atomic_store(&r->ending, false);
+	r->left = rng_below(rng, 2);
+	if (!r->left &&
+	    mmap(r->addr, r->nr * PAGE_BYTES, PROT_NONE,
 		 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == MAP_FAILED)
 		fail("mmap: %s", strerror(errno));
 }
@@ -538,13 +600,22 @@ static void begin_guest(struct rng *rng)
 	MUST(fln_guest_start(w.guest));
 }
 
+/* Threads go on.  w.life is written by the caller. */
 static void end_guest(void)
 {
+	for (uint32_t i = 0; i < NR_REGIONS; i++)
+		begin_end(&w.regions[i]);
+	(void)pthread_rwlock_unlock(&w.life);
 	MUST(fln_guest_stop(w.guest));
+	(void)pthread_rwlock_wrlock(&w.life);
 	for (uint32_t i = 0; i < NR_REGIONS; i++) {
-		if (w.regions[i].handle)
-			look_at_ended(&w.regions[i], "after the stop");
-		w.regions[i].handle = NULL;
+		struct region *r = &w.regions[i];
+
+		if (r->handle)
+			look_at_ended(r, "after the stop");
+		r->handle = NULL;
+		r->left = false;
+		atomic_store(&r->ending, false);
 	}
 	MUST(fln_guest_destroy(w.guest));
 }
@@ -559,7 +630,7 @@ static void manage(struct rng *rng)
 		end_guest();
 		begin_guest(rng);
 	} else if (w.regions[i].handle) {
-		take_region(i);
+		take_region(rng, i);
 	} else {
 		add_region(rng, i);
 	}
@@ -576,6 +647,31 @@ static void init_life(void)
 	(void)pthread_rwlockattr_destroy(&attr);
 }
 
+/* Can the kernel hold writes to a private mapping of a memfd back? */
+static bool can_protect(void)
+{
+	struct uffdio_register arg = {
+		.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
+	};
+	struct uffdio_api api = { .api = UFFD_API };
+	int fd = memfd_create("protect", MFD_CLOEXEC);
+	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+	bool can = false;
+	void *p;
+
+	if (fd < 0 || ftruncate(fd, PAGE_BYTES) != 0)
+		fail("memfd: %s", strerror(errno));
+	p = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	arg.range.start = (uintptr_t)p;
+	arg.range.len = PAGE_BYTES;
+	if (p != MAP_FAILED && uffd >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0)
+		can = ioctl(uffd, UFFDIO_REGISTER, &arg) == 0;
+	(void)munmap(p, PAGE_BYTES);
+	(void)close(uffd);
+	(void)close(fd);
+	return can;
+}
+
 static int run_world(uint64_t seed, bool meet, bool user_mode_only)
 {
 	struct sigaction sa = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER };
@@ -586,6 +682,8 @@ static int run_world(uint64_t seed, bool meet, bool user_mode_only)
 
 	w.seed = seed;
 	w.meet = meet;
+	w.user_mode_only = user_mode_only;
+	w.can_protect = can_protect();
 	init_life();
 	(void)sigaction(SIGBUS, &sa, NULL);
 	(void)sigaction(SIGSEGV, &sa, NULL);
@@ -610,7 +708,9 @@ static int run_world(uint64_t seed, bool meet, bool user_mode_only)
 	atomic_store(&w.quit, true);
 	for (uint32_t i = 0; i < NR_THREADS; i++)
 		(void)pthread_join(threads[i], NULL);
+	(void)pthread_rwlock_wrlock(&w.life);
 	end_guest();
+	(void)pthread_rwlock_unlock(&w.life);
 	for (uint32_t i = 0; i < NR_IMAGES; i++) {
 		MUST(fln_image_destroy(w.images[i].handle));
 		fln_source_destroy(w.images[i].source);
