@@ -146,12 +146,19 @@ int fln_mapping_check(const struct fln_region *r)
 static uint64_t nr_resident(void)
 {
 	FILE *statm = fln_fd_fopen("/proc/self/statm");
-	unsigned long long size, resident = UINT64_MAX;
+	uint64_t resident = UINT64_MAX;
+	char line[128], *at, *end;
 
-	if (statm && fscanf(statm, "%llu %llu", &size, &resident) != 2)
-		resident = UINT64_MAX;
-	if (statm)
-		(void)fclose(statm);
+	if (!statm)
+		return UINT64_MAX;
+	if (fgets(line, sizeof(line), statm)) {
+		/* The second number; the first is what is mapped at all. */
+		(void)strtoull(line, &at, 10);
+		resident = strtoull(at, &end, 10);
+		if (end == at)
+			resident = UINT64_MAX;
+	}
+	(void)fclose(statm);
 	return resident;
 }
 

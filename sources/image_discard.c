@@ -211,9 +211,11 @@ int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t l
 		return fln_fork_refused("fln_image_discard");
 	rc = fln_image_check_range(image, offset_bytes, len_bytes,
 				   image ? image->page_bytes : FLN_PAGE_BYTES);
-	if (rc == 0 && image && image->link)
+	if (rc || !image)
+		return rc;
+	if (image->link)
 		rc = fln_image_not_ours(image, "fln_image_discard");
-	if (rc == 0 && image->read_only)
+	else if (image->read_only)
 		rc = fln_fail(EPERM,
 			      "image %s: its memfd is sealed against writing, so nothing of "
 			      "it can be given up",
