@@ -245,6 +245,7 @@ void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned
 	rest = fln_mask_andnot(&rest, &dead);
 	if (!b->in.region->foreign && !b->in.region->is_private)
 		fln_lift_done(b->chunk, &present);
+	fln_plant_preempt(FLN_BUG_PRESENT_BELIEVED, 16);
 	fln_region_settle(b->chunk, &present, FLN_PAGE_PRESENT);
 	fln_region_settle(b->chunk, &dead, FLN_PAGE_POISONED);
 	fln_region_settle(b->chunk, &rest, FLN_PAGE_ABSENT);

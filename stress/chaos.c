@@ -14,6 +14,7 @@
 #include "stress/chaos_host.h"
 #include "stress/chaos_limits.h"
 #include "stress/chaos_neighbours.h"
+#include "stress/chaos_owed.h"
 #include "stress/chaos_regions.h"
 #include "stress/collapse.h"
 #include "stress/complain.h"
@@ -144,7 +145,8 @@ static const struct {
 	[CHAOS_EMULATED] = { chaos_emulated, 100, false },
 	[CHAOS_PAUSE] = { chaos_pause, 1000, true },
 	[CHAOS_HOST] = { chaos_host, 200, false },
-	[CHAOS_NEIGHBOURS] = { chaos_neighbours, 300, false },
+	[CHAOS_NEIGHBOURS] = { chaos_neighbours, 100, false },
+	[CHAOS_OWED] = { chaos_owed, 100, false },
 };
 
 struct chaos_thread {

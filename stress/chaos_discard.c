@@ -113,12 +113,36 @@ static bool populate_behind(struct stress *s, uint64_t page, uint32_t nr, bool b
 	return done;
 }
 
+/* Once in so many steps the page that cannot be had is given up, for good: seldom. */
+#define DEAD_STEPS 2048u
+
+/* Its contents cannot be had, and nobody needs them any more: it reads zero, soon. */
+static bool give_dead_up(struct stress *s)
+{
+	uint64_t page = s->source.dead_page;
+	enum discard_effect effect = DISCARD_ZEROES;
+	bool done;
+
+	if (page == UINT64_MAX || s->opts.huge || !layout_at(&s->layout, page) ||
+	    (s->opts.is_private && s->opts.in_context) || atomic_load(&s->dead_given_up_ns) ||
+	    !model_begin_discard(&s->model, page))
+		return false;
+	done = madvise(atomic_load(&s->base) + page * PAGE_BYTES, PAGE_BYTES,
+		       s->opts.is_private ? MADV_DONTNEED : MADV_REMOVE) == 0;
+	model_end_discard(&s->model, page, done ? effect : DISCARD_KEEPS);
+	if (done)
+		atomic_store(&s->dead_given_up_ns, now_ns());
+	return done;
+}
+
 bool chaos_discard(struct stress *s, struct rng *rng)
 {
 	uint64_t page = rng_below(rng, s->nr_pages);
 	uint32_t nr = 1 + (uint32_t)rng_below(rng, RUN_MAX), how = (uint32_t)rng_below(rng, 5);
 	bool early = rng_below(rng, 2), done;
 
+	if (rng_below(rng, DEAD_STEPS) == 0 && give_dead_up(s))
+		return true;
 	/* Most of what is cold is not filled. */
 	if (rng_below(rng, 2))
 		page = (page + s->nr_pages) / 2;

@@ -9,6 +9,7 @@
 #include "stress/complain.h"
 #include "stress/guard.h"
 #include "stress/neighbour.h"
+#include "stress/other.h"
 #include "stress/stage.h"
 #include "stress/stress.h"
 
@@ -23,101 +24,13 @@
 
 #define VICTIM_BYTES (UINT64_C(8) << 20)
 #define VICTIM_PAGES (VICTIM_BYTES / PAGE_BYTES)
-/* Pages of such images have other contents than all others. */
-#define VICTIMS (UINT64_C(1) << 48)
 #define HANGING_FEW 32u
-#define HANGING_MANY 1200u /* more than an engine reads at a time */
+#define HANGING_MANY 1600u /* more than an engine reads at a time, or a worker holds */
 #define FORGED 6000u
 /* Faults that one page of a neighbour may make: more is a livelock. */
 #define FAULTS_MAX 1000u
 
 extern char **environ;
-
-/* An image with a guest of one region. */
-struct other {
-	struct stress *s;
-	struct fln_source *source;
-	struct fln_image *image;
-	struct fln_guest *guest;
-	struct fln_region *region;
-	_Atomic bool hangs;
-};
-
-static int64_t read_other(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
-{
-	const struct other *o = ctx;
-	bool hung = false;
-
-	while (atomic_load(&o->hangs)) {
-		hung = true;
-		sleep_ms(1);
-	}
-	/* Nobody may wait for what comes late. */
-	if (hung)
-		return -EIO;
-	for (uint64_t i = 0; i < len_bytes / PAGE_BYTES; i++)
-		page_write((uint64_t *)buf + i * PAGE_WORDS,
-			   page_stamp(o->s->opts.seed, VICTIMS + offset_bytes / PAGE_BYTES + i, 0));
-	return (int64_t)len_bytes;
-}
-
-static int other_image(struct stress *s, struct other *o, uint64_t bytes, bool hangs)
-{
-	struct fln_source_ops ops = {
-		.size = sizeof(ops),
-		.name = "neighbour",
-		.concurrency = FLN_SOURCE_PARALLEL,
-		.read = read_other,
-	};
-	struct fln_image_opts io = FLN_IMAGE_OPTS_INIT;
-	int rc;
-
-	memset(o, 0, sizeof(*o));
-	o->s = s;
-	atomic_store(&o->hangs, hangs);
-	rc = fln_source_create(&ops, o, &o->source);
-	if (rc)
-		return rc;
-	io.len_bytes = bytes;
-	io.source = o->source;
-	io.name = "stress-other";
-	return fln_image_create(s->engine, &io, &o->image);
-}
-
-/* @uffd: of another process, at @addr; -1: our own memory. */
-static int other_guest(struct other *o, uint64_t bytes, int uffd, uint64_t addr)
-{
-	struct fln_guest_opts go = FLN_GUEST_OPTS_INIT;
-	struct fln_region_opts ro = FLN_REGION_OPTS_INIT;
-	int rc;
-
-	go.name = "neighbour";
-	go.nr_vcpus = 8;
-	if (uffd >= 0) {
-		go.flags = FLN_GUEST_F_FOREIGN;
-		go.foreign_uffd = uffd;
-	}
-	rc = fln_guest_create(o->s->engine, &go, &o->guest);
-	if (rc)
-		return rc;
-	ro.image = o->image;
-	ro.len_bytes = bytes;
-	ro.addr = addr;
-	rc = fln_region_add(o->guest, &ro, &o->region);
-	return rc ? rc : fln_guest_start(o->guest);
-}
-
-static void other_end(struct other *o)
-{
-	int rc;
-
-	atomic_store(&o->hangs, false);
-	(void)fln_guest_destroy(o->guest);
-	rc = fln_image_destroy(o->image);
-	if (rc)
-		complain(o->s, "a neighbour's image: %s", fln_last_error());
-	fln_source_destroy(o->source);
-}
 
 /* Pages that nobody has filled yet: each must be there, whatever the neighbours do. */
 static bool victim_reads(struct stress *s, struct rng *rng, struct other *v, const char *beside)
@@ -125,13 +38,16 @@ static bool victim_reads(struct stress *s, struct rng *rng, struct other *v, con
 	struct guard g = { .armed = 0 };
 	static uint64_t copy[PAGE_WORDS];
 
-	stage_begin("reads pages beside its neighbours");
 	guard_set(&g);
 	for (uint32_t i = 0; i < 48; i++) {
 		uint64_t page = rng_below(rng, VICTIM_PAGES);
-		uint64_t stamp = page_stamp(s->opts.seed, VICTIMS + page, 0);
+		uint64_t stamp = page_stamp(s->opts.seed, OTHERS + page, 0);
 		const char *at = (const char *)fln_region_addr(v->region) + page * PAGE_BYTES;
-		int signo = guard_copy(&g, at, copy);
+		int signo;
+
+		/* Each has its time: on a machine that is full they are many. */
+		stage_begin("reads a page beside its neighbours");
+		signo = guard_copy(&g, at, copy);
 
 		if (signo) {
 			complain(s, "page %llu beside %s: signal %d", (unsigned long long)page,
@@ -192,6 +108,18 @@ static uint32_t start_waiters(struct waiter *w, uint32_t nr, const char *base)
 	return n;
 }
 
+/* Most of them have faulted; on a machine that is full some have not. */
+static void wait_waiters(const struct other *o, uint32_t nr)
+{
+	struct fln_stats st = FLN_STATS_INIT;
+
+	for (uint32_t i = 0; i < 50; i++) {
+		sleep_ms(100);
+		if (fln_guest_stats(o->guest, &st) != 0 || st.faults >= nr)
+			break;
+	}
+}
+
 static bool beside_hanging_source(struct stress *s, struct rng *rng)
 {
 	static struct waiter waiters[HANGING_MANY];
@@ -201,7 +129,8 @@ static bool beside_hanging_source(struct stress *s, struct rng *rng)
 		    other_guest(&o, NEIGHBOUR_IMAGE_BYTES, -1, 0) == 0;
 
 	nr = done ? start_waiters(waiters, nr, fln_region_addr(o.region)) : 0;
-	sleep_ms(done ? 100 : 0);
+	if (done)
+		wait_waiters(&o, nr);
 	done = done && with_victim(s, rng, "a guest whose source hangs");
 	stage_begin("lets a source go on that hung");
 	atomic_store(&o.hangs, false);
@@ -443,18 +372,60 @@ static bool beside_foreign(struct stress *s, struct rng *rng, enum neighbour_kin
 	return done;
 }
 
+/*
+ * A process gives pages up while they are copied, whose image is due there again.  When the
+ * guest has stopped it looks at all of them: contents or a signal, and no zeros.
+ */
+static bool beside_giver(struct stress *s, struct rng *rng)
+{
+	struct neighbour_hello hello;
+	struct process p;
+	struct other o = { .s = s };
+	char said = 0;
+	int uffd;
+	bool done;
+
+	(void)rng;
+	if (!process_start(&p, NEIGHBOUR_GIVES_UP))
+		return false;
+	uffd = receive_uffd(p.talk, &hello);
+	done = uffd >= 0 && other_image(s, &o, NEIGHBOUR_BYTES, false) == 0;
+	/* All of it is there: what is copied is copied at once. */
+	done = done && fln_image_fill(o.image, 0, NEIGHBOUR_BYTES) == 0;
+	if (done)
+		done = other_foreign_guest(&o, NEIGHBOUR_BYTES, uffd, hello.addr,
+					   FLN_DISCARD_IMAGE) == 0;
+	if (uffd >= 0 && !o.guest)
+		(void)close(uffd);
+	stage_begin("lets a process give its pages up");
+	done = done && process_go(&p);
+	done = done && fln_guest_stop(o.guest) == 0;
+	stage_begin("lets a process look at its pages");
+	done = done && send(p.talk, "!", 1, MSG_NOSIGNAL) == 1 && recv(p.talk, &said, 1, 0) == 1;
+	if (done && said != '!')
+		complain(s, "a process reads zeros where its image is due, after the stop");
+	process_end(&p);
+	other_end(&o);
+	return done;
+}
+
+/* One after the other, so that a short run has all of them; where it begins is the seed's. */
 bool chaos_neighbours(struct stress *s, struct rng *rng)
 {
-	switch (rng_below(rng, 6)) {
+	static uint64_t number;
+
+	switch ((mix(s->opts.seed) % 7 + number++) % 7) {
 	case 0:
 		return beside_hanging_source(s, rng);
 	case 1:
 		return beside_forger(s, rng);
 	case 2:
-		return beside_greedy_peer(s, rng);
+		return beside_giver(s, rng);
 	case 3:
-		return beside_sealing_peer(s, rng);
+		return beside_greedy_peer(s, rng);
 	case 4:
+		return beside_sealing_peer(s, rng);
+	case 5:
 		return beside_foreign(s, rng, NEIGHBOUR_BLOCKS,
 				      "a process whose userfaultfd blocks its reader");
 	default:

@@ -19,6 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NEIGHBOURS_HELD_MAX 512u
+
 static void *count_alloc(void *ctx, size_t size_bytes, size_t align_bytes, uint32_t node)
 {
 	struct stress *s = ctx;
@@ -78,6 +80,9 @@ static int create_engine(struct stress *s)
 	 * one that fails for ever should come to its end between two restarts (0.5 s).
 	 */
 	o.source_retries = has_chaos(&s->opts, CHAOS_SOURCE_ERRORS) ? 12 : 0;
+	/* So that a neighbour's faults can fill a table. */
+	if (has_chaos(&s->opts, CHAOS_NEIGHBOURS))
+		o.held_max = NEIGHBOURS_HELD_MAX;
 	if (has_chaos(&s->opts, CHAOS_HOST))
 		o.source_timeout_ns = STRESS_SOURCE_TIMEOUT_MS * 1000000u;
 	rc = fln_engine_create(&o, &s->engine);
@@ -185,8 +190,10 @@ int memory_restart(struct stress *s, bool engine_too, bool new_image)
 			return rc;
 	}
 	/* What private guests wrote has gone with their mapping. */
-	if (s->opts.is_private || new_image)
+	if (s->opts.is_private || new_image) {
 		model_reset(&s->model);
+		atomic_store(&s->dead_given_up_ns, 0);
+	}
 	rc = create_guest(s);
 	if (rc)
 		return rc;

@@ -7,6 +7,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -133,6 +139,127 @@ static int protects(int sock)
 	return 0;
 }
 
+/*
+ * Each page is given up and touched once, both at about the same time, while another thread
+ * keeps the mappings locked most of the time: so that some page is copied after its event was
+ * read, and before it is taken away.
+ */
+#define GIVING_NS UINT64_C(2000000000)
+#define NOISE_BYTES (UINT64_C(64) << 20)
+
+static struct {
+	char *p, *noise;
+	_Atomic uint64_t turn, given, touched;
+	_Atomic bool over;
+} gives;
+
+static void *make_noise(void *arg)
+{
+	while (!atomic_load(&gives.over)) {
+		(void)mprotect(gives.noise, NOISE_BYTES, PROT_READ);
+		(void)mprotect(gives.noise, NOISE_BYTES, PROT_READ | PROT_WRITE);
+	}
+	return arg;
+}
+
+/* @mine: how many pages this thread has done; the others wait for it. */
+static bool next_turn(_Atomic uint64_t *mine, uint64_t page)
+{
+	atomic_store(mine, page);
+	while (atomic_load(&gives.turn) <= page) {
+		if (atomic_load(&gives.over))
+			return false;
+		(void)sched_yield();
+	}
+	return true;
+}
+
+static void *give_up_main(void *arg)
+{
+	for (uint64_t page = 0; next_turn(&gives.given, page); page++)
+		(void)madvise(gives.p + page * PAGE_BYTES, PAGE_BYTES, MADV_DONTNEED);
+	return arg;
+}
+
+static void *touch_main(void *arg)
+{
+	struct rng rng = { 1 };
+
+	for (uint64_t page = 0; next_turn(&gives.touched, page); page++) {
+		uint64_t until = now_ns() + rng_below(&rng, 200000);
+
+		while (now_ns() < until)
+			;
+		(void)*(volatile char *)(gives.p + page * PAGE_BYTES);
+	}
+	return arg;
+}
+
+/* All pages, or as many as there is time for. */
+static void give_and_touch(void)
+{
+	void *(*const mains[])(void *) = { make_noise, give_up_main, touch_main };
+	uint64_t until = now_ns() + GIVING_NS;
+	pthread_t threads[3];
+	uint32_t nr = 0;
+
+	while (nr < 3 && pthread_create(&threads[nr], NULL, mains[nr], NULL) == 0)
+		nr++;
+	for (uint64_t page = 1; nr == 3 && page <= NEIGHBOUR_BYTES / PAGE_BYTES; page++) {
+		atomic_store(&gives.turn, page);
+		while (atomic_load(&gives.given) < page || atomic_load(&gives.touched) < page)
+			(void)sched_yield();
+		if (now_ns() > until)
+			break;
+	}
+	atomic_store(&gives.over, true);
+	while (nr > 0)
+		(void)pthread_join(threads[--nr], NULL);
+}
+
+static sigjmp_buf looked;
+
+static void on_look_signal(int signo)
+{
+	(void)signo;
+	siglongjmp(looked, 1);
+}
+
+/* Does any page read zero?  A signal is no zero. */
+static bool reads_zeros(const char *p)
+{
+	volatile uint64_t at = 0; /* survives the jump */
+	volatile bool zeros = false;
+
+	(void)signal(SIGBUS, on_look_signal);
+	(void)signal(SIGSEGV, on_look_signal);
+	for (; at < NEIGHBOUR_BYTES; at += PAGE_BYTES) {
+		if (sigsetjmp(looked, 1) == 0 && *(const volatile uint64_t *)(p + at) == 0)
+			zeros = true;
+	}
+	return zeros;
+}
+
+static int gives_up(int sock)
+{
+	int uffd = open_uffd(UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP |
+			     UFFD_FEATURE_EVENT_REMAP);
+
+	gives.p = uffd < 0 ? NULL : register_memory(uffd, UFFDIO_REGISTER_MODE_MISSING);
+	gives.noise = mmap(NULL, NOISE_BYTES, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (!gives.p || gives.noise == MAP_FAILED || send_uffd(sock, uffd, gives.p) != 0 ||
+	    !wait_go(sock))
+		return FAILED;
+	give_and_touch();
+	(void)tell(sock);
+	if (!wait_go(sock))
+		return FAILED;
+	(void)send(sock, reads_zeros(gives.p) ? "0" : "!", 1, MSG_NOSIGNAL);
+	(void)pause();
+	return 0;
+}
+
 static int attach(int sock, struct fln_image **image)
 {
 	struct fln_engine_opts o = FLN_ENGINE_OPTS_INIT;
@@ -193,6 +320,8 @@ int neighbour_main(int argc, char **argv)
 		return blocks(NEIGHBOUR_TALK_FD);
 	case NEIGHBOUR_PROTECTS:
 		return protects(NEIGHBOUR_TALK_FD);
+	case NEIGHBOUR_GIVES_UP:
+		return gives_up(NEIGHBOUR_TALK_FD);
 	default:
 		return 2;
 	}

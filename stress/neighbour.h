@@ -15,6 +15,7 @@ enum neighbour_kind {
 	NEIGHBOUR_SEALS,    /* attaches an image, and seals its memfd against its owner */
 	NEIGHBOUR_BLOCKS,   /* its userfaultfd blocks who reads it, and is read by itself, too */
 	NEIGHBOUR_PROTECTS, /* faults that no copy resolves: write protection */
+	NEIGHBOUR_GIVES_UP, /* gives pages up and touches them again, at once; then looks at all */
 	NEIGHBOUR_NR
 };
 

@@ -37,6 +37,7 @@ const char *const chaos_names[CHAOS_NR] = {
 	[CHAOS_EMULATED] = "emulated",
 	[CHAOS_HOST] = "host",
 	[CHAOS_NEIGHBOURS] = "neighbours",
+	[CHAOS_OWED] = "owed",
 };
 
 static void usage(FILE *to)

@@ -27,6 +27,7 @@ enum chaos_kind {
 	CHAOS_EMULATED,
 	CHAOS_HOST,
 	CHAOS_NEIGHBOURS,
+	CHAOS_OWED,
 	CHAOS_NR
 };
 

@@ -88,10 +88,12 @@ struct stress {
 	_Atomic(char *) base;
 	uint64_t nr_pages;
 	uint64_t begin_ns;
-	_Atomic bool stop;         /* the run is over */
-	_Atomic bool gate;         /* no touch may begin */
-	_Atomic bool alone;        /* but of those who belong to the crowd */
-	_Atomic bool closing;      /* the guest is being stopped: touches may end in signals */
+	_Atomic bool stop;    /* the run is over */
+	_Atomic bool gate;    /* no touch may begin */
+	_Atomic bool alone;   /* but of those who belong to the crowd */
+	_Atomic bool closing; /* the guest is being stopped: touches may end in signals */
+	/* When the page that cannot be had was given up, and reads zero from then on; 0: it was not. */
+	_Atomic uint64_t dead_given_up_ns;
 	pthread_mutex_t gate_lock; /* of who sleeps at the gate */
 	pthread_cond_t gate_changed;
 	pthread_mutex_t turn;           /* of who closes the gate; taken before the world */

@@ -7,6 +7,16 @@
 
 #include <string.h>
 
+/* The poison of a page that was given up is taken off by a worker, which may take a while. */
+#define LIFT_NS UINT64_C(4000000000)
+
+static bool is_owed_zeros(struct stress *s)
+{
+	uint64_t given_up_ns = atomic_load(&s->dead_given_up_ns);
+
+	return given_up_ns && now_ns() - given_up_ns > LIFT_NS;
+}
+
 void touch_after_signal(struct toucher *t, uint64_t page, int signo)
 {
 	struct stress *s = t->s;
@@ -14,7 +24,7 @@ void touch_after_signal(struct toucher *t, uint64_t page, int signo)
 
 	if (atomic_load(&s->closing))
 		return;
-	if (stress_is_dead(s, page)) {
+	if (stress_is_dead(s, page) && !is_owed_zeros(s)) {
 		atomic_fetch_add_explicit(&t->nr_declared, 1, memory_order_relaxed);
 		return;
 	}

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/* What a guest is owed at once although its source hangs or fails. */
+#ifndef STRESS_CHAOS_OWED_H
+#define STRESS_CHAOS_OWED_H
+
+#include "stress/stress.h"
+
+bool chaos_owed(struct stress *s, struct rng *rng);
+
+#endif
