@@ -123,7 +123,7 @@ static bool give_dead_up(struct stress *s)
 	enum discard_effect effect = DISCARD_ZEROES;
 	bool done;
 
-	if (page == UINT64_MAX || s->opts.huge || !layout_at(&s->layout, page) ||
+	if (page == UINT64_MAX || s->opts.huge || s->opts.kvm || !layout_at(&s->layout, page) ||
 	    (s->opts.is_private && s->opts.in_context) || atomic_load(&s->dead_given_up_ns) ||
 	    !model_begin_discard(&s->model, page))
 		return false;

@@ -296,12 +296,31 @@ static void one_pass_a_worker(void)
 	bed_down(&bed);
 }
 
+/* A worker polls where faults come densely: what it takes for their gap was one. */
+static void gaps_between_faults(void)
+{
+	uint64_t t0 = now_ns(), value, gap_ns;
+
+	bed_init(&bed, NR_PAGES);
+	bed.engine_opts.nr_workers = 1;
+	bed.guest_opts.window_first = bed.guest_opts.window_max = 1;
+	bed_up(&bed);
+	/* The first guess counts for nothing after so many. */
+	for (uint64_t page = 0; page < 512; page++)
+		CHECK(touch_read(bed_page(&bed, page), &value) == TOUCH_OK, "a touch");
+	OK(fln_engine_stop(bed.engine));
+	gap_ns = bed.engine->workers[0].gap_ns;
+	CHECK(gap_ns <= now_ns() - t0, "faults come each %llu ns", (unsigned long long)gap_ns);
+	bed_down(&bed);
+}
+
 int main(void)
 {
 	test_init();
 	RUN(under_a_forked_child);
 	RUN(discard_at_the_end);
 	RUN(without_poison);
+	RUN(gaps_between_faults);
 	RUN(discarded_foreign_pages);
 	RUN(nothing_helps);
 	RUN(one_pass_a_worker);
