@@ -48,7 +48,8 @@ struct reader {
 	uint64_t addr; /* of its part */
 	uint64_t len_bytes;
 	void *doorbell;
-	struct block *blocks; /* NULL but with SINGLE_WINDOW */
+	struct block *blocks;  /* NULL but with SINGLE_WINDOW */
+	const char *copy_from; /* NULL: the page cache behind it is mapped */
 	pthread_t thread;
 	struct fln_handler_stats stats;
 };
@@ -109,7 +110,10 @@ static void install(struct reader *r, uint64_t addr, uint64_t len_bytes, uint64_
 	while (addr < end) {
 		uint64_t done;
 		enum fln_uffd_result result =
-			fln_uffd_continue(&r->uffd, addr, end - addr, true, &done);
+			r->copy_from
+				? fln_uffd_copy(&r->uffd, addr, r->copy_from + (addr - r->addr),
+						end - addr, true, &done)
+				: fln_uffd_continue(&r->uffd, addr, end - addr, true, &done);
 
 		count(&r->stats.pages_installed, fln_bytes_to_pages(done));
 		addr += done;
@@ -238,6 +242,8 @@ static int check_opts(const struct fln_handler_opts *opts)
 				(unsigned long long)opts->len_bytes);
 	if (opts->design >= FLN_HANDLER_NR_DESIGNS)
 		return fln_fail(EINVAL, "handler: design %d is unknown", (int)opts->design);
+	if (opts->copy_from && opts->design != FLN_HANDLER_SINGLE)
+		return fln_fail(EINVAL, "handler: copies are made by FLN_HANDLER_SINGLE only");
 	return check_readers(opts);
 }
 
@@ -262,7 +268,8 @@ static int open_uffd(struct reader *r, bool user_mode_only)
 
 static int register_ranges(struct reader *r)
 {
-	uint64_t modes = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR;
+	uint64_t modes =
+		UFFDIO_REGISTER_MODE_MISSING | (r->copy_from ? 0 : UFFDIO_REGISTER_MODE_MINOR);
 	int rc = fln_uffd_register(&r->uffd, (uint64_t)(uintptr_t)r->doorbell, FLN_PAGE_BYTES,
 				   UFFDIO_REGISTER_MODE_MISSING);
 
@@ -323,6 +330,7 @@ static int start_reader(struct fln_handler *h, const struct fln_handler_opts *op
 	r->addr = (uint64_t)(uintptr_t)opts->addr + fln_pages_to_bytes(lo);
 	r->len_bytes = fln_pages_to_bytes(hi - lo);
 	r->doorbell = h->doorbells + fln_pages_to_bytes(i);
+	r->copy_from = opts->copy_from;
 	rc = fln_window_policy_init(&r->window,
 				    opts->kvm ? fln_window_first_kvm(opts->window_first,
 								     opts->window_max)

@@ -40,6 +40,9 @@ enum fln_handler_design {
  *                  pinned vCPU's reader belongs on the processor of its vCPU: the
  *                  two never want to run at the same time, and a wake across
  *                  processors costs more than one on the spot
+ * @copy_from:      of SINGLE: @addr is anonymous memory, and its pages are copied from
+ *                  here, as handlers do for memory that another process has
+ *                  registered; NULL: mapped from the page cache
  */
 struct fln_handler_opts {
 	void *addr;
@@ -51,6 +54,7 @@ struct fln_handler_opts {
 	bool kvm;
 	uint32_t nr_readers;
 	const uint32_t *reader_cpus;
+	const void *copy_from;
 };
 
 /* The fields have the meaning of those in struct fln_stats. */

@@ -12,6 +12,7 @@
 #pragma GCC diagnostic ignored "-Wshadow"
 extern "C" {
 #include "baselines/handler.h"
+#include "baselines/handover.h"
 #include "baselines/probe.h"
 #include "baselines/shmem.h"
 }

@@ -13,6 +13,7 @@
 #include "base/plant.h"
 #include "base/rcu.h"
 #include "engine/command.h"
+#include "engine/density.h"
 #include "engine/directory.h"
 #include "engine/event_queue.h"
 #include "engine/install.h"
@@ -81,25 +82,43 @@ void fln_block_look(struct fln_block_round *b)
 	b->zero = fln_mask_or(&b->zero, &discarded);
 }
 
+/*
+ * The window of one fault, of a block that has had @seen.  Of its pages those in *there are
+ * mapped, or about to be.
+ */
+static struct fln_window window_for(const struct fln_block_round *b, const struct fln_fault *fault,
+				    uint32_t page, uint32_t seen, struct fln_mask *there)
+{
+	struct fln_guest *guest = b->in.shard->guest;
+	struct fln_window win = { page, page + 1 };
+
+	if (b->advice == FLN_ADVICE_SEQUENTIAL) {
+		win.lo = (uint32_t)fln_align_down(page, FLN_FRONT_PAGES);
+		win.hi = FLN_BLOCK_PAGES;
+	} else if (b->advice != FLN_ADVICE_RANDOM && guest->density) {
+		if (!fault->kept)
+			fln_density_note(guest->density, b->in.block_addr, page, there);
+		win = fln_density_window(guest->density, b->in.block_addr, page);
+		fln_mask_set_range(there, win.lo, win.hi);
+	} else if (b->advice != FLN_ADVICE_RANDOM) {
+		win = fln_window_for(&guest->window, seen, page);
+	}
+	return win;
+}
+
 /* The windows of the block's faults: what to map now, and what later. */
 static struct fln_mask open_windows(struct fln_block_round *b, const struct fln_fault *faults,
 				    uint32_t nr, const uint32_t *pages)
 {
-	static const struct fln_window_policy one = { .first = 1, .max = 1 };
-	const struct fln_window_policy *policy =
-		b->advice == FLN_ADVICE_RANDOM ? &one : &b->in.shard->guest->window;
+	struct fln_mask there = fln_chunk_load(b->chunk, FLN_PLANE_PRESENT);
 	struct fln_mask now = { { 0 } };
 	uint32_t seen = atomic_load_explicit(&b->chunk->nr_faults, memory_order_relaxed);
 
 	for (uint32_t i = 0; i < nr; i++) {
-		struct fln_window win = fln_window_for(policy, seen, pages[i]);
+		struct fln_window win = window_for(b, &faults[i], pages[i], seen, &there);
 
 		if (!faults[i].held)
 			seen++;
-		if (b->advice == FLN_ADVICE_SEQUENTIAL) {
-			win.lo = (uint32_t)fln_align_down(pages[i], FLN_FRONT_PAGES);
-			win.hi = FLN_BLOCK_PAGES;
-		}
 		fln_mask_set_range(&b->later, win.lo, win.hi);
 		if (win.hi - win.lo > FLN_FRONT_PAGES && !b->in_context) {
 			win.lo = (uint32_t)fln_align_down(pages[i], FLN_FRONT_PAGES);

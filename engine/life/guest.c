@@ -13,6 +13,7 @@
 #include "engine/command.h"
 #include "engine/context/registry.h"
 #include "engine/context/shards.h"
+#include "engine/density.h"
 #include "engine/directory.h"
 #include "engine/failure.h"
 #include "engine/jobs.h"
@@ -110,6 +111,7 @@ static void free_guest(struct fln_guest *guest)
 {
 	const struct fln_allocator *a = &guest->engine->alloc;
 
+	fln_free(a, guest->density, sizeof(*guest->density), FLN_NODE_ANY);
 	fln_free(a, guest->shards, guest->nr_shards * sizeof(*guest->shards), FLN_NODE_ANY);
 	fln_context_close(guest);
 	fln_free(a, guest, sizeof(*guest), FLN_NODE_ANY);
@@ -123,6 +125,23 @@ static uint32_t choose_nr_shards(const struct fln_engine *engine, const struct f
 		return o->nr_shards;
 	return fln_default_nr_shards(o->nr_vcpus ? o->nr_vcpus : FLN_GUEST_DEFAULT_VCPUS,
 				     engine->opts.nr_workers);
+}
+
+/* Where pages are copied and nothing is said of windows, they go by how densely it is touched. */
+static int choose_windows(struct fln_guest *guest, const struct fln_guest_opts *o)
+{
+	bool kvm = o->flags & FLN_GUEST_F_KVM;
+	uint32_t first =
+		kvm ? fln_window_first_kvm(o->window_first, o->window_max) : o->window_first;
+	int rc = fln_window_policy_init(&guest->window, first, o->window_max);
+
+	if (rc || !guest->foreign || o->window_first)
+		return rc;
+	guest->density = fln_zalloc(&guest->engine->alloc, sizeof(*guest->density), FLN_NODE_ANY);
+	if (!guest->density)
+		return fln_fail(ENOMEM, "no memory for a foreign guest's windows");
+	fln_density_init(guest->density, o->window_max, kvm);
+	return 0;
 }
 
 static int refuse_while_stopping(struct fln_engine *engine)
@@ -162,9 +181,7 @@ int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opt
 	guest->ask_ctx = o.ask_ctx;
 	guest->nr_shards = choose_nr_shards(engine, &o);
 	guest->turn_no = atomic_fetch_add(&engine->next_worker, guest->nr_shards);
-	if (o.flags & FLN_GUEST_F_KVM)
-		o.window_first = fln_window_first_kvm(o.window_first, o.window_max);
-	rc = fln_window_policy_init(&guest->window, o.window_first, o.window_max);
+	rc = choose_windows(guest, &o);
 	if (rc)
 		goto fail;
 	rc = fln_fail(ENOMEM, "no memory for a guest of %u shards", guest->nr_shards);

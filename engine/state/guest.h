@@ -29,6 +29,7 @@
 #include <sys/types.h>
 
 struct fln_denial;
+struct fln_density;
 struct fln_engine;
 struct fln_image;
 struct fln_worker;
@@ -210,6 +211,7 @@ struct fln_guest {
 	struct fln_directory *retired; /* wait for a grace period; guarded by lock */
 	struct fln_region *regions;    /* changed in the guest's turn, under lock */
 	struct fln_window_policy window;
+	struct fln_density *density; /* in place of it, or NULL; the worker's of its one shard */
 	struct fln_jobs jobs;
 	struct fln_advised advised;
 	bool foreign;

@@ -100,9 +100,11 @@ typedef enum fln_answer (*fln_ask_fn)(void *ctx, const struct fln_failure *failu
  *                0: from @nr_vcpus and the number of workers
  * @window_first: pages that the first fault in a 2 MiB block resolves, a power
  *                of two, 1 to 512; 0: the measured default, 8, or 256 with
- *                FLN_GUEST_F_KVM
+ *                FLN_GUEST_F_KVM; with FLN_GUEST_F_FOREIGN one, and more where the
+ *                guest turns out to touch most of them
  * @window_max:   pages that one fault resolves at most, a power of two, at least
- *                @window_first; 0: 512.  Equal to @window_first: a fixed window.
+ *                @window_first; 0: 512, or 64 with FLN_GUEST_F_FOREIGN and no
+ *                @window_first.  Equal to @window_first: a fixed window.
  * @foreign_uffd: with FLN_GUEST_F_FOREIGN: the descriptor, which the guest takes
  *                over when fln_guest_create() succeeds; otherwise 0
  * @on_failure:   enum fln_on_failure

@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# clone/ and restore/ of faultlane-bench, small: all of it runs and is verified, the
-# figures that are due are there, clones share what they only read, and a page that is
-# spoiled is no figure.
+# clone/, foreign/ and restore/ of faultlane-bench, small: what runs is verified, the
+# figures that are due are there, clones share what they only read, of foreign memory that
+# is touched here and there no neighbours are copied, and a page that is spoiled is no
+# figure.
 #
 # usage: families.sh FAULTLANE-BENCH
 set -uo pipefail
@@ -57,6 +58,17 @@ holds "clones that write all have copies of their own" \
 holds "making guests takes time" \
 	"$(value clone.json clone/engine/write/density:8/guests:4 set_up_seconds) + 0 > 0"
 
+run foreign.json '^foreign/(loop|engine)/sequential/density:(1|16)/' ||
+	complain "foreign/ failed: $(grep -h error_message "$work/foreign.json" | head -n 1) $(tail -n 1 "$work/err")"
+for design in loop engine; do
+	name=foreign/$design/sequential/density:16/threads:4
+	holds "$name copies what is touched" "$(value foreign.json "$name" copied_per_page) + 0 >= 1 &&
+		$(value foreign.json "$name" copied_per_page) + 0 < 1.1"
+done
+name=foreign/engine/sequential/density:1/threads:4
+holds "dense memory is copied by windows" \
+	"$(value foreign.json "$name" faults_per_page) + 0 < 0.5"
+
 run restore.json '^restore/' ||
 	complain "restore/ failed: $(grep -h error_message "$work/restore.json" | head -n 1) $(tail -n 1 "$work/err")"
 for source in file/ahead memory/ahead put/ahead file/late memory/late; do
@@ -74,6 +86,7 @@ holds "the baseline" "$(value restore.json \
 	restore/mmap_private/late/read/density:1/cache:warm/threads:4 pages_per_second) + 0 > 0"
 
 for name in clone/engine/read/density:1/guests:4 clone/kernel/write/density:8/guests:4 \
+	foreign/engine/random/density:1/threads:4 foreign/loop/random/density:1/threads:4 \
 	restore/file/late/read/density:1/cache:warm/threads:4 restore/put/ahead/write/density:1/threads:4; do
 	if FAULTLANE_BENCH_SPOIL=1 run spoiled.json "^$name\$"; then
 		complain "$name: a spoiled page was not found"

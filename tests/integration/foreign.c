@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -106,6 +107,109 @@ static void contents_again(void)
 	(void)munmap(p, LEN);
 }
 
+#define NOISE_LEN ((uint64_t)16 << 20)
+
+/* Keeps those of this process waiting that want its mappings; copies do not (Linux 6.9). */
+struct noise {
+	pthread_t thread;
+	uint8_t *mem;
+	_Atomic bool over;
+};
+
+static void *noise_main(void *arg)
+{
+	struct noise *n = arg;
+
+	while (!n->over) {
+		(void)mprotect(n->mem, NOISE_LEN, PROT_READ);
+		(void)mprotect(n->mem, NOISE_LEN, PROT_READ | PROT_WRITE);
+	}
+	return NULL;
+}
+
+static void noise_begin(struct noise *n)
+{
+	n->over = false;
+	n->mem = mmap(NULL, NOISE_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(n->mem != MAP_FAILED, "mmap: %s", strerror(errno));
+	(void)madvise(n->mem, NOISE_LEN, MADV_NOHUGEPAGE);
+	for (uint64_t at = 0; at < NOISE_LEN; at += PAGE)
+		n->mem[at] = 1;
+	CHECK(pthread_create(&n->thread, NULL, noise_main, n) == 0, "thread");
+}
+
+static void noise_end(struct noise *n)
+{
+	n->over = true;
+	(void)pthread_join(n->thread, NULL);
+	(void)munmap(n->mem, NOISE_LEN);
+}
+
+struct giving_up {
+	uint8_t *mem;
+	_Atomic uint32_t turn, nr_given;
+};
+
+/* Every sixteenth page, when its turn has come. */
+static void give_up_main(void *arg, uint32_t index)
+{
+	struct giving_up *g = arg;
+
+	(void)index;
+	for (uint32_t i = 0; i < NR_PAGES / 16; i++) {
+		wait_count(&g->turn, i + 1, WAIT_S, "the turn");
+		CHECK(madvise(g->mem + i * 16 * PAGE, PAGE, MADV_DONTNEED) == 0, "madvise");
+		g->nr_given = i + 1;
+	}
+}
+
+/*
+ * Pages are copied, with their neighbour, when the engine has read that they are given up,
+ * and the thread that gives them up waits for its mappings.  Then it takes them away.
+ */
+static void given_up_after_the_copy(void)
+{
+	struct giving_up g = { .turn = 0 };
+	struct crew c = { .nr = 0 };
+	struct noise noise;
+	uint64_t value;
+	struct bed b;
+	int uffd;
+
+	bed_init(&b, NR_PAGES);
+	b.region_opts.discard = FLN_DISCARD_IMAGE;
+	b.guest_opts.window_first = b.guest_opts.window_max = 16;
+	g.mem = anonymous(&uffd);
+	hand_over(&b, uffd, (uintptr_t)g.mem);
+	OK(fln_image_fill(b.image, 0, LEN));
+	noise_begin(&noise);
+	crew_start(&c, 1, give_up_main, &g);
+	for (uint32_t i = 0; i < NR_PAGES / 16; i++) {
+		g.turn = i + 1;
+		for (uint32_t us = 0; us < i % 8 * 40; us += 40)
+			(void)sched_yield();
+		/* Not on a thread of its own, which would wait for its stack. */
+		CHECK(touch_read(g.mem + (i * 16 + 1) * PAGE, &value) == TOUCH_OK &&
+			      value == word_of(1, i * 16 + 1, 0),
+		      "the neighbour");
+		wait_count(&g.nr_given, i + 1, WAIT_S, "the discard");
+	}
+	crew_wait(&c, WAIT_S, "the discards");
+	noise_end(&noise);
+	OK(fln_guest_stop(b.guest));
+	for (uint64_t page = 0; page < NR_PAGES; page++) {
+		enum touch end = touch_read(g.mem + page * PAGE, &value);
+
+		CHECK(end == TOUCH_OK
+			      ? value == word_of(1, page, 0)
+			      : end == TOUCH_SIGBUS && (page % 16 == 0 || page >= NR_PAGES - 16),
+		      "page %llu, after the stop: the thread %s, 0x%llx", (unsigned long long)page,
+		      touch_name(end), (unsigned long long)value);
+	}
+	bed_down(&b);
+	(void)munmap(g.mem, LEN);
+}
+
 static void under_200_threads(void)
 {
 	struct bed b;
@@ -152,6 +256,43 @@ static void stopped(void)
 	}
 	bed_down(&b);
 	(void)munmap(p, LEN);
+}
+
+/* Pages are copied, so nothing is brought that has not turned out to be touched. */
+static void windows_by_density(uint32_t window_first, uint64_t stride, uint64_t min_copied,
+			       uint64_t max_copied, uint64_t max_faults)
+{
+	struct fln_stats s;
+	struct bed b;
+	uint8_t *p;
+	int uffd;
+
+	bed_init(&b, NR_PAGES);
+	b.guest_opts.window_first = window_first;
+	p = anonymous(&uffd);
+	hand_over(&b, uffd, (uintptr_t)p);
+	OK(fln_image_fill(b.image, 0, LEN));
+	for (uint64_t page = 0; page < NR_PAGES; page += stride)
+		expect(p + page * PAGE, word_of(1, page, 0), "contents");
+	settled_stats(b.guest, &s);
+	CHECK(s.pages_installed >= min_copied && s.pages_installed <= max_copied &&
+		      s.faults <= max_faults,
+	      "one page in %llu, window_first %u: %llu pages were copied for %llu faults",
+	      (unsigned long long)stride, window_first, (unsigned long long)s.pages_installed,
+	      (unsigned long long)s.faults);
+	bed_down(&b);
+	(void)munmap(p, LEN);
+}
+
+static void windows(void)
+{
+	STEP("sparse");
+	windows_by_density(0, 8, NR_PAGES / 8, NR_PAGES / 8, NR_PAGES / 8);
+	windows_by_density(0, 64, NR_PAGES / 64, NR_PAGES / 64, NR_PAGES / 64);
+	STEP("dense");
+	windows_by_density(0, 1, NR_PAGES, NR_PAGES, NR_PAGES / 4);
+	STEP("as the embedder says");
+	windows_by_density(8, 64, 8 * (NR_PAGES / 64), NR_PAGES, NR_PAGES / 64);
 }
 
 static uint64_t peer_read(uint64_t page, enum touch want, const char *what)
@@ -537,8 +678,10 @@ int main(void)
 	RUN(a_hostile_monitor);
 	RUN(within_the_process);
 	RUN(contents_again);
+	RUN(given_up_after_the_copy);
 	RUN(under_200_threads);
 	RUN(stopped);
+	RUN(windows);
 	RUN(of_another_process);
 	RUN(of_a_process_that_ends);
 	peer_stop(&peer);

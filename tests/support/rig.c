@@ -10,6 +10,7 @@
 #include "base/page.h"
 #include "base/rcu.h"
 #include "engine/directory.h"
+#include "engine/doubt.h"
 #include "engine/event_queue.h"
 #include "engine/events.h"
 #include "engine/held.h"
@@ -211,6 +212,7 @@ static void make_guest(struct rig *r)
 	assert_int_equal(fln_blockmap_init(&reg->map, r->opts.lead_pages, r->opts.nr_pages,
 					   r->opts.nr_chunks, 0),
 			 0);
+	assert_int_equal(fln_region_doubt_init(reg), 0);
 	fln_lock(&g->lock);
 	g->regions = reg;
 	rc = fln_directory_publish(g, NULL);

@@ -4,6 +4,7 @@ set(FLN_DEATH ${PROJECT_SOURCE_DIR}/tests/support/death.c)
 
 fln_test(NAME page_mask LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/page_mask.c)
 fln_test(NAME window LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/window.c)
+fln_test(NAME density LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/density.c)
 fln_test(NAME histogram LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/histogram.c)
 fln_test(NAME blockmap LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/blockmap.c)
 fln_test(NAME base LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/base.c ${FLN_DEATH})

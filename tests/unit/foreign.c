@@ -4,6 +4,8 @@
 #include "base/page.h"
 #include "engine/event_queue.h"
 #include "engine/held.h"
+#include "engine/life/closing.h"
+#include "engine/life/deny.h"
 #include "engine/region_map.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
@@ -84,6 +86,41 @@ static void lifting_is_put_off(void **state)
 	rig_held(r);
 	rig_assert_read(r, u, rig_due(r, 3));
 	rig_destroy(r);
+}
+
+/*
+ * A page is copied, by the window of its neighbour, after the message of a discard has been
+ * read and before the discard takes the page: the map says PRESENT, and the page has gone.
+ */
+static void a_copy_before_the_discard(void **state)
+{
+	(void)state;
+	for (uint32_t discarded = 0; discarded < 2; discarded++) {
+		struct rig *r = rig_create(&(struct rig_opts){ .nr_pages = 1024,
+							       .window = 16,
+							       .foreign = true,
+							       .discard = FLN_DISCARD_IMAGE });
+		uint32_t t;
+
+		rig_put(r, 0, 1024);
+		if (discarded)
+			fake_discard(&r->fake, rig_addr(r, 3), 1, false);
+		t = rig_touch(r, 4);
+		rig_serve(r);
+		rig_settle(r);
+		rig_assert_read(r, t, rig_due(r, 4));
+		assert_true(rig_map_says(r, FLN_PLANE_PRESENT, 3));
+		assert_int_equal(fake_page(&r->fake, rig_addr(r, 3))->pte,
+				 discarded ? FAKE_ABSENT : FAKE_MAPPED);
+		r->shard.worker = NULL;
+		assert_int_equal(fln_region_close(&r->region), 0);
+		/* What has gone, and what was never there; what is there stays. */
+		assert_int_equal(fake_page(&r->fake, rig_addr(r, 3))->pte,
+				 discarded ? FAKE_POISONED : FAKE_MAPPED);
+		assert_int_equal(fake_page(&r->fake, rig_addr(r, 4))->pte, FAKE_MAPPED);
+		assert_int_equal(fake_page(&r->fake, rig_addr(r, 600))->pte, FAKE_POISONED);
+		rig_destroy(r);
+	}
 }
 
 /* Cannot be lifted: the guest fails, once, and nobody is woken for nothing. */
@@ -327,6 +364,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(write_protection_is_lifted),
 		cmocka_unit_test(lifting_is_put_off),
+		cmocka_unit_test(a_copy_before_the_discard),
 		cmocka_unit_test(protection_that_stays),
 		cmocka_unit_test(unknown_cache_is_not_read),
 		cmocka_unit_test(cache_of_discarded_memory_is_mapped),
