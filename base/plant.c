@@ -42,6 +42,7 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_ZEROS_AS_COUNTED] = "zeros-as-counted",
 	[FLN_BUG_END_OVER_OLD] = "end-over-old-bytes",
 	[FLN_BUG_WRITERS_DENIED] = "writers-denied",
+	[FLN_BUG_EVENTS_NO_SHARE] = "events-no-share",
 };
 
 static enum fln_bug chosen;

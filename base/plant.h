@@ -44,6 +44,7 @@ enum fln_bug {
 	FLN_BUG_ZEROS_AS_COUNTED,   /* at the end no more zeros are mapped than were counted */
 	FLN_BUG_END_OVER_OLD,       /* at the end copies lie over what an adopted memfd had */
 	FLN_BUG_WRITERS_DENIED,     /* at the end who writes among zeros gets a signal */
+	FLN_BUG_EVENTS_NO_SHARE,    /* one guest's poisoned pages may fill the queue of events */
 	FLN_BUG_NR
 };
 

@@ -13,13 +13,15 @@
  * oldest slot's poster has not finished gives the token back.
  *
  * Poisoned pages can come by the million and may fill three quarters of the ring:
- * the rest is for what comes once.
+ * the rest is for what comes once.  Of these a guest may have as many as are free: one whose
+ * pages fail by the million leaves half to others, n of them a part in n + 1.
  */
 #include "engine/event_queue.h"
 
 #include "base/alloc.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/plant.h"
 
 #include <errno.h>
 #include <faultlane/base.h>
@@ -80,6 +82,37 @@ static void lose(struct fln_event_queue *q)
 		give_token(q);
 }
 
+/* Comes as often as the guest, its source or its process has it. */
+static bool repeats(uint32_t kind)
+{
+	return kind == FLN_EVENT_PAGE_POISONED || kind == FLN_EVENT_MEMORY_MOVED;
+}
+
+static uint32_t share_of(const struct fln_guest *guest)
+{
+	uint64_t hash = ((uintptr_t)guest >> 6) * UINT64_C(0x9e3779b97f4a7c15);
+
+	return (uint32_t)(hash >> 32) & (FLN_EVENT_SHARES - 1);
+}
+
+/* How many more of those that repeat there is room for. */
+static int64_t nr_free(struct fln_event_queue *q, uint64_t at)
+{
+	/* head may have moved on meanwhile: then there is more room than we think. */
+	return (int64_t)NR_SLOTS_POISON - (int64_t)(at - atomic_load(&q->head));
+}
+
+/* Give one of the guest's share, which is kept below what is free.  False: it has its part. */
+static bool take_share(struct fln_event_queue *q, uint32_t share)
+{
+	uint32_t nr = atomic_fetch_add_explicit(&q->nr_of_share[share], 1, memory_order_relaxed);
+
+	if (nr < nr_free(q, atomic_load(&q->tail)) || fln_planted(FLN_BUG_EVENTS_NO_SHARE))
+		return true;
+	atomic_fetch_sub_explicit(&q->nr_of_share[share], 1, memory_order_relaxed);
+	return false;
+}
+
 /* A position that is ours to fill, or false: full. */
 static bool claim(struct fln_event_queue *q, uint32_t kind, uint64_t *position)
 {
@@ -95,9 +128,7 @@ static bool claim(struct fln_event_queue *q, uint32_t kind, uint64_t *position)
 			at = atomic_load(&q->tail); /* somebody has it */
 			continue;
 		}
-		/* head may have moved on meanwhile: then there is more room than we think. */
-		if ((kind == FLN_EVENT_PAGE_POISONED || kind == FLN_EVENT_MEMORY_MOVED) &&
-		    (int64_t)(at - atomic_load(&q->head)) >= (int64_t)NR_SLOTS_POISON)
+		if (repeats(kind) && nr_free(q, at) <= 0)
 			return false;
 		if (atomic_compare_exchange_weak(&q->tail, &at, at + 1)) {
 			*position = at;
@@ -108,18 +139,27 @@ static bool claim(struct fln_event_queue *q, uint32_t kind, uint64_t *position)
 
 void fln_event_post(struct fln_event_queue *q, const struct fln_event *event)
 {
+	uint32_t share = repeats(event->kind) ? share_of(event->guest) + 1 : 0;
 	struct fln_event_slot *slot;
 	uint64_t at;
 
 	if (!q->slots)
 		return;
+	if (share && !take_share(q, share - 1)) {
+		lose(q);
+		return;
+	}
 	if (!claim(q, event->kind, &at)) {
+		if (share)
+			atomic_fetch_sub_explicit(&q->nr_of_share[share - 1], 1,
+						  memory_order_relaxed);
 		lose(q);
 		return;
 	}
 	slot = &q->slots[at & (NR_SLOTS - 1)];
 	slot->kind = event->kind;
 	slot->error = event->error;
+	slot->share = share;
 	slot->guest = event->guest;
 	slot->image = event->image;
 	slot->value = event->value;
@@ -174,6 +214,9 @@ bool fln_event_take(struct fln_event_queue *q, struct fln_event *event)
 	event->guest = slot->guest;
 	event->image = slot->image;
 	event->value = slot->value;
+	if (slot->share)
+		atomic_fetch_sub_explicit(&q->nr_of_share[slot->share - 1], 1,
+					  memory_order_relaxed);
 	atomic_store_explicit(&slot->seq, at + NR_SLOTS, memory_order_release);
 	return true;
 }

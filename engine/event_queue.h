@@ -22,16 +22,21 @@ struct fln_event_slot {
 	_Atomic uint64_t seq; /* whose turn it is: see event_queue.c */
 	uint32_t kind;
 	int32_t error;
+	uint32_t share; /* whose it is taken from, plus one; 0: it comes once */
 	struct fln_guest *guest;
 	struct fln_image *image;
 	uint64_t value;
 };
 
+/* Guests have shares of the queue; those whose handles are alike in hash have one together. */
+#define FLN_EVENT_SHARES 64u /* a power of two */
+
 struct fln_event_queue {
-	struct fln_event_slot *slots; /* NULL: nobody listens */
-	int fd;                       /* counts what there is to take */
-	_Atomic uint64_t head, tail;  /* the next to take, the next to fill */
-	_Atomic uint64_t nr_lost;     /* since the last FLN_EVENT_OVERFLOW */
+	struct fln_event_slot *slots;                   /* NULL: nobody listens */
+	int fd;                                         /* counts what there is to take */
+	_Atomic uint64_t head, tail;                    /* the next to take, the next to fill */
+	_Atomic uint64_t nr_lost;                       /* since the last FLN_EVENT_OVERFLOW */
+	_Atomic uint32_t nr_of_share[FLN_EVENT_SHARES]; /* in the queue, of those that repeat */
 };
 
 /* Return: 0; -ENOMEM, -EMFILE, -ENFILE. */

@@ -224,7 +224,7 @@ void fln_shard_event(struct fln_shard *shard, struct fln_worker *w, const struct
 		break;
 	default:
 		if (w)
-			fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_WARNING,
+			fln_log_limited(&w->opts.log, &shard->guest->log_limit, FLN_LOG_WARNING,
 					"guest %s: event 0x%x is not known and left alone",
 					shard->guest->name, msg->event);
 		break;

@@ -221,7 +221,7 @@ static int try_page(struct fln_worker *w, const struct fln_region *region, struc
 static void say_late(struct fln_worker *w, const struct fln_region *region, uint64_t image_page,
 		     uint64_t late_ns)
 {
-	fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
+	fln_log_limited(&w->opts.log, &region->guest->late_limit, FLN_LOG_ERROR,
 			"guest %s: image %s: page %llu was not delivered in %llu ms",
 			region->guest->name, region->image->name, (unsigned long long)image_page,
 			(unsigned long long)(late_ns / FLN_NS_PER_MS));
@@ -277,7 +277,7 @@ static void say_who(struct fln_worker *w, const struct fln_shard *shard,
 			    "forks memory of this shard has run; it does not";
 
 	fln_log_limited(
-		&w->opts.log, &w->log_limit, FLN_LOG_WARNING,
+		&w->opts.log, &shard->guest->log_limit, FLN_LOG_WARNING,
 		"guest %s: shard %u: the page at 0x%llx has waited for %llu s to be mapped: "
 		"%s; tried again",
 		shard->guest->name, shard->index, (unsigned long long)fault->addr,

@@ -105,7 +105,7 @@ static void end_invalid(struct fln_worker *w, struct fln_shard *shard, struct fl
 		result = fln_uffd_poison(&shard->uffd, huge, FLN_BLOCK_BYTES, &done);
 	if (result != FLN_UFFD_AGAIN)
 		fln_log_limited(
-			&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
+			&w->opts.log, &shard->guest->log_limit, FLN_LOG_ERROR,
 			"guest %s: a fault at 0x%llx, where no region is; its page is poisoned",
 			shard->guest->name, (unsigned long long)fault->addr);
 	if (result == FLN_UFFD_OK)
@@ -205,7 +205,7 @@ static bool may_read_later(int err)
 /* Not in the section of a reader: a fill that has written pages waits for its end. */
 static void read_later(struct fln_worker *w, struct fln_shard *shard)
 {
-	fln_log_limited(&w->opts.log, &w->log_limit, FLN_LOG_ERROR,
+	fln_log_limited(&w->opts.log, &shard->guest->log_limit, FLN_LOG_ERROR,
 			"guest %s: shard %u: an event cannot be read for want of a descriptor or "
 			"memory; raise RLIMIT_NOFILE (tried again)",
 			shard->guest->name, shard->index);

@@ -57,7 +57,7 @@ static void poison_page(struct fln_worker *w, struct fln_block_round *b, uint32_
 		return;
 	}
 	fln_failure_tell(b->in.region, addr, error);
-	fln_log_limited(&w->opts.log, &w->poison_limit, FLN_LOG_ERROR,
+	fln_log_limited(&w->opts.log, &b->in.region->guest->poison_limit, FLN_LOG_ERROR,
 			"guest %s: the page at 0x%llx cannot be had and is poisoned",
 			b->in.shard->guest->name, (unsigned long long)addr);
 }
@@ -84,7 +84,8 @@ static bool must_do_without(struct fln_worker *w, const struct fln_block_round *
 	bool late = w->opts.source_timeout_ns != UINT64_MAX && fault->again_since_ns > 0 &&
 		    fln_is_over(fault->again_since_ns, now_ns, w->opts.source_timeout_ns);
 
-	fln_log_limited(&w->opts.log, &w->log_limit, late ? FLN_LOG_ERROR : FLN_LOG_WARNING,
+	fln_log_limited(&w->opts.log, &b->in.region->guest->log_limit,
+			late ? FLN_LOG_ERROR : FLN_LOG_WARNING,
 			"guest %s: no huge page is left for the zeros at 0x%llx; raise "
 			"vm.nr_hugepages%s",
 			b->in.shard->guest->name, (unsigned long long)b->in.block_addr,

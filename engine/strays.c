@@ -196,7 +196,7 @@ static void tell(const struct fln_region *r, uint64_t lo, uint64_t hi, uint64_t 
 	event.image = r->image;
 	event.value = lo;
 	fln_event_post(&engine->events, &event);
-	fln_log_limited(&engine->log, &engine->guard.stray_limit, FLN_LOG_ERROR,
+	fln_log_limited(&engine->log, &r->guest->moved_limit, FLN_LOG_ERROR,
 			"guest %s: mremap() has moved %" PRIu64 " bytes from 0x%" PRIx64
 			" to 0x%" PRIx64 ", where they are not served and cannot be read: "
 			"remove the region and add one there, or leave it where it is",
@@ -317,13 +317,13 @@ void fln_child_forked(struct fln_guest *guest, int fd)
 	}
 	fln_unlock(&guest->lock);
 	if (nr < FLN_MAX_CHILDREN)
-		fln_log_limited(&engine->log, &engine->guard.child_limit, FLN_LOG_WARNING,
+		fln_log_limited(&engine->log, &guest->moved_limit, FLN_LOG_WARNING,
 				"guest %s: its process has forked; this guest does not follow "
 				"forks: a child that touches what it has not got dies of SIGBUS; "
 				"have it call exec()",
 				guest->name);
 	else /* kept open, and so its faults wait: closed, they would read zeros (I6) */
-		fln_log_limited(&engine->log, &engine->guard.child_limit, FLN_LOG_ERROR,
+		fln_log_limited(&engine->log, &guest->moved_limit, FLN_LOG_ERROR,
 				"guest %s: its process has more than %u children whose memory "
 				"cannot be made unreadable yet; one more waits for ever where it "
 				"touches what it has not got",

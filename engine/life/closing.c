@@ -128,7 +128,7 @@ static bool wait_a_little(const struct fln_engine *engine, uint64_t *waited_ns, 
 
 static void say_impatient(const struct fln_region *r, uint64_t addr)
 {
-	fln_log_limited(&r->guest->engine->log, &r->guest->engine->guard.fault_limit, FLN_LOG_ERROR,
+	fln_log_limited(&r->guest->engine->log, &r->guest->log_limit, FLN_LOG_ERROR,
 			"guest %s: the kernel does not make what was never filled at 0x%" PRIx64
 			" unreadable, for want of memory or because a thread that changes the "
 			"mapping does not run; its userfaultfd stays open",

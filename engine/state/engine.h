@@ -36,7 +36,7 @@ struct fln_guard {
 	struct fln_lock lock; /* FLN_RANK_LEAF */
 	pthread_cond_t wake;
 	bool called, stopping; /* guarded by lock */
-	struct fln_log_limit fault_limit, worker_limit, child_limit, stray_limit;
+	struct fln_log_limit fault_limit, worker_limit;
 };
 
 struct fln_engine {

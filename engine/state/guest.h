@@ -12,6 +12,7 @@
 
 #include "base/blockmap.h"
 #include "base/lock.h"
+#include "base/log.h"
 #include "base/page.h"
 #include "engine/state/advised.h"
 #include "engine/state/job.h"
@@ -227,6 +228,7 @@ struct fln_guest {
 	uint64_t told_t0_ns, told_addr; /* of the fault last told of; guarded by engine->lock */
 	bool running, stopped;          /* set in the guest's turn, under lock */
 	int stop_result;
+	struct fln_log_limit log_limit, poison_limit, late_limit, moved_limit;
 	uint32_t nr_planned; /* regions that had stripes so far; in the guest's turn */
 	uint32_t nr_shards;
 	uint32_t turn_no; /* its running number, for the plan */

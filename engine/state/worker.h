@@ -198,7 +198,6 @@ struct fln_worker {
 	uint64_t looked_ns;    /* when it last looked at what waits; 0: nothing did */
 	uint64_t next_due_ns;  /* of those that pause, the first; UINT64_MAX: none */
 	uint32_t nr_idle_rounds;
-	struct fln_log_limit log_limit, poison_limit;
 };
 
 #endif

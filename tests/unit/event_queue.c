@@ -112,6 +112,34 @@ static void overflow(void **state)
 	assert_int_equal(e.kind, FLN_EVENT_GUEST_WHOLE);
 }
 
+/* Pages of one guest that fail by the million leave room for those of another. */
+static void one_guest_leaves_room_for_another(void **state)
+{
+	struct fln_event e = FLN_EVENT_INIT, p = FLN_EVENT_INIT;
+	struct fln_guest *greedy = (struct fln_guest *)(uintptr_t)0x1000;
+	struct fln_guest *other = (struct fln_guest *)(uintptr_t)0x2000;
+	uint32_t nr_greedy = 0, nr_other = 0;
+
+	(void)state;
+	for (uint32_t round = 0; round < 3; round++) {
+		nr_greedy = nr_other = 0;
+		p.kind = FLN_EVENT_PAGE_POISONED;
+		p.guest = greedy;
+		for (uint32_t i = 0; i < 10000; i++)
+			fln_event_post(&engine.events, &p);
+		p.guest = other;
+		for (uint32_t i = 0; i < 500; i++)
+			fln_event_post(&engine.events, &p);
+		while (fln_engine_next_event(&engine, &e) == 1) {
+			nr_greedy += e.kind == FLN_EVENT_PAGE_POISONED && e.guest == greedy;
+			nr_other += e.kind == FLN_EVENT_PAGE_POISONED && e.guest == other;
+		}
+		assert_int_equal(nr_other, 500);
+		assert_in_range(nr_greedy, 1024, 3072);
+	}
+	assert_false(readable());
+}
+
 static void sizes(void **state)
 {
 	struct {
@@ -258,6 +286,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(oldest_first, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(overflow, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(one_guest_leaves_room_for_another, set_up,
+						tear_down),
 		cmocka_unit_test_setup_teardown(sizes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(many_threads, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(signal_handlers, set_up, tear_down),
