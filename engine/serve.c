@@ -32,6 +32,7 @@
 #include <faultlane/base.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/mman.h>
 
 /* The closer of a region wakes everybody in it; see closing.c. */
 static void leave_to_closer(struct fln_shard *shard, struct fln_region *region,
@@ -76,6 +77,52 @@ static bool block_has_region(const struct fln_guest *guest, uint64_t block_addr)
 }
 
 /*
+ * A page of no region that cannot be poisoned (Linux before 6.6).  In our own memory the
+ * access is taken away, where the page is still the shard's: what lies there else is the
+ * embedder's.
+ */
+static enum fln_uffd_result take_access(struct fln_shard *shard, uint64_t addr)
+{
+	uint64_t len = FLN_PAGE_BYTES;
+
+	switch (fln_uffd_place(&shard->uffd, addr)) {
+	case FLN_UFFD_PLACE_SMALL:
+		break;
+	case FLN_UFFD_PLACE_HUGE:
+		len = FLN_BLOCK_BYTES;
+		break;
+	case FLN_UFFD_PLACE_LARGE:
+		return FLN_UFFD_PRESENT;
+	case FLN_UFFD_PLACE_UNKNOWN:
+		return FLN_UFFD_AGAIN;
+	default:
+		return FLN_UFFD_GONE;
+	}
+	addr = fln_align_down(addr, len);
+	if (shard->guest->foreign || mprotect((void *)(uintptr_t)addr, (size_t)len, PROT_NONE) != 0)
+		return FLN_UFFD_ERROR;
+	fln_uffd_wake(&shard->uffd, addr, len);
+	return FLN_UFFD_OK;
+}
+
+/*
+ * Its thread can be given neither a page nor a signal, and woken it would only fault again:
+ * it waits, also when the guest has ended.
+ */
+static void leave_waiting(struct fln_worker *w, struct fln_shard *shard,
+			  const struct fln_fault *fault)
+{
+	atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
+	if (fln_guest_fail(shard->guest, -EOPNOTSUPP))
+		fln_log(&w->opts.log, FLN_LOG_ERROR,
+			"guest %s has failed: a fault at 0x%llx, where no region is, and its page "
+			"cannot be made unreadable; tell of all memory that is registered, or use "
+			"Linux 6.6",
+			shard->guest->name, (unsigned long long)fault->addr);
+	fln_hold(w, shard, fault, FLN_HELD_STUCK);
+}
+
+/*
  * An address of no region: there is nothing to map.  Never a hang, never silent,
  * and never only a wake: the thread would fault again, for ever.  But a fault can be
  * read before the event that says what was moved there: until that is read the
@@ -91,11 +138,6 @@ static void end_invalid(struct fln_worker *w, struct fln_shard *shard, struct fl
 		return;
 	if (fln_uffd_can_poison(&shard->uffd))
 		result = fln_uffd_poison(&shard->uffd, fault->addr, FLN_PAGE_BYTES, &done);
-	/* Not when there is no room: what is put back is woken by region (held.c). */
-	if (result == FLN_UFFD_AGAIN && fln_may_hold(w, shard)) {
-		fln_hold(w, shard, fault, FLN_HELD_AGAIN);
-		return;
-	}
 	/*
 	 * Of no region, so it can be a part of a huge page, which is poisoned as a whole.  Not
 	 * where a region has a part of the block: its pages are small, and have contents.
@@ -103,6 +145,17 @@ static void end_invalid(struct fln_worker *w, struct fln_shard *shard, struct fl
 	if (result == FLN_UFFD_ERROR && fln_uffd_can_poison(&shard->uffd) &&
 	    !block_has_region(shard->guest, huge))
 		result = fln_uffd_poison(&shard->uffd, huge, FLN_BLOCK_BYTES, &done);
+	if (result == FLN_UFFD_ERROR)
+		result = take_access(shard, fault->addr);
+	/* Not when there is no room: what is put back is woken by region (held.c). */
+	if (result == FLN_UFFD_AGAIN && fln_may_hold(w, shard)) {
+		fln_hold(w, shard, fault, FLN_HELD_AGAIN);
+		return;
+	}
+	if (result == FLN_UFFD_ERROR) {
+		leave_waiting(w, shard, fault);
+		return;
+	}
 	if (result != FLN_UFFD_AGAIN)
 		fln_log_limited(
 			&w->opts.log, &shard->guest->log_limit, FLN_LOG_ERROR,

@@ -346,6 +346,8 @@ enum fln_uffd_place fln_uffd_place(struct fln_uffd *u, uint64_t addr)
 		return FLN_UFFD_PLACE_SMALL;
 	case -EINVAL:
 		return FLN_UFFD_PLACE_HUGE;
+	case -EEXIST:
+		return FLN_UFFD_PLACE_LARGE;
 	case -ENOENT:
 		return FLN_UFFD_PLACE_NONE;
 	case -ESRCH:

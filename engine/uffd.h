@@ -89,11 +89,12 @@ void fln_uffd_adopt(struct fln_uffd *u, int fd);
  */
 int fln_uffd_check_fd(int fd);
 
-/* What is at a page that another process is said to have registered. */
+/* What is at a page that is said to be registered. */
 enum fln_uffd_place {
 	FLN_UFFD_PLACE_UNKNOWN, /* an event is unread, or the page is there */
 	FLN_UFFD_PLACE_SMALL,   /* pages of 4 KiB, registered */
 	FLN_UFFD_PLACE_HUGE,    /* pages of 4 KiB cannot be copied there */
+	FLN_UFFD_PLACE_LARGE,   /* a large page of the kernel's choice is there */
 	FLN_UFFD_PLACE_NONE,    /* not registered (yet) */
 	FLN_UFFD_PLACE_GONE,    /* its process has ended */
 };

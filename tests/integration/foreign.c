@@ -172,7 +172,8 @@ static void given_up_after_the_copy(void)
 	struct giving_up g = { .turn = 0 };
 	struct crew c = { .nr = 0 };
 	struct noise noise;
-	uint64_t value;
+	uint64_t value, t0;
+	uint32_t nr = 0;
 	struct bed b;
 	int uffd;
 
@@ -183,26 +184,28 @@ static void given_up_after_the_copy(void)
 	hand_over(&b, uffd, (uintptr_t)g.mem);
 	OK(fln_image_fill(b.image, 0, LEN));
 	noise_begin(&noise);
+	t0 = now_ns();
 	crew_start(&c, 1, give_up_main, &g);
-	for (uint32_t i = 0; i < NR_PAGES / 16; i++) {
-		g.turn = i + 1;
-		for (uint32_t us = 0; us < i % 8 * 40; us += 40)
+	for (; nr < NR_PAGES / 16 && now_ns() - t0 < 3000 * MS; nr++) {
+		g.turn = nr + 1;
+		for (uint32_t i = 0; i < nr % 8 * 40; i += 40)
 			(void)sched_yield();
 		/* Not on a thread of its own, which would wait for its stack. */
-		CHECK(touch_read(g.mem + (i * 16 + 1) * PAGE, &value) == TOUCH_OK &&
-			      value == word_of(1, i * 16 + 1, 0),
+		CHECK(touch_read(g.mem + (nr * 16 + 1) * PAGE, &value) == TOUCH_OK &&
+			      value == word_of(1, nr * 16 + 1, 0),
 		      "the neighbour");
-		wait_count(&g.nr_given, i + 1, WAIT_S, "the discard");
+		wait_count(&g.nr_given, nr + 1, WAIT_S, "the discard");
 	}
-	crew_wait(&c, WAIT_S, "the discards");
+	g.turn = NR_PAGES;
 	noise_end(&noise);
+	crew_wait(&c, WAIT_S, "the discards");
 	OK(fln_guest_stop(b.guest));
 	for (uint64_t page = 0; page < NR_PAGES; page++) {
 		enum touch end = touch_read(g.mem + page * PAGE, &value);
 
 		CHECK(end == TOUCH_OK
 			      ? value == word_of(1, page, 0)
-			      : end == TOUCH_SIGBUS && (page % 16 == 0 || page >= NR_PAGES - 16),
+			      : end == TOUCH_SIGBUS && (page % 16 == 0 || page >= nr * 16 - 16),
 		      "page %llu, after the stop: the thread %s, 0x%llx", (unsigned long long)page,
 		      touch_name(end), (unsigned long long)value);
 	}

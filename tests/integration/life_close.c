@@ -131,6 +131,33 @@ static void without_poison_of(uint64_t nr_pages, uint32_t nr_shards, bool remove
 	(void)munmap(p, nr_pages * PAGE);
 }
 
+/* Memory of no region, of a userfaultfd of ours: the access is taken away, once. */
+static void no_region_without_poison(void)
+{
+	struct fln_stats s;
+	struct toucher t[2];
+	uint8_t *p =
+		mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	CHECK(p != MAP_FAILED, "mmap: %s", strerror(errno));
+	bed_init(&bed, NR_PAGES);
+	bed.guest_opts.nr_shards = 1;
+	bed_up(&bed);
+	CHECK(raw_register(bed.guest->shards[0].uffd.fd, p, 4 * PAGE,
+			   UFFDIO_REGISTER_MODE_MISSING) == 0,
+	      "register");
+	cannot_poison();
+	for (uint32_t i = 0; i < 2; i++) {
+		toucher_read(&t[i], p + 2 * i * PAGE);
+		toucher_expect(&t[i], TOUCH_SIGSEGV, "memory of no region");
+	}
+	settled_stats(bed.guest, &s);
+	CHECK(s.faults == 2 && s.failed == 2, "%llu faults, %llu failed",
+	      (unsigned long long)s.faults, (unsigned long long)s.failed);
+	bed_down(&bed);
+	(void)munmap(p, 4 * PAGE);
+}
+
 static void without_poison(void)
 {
 	without_poison_of(NR_PAGES, 4, false);
@@ -319,6 +346,7 @@ int main(void)
 	test_init();
 	RUN(under_a_forked_child);
 	RUN(discard_at_the_end);
+	RUN(no_region_without_poison);
 	RUN(without_poison);
 	RUN(gaps_between_faults);
 	RUN(discarded_foreign_pages);

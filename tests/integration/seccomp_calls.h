@@ -29,6 +29,7 @@
 	CALL(process_vm_writev) \
 	CALL(getpid) \
 	CALL(mprotect) \
+	CALL(mmap) \
 	CALL(clock_nanosleep) \
 	CALL(membarrier) \
 	CALL(poll) \

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define NR_FAKES 16
@@ -404,6 +405,16 @@ static int install(struct fake_uffd *f, enum fake_call call, const struct uffdio
 	return at == nr ? 0 : -EAGAIN;
 }
 
+/* A copy from where nothing can be read only asks what is at its target. */
+static bool is_readable(uint64_t addr)
+{
+	uint64_t word;
+	struct iovec to = { .iov_base = &word, .iov_len = sizeof(word) };
+	struct iovec from = { .iov_base = (void *)(uintptr_t)addr, .iov_len = sizeof(word) };
+
+	return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == (ssize_t)sizeof(word);
+}
+
 static int do_ioctl(struct fln_uffd *u, unsigned long request, void *arg)
 {
 	struct fake_uffd *f = fake_of(u);
@@ -419,6 +430,8 @@ static int do_ioctl(struct fln_uffd *u, unsigned long request, void *arg)
 		struct uffdio_copy *a = arg;
 		struct uffdio_range range = { .start = a->dst, .len = a->len };
 
+		if (!is_readable(a->src))
+			return fake_page(f, a->dst)->vma ? -EFAULT : -ENOENT;
 		return install(f, FAKE_COPY, &range, a->mode, a->src, (int64_t *)&a->copy);
 	}
 	if (request == UFFDIO_ZEROPAGE) {

@@ -323,6 +323,39 @@ static void a_region_that_never_comes(void **state)
 	rig_destroy(r);
 }
 
+/* The same on a kernel that cannot poison: nobody is woken without progress. */
+static void a_region_that_never_comes_before_poison(void **state)
+{
+	struct rig *r = foreign(64);
+	struct fln_directory *d = hide_regions(r);
+	uint32_t t = rig_touch(r, 5);
+	int error = 0;
+
+	(void)state;
+	r->shard.uffd.range_ioctls = 0;
+	rig_serve(r);
+	rig_pass_time(r, 10 * FLN_NS_PER_S);
+	for (uint32_t i = 0; i < 50; i++) {
+		rig_held(r);
+		rig_serve(r);
+	}
+	assert_int_equal(rig_thread(r, t)->state, FAKE_WAITING);
+	assert_int_equal(rig_thread(r, t)->nr_faults, 1);
+	assert_int_equal(r->fake.nr_wake_calls, 0);
+	assert_int_equal(r->worker.nr_held, 1);
+	/* Closed, the kernel would give it zeros. */
+	assert_true(atomic_load(&r->shard.keep_open));
+	assert_int_equal(take_events(r, FLN_EVENT_GUEST_FAILED, &error), 1);
+	assert_int_equal(error, -EOPNOTSUPP);
+	/* What has gone from there is not waited for. */
+	fake_unmap(&r->fake, rig_addr(r, 5), 1);
+	rig_serve(r);
+	rig_held(r);
+	assert_int_equal(r->worker.nr_held, 0);
+	atomic_store(&r->guest.directory, d);
+	rig_destroy(r);
+}
+
 /* Of a worker with two guests one that is greedy leaves room for the other. */
 static void one_guest_leaves_room_for_another(void **state)
 {
@@ -373,6 +406,7 @@ int main(void)
 		cmocka_unit_test(stop_is_honoured_when_copies_are_refused),
 		cmocka_unit_test(a_region_that_comes_late),
 		cmocka_unit_test(a_region_that_never_comes),
+		cmocka_unit_test(a_region_that_never_comes_before_poison),
 		cmocka_unit_test(one_guest_leaves_room_for_another),
 	};
 
