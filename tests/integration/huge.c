@@ -411,6 +411,24 @@ static void expect_parts(const struct bed *b, enum fln_residency_state state, co
 	}
 }
 
+/* madvise() returns when its event has been read, and a worker acts upon it after that. */
+static void wait_unmapped(const struct bed *b, uint64_t nr_pages)
+{
+	uint64_t end = now_ns() + WAIT_S * 1000 * MS;
+
+	for (;;) {
+		struct fln_residency sum = FLN_RESIDENCY_INIT;
+
+		OK(fln_guest_residency(b->guest, (uint64_t)(uintptr_t)b->mem, nr_pages * PAGE, NULL,
+				       &sum));
+		if (sum.nr_pages[FLN_RESIDENCY_PRESENT] == 0)
+			return;
+		CHECK(now_ns() < end, "what was given up: %llu pages are mapped still",
+		      (unsigned long long)sum.nr_pages[FLN_RESIDENCY_PRESENT]);
+		sleep_ms(1);
+	}
+}
+
 /* A huge page is in one state, whichever part of it is asked about. */
 static void residency_of_parts(void)
 {
@@ -426,6 +444,7 @@ static void residency_of_parts(void)
 	OK(fln_guest_populate(b.guest, (uint64_t)(uintptr_t)b.mem, 2 * BLOCK, NULL));
 	expect_parts(&b, FLN_RESIDENCY_PRESENT, "populated");
 	CHECK(madvise(b.mem, 2 * BLOCK, MADV_REMOVE) == 0, "madvise: %s", strerror(errno));
+	wait_unmapped(&b, 2 * PER_BLOCK);
 	expect_parts(&b, FLN_RESIDENCY_FILLED, "given up");
 	bed_down(&b);
 	free(buf);
