@@ -289,33 +289,43 @@ void fln_install_zero(struct fln_install *in, const struct fln_mask *pages)
 	}
 }
 
-/* In another process there may be huge pages, of which a part can neither be filled nor poisoned. */
-static bool deny_huge(struct fln_install *in)
+/*
+ * In another process there may be huge pages, of which a part can neither be filled nor poisoned.
+ * Returns the page to go on from.
+ */
+static uint32_t deny_foreign(struct fln_install *in, uint32_t lo, uint32_t hi,
+			     struct fln_mask *poisoned)
 {
-	uint64_t done = 0;
+	enum fln_uffd_result result = FLN_UFFD_ERROR;
 
-	return fln_uffd_can_poison(&in->shard->uffd) &&
-	       fln_uffd_poison(&in->shard->uffd, fln_align_down(in->block_addr, FLN_BLOCK_BYTES),
-			       FLN_BLOCK_BYTES, &done) == FLN_UFFD_OK;
+	if (fln_uffd_can_poison(&in->shard->uffd))
+		result = fln_uffd_poison_huge(&in->shard->uffd, addr_of(in, lo));
+	if (result != FLN_UFFD_OK)
+		return settle_failed(in, result, lo, hi);
+	fln_mask_set_range(poisoned, lo, hi);
+	return hi;
 }
 
-/* Kernels before 6.6 cannot poison: take the access away instead. */
-static void deny_run(struct fln_install *in, uint32_t lo, uint32_t hi, struct fln_mask *poisoned)
+/*
+ * Kernels before 6.6 cannot poison: take the access away instead.  Returns the page to go
+ * on from.
+ */
+static uint32_t deny_run(struct fln_install *in, uint32_t lo, uint32_t hi,
+			 struct fln_mask *poisoned)
 {
 	void *at = (void *)(uintptr_t)addr_of(in, lo);
 	uint64_t len = fln_pages_to_bytes(hi - lo);
 
-	if (in->region->foreign && deny_huge(in)) {
-		fln_mask_set_range(poisoned, lo, hi);
-		return;
-	}
-	if (in->region->foreign || mprotect(at, len, PROT_NONE) != 0) {
+	if (in->region->foreign)
+		return deny_foreign(in, lo, hi, poisoned);
+	if (mprotect(at, len, PROT_NONE) != 0) {
 		/* Whoever waits goes on waiting: that is the safe side. */
 		fln_mask_set_range(&in->broken, lo, hi);
-		return;
+		return hi;
 	}
 	fln_mask_set_range(poisoned, lo, hi);
 	fln_uffd_wake(&in->shard->uffd, addr_of(in, lo), len);
+	return hi;
 }
 
 void fln_install_poison(struct fln_install *in, const struct fln_mask *pages,
@@ -339,12 +349,8 @@ void fln_install_poison(struct fln_install *in, const struct fln_mask *pages,
 			lo = upto;
 			if (pace_slower(&pace, in, result, lo, end) || result == FLN_UFFD_OK)
 				continue;
-			if (result == FLN_UFFD_ERROR) {
-				deny_run(in, lo, end, poisoned);
-				lo = end;
-				continue;
-			}
-			lo = settle_failed(in, result, lo, end);
+			lo = result == FLN_UFFD_ERROR ? deny_run(in, lo, end, poisoned)
+						      : settle_failed(in, result, lo, end);
 		}
 	}
 }

@@ -144,7 +144,7 @@ static void end_invalid(struct fln_worker *w, struct fln_shard *shard, struct fl
 	 */
 	if (result == FLN_UFFD_ERROR && fln_uffd_can_poison(&shard->uffd) &&
 	    !block_has_region(shard->guest, huge))
-		result = fln_uffd_poison(&shard->uffd, huge, FLN_BLOCK_BYTES, &done);
+		result = fln_uffd_poison_huge(&shard->uffd, fault->addr);
 	if (result == FLN_UFFD_ERROR)
 		result = take_access(shard, fault->addr);
 	/* Not when there is no room: what is put back is woken by region (held.c). */

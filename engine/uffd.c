@@ -551,3 +551,24 @@ enum fln_uffd_result fln_uffd_poison(struct fln_uffd *u, uint64_t addr, uint64_t
 {
 	return install(u, CALL_POISON, addr, 0, len_bytes, true, done_bytes);
 }
+
+enum fln_uffd_result fln_uffd_poison_huge(struct fln_uffd *u, uint64_t addr)
+{
+	uint64_t done;
+
+	switch (fln_uffd_place(u, addr)) {
+	case FLN_UFFD_PLACE_HUGE:
+		return fln_uffd_poison(u, fln_align_down(addr, FLN_BLOCK_BYTES), FLN_BLOCK_BYTES,
+				       &done);
+	case FLN_UFFD_PLACE_LARGE:
+		return FLN_UFFD_PRESENT;
+	case FLN_UFFD_PLACE_UNKNOWN:
+		return FLN_UFFD_AGAIN;
+	case FLN_UFFD_PLACE_NONE:
+	case FLN_UFFD_PLACE_GONE:
+		return FLN_UFFD_GONE;
+	case FLN_UFFD_PLACE_SMALL:
+	default:
+		return FLN_UFFD_ERROR;
+	}
+}

@@ -143,6 +143,13 @@ enum fln_uffd_result fln_uffd_poison(struct fln_uffd *u, uint64_t addr, uint64_t
 				     uint64_t *done_bytes);
 
 /*
+ * The kernel refuses to poison the 4 KiB at @addr: poison the huge page that they are a part of.
+ * ERROR if the pages there are small: nothing is poisoned then, for the others of the block
+ * may have contents.
+ */
+enum fln_uffd_result fln_uffd_poison_huge(struct fln_uffd *u, uint64_t addr);
+
+/*
  * Threads that write to [addr, addr + len_bytes), registered with UFFDIO_REGISTER_MODE_WP, wait
  * from now on.
  */

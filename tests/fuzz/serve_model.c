@@ -44,6 +44,11 @@ static bool is_ready(const struct game *g, uint32_t page)
 	return state == FLN_IMAGE_FILLED || state == FLN_IMAGE_ZERO;
 }
 
+static bool is_zero(const struct game *g, uint32_t page)
+{
+	return fln_image_state(&g->r->image, rig_image_page(g->r, page)) == FLN_IMAGE_ZERO;
+}
+
 static bool covers(const struct game *g, const struct fake_event *e, uint32_t slot)
 {
 	uint64_t addr = game_addr(g, slot);
@@ -218,8 +223,10 @@ static void on_poison(void *ctx, uint64_t addr)
 }
 
 /*
- * Only a discard lifts poison: what it leaves may be mapped over.  Where the
- * pool had no chunk nobody knows of it; then what has come in since is mapped, and read.
+ * Only a discard lifts poison: what it leaves may be mapped over.  So may a page that was given
+ * up before the kernel refused to map it: no source of it has failed, and it reads zero, or what
+ * was written since, as check_thread() sees.  Where the pool had no chunk nobody knows of
+ * poison; then what has come in since is mapped, and read.
  */
 static void on_unpoison(void *ctx, uint64_t addr)
 {
@@ -227,6 +234,7 @@ static void on_unpoison(void *ctx, uint64_t addr)
 	uint32_t slot = game_slot(g, addr), page = g->home[slot];
 
 	if (page < g->nr_pages && !game_is_pending(g, slot) && !g->page[page].may_zero &&
+	    !(g->page[page].hurt && is_zero(g, page)) &&
 	    rig_count(&g->r->shard.count.no_chunk) == 0) {
 		say_page(g, page, "is poisoned, and was mapped at", addr);
 		fail_msg("poison was overwritten");

@@ -379,6 +379,9 @@ static int install(struct fake_uffd *f, enum fake_call call, const struct uffdio
 		err = EAGAIN;
 	else if ((err = injected(f, range)) == 0 && !is_one_mapping(f, range->start, nr))
 		err = ENOENT;
+	else if (err == 0 && f->has_huge &&
+		 !fln_is_aligned(range->start | range->len, FLN_BLOCK_BYTES))
+		err = EINVAL;
 	while (err == 0 && at < nr) {
 		uint64_t addr = range->start + fln_pages_to_bytes(at);
 
@@ -415,6 +418,20 @@ static bool is_readable(uint64_t addr)
 	return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == (ssize_t)sizeof(word);
 }
 
+/* What such a copy comes to: no trouble gets in its way. */
+static int tell_place(struct fake_uffd *f, const struct uffdio_range *range)
+{
+	const struct fake_page *page = fake_page(f, range->start);
+
+	if (is_put_off(f))
+		return -EAGAIN;
+	if (f->process_gone)
+		return -ESRCH;
+	if (!page || !page->vma)
+		return -ENOENT;
+	return f->has_huge ? -EINVAL : -EFAULT;
+}
+
 static int do_ioctl(struct fln_uffd *u, unsigned long request, void *arg)
 {
 	struct fake_uffd *f = fake_of(u);
@@ -431,7 +448,7 @@ static int do_ioctl(struct fln_uffd *u, unsigned long request, void *arg)
 		struct uffdio_range range = { .start = a->dst, .len = a->len };
 
 		if (!is_readable(a->src))
-			return fake_page(f, a->dst)->vma ? -EFAULT : -ENOENT;
+			return tell_place(f, &range);
 		return install(f, FAKE_COPY, &range, a->mode, a->src, (int64_t *)&a->copy);
 	}
 	if (request == UFFDIO_ZEROPAGE) {

@@ -102,6 +102,7 @@ struct fake_uffd {
 	int unprotect_errno; /* of UFFDIO_WRITEPROTECT, always */
 	int unregister_errno;
 	bool process_gone; /* installs are ESRCH from now on */
+	bool has_huge;     /* its pages are of 2 MiB: less is EINVAL, whatever was to be done */
 
 	/* Called for each page that CONTINUE or COPY maps. */
 	void (*on_map)(void *ctx, uint64_t addr);

@@ -7,6 +7,7 @@
 #include "engine/life/closing.h"
 #include "engine/life/deny.h"
 #include "engine/region_map.h"
+#include "engine/serve.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
@@ -260,6 +261,90 @@ static void what_cannot_even_be_poisoned(void **state)
 	rig_destroy(r);
 }
 
+static struct fln_directory *hide_regions(struct rig *r)
+{
+	return atomic_exchange(&r->guest.directory, NULL);
+}
+
+/* Small pages, of which the kernel refuses one: the others of its block are not poisoned with it. */
+static void a_refused_page_spares_its_block(void **state)
+{
+	struct rig *r = foreign(512);
+	uint32_t t = rig_touch(r, 300), u;
+	int error = 0;
+
+	(void)state;
+	r->fake.fail_in = 1;
+	r->fake.fail_times = 2; /* the copy, and the poison */
+	r->fake.fail_errno = EINVAL;
+	rig_serve(r);
+	assert_int_equal(r->fake.nr_pages_done[FAKE_POISON], 0);
+	assert_int_equal(take_events(r, FLN_EVENT_GUEST_FAILED, &error), 1);
+	assert_int_equal(error, -EINVAL);
+	assert_int_equal(r->worker.nr_held, 1);
+	u = rig_touch(r, 0);
+	rig_serve(r);
+	rig_assert_read(r, u, rig_due(r, 0));
+	rig_held(r); /* the copy goes through by now */
+	rig_assert_read(r, t, rig_due(r, 300));
+	rig_destroy(r);
+}
+
+/* A part of a huge page can be neither filled nor poisoned: all of it is poisoned. */
+static void a_huge_page_is_poisoned_as_a_whole(void **state)
+{
+	struct rig *r = foreign(1024);
+	uint32_t t = rig_touch(r, 300), u = rig_touch(r, 900);
+	int error = 0;
+
+	(void)state;
+	r->fake.has_huge = true;
+	rig_serve(r);
+	rig_assert_killed(r, t);
+	rig_assert_killed(r, u);
+	assert_int_equal(r->fake.nr_pages_done[FAKE_POISON], 1024);
+	assert_int_equal(COUNT(r, poisoned), 2);
+	assert_int_equal(take_events(r, FLN_EVENT_PAGE_POISONED, &error), 2);
+	rig_destroy(r);
+}
+
+/* The same where no region is: of small pages the one that is refused waits, and no other. */
+static void a_refused_page_of_no_region(void **state)
+{
+	struct rig *r = foreign(1024);
+	struct fln_directory *d = hide_regions(r);
+	uint32_t t = rig_touch(r, 300), u;
+	int error = 0;
+
+	(void)state;
+	rig_serve(r);
+	rig_pass_time(r, 10 * FLN_NS_PER_S);
+	r->fake.fail_in = 1;
+	r->fake.fail_errno = EINVAL;
+	fln_serve_held(&r->worker);
+	assert_int_equal(r->fake.nr_pages_done[FAKE_POISON], 0);
+	assert_int_equal(take_events(r, FLN_EVENT_GUEST_FAILED, &error), 1);
+	assert_int_equal(r->worker.nr_held, 1);
+	atomic_store(&r->guest.directory, d); /* the region has come after all */
+	rig_held(r);
+	u = rig_touch(r, 0);
+	rig_serve(r);
+	rig_assert_read(r, t, rig_due(r, 300));
+	rig_assert_read(r, u, rig_due(r, 0));
+	d = hide_regions(r);
+	r->fake.has_huge = true;
+	u = rig_touch(r, 900);
+	rig_serve(r);
+	rig_pass_time(r, 10 * FLN_NS_PER_S);
+	rig_held(r);
+	rig_assert_killed(r, u);
+	assert_int_equal(r->fake.nr_pages_done[FAKE_POISON], 512);
+	assert_int_equal(take_events(r, FLN_EVENT_PAGE_POISONED, &error), 1);
+	assert_int_equal(error, -ENOENT);
+	atomic_store(&r->guest.directory, d);
+	rig_destroy(r);
+}
+
 static void stop_is_honoured_when_copies_are_refused(void **state)
 {
 	struct rig *r = rig_create(&(struct rig_opts){
@@ -277,11 +362,6 @@ static void stop_is_honoured_when_copies_are_refused(void **state)
 	assert_int_equal(take_events(r, FLN_EVENT_GUEST_FAILED, &error), 1);
 	assert_int_equal(error, -EINVAL);
 	rig_destroy(r);
-}
-
-static struct fln_directory *hide_regions(struct rig *r)
-{
-	return atomic_exchange(&r->guest.directory, NULL);
 }
 
 static void a_region_that_comes_late(void **state)
@@ -403,6 +483,9 @@ int main(void)
 		cmocka_unit_test(cache_of_discarded_memory_is_mapped),
 		cmocka_unit_test(cache_that_we_filled_is_mapped),
 		cmocka_unit_test(what_cannot_even_be_poisoned),
+		cmocka_unit_test(a_refused_page_spares_its_block),
+		cmocka_unit_test(a_huge_page_is_poisoned_as_a_whole),
+		cmocka_unit_test(a_refused_page_of_no_region),
 		cmocka_unit_test(stop_is_honoured_when_copies_are_refused),
 		cmocka_unit_test(a_region_that_comes_late),
 		cmocka_unit_test(a_region_that_never_comes),

@@ -34,11 +34,19 @@ static void one_run(uint64_t seed)
 
 static uint64_t first_seed;
 
+/* Games in which the model has found something. */
+static const uint64_t found_seeds[] = {
+	1796009867953, /* foreign: a page that could not be poisoned took its block with it */
+	1796009899629, /* given up, written, refused by the kernel, populated: poison is lifted */
+};
+
 static void random_runs(void **state)
 {
 	(void)state;
 	for (uint64_t i = 0; i < NR_RUNS; i++)
 		one_run(1 + i); /* always the same */
+	for (uint32_t i = 0; i < sizeof(found_seeds) / sizeof(found_seeds[0]); i++)
+		one_run(found_seeds[i]);
 	for (uint64_t i = 0; i < NR_RUNS; i++)
 		one_run(first_seed + i);
 }
