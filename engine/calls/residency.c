@@ -55,8 +55,11 @@ static void look_at_block(const struct fln_region *r, uint64_t block, uint32_t l
 	settle(l, &rest, FLN_RESIDENCY_PRESENT, &m);
 	if (fln_mask_empty(&rest))
 		return;
-	m = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
-	settle(l, &rest, FLN_RESIDENCY_DISCARDED, &m);
+	/* In other regions the plane only says which poison is to be lifted (lift.c). */
+	if (fln_region_keeps_discards(r)) {
+		m = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
+		settle(l, &rest, FLN_RESIDENCY_DISCARDED, &m);
+	}
 	fln_image_known(r->image, image_page, hi - lo, &filled, &failed);
 	m = fln_blockmap_load(&r->map, FLN_PLANE_POISONED, block);
 	failed = fln_mask_up(&failed, lo);
