@@ -142,24 +142,30 @@ int fln_mapping_check(const struct fln_region *r)
 /* smaps walks the page tables of all that is mapped: for what a process of this size has. */
 #define SMAPS_MAX_PAGES (UINT64_C(1) << 16)
 
+/* The @nth number of a line of /proc.  False: there is none. */
+static bool read_number(const char *path, uint32_t nth, uint64_t *out)
+{
+	FILE *f = fln_fd_fopen(path);
+	char line[128], *at = line, *end = line;
+
+	if (!f)
+		return false;
+	if (fgets(line, sizeof(line), f)) {
+		for (uint32_t i = 0; i <= nth; i++) {
+			at = end;
+			*out = strtoull(at, &end, 10);
+		}
+	}
+	(void)fclose(f);
+	return end != at;
+}
+
 /* Pages that are mapped in this process; UINT64_MAX: unknown. */
 static uint64_t nr_resident(void)
 {
-	FILE *statm = fln_fd_fopen("/proc/self/statm");
-	uint64_t resident = UINT64_MAX;
-	char line[128], *at, *end;
+	uint64_t resident;
 
-	if (!statm)
-		return UINT64_MAX;
-	if (fgets(line, sizeof(line), statm)) {
-		/* The second number; the first is what is mapped at all. */
-		(void)strtoull(line, &at, 10);
-		resident = strtoull(at, &end, 10);
-		if (end == at)
-			resident = UINT64_MAX;
-	}
-	(void)fclose(statm);
-	return resident;
+	return read_number("/proc/self/statm", 1, &resident) ? resident : UINT64_MAX;
 }
 
 bool fln_mapping_is_kept_from_children(const struct fln_region *r)
@@ -290,20 +296,17 @@ int fln_mapping_deny(const struct fln_mapping_due *due, uint64_t lo, uint64_t hi
 uint64_t fln_mapping_nr_left(void)
 {
 	FILE *maps = fln_fd_fopen("/proc/self/maps");
-	FILE *limit = fln_fd_fopen("/proc/sys/vm/max_map_count");
-	unsigned long long max = 0;
+	uint64_t max = 0, nr = 0;
 	struct map_line m;
-	uint64_t nr = 0;
 
-	if (limit && fscanf(limit, "%llu", &max) != 1)
-		max = 0;
-	while (maps && max > 0 && next_line(maps, &m))
-		nr++;
-	if (maps)
-		(void)fclose(maps);
-	if (limit)
-		(void)fclose(limit);
-	return maps && max > nr ? max - nr : 0;
+	if (!maps)
+		return 0;
+	if (read_number("/proc/sys/vm/max_map_count", 0, &max)) {
+		while (next_line(maps, &m))
+			nr++;
+	}
+	(void)fclose(maps);
+	return max > nr ? max - nr : 0;
 }
 
 static int allow_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
