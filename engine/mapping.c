@@ -163,7 +163,7 @@ static bool read_number(const char *path, uint32_t nth, uint64_t *out)
 /* Pages that are mapped in this process; UINT64_MAX: unknown. */
 static uint64_t nr_resident(void)
 {
-	uint64_t resident;
+	uint64_t resident = UINT64_MAX;
 
 	return read_number("/proc/self/statm", 1, &resident) ? resident : UINT64_MAX;
 }

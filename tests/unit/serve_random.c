@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define NR_BYTES 8000u
@@ -33,6 +34,17 @@ static void one_run(uint64_t seed)
 }
 
 static uint64_t first_seed;
+
+/*
+ * New ones each time in the long tier, which looks for what is not known yet; the others ask
+ * whether what has passed still does.
+ */
+static uint64_t any_seed(void)
+{
+	const char *scale = getenv("FAULTLANE_TEST_SCALE");
+
+	return scale && strcmp(scale, "long") == 0 ? (uint64_t)time(NULL) * 1000 : 20261130000;
+}
 
 /* Games in which the model has found something. */
 static const uint64_t found_seeds[] = {
@@ -62,7 +74,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = { cmocka_unit_test(random_runs) };
 	const struct CMUnitTest again[] = { cmocka_unit_test(one_seed) };
 
-	first_seed = argc > 1 ? strtoull(argv[1], NULL, 0) : (uint64_t)time(NULL) * 1000;
+	first_seed = argc > 1 ? strtoull(argv[1], NULL, 0) : any_seed();
 	if (argc > 1)
 		return cmocka_run_group_tests(again, NULL, NULL);
 	return cmocka_run_group_tests(tests, NULL, NULL);
