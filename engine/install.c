@@ -32,7 +32,6 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <sys/mman.h>
 
 static uint64_t addr_of(const struct fln_install *in, uint32_t page)
 {
@@ -313,12 +312,11 @@ static uint32_t deny_foreign(struct fln_install *in, uint32_t lo, uint32_t hi,
 static uint32_t deny_run(struct fln_install *in, uint32_t lo, uint32_t hi,
 			 struct fln_mask *poisoned)
 {
-	void *at = (void *)(uintptr_t)addr_of(in, lo);
 	uint64_t len = fln_pages_to_bytes(hi - lo);
 
 	if (in->region->foreign)
 		return deny_foreign(in, lo, hi, poisoned);
-	if (mprotect(at, len, PROT_NONE) != 0) {
+	if (fln_uffd_deny(&in->shard->uffd, addr_of(in, lo), len) != 0) {
 		/* Whoever waits goes on waiting: that is the safe side. */
 		fln_mask_set_range(&in->broken, lo, hi);
 		return hi;

@@ -32,7 +32,6 @@
 #include <faultlane/base.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <sys/mman.h>
 
 /* The closer of a region wakes everybody in it; see closing.c. */
 static void leave_to_closer(struct fln_shard *shard, struct fln_region *region,
@@ -99,7 +98,7 @@ static enum fln_uffd_result take_access(struct fln_shard *shard, uint64_t addr)
 		return FLN_UFFD_GONE;
 	}
 	addr = fln_align_down(addr, len);
-	if (shard->guest->foreign || mprotect((void *)(uintptr_t)addr, (size_t)len, PROT_NONE) != 0)
+	if (shard->guest->foreign || fln_uffd_deny(&shard->uffd, addr, len) != 0)
 		return FLN_UFFD_ERROR;
 	fln_uffd_wake(&shard->uffd, addr, len);
 	return FLN_UFFD_OK;

@@ -95,11 +95,18 @@ static bool kernel_is_empty(struct fln_uffd *u, uint64_t addr)
 	return fln_pagemap_is_empty(addr);
 }
 
+static int kernel_deny(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes)
+{
+	(void)u;
+	return mprotect((void *)(uintptr_t)addr, (size_t)len_bytes, PROT_NONE) == 0 ? 0 : -errno;
+}
+
 static const struct fln_uffd_ops kernel_ops = {
 	.read = kernel_read,
 	.ioctl = kernel_ioctl,
 	.close = kernel_close,
 	.is_empty = kernel_is_empty,
+	.deny = kernel_deny,
 };
 
 static const char *const result_names[] = {
@@ -390,6 +397,11 @@ ssize_t fln_uffd_read(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t nr)
 bool fln_uffd_is_empty(struct fln_uffd *u, uint64_t addr)
 {
 	return u->ops->is_empty(u, addr);
+}
+
+int fln_uffd_deny(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes)
+{
+	return u->ops->deny(u, addr, len_bytes);
 }
 
 void fln_uffd_wake(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes)

@@ -29,6 +29,8 @@ struct fln_uffd_ops {
 	void (*close)(struct fln_uffd *u);
 	/* Has the page of 4 KiB nothing in this process's page tables, not even poison? */
 	bool (*is_empty)(struct fln_uffd *u, uint64_t addr);
+	/* No access to the range of this process's memory: SIGSEGV.  0 or a negative errno. */
+	int (*deny)(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes);
 };
 
 /* What the userfaultfds of our own guests ask for, as far as the kernel has it. */
@@ -122,6 +124,9 @@ ssize_t fln_uffd_read(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t nr);
 
 /* The same; false when it cannot be told.  May be called in a signal handler. */
 bool fln_uffd_is_empty(struct fln_uffd *u, uint64_t addr);
+
+/* The same, where pages cannot be poisoned; wakes nobody.  Return: 0 or a negative errno. */
+int fln_uffd_deny(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes);
 
 /*
  * Map [addr, addr + len_bytes).  With @wake the threads that wait for it go on.

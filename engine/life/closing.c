@@ -48,7 +48,6 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 
 /* The pages of a block with home addresses in [start, end). */
@@ -182,8 +181,8 @@ static bool deny_poisoned(struct fln_region *r, uint64_t block, const struct fln
 	if (fln_planted(FLN_BUG_END_BY_POISON))
 		return true;
 	for (; fln_mask_next_run(pages, &lo, &hi); lo = hi) {
-		if (mprotect((void *)(uintptr_t)(base + fln_pages_to_bytes(lo)),
-			     (size_t)fln_pages_to_bytes(hi - lo), PROT_NONE) != 0)
+		if (fln_uffd_deny(&r->guest->shards[0].uffd, base + fln_pages_to_bytes(lo),
+				  fln_pages_to_bytes(hi - lo)) != 0)
 			return false;
 	}
 	return true;

@@ -42,6 +42,7 @@
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/job.h"
+#include "engine/uffd.h"
 #include "sharding/stripes.h"
 #include "sources/image_empty.h"
 #include "sources/image_state.h"
@@ -175,7 +176,7 @@ static int take_away(struct fln_region *r, struct fln_denial *d, const struct ru
 	if ((d->may_unmap || d->unregistered) && d->ops->vacate(r, run->addr, len) == 0)
 		return 0;
 	r->sealed = true;
-	return d->ops->deny(r, run->addr, len);
+	return fln_uffd_deny(&r->guest->shards[0].uffd, run->addr, len);
 }
 
 static void finish_run(struct fln_region *r, struct fln_denial *d)

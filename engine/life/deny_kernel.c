@@ -137,12 +137,6 @@ static int kernel_vacate(struct fln_region *r, uint64_t addr, uint64_t len_bytes
 			      r->is_private);
 }
 
-static int kernel_deny(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
-{
-	(void)r;
-	return mprotect((void *)(uintptr_t)addr, (size_t)len_bytes, PROT_NONE) == 0 ? 0 : -errno;
-}
-
 static int map_zeros(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 {
 	return fln_vacant_map_zeros(&r->guest->engine->vacant, addr, len_bytes,
@@ -303,7 +297,6 @@ static int kernel_zero(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 const struct fln_memory_ops fln_kernel_memory = {
 	.each = kernel_each,
 	.vacate = kernel_vacate,
-	.deny = kernel_deny,
 	.zero = kernel_zero,
 	.nr_left = fln_mapping_nr_left,
 	.own = kernel_own,

@@ -26,8 +26,6 @@ struct fln_memory_ops {
 	 * UNMAP, which must be read.  Return: 0 or -errno.
 	 */
 	int (*vacate)(struct fln_region *region, uint64_t addr, uint64_t len_bytes);
-	/* No access to the range, whatever is there: SIGSEGV.  Return: 0 or -errno. */
-	int (*deny)(struct fln_region *region, uint64_t addr, uint64_t len_bytes);
 	/*
 	 * Zeros in place of the range, but for the pages that are the guest's own.
 	 * What is registered of it raises UNMAP, which must be read.  Return: 0 or -errno.

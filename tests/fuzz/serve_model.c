@@ -222,6 +222,18 @@ static void on_poison(void *ctx, uint64_t addr)
 	}
 }
 
+static void on_deny(void *ctx, uint64_t addr)
+{
+	struct game *g = ((struct rig *)ctx)->user;
+	uint32_t page = g->home[game_slot(g, addr)];
+
+	/* The closer's own rules are checked by what it leaves: model_check_closed(). */
+	if (!atomic_load(&g->r->region.closing))
+		on_poison(ctx, addr);
+	else if (page < g->nr_pages)
+		g->page[page].may_die = true;
+}
+
 /*
  * Only a discard lifts poison: what it leaves may be mapped over.  So may a page that was given
  * up before the kernel refused to map it: no source of it has failed, and it reads zero, or what
@@ -259,6 +271,7 @@ void model_begin(struct game *g)
 	r->user = g;
 	r->fake.on_map = on_map;
 	r->fake.on_poison = on_poison;
+	r->fake.on_deny = on_deny;
 	r->fake.on_unpoison = on_unpoison;
 	r->fake.on_injected = on_injected;
 	for (uint32_t slot = 0; slot < g->nr_slots; slot++)

@@ -112,9 +112,9 @@ if [[ -s $dir/huge ]]; then
 fi
 rm -f "$dir/huge"
 
-"$faultlane" --version | grep -q '^faultlane [0-9]' || fail "--version"
-"$faultlane" --help | grep -q doctor || fail "--help"
-"$faultlane" restore --help | grep -q -- --density || fail "restore --help"
+"$faultlane" --version | grep '^faultlane [0-9]' >/dev/null || fail "--version"
+"$faultlane" --help | grep doctor >/dev/null || fail "--help"
+"$faultlane" restore --help | grep -- --density >/dev/null || fail "restore --help"
 refused 2 "is unknown" "$faultlane" doctor --loud
 "$faultlane" doctor >"$dir/doctor" 2>"$dir/err"
 can_run=$?

@@ -513,7 +513,23 @@ static bool do_is_empty(struct fln_uffd *u, uint64_t addr)
 	return fake_page(fake_of(u), addr)->pte == FAKE_ABSENT;
 }
 
+static int do_deny(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes)
+{
+	struct fake_uffd *f = fake_of(u);
+
+	f->nr_denied++;
+	if (f->deny_errno)
+		return -f->deny_errno;
+	for (uint64_t at = addr; at < addr + len_bytes; at += FLN_PAGE_BYTES) {
+		fake_page(f, at)->denied = true;
+		if (f->on_deny)
+			f->on_deny(f->ctx, at);
+	}
+	return 0;
+}
+
 static const struct fln_uffd_ops fake_ops = {
+	.deny = do_deny,
 	.is_empty = do_is_empty,
 	.read = read_messages,
 	.ioctl = do_ioctl,
@@ -542,16 +558,9 @@ static int memory_each(struct fln_region *r,
 	return 0;
 }
 
-static int memory_deny(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
+static int memory_vacate(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 {
-	struct fake_uffd *f = fake_below(r);
-
-	f->nr_denied++;
-	if (f->deny_errno)
-		return -f->deny_errno;
-	for (uint64_t at = addr; at < addr + len_bytes; at += FLN_PAGE_BYTES)
-		fake_page(f, at)->denied = true;
-	return 0;
+	return do_deny(&r->guest->shards[0].uffd, addr, len_bytes);
 }
 
 static int memory_zero(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
@@ -584,8 +593,7 @@ static bool memory_own(struct fln_region *r, uint64_t addr, struct fln_mask *own
 
 const struct fln_memory_ops fake_memory = {
 	.each = memory_each,
-	.vacate = memory_deny,
-	.deny = memory_deny,
+	.vacate = memory_vacate,
 	.zero = memory_zero,
 	.own = memory_own,
 };
@@ -623,6 +631,7 @@ void fake_map(struct fake_uffd *f, uint64_t addr, uint64_t nr_pages, int fd, uin
 
 		FLN_ASSERT(page && !page->vma);
 		page->vma = true;
+		page->denied = false;
 		page->pte = FAKE_ABSENT;
 		page->fd = fd;
 		page->file_page = file_page + i;

@@ -108,6 +108,7 @@ struct fake_uffd {
 	void (*on_map)(void *ctx, uint64_t addr);
 	/* Called for each page that is poisoned; whose marker an install wipes out; that is refused. */
 	void (*on_poison)(void *ctx, uint64_t addr);
+	void (*on_deny)(void *ctx, uint64_t addr); /* the same, by PROT_NONE */
 	void (*on_unpoison)(void *ctx, uint64_t addr);
 	void (*on_injected)(void *ctx, uint64_t addr, int err);
 	/* Called when messages have been read and nobody has acted upon them yet. */
