@@ -3,6 +3,7 @@
 #include "tests/integration/harness.h"
 
 #include <dirent.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/userfaultfd.h>
@@ -119,8 +120,30 @@ static void say(const char *s)
 	(void)!write(STDERR_FILENO, s, strlen(s));
 }
 
-static void on_fault(int sig)
+static void say_hex(const char *what, uint64_t value)
 {
+	char text[19] = "0x";
+
+	for (uint32_t i = 0; i < 16; i++)
+		text[2 + i] = "0123456789abcdef"[value >> (60 - 4 * i) & 15];
+	say(what);
+	say(text);
+}
+
+/* Where, as there may be no core file. */
+static void say_where(const siginfo_t *info)
+{
+	void *frames[32];
+
+	say_hex("address ", (uint64_t)(uintptr_t)info->si_addr);
+	say_hex(", code ", (uint64_t)info->si_code);
+	say("; called by\n");
+	backtrace_symbols_fd(frames, backtrace(frames, 32), STDERR_FILENO);
+}
+
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+	(void)context;
 	if (!touching) {
 		say(sig == SIGBUS ? "SIGBUS" : "SIGSEGV");
 		say(" outside a touch, in ");
@@ -129,6 +152,7 @@ static void on_fault(int sig)
 		say(current_step);
 		say("\n");
 		(void)signal(sig, SIG_DFL);
+		say_where(info);
 		return;
 	}
 	touching = 0;
@@ -148,11 +172,12 @@ static void on_alarm(int sig)
 
 static void install_signals(void)
 {
-	struct sigaction sa = { .sa_flags = SA_NODEFER };
+	struct sigaction sa = { .sa_flags = SA_NODEFER | SA_SIGINFO };
 
-	sa.sa_handler = on_fault;
+	sa.sa_sigaction = on_fault;
 	(void)sigaction(SIGBUS, &sa, NULL);
 	(void)sigaction(SIGSEGV, &sa, NULL);
+	sa.sa_flags = SA_NODEFER;
 	sa.sa_handler = on_alarm;
 	(void)sigaction(SIGALRM, &sa, NULL);
 }
