@@ -20,7 +20,9 @@
 #define NR_CHURNERS 3u
 #define HANG_S 180u
 /* Rounds before the first count: what stays is made in them. */
-#define WARM (TEST_ASAN || TEST_TSAN ? 60u : 200u)
+#define WARM (TEST_ASAN || TEST_TSAN ? 20u : 200u)
+/* And before the second: whatever a round leaves behind shows after a few. */
+#define FEWEST (TEST_ASAN || TEST_TSAN ? 20u : 100u)
 
 static struct bed bed; /* its engine and image, and the first guest */
 static struct fln_guest *guests[NR_GUESTS];
@@ -310,7 +312,7 @@ static void come_and_go(void)
 {
 	uint64_t rounds =
 		TEST_ASAN || TEST_TSAN ? test_scale(100, 500, 5000) : test_scale(500, 10000, 50000);
-	uint32_t most_s = (uint32_t)test_scale(15, 60, 1800);
+	uint32_t most_s = (uint32_t)test_scale(10, 30, 1800);
 	struct holdings before, after;
 	struct crew faulters, churners;
 	struct fln_stats s;
@@ -324,7 +326,7 @@ static void come_and_go(void)
 	run_rounds(WARM, WARM, 60);
 	before = count();
 	t0 = now_ns();
-	rounds = run_rounds(WARM + rounds, WARM + 100, most_s) - WARM;
+	rounds = run_rounds(WARM + rounds, WARM + FEWEST, most_s) - WARM;
 	t0 = now_ns() - t0;
 	after = count();
 	test_note("%llu rounds in %llu ms, %llu pages verified; %lld bytes in %lld blocks, heap "

@@ -12,6 +12,7 @@ usage()
 	usage: planted.sh [--seeds N] [--tries N] [--jobs N] [--bug NAME] [BUILD=PROGRAM...]
 
 	  --seeds N      seeds 1 to N for each bug (default 10)
+	  --part K/N     of every Nth row only, from the Kth (0 is the first)
 	  --tries N      with so many seeds in place of one that does not find it (default 1)
 	  --jobs N       so many runs at a time (default 2)
 	  --bug NAME     of this bug only; may be given again
@@ -24,6 +25,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 limit_s=60
 nr_seeds=10
 nr_tries=1
+part=0/1
 nr_jobs=2
 only=()
 builds=()
@@ -32,6 +34,7 @@ common=(--quiet --threads 200 --memory 256M --max-wait 30)
 while [[ $# -gt 0 ]]; do
 	case $1 in
 	--seeds) nr_seeds=$2; shift ;;
+	--part) part=$2; shift ;;
 	--tries) nr_tries=$2; shift ;;
 	--jobs) nr_jobs=$2; shift ;;
 	--bug) only+=("$2"); shift ;;
@@ -149,9 +152,10 @@ declare -A seed_of=() # where that of the row has found nothing
 trap 'rm -rf "$results"' EXIT
 
 # Without a bug: each build with each set of options once.
-rows=() control=()
+rows=() control=() row_nr=0
 while read -r bug build options; do
 	[[ $bug && $bug != '#'* && $(program_of "$build") ]] && wanted "$bug" || continue
+	((row_nr++ % ${part#*/} == ${part%/*})) || continue
 	rows+=("$bug $build $options")
 	control+=("none $build $options")
 done <"$here/planted.txt"
