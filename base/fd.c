@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define FIRST_FD 3 /* after the standard streams */
@@ -34,4 +35,21 @@ FILE *fln_fd_fopen(const char *path)
 		errno = err;
 	}
 	return f;
+}
+
+bool fln_fd_read_number(const char *path, uint32_t nth, uint64_t *out)
+{
+	FILE *f = fln_fd_fopen(path);
+	char line[128], *at = line, *end = line;
+
+	if (!f)
+		return false;
+	if (fgets(line, sizeof(line), f)) {
+		for (uint32_t i = 0; i <= nth; i++) {
+			at = end;
+			*out = strtoull(at, &end, 10);
+		}
+	}
+	(void)fclose(f);
+	return end != at;
 }

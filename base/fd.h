@@ -10,6 +10,8 @@
 #ifndef FLN_BASE_FD_H
 #define FLN_BASE_FD_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 /*
@@ -20,5 +22,8 @@ int fln_fd_keep(int fd);
 
 /* fopen() for reading, the same way.  Return: NULL with errno. */
 FILE *fln_fd_fopen(const char *path);
+
+/* The @nth number, from 0 on, of the first line of a file of /proc or /sys.  False: none. */
+bool fln_fd_read_number(const char *path, uint32_t nth, uint64_t *out);
 
 #endif

@@ -20,16 +20,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <ctime>
 #include <sys/mman.h>
 
 namespace bench {
 
 namespace {
 
-constexpr uint64_t page_bytes = 4096;
 constexpr uint64_t max_image_bytes = UINT64_C(256) << 20;
-constexpr timespec settle = { 0, 20000000 };
 const uint32_t densities[] = { 1, 8, 64 };
 const uint32_t default_guests[] = { 1, 4, 16, 64, 256 };
 
@@ -184,7 +181,7 @@ bool touch(const clone_case &c, const clones &all, const measure_plan &p, figure
 		*why = measure_last_error();
 		return false;
 	}
-	(void)nanosleep(&settle, nullptr);
+	settle();
 	f->take(r, p.nr_pages * c.nr_guests);
 	f->nr_faults = r.crowd.to.nr_minor_faults - r.crowd.from.nr_minor_faults;
 	if (!c.engine)

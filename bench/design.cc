@@ -17,8 +17,6 @@ namespace bench {
 
 namespace {
 
-constexpr uint64_t page_bytes = 4096;
-
 /* No userfaultfd. */
 class by_kernel : public served {
       public:

@@ -20,7 +20,6 @@ namespace bench {
 
 namespace {
 
-constexpr uint64_t page_bytes = 4096;
 constexpr uint64_t piece_bytes = UINT64_C(2) << 20;
 /* Beyond that it was not emptied, or not filled. */
 constexpr double little = 0.01;

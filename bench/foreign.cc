@@ -13,20 +13,13 @@
 #include "bench/plan.h"
 #include "measure/error.h"
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <ctime>
 #include <unistd.h>
 
 namespace bench {
 
 namespace {
-
-constexpr uint64_t page_bytes = 4096;
-constexpr uint64_t block_bytes = UINT64_C(2) << 20;
-constexpr uint64_t min_touches = 2000;
-constexpr timespec settle = { 0, 20000000 };
 
 const uint32_t densities[] = { 1, 2, 4, 8, 16, 64 };
 const char *const names[] = { "loop", "engine", "engine_page" };
@@ -40,9 +33,7 @@ struct foreign_case {
 
 uint64_t len_bytes(const foreign_case &c)
 {
-	uint64_t len = std::max(opts.memory_bytes, min_touches * c.density * page_bytes);
-
-	return (len + block_bytes - 1) / block_bytes * block_bytes;
+	return memory_bytes_at(c.density);
 }
 
 /* The memory of the guest's process: anonymous, at a multiple of 2 MiB. */
@@ -224,7 +215,7 @@ bool touch(const server &s, const measure_plan &p, figures *f, double *copied, s
 		*why = measure_last_error();
 		return false;
 	}
-	(void)nanosleep(&settle, nullptr);
+	settle();
 	f->take(r, p.nr_pages);
 	if (!s.stats(&stats, why))
 		return false;

@@ -17,18 +17,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <ctime>
 #include <sys/mman.h>
 
 namespace bench {
 
 namespace {
-
-constexpr uint64_t page_bytes = 4096;
-constexpr uint64_t block_bytes = UINT64_C(2) << 20;
-constexpr uint64_t min_touches = 2000;
-/* Workers finish the windows of the last faults a moment after the last touch. */
-constexpr timespec settle = { 0, 20000000 };
 
 const uint32_t densities[] = { 1, 8, 64, 512 };
 
@@ -214,9 +207,7 @@ std::string left_out(const test_case &c)
 
 uint64_t len_bytes(const test_case &c)
 {
-	uint64_t len = std::max(opts.memory_bytes, min_touches * c.density * page_bytes);
-
-	return (len + block_bytes - 1) / block_bytes * block_bytes;
+	return memory_bytes_at(c.density);
 }
 
 measure_plan_opts plan_of(const test_case &c, uint64_t len)
@@ -239,7 +230,7 @@ bool touch(const test_case &c, served *s, uint64_t len, const measure_plan &p, f
 
 	if (!m.start(s, len, p, c.writes, why) || !m.touch(c.d->populates, &r, why))
 		return false;
-	(void)nanosleep(&settle, nullptr);
+	settle();
 	f->take(r, p.nr_pages);
 	if (!s->stats(&stats, why))
 		return false;

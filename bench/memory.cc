@@ -18,7 +18,6 @@ namespace bench {
 
 namespace {
 
-constexpr uint64_t page_bytes = 4096;
 constexpr uint64_t page_words = page_bytes / sizeof(uint64_t);
 constexpr uint64_t piece_bytes = UINT64_C(2) << 20;
 

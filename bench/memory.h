@@ -15,6 +15,9 @@
 
 namespace bench {
 
+constexpr uint64_t page_bytes = 4096;
+constexpr uint64_t block_bytes = UINT64_C(2) << 20;
+
 class memory {
       public:
 	memory() = default;

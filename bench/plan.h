@@ -1,17 +1,38 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which pages a run touches, freed with it.
+ * Which pages a run touches, and of how much memory.
  */
 #ifndef BENCH_PLAN_H
 #define BENCH_PLAN_H
 
+#include "bench/memory.h"
 #include "bench/options.h"
 #include "measure/order.h"
 
+#include <algorithm>
+#include <ctime>
 #include <string>
 
 namespace bench {
 
+/* Memory of which one page in @density is touched: as the options say, or what it takes. */
+inline uint64_t memory_bytes_at(uint32_t density)
+{
+	constexpr uint64_t min_touches = 2000;
+	uint64_t len = std::max(opts.memory_bytes, min_touches * density * page_bytes);
+
+	return (len + block_bytes - 1) / block_bytes * block_bytes;
+}
+
+/* Workers finish the windows of the last faults a moment after the last touch. */
+inline void settle()
+{
+	constexpr timespec a_moment = { 0, 20000000 };
+
+	(void)nanosleep(&a_moment, nullptr);
+}
+
+/* Freed with its run. */
 class plan {
       public:
 	/* @o: all but the seed, which is that of the options. */

@@ -24,19 +24,15 @@
 #include "measure/tasks.h"
 #include "measure/verify.h"
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <ctime>
 #include <sys/mman.h>
 
 namespace bench {
 
 namespace {
 
-constexpr uint64_t page_bytes = 4096;
 constexpr uint64_t piece_bytes = UINT64_C(2) << 20;
-constexpr timespec settle = { 0, 20000000 };
 const uint32_t densities[] = { 1, 64 };
 
 enum class source {
@@ -268,7 +264,7 @@ bool touch(const restore_case &c, const restored &r, const measure_plan &p, figu
 		*why = measure_last_error();
 		return false;
 	}
-	(void)nanosleep(&settle, nullptr);
+	settle();
 	f->take(t, p.nr_pages);
 	f->nr_faults = t.crowd.to.nr_minor_faults - t.crowd.from.nr_minor_faults;
 	if (!engine)

@@ -8,19 +8,11 @@
 #include "bench/plan.h"
 #include "measure/error.h"
 
-#include <algorithm>
-#include <ctime>
-
 namespace bench {
 
 namespace {
 
-constexpr uint64_t page_bytes = 4096;
-constexpr uint64_t block_bytes = UINT64_C(2) << 20;
 constexpr uint64_t weak_bytes = UINT64_C(64) << 20; /* a thread */
-constexpr uint64_t min_touches = 2000;
-/* Workers finish the windows of the last faults a moment after the last touch. */
-constexpr timespec settle = { 0, 20000000 };
 
 const uint32_t densities[] = { 1, 8, 64, 512 };
 
@@ -37,10 +29,7 @@ struct test_case {
 
 uint64_t len_bytes(const test_case &c)
 {
-	uint64_t len = c.weak ? weak_bytes * c.nr_threads
-			      : std::max(opts.memory_bytes, min_touches * c.density * page_bytes);
-
-	return (len + block_bytes - 1) / block_bytes * block_bytes;
+	return c.weak ? weak_bytes * c.nr_threads : memory_bytes_at(c.density);
 }
 
 measure_plan_opts plan_of(const test_case &c, uint64_t len)
@@ -90,7 +79,7 @@ bool touch(const test_case &c, served *s, const measure_plan &p, figures *f, std
 		*why = measure_last_error();
 		return false;
 	}
-	(void)nanosleep(&settle, nullptr);
+	settle();
 	f->take(r, p.nr_pages);
 	if (!s->stats(&stats, why))
 		return false;

@@ -16,7 +16,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* poison too: it is a marker where a page would be */
 #define DISTRUST_BYTES FLN_BLOCK_BYTES /* without /proc: what is forgotten rather than believed */
 
 bool fln_pagemap_mapped(int fd, uint64_t addr, uint32_t lo, uint32_t hi, struct fln_mask *mapped)

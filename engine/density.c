@@ -2,6 +2,7 @@
 /* Windows by density; the reasons are in density.h. */
 #include "engine/density.h"
 
+#include "base/hash.h"
 #include "base/page.h"
 
 #include <stdbool.h>
@@ -70,7 +71,7 @@ static uint64_t stretch_of(uint64_t block_addr, uint32_t page, uint32_t level)
 /* In no pattern that the guest's own use of its memory may have as well. */
 static uint32_t scatter(uint64_t stretch, uint32_t level)
 {
-	return (uint32_t)(((stretch << 2 | level) * UINT64_C(0x9e3779b97f4a7c15)) >> 40);
+	return (uint32_t)(fln_hash(stretch << 2 | level) >> 40);
 }
 
 static bool is_control(uint64_t block_addr, uint32_t page, uint32_t level)

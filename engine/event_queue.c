@@ -21,6 +21,7 @@
 #include "base/alloc.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/hash.h"
 #include "base/plant.h"
 
 #include <errno.h>
@@ -90,9 +91,7 @@ static bool repeats(uint32_t kind)
 
 static uint32_t share_of(const struct fln_guest *guest)
 {
-	uint64_t hash = ((uintptr_t)guest >> 6) * UINT64_C(0x9e3779b97f4a7c15);
-
-	return (uint32_t)(hash >> 32) & (FLN_EVENT_SHARES - 1);
+	return (uint32_t)(fln_hash_ptr(guest) >> 32) & (FLN_EVENT_SHARES - 1);
 }
 
 /* How many more of those that repeat there is room for. */

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/page.h"
 #include "base/plant.h"
 #include "base/rcu.h"
@@ -39,8 +40,7 @@ void fln_held_clear_index(struct fln_worker *w)
 /* Where the entry of a page is in the index, or would be put. */
 static uint32_t *find_slot(struct fln_worker *w, const struct fln_shard *shard, uint64_t addr)
 {
-	uint64_t hash =
-		(fln_bytes_to_pages(addr) ^ ((uintptr_t)shard >> 6)) * UINT64_C(0x9e3779b97f4a7c15);
+	uint64_t hash = fln_hash(fln_bytes_to_pages(addr) ^ ((uintptr_t)shard >> 6));
 	uint32_t at = (uint32_t)(((hash >> 32) * index_slots(w)) >> 32);
 
 	for (;; at = at + 1 < index_slots(w) ? at + 1 : 0) {

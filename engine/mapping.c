@@ -142,30 +142,12 @@ int fln_mapping_check(const struct fln_region *r)
 /* smaps walks the page tables of all that is mapped: for what a process of this size has. */
 #define SMAPS_MAX_PAGES (UINT64_C(1) << 16)
 
-/* The @nth number of a line of /proc.  False: there is none. */
-static bool read_number(const char *path, uint32_t nth, uint64_t *out)
-{
-	FILE *f = fln_fd_fopen(path);
-	char line[128], *at = line, *end = line;
-
-	if (!f)
-		return false;
-	if (fgets(line, sizeof(line), f)) {
-		for (uint32_t i = 0; i <= nth; i++) {
-			at = end;
-			*out = strtoull(at, &end, 10);
-		}
-	}
-	(void)fclose(f);
-	return end != at;
-}
-
 /* Pages that are mapped in this process; UINT64_MAX: unknown. */
 static uint64_t nr_resident(void)
 {
 	uint64_t resident = UINT64_MAX;
 
-	return read_number("/proc/self/statm", 1, &resident) ? resident : UINT64_MAX;
+	return fln_fd_read_number("/proc/self/statm", 1, &resident) ? resident : UINT64_MAX;
 }
 
 bool fln_mapping_is_kept_from_children(const struct fln_region *r)
@@ -301,7 +283,7 @@ uint64_t fln_mapping_nr_left(void)
 
 	if (!maps)
 		return 0;
-	if (read_number("/proc/sys/vm/max_map_count", 0, &max)) {
+	if (fln_fd_read_number("/proc/sys/vm/max_map_count", 0, &max)) {
 		while (next_line(maps, &m))
 			nr++;
 	}

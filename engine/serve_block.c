@@ -13,6 +13,7 @@
 #include "base/blockmap.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/page.h"
 #include "base/plant.h"
@@ -190,7 +191,7 @@ static void settle_faults(struct fln_worker *w, struct fln_block_round *b, struc
 /* Which slot a block's later pages go into: blocks of one region that lie together share none. */
 static uint32_t later_slot(const struct fln_region *region, uint64_t block_addr)
 {
-	uint64_t of_region = ((uintptr_t)region >> 6) * UINT64_C(0x9e3779b97f4a7c15) >> 32;
+	uint64_t of_region = fln_hash_ptr(region) >> 32;
 
 	return (uint32_t)((block_addr >> FLN_BLOCK_SHIFT) + of_region) & (FLN_NR_LATER - 1);
 }

@@ -122,10 +122,10 @@ int fln_uffd_unregister(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes);
 /* As struct fln_uffd_ops. */
 ssize_t fln_uffd_read(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t nr);
 
-/* The same; false when it cannot be told.  May be called in a signal handler. */
+/* As there; false also when it cannot be told.  May be called in a signal handler. */
 bool fln_uffd_is_empty(struct fln_uffd *u, uint64_t addr);
 
-/* The same, where pages cannot be poisoned; wakes nobody.  Return: 0 or a negative errno. */
+/* As there: for kernels on which pages cannot be poisoned, and for ends.  Wakes no thread. */
 int fln_uffd_deny(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes);
 
 /*

@@ -19,7 +19,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -28,17 +27,11 @@
 
 static uint64_t pool_value(const char *name)
 {
-	char path[96], line[32];
+	char path[96];
 	uint64_t value = 0;
-	FILE *f;
 
 	(void)snprintf(path, sizeof(path), POOL_DIR "%s", name);
-	f = fln_fd_fopen(path);
-	if (!f)
-		return 0;
-	if (fgets(line, sizeof(line), f))
-		value = strtoull(line, NULL, 10);
-	(void)fclose(f);
+	(void)fln_fd_read_number(path, 0, &value);
 	return value;
 }
 

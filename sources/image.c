@@ -11,8 +11,6 @@
 int fln_image_check_range(const struct fln_image *image, uint64_t offset_bytes, uint64_t len_bytes,
 			  uint64_t unit_bytes)
 {
-	if (!image)
-		return fln_fail(EINVAL, "image is NULL; make one with fln_image_create()");
 	if (len_bytes == 0 || !fln_is_aligned(offset_bytes | len_bytes, unit_bytes))
 		return fln_fail(EINVAL,
 				"image %s: range of %llu bytes at %llu is empty or no "

@@ -18,6 +18,7 @@
 #define FLN_SOURCES_IMAGE_H
 
 #include "base/blockmap.h"
+#include "base/hash.h"
 #include "base/lock.h"
 #include "base/page.h"
 #include "sources/filler.h"
@@ -94,8 +95,7 @@ struct fln_image {
 
 static inline uint32_t fln_image_slot(const struct fln_image *image, uint64_t page)
 {
-	uint64_t key = (uintptr_t)image / 64 * UINT64_C(0x9e3779b97f4a7c15) +
-		       page / FLN_BLOCK_PAGES * UINT64_C(0xff51afd7ed558ccd);
+	uint64_t key = fln_hash_ptr(image) + page / FLN_BLOCK_PAGES * UINT64_C(0xff51afd7ed558ccd);
 
 	return (uint32_t)(key >> 40) % FLN_NR_CHANGE_SLOTS;
 }

@@ -205,13 +205,11 @@ int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t l
 	FLN_UNCANCELLABLE;
 	const struct fln_filler_opts *o;
 	bool entered;
-	int rc;
+	int rc = FLN_CALL_REFUSED(image);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_image_discard");
-	rc = fln_image_check_range(image, offset_bytes, len_bytes,
-				   image ? image->page_bytes : FLN_PAGE_BYTES);
-	if (rc || !image)
+	if (rc == 0)
+		rc = fln_image_check_range(image, offset_bytes, len_bytes, image->page_bytes);
+	if (rc)
 		return rc;
 	if (image->link)
 		rc = fln_image_not_ours(image, "fln_image_discard");

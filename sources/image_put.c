@@ -145,10 +145,10 @@ int fln_image_put(struct fln_image *image, uint64_t offset_bytes, const void *bu
 	FLN_UNCANCELLABLE;
 	struct put put = { .buf = buf, .page = fln_bytes_to_pages(offset_bytes) };
 	bool entered;
-	int rc;
+	int rc = FLN_CALL_REFUSED(image);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_image_put");
+	if (rc)
+		return rc;
 	rc = fln_image_check_range(image, offset_bytes, len_bytes, FLN_PAGE_BYTES);
 	if (rc == 0 && image->link)
 		rc = fln_image_not_ours(image, "fln_image_put");
@@ -170,10 +170,10 @@ int fln_image_fill(struct fln_image *image, uint64_t offset_bytes, uint64_t len_
 	uint64_t page = fln_bytes_to_pages(offset_bytes);
 	bool entered;
 	void *buffer;
-	int rc;
+	int rc = FLN_CALL_REFUSED(image);
 
-	if (fln_forked)
-		return fln_fork_refused("fln_image_fill");
+	if (rc)
+		return rc;
 	rc = fln_image_check_range(image, offset_bytes, len_bytes, FLN_PAGE_BYTES);
 	if (rc)
 		return rc;

@@ -120,7 +120,6 @@ static bool populate_behind(struct stress *s, uint64_t page, uint32_t nr, bool b
 static bool give_dead_up(struct stress *s)
 {
 	uint64_t page = s->source.dead_page;
-	enum discard_effect effect = DISCARD_ZEROES;
 	bool done;
 
 	if (page == UINT64_MAX || s->opts.huge || s->opts.kvm || !layout_at(&s->layout, page) ||
@@ -129,7 +128,7 @@ static bool give_dead_up(struct stress *s)
 		return false;
 	done = madvise(atomic_load(&s->base) + page * PAGE_BYTES, PAGE_BYTES,
 		       s->opts.is_private ? MADV_DONTNEED : MADV_REMOVE) == 0;
-	model_end_discard(&s->model, page, done ? effect : DISCARD_KEEPS);
+	model_end_discard(&s->model, page, done ? DISCARD_ZEROES : DISCARD_KEEPS);
 	if (done)
 		atomic_store(&s->dead_given_up_ns, now_ns());
 	return done;

@@ -41,7 +41,7 @@ static bool victim_reads(struct stress *s, struct rng *rng, struct other *v, con
 	guard_set(&g);
 	for (uint32_t i = 0; i < 48; i++) {
 		uint64_t page = rng_below(rng, VICTIM_PAGES);
-		uint64_t stamp = page_stamp(s->opts.seed, OTHERS + page, 0);
+		uint64_t stamp = other_stamp(v, page);
 		const char *at = (const char *)fln_region_addr(v->region) + page * PAGE_BYTES;
 		int signo;
 
@@ -66,7 +66,7 @@ static bool with_victim(struct stress *s, struct rng *rng, const char *beside)
 {
 	struct other v;
 	bool done = other_image(s, &v, VICTIM_BYTES, false) == 0 &&
-		    other_guest(&v, VICTIM_BYTES, -1, 0) == 0 && victim_reads(s, rng, &v, beside);
+		    other_guest(&v, VICTIM_BYTES) == 0 && victim_reads(s, rng, &v, beside);
 
 	other_end(&v);
 	return done;
@@ -126,7 +126,7 @@ static bool beside_hanging_source(struct stress *s, struct rng *rng)
 	uint32_t nr = rng_below(rng, 2) ? HANGING_MANY : HANGING_FEW;
 	struct other o;
 	bool done = other_image(s, &o, NEIGHBOUR_IMAGE_BYTES, true) == 0 &&
-		    other_guest(&o, NEIGHBOUR_IMAGE_BYTES, -1, 0) == 0;
+		    other_guest(&o, NEIGHBOUR_IMAGE_BYTES) == 0;
 
 	nr = done ? start_waiters(waiters, nr, fln_region_addr(o.region)) : 0;
 	if (done)
@@ -153,7 +153,8 @@ static bool beside_forger(struct stress *s, struct rng *rng)
 		return false;
 	done = other_image(s, &o, NEIGHBOUR_IMAGE_BYTES, true) == 0;
 	/* Refused, as it should be: then nothing comes of it. */
-	if (done && other_guest(&o, NEIGHBOUR_IMAGE_BYTES, sv[0], UINT64_C(1) << 28) == 0) {
+	if (done && other_foreign_guest(&o, NEIGHBOUR_IMAGE_BYTES, sv[0], UINT64_C(1) << 28,
+					FLN_DISCARD_DEFAULT) == 0) {
 		for (uint32_t i = 0; i < FORGED; i++) {
 			struct uffd_msg m = { .event = UFFD_EVENT_PAGEFAULT };
 
@@ -292,8 +293,7 @@ static bool beside_sealing_peer(struct stress *s, struct rng *rng)
 
 	if (!process_start(&p, NEIGHBOUR_SEALS))
 		return false;
-	done = other_image(s, &o, VICTIM_BYTES, false) == 0 &&
-	       other_guest(&o, VICTIM_BYTES, -1, 0) == 0;
+	done = other_image(s, &o, VICTIM_BYTES, false) == 0 && other_guest(&o, VICTIM_BYTES) == 0;
 	sh = (struct sharer){ o.image, p.image };
 	done = done && pthread_create(&thread, NULL, sharer_main, &sh) == 0;
 	if (done) {
@@ -356,7 +356,8 @@ static bool beside_foreign(struct stress *s, struct rng *rng, enum neighbour_kin
 	uffd = receive_uffd(p.talk, &hello);
 	done = uffd >= 0 && other_image(s, &o, NEIGHBOUR_BYTES, false) == 0;
 	/* Refused it may be; then nothing comes of it. */
-	if (done && other_guest(&o, NEIGHBOUR_BYTES, uffd, hello.addr) == 0)
+	if (done &&
+	    other_foreign_guest(&o, NEIGHBOUR_BYTES, uffd, hello.addr, FLN_DISCARD_DEFAULT) == 0)
 		done = process_go(&p);
 	if (uffd >= 0 && !o.guest)
 		(void)close(uffd);

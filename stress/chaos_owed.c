@@ -51,8 +51,7 @@ static bool owed_zeros(struct stress *s, struct rng *rng)
 	static struct reader r;
 	struct other o;
 	uint64_t page = rng_below(rng, OWED_PAGES);
-	bool done = other_image(s, &o, OWED_BYTES, true) == 0 &&
-		    other_guest(&o, OWED_BYTES, -1, 0) == 0;
+	bool done = other_image(s, &o, OWED_BYTES, true) == 0 && other_guest(&o, OWED_BYTES) == 0;
 
 	r.at = done ? page_of(&o, page) : NULL;
 	done = done && pthread_create(&r.thread, NULL, reader_main, &r) == 0;
@@ -96,7 +95,7 @@ static bool owed_an_end(struct stress *s, struct rng *rng)
 	bool done = other_image(s, &o, OWED_BYTES, true) == 0;
 
 	o.first_fails = true;
-	done = done && other_guest(&o, OWED_BYTES, -1, 0) == 0;
+	done = done && other_guest(&o, OWED_BYTES) == 0;
 	done = done && pthread_create(&p.thread, NULL, populate_main, &p) == 0;
 	if (done) {
 		sleep_ms(50 + rng_below(rng, 100));
@@ -188,7 +187,7 @@ static bool owed_pages(struct stress *s, struct rng *rng)
 	struct other o;
 	bool done = other_image(s, &o, OWED_BYTES, false) == 0 &&
 		    fln_image_fill(o.image, 0, OWED_BYTES) == 0 &&
-		    other_guest(&o, OWED_BYTES, -1, 0) == 0 &&
+		    other_guest(&o, OWED_BYTES) == 0 &&
 		    pthread_create(&t.thread, NULL, touch_one_main, &t) == 0;
 
 	if (done) {

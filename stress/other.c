@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* A guest of the same engine beside the one that is judged. */
 #include "stress/other.h"
 
 #include "stress/complain.h"
@@ -54,6 +55,7 @@ int other_image(struct stress *s, struct other *o, uint64_t bytes, bool hangs)
 	return fln_image_create(s->engine, &io, &o->image);
 }
 
+/* @uffd: -1: our own memory. */
 static int make_guest(struct other *o, uint64_t bytes, int uffd, uint64_t addr,
 		      enum fln_discard discard)
 {
@@ -78,9 +80,9 @@ static int make_guest(struct other *o, uint64_t bytes, int uffd, uint64_t addr,
 	return rc ? rc : fln_guest_start(o->guest);
 }
 
-int other_guest(struct other *o, uint64_t bytes, int uffd, uint64_t addr)
+int other_guest(struct other *o, uint64_t bytes)
 {
-	return make_guest(o, bytes, uffd, addr, FLN_DISCARD_DEFAULT);
+	return make_guest(o, bytes, -1, 0, FLN_DISCARD_DEFAULT);
 }
 
 int other_foreign_guest(struct other *o, uint64_t bytes, int uffd, uint64_t addr,

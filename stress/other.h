@@ -20,8 +20,8 @@ struct other {
 
 /* 0 or a negative errno; whatever has been made is other_end()'s. */
 int other_image(struct stress *s, struct other *o, uint64_t bytes, bool hangs);
-/* @uffd: of another process, at @addr; -1: our own memory. */
-int other_guest(struct other *o, uint64_t bytes, int uffd, uint64_t addr);
+int other_guest(struct other *o, uint64_t bytes);
+/* The memory is another process's, which has registered it at @addr. */
 int other_foreign_guest(struct other *o, uint64_t bytes, int uffd, uint64_t addr,
 			enum fln_discard discard);
 void other_end(struct other *o);

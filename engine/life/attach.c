@@ -48,9 +48,8 @@ int fln_image_attach(struct fln_engine *engine, int fd, const char *name, struct
 	FLN_UNCANCELLABLE;
 	struct fln_link_hello hello;
 	struct fln_image *image;
-	int memfd, rc;
+	int memfd, rc = FLN_CALL_REFUSED(engine, out);
 
-	rc = FLN_CALL_REFUSED(engine, out);
 	if (rc)
 		return rc;
 	rc = fln_link_hello(fd, &hello, &memfd);

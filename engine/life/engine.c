@@ -42,7 +42,6 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #define MAX_FILLERS 256u
 #define NR_FILLS 1024u
@@ -71,15 +70,9 @@ static int take_u32(uint32_t *value, uint32_t lo, uint32_t hi, uint32_t dflt, co
 
 static uint32_t read_max_map_count(void)
 {
-	FILE *f = fln_fd_fopen("/proc/sys/vm/max_map_count");
-	unsigned long value = 0;
-	char line[32];
+	uint64_t value = 0;
 
-	if (f) {
-		if (fgets(line, sizeof(line), f))
-			value = strtoul(line, NULL, 10);
-		(void)fclose(f);
-	}
+	(void)fln_fd_read_number("/proc/sys/vm/max_map_count", 0, &value);
 	return value > 0 && value <= UINT32_MAX ? (uint32_t)value : FALLBACK_MAX_MAP_COUNT;
 }
 
@@ -421,9 +414,8 @@ int fln_engine_start(struct fln_engine *engine)
 {
 	FLN_UNCANCELLABLE;
 	bool running;
-	int rc = 0;
+	int rc = FLN_CALL_REFUSED(engine);
 
-	rc = FLN_CALL_REFUSED(engine);
 	if (rc)
 		return rc;
 	running = take_turn(engine);

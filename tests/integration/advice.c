@@ -350,11 +350,7 @@ static void an_adopted_mapping_is_unlocked(void)
 	void *p;
 
 	bed_init(&b, 512);
-	OK(fln_engine_create(&b.engine_opts, &b.engine));
-	OK(fln_engine_start(b.engine));
-	maker_source(&b.maker, &b.source);
-	b.image_opts.source = b.source;
-	OK(fln_image_create(b.engine, &b.image_opts, &b.image));
+	bed_up_image(&b);
 	p = mmap(NULL, b.nr_pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
 		 fln_image_memfd(b.image), 0);
 	CHECK(p != MAP_FAILED, "mmap: %s", strerror(errno));

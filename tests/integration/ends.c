@@ -312,11 +312,7 @@ static void adopted_again(void)
 	uint8_t *p;
 
 	bed_init(&bed, NR_PAGES);
-	OK(fln_engine_create(&bed.engine_opts, &bed.engine));
-	OK(fln_engine_start(bed.engine));
-	maker_source(&bed.maker, &bed.source);
-	bed.image_opts.source = bed.source;
-	OK(fln_image_create(bed.engine, &bed.image_opts, &bed.image));
+	bed_up_image(&bed);
 	p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fln_image_memfd(bed.image), 0);
 	CHECK(p != MAP_FAILED, "mmap: %s", strerror(errno));
 	bed.region_opts.addr = (uintptr_t)p;
@@ -365,11 +361,7 @@ static void private_again(void)
 	uint8_t *c;
 
 	bed_init(&bed, NR_PAGES);
-	OK(fln_engine_create(&bed.engine_opts, &bed.engine));
-	OK(fln_engine_start(bed.engine));
-	maker_source(&bed.maker, &bed.source);
-	bed.image_opts.source = bed.source;
-	OK(fln_image_create(bed.engine, &bed.image_opts, &bed.image));
+	bed_up_image(&bed);
 	c = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE, fln_image_memfd(bed.image), 0);
 	CHECK(c != MAP_FAILED, "mmap: %s", strerror(errno));
 	bed.region_opts.addr = (uintptr_t)c;

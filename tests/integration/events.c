@@ -157,11 +157,7 @@ static void unmapped_part(void)
 	uint8_t *p;
 
 	bed_init(&bed, NR_PAGES);
-	OK(fln_engine_create(&bed.engine_opts, &bed.engine));
-	OK(fln_engine_start(bed.engine));
-	maker_source(&bed.maker, &bed.source);
-	bed.image_opts.source = bed.source;
-	OK(fln_image_create(bed.engine, &bed.image_opts, &bed.image));
+	bed_up_image(&bed);
 	p = mmap(NULL, NR_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
 		 fln_image_memfd(bed.image), 0);
 	bed.region_opts.addr = (uintptr_t)p;

@@ -582,7 +582,7 @@ void bed_init(struct bed *b, uint64_t nr_pages)
 	b->region_opts.len_bytes = nr_pages * PAGE;
 }
 
-void bed_up(struct bed *b)
+void bed_up_image(struct bed *b)
 {
 	STEP("setting up");
 	if (!b->engine) {
@@ -596,6 +596,11 @@ void bed_up(struct bed *b)
 		}
 		OK(fln_image_create(b->engine, &b->image_opts, &b->image));
 	}
+}
+
+void bed_up(struct bed *b)
+{
+	bed_up_image(b);
 	if (!b->guest)
 		OK(fln_guest_create(b->engine, &b->guest_opts, &b->guest));
 	if (!b->region) {

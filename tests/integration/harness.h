@@ -199,6 +199,8 @@ struct bed {
 };
 
 void bed_init(struct bed *b, uint64_t nr_pages);
+/* The engine and the image only; bed_up() goes on from there. */
+void bed_up_image(struct bed *b);
 void bed_up(struct bed *b);
 /* Stops, checks I4, and destroys everything that is left. */
 void bed_down(struct bed *b);

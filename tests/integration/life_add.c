@@ -17,11 +17,7 @@ static void begin(uint32_t nr_shards)
 {
 	bed_init(&bed, NR_PAGES);
 	bed.guest_opts.nr_shards = nr_shards;
-	OK(fln_engine_create(&bed.engine_opts, &bed.engine));
-	OK(fln_engine_start(bed.engine));
-	maker_source(&bed.maker, &bed.source);
-	bed.image_opts.source = bed.source;
-	OK(fln_image_create(bed.engine, &bed.image_opts, &bed.image));
+	bed_up_image(&bed);
 	OK(fln_guest_create(bed.engine, &bed.guest_opts, &bed.guest));
 }
 

@@ -205,11 +205,7 @@ static void a_start_that_fails(void)
 	bed_init(&bed, (uint64_t)512 * 8);
 	bed.engine_opts.nr_workers = 1;
 	bed.guest_opts.nr_shards = 2;
-	OK(fln_engine_create(&bed.engine_opts, &bed.engine));
-	OK(fln_engine_start(bed.engine));
-	maker_source(&bed.maker, &bed.source);
-	bed.image_opts.source = bed.source;
-	OK(fln_image_create(bed.engine, &bed.image_opts, &bed.image));
+	bed_up_image(&bed);
 	OK(fln_guest_create(bed.engine, &bed.guest_opts, &bed.guest));
 	bed.region_opts.image = bed.image;
 	OK(fln_region_add(bed.guest, &bed.region_opts, &bed.region));

@@ -103,11 +103,7 @@ static void locked_after_the_image(void)
 	struct bed b;
 
 	bed_init(&b, NR_PAGES);
-	OK(fln_engine_create(&b.engine_opts, &b.engine));
-	OK(fln_engine_start(b.engine));
-	maker_source(&b.maker, &b.source);
-	b.image_opts.source = b.source;
-	OK(fln_image_create(b.engine, &b.image_opts, &b.image));
+	bed_up_image(&b);
 	CHECK(mlockall(MCL_CURRENT | MCL_FUTURE) == 0, "mlockall: %s", strerror(errno));
 	bed_up(&b);
 	each_page(&b);
@@ -128,11 +124,7 @@ static void more_than_may_be_locked(void)
 		return;
 	}
 	bed_init(&b, NR_PAGES);
-	OK(fln_engine_create(&b.engine_opts, &b.engine));
-	OK(fln_engine_start(b.engine));
-	maker_source(&b.maker, &b.source);
-	b.image_opts.source = b.source;
-	OK(fln_image_create(b.engine, &b.image_opts, &b.image));
+	bed_up_image(&b);
 	OK(fln_guest_create(b.engine, &b.guest_opts, &b.guest));
 	b.region_opts.image = b.image;
 	CHECK(getrlimit(RLIMIT_MEMLOCK, &old) == 0, "getrlimit");

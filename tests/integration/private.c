@@ -353,11 +353,7 @@ static void adopted(void)
 	int memfd;
 
 	begin(FLN_DISCARD_ZERO);
-	OK(fln_engine_create(&bed.engine_opts, &bed.engine));
-	OK(fln_engine_start(bed.engine));
-	maker_source(&bed.maker, &bed.source);
-	bed.image_opts.source = bed.source;
-	OK(fln_image_create(bed.engine, &bed.image_opts, &bed.image));
+	bed_up_image(&bed);
 	OK(fln_guest_create(bed.engine, &bed.guest_opts, &bed.guest));
 	memfd = fln_image_memfd(bed.image);
 	p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE, memfd, 0);

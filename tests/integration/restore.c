@@ -316,11 +316,7 @@ static void start_late(void)
 	struct bed b;
 
 	bed_init(&b, 100);
-	OK(fln_engine_create(&b.engine_opts, &b.engine));
-	OK(fln_engine_start(b.engine));
-	maker_source(&b.maker, &b.source);
-	b.image_opts.source = b.source;
-	OK(fln_image_create(b.engine, &b.image_opts, &b.image));
+	bed_up_image(&b);
 	OK(fln_guest_create(b.engine, &b.guest_opts, &b.guest));
 	region.image = b.image;
 	region.len_bytes = b.nr_pages * PAGE;

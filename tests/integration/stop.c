@@ -174,11 +174,7 @@ static void never_started(void)
 	struct bed b;
 
 	bed_init(&b, 3000);
-	OK(fln_engine_create(&b.engine_opts, &b.engine));
-	OK(fln_engine_start(b.engine));
-	maker_source(&b.maker, &b.source);
-	b.image_opts.source = b.source;
-	OK(fln_image_create(b.engine, &b.image_opts, &b.image));
+	bed_up_image(&b);
 	OK(fln_guest_create(b.engine, &b.guest_opts, &b.guest));
 	b.region_opts.image = b.image;
 	OK(fln_region_add(b.guest, &b.region_opts, &b.region));

@@ -78,8 +78,8 @@ struct region {
 	bool is_private, in_context;
 	bool left; /* its mapping is as an earlier region's end has left it */
 	_Atomic bool ending;
-	bool was_written
-		[REGION_PAGES]; /* when its end began; what was written elsewhere since is not here */
+	/* When its end began; what was written elsewhere since is not here. */
+	bool was_written[REGION_PAGES];
 	_Atomic uint64_t set[REGION_PAGES]; /* of a private one */
 	_Atomic int lock[REGION_PAGES];
 };

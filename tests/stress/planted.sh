@@ -76,20 +76,20 @@ export TSAN_OPTIONS="halt_on_error=1${TSAN_OPTIONS:+:$TSAN_OPTIONS}"
 # What was said that nobody says about a machine that lacks something.
 verdict='(WRONG|LOST): .*|(AddressSanitizer|ThreadSanitizer|LeakSanitizer): .*|runtime error: .*|.*assert.*'
 
-# run_one ROW SEED SECONDS BUG BUILD OPTIONS...: one line into $results/ROW.SEED:
-# the exit code, seconds, and what was said.
+# run_one ROW SEED TRY SECONDS BUG BUILD OPTIONS...: one line into $results/ROW.SEED:
+# the exit code, seconds, and what was said.  Each try of a seed has another in its place.
 run_one()
 {
-	local row=$1 seed=$2 seconds=$3 bug=$4 build=$5 log=$results/log.$1.$2 begin rc said
+	local row=$1 seed=$2 try=$3 seconds=$4 bug=$5 build=$6 log=$results/log.$1.$2 begin rc said
 	local ends_s=$((limit_s + 15))
 
 	[[ $bug == none ]] && ends_s=300
-	shift 5
+	shift 6
 	begin=$(date +%s%N)
 	{
 		FAULTLANE_PLANT=$bug timeout --kill-after=5 "$ends_s" \
 			"${prefix[@]}" "$(program_of "$build")" "${common[@]}" \
-			--seconds "$seconds" --until-wrong --seed "${seed_of[$row.$seed]:-$seed}" "$@" >"$log" 2>&1
+			--seconds "$seconds" --until-wrong --seed "$((seed + 100 * try))" "$@" >"$log" 2>&1
 		rc=$?
 	} 2>/dev/null # the shell's word about a crash
 	said=$(grep -m1 -oE "$verdict" "$log")
@@ -104,17 +104,16 @@ run_one()
 }
 
 # A bug that nine of ten seeds find is missed by one seed in ten.
-try()
+run_tries()
 {
 	local row=$1 seed=$2 try rc
 	shift 2
 
 	for ((try = 0; try < nr_tries; try++)); do
-		run_one "$row" "$seed" "$@"
+		run_one "$row" "$seed" "$try" "$@"
 		[[ $2 == none ]] && return
 		rc=$(cut -f 1 "$results/$row.$seed")
 		[[ $rc == 0 || $rc == missed ]] || return
-		seed_of[$row.$seed]=$((${seed_of[$row.$seed]:-seed} + 100))
 	done
 }
 
@@ -122,7 +121,7 @@ try()
 start()
 {
 	while [[ $(jobs -rp | wc -l) -ge $nr_jobs ]]; do wait -n; done
-	try "$@" &
+	run_tries "$@" &
 }
 
 # summary ROW: how many of the runs found it, median, longest, and what the first said.
@@ -148,7 +147,6 @@ wanted()
 
 [[ ${#builds[@]} -eq 0 ]] && build_all
 results=$(mktemp -d) || exit 1
-declare -A seed_of=() # where that of the row has found nothing
 trap 'rm -rf "$results"' EXIT
 
 # Without a bug: each build with each set of options once.

@@ -135,7 +135,6 @@ static void what_is_not_filled_is_asked_for_and_waited_for(void **state)
 	rig_destroy(r);
 }
 
-/* I7: the fault's fill is done first, whether it is new or was asked for before. */
 /* What is there beside the range needs nothing of it, and no chunk until there is something. */
 static void what_is_beside_the_range_is_left_alone(void **state)
 {
@@ -202,6 +201,7 @@ static void what_is_given_is_seen_as_a_whole(void **state)
 	rig_destroy(r);
 }
 
+/* I7: the fault's fill is done first, whether it is new or was asked for before. */
 static void faults_overtake(void **state)
 {
 	struct rig *r =
