@@ -89,7 +89,7 @@ struct fln_chunk *fln_blockmap_chunk(struct fln_blockmap *map, uint64_t block);
 
 /*
  * There was no chunk, and will be one: the pool has more than there are blocks, and some
- * are on their way back.  Whoever needs one tries again a grace period later at the latest.
+ * are on their way back.  A caller that needs one tries again a grace period later at the latest.
  */
 static inline bool fln_blockmap_chunks_return(const struct fln_blockmap *map)
 {

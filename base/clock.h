@@ -34,7 +34,7 @@ static inline uint64_t fln_stopped_ns(uint64_t passed_ns, uint64_t planned_ns)
 }
 
 /*
- * More than @limit_ns ago.  Whoever is credited with time in which the process did not run
+ * More than @limit_ns ago.  A wait that is credited with time in which the process did not run
  * may have begun within that time, and then begins in the future: that is not long ago.
  */
 static inline bool fln_is_over(uint64_t since_ns, uint64_t now_ns, uint64_t limit_ns)

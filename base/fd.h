@@ -4,7 +4,7 @@
  *
  * Where a host has closed its standard streams the kernel hands their numbers out again.
  * A memfd with the number of standard error would have the host's next message written
- * into guest memory, and a userfaultfd would be read by whoever reads standard input.  So
+ * into guest memory, and a userfaultfd would be read by the code that reads standard input.  So
  * every descriptor that the library opens or receives goes through here at once.
  */
 #ifndef FLN_BASE_FD_H

@@ -4,7 +4,7 @@
  *
  * A write or an ftruncate() beyond it raises SIGXFSZ in the calling thread, which ends
  * the process, or waits in a lent thread until that runs with its own mask again.  So the
- * limit is asked before each; the signal is only a race with whoever lowers the limit.
+ * limit is asked before each; the signal is only a race with a thread that lowers the limit.
  */
 #ifndef FLN_BASE_FILE_SIZE_H
 #define FLN_BASE_FILE_SIZE_H

@@ -23,7 +23,7 @@ enum fln_bug {
 	FLN_BUG_CONTINUE_UNFILLED,  /* what the cache has is taken for filled */
 	FLN_BUG_POISON_OVERWRITTEN, /* windows and faults go over poisoned pages */
 	FLN_BUG_NO_GRACE_PERIOD,    /* a directory is freed while it may be read */
-	FLN_BUG_MMIO_ANSWERED,      /* a monitor answers for memory that cannot be had: zeros */
+	FLN_BUG_MMIO_ANSWERED,      /* a monitor answers for memory that has failed: zeros */
 	FLN_BUG_JOB_KEEPS_ERROR,    /* a page's error keeps a job from ending with its region */
 	FLN_BUG_PRESENT_BELIEVED,   /* populate believes what the map calls present */
 	FLN_BUG_STRAY_LEFT,         /* what mremap() and fork() take along is left as it is */
@@ -35,7 +35,7 @@ enum fln_bug {
 	FLN_BUG_LOW_DESCRIPTORS,    /* descriptors take the numbers of closed standard streams */
 	FLN_BUG_TOUCHED_EARLY,      /* mappings can be touched before they are registered */
 	FLN_BUG_HOLE_OVER_OLD,      /* holes are called zero over what an adopted memfd had */
-	FLN_BUG_NO_SHARE,           /* fills and filler threads go to whoever asks first */
+	FLN_BUG_NO_SHARE,           /* fills and filler threads go to the first that asks */
 	FLN_BUG_STOPPED_COUNTS,     /* time in which the process was stopped is the source's */
 	FLN_BUG_DISCARD_WAITS,      /* what is given up while it is read waits for its source */
 	FLN_BUG_EEXIST_SERVED,      /* what is there is woken, whatever its fault was for */
@@ -43,7 +43,7 @@ enum fln_bug {
 	FLN_BUG_STRAY_ONCE,         /* what cannot be made unreadable just now is given up */
 	FLN_BUG_ZEROS_AS_COUNTED,   /* at the end no more zeros are mapped than were counted */
 	FLN_BUG_END_OVER_OLD,       /* at the end copies lie over what an adopted memfd had */
-	FLN_BUG_WRITERS_DENIED,     /* at the end who writes among zeros gets a signal */
+	FLN_BUG_WRITERS_DENIED,     /* at the end a thread that writes among zeros gets a signal */
 	FLN_BUG_EVENTS_NO_SHARE,    /* one guest's poisoned pages may fill the queue of events */
 	FLN_BUG_NR
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The engine's threads, whoever makes them: by pthread_create(), or by the hooks of
+ * The engine's threads, made by pthread_create(), or by the hooks of
  * the embedder, which may lend threads of its own.
  *
  * A borrowed thread goes back as it came: name, processors, nice value and signal

@@ -6,7 +6,7 @@
  * That is one system call a fault less than the poll() and read() of the event
  * loops that it stands for, and measures cheaper, so it is the better opponent.
  * Then it maps the message's page or (SINGLE_WINDOW) the window around it that
- * is not mapped yet, which wakes those who wait for it.  Only one thread maps a
+ * is not mapped yet, which wakes the threads that wait for it.  Only one thread maps a
  * part, so its record of what is mapped needs no atomics.
  *
  * Stopping: a page of each reader's own, registered like the rest, is its doorbell.
@@ -68,7 +68,7 @@ static void count(uint64_t *field, uint64_t n)
 }
 
 /*
- * The page cannot be had: whoever touches it shall get a signal, not wait for
+ * The page has failed: a thread that touches it shall get a signal, not wait for
  * ever and not read zeros.
  */
 static void fail_page(struct reader *r, uint64_t addr)
@@ -102,7 +102,7 @@ static uint64_t install_hole(struct reader *r, uint64_t addr, uint64_t len_bytes
 	return FLN_PAGE_BYTES;
 }
 
-/* Map [addr, addr + len_bytes), holes as zeros, and wake who waits there. */
+/* Map [addr, addr + len_bytes), holes as zeros, and wake the threads that wait there. */
 static void install(struct reader *r, uint64_t addr, uint64_t len_bytes, uint64_t fault_addr)
 {
 	uint64_t end = addr + len_bytes;

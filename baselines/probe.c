@@ -48,7 +48,7 @@ static const struct feature features[] = {
 	{ UFFD_FEATURE_EVENT_REMAP, "event_remap", "4.11", "to notice mremap()", true },
 	{ UFFD_FEATURE_MISSING_HUGETLBFS, "missing_hugetlbfs", "4.11", "huge pages", false },
 	{ UFFD_FEATURE_SIGBUS, "sigbus", "4.14", "service in the faulting thread", false },
-	{ UFFD_FEATURE_THREAD_ID, "thread_id", "4.14", "who faulted", false },
+	{ UFFD_FEATURE_THREAD_ID, "thread_id", "4.14", "which thread faulted", false },
 	{ UFFD_FEATURE_PAGEFAULT_FLAG_WP, "write_protect", "5.7", "tracking of writes", false },
 	{ UFFD_FEATURE_MINOR_HUGETLBFS, "minor_hugetlbfs", "5.13", "huge pages", false },
 	{ UFFD_FEATURE_MINOR_SHMEM, "minor_shmem", "5.14", "faults on pages in the cache", true },

@@ -30,8 +30,8 @@ struct fln_probe_feature {
 
 /*
  * Every feature that concerns the engine, in the order of the kernels that
- * brought them.  Return: how many, or a negative errno when no userfaultfd is to
- * be had: then all are written as absent, and *@nr says how many.
+ * brought them.  Return: how many, or a negative errno when no userfaultfd can be
+ * opened: then all are written as absent, and *@nr says how many.
  */
 int fln_probe_features(bool user_mode_only, struct fln_probe_feature *out, uint32_t *nr);
 

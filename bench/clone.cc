@@ -48,7 +48,7 @@ uint64_t image_bytes()
 	return std::min(opts.memory_bytes, max_image_bytes);
 }
 
-/* Who maps: a host, or the kernel alone. */
+/* What maps: a host, or the kernel alone. */
 class clones {
       public:
 	clones(const clone_case &c, uint64_t len_bytes) : c_(c), len_bytes_(len_bytes)
@@ -202,7 +202,7 @@ bool fits(const clone_case &c, uint64_t len_bytes, std::string *why)
 	if (!measure_memory_available(&have) || need * c.nr_guests < have / 10 * 8)
 		return true;
 	*why = "left out: it takes " + std::to_string(need * c.nr_guests >> 20) +
-	       " MiB of memory, and " + std::to_string(have >> 20) + " MiB can be had";
+	       " MiB of memory, and " + std::to_string(have >> 20) + " MiB are available";
 	return false;
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Designs: who serves the faults of a mapping, and how.
+ * Designs: what serves the faults of a mapping, and how.
  *
  * A design is a row of the table in design.cc and a function that opens one: maps the
- * memory, registers it, and starts whoever serves.  Destroying what it returns undoes
+ * memory, registers it, and starts what serves it.  Destroying what it returns undoes
  * all of that.
  */
 #ifndef BENCH_DESIGN_H

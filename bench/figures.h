@@ -46,7 +46,7 @@ bool any_failed();
 /*
  * One iteration after the other: @once measures, and is repeated when others disturbed
  * it; the quietest try counts.  It returns false with a sentence when there are no
- * figures to be had.
+ * figures available.
  */
 template <class Once> void run(benchmark::State &state, Once once);
 

@@ -22,7 +22,7 @@ class file {
 	bool need(uint64_t len_bytes, std::string *why);
 
 	/*
-	 * Have all of it in page cache, or nothing.  False: that cannot be had, @why
+	 * Have all of it in page cache, or nothing.  False: that failed, @why
 	 * says so and begins with "left out: ".
 	 */
 	bool set_cached(bool cached, std::string *why);

@@ -71,7 +71,7 @@ class anonymous {
 	char *room_ = nullptr, *addr_ = nullptr;
 };
 
-/* Who serves. */
+/* What serves: the engine, or a loop. */
 class server {
       public:
 	server(memory &mem, uint64_t len) : mem_(mem), len_(len), guest_memory_(len)

@@ -99,7 +99,7 @@ bool memory::need(uint64_t len_bytes, std::string *why)
 	    want_bytes - filled_bytes_ > have_bytes / 4 * 3) {
 		*why = "left out: it takes " + std::to_string(want_bytes >> 20) +
 		       " MiB of memory, and " + std::to_string(have_bytes >> 20) +
-		       " MiB more can be had";
+		       " MiB more are available";
 		return false;
 	}
 	if (fd_ < 0)

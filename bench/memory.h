@@ -26,7 +26,7 @@ class memory {
 	memory &operator=(const memory &) = delete;
 
 	/*
-	 * At least so many bytes, filled.  False when they are not to be had: @why
+	 * At least so many bytes, filled.  False when they are unavailable: @why
 	 * has the sentence.
 	 */
 	bool need(uint64_t len_bytes, std::string *why);

@@ -93,7 +93,7 @@ static void check_access(struct doctor *d)
 		"one of: access to /dev/userfaultfd, CAP_SYS_PTRACE, sysctl vm.unprivileged_userfaultfd=1";
 
 	fln_probe_access(&a);
-	heading(d, "userfaultfd, and who may have it");
+	heading(d, "userfaultfd, and which users may have it");
 	d->privileged = a.device == 0 || a.syscall == 0;
 	say(d, a.device ? STATE_NOTE : STATE_OK, "/dev/userfaultfd", device_mend(a.device), "%s",
 	    a.device == ENODEV || a.device == ENXIO ? "is another device of that name"
@@ -115,7 +115,7 @@ static void check_access(struct doctor *d)
 		    a.syscall_user_mode == ENOSYS
 			    ? "a kernel from 5.14 with CONFIG_USERFAULTFD=y; in a container, its seccomp profile"
 			    : syscall_mend,
-		    "is not to be had in any way");
+		    "is unavailable in every way");
 }
 
 static void check_features(struct doctor *d)
@@ -177,7 +177,7 @@ static void check_engine(struct doctor *d)
 	for (uint32_t i = 0; i < sizeof(features) / sizeof(features[0]); i++)
 		say(d, bits & features[i].bit ? STATE_OK : STATE_NOTE, features[i].name,
 		    features[i].remedy, "%s",
-		    bits & features[i].bit ? features[i].there : "not to be had");
+		    bits & features[i].bit ? features[i].there : "unavailable");
 }
 
 /* How many there are in a list such as "0-3,8". */

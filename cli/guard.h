@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A page that cannot be served raises SIGBUS in who touches it (SIGSEGV on kernels
+ * A page that cannot be served raises SIGBUS in the thread that touches it (SIGSEGV on kernels
  * that cannot poison).  The guard turns that into a message and exit status 1.
  */
 #ifndef CLI_GUARD_H

@@ -25,7 +25,7 @@ struct cli_counters {
 
 /*
  * Make the memory, fill it (unless it is filled while it is touched) and start
- * whoever serves it.  NULL: it has said why not.
+ * what serves it.  NULL: it has said why not.
  */
 struct cli_memory *cli_memory_create(const struct cli_options *o, const struct cli_input *in);
 void cli_memory_destroy(struct cli_memory *m);

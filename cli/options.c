@@ -137,7 +137,7 @@ static const char help[] =
 	"  --shards N          userfaultfds, 1 to 1024\n"
 	"  --workers N         threads that answer faults, 1 to 64\n"
 	"  --worker-cpus LIST  processors that workers may have, such as 0-3,8\n"
-	"  --node N            have the memory and who serves it on this NUMA node\n"
+	"  --node N            have the memory and what serves it on this NUMA node\n"
 	"  --spin-us N         how long a worker polls before it sleeps; 0: not at all\n"
 	"  --no-pin            leave workers to the scheduler\n"
 	"  --keep-nice         do not let workers go before the touching threads\n"

@@ -178,7 +178,7 @@ static int restore(const struct cli_options *o, const struct cli_input *in,
 	if (!m)
 		return CLI_FAILED;
 	cli_guard_install(cli_memory_addrs(m), o->nr_guests, in->len_bytes);
-	/* Before the guard: it is told of what cannot be had. */
+	/* Before the guard: it is told of what fails. */
 	ok = o->delivery == CLI_QUEUED || enter();
 	if (ok) {
 		ok = measure(o, in, m, &r);

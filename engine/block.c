@@ -228,7 +228,7 @@ void fln_block_install(struct fln_block_round *b, bool zero_too)
 }
 
 /*
- * The region's map has become whole; are the others', too?  Whoever makes the last
+ * The region's map has become whole; are the others', too?  The thread that makes the last
  * block whole sees all counts: they are changed and read in one order.
  */
 static void tell_if_whole(struct fln_guest *guest)

@@ -159,7 +159,7 @@ static void unmap_range(struct fln_region *r, uint64_t start, uint64_t end)
 
 /*
  * Call @fn for the part of each region in [start, end).  The guest's regions do
- * not go away meanwhile: whoever removes one first takes leave of the worker
+ * not go away meanwhile: a thread that removes one first takes leave of the worker
  * (fln_worker_command()), which is here.
  */
 static void each_region(struct fln_shard *shard, uint64_t start, uint64_t end, range_fn fn)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pages that cannot be had, and faults that wait for something else than contents.
+ * Pages that have failed, and faults that wait for something else than contents.
  *
  * The way of a page that fails: the fault finds FAILED, or that its source is late;
  * decide() says POISON, RETRY or PAUSE.  A fault that pauses is held, and when it is
@@ -110,7 +110,7 @@ static void stop_guest(struct fln_worker *w, const struct fln_region *region, ui
 {
 	if (fln_guest_fail(region->guest, error))
 		fln_log(&w->opts.log, FLN_LOG_ERROR,
-			"guest %s has failed: the page at 0x%llx cannot be had; what is not there "
+			"guest %s has failed: the page at 0x%llx is unavailable; what is not there "
 			"is poisoned from now on",
 			region->guest->name, (unsigned long long)addr);
 }
@@ -183,7 +183,7 @@ static enum verdict decide(struct fln_worker *w, const struct fln_region *region
 	}
 }
 
-/* Why a page cannot be had, or 0: *reason says what the fault is held for. */
+/* Why a page has failed, or 0: *reason says what the fault is held for. */
 static int try_page(struct fln_worker *w, const struct fln_region *region, struct fln_fault *fault,
 		    uint64_t image_page, uint32_t fill_pages, enum fln_next next, uint64_t now_ns,
 		    enum fln_held_reason *reason)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pages that cannot be had: what the guest's on_failure says is done about them.
+ * Pages that have failed: what the guest's on_failure says is done about them.
  *
  * A page fails when its source has (the image says FAILED), or is late.  The fault is
  * held while the page is asked for again, or while the embedder wants to wait; how

@@ -69,7 +69,7 @@ void fln_held_forget(struct fln_worker *w, const struct fln_held *h)
 
 /*
  * A guest may hold as many as are free: one that is greedy ends with half of the table,
- * n of them with a part in n + 1 each, and one part stays for whoever comes.  A guest that
+ * n of them with a part in n + 1 each, and one part stays for newcomers.  A guest that
  * has the worker for itself may have all.
  */
 bool fln_may_hold(const struct fln_worker *w, const struct fln_shard *shard)
@@ -119,7 +119,7 @@ void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fa
 		shard->nr_held += fault->nr;
 		return;
 	}
-	/* What has been held before has its place, whoever came since. */
+	/* What has been held before has its place, whatever came since. */
 	if (w->nr_held == w->opts.held_max || (!fault->kept && !fln_may_hold(w, shard))) {
 		put_back(w, shard, fault);
 		return;

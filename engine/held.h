@@ -59,7 +59,7 @@ bool fln_fault_is_unmapped(const struct fln_shard *shard, const struct fln_fault
 			   uint64_t start, uint64_t end);
 
 /*
- * Such faults end; whoever waits there is woken after this.  What lies there next is
+ * Such faults end; the threads that wait there are woken after this.  What lies there next is
  * none of their business: they would have it filled, and poisoned when it is late.
  */
 void fln_drop_unmapped(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end);

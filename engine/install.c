@@ -6,7 +6,7 @@
  * COPY from the image's alias where another process's memory is filled (foreign
  * regions).  Calls wake the threads that wait in the range themselves; a page that was
  * there already is woken by a call of its own if somebody waits for it, because
- * whoever put it there may not have woken, and a call without progress does not.
+ * the thread that put it there may not have woken, and a call without progress does not.
  *
  * A call must lie in one mapping of the kernel's, and the embedder may have split
  * ours: by mprotect() or madvise() of a part, by taking a part away.  A run that
@@ -317,7 +317,7 @@ static uint32_t deny_run(struct fln_install *in, uint32_t lo, uint32_t hi,
 	if (in->region->foreign)
 		return deny_foreign(in, lo, hi, poisoned);
 	if (fln_uffd_deny(&in->shard->uffd, addr_of(in, lo), len) != 0) {
-		/* Whoever waits goes on waiting: that is the safe side. */
+		/* The threads that wait go on waiting: that is the safe side. */
 		fln_mask_set_range(&in->broken, lo, hi);
 		return hi;
 	}

@@ -3,7 +3,7 @@
  * What is mapped where in this process, by /proc/self/maps.
  *
  * The embedder may take parts of a region's mapping away and put something else
- * there.  Whoever takes access or mappings away asks here first what is still a
+ * there.  Code that takes access or mappings away asks here first what is still a
  * mapping of the region's image.
  */
 #include "engine/mapping.h"

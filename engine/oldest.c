@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The oldest fault: noted by workers, found by whoever asks.
+ * The oldest fault: noted by workers, found by the caller.
  *
  * What a worker holds is its own, so it notes the oldest fault of each of its shards, each
  * time that it has looked at all that it holds, and not more often than it looks at

@@ -147,7 +147,7 @@ static enum fln_job_block_state pending(struct fln_worker *w, const struct fln_i
 		jb->any_page |= want->nr_covered > FLN_BLOCK_PAGES;
 		return jb->any_page ? FLN_JOB_WAITS : FLN_JOB_TRY;
 	}
-	/* Fills of a link are its own: whoever is kicked tries. */
+	/* Fills of a link are its own: each worker that is kicked tries. */
 	if (!image->link) {
 		part->vain_turn = w->job_turn;
 		w->nr_job_tries -= w->nr_job_tries > 0;

@@ -59,7 +59,7 @@ static void poison_page(struct fln_worker *w, struct fln_block_round *b, uint32_
 	}
 	fln_failure_tell(b->in.region, addr, error);
 	fln_log_limited(&w->opts.log, &b->in.region->guest->poison_limit, FLN_LOG_ERROR,
-			"guest %s: the page at 0x%llx cannot be had and is poisoned",
+			"guest %s: the page at 0x%llx has failed and is poisoned",
 			b->in.shard->guest->name, (unsigned long long)addr);
 }
 

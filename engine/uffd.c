@@ -40,7 +40,7 @@
  * at any moment and take the messages itself: a read() would sleep for ever, and with it
  * the worker.  So the call itself says that it does not wait.  Where the kernel cannot do
  * that for userfaultfds (before 6.10) the flag is set anew and the descriptor polled just
- * before: whoever wants to win that race has to hit a microsecond.
+ * before: to win that race takes hitting a microsecond.
  */
 static ssize_t read_shared(struct fln_uffd *u, void *to, size_t len_bytes)
 {

@@ -27,7 +27,7 @@ void fln_vacant_open(struct fln_vacant *vacant);
 void fln_vacant_close(struct fln_vacant *vacant);
 
 /*
- * Map over a range: who touches it gets SIGBUS.  What is registered there raises UNMAP, which
+ * Map over a range: a thread that touches it gets SIGBUS.  What is registered there raises UNMAP, which
  * must be read before the call returns.  Return: 0 or -errno; -ENOSYS without the file.
  */
 int fln_vacant_map(const struct fln_vacant *vacant, uint64_t addr, uint64_t len_bytes,

@@ -3,7 +3,7 @@
  * How a worker waits for its shards.
  *
  * In an epoll set, as long as there is one.  A set that fails (somebody has closed its
- * descriptor) gives way to a new one.  Where that cannot be had, or fails again and again
+ * descriptor) gives way to a new one.  Where none can be made, or it fails again and again
  * (a filter that refuses the calls), the worker looks at all its shards each millisecond:
  * slow, and no fault is left alone.
  */

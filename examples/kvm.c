@@ -30,7 +30,7 @@
 static struct share shares[NR_VCPUS];
 static struct vcpu_vm *vm;
 
-/* One vCPU's thread.  A page that cannot be had ends the virtual machine. */
+/* One vCPU's thread.  A page that has failed ends the virtual machine. */
 static void *vcpu_main(void *arg)
 {
 	struct share *s = arg;

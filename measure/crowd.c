@@ -2,7 +2,7 @@
 /*
  * Threads that begin together.
  *
- * Who works waits at one word, the gate; the others of the crowd at another one, so
+ * Threads that work wait at one word, the gate; the others of the crowd at another one, so
  * that a piece of work for four threads does not wake two hundred.  Both are futexes:
  * a mutex would let the threads through one by one.
  *

@@ -11,7 +11,7 @@ extern "C" {
 
 void measure_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* The last sentence of this process, for who reports it elsewhere too; "" when there is none. */
+/* The last sentence of this process, for callers that report it elsewhere too; "" when there is none. */
 const char *measure_last_error(void);
 
 /*

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which pages are touched, by whom, and in which order.
+ * Which pages are touched, by which thread, and in which order.
  */
 #ifndef MEASURE_ORDER_H
 #define MEASURE_ORDER_H
@@ -14,15 +14,15 @@ extern "C" {
 
 /* Page numbers are 32 bits wide: images of less than 16 TiB. */
 struct measure_plan {
-	uint32_t *pages;   /* the chosen pages in the order of touching */
-	uint16_t *owners;  /* per page of the image: who touches it, plus one; 0: nobody */
+	uint32_t *pages;  /* the chosen pages in the order of touching */
+	uint16_t *owners; /* per page of the image: the thread that touches it, plus one; 0: none */
 	uint64_t nr_pages; /* chosen */
 	uint64_t total_pages;
 	uint32_t nr_threads;
 	uint64_t seed;
 };
 
-/* Who touches what. */
+/* Which thread touches which pages. */
 struct measure_plan_opts {
 	uint64_t total_pages;
 	uint32_t density; /* one page in so many is chosen, at random; at least one */

@@ -23,7 +23,7 @@ struct measure_verify_result {
 
 /*
  * What contents are due at @offset_bytes.  False: measure_crew_fail() has said why
- * they are not to be had.
+ * they are unavailable.
  */
 typedef bool (*measure_contents_fn)(struct measure_crew *crew, const void *ctx,
 				    uint64_t offset_bytes, void *buf, uint64_t len_bytes);
@@ -38,7 +38,7 @@ struct measure_verify_opts {
 	int fd;                /* or, with NULL there, an image */
 	bool written;          /* touched pages begin with their toucher's token */
 	bool restore;          /* and get their contents back there, when they are right */
-	uint32_t first_thread; /* who touched them is counted from here */
+	uint32_t first_thread; /* the threads that touched them are counted from here */
 	bool whole;            /* pages that nobody touched, too */
 };
 

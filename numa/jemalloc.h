@@ -3,7 +3,7 @@
  * An allocator table backed by jemalloc, with an arena per NUMA node.
  *
  * For programs.  The library never links it: libjemalloc exports malloc, and
- * who links it has the allocator of the whole process replaced.
+ * a program that links it has the allocator of the whole process replaced.
  */
 #ifndef FLN_NUMA_JEMALLOC_H
 #define FLN_NUMA_JEMALLOC_H

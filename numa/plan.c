@@ -8,8 +8,8 @@
  * have, without vCPUs' processors where that leaves a node any, and of these without
  * strays, which are far from the node's memory for all we know.  Then the memory of
  * every node is laid to the charge of a node that has candidates: itself, or the
- * nearest.  Workers are dealt to nodes by that charge, one at a time to whom the
- * next is due most (the divisors 1, 3, 5 … of Sainte-Laguë, which favour neither
+ * nearest.  Workers are dealt to nodes by that charge, one at a time to the one that is
+ * due the next most (the divisors 1, 3, 5 … of Sainte-Laguë, which favour neither
  * large nor small); a node is passed over when its candidates are taken, until all
  * nodes' are.  On a node that has only vCPUs' processors one is enough to be full.
  *

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The plan of a machine: who serves which node's memory, and where he runs.
+ * The plan of a machine: which worker serves which node's memory, and where it runs.
  *
  * Pure arithmetic on a topology: nothing is started, pinned or bound here.  The
  * engine acts on it, and fln_plan_print() shows it, from the same functions.

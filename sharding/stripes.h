@@ -123,7 +123,7 @@ uint32_t fln_stripe_shard(const struct fln_stripe_plan *plan, uint64_t addr);
  * @index:     stripe, in address order
  * @addr:      first byte
  * @len_bytes: length; the first and the last stripe can be shorter than others
- * @shard:     who serves it
+ * @shard:     that serves it
  *
  * To go through all: for (i = 0; fln_stripe_get(plan, i, &a, &l, &s); i++)
  *

@@ -106,14 +106,14 @@ static int fetch(struct fln_image *image, struct fln_fill *fill, uint32_t lo, ui
 	}
 }
 
-/* The source has spoken: pages [lo, hi) of a fill are there, or cannot be had. */
+/* The source has spoken: pages [lo, hi) of a fill are there, or have failed. */
 static int settle_fetched(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
 			  int rc)
 {
 	fln_fill_publish(image, fill, lo, hi, rc ? FLN_IMAGE_FAILED : FLN_IMAGE_FILLED);
 	if (rc)
 		fln_log_limited(&image->filler->opts.log, &image->log_limit, FLN_LOG_ERROR,
-				"image %s: page %llu (offset %llu) cannot be had: %s", image->name,
+				"image %s: page %llu (offset %llu) has failed: %s", image->name,
 				(unsigned long long)(fill->page + lo),
 				(unsigned long long)fln_pages_to_bytes(fill->page + lo),
 				fln_last_error());
@@ -122,7 +122,7 @@ static int settle_fetched(struct fln_image *image, struct fln_fill *fill, uint32
 
 /*
  * Fill pages [lo, hi) of a fill, all data.  When the run cannot be read at once,
- * page by page, so that a page that cannot be had takes no other with it; in a huge
+ * page by page, so that a page that fails takes no other with it; in a huge
  * page it does.
  */
 static int fill_data(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,

@@ -104,14 +104,14 @@ int fln_huge_write(struct fln_image *image, uint64_t page, const void *buf, uint
 			return rc;
 		rc = fln_alias_write(image, fln_pages_to_bytes(page), buf,
 				     fln_pages_to_bytes(nr_pages));
-		/* Punched out just now, and no other page to be had?  fallocate() knows. */
+		/* Punched out just now, and no other page free?  fallocate() knows. */
 		if (rc != -EFAULT)
 			return rc;
 	}
 	return rc;
 }
 
-/* Where there is no page, and none to be had, zeros are read anyway. */
+/* Where there is no page, and none is free, zeros are read anyway. */
 int fln_alias_zero(const struct fln_image *image, uint64_t page, uint64_t end)
 {
 	static const char zeros[FLN_PAGE_BYTES];

@@ -54,7 +54,7 @@ struct fln_image {
 	struct fln_engine *engine; /* whose it is; of no use here */
 	struct fln_filler *filler;
 	struct fln_source *source; /* NULL: filled already, or pushed, or attached */
-	struct fln_link *link;     /* attached: whom to ask instead of a source; else NULL */
+	struct fln_link *link;     /* attached: to be asked instead of a source; else NULL */
 	bool adopted;              /* the memfd may have had contents when it came */
 	bool unsealed;             /* the memfd may be made shorter */
 	bool read_only;            /* the memfd is sealed against writing, and filled */

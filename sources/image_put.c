@@ -76,7 +76,7 @@ static enum claim claim_run(struct fln_image *image, struct fln_fill *fill, uint
 		claim = take_over(image, fill, *page, end);
 	else
 		claim = fln_fill_begin(image, fill, *page, end, true) ? CLAIM_BEGUN : CLAIM_NONE;
-	/* Whoever may take over has the contents, and writes them at once. */
+	/* A caller that may take over has the contents, and writes them at once. */
 	if (claim == CLAIM_BEGUN)
 		fill->writing = may_take_over;
 	else if (claim == CLAIM_NONE)

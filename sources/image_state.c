@@ -8,7 +8,7 @@
  * take one from the fillers' pool; from there on it is the same path.
  *
  * States move under image->lock, in fln_image_move() and nowhere else, and are read
- * without it.  Whoever wants to wait for a page registers under the same lock
+ * without it.  A thread that wants to wait for a page registers under the same lock
  * under which the page would be published, so no wake-up is lost: either the
  * page is found published, or the publisher finds the waiter.
  *
@@ -18,7 +18,7 @@
  *
  * ZERO permits an install, and what is mapped then is what the cache has.  That may be
  * something: an adopted memfd comes with the bytes that were in it.  So no page goes from
- * UNFILLED or FAILED to ZERO at once.  Whoever makes it ZERO claims it as a fill does,
+ * UNFILLED or FAILED to ZERO at once.  What makes it ZERO claims it as a fill does,
  * has the cache be empty there (fln_image_empty()), and publishes.
  */
 #include "sources/image_state.h"

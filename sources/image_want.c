@@ -133,7 +133,7 @@ static enum fln_image_request answer(struct fln_image *image, struct request *q)
 	}
 }
 
-/* Does the page need a fill before it can be had? */
+/* Does the page need a fill before it can be mapped? */
 static bool needs_fill(const struct fln_image *image, uint64_t page, bool retry)
 {
 	enum fln_image_page state;

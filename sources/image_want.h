@@ -35,7 +35,7 @@ struct fln_image_want {
 enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, uint32_t waiter,
 				      struct fln_image_want *want);
 
-/* Pages that could not be had are UNFILLED again: whoever wants one asks its source anew. */
+/* FAILED pages are UNFILLED again: the next fault on one asks its source anew. */
 void fln_image_forget_failed(struct fln_image *image, uint64_t page, uint64_t nr_pages);
 
 #endif

@@ -2,7 +2,7 @@
 /*
  * The attached side of an image of another process: asks and what comes of them.
  *
- * Whoever needs pages (a worker, mostly) begins a fill as in any image, and sends
+ * A thread that needs pages (a worker, mostly) begins a fill as in any image, and sends
  * the ask itself, without waiting; when the socket is full the link's thread sends
  * it later.  The thread receives the news and moves the states.  A fill is in the
  * table of asks from before it is sent until the news that it is done.
@@ -453,7 +453,7 @@ static bool ask_next(struct fln_image *image, struct fln_fill *fill, uint64_t *p
 	struct fln_mask open = { { 0 } }, failed;
 	bool begun = false;
 
-	/* One block at a time: whoever serves a fault does not wait for more (I7). */
+	/* One block at a time: a worker that serves a fault does not wait for more (I7). */
 	fln_rcu_read_lock();
 	fln_lock(&image->lock);
 	if (fln_blockmap_uniform(&image->map, base / FLN_BLOCK_PAGES) <= 0) {
@@ -506,10 +506,11 @@ int fln_link_fill(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 		    fln_blockmap_uniform(&image->map, at / FLN_BLOCK_PAGES) > 0)
 			at += FLN_BLOCK_PAGES - 1;
 		else if (fln_image_state(image, at) == FLN_IMAGE_FAILED)
-			return fln_fail(EIO,
-					"image %s: page %llu cannot be had from the process that "
-					"shares it",
-					image->name, (unsigned long long)at);
+			return fln_fail(
+				EIO,
+				"image %s: page %llu is unavailable: so says the process that "
+				"shares it",
+				image->name, (unsigned long long)at);
 	}
 	return 0;
 }

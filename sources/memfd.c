@@ -79,7 +79,7 @@ static int check_kind(const struct fln_image *image, int fd)
 }
 
 /*
- * Whoever has the descriptor could make the memfd shorter, and take contents away
+ * A process with the descriptor could make the memfd shorter, and take contents away
  * that the image calls FILLED.  The kernel forbids it once there is a seal.
  */
 static int seal_adopted(const struct fln_image *image, int fd)

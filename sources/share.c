@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define LOOK_AHEAD_BLOCKS 1024u
-#define RETRY_MS 20 /* when no fill was to be had, or one was put off */
+#define RETRY_MS 20 /* when no fill was free, or one was put off */
 #define ASKS_AT_A_TIME 64u
 /*
  * Fills of one process at a time, twice the filler threads if that is more: enough to keep
@@ -61,7 +61,7 @@ static void look(const struct fln_image *image, uint64_t block, struct fln_link_
 			&news->zero);
 	news->failed = fln_blockmap_load(&image->map, FLN_IMAGE_PLANE_FAILED, block);
 	settled = fln_mask_or(&news->filled, &news->zero);
-	/* Of a huge page a part that cannot be had takes the others with it. */
+	/* Of a huge page a part that has failed takes the others with it. */
 	if (fln_image_is_huge(image) && !fln_mask_empty(&news->failed))
 		news->failed = fln_blockmap_valid(&image->map, block);
 	news->failed = fln_mask_andnot(&news->failed, &settled);
@@ -87,7 +87,7 @@ static enum fln_image_request want(struct fln_image *image, uint64_t page, bool 
 
 /*
  * Have filled what is neither there nor on its way.  True: something is so still,
- * because no fill was to be had, or one was put off; there is no sense in going on then.
+ * because no fill was free, or one was put off; there is no sense in going on then.
  */
 static bool have_filled(struct fln_image *image, const struct fln_mask *missing, uint64_t block)
 {

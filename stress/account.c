@@ -65,7 +65,7 @@ void account_check_settled(struct stress *s)
 	uint64_t begin = now_ns();
 	struct fln_stats st;
 
-	/* Who is woken goes on before that is counted. */
+	/* A thread that is woken goes on before that is counted. */
 	do {
 		st = (struct fln_stats)FLN_STATS_INIT;
 		if (!s->guest || fln_guest_stats(s->guest, &st) != 0 || is_settled(&st))

@@ -2,7 +2,7 @@
 /*
  * What goes wrong: a thread per kind, which takes a step now and then.
  *
- * Steps read-lock the world; who takes the guest down write-locks it.  All that is
+ * Steps read-lock the world; the one that takes the guest down write-locks it.  All that is
  * random comes from the seed and the number of the step, so that a kind takes the same
  * steps again; when they fall between the touches is the scheduler's affair.
  */

@@ -3,7 +3,7 @@
  * All threads at one place: on one page, on four, or outside.
  *
  * Most crowds come in the midst of everything else.  The others have the guest to
- * themselves: the gate is closed, nobody is under way, and only those pass who belong to
+ * themselves: the gate is closed, nobody is under way, and only those pass that belong to
  * the crowd; so what it cost can be counted, and is in the summary.
  */
 #include "stress/chaos_crowd.h"

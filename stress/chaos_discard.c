@@ -113,10 +113,10 @@ static bool populate_behind(struct stress *s, uint64_t page, uint32_t nr, bool b
 	return done;
 }
 
-/* Once in so many steps the page that cannot be had is given up, for good: seldom. */
+/* Once in so many steps the page that fails is given up, for good: seldom. */
 #define DEAD_STEPS 2048u
 
-/* Its contents cannot be had, and nobody needs them any more: it reads zero, soon. */
+/* Its contents are lost, and nobody needs them any more: it reads zero, soon. */
 static bool give_dead_up(struct stress *s)
 {
 	uint64_t page = s->source.dead_page;

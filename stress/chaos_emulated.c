@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A vCPU reads by instructions that KVM emulates, which it does by system calls' means:
- * its faults are not the guest's but the kernel's, and a page that cannot be had is no
+ * its faults are not the guest's but the kernel's, and a page that has failed is no
  * signal but an MMIO exit, which nobody may answer.  That is such a vCPU's end, so each
  * step has a virtual machine of its own.
  */
@@ -20,7 +20,7 @@
 static uint64_t words[PAGE_WORDS];
 static struct guest_copy copy;
 
-/* Other ends of a vCPU are wrong, also where a page cannot be had. */
+/* Other ends of a vCPU are wrong, also where a page has failed. */
 static bool asked_for_memory(void)
 {
 	return strstr(vcpu_last_error(), "KVM asks for") != NULL;
@@ -37,7 +37,7 @@ static void judge(struct stress *s, uint64_t page, uint64_t begun, int rc)
 			 (unsigned long long)page, (unsigned long long)words[0],
 			 model_describe(&s->model, page, buf, sizeof(buf)));
 	else if (rc == 0 && stress_is_dead(s, page))
-		complain(s, "page %llu was read by an emulated instruction, and cannot be had",
+		complain(s, "page %llu was read by an emulated instruction, and has failed",
 			 (unsigned long long)page);
 	else if (rc != 0 && !(rc == -EIO && stress_is_dead(s, page) && asked_for_memory()))
 		complain(s, "page %llu by an emulated instruction: %s, where %s is due",

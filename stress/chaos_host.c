@@ -158,7 +158,7 @@ static _Noreturn void keeper_main(int fd, int whom)
 	_exit(0);
 }
 
-/* Its parent ends at once: who kills this process and its children spares it. */
+/* Its parent ends at once: what kills this process and its children spares it. */
 static int start_keeper(int self)
 {
 	int sv[2], status = 0;

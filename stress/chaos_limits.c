@@ -88,7 +88,7 @@ static uint64_t read_number(const char *dir, const char *name)
 	return strtoull(line, NULL, 10);
 }
 
-/* The limit is at what is in use for a moment: everybody who allocates is slowed down. */
+/* The limit is at what is in use for a moment: every thread that allocates is slowed down. */
 bool chaos_memory(struct stress *s, struct rng *rng)
 {
 	uint64_t used = read_number(cgroup, "memory.current");
@@ -166,7 +166,7 @@ static const char *prepare_cgroup(void)
 	    !write_file(cgroup, "cgroup.procs", text)) {
 		(void)rmdir(cgroup);
 		cgroup[0] = '\0';
-		return "the memory controller of cgroup v2 is not to be had";
+		return "the memory controller of cgroup v2 is unavailable";
 	}
 	return NULL;
 }

@@ -254,7 +254,7 @@ static void *sharer_main(void *arg)
 	return NULL;
 }
 
-/* Who attaches wants everything at once, of a source that hangs. */
+/* A process that attaches wants everything at once, of a source that hangs. */
 static bool beside_greedy_peer(struct stress *s, struct rng *rng)
 {
 	struct process p;
@@ -282,7 +282,7 @@ static bool beside_greedy_peer(struct stress *s, struct rng *rng)
 	return done;
 }
 
-/* The victim's own image has been given to somebody who seals it. */
+/* The victim's own image has been given to a process that seals it. */
 static bool beside_sealing_peer(struct stress *s, struct rng *rng)
 {
 	struct process p;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Guests of which nobody but these steps knows, so that what happens to their pages is
- * known exactly.  Who is kept waiting for what is owed is found by the watch.
+ * known exactly.  A thread that is kept waiting for what is owed is found by the watch.
  */
 #include "stress/chaos_owed.h"
 

@@ -2,7 +2,7 @@
 /*
  * The touches of a vCPU: the same as a thread's in toucher.c, on the same model, run
  * inside the guest.  What is under way is in the toucher, for the host: a page that
- * cannot be had ends the function in the middle.
+ * has failed ends the function in the middle.
  */
 #define STRESS_IN_GUEST
 #include "stress/guest.h"

@@ -280,7 +280,7 @@ static int init_world(struct stress *s)
 	pthread_rwlockattr_t attr;
 
 	(void)pthread_rwlockattr_init(&attr);
-	/* Else who restarts the guest would wait for ever for the others' pauses to meet. */
+	/* Else the thread that restarts the guest would wait for ever for the others' pauses to meet. */
 	(void)pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	(void)pthread_rwlock_init(&s->world, &attr);
 	gate_init(s);
@@ -305,7 +305,7 @@ static int create_without_stdin(struct stress *s)
 	if (fcntl(STDIN_FILENO, F_GETFD) >= 0)
 		complain(s, "the library keeps descriptor %d", STDIN_FILENO);
 	else if (open("/dev/null", O_RDONLY) != STDIN_FILENO)
-		complain(s, "no descriptor is to be had: %s", strerror(errno));
+		complain(s, "no descriptor is free: %s", strerror(errno));
 	return rc;
 }
 
@@ -329,7 +329,7 @@ static int run(struct stress *s, double *elapsed_s)
 		(void)watch_once(s);
 		sleep_ms(10);
 	}
-	/* First: who restarts the guest closes the gate and opens it again. */
+	/* First: the thread that restarts the guest closes the gate and opens it again. */
 	chaos_stop();
 	atomic_store(&s->source.healthy, true);
 	gate_open(s);

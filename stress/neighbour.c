@@ -97,7 +97,7 @@ static void *touch_all(void *arg)
 	return NULL;
 }
 
-/* Who reads it sleeps there, and what was to wake him is read away. */
+/* Its reader sleeps there, and what was to wake it is read away. */
 static int blocks(int sock)
 {
 	int uffd = open_uffd(0);

@@ -13,7 +13,7 @@
 enum neighbour_kind {
 	NEIGHBOUR_FILLS,    /* attaches an image, and wants all of it filled at once */
 	NEIGHBOUR_SEALS,    /* attaches an image, and seals its memfd against its owner */
-	NEIGHBOUR_BLOCKS,   /* its userfaultfd blocks who reads it, and is read by itself, too */
+	NEIGHBOUR_BLOCKS,   /* its userfaultfd blocks its reader, and is read by itself, too */
 	NEIGHBOUR_PROTECTS, /* faults that no copy resolves: write protection */
 	NEIGHBOUR_GIVES_UP, /* gives pages up and touches them again, at once; then looks at all */
 	NEIGHBOUR_NR

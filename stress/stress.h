@@ -90,17 +90,18 @@ struct stress {
 	uint64_t begin_ns;
 	_Atomic bool stop;    /* the run is over */
 	_Atomic bool gate;    /* no touch may begin */
-	_Atomic bool alone;   /* but of those who belong to the crowd */
+	_Atomic bool alone;   /* but of those that belong to the crowd */
 	_Atomic bool closing; /* the guest is being stopped: touches may end in signals */
-	/* When the page that cannot be had was given up, and reads zero from then on; 0: it was not. */
+	/* When the page that fails was given up, and reads zero from then on; 0: it was not. */
 	_Atomic uint64_t dead_given_up_ns;
-	pthread_mutex_t gate_lock; /* of who sleeps at the gate */
+	pthread_mutex_t gate_lock; /* of the threads that sleep at the gate */
 	pthread_cond_t gate_changed;
-	pthread_mutex_t turn;           /* of who closes the gate; taken before the world */
+	pthread_mutex_t turn; /* of the thread that closes the gate; taken before the world */
 	_Atomic uint64_t turn_since_ns; /* when somebody got it the last time */
-	pthread_rwlock_t world;         /* written by who takes guests down, read by other chaos */
-	_Atomic uint64_t hot;           /* convergence: first page, plus 1; 0: everywhere */
-	_Atomic uint64_t stampede;      /* page, and above bit 40 a running number; 0: none yet */
+	pthread_rwlock_t
+		world; /* written by the thread that takes guests down, read by other chaos */
+	_Atomic uint64_t hot;      /* convergence: first page, plus 1; 0: everywhere */
+	_Atomic uint64_t stampede; /* page, and above bit 40 a running number; 0: none yet */
 	/* Where something has happened lately: first page << 8 | how many. */
 	_Atomic uint64_t trail[TRAIL_NR];
 	_Atomic uint32_t trail_next;
@@ -117,7 +118,7 @@ struct stress {
 	FILE *messages;
 };
 
-/* It cannot be had: with source-errors one page, and all that is one huge page with it. */
+/* It fails for ever: with source-errors one page, and all that is one huge page with it. */
 static inline bool stress_is_dead(const struct stress *s, uint64_t page)
 {
 	if (s->source.dead_page == UINT64_MAX)

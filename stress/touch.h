@@ -80,7 +80,7 @@ static inline struct touch touch_pick(struct toucher *t)
 	}
 	if (hot)
 		page = hot - 1 + rng_below(&t->rng, 4);
-	/* Some look often where a page cannot be had: its neighbours must notice nothing. */
+	/* Some look often where a page has failed: its neighbours must notice nothing. */
 	else if (t->index % 32 == 0 && dead != UINT64_MAX && rng_below(&t->rng, 16) == 0)
 		page = dead + (rng_next(&t->rng) & rng_next(&t->rng) & 7);
 	else if ((rng_below(&t->rng, 4) != 0 || !touch_follow_trail(t, &page)) &&

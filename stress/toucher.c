@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The threads that touch: each picks pages at random, reads and verifies them whole,
- * or writes them.  A signal in a touch (a page that cannot be had) brings the thread
+ * or writes them.  A signal in a touch (a page that has failed) brings the thread
  * back to where it began.
  */
 #include "stress/toucher.h"

@@ -75,7 +75,7 @@ static void undo(struct toucher *t)
 	atomic_store(&t->doing, TOUCH_NOTHING);
 }
 
-/* A page could not be had: the monitor's SIGBUS; the vCPU goes on with the next. */
+/* A page has failed: the monitor's SIGBUS; the vCPU goes on with the next. */
 static void after_poison(struct toucher *t, const struct vcpu *v, int rc)
 {
 	struct stress *s = t->s;

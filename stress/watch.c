@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Who waits for ever is lost: it is said what for, and the run ends. */
+/* A thread that waits for ever is lost: it is said what for, and the run ends. */
 #include "stress/watch.h"
 
 #include "stress/account.h"

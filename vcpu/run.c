@@ -68,7 +68,7 @@ static int on_mmio(struct vcpu *v)
 	if (addr)
 		return end(v, vcpu_fail(-EIO,
 					"KVM asks for %u bytes %s 0x%llx, which is memory: a page "
-					"cannot be had, and an instruction that KVM emulates "
+					"has failed, and an instruction that KVM emulates "
 					"touched it; the vCPU is at an end",
 					run->mmio.len, run->mmio.is_write ? "to write at" : "of",
 					(unsigned long long)addr));
@@ -143,7 +143,7 @@ static int run_to_end(struct vcpu *v)
 		if (v->poisoned) {
 			/* The signal of a page; nothing else ends in one of these. */
 			v->poisoned = 0;
-			return leave_function(v, -EHWPOISON, "a page cannot be had");
+			return leave_function(v, -EHWPOISON, "a page has failed");
 		}
 		switch (rc) {
 		case -EINTR:

@@ -35,7 +35,7 @@ struct vcpu;
 /* Runs in the guest. */
 typedef uint64_t (*vcpu_fn)(void *arg);
 
-/* Why there are no vCPUs here, as a sentence with the mend; NULL: there are. */
+/* Why there are no vCPUs here, as a sentence with the remedy; NULL: there are. */
 const char *vcpu_unavailable(void);
 
 /* Of this thread's last call that failed. */
@@ -81,7 +81,7 @@ struct vcpu *vcpu_vm_vcpu(struct vcpu_vm *vm, uint32_t index);
  * are handled between, and do not end it.
  *
  * Return: 0 and *@result (may be NULL) when @fn has returned.
- * -EHWPOISON: it touched a page that cannot be had.  The thread got SIGBUS, which
+ * -EHWPOISON: it touched a page that has failed.  The thread got SIGBUS, which
  *   vcpu_sigbus() took note of; vcpu_fault_addr() is where.  @fn was left in the middle,
  *   and the vCPU can run another.
  * -EFAULT: the same where the kernel does not say which page: memory that was made

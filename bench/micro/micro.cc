@@ -10,7 +10,7 @@
 
 namespace {
 
-/* Whoever else runs here shifts means, not medians. */
+/* Other programs that run here shift means, not medians. */
 void set_median(benchmark::State &state, const char *name, std::vector<double> *samples)
 {
 	if (samples->empty())

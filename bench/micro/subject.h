@@ -64,7 +64,7 @@ void micro_uffd_free(struct micro_uffd *u);
 double micro_uffd_continue_ns(struct micro_uffd *u, uint32_t nr_pages, bool wake);
 /* A wake for which nobody waits. */
 double micro_uffd_wake_ns(struct micro_uffd *u);
-/* One read() that takes the messages of all who are blocked, per message. */
+/* One read() that takes the messages of all threads that are blocked, per message. */
 double micro_uffd_read_ns(struct micro_uffd *u);
 /* A page of the same file, mapped without userfaultfd, written for the first time. */
 double micro_uffd_kernel_fault_ns(struct micro_uffd *u);

@@ -125,7 +125,7 @@ void micro_uffd_free(struct micro_uffd *u)
 {
 	if (!u)
 		return;
-	/* Whoever is blocked finds the page in the cache once this is closed. */
+	/* A blocked thread finds the page in the cache once this is closed. */
 	if (u->uffd.fd >= 0)
 		fln_uffd_close(&u->uffd);
 	for (uint32_t i = 0; i < u->nr_threads; i++)

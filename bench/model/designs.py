@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is compared: who serves the faults, on how many userfaultfds, with what windows."""
+"""What is compared: what serves the faults, on how many userfaultfds, with what windows."""
 from dataclasses import dataclass, replace
 
 

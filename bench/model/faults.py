@@ -36,11 +36,11 @@ class Uffd:
         self.blocked: Dict[Fault, None] = {}  # pending or read, in the order of their coming
         self.readers: List[Thread] = []
         self.waiting: Dict[Thread, None] = {}  # readers in epoll_wait()
-        self.read_core = self.wake_core = -1   # who has read, has woken last
+        self.read_core = self.wake_core = -1   # that has read, has woken last
 
 
 class World:
-    """One run: a guest's memory, its vCPUs, and who serves them."""
+    """One run: a guest's memory, its vCPUs, and what serves them."""
 
     def __init__(self, machine: Machine, design: Design, vcpus: int, pages_each: int,
                  mixed: bool = False, seed: int = 1):

@@ -24,7 +24,7 @@ class Point:
 SINGLE_2023 = (150, 191, 210, 155, 130, 108, 86, 62, 36)
 # The same with a userfaultfd per vCPU: published as whole thousands per vCPU, so rounded.
 PER_VCPU_2023 = (180, 170, 320, 312, 288, 256, 256, 128, 256)
-# A KVM that leaves to its caller, who installs the page himself: no queue, no wake.
+# A KVM that leaves to its caller, which installs the page itself: no queue, no wake.
 EXIT_2023 = (340, 477, 809, 1239, 1595, 2299, 3482, 4134, 4012)
 
 

@@ -25,7 +25,7 @@ class Result:
     @property
     def limit(self) -> str:
         share, name = self.busy[0]
-        # Who spins has his processor: then the processors are busy, too, and not the cause.
+        # A spinning thread has its processor: then the processors are busy, too, and not the cause.
         if name == "all processors" and self.busy[1][0] > 0.85:
             share, name = self.busy[1]
         return f"{name} {100 * share:.0f} %" if share > 0.5 else f"latency ({name} {100 * share:.0f} %)"

@@ -36,7 +36,7 @@ class Thread:
 
 
 class Line:
-    """A cache line: who writes it next waits until those before have had it."""
+    """A cache line: its next writer waits until those before have had it."""
 
     def __init__(self, sim: "Sim", name: str):
         self.sim, self.name = sim, name

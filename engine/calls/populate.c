@@ -89,7 +89,7 @@ static int result(struct fln_guest *guest, struct fln_job *job, bool cancelled)
 	switch (rc) {
 	case -EIO:
 		return fln_fail(EIO,
-				"guest %s: the page at 0x%" PRIx64 " cannot be had, and perhaps "
+				"guest %s: the page at 0x%" PRIx64 " has failed, and perhaps "
 				"others behind it; repair the source and advise DONTNEED there",
 				guest->name, atomic_load(&job->failed_addr));
 	case -ESHUTDOWN:

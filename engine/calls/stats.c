@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Statistics: shards count, whoever asks adds up.
+ * Statistics: shards count, and the caller adds up.
  */
 #include "base/blockmap.h"
 #include "base/cancel.h"

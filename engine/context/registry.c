@@ -32,7 +32,7 @@ struct registry {
 	struct entry entries[];
 };
 
-/* Guards changes.  A leaf: whoever changes calls nobody meanwhile. */
+/* Guards changes.  A leaf: no callback is called under it. */
 static struct fln_lock registry_lock = { .mutex = PTHREAD_MUTEX_INITIALIZER,
 					 .rank = FLN_RANK_LEAF };
 static _Atomic(struct registry *) regions;

@@ -8,7 +8,7 @@
  * that this signal has interrupted.  A page that somebody else has claimed is mapped
  * without; to map a page twice does no harm.
  *
- * Whoever waits here for contents holds nothing that filling them needs: a thread
+ * A thread that waits here for contents holds nothing that filling them needs: a thread
  * that has entered runs no handlers while it holds a lock of ours or reads under RCU
  * (base/signals.h).  The rounds below are read sections of their own for that reason,
  * in which no other handler runs, and the region is looked up anew in each: it may have
@@ -175,14 +175,14 @@ struct access {
 	uint64_t t0_ns;
 	uint64_t stopped_ns; /* the process was stopped for so long meanwhile */
 	bool counted;        /* it waits, or has, and a worker ends its fault */
-	bool failed;         /* its contents cannot be had */
+	bool failed;         /* its contents are unavailable */
 	bool again;          /* this is not its first round */
 	struct fln_wanted *wanted;
 };
 
 enum round {
 	ROUND_DONE,    /* the access can be tried again */
-	ROUND_PASS_ON, /* it is not ours, or cannot be had */
+	ROUND_PASS_ON, /* it is not ours, or has failed */
 	ROUND_AGAIN,
 	ROUND_LATER, /* the same, after a longer while */
 	ROUND_WAIT,  /* on a->wanted */
@@ -327,7 +327,7 @@ static enum round judge(struct fln_block_round *b, struct access *a, uint32_t pa
 		end_fault(b, a, ending);
 		return ROUND_PASS_ON;
 	}
-	/* What the guest's policy says of pages that cannot be had is the worker's affair. */
+	/* What the guest's policy says of pages that have failed is the worker's affair. */
 	return a->failed || atomic_load_explicit(&b->in.region->guest->failed, memory_order_relaxed)
 		       ? poison(b, a, page, poisoned)
 		       : ask(b, a, page, 0);

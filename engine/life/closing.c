@@ -96,7 +96,7 @@ static bool read_events(struct fln_shard *shard)
 
 /*
  * The kernel puts calls off while it has no memory, or until the thread whose event was read
- * has run.  For how long in all that is waited for, region by region: whoever stops a guest
+ * has run.  For how long in all that is waited for, region by region: a caller that stops a guest
  * is not kept for ever.
  */
 #define PATIENCE_NS (10 * FLN_NS_PER_S)

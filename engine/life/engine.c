@@ -151,7 +151,7 @@ static void kick_workers(void *ctx, uint64_t waiters)
 }
 
 /*
- * Whoever has a processor for himself may poll on it: it saves being woken across
+ * A worker with a processor of its own may poll on it: it saves being woken across
  * processors.  Where a vCPU could run meanwhile it is the dearest thing to do.
  */
 static uint64_t spin_ns(const struct fln_engine *engine, uint32_t worker)

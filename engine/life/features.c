@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What can be had here: everything is tried, nothing is concluded from a version.
+ * What this kernel and this user permit: everything is tried, nothing is concluded from a version.
  *
  * What would change the calling thread (processors, nice value) is tried on a thread
  * that is made for it.

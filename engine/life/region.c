@@ -185,7 +185,7 @@ static void unmap_region(struct fln_region *r)
  * Nobody else's userfaultfd has the range: what is emptied there would be told to
  * its owner as a discard.  Asked with the engine's own that nobody reads: the process
  * may have given up by now what another one would take.  One at a time: a range is given
- * back only where the answer was that it was free, and kernels give it back whoever has it.
+ * back only where the answer was that it was free, and kernels give it back whichever userfaultfd has it.
  */
 static int check_unowned(const struct fln_region *r)
 {
@@ -417,7 +417,7 @@ static int open_region(struct fln_region *r)
 			      "region: the access that an earlier region took away at 0x%" PRIx64
 			      " cannot be given back; raise vm.max_map_count, or map anew",
 			      r->addr);
-	/* Whoever touches a page from here on faults, and is served. */
+	/* A thread that touches a page from here on faults, and is served. */
 	if (rc == 0 && r->mapped_by_us) {
 		rc = fln_map_open((void *)(uintptr_t)r->addr, r->len_bytes, true);
 		rc = rc ? map_error(r, -rc) : 0;

@@ -179,7 +179,7 @@ struct fln_shard {
 	_Atomic bool keep_open;                  /* closed, unfilled pages would read zeros */
 	uint32_t nr_held;                        /* faults in worker->held; the worker's */
 	bool overflowed;                         /* in worker->overflowed; the worker's */
-	uint64_t overflowed_ns, overflowed_addr; /* since when, and of whom first */
+	uint64_t overflowed_ns, overflowed_addr; /* since when, and the first one's address */
 	struct fln_shard *next_overflowed;
 	/* By the reader of its events; those that found no room keep it open (strays.c). */
 	uint32_t nr_strays;

@@ -75,7 +75,7 @@ struct fln_job {
 	int pagemap_fd;  /* the waiting caller's, to see what is mapped; -1: there is no /proc */
 	_Atomic bool cancelled;
 	_Atomic int error;            /* the first, negative; -ESHUTDOWN before all others */
-	_Atomic uint64_t failed_addr; /* the lowest page that cannot be had; UINT64_MAX: none */
+	_Atomic uint64_t failed_addr; /* the lowest page that has failed; UINT64_MAX: none */
 	_Atomic uint64_t nr_done;     /* pages */
 	uint32_t nr_running;          /* parts that have not ended; guarded by jobs->lock */
 	bool taken;                   /* by jobs->lock; of jobs that are kept */

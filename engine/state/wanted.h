@@ -25,7 +25,7 @@ enum fln_wanted_end {
 	FLN_WANTED_FREE,   /* the slot is nobody's */
 	FLN_WANTED_OPEN,   /* a worker has it */
 	FLN_WANTED_READY,  /* look again */
-	FLN_WANTED_FAILED, /* it cannot be had: to be poisoned */
+	FLN_WANTED_FAILED, /* to be poisoned */
 	FLN_WANTED_CLOSED, /* the region is being closed */
 	FLN_WANTED_GONE,   /* its place was unmapped */
 };

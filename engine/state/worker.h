@@ -59,7 +59,7 @@ struct fln_fault {
 	uint64_t again_since_ns; /* it is tried again and again; 0: it is not */
 	uint64_t nr_let_go;      /* of its image, when this worker was noted to wait */
 	uint32_t nr;             /* messages that it stands for */
-	uint32_t nr_failures;    /* how often its page could not be had */
+	uint32_t nr_failures;    /* how often its page has failed */
 	uint32_t nr_asked;       /* how often the embedder was asked about it */
 	enum fln_next next;
 	enum fln_fault_kind kind;

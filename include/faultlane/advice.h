@@ -89,10 +89,10 @@ struct fln_populate_opts {
  * passed here first; where all of it is mapped that costs little.  Without /proc
  * what was punched out of ranges longer than 2 MiB can be missed.
  *
- * Pages that cannot be had are reported and not poisoned; the rest is mapped.
+ * Pages that fail are reported and not poisoned; the rest is mapped.
  *
  * Return:  0; -ECANCELED when @progress said so: what is mapped by then stays;
- *          -EIO when pages cannot be had (fln_last_error() names the first);
+ *          -EIO when pages have failed (fln_last_error() names the first);
  *          -EINVAL; -ESHUTDOWN when the guest does not run, or was stopped
  *          meanwhile; -ENOMEM
  * Threads: any, except a thread of the engine, and not in a signal handler
@@ -128,7 +128,7 @@ enum fln_residency_state {
 	FLN_RESIDENCY_FILLED,    /* its contents are there; not mapped */
 	FLN_RESIDENCY_PRESENT,   /* mapped, as far as we know */
 	FLN_RESIDENCY_DISCARDED, /* given up in private memory: zero when touched; not mapped */
-	FLN_RESIDENCY_POISONED,  /* it cannot be had */
+	FLN_RESIDENCY_POISONED,  /* it has failed */
 	FLN_RESIDENCY_NR
 };
 

@@ -16,7 +16,7 @@
  *    return -ECHILD and change nothing, until it calls exec().  It need not be told:
  *    it may end by exit(), and its parent goes on.
  *  - "Threads: any" means at the same time, too: calls that begin or end
- *    something wait for one another.  Whoever destroys an object (removes a
+ *    something wait for one another.  A caller that destroys an object (removes a
  *    region) sees to it that no other thread uses its handle then or later.
  */
 #ifndef FAULTLANE_BASE_H
@@ -33,7 +33,7 @@
 
 /* What the _INIT macros are made of: all defaults, and the size. */
 #ifdef __cplusplus
-extern "C++" { /* whoever includes this may have said extern "C" */
+extern "C++" { /* the including file may have said extern "C" */
 template <class T> inline T fln_sized()
 {
 	T all_defaults = T();

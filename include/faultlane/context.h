@@ -68,7 +68,7 @@ enum fln_resolved {
  *
  * Not ours are: other signals and other codes of SIGBUS; addresses outside in-context
  * regions; threads that have not entered, or that run on another stack than their own
- * (an alternate signal stack, a coroutine's); and pages that cannot be had (what the guest's on_failure says has been done).
+ * (an alternate signal stack, a coroutine's); and pages that have failed (what the guest's on_failure says has been done).
  * When a region has been removed or stopped, a fault of somebody else's may first be
  * answered FLN_RESOLVED once, because it could be an old one of that region; it comes
  * again.

@@ -234,7 +234,7 @@ enum fln_feature {
 };
 
 /**
- * fln_query_features() - What can be had here
+ * fln_query_features() - What this kernel and this user permit
  * @flags: as fln_engine_opts.flags
  * @out:   FLN_FEATURE_* bits; written only on success
  *

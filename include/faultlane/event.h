@@ -15,7 +15,7 @@ extern "C" {
 
 enum fln_event_kind {
 	FLN_EVENT_NONE,
-	FLN_EVENT_PAGE_POISONED,  /* a page of a guest cannot be had */
+	FLN_EVENT_PAGE_POISONED,  /* a page of a guest has failed */
 	FLN_EVENT_GUEST_FAILED,   /* FLN_ON_FAILURE_STOP: end the virtual machine */
 	FLN_EVENT_IMAGE_FILLED,   /* the last page of an image was filled, or is zero; once */
 	FLN_EVENT_GUEST_WHOLE,    /* every page of a guest's regions is mapped; once */

@@ -34,7 +34,7 @@ enum fln_guest_flags {
 	FLN_GUEST_F_KVM = 1 << 2,
 };
 
-/* What is done when a page cannot be had: its source failed, or is too late. */
+/* What is done when a page fails: its source failed, or is too late. */
 enum fln_on_failure {
 	FLN_ON_FAILURE_DEFAULT, /* FLN_ON_FAILURE_POISON */
 	FLN_ON_FAILURE_POISON,  /* a thread that touches it gets SIGBUS */
@@ -58,7 +58,7 @@ enum fln_answer {
 };
 
 /**
- * struct fln_failure - A page that cannot be had
+ * struct fln_failure - A page that has failed
  * @size:               sizeof(struct fln_failure)
  * @guest:              whose fault it was
  * @addr:               the page that was touched
@@ -80,7 +80,7 @@ struct fln_failure {
 };
 
 /**
- * typedef fln_ask_fn - What to do about a page that cannot be had
+ * typedef fln_ask_fn - What to do about a page that has failed
  *
  * Return:  enum fln_answer; what is none of them counts as FLN_ANSWER_POISON
  * Threads: called on workers; it must not call the library, except
@@ -349,7 +349,7 @@ FLN_API int fln_guest_stop(struct fln_guest *guest);
 /**
  * fln_guest_destroy() - Stop, remove the regions, release; NULL is permitted
  *
- * Return:  0; pages that could not be made unreadable stay mapped, and whoever
+ * Return:  0; pages that could not be made unreadable stay mapped, and a thread that
  *          touches them waits for ever (fln_guest_stop())
  * Threads: any, except a thread of the engine
  * Blocks:  as fln_guest_stop()

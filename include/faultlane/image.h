@@ -109,7 +109,7 @@ FLN_API int fln_image_create(struct fln_engine *engine, const struct fln_image_o
  * pushes.  A page that is being written at this moment, by a read that has come
  * back or by another push, is waited for, and pushed when that has failed.
  *
- * Return:  0; -EINVAL; -ENOSPC, -ENOMEM when page cache is not to be had, -EFBIG
+ * Return:  0; -EINVAL; -ENOSPC, -ENOMEM when page cache is unavailable, -EFBIG
  *          beyond RLIMIT_FSIZE, -EFAULT when @buf cannot be read: pages that have not come in are unfilled
  *          as before, and can be pushed again
  * Threads: any, also inside a source's read function; not in the log function
@@ -139,7 +139,7 @@ FLN_API int fln_image_fill(struct fln_image *image, uint64_t offset_bytes, uint6
  *
  * Punches the range out of the memfd, and makes sure that pages of it which
  * were never filled are not read from the source later.  A hole that somebody
- * punches through the descriptor by himself is noticed on pages that were filled;
+ * punches through the descriptor directly is noticed on pages that were filled;
  * on pages that were not, only this call can say so.
  *
  * Where a page had failed, regions of this process that raise SIGBUS there read zeros when
@@ -181,7 +181,7 @@ FLN_API uint64_t fln_image_filled_bytes(const struct fln_image *image);
  * @fd:    a connected Unix socket of type SOCK_SEQPACKET; its other end goes to the
  *         other process's fln_image_attach().  Stays the caller's
  *
- * Hands the memfd over to whoever says hello there.  Then it serves the other
+ * Hands the memfd over to the process that says hello there.  Then it serves the other
  * process until one of the ends is closed: tells it what is filled, and has filled
  * what it asks for; what is there already does not wait for what is not.  Run it on
  * a thread of its own, one per process.  To end it from here, call
@@ -228,7 +228,7 @@ FLN_API int fln_image_share(struct fln_image *image, int fd);
  * Return:  0; -EINVAL for a socket of another kind; -EPROTO when the other end was
  *          closed, does not speak this protocol or hands over something else than it
  *          says; -ETIMEDOUT when nobody answers within 10 s; -ENOMEM; -EMFILE;
- *          -EAGAIN when there is no thread to be had; or what the socket returned
+ *          -EAGAIN when no thread can be made; or what the socket returned
  * Threads: any, except a thread of the engine
  * Blocks:  for the other process's answer
  */
@@ -241,7 +241,7 @@ FLN_API int fln_image_attach(struct fln_engine *engine, int fd, const char *name
  * Return:  0; -EBUSY while regions use it, fln_image_share() runs or a source read is in flight for
  *          longer than the source timeout (fln_last_error() says which): the
  *          image can be used on, but reads that had not begun are cancelled,
- *          and whoever wants those pages has to ask for them again, as faults do
+ *          and those pages have to be asked for again, as faults do
  * Threads: any, except a source's own functions
  * Blocks:  for reads in flight, up to the source timeout
  */

@@ -138,7 +138,7 @@ enum fln_waits_for {
 	FLN_WAITS_CLAIM,   /* another thread that maps the page just now */
 	FLN_WAITS_MEMORY,  /* the kernel has none for page tables or pages */
 	FLN_WAITS_ROOM,    /* room in the worker's table of held faults */
-	FLN_WAITS_POISON,  /* for good: its page cannot be had, nor be made unreadable */
+	FLN_WAITS_POISON,  /* for good: its page has failed, and cannot be made unreadable */
 	FLN_WAITS_WORKER,  /* its worker, which has not come back to its loop for @waits_ns */
 	FLN_WAITS_REGION,  /* fln_region_add(): a foreign guest's process has been faster */
 	FLN_WAITS_NR

@@ -18,7 +18,7 @@ for bug in none "${bugs[@]}"; do
 	{
 		FAULTLANE_PLANT=$bug timeout 60 "$program" "$corpus" >"$said" 2>&1
 		status=$?
-	} 2>/dev/null # bash says who was aborted
+	} 2>/dev/null # bash says what was aborted
 	played=$(grep -c "^$corpus/" "$said")
 	why=$(grep -v "^$corpus/" "$said" | head -n 1)
 	case $bug:$status in

@@ -23,7 +23,7 @@ static int play_file(const char *path)
 	}
 	nr = fread(bytes, 1, MAX_BYTES, file);
 	(void)fclose(file);
-	/* Of its own length, so that a sanitizer sees who reads too far. */
+	/* Of its own length, so that a sanitizer sees reads that go too far. */
 	exact = realloc(bytes, nr > 0 ? nr : 1);
 	if (!exact)
 		abort();

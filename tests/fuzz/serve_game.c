@@ -724,7 +724,7 @@ static void die(struct game *g)
 	struct fake_uffd *f = &g->r->fake;
 
 	f->process_gone = true;
-	f->nr_events = 0; /* who waited for them has gone, too */
+	f->nr_events = 0; /* the threads that waited for them have gone, too */
 	for (uint32_t i = 0; i < FAKE_MAX_THREADS; i++) {
 		if (f->threads[i].state == FAKE_QUEUED)
 			f->threads[i].state = FAKE_IDLE; /* its message has gone with it */

@@ -90,7 +90,7 @@ bool game_is_pending(const struct game *g, uint32_t slot);
 void model_begin(struct game *g);
 /* What threads that have gone on have seen. */
 void model_check_threads(struct game *g);
-/* Events that were read come into effect, and who was woken runs. */
+/* Events that were read come into effect, and woken threads run. */
 void model_let_run(struct game *g);
 /* After each operation. */
 void model_check(struct game *g);

@@ -183,7 +183,7 @@ static void on_map(void *ctx, uint64_t addr)
 	}
 }
 
-/* Somebody waits there who has done so for as long as a source may take. */
+/* A thread waits there that has done so for as long as a source may take. */
 static bool is_late(const struct game *g, uint64_t addr)
 {
 	const struct fake_uffd *f = &g->r->fake;
@@ -214,7 +214,7 @@ static void on_poison(void *ctx, uint64_t addr)
 	if (is_ready(g, page) ||
 	    (g->kind != GAME_SHARED && rig_map_says(g->r, FLN_PLANE_DISCARDED, page))) {
 		say_page(g, page, "can be read, and was poisoned at", addr);
-		fail_msg("a page was poisoned that can be had");
+		fail_msg("a page was poisoned whose contents are available");
 	}
 	if (!m->bad && !is_late(g, addr) && !atomic_load(&g->r->guest.failed)) {
 		say_page(g, page, "is only late, and was poisoned at", addr);

@@ -200,7 +200,7 @@ static void overlapping(void)
 }
 
 /*
- * What the caller does to his mapping splits it, and no install may cross that:
+ * What the caller does to its mapping splits it, and no install may cross that:
  * protection, advice, a part taken away.
  */
 static void split_mapping(void)

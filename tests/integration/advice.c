@@ -62,7 +62,7 @@ static void random_maps_one_page_a_fault(void)
 
 /*
  * A reader that does something with what it reads, for as long as the engine needs for the
- * next block: how long that is depends on who else is on the machine.  Where nothing comes
+ * next block: how long that is depends on what else runs on the machine.  Where nothing comes
  * it goes on, and the faults that it takes tell.
  */
 static void work_until_ahead(const struct bed *b, uint64_t page)
@@ -282,7 +282,7 @@ static void a_poisoned_page_comes_back(void)
 	bed_up(&b);
 	CHECK(touch_read(bed_page(&b, 700), &v) == TOUCH_SIGBUS, "0x%llx", (unsigned long long)v);
 	CHECK(resident(&b, FLN_RESIDENCY_POISONED) > 0, "nothing is poisoned");
-	REFUSED(fln_guest_populate(b.guest, at(&b, 700), PAGE, NULL), -EIO, "cannot be had");
+	REFUSED(fln_guest_populate(b.guest, at(&b, 700), PAGE, NULL), -EIO, "has failed");
 	atomic_store(&m.broken, false);
 	CHECK(touch_read(bed_page(&b, 700), &v) == TOUCH_SIGBUS, "0x%llx", (unsigned long long)v);
 	OK(fln_guest_advise(b.guest, at(&b, 0), b.nr_pages * PAGE, FLN_ADVICE_DONTNEED));

@@ -347,7 +347,7 @@ static void failing_there(int link, int talk)
 	REFUSED(fln_image_fill(bed.image, 0, LEN), -EIO, "page 700");
 	tell(talk, 'f');
 	await(talk, 'p');
-	/* The owner has them by now: who asks again is told. */
+	/* The owner has them by now: a process that asks again is told. */
 	OK(fln_image_fill(bed.image, 0, LEN));
 	CHECK(fln_image_filled_bytes(bed.image) == LEN, "not all is filled");
 	bed_down(&bed);
@@ -385,7 +385,7 @@ static void failing(void)
 	bed_down(&bed);
 }
 
-/* A source that fails for a while: who asks anew makes the owner read anew. */
+/* A source that fails for a while: asking anew makes the owner read anew. */
 
 static void failing_once_there(int link, int talk)
 {
@@ -472,7 +472,7 @@ static void pushed(void)
 	bed_down(&bed);
 }
 
-/* What is given up, by whom, and what then is due. */
+/* What is given up, by which process, and what then is due. */
 
 static void discards_there(int link, int talk)
 {
@@ -566,7 +566,7 @@ static void owner_dies(void)
 	await(o.talk, 'k');
 	CHECK(kill(o.pid, SIGKILL) == 0, "kill: %s", strerror(errno));
 	end_other(&o, SIGKILL);
-	toucher_expect(&held, TOUCH_SIGBUS, "nobody is left who could fill it");
+	toucher_expect(&held, TOUCH_SIGBUS, "no process is left that could fill it");
 	for (uint64_t page = 0; page < 512; page++)
 		CHECK(touch_page(bed_page(&bed, page), 1, page, &right) == TOUCH_OK && right,
 		      "page %llu, which is known to be filled", (unsigned long long)page);

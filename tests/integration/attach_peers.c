@@ -77,7 +77,7 @@ static struct fln_link_hello hello_of(uint64_t len_bytes)
 	return h;
 }
 
-/* The owner, before somebody who is not what he should be. */
+/* The owner, before a peer that is not what it should be. */
 
 static pthread_t thread;
 static _Atomic uint32_t share_ended;
@@ -311,7 +311,7 @@ static void few_messages(void)
 	bed.image = image;
 }
 
-/* The attached side, before an owner who is none. */
+/* The attached side, before an owner that is none. */
 
 static struct fln_image *attached;
 static _Atomic uint32_t attach_ended;
@@ -407,7 +407,7 @@ static void fake_owners(void)
 	(void)close(null);
 }
 
-/* Attached to a fake owner, who has answered the hello as he should. */
+/* Attached to a fake owner, which has answered the hello as it should. */
 static int attach_to_fake(struct fln_guest **guest, uint8_t **mem)
 {
 	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
@@ -510,7 +510,7 @@ static void lie(enum lie what, const struct fln_link_ask *a)
 	say(&n, len, -1);
 }
 
-/* Whatever the owner says that makes no sense: who waits gets SIGBUS, and nothing is read. */
+/* Whatever the owner says that makes no sense: waiting threads get SIGBUS, and nothing is read. */
 static void lying_owner(void)
 {
 	uint32_t fds = count_fds();

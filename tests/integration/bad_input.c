@@ -362,7 +362,7 @@ static void file_truncated_in_use(void)
 		CHECK(end == (page < cut ? TOUCH_OK : TOUCH_SIGBUS), "page %llu: the thread %s",
 		      (unsigned long long)page, touch_name(end));
 	}
-	CHECK(log_has(&bed.log, "cannot be had"), "the log does not say so");
+	CHECK(log_has(&bed.log, "has failed and is poisoned"), "the log does not say so");
 	bed_down(&bed);
 	(void)close(fd);
 	(void)unlink(path);

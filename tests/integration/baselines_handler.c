@@ -158,7 +158,7 @@ static void serve_per_vcpu(uint32_t nr, bool pin)
 	if (pin && pinned == 0) /* else this process is on one processor altogether */
 		assert_int_equal(settle_pinned(nr), nr);
 	touch_all(&s);
-	/* Who touched last goes on before its reader has counted what it was. */
+	/* The last thread to touch goes on before its reader has counted what it was. */
 	for (uint32_t i = 0; i < 1000; i++) {
 		fln_handler_stats(handler, &stats);
 		if (stats.zero == NR_PAGES / 3 && stats.service.count == stats.faults)
@@ -322,7 +322,7 @@ int main(void)
 
 	fln_probe_access(&access);
 	if (access.device && access.syscall && access.syscall_user_mode) {
-		(void)printf("SKIP: userfaultfd is not to be had: %s\n",
+		(void)printf("SKIP: userfaultfd is unavailable: %s\n",
 			     strerror(access.syscall_user_mode));
 		return 77;
 	}

@@ -106,7 +106,7 @@ other_orders_and_memory()
 	all pages '$1 == 512'
 	run 0 --memory 8T --threads 1 \
 		--benchmark_filter='^touch/kernel/random/read/density:1/share:mixed/'
-	grep -q 'left out: it takes' "$dir/out" || fail "memory that is not to be had is not left out"
+	grep -q 'left out: it takes' "$dir/out" || fail "memory that is unavailable is not left out"
 	run 0 --threads 4097 \
 		--benchmark_filter='^touch/kernel/random/read/density:1/share:mixed/'
 	grep -q 'left out: fewer pages' "$dir/out" || fail "more threads than pages are not left out"

@@ -157,7 +157,7 @@ done
 
 if [[ $can_run -ne 0 ]]; then
 	[[ $nr_failed -eq 0 ]] || exit 1
-	echo "SKIP: faultlane doctor says that userfaultfd is not to be had here"
+	echo "SKIP: faultlane doctor says that userfaultfd is unavailable here"
 	exit 77
 fi
 

@@ -197,7 +197,7 @@ static void a_source_that_is_late(void)
 	bed_down(&b);
 }
 
-/* Who is not resolved. */
+/* Threads that are not resolved for. */
 
 static void unregistered(void *arg, uint32_t index)
 {

@@ -4,7 +4,7 @@
  * in another process.  A model says of each page what may be read: contents,
  * the owner's last write, or zero after a discard; and when it must be zero.
  *
- * Each page has one owner, who reads and writes it.  Discards are stamped from
+ * Each page has one owner, which reads and writes it.  Discards are stamped from
  * one clock.  With s the stamp taken before a discard and e after:
  *  - zero is right only if a discard that began (s) is not known to be over
  *    before the owner last saw the page with something in it;
@@ -129,7 +129,7 @@ static void owner(void *arg, uint32_t index)
 	while (!atomic_load(&storm.stop)) {
 		for (uint32_t i = 0; i < 16; i++)
 			use_page(next_random(&random) % nr * NR_THREADS + index, &random);
-		sleep_ms(1); /* room for those who give up */
+		sleep_ms(1); /* room for those that give up */
 	}
 }
 

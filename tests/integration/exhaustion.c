@@ -70,7 +70,7 @@ static void descriptors(void)
 		else
 			CHECK(rc == -EMFILE || rc == -EIO || rc == -EPERM || rc == -ENOENT,
 			      "returned %d: %s", rc, fln_last_error());
-		CHECK(count_fds() == before, "%u descriptors are left with %u to be had",
+		CHECK(count_fds() == before, "%u descriptors are left with %u free",
 		      count_fds() - before, more);
 	}
 	/* The engine is as good as new. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is done about pages that cannot be had, end to end: poison, try again, ask,
+ * What is done about pages that have failed, end to end: poison, try again, ask,
  * stop; and the events that tell of it.
  */
 #include "engine/events.h"
@@ -108,7 +108,7 @@ static void poisoned_is_told(void)
 	bed_init(&b, 600);
 	up_with_errors(&b, 5, 6, 0);
 	toucher_read(&t, bed_page(&b, 5) + 40);
-	toucher_expect(&t, TOUCH_SIGBUS, "a page that cannot be had");
+	toucher_expect(&t, TOUCH_SIGBUS, "a page that has failed");
 	e = next_event(&b, "the poisoned page");
 	CHECK(e.kind == FLN_EVENT_PAGE_POISONED, "kind %u", e.kind);
 	CHECK(e.value == (uintptr_t)bed_page(&b, 5), "address 0x%llx", (unsigned long long)e.value);
@@ -143,17 +143,17 @@ static void stop_the_guest(void)
 	b.guest_opts.on_failure = FLN_ON_FAILURE_STOP;
 	up_with_errors(&b, 5, 6, 0);
 	toucher_read(&there, bed_page(&b, 9));
-	toucher_expect(&there, TOUCH_OK, "a page that can be had");
+	toucher_expect(&there, TOUCH_OK, "a page that is there");
 	atomic_store(&b.maker.gate_closed, true);
 	toucher_read(&waits, bed_page(&b, 100));
 	toucher_expect_asleep(&waits, 50, "a page whose source hangs");
 	toucher_read(&fails, bed_page(&b, 5));
 	toucher_expect(&fails, TOUCH_SIGBUS, "the page that fails");
-	toucher_expect(&waits, TOUCH_SIGBUS, "who waits when the guest fails");
+	toucher_expect(&waits, TOUCH_SIGBUS, "a thread that waits when the guest fails");
 	e = next_event(&b, "the guest's failure");
 	CHECK(e.kind == FLN_EVENT_GUEST_FAILED && e.guest == b.guest, "kind %u", e.kind);
 	toucher_read(&later, bed_page(&b, 200));
-	toucher_expect(&later, TOUCH_SIGBUS, "who comes when the guest has failed");
+	toucher_expect(&later, TOUCH_SIGBUS, "a thread that comes when the guest has failed");
 	toucher_read(&there, bed_page(&b, 9) + 8);
 	toucher_expect_value(&there, word_of(1, 9, 1), "what is there");
 	for (uint32_t i = 0; i < 3; i++) {
@@ -197,7 +197,7 @@ static void ask_each_time(void)
 	CHECK(asked.max_attempts >= 5, "%u attempts", asked.max_attempts);
 	atomic_store(&asked.answer, FLN_ANSWER_WAIT);
 	wait_count(&asked.nr_asked, asked.nr_asked + 3, WAIT_S, "three more questions");
-	toucher_expect_asleep(&t, 10, "who waits");
+	toucher_expect_asleep(&t, 10, "a waiting thread");
 	contents_of(1, 5, contents);
 	OK(fln_image_put(b.image, 5 * PAGE, contents, PAGE));
 	toucher_expect_value(&t, word_of(1, 5, 0), "contents that were pushed");
@@ -221,7 +221,7 @@ static void stopped_while_it_waits(void)
 	toucher_read(&t, bed_page(&b, 5));
 	wait_count(&asked.nr_asked, 2, WAIT_S, "two questions");
 	OK(fln_guest_stop(b.guest));
-	toucher_expect(&t, TOUCH_SIGBUS, "who waited when the guest was stopped");
+	toucher_expect(&t, TOUCH_SIGBUS, "a thread that waited when the guest was stopped");
 	bed_down(&b);
 }
 
@@ -277,8 +277,8 @@ static void decided_for_a_thread_in_context(void)
 	b.region_opts.delivery = FLN_DELIVERY_IN_CONTEXT;
 	b.guest_opts.on_failure = FLN_ON_FAILURE_STOP;
 	up_with_errors(&b, 5, 6, 0);
-	CHECK(in_context(bed_page(&b, 9), &value) == TOUCH_OK, "a page that can be had");
-	CHECK(in_context(bed_page(&b, 5), &value) == TOUCH_SIGBUS, "a page that cannot be had");
+	CHECK(in_context(bed_page(&b, 9), &value) == TOUCH_OK, "a page that is there");
+	CHECK(in_context(bed_page(&b, 5), &value) == TOUCH_SIGBUS, "a page that has failed");
 	CHECK(in_context(bed_page(&b, 200), &value) == TOUCH_SIGBUS, "another, afterwards");
 	CHECK(in_context(bed_page(&b, 9), &value) == TOUCH_OK, "what is there");
 	e = next_event(&b, "the guest's failure");

@@ -332,7 +332,7 @@ static void of_another_process(void)
 		CHECK(value == word_of(1, page, 0), "page %llu reads 0x%llx",
 		      (unsigned long long)page, (unsigned long long)value);
 	}
-	(void)peer_read(900, TOUCH_SIGBUS, "a page that cannot be had");
+	(void)peer_read(900, TOUCH_SIGBUS, "a page that has failed");
 	CHECK(peer_do(&peer, PEER_WRITE, 901 * PAGE, 55, -1, NULL, NULL) == TOUCH_OK, "write");
 	CHECK(peer_read(901, TOUCH_OK, "own write") == 55, "own write");
 	STEP("the other process gives pages up");

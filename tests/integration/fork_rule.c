@@ -170,7 +170,7 @@ static void children_are_refused(void)
 	bed_down(&b);
 }
 
-/* Who forks first and makes his engine then is a process like any other. */
+/* A process that forks first and makes its engine then is like any other. */
 static void fork_first(void)
 {
 	pid_t pid = fork();

@@ -80,7 +80,7 @@ void test_run(const char *name, void (*fn)(void));
 
 /*
  * First in main().  Installs signal handlers and decides whether userfaultfd is
- * to be had: exits 77 with the reason when it is not.
+ * available: exits 77 with the reason when it is not.
  */
 void test_init(void);
 _Noreturn void test_skip(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

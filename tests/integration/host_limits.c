@@ -227,7 +227,7 @@ static void truncated_source(void)
 	bed_down(&bed);
 }
 
-/* The same for who reads it through a wrapper. */
+/* The same for reads through a wrapper. */
 static void truncated_source_in_a_wrapper(void)
 {
 	struct fln_source_delay_opts opts = FLN_SOURCE_DELAY_OPTS_INIT;
@@ -324,7 +324,7 @@ static void no_more_seals_of_a_shared_memfd(void)
 	bed_down(&bed);
 }
 
-/* Who has an adopted memfd from elsewhere can: the image's own mapping is older. */
+/* Sealing an adopted memfd is up to its other holders: the image's own mapping is older. */
 static void sealed_by_somebody_else(void)
 {
 	static _Alignas(8) char buf[PAGE];

@@ -190,7 +190,7 @@ static int64_t failing_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_
 	return (int64_t)len_bytes;
 }
 
-/* 4 KiB that cannot be had poison their huge page, and no other. */
+/* 4 KiB that fail poison their huge page, and no other. */
 static void a_page_that_fails(void)
 {
 	static struct failing f = { .maker.salt = 1, .bad_page = PER_BLOCK + 77 };
@@ -212,14 +212,14 @@ static void a_page_that_fails(void)
 	for (uint32_t i = 0; i < 16; i++)
 		toucher_read(&t[i], bed_page(&b, PER_BLOCK + i * 32));
 	for (uint32_t i = 0; i < 16; i++)
-		toucher_expect(&t[i], TOUCH_SIGBUS, "a huge page that cannot be had");
+		toucher_expect(&t[i], TOUCH_SIGBUS, "a huge page that has failed");
 	for (uint64_t page = 0; page < b.nr_pages; page++) {
 		if (page / PER_BLOCK != 1)
 			expect_contents(&b, page);
 	}
 	settled_stats(b.guest, &s);
 	CHECK(s.poisoned > 0, "nobody was poisoned");
-	CHECK(log_has(&b.log, "cannot be had"), "nothing was said");
+	CHECK(log_has(&b.log, "has failed and is poisoned"), "nothing was said");
 	OK(fln_guest_stop(b.guest));
 	CHECK(touch_read(bed_page(&b, PER_BLOCK), &(uint64_t){ 0 }) == TOUCH_SIGBUS,
 	      "a page that failed can be read after the stop");
@@ -249,7 +249,8 @@ static void stop_with_unfilled(void)
 	OK(fln_guest_stop(b.guest));
 	for (uint64_t i = 1; i < 8; i++) {
 		if (i != 2)
-			toucher_expect(&t[i], TOUCH_SIGBUS, "who waits for what is not filled");
+			toucher_expect(&t[i], TOUCH_SIGBUS,
+				       "a thread that waits for what is not filled");
 	}
 	for (uint64_t page = 0; page < b.nr_pages; page += 61) {
 		enum touch end = touch_read(bed_page(&b, page), &value);
@@ -270,7 +271,7 @@ static int make_hugetlb(uint32_t blocks)
 	return fd;
 }
 
-/* Somebody else's hugetlb, filled, with holes, and mapped by the embedder himself. */
+/* Somebody else's hugetlb, filled, with holes, and mapped by the embedder itself. */
 static void adopted(void)
 {
 	struct fln_stats s = FLN_STATS_INIT;

@@ -21,7 +21,7 @@ static int make_hugetlb(uint64_t blocks)
 	return fd;
 }
 
-/* Somebody who takes all huge pages but @left. */
+/* Another program takes all huge pages but @left. */
 static int hog(uint64_t left)
 {
 	uint64_t free_pages = hugepages_free();
@@ -54,7 +54,7 @@ static void wait_for_log(struct bed *b, const char *word)
 	}
 }
 
-/* Zeros take a huge page each: who finds none waits, is told of, and goes on. */
+/* Zeros take a huge page each: a thread that finds none waits, is told of, and goes on. */
 static void zeros_run_out(void)
 {
 	struct toucher t[4];
@@ -73,7 +73,7 @@ static void zeros_run_out(void)
 	STEP("waiting for what is said");
 	wait_for_log(&b, "vm.nr_hugepages");
 	for (uint64_t i = 0; i < 4; i++)
-		toucher_expect_asleep(&t[i], 20, "who waits for a huge page");
+		toucher_expect_asleep(&t[i], 20, "a thread that waits for a huge page");
 	STEP("pages come back");
 	(void)close(taken);
 	for (uint64_t i = 0; i < 4; i++)
@@ -102,7 +102,7 @@ static void zeros_never_come(void)
 	(void)close(fd);
 }
 
-/* Who has waited for contents, and is due zeros then, has that patience from then on. */
+/* A thread that has waited for contents, and is due zeros then, has that patience from then on. */
 static void zeros_after_a_long_wait(void)
 {
 	struct toucher t;
@@ -208,7 +208,7 @@ static void *ask_main(void *arg)
 
 /*
  * A huge page of which a part is there, asked for by another process (another engine,
- * here): all of it is filled, or the answer is that it cannot be had.
+ * here): all of it is filled, or the answer is that there is no memory.
  */
 static void share_half_filled(uint32_t error, uint64_t ask_bytes, int want)
 {

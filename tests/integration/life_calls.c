@@ -196,7 +196,7 @@ static void statistics_from_the_log(void)
 	bed_down(&bed);
 }
 
-/* A start that fails half-way leaves nobody behind who was read by then. */
+/* A start that fails half-way leaves no fault behind that was read by then. */
 static void a_start_that_fails(void)
 {
 	struct toucher t;
@@ -222,7 +222,8 @@ static void a_start_that_fails(void)
 	CHECK(fln_worker_command(w, FLN_COMMAND_DETACH, &bed.guest->shards[1]) == 0, "DETACH");
 	atomic_store(&bed.maker.gate_closed, false);
 	OK(fln_guest_start(bed.guest));
-	toucher_expect_value(&t, word_of(1, 5, 0), "who touched before a start that failed");
+	toucher_expect_value(&t, word_of(1, 5, 0),
+			     "a thread that touched before a start that failed");
 	bed_down(&bed);
 }
 

@@ -112,7 +112,7 @@ static void without_poison_of(uint64_t nr_pages, uint32_t nr_shards, bool remove
 	toucher_expect_asleep(&t, 30, "a page that nobody has filled");
 	STEP("closing without POISON");
 	OK(remove ? fln_region_remove(bed.region) : fln_guest_stop(bed.guest));
-	toucher_expect(&t, TOUCH_SIGBUS, "who waited");
+	toucher_expect(&t, TOUCH_SIGBUS, "the waiting thread");
 	for (uint64_t page = 0; page < nr_pages; page++) {
 		enum touch end = touch_read(p + page * PAGE, &value);
 
@@ -213,7 +213,7 @@ static void discarded_foreign_pages(void)
 	}
 }
 
-/* Neither POISON nor mprotect(): it is said, and who touches it waits. Last: it stays so. */
+/* Neither POISON nor mprotect(): it is said, and a thread that touches it waits. Last: it stays so. */
 static void nothing_helps(void)
 {
 	static struct toucher t[2];

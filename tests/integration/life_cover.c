@@ -69,7 +69,7 @@ static void expect_closed(void)
 	      "page %u", MIDDLE);
 }
 
-/* Threads wait all over it; what the embedder has put there is his. */
+/* Threads wait all over it; what the embedder has put there stays. */
 static void stop_and_remove(enum fln_sharing sharing)
 {
 	static const uint64_t awaited[] = { 5, 70000, MIDDLE + 1, NR_PAGES - 3 };

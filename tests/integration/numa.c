@@ -112,7 +112,7 @@ static struct fln_stats guest_stats(void)
 	return s;
 }
 
-/* Four nodes, a region on each: whose pages are touched, his node alone has faults. */
+/* Four nodes, a region on each: only the node whose pages are touched has faults. */
 static void apart(void)
 {
 	static const uint32_t nodes[] = { 2, 0, 3, 1 };

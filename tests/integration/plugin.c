@@ -73,7 +73,7 @@ static void load(const char *path)
 	FUNCTIONS(FIND)
 }
 
-/* Page n begins with n + 1; the last 512 pages cannot be had. */
+/* Page n begins with n + 1; the last 512 pages fail. */
 static int64_t read_pages(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
 {
 	(void)ctx;
@@ -110,7 +110,7 @@ static void on_sigbus(int sig)
 	siglongjmp(failed, sig);
 }
 
-/* A page that cannot be had: its way has errors to speak of. */
+/* A page that fails: its way has errors to speak of. */
 static void touch_failing(void)
 {
 	volatile const char *page = memory + (NR_PAGES - 1) * PAGE;

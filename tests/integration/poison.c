@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A page that could not be had, and was given up: zeros are due, and no signal any more.
+ * A page that has failed, and was given up: zeros are due, and no signal any more.
  *
  * One image, mapped by regions of each kind, in which the page has been poisoned.
  */
@@ -159,7 +159,7 @@ static void mapped_by_populate(void)
 	OK(fln_guest_populate(bed.guest, (uintptr_t)mem[0] + 5 * PAGE, PAGE, NULL));
 	expect_zero(5, false);
 	REFUSED(fln_guest_populate(bed.guest, (uintptr_t)mem[0] + 6 * PAGE, PAGE, NULL), -EIO,
-		"cannot be had");
+		"has failed");
 	end();
 }
 

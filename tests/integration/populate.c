@@ -273,7 +273,7 @@ static void a_source_that_is_late(void)
 	bed_up(&b);
 	OK(fln_guest_populate(b.guest, base(&b), BLOCK, NULL));
 	atomic_store(&b.maker.gate_closed, true);
-	REFUSED(fln_guest_populate(b.guest, base(&b), 4 * BLOCK, NULL), -EIO, "cannot be had");
+	REFUSED(fln_guest_populate(b.guest, base(&b), 4 * BLOCK, NULL), -EIO, "has failed");
 	atomic_store(&b.maker.gate_closed, false);
 	/* It was late, and no more: it can be asked again. */
 	OK(fln_guest_populate(b.guest, base(&b), 4 * BLOCK, NULL));

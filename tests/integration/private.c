@@ -111,13 +111,13 @@ static void writes_are_private(void)
 	expect(0, 5, 100, "its own write");
 	expect(0, 6, 101, "its own write");
 	expect(1, 6, 201, "its own write");
-	expect(2, 6, due(6), "who has not written");
+	expect(2, 6, due(6), "a guest that has not written");
 	expect_image(5, due(5), "after private writes");
 	expect_image(6, due(6), "after private writes");
 	down();
 }
 
-/* What a shared guest writes is the image's: seen by all who have not copied the page. */
+/* What a shared guest writes is the image's: seen by all that have not copied the page. */
 static void beside_a_shared_guest(void)
 {
 	begin(FLN_DISCARD_DEFAULT);
@@ -140,7 +140,7 @@ static void beside_a_shared_guest(void)
 	expect(2, 21, 0, "a hole that a private guest has written to");
 	expect(1, 32, 0, "a hole");
 	CHECK(!in_cache(32), "a hole took a page of the image");
-	/* Given up by the shared guest: given up for all who have not copied it. */
+	/* Given up by the shared guest: given up for all that have not copied it. */
 	CHECK(madvise(mem[2] + 7 * PAGE, 2 * PAGE, MADV_REMOVE) == 0, "madvise");
 	expect(0, 7, 100, "the private copy");
 	expect(1, 7, 0, "given up by the shared guest");
@@ -223,7 +223,7 @@ static void ends(void)
 	toucher_expect_asleep(&waits, 30, "the source is held back");
 	STEP("fln_guest_stop");
 	OK(fln_guest_stop(guests[0]));
-	toucher_expect(&waits, TOUCH_SIGBUS, "who waited");
+	toucher_expect(&waits, TOUCH_SIGBUS, "the waiting thread");
 	for (uint64_t page = 0; page < NR_PAGES; page++) {
 		enum touch end = touch_read(mem[0] + page * PAGE, &value);
 		uint64_t want = page == 3 ? 100 : page >= 500 ? 0 : due(page);

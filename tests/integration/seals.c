@@ -61,7 +61,7 @@ static void seal_is_added(void)
 	expect_uncuttable(fd);
 }
 
-/* Sealed by its owner, who allows no more seals: nothing is left to be done. */
+/* Sealed by its owner, which allows no more seals: nothing is left to be done. */
 static void sealed_already(void)
 {
 	int fd = make_memfd(MFD_ALLOW_SEALING);
@@ -85,7 +85,7 @@ static void expect_refused(int fd, const char *word)
 	REFUSED(fln_image_create(bed.engine, &o, &image), -EPERM, "FLN_IMAGE_F_UNSEALED");
 	CHECK(image == (void *)0x1, "out was written");
 	OK(fln_engine_destroy(bed.engine));
-	/* Who takes the risk is served, and contents that are cut off are a signal, never zeros. */
+	/* A caller that takes the risk is served, and contents that are cut off are a signal, never zeros. */
 	adopt(fd, FLN_IMAGE_F_UNSEALED);
 	read_all(&bed, 20);
 	CHECK(ftruncate(fd, LEN / 2) == 0, "ftruncate: %s", strerror(errno));

@@ -49,7 +49,7 @@ static void list_add(struct list *l, const unsigned int *calls, size_t nr)
 }
 #define LIST_ADD(l, calls) list_add((l), (calls), sizeof(calls) / sizeof((calls)[0]))
 
-/* Who was refused what. */
+/* Which calls were refused. */
 static struct {
 	pthread_mutex_t lock;
 	uint32_t nr_filters;

@@ -39,7 +39,7 @@ struct round {
 	_Atomic uint32_t nr_right, nr_sigbus, nr_threads_hit;
 };
 
-/* The first of the threads touch the page that cannot be had, twice, amid their others. */
+/* The first of the threads touch the page that fails for ever, twice, amid their others. */
 static void touch_share(void *arg, uint32_t index)
 {
 	struct round *r = arg;
@@ -95,7 +95,7 @@ static void mixed_errors(void)
 	crew_start(&crew, NR_THREADS, touch_share, &r);
 	crew_wait(&crew, 90, "threads on a source that fails");
 	settled_stats(b.guest, &stats);
-	test_note("%u of %u reads failed at random, %u for the page that cannot be had; %u pages "
+	test_note("%u of %u reads failed at random, %u for the page that fails for ever; %u pages "
 		  "right, %u SIGBUS for %u threads that touched it, %llu faults poisoned",
 		  atomic_load(&u.nr_failed), atomic_load(&u.nr_reads), atomic_load(&u.nr_dead),
 		  atomic_load(&r.nr_right), atomic_load(&r.nr_sigbus),

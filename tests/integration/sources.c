@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Sources that fail, stall and return short: who is hit, how, and who is not. */
+/* Sources that fail, stall and return short: which threads are hit, and how. */
 #include "tests/integration/harness.h"
 
 #include <errno.h>
@@ -35,7 +35,7 @@ static void some_reads_fail(void)
 
 struct selective {
 	struct bed *bed;
-	uint64_t lo, hi; /* these pages cannot be had */
+	uint64_t lo, hi; /* these pages fail */
 	_Atomic uint32_t nr_sigbus;
 };
 
@@ -56,7 +56,7 @@ static void touch_some(void *arg, uint32_t index)
 	}
 }
 
-/* Pages that fail for ever: exactly those who touch them get SIGBUS. */
+/* Pages that fail for ever: exactly those that touch them get SIGBUS. */
 static void some_pages_fail(void)
 {
 	struct fln_source_error_opts o = FLN_SOURCE_ERROR_OPTS_INIT;
@@ -78,8 +78,8 @@ static void some_pages_fail(void)
 	crew_wait(&crew, 60, "threads beside pages that fail");
 	settled_stats(b.guest, &stats);
 	CHECK(stats.poisoned >= 3, "%llu poisoned", (unsigned long long)stats.poisoned);
-	CHECK(log_has(&b.log, "cannot be had"), "the log does not say so");
-	/* It stays so, for who comes later too. */
+	CHECK(log_has(&b.log, "has failed and is poisoned"), "the log does not say so");
+	/* It stays so, for later touches too. */
 	CHECK(touch_read(bed_page(&b, 702), &value) == TOUCH_SIGBUS, "0x%llx",
 	      (unsigned long long)value);
 	bed_down(&b);

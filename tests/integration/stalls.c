@@ -217,7 +217,7 @@ static void a_worker_that_does_not_come_back(void)
 	sleep_ms(3 * STALL_MS);
 	expect_no_event(FLN_EVENT_WORKER_STALLED, f.worker);
 	atomic_store(&ask_returns, true);
-	toucher_expect(&t[0], TOUCH_SIGBUS, "a page that cannot be had");
+	toucher_expect(&t[0], TOUCH_SIGBUS, "a page that has failed");
 	toucher_expect_value(&t[1], word_of(1, 1, 0), "a page whose worker has come back");
 	wait_none();
 	bed_down(&bed);

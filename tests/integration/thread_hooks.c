@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Workers and fillers on threads that the embedder made beforehand, and that he gets
+ * Workers and fillers on threads that the embedder made beforehand, and that it gets
  * back as they were; hooks that are refused, and hooks that fail.
  */
 #include "tests/integration/harness.h"
@@ -247,7 +247,7 @@ static void threads_are_borrowed(void)
 	pool_stop(&pool);
 }
 
-/* An embedder who cancels the threads that he has lent: they serve on. */
+/* An embedder that cancels the threads that it has lent: they serve on. */
 static void threads_are_not_cancelled(void)
 {
 	struct fln_thread_hooks hooks;

@@ -236,7 +236,7 @@ static void serves_and_poisons(void)
 		int rc = vcpu_run(vcpu_vm_vcpu(vm, 0), guest_peek, at + 2 * PAGE, NULL);
 		uint64_t where = vcpu_fault_addr(vcpu_vm_vcpu(vm, 0));
 
-		CHECK(rc == -EHWPOISON || rc == -EFAULT, "a page that cannot be had: %d", rc);
+		CHECK(rc == -EHWPOISON || rc == -EFAULT, "a page that has failed: %d", rc);
 		CHECK(rc == -EFAULT || where == (uintptr_t)at + 2 * PAGE, "at 0x%llx",
 		      (unsigned long long)where);
 		CHECK(run(0, guest_peek, at + (i + 3) * PAGE) == UINT64_C(0x1111111111111111),

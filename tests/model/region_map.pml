@@ -39,7 +39,7 @@ byte present[NR_CHUNKS];
 bool in_pool[NR_CHUNKS] = true;
 bool returning[NR_CHUNKS];
 byte mapped = 0;    /* the kernel's page tables: the truth */
-byte owner[NR_PAGES * NR_CHUNKS]; /* who has claimed, plus 1: for the assertions only */
+byte owner[NR_PAGES * NR_CHUNKS]; /* the claimer, plus 1: for the assertions only */
 
 /* RCU: when a reader's section began; a grace period waits for the older ones. */
 bool reading[NR_SERVERS + 1];
@@ -143,7 +143,7 @@ inline collapse(me, c, won) {
 			slot = PRESENT;
 			returning[c] = true;
 #ifndef BUG_NO_GRACE
-			/* call_rcu: who reads now holds it back */
+			/* call_rcu: a reader that is inside now holds it back */
 			WAITS(0, c) = reading[0];
 			WAITS(1, c) = reading[1];
 			WAITS(2, c) = reading[2]

@@ -26,7 +26,7 @@ int main(void)
 	plt_expect_fault(uffd, mem + 2 * PLT_BLOCK, false, "fault on a hole");
 	plt_expect_err(plt_poison(uffd, mem + 2 * PLT_BLOCK, PLT_PAGE, 0, NULL), EINVAL,
 		       "POISON of a part of a huge page");
-	plt_expect_asleep(t, "who waits for it");
+	plt_expect_asleep(t, "a thread that waits for it");
 	plt_expect_err(plt_poison(uffd, mem + PLT_BLOCK, 3 * PLT_BLOCK, 0, NULL), 0,
 		       "POISON of three huge pages");
 	plt_expect_end(t, PLT_SIGBUS, "the waiter, after POISON");

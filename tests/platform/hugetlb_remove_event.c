@@ -30,7 +30,7 @@ int main(void)
 		       "CONTINUE of what was removed");
 	hugetlb_allocate(fd, 0);
 	plt_expect_err(plt_continue(uffd, mem, PLT_BLOCK, 0, NULL), 0, "CONTINUE of zeros");
-	plt_expect_value(t, 0, "who waited");
+	plt_expect_value(t, 0, "the waiting thread");
 
 	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)PLT_BLOCK,
 		      (off_t)PLT_BLOCK) != 0)

@@ -38,7 +38,7 @@ void plt_run_expect(struct plt_run *r, int rc, const char *what);
 uint64_t plt_run_once(uint32_t flags, void *mem, uint64_t len, vcpu_fn fn, void *arg, int rc,
 		      const char *what);
 
-/* Memory that cannot be had, in all ways: @at is the page's address. */
+/* Memory that has failed, in all ways: @at is the page's address. */
 struct plt_denied {
 	const char *how;
 	uint8_t *mem, *at;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Code that KVM emulates and that touches memory which cannot be had: no signal and no
+ * Code that KVM emulates and that touches memory that has failed: no signal and no
  * error, but an exit of KVM_RUN that asks for the contents, as of a device (MMIO).  An
- * answer would be read as if it had been there.  What can be had is read as ever.
+ * answer would be read as if it had been there.  What is there is read as ever.
  */
 #include "kvm.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Installs with DONTWAKE let nobody go, and one WAKE over a span lets go all who
+ * Installs with DONTWAKE wake no thread, and one WAKE over a span wakes all threads that
  * wait in it, and only those: one scan of the waiters in place of many.  A waiter
  * whose page is not there yet is woken too, and faults again.
  */

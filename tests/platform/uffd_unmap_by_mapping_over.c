@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A file without pages that is mapped over a registered range (MAP_FIXED): mmap() blocks
- * until the UNMAP event is read, as munmap() does, and by then touches get SIGBUS: who
+ * until the UNMAP event is read, as munmap() does, and by then touches get SIGBUS: what
  * waited there does, after a WAKE.  UNREGISTER of the range is no error.
  */
 #include "platform.h"

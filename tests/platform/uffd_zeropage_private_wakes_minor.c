@@ -25,7 +25,7 @@ int main(void)
 	t = plt_touch_write(mem, 0x84);
 	plt_expect_fault(uffd, mem, true, "a write to a page that was given up");
 	plt_expect_err(plt_zeropage(uffd, mem, PLT_PAGE, 0, NULL), 0, "ZEROPAGE");
-	plt_expect_end(t, PLT_DONE, "who waited with a minor fault");
+	plt_expect_end(t, PLT_DONE, "the thread that waited with a minor fault");
 	plt_expect_read(mem + 1, 0, "the rest of the page");
 	plt_expect_err(plt_zeropage(uffd, mem, PLT_PAGE, 0, NULL), EEXIST,
 		       "ZEROPAGE of a page that was written");

@@ -27,7 +27,7 @@
 static struct bed bed; /* its engine and image, and the first guest */
 static struct fln_guest *guests[NR_GUESTS];
 static struct fln_region *regions[NR_GUESTS];
-static bool in_context; /* can be had here */
+static bool in_context; /* is possible here */
 
 static _Atomic bool stop, parked;
 static _Atomic uint32_t nr_parked;

@@ -49,7 +49,7 @@ enum ending {
 	SOURCE_DIES,   /* every read fails from then on */
 	SOURCE_HANGS,  /* no read comes back, until the guest has been stopped */
 	WORKER_LOSES,  /* its epoll set is closed: it makes a new one */
-	WORKER_SCANS,  /* the same, and none is to be had */
+	WORKER_SCANS,  /* the same, and none can be made */
 	WORKER_UNREAD, /* some userfaultfds cannot be read: the guard stops the guest */
 	NR_ENDINGS
 };
@@ -246,7 +246,7 @@ static void close_epoll(struct round *r)
 
 	for (uint32_t i = 0; i < e->opts.nr_workers; i += 2)
 		CHECK(syscall(SYS_close, r->epoll_fds[i]) == 0, "close: %s", strerror(errno));
-	/* Who sleeps there finds out when it waits the next time. */
+	/* A thread that sleeps there finds out when it waits the next time. */
 	for (uint32_t i = 0; i < e->opts.nr_workers; i++)
 		fln_worker_kick(&e->workers[i]);
 }

@@ -6,7 +6,7 @@
  *
  * The model is a word per page: the set of contents that it may have.  What is read must be
  * one of them, and from then on is the only one.  Each page has a lock of many readers or
- * one who changes it, so that the model of a page is sequential, while windows, fills,
+ * one that changes it, so that the model of a page is sequential, while windows, fills,
  * neighbours and other mappings of the same page race all around it.
  *
  *   test_stress_modelcheck [separate|meet|mixed SEED]    one world again

@@ -266,7 +266,7 @@ static ssize_t read_messages(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t
 	return (ssize_t)got;
 }
 
-/* An event is unread, or who caused it has not run since. */
+/* An event is unread, or its thread has not run since. */
 static bool is_put_off(struct fake_uffd *f)
 {
 	bool put_off = false;

@@ -156,7 +156,7 @@ uint32_t fake_touch(struct fake_uffd *f, uint64_t addr);
 /* End a thread that has nothing to wait for. */
 void fake_reap(struct fake_uffd *f, uint32_t thread);
 
-/* Let threads run: who caused an event that was read goes on, who was woken touches again. */
+/* Let threads run: one whose event was read goes on, one that was woken touches again. */
 void fake_run(struct fake_uffd *f);
 
 /* madvise(): DONTNEED, or with @punch REMOVE.  Pages go when the event has been read. */

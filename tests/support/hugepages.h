@@ -13,7 +13,7 @@
 /*
  * Have @nr_pages huge pages of 2 MiB free from here on, and exactly so many.  Waits for
  * another test that has some.  Before there are threads.
- * Return: NULL; or why they are not to be had.
+ * Return: NULL; or why they are unavailable.
  */
 const char *hugepages_take(uint64_t nr_pages);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The end of a region on the fake kernel: who faults while it is unregistered. */
+/* The end of a region on the fake kernel: faults while it is unregistered. */
 #include "engine/life/closing.h"
 
 #include "base/page.h"

@@ -270,7 +270,7 @@ static void signal_handlers(void **state)
 	assert_false(readable());
 }
 
-/* Who is not listened to may post: nothing happens. */
+/* Posting where nobody listens: nothing happens. */
 static void before_it_is_there(void **state)
 {
 	struct fln_event_queue q = { .slots = NULL };

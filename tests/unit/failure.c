@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What is done about pages that cannot be had, and about faults that wait for memory. */
+/* What is done about pages that have failed, and about faults that wait for memory. */
 #include "engine/failure.h"
 #include "base/blockmap.h"
 #include "base/clock.h"

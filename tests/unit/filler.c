@@ -22,7 +22,7 @@
 #define NR_PAGES 64u
 #define MAX_READS 1024u
 
-/* A source that writes down who read what, and can keep its readers inside. */
+/* A source that writes down which thread read what, and can keep its readers inside. */
 struct book {
 	char name;
 	struct fln_source *source;
@@ -435,7 +435,7 @@ static void a_request_that_needs_no_fill_gives_it_back(void **state)
 	teardown();
 }
 
-/* Ask for @nr pages from @page on; how many of them a fill was to be had for. */
+/* Ask for @nr pages from @page on; how many of them there was a fill for. */
 static uint32_t begin(struct book *book, uint64_t page, uint32_t nr, bool background, bool peer)
 {
 	uint32_t nr_begun = 0;
@@ -589,7 +589,7 @@ static void a_promoted_fill_finds_an_idle_thread(void **state)
 	teardown();
 }
 
-/* Who publishes looks at the waiters that there are, and at who closes regions. */
+/* A fill that publishes looks at the waiters that there are, and at threads that close regions. */
 static void only_waiters_that_there_are_are_waited_for(void **state)
 {
 	struct fln_filler_opts opts = { .nr_threads = 1,

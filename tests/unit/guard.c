@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The oldest fault and what it waits for, who is told, and what cannot go on. */
+/* The oldest fault and what it waits for, what is told, and what cannot go on. */
 #include "engine/life/guard.h"
 #include "base/blockmap.h"
 #include "base/clock.h"
@@ -285,7 +285,7 @@ static void there_is_no_room(void **state)
 	}
 	assert_int_equal(COUNT(r, held_full), 256 - 64);
 	assert_int_equal(fake_count(&r->fake, FAKE_WAITING), 256);
-	/* With those that are held out of the way, who was put back is the oldest. */
+	/* With those that are held out of the way, what was put back is the oldest. */
 	for (uint32_t i = 0; i < r->worker.nr_held; i++)
 		r->worker.held[i].fault.t0_ns = fln_now_ns();
 	(void)expect_oldest(r, 64, FLN_WAITS_ROOM);

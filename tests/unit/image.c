@@ -140,7 +140,7 @@ static void put_tells_who_waits(void **state)
 	assert_int_equal(r->state_at_kick, FLN_IMAGE_FILLED);
 	rig_put(r, 8, 1);
 	assert_int_equal(r->nr_kicks, 1); /* nobody waits any more */
-	/* Who waits for pages that are discarded instead is told as well. */
+	/* Waiters for pages that are discarded instead are told as well. */
 	assert_int_equal(fln_image_request(&r->image, 20, WAITER), FLN_IMAGE_IS_PENDING);
 	fln_image_give_up(&r->image, 20, 1);
 	assert_int_equal(r->nr_kicks, 2);

@@ -72,7 +72,7 @@ static void a_block_collapses_when_all_of_it_is_known(void **state)
 	rig_destroy(r);
 }
 
-/* Pages of fills in flight are taken from them; who waits is told, of each fill. */
+/* Pages of fills in flight are taken from them; waiters are told, of each fill. */
 static void fills_in_flight_lose_what_is_known(void **state)
 {
 	struct fln_mask filled = fln_mask_range(3, 11);

@@ -71,7 +71,7 @@ static void a_push_takes_over_what_was_not_begun(void **state)
 	push(r, 2, 2);
 	assert_pushed(r, 2);
 	assert_pushed(r, 3);
-	assert_int_equal(r->kicked, 1u << WAITER); /* who waited for the fill */
+	assert_int_equal(r->kicked, 1u << WAITER); /* the waiter for the fill */
 	assert_state(r, 4, FLN_IMAGE_FILLING);
 	assert_int_equal(rig_fill(r, 1), 1);
 	for (uint64_t p = 0; p < 8; p++) {
@@ -236,7 +236,7 @@ static void a_page_that_is_being_written_is_waited_for(void **state)
 
 	(void)state;
 	assert_int_equal(fln_image_request(&r->image, 0, WAITER), FLN_IMAGE_IS_PENDING);
-	/* Somebody who reads events keeps the fill from publishing what it has written. */
+	/* A reader of events keeps the fill from publishing what it has written. */
 	fln_filler_reading_begin(&r->filler, 9);
 	assert_int_equal(pthread_create(&filler, NULL, fill_all, r), 0);
 	while (!cached(r, 0))

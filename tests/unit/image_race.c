@@ -90,7 +90,7 @@ static void who_begins_to_read_later_is_not_waited_for(void **state)
 
 static struct race in_worker;
 
-/* The worker has read the event: who caused it punches, and only then is the page written. */
+/* The worker has read the event: the thread that caused it punches, and only then is the page written. */
 static void go_on_and_fill(void *ctx)
 {
 	struct rig *r = ctx;

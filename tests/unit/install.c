@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Installing pages of one block by runs: what becomes of each page, and who is woken. */
+/* Installing pages of one block by runs: what becomes of each page, and which threads are woken. */
 #include "engine/install.h"
 #include "base/page.h"
 #include "engine/state/guest.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Orders of memory: who sees that something was published sees all that came before it.
+ * Orders of memory: a thread that sees that something was published sees all that came before it.
  * A thread writes a letter, by a plain store, and then what tells of it; another looks for
  * that, and reads the letter.  ThreadSanitizer says when nothing orders the two.
  */

@@ -168,7 +168,7 @@ static void check_spread(const struct seen *s, const struct fln_topology *t,
 	assert_true(least == UINT32_MAX || most <= least + 1);
 }
 
-/* Who can have own workers has some before others have two, and all are served. */
+/* Nodes that can have own workers have some before others have two, and all are served. */
 static void check_served(const struct seen *s, const struct fln_topology *t,
 			 const struct fln_plan *plan)
 {
@@ -402,7 +402,7 @@ static void test_asymmetric(void **unused)
 	/* Node 1 is full; node 2 has nothing to serve. */
 	expect(t, NULL, NULL, 8, "0<0:0,1,2,3,4,5 1<1:6,7 2<0:");
 	expect(t, NULL, NULL, 9, "0<0:0,1,2,3,4,5 1<1:6,7,6 2<0:");
-	/* Only processors without memory of their own: they serve who is nearest. */
+	/* Only processors without memory of their own: they serve the nearest. */
 	expect(t, "8-11", NULL, 2, "0<2: 1<2: 2<2:8,9");
 	fln_topology_destroy(t);
 }
@@ -438,7 +438,7 @@ static void test_mems(void **unused)
 	/* Only they are free, or permitted. */
 	expect(t, NULL, "0-3", 2, "0<0:4,5");
 	expect(t, "5-6", NULL, 2, "0<0:5,6");
-	/* Who must share shares with the near vCPUs. */
+	/* A worker that must share shares with the near vCPUs. */
 	expect(t, NULL, "0-7", 2, "0<0:0,1");
 	expect(t, "4-7", "0-7", 1, "0<0:4");
 	fln_topology_destroy(t);

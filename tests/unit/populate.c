@@ -506,7 +506,7 @@ static void a_shorter_region_ends_a_job(void **state)
 	rig_destroy(r);
 }
 
-/* The map calls pages PRESENT that somebody has taken away: who waits is told no such thing. */
+/* The map calls pages PRESENT that have been taken away: a waiting caller is told no such thing. */
 static void what_is_called_present_is_looked_at(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 512 });

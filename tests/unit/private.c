@@ -94,7 +94,7 @@ static void discards_can_bring_the_image_back(void **state)
 	rig_destroy(r);
 }
 
-/* Who waits for a fill need not wait for it any more. */
+/* A thread that waits for a fill need not wait for it any more. */
 static void a_discard_while_the_page_is_filled(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64 });

@@ -335,7 +335,7 @@ static void unmap_three(struct rig *r)
 	fln_serve_shard(&r->worker, &r->shard);
 }
 
-/* Who waits where something is unmapped looks for himself what is there now. */
+/* A thread that waits where something is unmapped looks itself what is there now. */
 static void who_waits_in_what_is_unmapped(void **state)
 {
 	struct rig *r = context_rig((struct rig_opts){ .window = 1, .pushed = true }, false);
@@ -350,7 +350,7 @@ static void who_waits_in_what_is_unmapped(void **state)
 	context_end(r);
 }
 
-/* And where its contents cannot be had before anybody knows: it is not poisoned for ever. */
+/* And where its contents have failed before anybody knows: it is not poisoned for ever. */
 static void a_failed_page_that_has_gone(void **state)
 {
 	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, false);
@@ -727,7 +727,7 @@ static void signal_when_read(void *ctx)
 	signal_oneself();
 }
 
-/* Nobody publishes contents before who closes has acted upon the events that he has read. */
+/* No contents are published before the closing thread has acted upon the events that it has read. */
 static void no_handler_runs_while_events_are_read(void **state)
 {
 	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, true);

@@ -164,7 +164,7 @@ static void a_late_fault_on_a_mapped_page_is_woken(void **state)
 	uint32_t t = rig_touch(r, 5);
 
 	(void)state;
-	fake_page(&r->fake, rig_addr(r, 5))->pte = FAKE_MAPPED; /* by one who did not wake */
+	fake_page(&r->fake, rig_addr(r, 5))->pte = FAKE_MAPPED; /* by one that did not wake */
 	rig_serve(r);
 	rig_assert_read(r, t, rig_due(r, 5));
 	assert_int_equal(COUNT(r, pages_raced), 1);

@@ -94,7 +94,7 @@ static void begin_push(struct rig *r, struct fln_fill *fill, uint64_t page, bool
 }
 
 /*
- * Two pages are waited for.  One is pushed, which lets all who wait go; the push of the
+ * Two pages are waited for.  One is pushed, which wakes all waiters; the push of the
  * other begins before the worker looks again: it has to hear of its end, too.
  */
 static void a_push_that_begins_before_the_next_look(void **state)
@@ -239,7 +239,7 @@ static void a_held_fault_leaves_poison_alone(void **state)
 	rig_destroy(r);
 }
 
-/* The poison is lifted, and its event not yet read: who waits there again is not left asleep. */
+/* The poison is lifted, and its event not yet read: a thread that waits there again is not left asleep. */
 static void a_held_fault_where_poison_was_lifted(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1 });
@@ -373,7 +373,7 @@ static void no_fill_is_left(void **state)
 		uint32_t kicks = r->nr_kicks;
 
 		assert_true(rig_fill(r, 1) > 0);
-		assert_true(r->nr_kicks > kicks); /* who waits for a fill learns of each */
+		assert_true(r->nr_kicks > kicks); /* a waiter for a fill learns of each */
 		rig_held(r);
 	}
 	for (uint32_t i = 0; i < 10; i++)
@@ -381,7 +381,7 @@ static void no_fill_is_left(void **state)
 	rig_destroy(r);
 }
 
-/* Nobody is lost when the table is full: who has no room faults again later. */
+/* Nobody is lost when the table is full: a fault without room comes again later. */
 static void a_full_table_puts_faults_back(void **state)
 {
 	struct rig *r = rig_of(
@@ -399,7 +399,7 @@ static void a_full_table_puts_faults_back(void **state)
 	assert_int_equal(fake_count(&r->fake, FAKE_WAITING), 40);
 	rig_check_accounts(r);
 	/* There must be room for a while before they are told to come again. */
-	assert_int_equal(rig_fill(r, 5), 40); /* also for those who were put back */
+	assert_int_equal(rig_fill(r, 5), 40); /* also for those that were put back */
 	rig_held(r);
 	assert_int_equal(r->worker.nr_held, 15);
 	assert_int_equal(fake_count(&r->fake, FAKE_QUEUED), 0);
@@ -506,7 +506,7 @@ static void removed_and_not_yet_read(void **state)
 	assert_int_equal(r->worker.nr_held, 2);
 	fln_serve_shard(&r->worker, &r->shard);
 	assert_int_equal(COUNT(r, events), 1);
-	fln_serve_held(&r->worker); /* who caused it has not run yet */
+	fln_serve_held(&r->worker); /* the thread that caused it has not run yet */
 	assert_int_equal(r->worker.nr_held, 2);
 	rig_settle(r);
 	for (uint32_t i = 0; i < 2; i++) {

@@ -150,7 +150,7 @@ static void no_progress_wakes_nobody(void **state)
 	uint32_t thread = fake_touch(&f.fake, addr(0)), done;
 
 	(void)state;
-	fake_page(&f.fake, addr(0))->pte = FAKE_MAPPED; /* by one who did not wake */
+	fake_page(&f.fake, addr(0))->pte = FAKE_MAPPED; /* by one that did not wake */
 	assert_int_equal(do_continue(0, 4, &done), FLN_UFFD_PRESENT);
 	assert_int_equal(f.fake.threads[thread].state, FAKE_QUEUED);
 	fln_uffd_wake(&f.u, addr(0), FLN_PAGE_BYTES);
