@@ -305,16 +305,52 @@ int fln_mapping_allow(struct fln_region *r)
 	return fln_mapping_each_denied(r, allow_piece);
 }
 
-bool fln_mapping_next_zeros(FILE *maps, const struct fln_vacant *v, uint64_t *lo, uint64_t *hi)
+static int by_addr(const void *a, const void *b)
 {
+	const struct fln_zeroed *x = a, *y = b;
+
+	return x->addr < y->addr ? -1 : x->addr > y->addr;
+}
+
+/*
+ * The parts of anonymous memory, [lo, hi), that the end of the region has put there.  @next:
+ * the first range of the region's that may lie behind @lo.
+ */
+static void each_zeroed(struct fln_region *r, uint64_t lo, uint64_t hi, uint64_t *next,
+			fln_mapping_fn fn)
+{
+	while (*next < r->nr_zeroed && r->zeroed[*next].end <= lo)
+		(*next)++;
+	for (uint64_t i = *next; i < r->nr_zeroed && r->zeroed[i].addr < hi; i++) {
+		uint64_t from = r->zeroed[i].addr > lo ? r->zeroed[i].addr : lo;
+		uint64_t to = r->zeroed[i].end < hi ? r->zeroed[i].end : hi;
+
+		(void)fn(r, from, to - from, 0);
+	}
+}
+
+void fln_mapping_each_of_ours(struct fln_region *r, fln_mapping_fn fn)
+{
+	FILE *maps = fln_fd_fopen("/proc/self/maps");
+	uint64_t done = r->addr, end = r->addr + r->len_bytes, next = 0;
 	struct map_line m;
 
-	while (next_line(maps, &m)) {
-		if ((m.inode || m.device || m.shared) && !is_zeros(v, &m))
-			continue;
-		*lo = m.lo;
-		*hi = m.hi;
-		return true;
+	if (!maps) {
+		(void)fn(r, r->addr, r->len_bytes, 0);
+		return;
 	}
-	return false;
+	if (r->nr_zeroed)
+		qsort(r->zeroed, (size_t)r->nr_zeroed, sizeof(*r->zeroed), by_addr);
+	while (next_line(maps, &m) && m.lo < end) {
+		uint64_t from = m.lo > done ? m.lo : done, to = m.hi < end ? m.hi : end;
+
+		if (to <= from)
+			continue;
+		if (is_own(r, &m, from, from) || is_left(r, &m, from, from))
+			(void)fn(r, from, to - from, 0);
+		else if (!m.inode && !m.device && !m.shared)
+			each_zeroed(r, from, to, &next, fn);
+		done = to;
+	}
+	(void)fclose(maps);
 }

@@ -11,7 +11,6 @@
 
 struct fln_mapping_due;
 struct fln_region;
-struct fln_vacant;
 
 typedef int (*fln_mapping_fn)(struct fln_region *region, uint64_t addr, uint64_t len_bytes,
 			      uint64_t moved);
@@ -73,10 +72,10 @@ uint64_t fln_mapping_nr_left(void);
 int fln_mapping_allow(struct fln_region *region);
 
 /*
- * The next mapping of @maps, /proc/self/maps, that is private zeros of ours, or anonymous.
- * False: there is none.
+ * Call @fn for each piece of the region's range that lies there by our doing: mappings of the
+ * image, and what the end of the region has put in their place.  Each once, and looked for
+ * once: what @fn unmaps is any thread's to map from then on, with anonymous memory, too.
  */
-bool fln_mapping_next_zeros(FILE *maps, const struct fln_vacant *vacant, uint64_t *lo,
-			    uint64_t *hi);
+void fln_mapping_each_of_ours(struct fln_region *region, fln_mapping_fn fn);
 
 #endif

@@ -429,21 +429,6 @@ void fln_region_vacate(struct fln_region *r)
 		(void)deny(r, &d);
 }
 
-static int by_addr(const void *a, const void *b)
-{
-	const struct fln_zeroed *x = a, *y = b;
-
-	return x->addr < y->addr ? -1 : x->addr > y->addr;
-}
-
-void fln_region_unmap_zeros(struct fln_region *r)
-{
-	if (r->nr_zeroed == 0)
-		return;
-	qsort(r->zeroed, (size_t)r->nr_zeroed, sizeof(*r->zeroed), by_addr);
-	fln_kernel_unmap_zeros(&r->guest->engine->vacant, r->zeroed, r->nr_zeroed);
-}
-
 void fln_region_deny_free(struct fln_region *r)
 {
 	struct fln_engine *engine = r->guest->engine;

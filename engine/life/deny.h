@@ -37,8 +37,6 @@ void fln_region_vacate(struct fln_region *region);
  */
 void fln_region_empty_given_up(struct fln_region *region);
 
-/* All that lies in the region's address range is about to go: unmap what deny() has put there. */
-void fln_region_unmap_zeros(struct fln_region *region);
 void fln_region_deny_free(struct fln_region *region);
 
 #endif

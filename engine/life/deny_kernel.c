@@ -301,23 +301,3 @@ const struct fln_memory_ops fln_kernel_memory = {
 	.nr_left = fln_mapping_nr_left,
 	.own = kernel_own,
 };
-
-void fln_kernel_unmap_zeros(const struct fln_vacant *vacant, const struct fln_zeroed *zeroed,
-			    uint64_t nr)
-{
-	FILE *maps = fln_fd_fopen("/proc/self/maps");
-	uint64_t lo, hi, i = 0;
-
-	while (maps && i < nr && fln_mapping_next_zeros(maps, vacant, &lo, &hi)) {
-		while (i < nr && zeroed[i].end <= lo)
-			i++;
-		for (uint64_t k = i; k < nr && zeroed[k].addr < hi; k++) {
-			uint64_t from = zeroed[k].addr > lo ? zeroed[k].addr : lo;
-			uint64_t to = zeroed[k].end < hi ? zeroed[k].end : hi;
-
-			(void)munmap((void *)(uintptr_t)from, (size_t)(to - from));
-		}
-	}
-	if (maps)
-		(void)fclose(maps);
-}

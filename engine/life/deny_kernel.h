@@ -10,8 +10,6 @@
 
 struct fln_mask;
 struct fln_region;
-struct fln_vacant;
-struct fln_zeroed;
 
 /*
  * What is done to this process's mappings.  A table stands between, so that unit tests put
@@ -41,9 +39,5 @@ struct fln_memory_ops {
 };
 
 extern const struct fln_memory_ops fln_kernel_memory;
-
-/* Unmap what is still such zeros of @nr ranges, in the order of their addresses. */
-void fln_kernel_unmap_zeros(const struct fln_vacant *vacant, const struct fln_zeroed *zeroed,
-			    uint64_t nr);
 
 #endif

@@ -173,9 +173,7 @@ static void unmap_region(struct fln_region *r)
 	if (r->foreign || r->unsafe)
 		return;
 	if (r->mapped_by_us) {
-		(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, unmap_piece);
-		(void)fln_mapping_each_left(r, unmap_piece);
-		fln_region_unmap_zeros(r);
+		fln_mapping_each_of_ours(r, unmap_piece);
 	} else if (r->kept_from_children && !r->sealed) {
 		(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, allow_children);
 	}
