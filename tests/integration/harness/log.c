@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* What the library said. */
+#include "tests/integration/harness/log.h"
+
+#include "tests/integration/harness/verdict.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void test_log_fn(void *ctx, enum fln_log_level level, const char *msg)
+{
+	struct test_log *log = ctx;
+
+	if (getenv("FAULTLANE_TEST_VERBOSE"))
+		(void)fprintf(stderr, "log %d: %s\n", (int)level, msg);
+	(void)pthread_mutex_lock(&log->lock);
+	(void)snprintf(log->lines[log->nr % 64], sizeof(log->lines[0]), "%s", msg);
+	log->nr++;
+	(void)pthread_mutex_unlock(&log->lock);
+}
+
+bool log_has(struct test_log *log, const char *word)
+{
+	bool has = false;
+
+	(void)pthread_mutex_lock(&log->lock);
+	for (uint32_t i = 0; i < log->nr && i < 64; i++)
+		has |= strstr(log->lines[i], word) != NULL;
+	(void)pthread_mutex_unlock(&log->lock);
+	return has;
+}
+
+void wait_log(struct test_log *log, const char *word)
+{
+	for (uint64_t t0 = now_ns(); !log_has(log, word); sleep_ms(1))
+		CHECK(now_ns() - t0 < WAIT_S * 1000 * MS, "the log does not say \"%s\"", word);
+}
