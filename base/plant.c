@@ -43,6 +43,7 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_END_OVER_OLD] = "end-over-old-bytes",
 	[FLN_BUG_WRITERS_DENIED] = "writers-denied",
 	[FLN_BUG_EVENTS_NO_SHARE] = "events-no-share",
+	[FLN_BUG_UNMAPS_TWICE] = "unmaps-twice",
 };
 
 static enum fln_bug chosen;

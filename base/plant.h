@@ -45,6 +45,7 @@ enum fln_bug {
 	FLN_BUG_END_OVER_OLD,       /* at the end copies lie over what an adopted memfd had */
 	FLN_BUG_WRITERS_DENIED,     /* at the end a thread that writes among zeros gets a signal */
 	FLN_BUG_EVENTS_NO_SHARE,    /* one guest's poisoned pages may fill the queue of events */
+	FLN_BUG_UNMAPS_TWICE, /* a region that goes unmaps what others have mapped there since */
 	FLN_BUG_NR
 };
 

@@ -8,6 +8,7 @@
  */
 #include "stress/chaos.h"
 
+#include "stress/chaos_addresses.h"
 #include "stress/chaos_crowd.h"
 #include "stress/chaos_discard.h"
 #include "stress/chaos_emulated.h"
@@ -147,6 +148,7 @@ static const struct {
 	[CHAOS_HOST] = { chaos_host, 200, false },
 	[CHAOS_NEIGHBOURS] = { chaos_neighbours, 100, false },
 	[CHAOS_OWED] = { chaos_owed, 100, false },
+	[CHAOS_ADDRESSES] = { chaos_addresses, 1, false },
 };
 
 struct chaos_thread {

@@ -298,3 +298,21 @@ bool extra_look(struct stress *s, struct rng *rng, uint32_t nr)
 	guard_set(NULL);
 	return extra_remove(s, &x);
 }
+
+bool extra_given_up(struct stress *s, struct rng *rng)
+{
+	struct guard g = { .armed = 0 };
+	uint64_t lo, nr;
+	struct extra x;
+
+	if (!extra_add(s, rng, &x, false))
+		return false;
+	guard_set(&g);
+	(void)extra_touch(s, rng, &g, &x, 0, 0, x.nr, 8, false);
+	guard_set(NULL);
+	lo = rng_below(rng, x.nr);
+	nr = 1 + rng_below(rng, x.nr - lo);
+	if (s->opts.is_private && !s->opts.huge)
+		(void)madvise(x.addr + lo * PAGE_BYTES, nr * PAGE_BYTES, MADV_DONTNEED);
+	return extra_remove(s, &x);
+}

@@ -11,5 +11,7 @@ bool chaos_unmap(struct stress *s, struct rng *rng);
 bool chaos_remap(struct stress *s, struct rng *rng);
 /* A region once more for a moment, read and verified: however it came about that it is there. */
 bool extra_look(struct stress *s, struct rng *rng, uint32_t nr);
+/* A region once more that goes after parts of it were given up. */
+bool extra_given_up(struct stress *s, struct rng *rng);
 
 #endif

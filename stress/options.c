@@ -38,6 +38,7 @@ const char *const chaos_names[CHAOS_NR] = {
 	[CHAOS_HOST] = "host",
 	[CHAOS_NEIGHBOURS] = "neighbours",
 	[CHAOS_OWED] = "owed",
+	[CHAOS_ADDRESSES] = "addresses",
 };
 
 static void usage(FILE *to)

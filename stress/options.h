@@ -28,6 +28,7 @@ enum chaos_kind {
 	CHAOS_HOST,
 	CHAOS_NEIGHBOURS,
 	CHAOS_OWED,
+	CHAOS_ADDRESSES,
 	CHAOS_NR
 };
 

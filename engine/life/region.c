@@ -16,6 +16,7 @@
 #include "base/lock.h"
 #include "base/map.h"
 #include "base/page.h"
+#include "base/plant.h"
 #include "engine/calls/advice.h"
 #include "engine/command.h"
 #include "engine/context/registry.h"
@@ -174,6 +175,8 @@ static void unmap_region(struct fln_region *r)
 		return;
 	if (r->mapped_by_us) {
 		fln_mapping_each_of_ours(r, unmap_piece);
+		if (fln_planted(FLN_BUG_UNMAPS_TWICE))
+			fln_mapping_each_of_ours(r, unmap_piece);
 	} else if (r->kept_from_children && !r->sealed) {
 		(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, allow_children);
 	}

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/* Memory of the process's own, at the addresses that regions leave. */
+#ifndef STRESS_CHAOS_ADDRESSES_H
+#define STRESS_CHAOS_ADDRESSES_H
+
+#include "stress/stress.h"
+
+bool chaos_addresses(struct stress *s, struct rng *rng);
+
+#endif
