@@ -778,6 +778,9 @@ static void huge_there(int link, int talk)
 	attach(link);
 	await(talk, 'g');
 	read_all(&bed, NR_THREADS);
+	tell(talk, 'r');
+	/* Not before the owner has read all of it, too: it compares whole pages. */
+	await(talk, 'w');
 	for (uint64_t page = 0; page < bed.nr_pages; page += 100)
 		*WORD_OF(&bed, page, 3) = page + 5;
 	bed_down(&bed);
@@ -800,6 +803,8 @@ static void huge(void)
 	share(&s, bed.image, o.link);
 	tell(o.talk, 'g');
 	read_all(&bed, NR_THREADS);
+	await(o.talk, 'r');
+	tell(o.talk, 'w');
 	await(o.talk, 'w');
 	for (uint64_t page = 0; page < bed.nr_pages; page += 100)
 		CHECK(*WORD_OF(&bed, page, 3) == page + 5, "page %llu", (unsigned long long)page);
