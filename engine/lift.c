@@ -12,6 +12,7 @@
 #include "engine/state/guest.h"
 #include "sources/image.h"
 #include "sources/image_discard.h"
+#include "sources/image_poison.h"
 #include "sources/image_state.h"
 
 bool fln_lift_serves(const struct fln_region *r)
@@ -33,6 +34,19 @@ struct fln_mask fln_lift_due(const struct fln_region *r, uint64_t block,
 	discarded = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
 	zero = fln_mask_or(&zero, &discarded);
 	return fln_mask_and(&zero, poisoned);
+}
+
+/* From the note on a block of the image keeps apart what is ZERO in it. */
+bool fln_lift_too_late(const struct fln_region *r, uint64_t block, uint32_t page)
+{
+	uint64_t image_page = fln_region_image_page(r, block * FLN_BLOCK_PAGES + page);
+	struct fln_mask filled, zero;
+
+	if (!fln_lift_serves(r))
+		return false;
+	fln_image_note_poison(r->image, image_page);
+	fln_image_ready(r->image, image_page, 1, &filled, &zero);
+	return fln_mask_test(&filled, 0) || fln_mask_test(&zero, 0);
 }
 
 void fln_lift_note(const struct fln_region *r, uint64_t block, const struct fln_mask *poisoned)

@@ -25,6 +25,12 @@ bool fln_lift_serves(const struct fln_region *r);
 struct fln_mask fln_lift_due(const struct fln_region *r, uint64_t block,
 			     const struct fln_mask *poisoned);
 
+/*
+ * The page is about to be poisoned.  True: it may be read by now, and must not be: it was
+ * given up, or has come, since its state was looked at.  As above.
+ */
+bool fln_lift_too_late(const struct fln_region *r, uint64_t block, uint32_t page);
+
 /* Pages of the block have been settled as POISONED.  As above. */
 void fln_lift_note(const struct fln_region *r, uint64_t block, const struct fln_mask *poisoned);
 

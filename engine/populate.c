@@ -101,7 +101,6 @@ static void settle_known(struct fln_job_part *part, struct fln_job_block *jb,
 	const struct fln_blockmap *map = &b->in.region->map;
 	const struct fln_job *job = part->job;
 	struct fln_mask m = fln_blockmap_load(map, FLN_PLANE_PRESENT, b->block), due;
-	struct fln_chunk *chunk;
 
 	m = fln_mask_and(&m, &jb->todo);
 	if (!job->background && !fln_mask_empty(&m) && !fln_planted(FLN_BUG_PRESENT_BELIEVED))
@@ -111,11 +110,7 @@ static void settle_known(struct fln_job_part *part, struct fln_job_block *jb,
 	m = fln_blockmap_load(map, FLN_PLANE_POISONED, b->block);
 	if (fln_mask_empty(&m))
 		return;
-	due = fln_lift_due(b->in.region, b->block, &m);
-	/* Zeros are due over the poison: this may map them as well as a fault. */
-	chunk = fln_mask_empty(&due) ? NULL : fln_blockmap_peek(map, b->block);
-	if (chunk)
-		fln_region_forget(chunk, &due);
+	due = fln_lift_due(b->in.region, b->block, &m); /* claim_ready() has it */
 	m = fln_mask_andnot(&m, &due);
 	fail_pages(part, jb, &m);
 }
@@ -262,6 +257,22 @@ static bool block_has_changed(const struct fln_worker *w, const struct fln_job_b
 	return changed;
 }
 
+/* Zeros that are due over poison may be mapped by a job as well as by the worker that lifts it. */
+static void claim_ready(struct fln_block_round *b, const struct fln_mask *todo, bool zero_too)
+{
+	struct fln_mask due = fln_chunk_load(b->chunk, FLN_PLANE_POISONED);
+
+	due = fln_mask_and(&due, todo);
+	due = fln_lift_due(b->in.region, b->block, &due);
+	if (fln_planted(FLN_BUG_POISON_FORGOTTEN))
+		fln_region_forget(b->chunk, &due);
+	fln_block_claim_pages(b, todo);
+	if (!zero_too || fln_mask_empty(&due))
+		return;
+	due = fln_region_claim_poisoned(b->chunk, &due);
+	b->claimed = fln_mask_or(&b->claimed, &due);
+}
+
 /* Claim and map what is there.  RCU read lock held. */
 static void map_ready(struct fln_worker *w, struct fln_job_part *part, struct fln_job_block *jb,
 		      struct fln_block_round *b)
@@ -277,7 +288,7 @@ static void map_ready(struct fln_worker *w, struct fln_job_part *part, struct fl
 		return;
 	}
 	if (b->chunk)
-		fln_block_claim_pages(b, &jb->todo);
+		claim_ready(b, &jb->todo, zero_too);
 	fln_block_look(b);
 	fln_block_install(b, zero_too);
 	fln_block_settle(b, &none);

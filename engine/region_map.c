@@ -22,7 +22,7 @@ static const unsigned char page_next[] = {
 	[FLN_PAGE_ABSENT] = TO(FLN_PAGE_CLAIMED),
 	[FLN_PAGE_CLAIMED] = TO(FLN_PAGE_PRESENT) | TO(FLN_PAGE_ABSENT) | TO(FLN_PAGE_POISONED),
 	[FLN_PAGE_PRESENT] = TO(FLN_PAGE_ABSENT) | TO(FLN_PAGE_POISONED),
-	[FLN_PAGE_POISONED] = TO(FLN_PAGE_ABSENT),
+	[FLN_PAGE_POISONED] = TO(FLN_PAGE_ABSENT) | TO(FLN_PAGE_CLAIMED),
 };
 
 _Static_assert(sizeof(page_next) == FLN_PAGE_NR_STATES, "last state has a row");
@@ -60,6 +60,17 @@ struct fln_mask fln_region_claim(struct fln_chunk *c, const struct fln_mask *pag
 	return fln_mask_andnot(&won, &taken);
 }
 
+struct fln_mask fln_region_claim_poisoned(struct fln_chunk *c, const struct fln_mask *pages)
+{
+	struct fln_mask won = fln_chunk_set(c, FLN_PLANE_CLAIMED, pages); /* I3 */
+	struct fln_mask poisoned = fln_chunk_load(c, FLN_PLANE_POISONED), others;
+
+	FLN_DEBUG_ASSERT(fln_region_may_move(FLN_PAGE_POISONED, FLN_PAGE_CLAIMED));
+	others = fln_mask_andnot(&won, &poisoned);
+	fln_chunk_clear(c, FLN_PLANE_CLAIMED, &others);
+	return fln_mask_and(&won, &poisoned);
+}
+
 /*
  * The first page's bit decides, because several threads that go for all of them could get some
  * each.  Its owner misses others only while a collapse or a forget passes through.
@@ -81,12 +92,19 @@ struct fln_mask fln_region_claim_whole(struct fln_chunk *c)
 
 void fln_region_settle(struct fln_chunk *c, const struct fln_mask *pages, enum fln_region_page to)
 {
+	struct fln_mask lifted;
+
 	FLN_DEBUG_ASSERT(fln_region_may_move(FLN_PAGE_CLAIMED, to));
 	assert_all(c, FLN_PLANE_CLAIMED, pages);
-	if (to == FLN_PAGE_PRESENT)
+	if (to == FLN_PAGE_PRESENT) {
+		lifted = fln_chunk_load(c, FLN_PLANE_POISONED);
+		lifted = fln_mask_and(&lifted, pages);
+		if (!fln_mask_empty(&lifted))
+			fln_chunk_clear(c, FLN_PLANE_POISONED, &lifted);
 		(void)fln_chunk_set(c, FLN_PLANE_PRESENT, pages);
-	else if (to == FLN_PAGE_POISONED)
+	} else if (to == FLN_PAGE_POISONED) {
 		(void)fln_chunk_set(c, FLN_PLANE_POISONED, pages);
+	}
 	if (fln_planted_in(FLN_BUG_LEFT_CLAIMED, 256))
 		return;
 	fln_chunk_clear(c, FLN_PLANE_CLAIMED, pages);

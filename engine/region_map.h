@@ -46,7 +46,16 @@ struct fln_mask fln_region_claim(struct fln_chunk *c, const struct fln_mask *pag
 /* Claim a block that is one huge page: all of it, or nothing. */
 struct fln_mask fln_region_claim_whole(struct fln_chunk *c);
 
-/* The owner's move of claimed pages to PRESENT, POISONED or back to ABSENT. */
+/*
+ * Claim what is POISONED of @pages, to map zeros over it.  It goes on being called so until it
+ * is settled as PRESENT: poison that the map has forgotten is lifted by nobody.
+ */
+struct fln_mask fln_region_claim_poisoned(struct fln_chunk *c, const struct fln_mask *pages);
+
+/*
+ * The owner's move of claimed pages to PRESENT, POISONED or back to ABSENT; those of
+ * fln_region_claim_poisoned() go to PRESENT or back to POISONED.
+ */
 void fln_region_settle(struct fln_chunk *c, const struct fln_mask *pages, enum fln_region_page to);
 
 /* PRESENT or POISONED pages of @pages that nobody has claimed become ABSENT. */

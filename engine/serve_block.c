@@ -25,6 +25,7 @@
 #include "engine/failure.h"
 #include "engine/held.h"
 #include "engine/install.h"
+#include "engine/lift.h"
 #include "engine/region_map.h"
 #include "engine/state/advised.h"
 #include "engine/state/guest.h"
@@ -146,6 +147,10 @@ static void poison_or_hold(struct fln_worker *w, struct fln_block_round *b, stru
 	case UNFILLED:
 		must_poison = fln_failure_must_poison(w, b->in.region, fault, image_page,
 						      fill_pages, now_ns, reason, &error);
+		if (must_poison && fln_lift_too_late(b->in.region, b->block, page)) {
+			*reason = FLN_HELD_AGAIN;
+			must_poison = false;
+		}
 		break;
 	default:
 		break;

@@ -26,7 +26,7 @@
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
 #include "sources/filler.h"
-#include "sources/image_discard.h"
+#include "sources/image_poison.h"
 
 #define ROUND_PAGES 512u /* then faults have their turn (I7) */
 #define WAIT_NS FLN_NS_PER_MS
@@ -50,8 +50,7 @@ static uint32_t lift_block(struct fln_shard *shard, struct fln_region *r, uint64
 	b.in.block_page = block * FLN_BLOCK_PAGES;
 	b.in.block_addr = fln_region_addr_of(r, b.in.block_page);
 	b.in.by_worker = true;
-	fln_region_forget(b.chunk, &poisoned);
-	fln_block_claim_pages(&b, &poisoned);
+	b.claimed = fln_region_claim_poisoned(b.chunk, &poisoned);
 	b.in.faulting = b.claimed;
 	fln_block_look(&b);
 	fln_block_install(&b, true);
@@ -62,6 +61,8 @@ static uint32_t lift_block(struct fln_shard *shard, struct fln_region *r, uint64
 	fln_region_settle(b.chunk, &present, FLN_PAGE_PRESENT);
 	fln_region_settle(b.chunk, &rest, FLN_PAGE_POISONED);
 	fln_block_collapse(r, block, b.chunk);
+	/* What another thread has claimed it may give back as it was. */
+	rest = fln_mask_andnot(&poisoned, &present);
 	rest = fln_mask_andnot(&rest, &b.in.broken);
 	rest = fln_mask_andnot(&rest, &b.in.gone);
 	*left |= !fln_mask_empty(&rest);

@@ -19,6 +19,7 @@
 #include "base/plant.h"
 #include "base/signals.h"
 #include "sources/image_cache.h"
+#include "sources/image_poison.h"
 #include "sources/image_state.h"
 
 #include <errno.h>
@@ -161,32 +162,12 @@ void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, b
 	(void)fln_image_lift(image, first, nr_pages);
 }
 
-void fln_image_note_poison(struct fln_image *image, uint64_t page)
-{
-	uint64_t lo = atomic_load(&image->poison_lo), hi = atomic_load(&image->poison_hi);
-
-	while (page < lo && !atomic_compare_exchange_weak(&image->poison_lo, &lo, page))
-		;
-	while (page >= hi && !atomic_compare_exchange_weak(&image->poison_hi, &hi, page + 1))
-		;
-}
-
-bool fln_image_poison(const struct fln_image *image, uint64_t *lo, uint64_t *hi)
-{
-	*hi = atomic_load(&image->poison_hi);
-	*lo = atomic_load(&image->poison_lo);
-	return *hi > *lo;
-}
-
 bool fln_image_lift(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 {
 	struct fln_filler *filler = image->filler;
 	uint32_t nr = filler->opts.nr_waiters;
-	uint64_t lo, hi;
 
-	/* A thread that poisons notes it, then looks at the states; here it is the other way round. */
-	atomic_thread_fence(memory_order_seq_cst);
-	if (!fln_image_poison(image, &lo, &hi) || page >= hi || page + nr_pages <= lo)
+	if (!fln_image_may_have_poison(image, page, nr_pages))
 		return false;
 	atomic_fetch_add(&filler->nr_lifts, 1);
 	fln_image_kick(image, nr > 0 && nr < FLN_MAX_WAITERS ? fln_waiter_bit(nr) - 1 : UINT64_MAX);

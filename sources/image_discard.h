@@ -26,12 +26,6 @@ void fln_image_give_up(struct fln_image *image, uint64_t page, uint64_t nr_pages
  */
 uint32_t fln_image_note_hole(struct fln_image *image, uint64_t page, uint32_t nr_pages);
 
-/* A region has poison on @page, to be told of when that is given up.  Async-signal-safe. */
-void fln_image_note_poison(struct fln_image *image, uint64_t page);
-
-/* Where regions have had poison, at most: [*lo, *hi).  False: nowhere. */
-bool fln_image_poison(const struct fln_image *image, uint64_t *lo, uint64_t *hi);
-
 /* [page, page + nr) was given up: if it may have poison the waiters lift it.  Return: whether. */
 bool fln_image_lift(struct fln_image *image, uint64_t page, uint64_t nr_pages);
 

@@ -26,6 +26,7 @@
 #include "base/error.h"
 #include "base/plant.h"
 #include "sources/image_cache.h"
+#include "sources/image_poison.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -113,7 +114,10 @@ struct fln_chunk *fln_image_chunk(struct fln_image *image, uint64_t block) FLN_R
 	return c;
 }
 
-/* Give the chunk back when the whole block is FILLED or ZERO. */
+/*
+ * Give the chunk back when the whole block is FILLED or ZERO.  Where a region may have poison
+ * a mixed one keeps it: poison is lifted where zeros are due, and that must not be forgotten.
+ */
 static void collapse(struct fln_image *image, uint64_t block, struct fln_chunk *c)
 	FLN_REQUIRES(image->lock)
 {
@@ -122,15 +126,18 @@ static void collapse(struct fln_image *image, uint64_t block, struct fln_chunk *
 	struct fln_mask zero = fln_image_in_state(c, FLN_IMAGE_ZERO);
 	struct fln_mask done = fln_mask_or(&filled, &zero);
 	struct fln_mask rest = fln_mask_andnot(&valid, &done);
+	uint32_t to = FLN_IMAGE_PLANE_FILLED;
 
 	if (!fln_mask_empty(&rest))
 		return;
-	/* FILLED may stand for ZERO too: the page cache has a hole there, and that decides. */
 	zero = fln_mask_and(&zero, &valid);
-	(void)fln_blockmap_collapse(&image->map, block, c,
-				    fln_mask_count(&zero) == fln_mask_count(&valid)
-					    ? 1u << FLN_IMAGE_PLANE_ZERO
-					    : 1u << FLN_IMAGE_PLANE_FILLED);
+	if (fln_mask_count(&zero) == fln_mask_count(&valid))
+		to = FLN_IMAGE_PLANE_ZERO;
+	else if (!fln_mask_empty(&zero) && !fln_planted(FLN_BUG_GIVEN_UP_AS_FILLED) &&
+		 fln_image_may_have_poison(image, block * FLN_BLOCK_PAGES, FLN_BLOCK_PAGES))
+		return;
+	/* FILLED may stand for ZERO too: the page cache has a hole there, and that decides. */
+	(void)fln_blockmap_collapse(&image->map, block, c, 1u << to);
 }
 
 static uint32_t bucket_of(uint64_t page)

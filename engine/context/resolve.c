@@ -328,9 +328,10 @@ static enum round judge(struct fln_block_round *b, struct access *a, uint32_t pa
 		return ROUND_PASS_ON;
 	}
 	/* What the guest's policy says of pages that have failed is the worker's affair. */
-	return a->failed || atomic_load_explicit(&b->in.region->guest->failed, memory_order_relaxed)
-		       ? poison(b, a, page, poisoned)
-		       : ask(b, a, page, 0);
+	if (!a->failed && !atomic_load_explicit(&b->in.region->guest->failed, memory_order_relaxed))
+		return ask(b, a, page, 0);
+	return fln_lift_too_late(b->in.region, b->block, page) ? ROUND_AGAIN
+							       : poison(b, a, page, poisoned);
 }
 
 /* Zeros take memory: only next to the page that was touched. */

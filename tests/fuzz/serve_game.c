@@ -202,6 +202,7 @@ static void op_held(struct game *g)
 	memory.forbidden = true;
 	fln_serve_held(&g->r->worker);
 	fln_wake_overflowed(&g->r->worker);
+	rig_lift(g->r);
 	memory.forbidden = false;
 }
 
@@ -849,6 +850,7 @@ void game_play(const uint8_t *bytes, size_t nr, bool say)
 	} else {
 		no_more_trouble(g);
 		drain(g);
+		model_check_lifted(g);
 	}
 	model_check_end(g);
 	if (say)

@@ -96,6 +96,8 @@ void model_let_run(struct game *g);
 void model_check(struct game *g);
 /* Nobody is served any more, everybody has been. */
 void model_check_end(struct game *g);
+/* All has been served: nothing that reads zero is poisoned still. */
+void model_check_lifted(struct game *g);
 /* What the kernel would give to threads if it were left alone with the region. */
 void model_check_closed(struct game *g);
 

@@ -375,6 +375,22 @@ static void check_left_page(struct game *g, uint32_t page, bool unsafe, bool dis
 	}
 }
 
+/* What was late, and has turned out to be a hole, stays poisoned as what came late does. */
+void model_check_lifted(struct game *g)
+{
+	for (uint32_t page = 0; page < g->nr_pages; page++) {
+		const struct page_model *m = &g->page[page];
+		uint32_t slot = g->slot_of[page];
+
+		if (slot == GAME_NOTHING || g->kind == GAME_FOREIGN || !is_zero(g, page) ||
+		    !(m->given_up || m->hurt) || rig_count(&g->r->shard.count.no_chunk) > 0 ||
+		    fake_page(&g->r->fake, game_addr(g, slot))->pte != FAKE_POISONED)
+			continue;
+		say_page(g, page, "is zero, and stays poisoned; slot", slot);
+		fail_msg("poison was left where zeros are due");
+	}
+}
+
 void model_check_closed(struct game *g)
 {
 	const struct fln_region *r = &g->r->region;

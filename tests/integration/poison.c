@@ -32,10 +32,15 @@ static struct fln_guest *guest_of(uint32_t i)
 	return i == 2 ? other : bed.guest;
 }
 
+static uint64_t nr_bad; /* pages that the source cannot read, from the first on; others are zero */
+
 static int64_t read_nothing(void *ctx, uint64_t offset, void *buf, uint64_t len)
 {
-	(void)ctx, (void)offset, (void)buf, (void)len;
-	return -EIO;
+	(void)ctx;
+	if (offset < nr_bad * PAGE)
+		return -EIO;
+	memset(buf, 0, len);
+	return (int64_t)len;
 }
 
 static void begin(void)
@@ -47,6 +52,7 @@ static void begin(void)
 
 	bed_init(&bed, NR_PAGES);
 	bed.engine_opts.source_retries = UINT32_MAX; /* none */
+	bed.engine_opts.fill_pages = 1;
 	OK(fln_source_create(&ops, NULL, &bed.source));
 	bed.image_opts.source = bed.source;
 	bed_up(&bed);
@@ -120,6 +126,7 @@ static void expect_zero(uint64_t page, bool now)
 
 static void given_up_by_a_call(void)
 {
+	nr_bad = NR_PAGES;
 	begin();
 	poison(3, 4);
 	poison(700, 1);
@@ -134,8 +141,24 @@ static void given_up_by_a_call(void)
 	end();
 }
 
+/* The last page of its block that was neither filled nor zero. */
+static void given_up_last_of_its_block(void)
+{
+	nr_bad = 3;
+	begin();
+	poison(0, 3);
+	OK(fln_image_fill(bed.image, 3 * PAGE, (NR_PAGES - 3) * PAGE));
+	OK(fln_image_discard(bed.image, 0, PAGE));
+	expect_zero(0, true);
+	OK(fln_image_discard(bed.image, PAGE, 2 * PAGE));
+	expect_zero(1, true);
+	expect_zero(2, true);
+	end();
+}
+
 static void given_up_by_the_guest(void)
 {
+	nr_bad = NR_PAGES;
 	begin();
 	poison(0, 24);
 	for (uint32_t i = 0; i < 3; i++) {
@@ -153,6 +176,7 @@ static void given_up_by_the_guest(void)
 
 static void mapped_by_populate(void)
 {
+	nr_bad = NR_PAGES;
 	begin();
 	poison(5, 2);
 	CHECK(madvise(mem[0] + 5 * PAGE, PAGE, MADV_REMOVE) == 0, "madvise: %s", strerror(errno));
@@ -192,6 +216,7 @@ int main(void)
 	test_init();
 	context_init();
 	RUN(given_up_by_a_call);
+	RUN(given_up_last_of_its_block);
 	RUN(given_up_by_the_guest);
 	RUN(mapped_by_populate);
 	RUN(given_up_after_they_came);

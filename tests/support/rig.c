@@ -23,6 +23,7 @@
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
+#include "engine/unpoison.h"
 #include "engine/window.h"
 #include "engine/worker.h"
 #include "sharding/stripes.h"
@@ -349,6 +350,13 @@ void rig_held(struct rig *r)
 	fln_serve_later(&r->worker, UINT32_MAX);
 	fln_wake_overflowed(&r->worker);
 	fake_run(&r->fake);
+}
+
+void rig_lift(struct rig *r)
+{
+	r->worker.shards = &r->shard;
+	fln_unpoison_round(&r->worker);
+	r->worker.shards = NULL;
 }
 
 static void earlier(uint64_t *when_ns, uint64_t by_ns)

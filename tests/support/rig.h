@@ -104,6 +104,7 @@ const struct fake_thread *rig_thread(const struct rig *r, uint32_t thread);
 
 void rig_serve(struct rig *r); /* and lets threads run */
 void rig_held(struct rig *r);  /* the same */
+void rig_lift(struct rig *r);  /* poison of what was given up; the worker has no other shard */
 /* Let @ns pass for all that is held: deadlines and pauses come nearer. */
 void rig_pass_time(struct rig *r, uint64_t ns);
 /* Do up to @nr queued fills.  Returns how many there were to do. */

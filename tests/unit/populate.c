@@ -272,6 +272,49 @@ static void what_cannot_be_had_is_reported_and_not_poisoned(void **state)
 	rig_destroy(r);
 }
 
+/*
+ * Poison of pages that were given up is lifted by the thread that maps zeros over it.  A job that maps
+ * none, because it is in the background or is refused, leaves it to be lifted.
+ */
+static void poison_is_not_forgotten(void **state)
+{
+	for (uint32_t turn = 0; turn < 3; turn++) {
+		struct rig *r = rig_of(
+			(struct rig_opts){ .nr_pages = 512, .nr_chunks = 4, .may_unpoison = true });
+		struct fln_job *job;
+
+		r->bad[7] = true;
+		(void)fake_touch(&r->fake, rig_addr(r, 7));
+		rig_serve(r);
+		(void)rig_fill(r, UINT32_MAX);
+		fln_serve_held(&r->worker);
+		assert_int_equal(fake_page(&r->fake, rig_addr(r, 7))->pte, FAKE_POISONED);
+		assert_int_equal(fln_image_discard(&r->image, 7 * FLN_PAGE_BYTES, FLN_PAGE_BYTES),
+				 0);
+		job = begin(r, 7, 1);
+		job->background = turn == 0;
+		r->fake.fail_errno = turn == 1 ? EAGAIN : ENOMEM;
+		r->fake.fail_in = turn > 0;
+		fln_populate_slice(&r->worker, UINT32_MAX);
+		assert_int_equal(fake_page(&r->fake, rig_addr(r, 7))->pte, FAKE_POISONED);
+		assert_true(rig_map_says(r, FLN_PLANE_POISONED, 7));
+		assert_false(rig_map_says(r, FLN_PLANE_CLAIMED, 7));
+		if (turn == 1)
+			rig_lift(r);
+		else if (turn == 2)
+			fln_populate_slice(&r->worker, UINT32_MAX);
+		if (turn > 0)
+			assert_true(is_mapped(r, 7) && rig_map_says(r, FLN_PLANE_PRESENT, 7) &&
+				    !rig_map_says(r, FLN_PLANE_POISONED, 7));
+		rig_lift(r);
+		fln_populate_slice(&r->worker, UINT32_MAX);
+		assert_true(is_mapped(r, 7));
+		end(r, job);
+		rig_destroy(r);
+	}
+	(void)state;
+}
+
 static void holes_and_pages_left_out(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 512, .fill_pages = 64 });
@@ -634,6 +677,7 @@ int main(void)
 		cmocka_unit_test(faults_overtake),
 		cmocka_unit_test(fills_are_left_for_faults),
 		cmocka_unit_test(what_cannot_be_had_is_reported_and_not_poisoned),
+		cmocka_unit_test(poison_is_not_forgotten),
 		cmocka_unit_test(holes_and_pages_left_out),
 		cmocka_unit_test(events_in_between),
 		cmocka_unit_test(what_ends_a_job),

@@ -57,7 +57,7 @@ static void the_table(void **state)
 				       [FLN_PAGE_ABSENT] = true,
 				       [FLN_PAGE_POISONED] = true },
 		[FLN_PAGE_PRESENT] = { [FLN_PAGE_ABSENT] = true, [FLN_PAGE_POISONED] = true },
-		[FLN_PAGE_POISONED] = { [FLN_PAGE_ABSENT] = true },
+		[FLN_PAGE_POISONED] = { [FLN_PAGE_ABSENT] = true, [FLN_PAGE_CLAIMED] = true },
 	};
 
 	(void)state;
