@@ -375,7 +375,10 @@ static void check_left_page(struct game *g, uint32_t page, bool unsafe, bool dis
 	}
 }
 
-/* What was late, and has turned out to be a hole, stays poisoned as what came late does. */
+/*
+ * What was late, and has turned out to be a hole, stays poisoned as what came late does; and so
+ * may a page at which the kernel has refused a call.
+ */
 void model_check_lifted(struct game *g)
 {
 	for (uint32_t page = 0; page < g->nr_pages; page++) {
@@ -383,7 +386,7 @@ void model_check_lifted(struct game *g)
 		uint32_t slot = g->slot_of[page];
 
 		if (slot == GAME_NOTHING || g->kind == GAME_FOREIGN || !is_zero(g, page) ||
-		    !(m->given_up || m->hurt) || rig_count(&g->r->shard.count.no_chunk) > 0 ||
+		    !m->given_up || m->hurt || rig_count(&g->r->shard.count.no_chunk) > 0 ||
 		    fake_page(&g->r->fake, game_addr(g, slot))->pte != FAKE_POISONED)
 			continue;
 		say_page(g, page, "is zero, and stays poisoned; slot", slot);

@@ -51,6 +51,7 @@ static const uint64_t found_seeds[] = {
 	1796009867953, /* foreign: a page that could not be poisoned took its block with it */
 	1796009899629, /* given up, written, refused by the kernel, populated: poison is lifted */
 	1796068455183, /* the same, by a job in the background, which maps no zeros: not forgotten */
+	1796400000417, /* given up, and the kernel refuses zeros over its poison: it stays */
 };
 
 static void random_runs(void **state)
