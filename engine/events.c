@@ -154,7 +154,9 @@ typedef void (*range_fn)(struct fln_region *r, uint64_t start, uint64_t end);
 
 static void unmap_range(struct fln_region *r, uint64_t start, uint64_t end)
 {
-	forget_range(r, start, end, FORGET);
+	/* The closer maps over what is not filled, and does not ask what was mapped. */
+	if (r->foreign || !atomic_load_explicit(&r->closing, memory_order_acquire))
+		forget_range(r, start, end, FORGET);
 }
 
 /*

@@ -22,7 +22,9 @@
  * Each run is a mapping, and may cut another in two.  Their number is bounded by what the
  * process has left: where runs alternate more often, those that lie closest together are joined, and
  * the access to what is readable between them is taken away, too.  That is the safe side; it
- * is logged.  So the address ranges are gone through twice: how much lies between runs is
+ * is logged.  Such a run becomes PROT_NONE and stays so: mapping over it would take what is
+ * mapped in it out of the page tables one by one, each with a flush on all processors, and
+ * have every shard's worker read an event.  So the address ranges are gone through twice: how much lies between runs is
  * counted by powers of two, and then all gaps below a size are closed, and as many of that size
  * as necessary.
  */
@@ -60,7 +62,8 @@
 
 struct run {
 	uint64_t addr, end;
-	bool zero; /* else nobody may read it */
+	bool zero;   /* else nobody may read it */
+	bool joined; /* with what was readable between its parts */
 };
 
 /* One walk through the region. */
@@ -173,8 +176,11 @@ static int take_away(struct fln_region *r, struct fln_denial *d, const struct ru
 		r->sealed = true;
 		return -EIO;
 	}
-	if ((d->may_unmap || d->unregistered) && d->ops->vacate(r, run->addr, len) == 0)
-		return 0;
+	if (!run->joined) {
+		if ((d->may_unmap || d->unregistered) && d->ops->vacate(r, run->addr, len) == 0)
+			return 0;
+		r->vacate_later = true;
+	}
 	r->sealed = true;
 	return fln_uffd_deny(&r->guest->shards[0].uffd, run->addr, len);
 }
@@ -246,6 +252,7 @@ static void add_run(struct fln_region *r, struct fln_denial *d, const struct run
 		d->nr_lost += nr_lost_between(d, next);
 		d->run.end = next->end;
 		d->run.zero = false;
+		d->run.joined = true;
 		return;
 	}
 	finish_run(r, d);
@@ -425,7 +432,7 @@ void fln_region_vacate(struct fln_region *r)
 {
 	struct fln_denial d = { .unregistered = true };
 
-	if (r->sealed && !r->foreign && !r->unsafe)
+	if (r->vacate_later && !r->foreign && !r->unsafe)
 		(void)deny(r, &d);
 }
 

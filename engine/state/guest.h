@@ -82,6 +82,7 @@ struct fln_region {
 	uint64_t close_waited_ns; /* for calls that the kernel put off */
 	bool restored;            /* the image was mapped where an earlier end had taken it away */
 	bool sealed;              /* some pages were made unreadable, and still map the image */
+	bool vacate_later;        /* of them, some until the range is registered no more */
 	bool unsafe;              /* some should have been, and could not */
 	uint64_t nr_registered;   /* stripes, from the first on */
 	/* deny.c's, in the guest's turn. */

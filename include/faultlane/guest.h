@@ -327,8 +327,8 @@ FLN_API int fln_guest_start(struct fln_guest *guest);
  *
  * Each run is a mapping.  Where filled and unfilled pages alternate more often than mappings
  * are left for (an eighth of those that vm.max_map_count leaves to the process), filled pages
- * between unfilled ones become unreadable too, and in a private region what was given up; the
- * log says how many.  Otherwise what a private region's guest gave up becomes zeros of the
+ * between unfilled ones become unreadable too, and in a private region what was given up; all
+ * of that is PROT_NONE then, and the log says how many pages.  Otherwise what a private region's guest gave up becomes zeros of the
  * process's own, also while it is being written to: threads that write there wait (before Linux
  * 5.19 they may get SIGSEGV meanwhile); that of a guest that was never started unreadable.
  * Nobody may put something else where a region is while this runs.

@@ -106,13 +106,17 @@ static void without_poison_of(uint64_t nr_pages, uint32_t nr_shards, bool remove
 	uint8_t *p = half_filled(nr_pages, nr_shards);
 	uint64_t value, nr_readable = 0;
 	struct toucher t;
+	enum touch waited;
 
 	cannot_poison();
 	toucher_read(&t, p + (nr_pages - 1) * PAGE);
 	toucher_expect_asleep(&t, 30, "a page that nobody has filled");
 	STEP("closing without POISON");
 	OK(remove ? fln_region_remove(bed.region) : fln_guest_stop(bed.guest));
-	toucher_expect(&t, TOUCH_SIGBUS, "the waiting thread");
+	/* The one shard's region has more runs than mappings: the last are joined, and PROT_NONE. */
+	waited = toucher_wait(&t, "the waiting thread");
+	CHECK(waited == TOUCH_SIGBUS || (nr_shards == 1 && waited == TOUCH_SIGSEGV),
+	      "the waiting thread %s", touch_name(waited));
 	for (uint64_t page = 0; page < nr_pages; page++) {
 		enum touch end = touch_read(p + page * PAGE, &value);
 

@@ -560,7 +560,12 @@ static int memory_each(struct fln_region *r,
 
 static int memory_vacate(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 {
-	return do_deny(&r->guest->shards[0].uffd, addr, len_bytes);
+	struct fake_uffd *f = fake_below(r);
+	int rc = do_deny(&r->guest->shards[0].uffd, addr, len_bytes);
+
+	for (uint64_t at = addr; rc == 0 && at < addr + len_bytes; at += FLN_PAGE_BYTES)
+		fake_page(f, at)->vacated = true;
+	return rc;
 }
 
 static int memory_zero(struct fln_region *r, uint64_t addr, uint64_t len_bytes)

@@ -46,6 +46,7 @@ struct fake_page {
 	bool own;           /* and it has a page of its own, or the page of zeros */
 	uint64_t value;     /* without a file, or of its own */
 	bool denied;        /* PROT_NONE */
+	bool vacated;       /* something else was mapped there, which raises a signal, too */
 };
 
 enum fake_thread_state {
