@@ -15,8 +15,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define NR_TOGETHER 64u /* commands, on their caller's stack */
 
 static void ring(struct fln_worker *w)
 {
@@ -41,26 +45,91 @@ void fln_worker_kick_again(struct fln_worker *w)
 	ring(w);
 }
 
+/* False: the worker takes no command any more. */
+static bool give(struct fln_worker *w, struct fln_command *cmd)
+{
+	fln_lock(&w->lock);
+	if (w->ended) {
+		fln_unlock(&w->lock);
+		return false;
+	}
+	/* What came before STOP is obeyed with it; nothing comes after. */
+	w->ended = cmd->kind == FLN_COMMAND_STOP;
+	cmd->next = w->commands;
+	w->commands = cmd;
+	fln_unlock(&w->lock);
+	ring(w);
+	return true;
+}
+
+static void wait_for(struct fln_worker *w, const struct fln_command *cmd)
+{
+	fln_lock(&w->lock);
+	while (!cmd->done)
+		fln_cond_wait(&w->done, &w->lock);
+	fln_unlock(&w->lock);
+}
+
 int fln_worker_command(struct fln_worker *w, enum fln_command_kind kind, struct fln_shard *shard)
 {
 	struct fln_command cmd = { .kind = kind, .shard = shard };
 
-	fln_lock(&w->lock);
-	if (w->ended) {
-		fln_unlock(&w->lock);
+	if (!give(w, &cmd))
 		return -ESHUTDOWN;
-	}
-	/* What came before STOP is obeyed with it; nothing comes after. */
-	w->ended = kind == FLN_COMMAND_STOP;
-	cmd.next = w->commands;
-	w->commands = &cmd;
-	fln_unlock(&w->lock);
-	ring(w);
-	fln_lock(&w->lock);
-	while (!cmd.done)
-		fln_cond_wait(&w->done, &w->lock);
-	fln_unlock(&w->lock);
+	wait_for(w, &cmd);
 	return cmd.result;
+}
+
+/*
+ * Commands that are obeyed together: each costs a round of its worker, which may be long
+ * where there is much to serve, and so they are not given one after the other.
+ */
+struct together {
+	uint32_t nr;
+	struct fln_worker *workers[NR_TOGETHER];
+	struct fln_command commands[NR_TOGETHER];
+};
+
+static void wait_for_all(struct together *t)
+{
+	for (uint32_t i = 0; i < t->nr; i++)
+		wait_for(t->workers[i], &t->commands[i]);
+	t->nr = 0;
+}
+
+static void give_too(struct together *t, struct fln_worker *w, enum fln_command_kind kind,
+		     struct fln_shard *shard)
+{
+	struct fln_command *cmd;
+
+	if (t->nr == NR_TOGETHER)
+		wait_for_all(t);
+	cmd = &t->commands[t->nr];
+	*cmd = (struct fln_command){ .kind = kind, .shard = shard };
+	t->workers[t->nr] = w;
+	t->nr += give(w, cmd);
+}
+
+void fln_shards_detach(struct fln_shard *shards, uint32_t nr)
+{
+	struct together t = { .nr = 0 };
+
+	for (uint32_t i = 0; i < nr; i++) {
+		if (shards[i].worker)
+			give_too(&t, shards[i].worker, FLN_COMMAND_DETACH, &shards[i]);
+	}
+	wait_for_all(&t);
+}
+
+void fln_workers_end_jobs(struct fln_guest *guest)
+{
+	struct fln_engine *engine = guest->engine;
+	struct together t = { .nr = 0 };
+
+	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
+		/* Any shard says whose jobs are meant. */
+		give_too(&t, &engine->workers[i], FLN_COMMAND_END_JOBS, &guest->shards[0]);
+	wait_for_all(&t);
 }
 
 /* A bit for each worker that has shards of an array. */
@@ -79,6 +148,7 @@ void fln_guest_pass_workers(struct fln_guest *guest)
 {
 	uint64_t some = workers_of(guest->shards, guest->nr_shards) |
 			workers_of(fln_context_shards(guest), guest->nr_shards);
+	struct together t = { .nr = 0 };
 
 	fln_jobs_look(guest); /* a region closes, or is a new one */
 	/* Once each, however many shards they have. */
@@ -86,8 +156,9 @@ void fln_guest_pass_workers(struct fln_guest *guest)
 		struct fln_worker *w = &guest->engine->workers[__builtin_ctzll(some)];
 
 		fln_worker_kick(w); /* look at what you hold, then pass */
-		(void)fln_worker_command(w, FLN_COMMAND_PASS, NULL);
+		give_too(&t, w, FLN_COMMAND_PASS, NULL);
 	}
+	wait_for_all(&t);
 }
 
 void fln_jobs_look(struct fln_guest *guest)

@@ -30,6 +30,12 @@ void fln_worker_kick_again(struct fln_worker *w);
  */
 int fln_worker_command(struct fln_worker *w, enum fln_command_kind kind, struct fln_shard *shard);
 
+/* Take shards back from the workers that have them: DETACH, in few rounds of each. */
+void fln_shards_detach(struct fln_shard *shards, uint32_t nr);
+
+/* No worker has anything of the guest's jobs any more. */
+void fln_workers_end_jobs(struct fln_guest *guest);
+
 /* All that workers were doing with the guest's regions is done. */
 void fln_guest_pass_workers(struct fln_guest *guest);
 

@@ -83,16 +83,11 @@ void fln_jobs_open(struct fln_guest *guest)
 
 void fln_jobs_close(struct fln_guest *guest)
 {
-	struct fln_engine *engine = guest->engine;
-
 	if (!atomic_exchange(&guest->jobs.open, false))
 		return;
 	/* A worker that found it open has submitted what it was about to (read-ahead). */
 	fln_guest_pass_workers(guest);
-	/* Any shard says whose jobs are meant. */
-	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
-		(void)fln_worker_command(&engine->workers[i], FLN_COMMAND_END_JOBS,
-					 &guest->shards[0]);
+	fln_workers_end_jobs(guest);
 }
 
 /* A bit for each worker that has shards in the range.  RCU read lock held. */

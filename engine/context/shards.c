@@ -100,8 +100,7 @@ int fln_context_attach(struct fln_guest *guest)
 
 		if (rc == 0)
 			continue;
-		while (i-- > 0)
-			(void)fln_worker_command(shards[i].worker, FLN_COMMAND_DETACH, &shards[i]);
+		fln_shards_detach(shards, i);
 		return fln_fail(-rc, "guest %s: an in-context userfaultfd cannot be watched: %s%s",
 				guest->name, strerror(-rc),
 				rc == -ENOSPC ? "; raise fs.epoll.max_user_watches" : "");
@@ -116,11 +115,11 @@ void fln_context_detach(struct fln_guest *guest)
 {
 	struct fln_shard *shards = fln_context_shards(guest);
 
-	for (uint32_t i = 0; shards && i < guest->nr_shards; i++) {
+	if (!shards)
+		return;
+	for (uint32_t i = 0; i < guest->nr_shards; i++)
 		atomic_store_explicit(&shards[i].helper, NULL, memory_order_release);
-		if (shards[i].worker)
-			(void)fln_worker_command(shards[i].worker, FLN_COMMAND_DETACH, &shards[i]);
-	}
+	fln_shards_detach(shards, guest->nr_shards);
 }
 
 /* The userfaultfds are closed, or stay open for good. */
