@@ -490,8 +490,9 @@ int fln_engine_destroy(struct fln_engine *engine)
 	if (fln_forked)
 		return fln_fork_refused("fln_engine_destroy");
 	fln_lock(&engine->lock);
+	/* Those that are being destroyed are waited for: see fln_guard_stop(). */
 	for (const struct fln_guest *g = engine->guests; g; g = g->next)
-		nr_guests++;
+		nr_guests += !g->leaves;
 	nr_images = engine->nr_images;
 	fln_unlock(&engine->lock);
 	if (nr_guests || nr_images)

@@ -45,6 +45,7 @@ void fln_guard_init(struct fln_guard *guard)
 {
 	fln_lock_init(&guard->lock, FLN_RANK_LEAF);
 	fln_cond_init(&guard->wake);
+	guard->last_leaving = &guard->leaving;
 }
 
 void fln_guard_deinit(struct fln_guard *guard)
@@ -226,6 +227,58 @@ void fln_guard_resume(struct fln_engine *engine, uint64_t now_ns)
 		engine->workers[i].seen_ns = now_ns;
 }
 
+void fln_guard_end(struct fln_guest *guest, uint64_t cookie)
+{
+	struct fln_event_queue *events = &guest->engine->events;
+	struct fln_event event = FLN_EVENT_INIT;
+
+	event.kind = FLN_EVENT_GUEST_DESTROYED;
+	event.guest = guest;
+	event.value = cookie;
+	(void)fln_guest_destroy(guest);
+	fln_event_post(events, &event);
+}
+
+bool fln_guard_take(struct fln_guard *guard, struct fln_guest *guest, uint64_t cookie)
+{
+	bool takes;
+
+	fln_lock(&guard->lock);
+	takes = guard->takes;
+	if (takes) {
+		guest->cookie = cookie;
+		guest->next_leaving = NULL;
+		*guard->last_leaving = guest;
+		guard->last_leaving = &guest->next_leaving;
+		guard->called = true;
+		(void)pthread_cond_signal(&guard->wake);
+	}
+	fln_unlock(&guard->lock);
+	return takes;
+}
+
+/* One, so that the next look does not wait for all.  False: there is none. */
+static bool end_one(struct fln_guard *guard)
+{
+	struct fln_guest *guest;
+	uint64_t cookie = 0;
+
+	fln_lock(&guard->lock);
+	guest = guard->leaving;
+	if (guest) {
+		cookie = guest->cookie;
+		guard->leaving = guest->next_leaving;
+		if (!guard->leaving)
+			guard->last_leaving = &guard->leaving;
+		else
+			guard->called = true;
+	}
+	fln_unlock(&guard->lock);
+	if (guest)
+		fln_guard_end(guest, cookie);
+	return guest != NULL;
+}
+
 /* How long it sleeps between two looks. */
 static uint64_t interval_ns(const struct fln_engine *engine)
 {
@@ -262,9 +315,14 @@ static void *guard_main(void *arg)
 			fln_guard_resume(engine, now);
 		else
 			fln_guard_look(engine, now);
+		(void)end_one(guard);
 		fln_lock(&guard->lock);
 	}
+	/* A call that comes later does it itself. */
+	guard->takes = false;
 	fln_unlock(&guard->lock);
+	while (end_one(guard))
+		;
 	fln_rcu_leave(entered);
 	fln_thread_end(&before);
 	return NULL;
@@ -272,11 +330,18 @@ static void *guard_main(void *arg)
 
 int fln_guard_start(struct fln_engine *engine)
 {
-	fln_lock(&engine->guard.lock);
-	engine->guard.stopping = engine->guard.called = false;
-	fln_unlock(&engine->guard.lock);
-	return fln_thread_create(&engine->guard.thread, engine->opts.thread_hooks, FLN_THREAD_GUARD,
-				 0, guard_main, engine);
+	struct fln_guard *guard = &engine->guard;
+	int rc;
+
+	fln_lock(&guard->lock);
+	guard->stopping = guard->called = false;
+	fln_unlock(&guard->lock);
+	rc = fln_thread_create(&guard->thread, engine->opts.thread_hooks, FLN_THREAD_GUARD, 0,
+			       guard_main, engine);
+	fln_lock(&guard->lock);
+	guard->takes = rc == 0;
+	fln_unlock(&guard->lock);
+	return rc;
 }
 
 void fln_guard_stop(struct fln_engine *engine)

@@ -16,12 +16,22 @@
 
 struct fln_engine;
 struct fln_guard;
+struct fln_guest;
 
 void fln_guard_init(struct fln_guard *guard);
 void fln_guard_deinit(struct fln_guard *guard);
 /* Return: 0; as fln_thread_create(). */
 int fln_guard_start(struct fln_engine *engine);
 void fln_guard_stop(struct fln_engine *engine);
+
+/*
+ * Have it end a guest.  engine->lock is held: the guest is there until that is given up.
+ * False: the guard does not run, or is about to stop.
+ */
+bool fln_guard_take(struct fln_guard *guard, struct fln_guest *guest, uint64_t cookie);
+
+/* Destroy a guest of which no other call knows, and tell with @cookie. */
+void fln_guard_end(struct fln_guest *guest, uint64_t cookie);
 
 /* One look at everything, at @now_ns.  For the thread, and for tests. */
 void fln_guard_look(struct fln_engine *engine, uint64_t now_ns);

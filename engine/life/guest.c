@@ -20,6 +20,7 @@
 #include "engine/life/closing.h"
 #include "engine/life/deny.h"
 #include "engine/life/features.h"
+#include "engine/life/guard.h"
 #include "engine/life/region.h"
 #include "engine/owners.h"
 #include "engine/state/engine.h"
@@ -222,12 +223,6 @@ static void wake_everybody(struct fln_guest *guest)
 	}
 }
 
-static void detach_shard(struct fln_shard *shard)
-{
-	if (shard->worker)
-		(void)fln_worker_command(shard->worker, FLN_COMMAND_DETACH, shard);
-}
-
 /* Give the shards to the workers of their nodes in turn; all or none. */
 static int attach_shards(struct fln_guest *guest)
 {
@@ -237,8 +232,7 @@ static int attach_shards(struct fln_guest *guest)
 
 		if (rc == 0)
 			continue;
-		while (i-- > 0)
-			detach_shard(&guest->shards[i]);
+		fln_shards_detach(guest->shards, i);
 		wake_everybody(guest);
 		return fln_fail(-rc, "guest %s: a userfaultfd cannot be watched: %s%s", guest->name,
 				strerror(-rc),
@@ -276,8 +270,7 @@ static int start_in_turn(struct fln_guest *guest)
 		return rc;
 	rc = fln_context_attach(guest);
 	if (rc) {
-		for (uint32_t i = 0; i < guest->nr_shards; i++)
-			detach_shard(&guest->shards[i]);
+		fln_shards_detach(guest->shards, guest->nr_shards);
 		wake_everybody(guest);
 		return rc;
 	}
@@ -330,8 +323,7 @@ static int stop_in_turn(struct fln_guest *guest)
 	fln_jobs_close(guest);
 	for (struct fln_region *r = guest->regions; r; r = r->next)
 		(void)fln_region_close(r);
-	for (uint32_t i = 0; i < guest->nr_shards; i++)
-		detach_shard(&guest->shards[i]);
+	fln_shards_detach(guest->shards, guest->nr_shards);
 	fln_context_detach(guest);
 	for (struct fln_region *r = guest->regions; r; r = r->next) {
 		if (fln_region_close_rest(r) == 0) {
@@ -412,6 +404,27 @@ int fln_guest_destroy(struct fln_guest *guest)
 	fln_turn_deinit(&guest->turn);
 	fln_lock_deinit(&guest->lock);
 	free_guest(guest);
+	return 0;
+}
+
+int fln_guest_destroy_async(struct fln_guest *guest, uint64_t cookie)
+{
+	FLN_UNCANCELLABLE;
+	struct fln_engine *engine;
+	int rc = FLN_CALL_REFUSED(guest);
+	bool taken;
+
+	if (rc)
+		return rc;
+	engine = guest->engine;
+	/* Together: fln_engine_destroy() counts guests that the guard does not have. */
+	fln_lock(&engine->lock);
+	taken = fln_guard_take(&engine->guard, guest, cookie);
+	if (taken)
+		guest->leaves = true;
+	fln_unlock(&engine->lock);
+	if (!taken)
+		fln_guard_end(guest, cookie);
 	return 0;
 }
 

@@ -35,7 +35,9 @@ struct fln_guard {
 	struct fln_thread thread;
 	struct fln_lock lock; /* FLN_RANK_LEAF */
 	pthread_cond_t wake;
-	bool called, stopping; /* guarded by lock */
+	bool called, stopping; /* guarded by lock, as the next two */
+	bool takes;            /* guests that are to be destroyed: it runs, and does not stop */
+	struct fln_guest *leaving, **last_leaving;
 	struct fln_log_limit fault_limit, worker_limit;
 };
 

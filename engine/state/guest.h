@@ -244,6 +244,9 @@ struct fln_guest {
 	struct fln_guest_at at[FLN_MAX_WAITERS]; /* by worker */
 	struct fln_guest *next;                  /* of the engine; guarded by engine->lock */
 	uint32_t nr_pins;                        /* other users just now; guarded by engine->lock */
+	bool leaves;                    /* the guard destroys it; guarded by engine->lock */
+	struct fln_guest *next_leaving; /* the guard's, guarded by its lock */
+	uint64_t cookie;                /* that is told when it has gone; the same */
 };
 
 /*

@@ -24,6 +24,7 @@ enum fln_event_kind {
 	FLN_EVENT_WORKER_STALLED, /* a worker has not come back for long; once each time */
 	FLN_EVENT_WORKER_FAILED,  /* a worker cannot wait for faults as it should, and goes on */
 	FLN_EVENT_MEMORY_MOVED, /* mremap() has moved a part of a guest, which is unreadable now */
+	FLN_EVENT_GUEST_DESTROYED, /* what fln_guest_destroy_async() was asked for is done */
 	FLN_EVENT_NR
 };
 
@@ -36,7 +37,8 @@ enum fln_event_kind {
  * @guest: whose, or NULL; compare it only, it may have been destroyed since
  * @image: whose, or NULL; the same
  * @value: PAGE_POISONED, FAULT_STALLED: the address; MEMORY_MOVED: where it was; OVERFLOW: how many are lost;
- *         WORKER_STALLED, WORKER_FAILED: the number of the worker; else 0
+ *         WORKER_STALLED, WORKER_FAILED: the number of the worker; GUEST_DESTROYED: what was
+ *         passed with it; else 0
  *
  * FAULT_STALLED: ask fln_guest_oldest_fault() what it waits for; how long is long says
  * fln_engine_opts.stall_report_ms.  A guest one of whose userfaultfds can not be read any

@@ -357,6 +357,25 @@ FLN_API int fln_guest_stop(struct fln_guest *guest);
 FLN_API int fln_guest_destroy(struct fln_guest *guest);
 
 /**
+ * fln_guest_destroy_async() - The same on a thread of the engine, which tells when it is done
+ * @cookie: what the event is to carry; a later guest may have the same handle
+ *
+ * The handle and its regions' are gone when this returns 0: no other call takes them. The guest
+ * may be served on for a while. When all is done (its memory unreadable or unmapped, its
+ * userfaultfds closed) FLN_EVENT_GUEST_DESTROYED comes, with the handle and @cookie: until then
+ * its images are in use, and fln_image_destroy() returns -EBUSY.  Guests end one after the
+ * other, in the order in which they were given.
+ *
+ * fln_engine_stop() and fln_engine_destroy() wait for those that are under way.  While the
+ * engine does not run the guest is destroyed before this returns, and the event has come.
+ *
+ * Return:  0; -EINVAL
+ * Threads: any, except a thread of the engine
+ * Blocks:  no; as fln_guest_destroy() while the engine does not run
+ */
+FLN_API int fln_guest_destroy_async(struct fln_guest *guest, uint64_t cookie);
+
+/**
  * fln_guest_stats() - What has happened so far
  * @out: its size field must be set, see FLN_STATS_INIT
  *
