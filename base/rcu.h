@@ -10,6 +10,7 @@
 #ifndef FLN_BASE_RCU_H
 #define FLN_BASE_RCU_H
 
+#include "base/error.h"
 #include "base/signals.h"
 
 #include <urcu/urcu-memb.h>
@@ -96,6 +97,12 @@ static inline void fln_rcu_handler_unlock(const sigset_t *before)
 	FLN_TSAN_RELEASE();
 	urcu_memb_read_unlock();
 	fln_signals_restore(before);
+}
+
+/* What the caller looks at stays until its read section ends. */
+static inline void fln_rcu_assert_reading(void)
+{
+	FLN_DEBUG_ASSERT(urcu_memb_read_ongoing());
 }
 
 /* Between two looks at what another thread is about to change. */

@@ -6,6 +6,7 @@
 #include "engine/advised.h"
 
 #include "base/lock.h"
+#include "base/rcu.h"
 #include "engine/ahead.h"
 #include "engine/ranges.h"
 #include "engine/state/advised.h"
@@ -21,6 +22,7 @@ const struct fln_range *fln_advice_at(const struct fln_guest *guest, uint64_t ad
 		atomic_load_explicit(&guest->advised.advice, memory_order_acquire);
 	const struct fln_range *r;
 
+	fln_rcu_assert_reading();
 	if (!ranges)
 		return NULL;
 	r = fln_ranges_next(ranges, addr);

@@ -22,6 +22,7 @@
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/job.h"
+#include "engine/turn.h"
 
 #include <errno.h>
 #include <faultlane/base.h>
@@ -34,6 +35,7 @@ int fln_ahead_prepare(struct fln_guest *guest)
 {
 	struct fln_ahead *ahead = atomic_load(&guest->advised.ahead);
 
+	fln_guest_assert_turn(guest);
 	if (ahead)
 		return 0;
 	ahead = fln_zalloc(&guest->engine->alloc, sizeof(*ahead), FLN_NODE_ANY);

@@ -68,6 +68,7 @@ void fln_block_look(struct fln_block_round *b)
 	uint32_t lead = b->block == 0 ? r->map.lead_pages : 0;
 	struct fln_mask discarded;
 
+	fln_rcu_assert_reading();
 	fln_image_ready(r->image, fln_region_image_page(r, b->in.block_page + lead),
 			FLN_BLOCK_PAGES - lead, &b->filled, &b->zero);
 	b->filled = fln_mask_up(&b->filled, lead);

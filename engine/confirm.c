@@ -7,6 +7,7 @@
 #include "base/blockmap.h"
 #include "base/fd.h"
 #include "base/page.h"
+#include "base/rcu.h"
 #include "engine/pagemap.h"
 #include "engine/region_map.h"
 #include "engine/state/guest.h"
@@ -37,6 +38,7 @@ bool fln_pagemap_mapped(int fd, uint64_t addr, uint32_t lo, uint32_t hi, struct 
 struct fln_mask fln_pagemap_confirm(int fd, struct fln_region *r, uint64_t block,
 				    const struct fln_mask *pages, bool distrust)
 {
+	fln_rcu_assert_reading();
 	/* A huge page goes as a whole: if a part of it were forgotten, nobody could claim it. */
 	bool huge = r->page_bytes == FLN_BLOCK_BYTES;
 	uint64_t addr = fln_region_addr_of(r, block * FLN_BLOCK_PAGES);

@@ -16,6 +16,7 @@
 #include "base/rcu.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
+#include "engine/turn.h"
 
 #include <errno.h>
 #include <faultlane/base.h>
@@ -43,6 +44,7 @@ struct fln_region *fln_directory_find(const struct fln_guest *guest, uint64_t ad
 		atomic_load_explicit(&guest->directory, memory_order_acquire);
 	uint32_t nr;
 
+	fln_rcu_assert_reading();
 	fln_plant_preempt(FLN_BUG_NO_GRACE_PERIOD, 64);
 	nr = nr_up_to(d, addr);
 	if (nr == 0 || addr - d->regions[nr - 1]->addr >= d->regions[nr - 1]->len_bytes)
@@ -99,6 +101,7 @@ int fln_directory_prepare(struct fln_guest *guest)
 	struct fln_directory *d, *old;
 	uint32_t nr = 1;
 
+	fln_guest_assert_turn(guest);
 	for (const struct fln_region *r = guest->regions; r; r = r->next)
 		nr++;
 	fln_lock(&guest->lock);

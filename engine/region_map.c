@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/page.h"
 #include "base/plant.h"
+#include "base/rcu.h"
 
 #include <stdbool.h>
 
@@ -141,6 +142,7 @@ bool fln_region_collapse(struct fln_blockmap *map, uint64_t block, struct fln_ch
 	struct fln_mask rest = fln_mask_andnot(&valid, &present), won;
 	uint32_t uniform = 1u << FLN_PLANE_PRESENT;
 
+	fln_rcu_assert_reading();
 	if (!fln_mask_empty(&rest))
 		return false;
 	/* Which pages were discarded must not be forgotten: all of them, none, or a chunk. */

@@ -306,6 +306,7 @@ void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_r
 	struct fln_block_round b = { .block = first_page / FLN_BLOCK_PAGES };
 	uint32_t pages[FLN_BATCH_LIMIT];
 
+	fln_rcu_assert_reading();
 	FLN_DEBUG_ASSERT(nr > 0 && nr <= FLN_BATCH_LIMIT);
 	b.in.shard = shard;
 	b.in.region = region;

@@ -35,6 +35,7 @@
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/job.h"
+#include "engine/turn.h"
 #include "engine/uffd.h"
 
 #include <errno.h>
@@ -159,6 +160,7 @@ bool fln_strays_deny_again(struct fln_guest *guest)
 	bool done;
 	int rc;
 
+	fln_guest_assert_turn(guest);
 	fln_lock(&guest->lock);
 	nr = guest->nr_undenied;
 	memcpy(todo, guest->undenied, nr * sizeof(*todo));
@@ -425,6 +427,7 @@ void fln_children_close(struct fln_guest *guest)
 	uint32_t nr_kept = 0, nr;
 	int fd;
 
+	fln_guest_assert_turn(guest);
 	/* Children of children come while it is done, at the end. */
 	while (nr_kept < atomic_load_explicit(&guest->nr_children, memory_order_acquire)) {
 		fln_lock(&guest->lock);

@@ -4,6 +4,7 @@
  */
 #include "engine/turn.h"
 
+#include "base/error.h"
 #include "base/lock.h"
 #include "engine/state/guest.h"
 
@@ -46,4 +47,9 @@ void fln_guest_give_turn(struct fln_guest *guest)
 	fln_lock(&guest->lock);
 	fln_turn_give(&guest->turn, &guest->lock);
 	fln_unlock(&guest->lock);
+}
+
+void fln_guest_assert_turn(const struct fln_guest *guest)
+{
+	FLN_ASSERT(guest->turn.taken);
 }

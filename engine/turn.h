@@ -26,4 +26,7 @@ void fln_guest_take_turn(struct fln_guest *guest);
 
 void fln_guest_give_turn(struct fln_guest *guest);
 
+/* By the thread that has the guest's turn: as long as it has, nobody else changes that. */
+void fln_guest_assert_turn(const struct fln_guest *guest);
+
 #endif

@@ -25,6 +25,7 @@
 
 #include "base/error.h"
 #include "base/plant.h"
+#include "base/rcu.h"
 #include "sources/image_cache.h"
 #include "sources/image_poison.h"
 
@@ -454,6 +455,7 @@ static struct fln_mask plant_cached(const struct fln_image *image, uint64_t page
 void fln_image_ready(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
 		     struct fln_mask *filled, struct fln_mask *zero)
 {
+	fln_rcu_assert_reading();
 	*filled = fln_blockmap_load_span(&image->map, FLN_IMAGE_PLANE_FILLED, page, nr_pages);
 	*zero = fln_blockmap_load_span(&image->map, FLN_IMAGE_PLANE_ZERO, page, nr_pages);
 	/* A page may move from FILLED to ZERO between the two looks; it is in one at least. */

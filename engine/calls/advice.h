@@ -13,7 +13,10 @@
 
 struct fln_region;
 
-/* A region goes: nothing is advised or locked there any more.  In the guest's turn. */
+/*
+ * A region goes: nothing is advised or locked there any more.  In the guest's turn, or at its
+ * destruction.
+ */
 void fln_advised_forget(struct fln_region *region);
 
 #endif

@@ -10,7 +10,7 @@
 
 struct fln_region;
 
-/* Unlock what is locked of a region.  In the guest's turn. */
+/* Unlock what is locked of a region.  As fln_advised_forget(). */
 void fln_locked_forget(struct fln_region *region);
 
 #endif

@@ -48,6 +48,7 @@ struct fln_region *fln_context_find(uint64_t addr)
 	struct registry *g = atomic_load_explicit(&regions, memory_order_acquire);
 	uint64_t lo = 0, hi = g ? g->nr : 0;
 
+	fln_rcu_assert_reading();
 	while (lo < hi) {
 		uint64_t mid = lo + (hi - lo) / 2;
 

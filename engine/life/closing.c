@@ -37,6 +37,7 @@
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/strays.h"
+#include "engine/turn.h"
 #include "engine/uffd.h"
 #include "sharding/stripes.h"
 #include "sources/filler.h"
@@ -305,6 +306,7 @@ int fln_region_close(struct fln_region *region)
 {
 	bool entered;
 
+	fln_guest_assert_turn(region->guest);
 	if (region->closed)
 		return region->unsafe ? result(region) : 0;
 	atomic_store_explicit(&region->closing, true, memory_order_release);
@@ -325,6 +327,7 @@ int fln_region_close_rest(struct fln_region *region)
 	struct fln_guest *guest = region->guest;
 	bool entered = fln_rcu_enter(), removed = false;
 
+	fln_guest_assert_turn(region->guest);
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
 		removed |= read_events(fln_region_shard(region, i));
 	/* What was given up so late must not show what lies under it. */
@@ -339,6 +342,7 @@ void fln_guest_close_strays(struct fln_guest *guest)
 	bool entered = fln_rcu_enter();
 	uint64_t waited_ns = 0;
 
+	fln_guest_assert_turn(guest);
 	for (uint32_t round = 0; !fln_strays_deny_again(guest); round++) {
 		if (!wait_a_little(guest->engine, &waited_ns, round)) {
 			fln_strays_give_up(guest);
@@ -401,6 +405,7 @@ void fln_region_unregister(struct fln_region *region)
 	uint64_t addr, len;
 	uint32_t shard;
 
+	fln_guest_assert_turn(region->guest);
 	for (uint64_t i = 0;
 	     i < region->nr_registered && fln_stripe_get(&region->plan, i, &addr, &len, &shard);
 	     i++) {

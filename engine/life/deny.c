@@ -44,6 +44,7 @@
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/job.h"
+#include "engine/turn.h"
 #include "engine/uffd.h"
 #include "sharding/stripes.h"
 #include "sources/image_empty.h"
@@ -420,8 +421,10 @@ static int deny(struct fln_region *r, struct fln_denial *d)
 int fln_region_deny(struct fln_region *r)
 {
 	struct fln_denial d = { .may_unmap = are_events_read(r) };
-	int rc = deny(r, &d);
+	int rc;
 
+	fln_guest_assert_turn(r->guest);
+	rc = deny(r, &d);
 	take_budget(r, &d);
 	if (d.nr_lost)
 		say_lost(r, d.nr_lost);
@@ -432,6 +435,7 @@ void fln_region_vacate(struct fln_region *r)
 {
 	struct fln_denial d = { .unregistered = true };
 
+	fln_guest_assert_turn(r->guest);
 	if (r->vacate_later && !r->foreign && !r->unsafe)
 		(void)deny(r, &d);
 }

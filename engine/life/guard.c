@@ -149,7 +149,7 @@ static void look_at_worker(struct fln_engine *engine, struct fln_worker *w, uint
 }
 
 /* A guest that cannot be served any more, and stays until it is unpinned; or NULL. */
-static struct fln_guest *pin_lame(struct fln_engine *engine)
+static struct fln_guest *pin_stopping(struct fln_engine *engine)
 {
 	struct fln_guest *guest;
 
@@ -164,11 +164,11 @@ static struct fln_guest *pin_lame(struct fln_engine *engine)
 	return guest;
 }
 
-static void stop_lame(struct fln_engine *engine)
+static void stop_failed(struct fln_engine *engine)
 {
 	struct fln_guest *guest;
 
-	while ((guest = pin_lame(engine)) != NULL) {
+	while ((guest = pin_stopping(engine)) != NULL) {
 		int rc = fln_guest_stop(guest);
 
 		fln_log(&engine->log, rc ? FLN_LOG_ERROR : FLN_LOG_WARNING,
@@ -210,7 +210,7 @@ static void close_children(struct fln_engine *engine)
 
 void fln_guard_look(struct fln_engine *engine, uint64_t now_ns)
 {
-	stop_lame(engine);
+	stop_failed(engine);
 	close_children(engine);
 	if (engine->opts.stall_report_ms == UINT32_MAX)
 		return;
@@ -221,7 +221,7 @@ void fln_guard_look(struct fln_engine *engine, uint64_t now_ns)
 
 void fln_guard_resume(struct fln_engine *engine, uint64_t now_ns)
 {
-	stop_lame(engine);
+	stop_failed(engine);
 	close_children(engine);
 	for (uint32_t i = 0; engine->workers && i < engine->opts.nr_workers; i++)
 		engine->workers[i].seen_ns = now_ns;

@@ -10,7 +10,7 @@
 
 struct fln_region;
 
-/* Free a region that nobody uses any more.  In the guest's turn. */
+/* Free a region that nobody uses any more.  In the guest's turn, or at its destruction. */
 void fln_region_release(struct fln_region *region);
 
 #endif

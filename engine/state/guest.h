@@ -57,12 +57,13 @@ struct fln_turn {
 	pthread_cond_t given;
 };
 
-/* Anonymous memory that was mapped where a private region's guest had given pages up. */
+/* Zeros that were mapped where a private region's guest had given pages up. */
 struct fln_zeroed {
 	uint64_t addr, end;
 };
 
 struct fln_region {
+	/* Set before a worker or another thread can find it, and the same to its end. */
 	struct fln_guest *guest;
 	struct fln_image *image;
 	uint64_t addr;
@@ -75,32 +76,43 @@ struct fln_region {
 	bool is_private;     /* MAP_PRIVATE: writes, and discards, are the guest's alone */
 	bool in_context;     /* its shards raise SIGBUS and queue nothing */
 	uint32_t node_index; /* of the topology, FLN_NODE_ANY: any */
+	struct fln_stripe_plan plan;
+
+	/* In the guest's turn alone. */
 	bool mapped_by_us;
-	bool kept_from_children;  /* by MADV_DONTFORK of ours */
-	_Atomic bool closing;     /* workers leave its faults alone */
-	bool closed;              /* all that follows: in the guest's turn */
-	uint64_t close_waited_ns; /* for calls that the kernel put off */
-	bool restored;            /* the image was mapped where an earlier end had taken it away */
-	bool sealed;              /* some pages were made unreadable, and still map the image */
-	bool vacate_later;        /* of them, some until the range is registered no more */
-	bool unsafe;              /* some should have been, and could not */
-	uint64_t nr_registered;   /* stripes, from the first on */
-	/* deny.c's, in the guest's turn. */
-	struct fln_denial *denial; /* while it is at it */
+	bool kept_from_children;   /* by MADV_DONTFORK of ours */
+	bool closed;               /* fln_region_close() has been called, whatever came of it */
+	bool restored;             /* the image was mapped where an earlier end had taken it away */
+	bool sealed;               /* some pages were made unreadable, and still map the image */
+	bool vacate_later;         /* of them, some until the range is registered no more */
+	bool unsafe;               /* some should have been, and could not */
+	uint64_t close_waited_ns;  /* for calls that the kernel put off */
+	uint64_t nr_registered;    /* stripes, from the first on */
+	struct fln_denial *denial; /* while deny.c is at it */
 	int (*denial_fn)(struct fln_region *region, uint64_t addr, uint64_t len_bytes);
-	struct fln_zeroed *zeroed; /* where anonymous memory was mapped */
+	struct fln_zeroed *zeroed; /* where zeros of the process's own were mapped */
 	uint64_t nr_zeroed, max_zeroed;
 	uint64_t nr_denial_maps; /* taken from the engine's budget */
-	/* A bit for each block of a foreign region in which the map may be wrong about PRESENT. */
-	_Atomic uint64_t *doubted;
-	struct fln_stripe_plan plan;
+
+	/* Set in the guest's turn, once; read by workers and in signal handlers. */
+	_Atomic bool closing; /* workers leave its faults alone */
+
+	/* By each page's owner, which has its CLAIMED bit: a worker, or a thread in context. */
 	struct fln_blockmap map;
-	/* Where something else lies (strays.c); changed under guest->lock. */
+
+	/*
+	 * By the reader of events, which sets bits: of a foreign region the blocks in which the map
+	 * may be wrong about PRESENT.  NULL: it is believed.
+	 */
+	_Atomic uint64_t *doubted;
+
+	/* Where something else lies (strays.c): under guest->lock; read by anybody. */
 	_Atomic uint32_t nr_strays;
 	struct {
 		_Atomic uint64_t lo, hi;
 	} strays[FLN_MAX_REGION_STRAYS];
-	struct fln_region *next; /* of the guest; guarded by guest->lock */
+
+	struct fln_region *next; /* of the guest: in its turn, and under guest->lock */
 };
 
 /* Regions by address; replaced as a whole, freed after a grace period. */
@@ -172,28 +184,45 @@ struct fln_oldest_next {
 };
 
 struct fln_shard {
+	/* Set before it is attached; the descriptor is open until its guest has ended. */
 	struct fln_uffd uffd;
 	struct fln_guest *guest;
-	struct fln_worker *worker; /* set while attached */
 	uint32_t index;
-	bool in_context;                         /* raises SIGBUS, queues no faults */
-	_Atomic bool keep_open;                  /* closed, unfilled pages would read zeros */
-	uint32_t nr_held;                        /* faults in worker->held; the worker's */
-	bool overflowed;                         /* in worker->overflowed; the worker's */
+	bool in_context; /* raises SIGBUS, queues no faults */
+
+	/* By the worker, on ATTACH and DETACH; read between them, or by the thread that had them done. */
+	struct fln_worker *worker;
+
+	/* The worker's alone, while it is attached. */
+	uint32_t nr_held;                        /* faults in worker->held */
+	bool overflowed;                         /* in worker->overflowed */
 	uint64_t overflowed_ns, overflowed_addr; /* since when, and the first one's address */
 	struct fln_shard *next_overflowed;
-	/* By the reader of its events; those that found no room keep it open (strays.c). */
+	struct fln_shard *next_in_context, *next_of_worker;
+	struct fln_oldest_next next_oldest;
+
+	/*
+	 * By the reader of its events: the worker, or in the guest's turn another thread when it has
+	 * none.  Those that found no room keep it open (strays.c).
+	 */
 	uint32_t nr_strays;
 	struct fln_stray strays[FLN_MAX_STRAYS];
+
+	/* By the worker, and in context by any thread; read by anybody. */
 	struct fln_shard_counters count;
-	/* In context: the worker that is asked for contents; NULL while the guest does not run. */
+
+	/* In context: the worker to be asked for contents; NULL while the guest does not run.  In its turn. */
 	_Atomic(struct fln_worker *) helper;
+
+	/* In context: noted by any thread, taken by the worker. */
 	struct fln_whole_blocks whole;
-	struct fln_shard *next_in_context; /* of the worker; the worker's, as what follows */
-	struct fln_shard *next_of_worker;
+
+	/* Set by any thread, for good; read when the guest ends. */
+	_Atomic bool keep_open; /* closed, unfilled pages would read zeros */
+
+	/* By the worker alone; read by anybody. */
 	_Atomic bool unreadable; /* read() fails for good */
-	struct fln_oldest_next next_oldest;
-	struct fln_oldest oldest; /* anybody's to read */
+	struct fln_oldest oldest;
 };
 
 /* What a guest has of one of the workers; that worker's. */

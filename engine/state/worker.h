@@ -140,20 +140,28 @@ struct fln_worker_opts {
 };
 
 struct fln_worker {
+	/* Set before its thread runs. */
 	struct fln_worker_opts opts;
 	struct fln_thread thread;
-	_Atomic(struct fln_job_part *) given; /* parts of jobs that have just begun */
-	int epoll_fd;
+	int epoll_fd; /* the thread's alone from then on: it may put another in its place */
 	int event_fd;
-	_Atomic bool kicked;
+
+	/* By any thread, also in signal handlers; taken by the worker. */
+	_Atomic(struct fln_job_part *) given;    /* parts of jobs that have just begun */
+	_Atomic(struct fln_wanted *) wanted_new; /* pages that threads wait for in context */
+	_Atomic bool kicked;                     /* states have changed: it is to look */
+
+	/* Guarded by lock. */
 	struct fln_lock lock; /* FLN_RANK_WORKER */
 	pthread_cond_t done;
-	struct fln_command *commands;            /* guarded by lock */
-	bool ended;                              /* takes no command any more; guarded by lock */
-	_Atomic(struct fln_wanted *) wanted_new; /* pushed by threads in signal handlers */
-	_Atomic uint64_t beat; /* odd: in a round; even: it waits for something to do */
+	struct fln_command *commands;
+	bool ended; /* takes no command any more */
 
-	/* The guard's. */
+	/* By the thread alone; read by anybody. */
+	_Atomic uint64_t beat;   /* odd: in a round; even: it waits for something to do */
+	_Atomic bool lifts_left; /* poison is to be lifted, tried again */
+
+	/* The guard's alone; stalled_since_ns is read by anybody. */
 	uint64_t seen_beat, seen_ns;
 	bool told_stalled;
 	_Atomic uint64_t stalled_since_ns; /* it has not come back; 0: it has */
@@ -166,7 +174,6 @@ struct fln_worker {
 	struct fln_shard *scan;   /* of them, the next to be looked at */
 	struct fln_shard *noted;  /* that have a note of their oldest fault */
 	uint64_t last_note_ns;    /* when those were written */
-	_Atomic bool lifts_left;  /* to be tried again; written by the thread alone */
 	uint64_t nr_lifts;        /* of the filler's, those that it has seen */
 	bool stopping;
 	uint32_t nr_guests; /* that it has shards of */

@@ -190,6 +190,7 @@ static void make_guest(struct rig *r)
 	g->nr_shards = 1;
 	g->shards = &r->shard;
 	g->running = true;
+	g->turn.taken = true; /* by the test */
 	g->on_failure = r->opts.on_failure;
 	g->max_failures = r->opts.max_failures ? r->opts.max_failures : 1;
 	g->ask = r->opts.ask;
