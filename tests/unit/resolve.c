@@ -83,12 +83,16 @@ static void assert_mapped(struct rig *r, uint64_t page, uint64_t value)
 	assert_int_equal(fake_contents(p), value);
 }
 
-/* The worker: begins after @delay_ms, serves until the thread has what it wants. */
+/*
+ * The worker: begins after @delay_ms, and with @once_asked when the thread has asked for its
+ * page; serves until the thread has what it wants.
+ */
 struct helper {
 	struct rig *r;
 	pthread_t thread;
 	_Atomic bool stop;
 	uint32_t delay_ms;
+	bool once_asked;
 	void (*first)(struct rig *r);
 };
 
@@ -98,6 +102,8 @@ static void *helper_main(void *arg)
 	bool entered = fln_rcu_enter();
 
 	fln_context_nap((uint64_t)h->delay_ms * 1000000);
+	while (h->once_asked && !atomic_load(&h->r->worker.wanted_new))
+		fln_context_nap(100000);
 	if (h->first)
 		h->first(h->r);
 	while (!atomic_load(&h->stop)) {
@@ -391,7 +397,7 @@ static void close_it(struct rig *r)
 static void who_waits_is_let_go_when_the_region_closes(void **state)
 {
 	struct rig *r = context_rig((struct rig_opts){ .window = 1, .pushed = true }, false);
-	struct helper h = { .delay_ms = 10, .first = close_it };
+	struct helper h = { .once_asked = true, .first = close_it };
 
 	(void)state;
 	helper_start(&h, r);
