@@ -99,34 +99,13 @@ static int64_t mortal_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t
 
 /* Userfaultfds that cannot be read any more. */
 static const struct fln_uffd_ops *kernel_ops;
+static struct fln_uffd_ops failing_ops; /* the kernel's, but for the read */
 static _Atomic bool unreadable;
 
 static ssize_t read_or_not(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t nr)
 {
 	return atomic_load(&unreadable) ? -EIO : kernel_ops->read(u, msgs, nr);
 }
-
-static int pass_ioctl(struct fln_uffd *u, unsigned long request, void *arg)
-{
-	return kernel_ops->ioctl(u, request, arg);
-}
-
-static void pass_close(struct fln_uffd *u)
-{
-	kernel_ops->close(u);
-}
-
-static bool pass_is_empty(struct fln_uffd *u, uint64_t addr)
-{
-	return kernel_ops->is_empty(u, addr);
-}
-
-static const struct fln_uffd_ops failing_ops = {
-	.read = read_or_not,
-	.ioctl = pass_ioctl,
-	.close = pass_close,
-	.is_empty = pass_is_empty,
-};
 
 /*
  * In context nobody reads but for events, so there must be some; their threads wait for the
@@ -231,6 +210,8 @@ static void set_up(struct round *r, uint32_t number)
 	}
 	atomic_store(&unreadable, false);
 	kernel_ops = g->shards[0].uffd.ops;
+	failing_ops = *kernel_ops;
+	failing_ops.read = read_or_not;
 	for (uint32_t i = 0; r->ending == WORKER_UNREAD && i < NR_SHARDS; i += 2) {
 		g->shards[i].uffd.ops = &failing_ops;
 		if (r->in_context)

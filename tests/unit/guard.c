@@ -510,13 +510,14 @@ static ssize_t read_of_closed(struct fln_uffd *u, struct uffd_msg *msgs, uint32_
 static void a_userfaultfd_that_somebody_closes(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64 });
-	static const struct fln_uffd_ops closed = { .read = read_of_closed };
 	const struct fln_uffd_ops *ops = r->shard.uffd.ops;
+	struct fln_uffd_ops closed = *ops;
 	int before = r->shard.uffd.fd, copy;
 	struct fln_worker *w = &r->worker;
 	uint32_t nr_lines;
 
 	(void)state;
+	closed.read = read_of_closed;
 	r->shard.uffd.ops = &closed;
 	r->shard.uffd.fd = eventfd(1, EFD_CLOEXEC); /* it always has something */
 	copy = dup(r->shard.uffd.fd);
