@@ -20,6 +20,7 @@
 #include "base/error.h"
 #include "base/page.h"
 #include "engine/uffd.h"
+#include "engine/uffd_open.h"
 #include "engine/window.h"
 
 #include <errno.h>

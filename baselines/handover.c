@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "engine/uffd.h"
+#include "engine/uffd_open.h"
 
 #include <string.h>
 

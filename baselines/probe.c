@@ -10,6 +10,7 @@
 #include "baselines/handler.h"
 #include "baselines/shmem.h"
 #include "engine/uffd.h"
+#include "engine/uffd_open.h"
 #include "engine/uffd_compat.h"
 
 #include <errno.h>

@@ -37,6 +37,7 @@
 #include "engine/state/job.h"
 #include "engine/turn.h"
 #include "engine/uffd.h"
+#include "engine/uffd_open.h"
 
 #include <errno.h>
 #include <faultlane/base.h>

@@ -5,6 +5,7 @@
 #include "base/page.h"
 #include "bench/micro/subject.h"
 #include "engine/uffd.h"
+#include "engine/uffd_open.h"
 
 #include <errno.h>
 #include <pthread.h>

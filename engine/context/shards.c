@@ -18,6 +18,7 @@
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
 #include "engine/uffd.h"
+#include "engine/uffd_open.h"
 #include "engine/uffd_compat.h"
 
 #include <errno.h>

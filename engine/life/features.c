@@ -17,6 +17,7 @@
 #include "base/signals.h"
 #include "engine/state/engine.h"
 #include "engine/uffd.h"
+#include "engine/uffd_open.h"
 #include "engine/uffd_compat.h"
 #include "numa/topology.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Install calls: what each errno comes to, partial progress, and what is counted. */
 #include "engine/uffd.h"
+#include "engine/uffd_open.h"
 #include "base/page.h"
 #include "engine/uffd_compat.h"
 

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How userfaultfds come about: opened by the device or the system call, with features as far as
+ * the kernel has them, or handed over by another process.
+ */
+#include "engine/uffd_open.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/page.h"
+#include "engine/uffd.h"
+#include "engine/uffd_compat.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int fln_uffd_from_device(bool user_mode_only)
+{
+	int flags = O_CLOEXEC | O_NONBLOCK | (user_mode_only ? UFFD_USER_MODE_ONLY : 0);
+	int dev = fln_fd_keep(open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
+	int fd, err;
+
+	if (dev < 0)
+		return -errno;
+	fd = fln_fd_keep(ioctl(dev, USERFAULTFD_IOC_NEW, flags));
+	err = errno;
+	(void)close(dev);
+	if (fd >= 0)
+		return fd;
+	/* The device itself refuses no process that has opened it. */
+	return err == EMFILE || err == ENFILE || err == ENOMEM ? -err : -ENODEV;
+}
+
+int fln_uffd_from_syscall(bool user_mode_only)
+{
+	int flags = O_CLOEXEC | O_NONBLOCK | (user_mode_only ? UFFD_USER_MODE_ONLY : 0);
+	int fd = fln_fd_keep((int)syscall(SYS_userfaultfd, flags));
+
+	return fd >= 0 ? fd : -errno;
+}
+
+/*
+ * A bare descriptor.  The system call refuses faults of the kernel's to most users and those
+ * of user mode to none, unless a filter does; so the first are asked of the device first,
+ * and the others of the system call.  *@device_err is what the device failed with, or 0.
+ */
+static int open_descriptor(bool user_mode_only, int *device_err)
+{
+	int fd = -ENOSYS, dev = -EPERM;
+
+	*device_err = 0;
+	if (user_mode_only)
+		fd = fln_uffd_from_syscall(true);
+	if (fd >= 0 || fd == -EMFILE || fd == -ENFILE)
+		return fd;
+	dev = fln_uffd_from_device(user_mode_only);
+	if (dev >= 0 || dev == -EMFILE || dev == -ENFILE)
+		return dev;
+	*device_err = -dev;
+	return user_mode_only ? fd : fln_uffd_from_syscall(false);
+}
+
+/* A device of that name which is another one: its minor number is chosen at boot. */
+static int wrong_device(int err)
+{
+	return fln_fail(err,
+			"/dev/userfaultfd is another device (and the system call is refused, errno "
+			"%d); make it anew with the minor number that /proc/misc names: mknod "
+			"/dev/userfaultfd c 10 MINOR",
+			err);
+}
+
+static int open_error(int err, int device_err, bool user_mode_only)
+{
+	switch (err) {
+	case EPERM:
+	case EACCES:
+		if (device_err == ENODEV || device_err == ENXIO)
+			return wrong_device(err);
+		if (user_mode_only)
+			return fln_fail(err,
+					"userfaultfd is refused even for user-mode faults "
+					"(errno %d); allow the userfaultfd system call in the "
+					"seccomp filter or container profile, or give access to "
+					"/dev/userfaultfd",
+					err);
+		return fln_fail(err,
+				"userfaultfd is refused (errno %d); give this user read and "
+				"write access to /dev/userfaultfd, or CAP_SYS_PTRACE, or set "
+				"vm.unprivileged_userfaultfd=1, or ask for user-mode faults only",
+				err);
+	case ENOSYS:
+		/* The kernel's own answer, unless it has what comes with userfaultfd. */
+		if (faccessat(AT_FDCWD, "/proc/sys/vm/unprivileged_userfaultfd", F_OK,
+			      AT_EACCESS) == 0)
+			return fln_fail(err, "a filter refuses the userfaultfd system call, which "
+					     "this kernel has; allow it in the seccomp filter or "
+					     "container profile, or give access to "
+					     "/dev/userfaultfd");
+		return fln_fail(err, "this kernel has no userfaultfd, or a filter says so; build "
+				     "it with CONFIG_USERFAULTFD=y (5.14 or newer)");
+	case EMFILE:
+	case ENFILE:
+		return fln_fail(err,
+				"no file descriptor left for a userfaultfd (%s); raise "
+				"RLIMIT_NOFILE or fs.file-max, or use fewer shards",
+				err == EMFILE ? "of this process" : "of the system");
+	default:
+		return fln_fail(err, "userfaultfd: %s", strerror(err));
+	}
+}
+
+int fln_uffd_probe(bool user_mode_only, uint64_t *features)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	int err, device_err;
+	int fd = open_descriptor(user_mode_only, &device_err);
+
+	if (fd < 0)
+		return open_error(-fd, device_err, user_mode_only);
+	err = ioctl(fd, UFFDIO_API, &api) == 0 ? 0 : errno;
+	(void)close(fd);
+	if (err)
+		return fln_fail(err,
+				"UFFDIO_API: %s; this kernel speaks another userfaultfd "
+				"protocol than 0x%llx",
+				strerror(err), (unsigned long long)UFFD_API);
+	*features = api.features;
+	return 0;
+}
+
+int fln_uffd_check_features(uint64_t features)
+{
+	uint64_t need = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM;
+
+	if ((features & need) == need)
+		return 0;
+	return fln_fail(EOPNOTSUPP,
+			"this kernel's userfaultfd lacks minor faults on shmem (features 0x%llx); "
+			"use Linux 5.14 or newer",
+			(unsigned long long)features);
+}
+
+int fln_uffd_open(struct fln_uffd *u, bool user_mode_only, uint64_t features)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	uint64_t known = 0;
+	int device_err;
+	int rc = fln_uffd_probe(user_mode_only, &known);
+
+	if (rc)
+		return rc;
+	memset(u, 0, sizeof(*u));
+	u->ops = &fln_uffd_kernel_ops;
+	u->user_mode_only = user_mode_only;
+	u->fd = open_descriptor(user_mode_only, &device_err);
+	if (u->fd < 0)
+		return open_error(-u->fd, device_err, user_mode_only);
+	api.features = features & known;
+	if (ioctl(u->fd, UFFDIO_API, &api) != 0) {
+		rc = -errno;
+		(void)close(u->fd);
+		u->fd = -1;
+		return fln_fail(-rc, "UFFDIO_API with features 0x%llx: %s",
+				(unsigned long long)(features & known), strerror(-rc));
+	}
+	u->features = features & known;
+	return 0;
+}
+
+void fln_uffd_adopt(struct fln_uffd *u, int fd)
+{
+	memset(u, 0, sizeof(*u));
+	u->ops = &fln_uffd_kernel_ops;
+	u->fd = fd;
+	u->shared = true;
+}
+
+/* What /proc says that a descriptor is; false where it says nothing. */
+static bool descriptor_name(int fd, char *name, size_t size)
+{
+	char path[32];
+	ssize_t len;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	len = readlink(path, name, size - 1);
+	if (len < 0)
+		return false;
+	name[len] = 0;
+	return true;
+}
+
+int fln_uffd_check_fd(int fd)
+{
+	/* A place where nobody waits; the call answers the same for any. */
+	struct uffdio_range nowhere = { .start = UINT64_C(1) << 32, .len = FLN_PAGE_BYTES };
+	char name[64];
+	struct stat st;
+
+	if (fstat(fd, &st) != 0)
+		return fln_fail(EINVAL, "guest: foreign_uffd is %d, which is no open descriptor",
+				fd);
+	if (descriptor_name(fd, name, sizeof(name))) {
+		if (strcmp(name, "anon_inode:[userfaultfd]") != 0)
+			return fln_fail(EINVAL,
+					"guest: foreign_uffd is %d, which is %s and no userfaultfd",
+					fd, name);
+	} else if (st.st_mode & S_IFMT) {
+		/* Only the kernel's own anonymous files are of no type: no file system's are. */
+		return fln_fail(EINVAL,
+				"guest: foreign_uffd is %d, a file of mode 0%o and no "
+				"userfaultfd",
+				fd, (unsigned)st.st_mode);
+	}
+	if (ioctl(fd, UFFDIO_WAKE, &nowhere) == 0)
+		return 0;
+	return fln_fail(EINVAL,
+			"guest: foreign_uffd is %d, which does not answer as a userfaultfd (errno "
+			"%d); call UFFDIO_API on it before it is handed over",
+			fd, errno);
+}
