@@ -410,11 +410,13 @@ static int deny(struct fln_region *r, struct fln_denial *d)
 	int rc;
 
 	d->ops = engine->memory ? engine->memory : &fln_kernel_memory;
-	d->max_runs = max_runs(r, d);
+	/* Once more with as many as before: what was left readable then is not joined now. */
+	d->max_runs = r->max_denial_runs ? r->max_denial_runs : max_runs(r, d);
 	r->denial = d;
 	for (rc = walk(r, d); rc == -ENOMEM && d->max_runs > MIN_RUNS; rc = walk(r, d))
 		d->max_runs = d->max_runs / 2 > MIN_RUNS ? d->max_runs / 2 : MIN_RUNS;
 	r->denial = NULL;
+	r->max_denial_runs = rc == 0 ? d->max_runs : 0;
 	return rc;
 }
 
@@ -436,8 +438,11 @@ void fln_region_vacate(struct fln_region *r)
 	struct fln_denial d = { .unregistered = true };
 
 	fln_guest_assert_turn(r->guest);
-	if (r->vacate_later && !r->foreign && !r->unsafe)
-		(void)deny(r, &d);
+	if (!r->vacate_later || r->foreign || r->unsafe)
+		return;
+	/* Not again later: the place may be another region's by then. */
+	r->vacate_later = false;
+	(void)deny(r, &d);
 }
 
 void fln_region_deny_free(struct fln_region *r)

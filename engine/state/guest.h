@@ -85,6 +85,7 @@ struct fln_region {
 	bool restored;             /* the image was mapped where an earlier end had taken it away */
 	bool sealed;               /* some pages were made unreadable, and still map the image */
 	bool vacate_later;         /* of them, some until the range is registered no more */
+	uint64_t max_denial_runs;  /* that the last walk was allowed; 0: there was none */
 	bool unsafe;               /* some should have been, and could not */
 	uint64_t close_waited_ns;  /* for calls that the kernel put off */
 	uint64_t nr_registered;    /* stripes, from the first on */

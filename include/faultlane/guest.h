@@ -364,7 +364,11 @@ FLN_API int fln_guest_destroy(struct fln_guest *guest);
  * may be served on for a while. When all is done (its memory unreadable or unmapped, its
  * userfaultfds closed) FLN_EVENT_GUEST_DESTROYED comes, with the handle and @cookie: until then
  * its images are in use, and fln_image_destroy() returns -EBUSY.  Guests end one after the
- * other, in the order in which they were given.
+ * other, in the order in which they were given.  The event can be among those that an
+ * FLN_EVENT_OVERFLOW speaks of.
+ *
+ * Where an end hangs, because a worker does not come back from a function of the embedder's,
+ * those behind it wait, and no stall is reported meanwhile.
  *
  * fln_engine_stop() and fln_engine_destroy() wait for those that are under way.  While the
  * engine does not run the guest is destroyed before this returns, and the event has come.
