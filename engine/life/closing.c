@@ -262,13 +262,24 @@ static void wake_all(struct fln_region *r)
 		fln_uffd_wake(&fln_region_shard(r, shard)->uffd, addr, len);
 }
 
+/* An attempt reads /proc/self/maps, which may be long: its work counts, too. */
+static uint64_t worked_ns(void)
+{
+	struct timespec ts = { 0 };
+
+	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * FLN_NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
 static bool deny(struct fln_region *r)
 {
 	for (uint32_t round = 0;; round++) {
+		uint64_t before_ns = worked_ns();
 		int rc = fln_region_deny(r);
 
 		if (rc == 0)
 			return true;
+		r->close_waited_ns += worked_ns() - before_ns;
 		if (!fln_is_for_now(rc) ||
 		    !wait_a_little(r->guest->engine, &r->close_waited_ns, round))
 			return false;

@@ -428,7 +428,7 @@ int fln_region_deny(struct fln_region *r)
 	fln_guest_assert_turn(r->guest);
 	rc = deny(r, &d);
 	take_budget(r, &d);
-	if (d.nr_lost)
+	if (rc == 0 && d.nr_lost)
 		say_lost(r, d.nr_lost);
 	return rc;
 }

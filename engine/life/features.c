@@ -17,8 +17,8 @@
 #include "base/signals.h"
 #include "engine/state/engine.h"
 #include "engine/uffd.h"
-#include "engine/uffd_open.h"
 #include "engine/uffd_compat.h"
+#include "engine/uffd_open.h"
 #include "numa/topology.h"
 
 #include <errno.h>

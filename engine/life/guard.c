@@ -296,7 +296,7 @@ static void *guard_main(void *arg)
 	struct fln_guard *guard = &engine->guard;
 	uint64_t interval = interval_ns(engine), begun, now, next;
 	struct fln_thread_before before;
-	bool entered, was_away = false; /* for as long as a guest took to end */
+	bool entered;
 
 	fln_thread_begin(&before, FLN_THREAD_GUARD, 0);
 	entered = fln_rcu_enter();
@@ -311,11 +311,11 @@ static void *guard_main(void *arg)
 			break;
 		fln_unlock(&guard->lock);
 		now = fln_now_ns();
-		if (was_away || (interval != UINT64_MAX && fln_stopped_ns(now - begun, interval) > 0))
+		if (interval != UINT64_MAX && fln_stopped_ns(now - begun, interval) > 0)
 			fln_guard_resume(engine, now);
 		else
 			fln_guard_look(engine, now);
-		was_away = end_one(guard);
+		(void)end_one(guard);
 		fln_lock(&guard->lock);
 	}
 	/* A call that comes later does it itself. */

@@ -28,8 +28,8 @@
 #include "engine/strays.h"
 #include "engine/turn.h"
 #include "engine/uffd.h"
-#include "engine/uffd_open.h"
 #include "engine/uffd_compat.h"
+#include "engine/uffd_open.h"
 #include "engine/window.h"
 #include "sharding/stripes.h"
 

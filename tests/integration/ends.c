@@ -330,6 +330,39 @@ static void adopted_again(void)
 	(void)munmap(p, LEN);
 }
 
+/* A region of a guest that has ended goes when its place is another guest's already. */
+static void removed_late(void)
+{
+	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
+	struct fln_guest *first;
+	struct fln_region *left;
+	struct toucher t;
+	uint8_t *p;
+
+	bed_init(&bed, NR_PAGES);
+	bed_up_image(&bed);
+	p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fln_image_memfd(bed.image), 0);
+	CHECK(p != MAP_FAILED, "mmap: %s", strerror(errno));
+	o.image = bed.image;
+	o.addr = (uintptr_t)p;
+	o.len_bytes = LEN;
+	/* Never started: its events are read by nobody, and its end is in two steps. */
+	OK(fln_guest_create(bed.engine, NULL, &first));
+	OK(fln_region_add(first, &o, &left));
+	OK(fln_guest_stop(first));
+	bed.region_opts.addr = (uintptr_t)p;
+	bed_up(&bed);
+	STEP("fln_region_remove");
+	OK(fln_region_remove(left));
+	for (uint64_t page = 0; page < NR_PAGES; page += 97) {
+		toucher_read(&t, p + page * PAGE);
+		toucher_expect_value(&t, word_of(1, page, 0), "a page of the other guest's");
+	}
+	OK(fln_guest_destroy(first));
+	bed_down(&bed);
+	(void)munmap(p, LEN);
+}
+
 /* What a clone reads after a part of it was given up and some of that written to. */
 static void expect_clone(const uint8_t *c, bool ended)
 {
@@ -410,6 +443,7 @@ int main(void)
 	RUN(zeros_are_written_to_during_the_stop);
 	RUN(old_bytes_stay_away);
 	RUN(adopted_again);
+	RUN(removed_late);
 	RUN(private_again);
 	return 0;
 }
