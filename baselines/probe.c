@@ -10,8 +10,8 @@
 #include "baselines/handler.h"
 #include "baselines/shmem.h"
 #include "engine/uffd.h"
-#include "engine/uffd_open.h"
 #include "engine/uffd_compat.h"
+#include "engine/uffd_open.h"
 
 #include <errno.h>
 #include <stdbool.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The kernel's calls: CONTINUE, WAKE and read() with threads that are blocked. */
 #include "engine/uffd.h"
-#include "engine/uffd_open.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/page.h"
 #include "bench/micro/subject.h"
+#include "engine/uffd_open.h"
 
 #include <errno.h>
 #include <math.h>

@@ -18,8 +18,8 @@
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
 #include "engine/uffd.h"
-#include "engine/uffd_open.h"
 #include "engine/uffd_compat.h"
+#include "engine/uffd_open.h"
 
 #include <errno.h>
 #include <faultlane/base.h>

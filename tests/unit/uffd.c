@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Install calls: what each errno comes to, partial progress, and what is counted. */
 #include "engine/uffd.h"
-#include "engine/uffd_open.h"
 #include "base/page.h"
 #include "engine/uffd_compat.h"
+#include "engine/uffd_open.h"
 
 #include "tests/support/cm.h"
 #include "tests/support/fake_uffd.h"
