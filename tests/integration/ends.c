@@ -305,16 +305,25 @@ static void old_bytes_stay_away(void)
 	(void)close(fd);
 }
 
+/* The bed's image, and a mapping of all of it that is the test's own. */
+static uint8_t *begin_with_mapping(int flags)
+{
+	void *p;
+
+	bed_init(&bed, NR_PAGES);
+	bed_up_image(&bed);
+	p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, flags, fln_image_memfd(bed.image), 0);
+	CHECK(p != MAP_FAILED, "mmap: %s", strerror(errno));
+	return p;
+}
+
 /* What one region has made inaccessible the next one at this place serves. */
 static void adopted_again(void)
 {
 	struct toucher t;
 	uint8_t *p;
 
-	bed_init(&bed, NR_PAGES);
-	bed_up_image(&bed);
-	p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fln_image_memfd(bed.image), 0);
-	CHECK(p != MAP_FAILED, "mmap: %s", strerror(errno));
+	p = begin_with_mapping(MAP_SHARED);
 	bed.region_opts.addr = (uintptr_t)p;
 	bed_up(&bed);
 	OK(fln_image_fill(bed.image, 1000 * PAGE, 64 * PAGE));
@@ -339,10 +348,7 @@ static void removed_late(void)
 	struct toucher t;
 	uint8_t *p;
 
-	bed_init(&bed, NR_PAGES);
-	bed_up_image(&bed);
-	p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fln_image_memfd(bed.image), 0);
-	CHECK(p != MAP_FAILED, "mmap: %s", strerror(errno));
+	p = begin_with_mapping(MAP_SHARED);
 	o.image = bed.image;
 	o.addr = (uintptr_t)p;
 	o.len_bytes = LEN;
@@ -393,10 +399,7 @@ static void private_again(void)
 	uint64_t value;
 	uint8_t *c;
 
-	bed_init(&bed, NR_PAGES);
-	bed_up_image(&bed);
-	c = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE, fln_image_memfd(bed.image), 0);
-	CHECK(c != MAP_FAILED, "mmap: %s", strerror(errno));
+	c = begin_with_mapping(MAP_PRIVATE);
 	bed.region_opts.addr = (uintptr_t)c;
 	bed.region_opts.sharing = FLN_SHARING_PRIVATE;
 	bed.guest_opts.window_max = 1; /* no more is filled than is touched */
