@@ -76,10 +76,10 @@ static _Thread_local struct {
 	uint64_t addr, nr_left;
 } stranger __attribute__((tls_model("initial-exec")));
 
-/* And what it has last found in a region that is being closed, and not registered any more. */
+/* And what it has last found in a region, and not registered there. */
 static _Thread_local struct {
 	uint64_t addr, nr_left;
-	bool found;
+	bool found, closing;
 } gone __attribute__((tls_model("initial-exec")));
 
 /*
@@ -224,26 +224,27 @@ static enum round ask(struct fln_block_round *b, struct access *a, uint32_t page
 }
 
 /*
- * The page's range has gone.  Of a region that is being closed it is unregistered, and the
- * kernel serves it from here on.  If it faults all the same it was mapped over (cover.c),
- * though its contents have come since.
+ * The page's range is not registered.  Where a region is being added it is not yet, and the
+ * fault is older than the region: one that lay there before has raised it.  Where a region
+ * is being closed it is not any more.  The kernel serves the page meanwhile, so the access
+ * is tried again.  If it faults all the same, the range was unmapped and something else
+ * lies there, or it was mapped over (cover.c), though its contents have come since.
  */
 static enum round serve_gone(const struct fln_block_round *b, const struct access *a)
 {
 	bool closing = atomic_load_explicit(&b->in.region->closing, memory_order_acquire);
 	uint64_t nr_left = fln_context_nr_left();
+	struct fln_context_ending ending = { .poisoned = closing, .failed = !closing };
 
-	if (!closing) { /* unmapped by somebody */
-		end_fault(b, a, (struct fln_context_ending){ .failed = true });
-		return ROUND_PASS_ON;
-	}
-	if (!gone.found || gone.addr != a->addr || gone.nr_left != nr_left) {
+	if (!gone.found || gone.addr != a->addr || gone.nr_left != nr_left ||
+	    gone.closing != closing) {
 		gone.found = true;
 		gone.addr = a->addr;
 		gone.nr_left = nr_left;
+		gone.closing = closing;
 		return ROUND_DONE;
 	}
-	end_fault(b, a, (struct fln_context_ending){ .poisoned = true });
+	end_fault(b, a, ending);
 	return ROUND_PASS_ON;
 }
 
