@@ -13,10 +13,8 @@
 #include <unistd.h>
 
 static const char *const kind_names[] = {
-	[FLN_THREAD_WORKER] = "worker",
-	[FLN_THREAD_FILLER] = "filler",
-	[FLN_THREAD_LINK] = "link",
-	[FLN_THREAD_GUARD] = "guard",
+	[FLN_THREAD_WORKER] = "worker", [FLN_THREAD_FILLER] = "filler", [FLN_THREAD_LINK] = "link",
+	[FLN_THREAD_GUARD] = "guard",   [FLN_THREAD_ENDER] = "ender",
 };
 
 _Static_assert(sizeof(kind_names) / sizeof(kind_names[0]) == FLN_THREAD_NR_KINDS,

@@ -64,7 +64,7 @@ int fln_failure_check_opts(const struct fln_guest_opts *o);
 
 /*
  * A shard of the guest cannot be read any more, because of @error: the guest fails, and
- * the guard stops it.  By the shard's worker, no lock held.
+ * the ender stops it.  By the shard's worker, no lock held.
  */
 void fln_guard_end_guest(struct fln_guest *guest, int error);
 

@@ -16,7 +16,7 @@
  * Our own mappings are kept out of children (MADV_DONTFORK).  A process that hands its
  * userfaultfd over may fork all the same: with UFFD_FEATURE_EVENT_FORK its child has a
  * userfaultfd of its own, which comes with the event.  Closed as it is, that descriptor would
- * have the child read zeros; kept, it would have it wait for ever.  So the guard poisons what
+ * have the child read zeros; kept, it would have it wait for ever.  So the ender poisons what
  * the child lacks, which takes as long as the guest is large, and closes the descriptor then.
  */
 #include "engine/strays.h"

@@ -16,6 +16,7 @@
 #include "base/rcu.h"
 #include "engine/command.h"
 #include "engine/event_queue.h"
+#include "engine/life/ender.h"
 #include "engine/life/features.h"
 #include "engine/life/guard.h"
 #include "engine/life/nodes.h"
@@ -291,6 +292,7 @@ static int init_parts(struct fln_engine *engine)
 	if (rc)
 		goto deinit_filler;
 	fln_guard_init(&engine->guard);
+	fln_ender_init(&engine->ender);
 	fln_lock_init(&engine->lock, FLN_RANK_ENGINE);
 	fln_turn_init(&engine->turn);
 	fln_cond_init(&engine->unpinned);
@@ -400,10 +402,13 @@ static int start_threads(struct fln_engine *engine)
 		return rc;
 	for (; rc == 0 && nr < engine->opts.nr_workers; nr += rc == 0)
 		rc = fln_worker_start(&engine->workers[nr]);
+	/* The guard calls it. */
+	fln_ender_open(&engine->ender);
 	if (rc == 0)
 		rc = fln_guard_start(engine);
 	if (rc == 0)
 		return 0;
+	fln_ender_stop(engine);
 	while (nr-- > 0)
 		fln_worker_stop(&engine->workers[nr]);
 	(void)fln_filler_stop(&engine->filler, UINT64_MAX);
@@ -470,6 +475,7 @@ int fln_engine_stop(struct fln_engine *engine)
 			fln_engine_unpin(engine, guest);
 		}
 		fln_guard_stop(engine);
+		fln_ender_stop(engine);
 		for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
 			fln_worker_stop(&engine->workers[i]);
 	}
@@ -490,7 +496,7 @@ int fln_engine_destroy(struct fln_engine *engine)
 	if (fln_forked)
 		return fln_fork_refused("fln_engine_destroy");
 	fln_lock(&engine->lock);
-	/* Those that are being destroyed are waited for: see fln_guard_stop(). */
+	/* Those that are being destroyed are waited for: see fln_ender_stop(). */
 	for (const struct fln_guest *g = engine->guests; g; g = g->next)
 		nr_guests += !g->leaves;
 	nr_images = engine->nr_images;
@@ -516,6 +522,7 @@ int fln_engine_destroy(struct fln_engine *engine)
 	(void)pthread_cond_destroy(&engine->unpinned);
 	fln_turn_deinit(&engine->turn);
 	fln_lock_deinit(&engine->lock);
+	fln_ender_deinit(&engine->ender);
 	fln_guard_deinit(&engine->guard);
 	fln_rcu_put();
 	fln_free(&alloc, engine, sizeof(*engine), FLN_NODE_ANY);

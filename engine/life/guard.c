@@ -6,8 +6,8 @@
  * something to do, so that no clock is read for it: a beat that is odd, and the same at two
  * looks, is a worker that has not come back in between.
  *
- * The guard waits for guests' turns, workers and the kernel, and nothing waits for it but
- * fln_engine_stop(), and a caller that destroys a guest that it stops just now.
+ * The guard waits for nothing but its time and locks that are held briefly, and nothing waits
+ * for it but fln_engine_stop().  What takes long the ender does.
  */
 #include "engine/life/guard.h"
 
@@ -17,13 +17,11 @@
 #include "base/rcu.h"
 #include "base/thread.h"
 #include "engine/event_queue.h"
-#include "engine/life/pins.h"
+#include "engine/life/ender.h"
 #include "engine/oldest.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
-#include "engine/strays.h"
-#include "engine/turn.h"
 
 #include <faultlane/base.h>
 #include <faultlane/engine.h>
@@ -45,7 +43,6 @@ void fln_guard_init(struct fln_guard *guard)
 {
 	fln_lock_init(&guard->lock, FLN_RANK_LEAF);
 	fln_cond_init(&guard->wake);
-	guard->last_leaving = &guard->leaving;
 }
 
 void fln_guard_deinit(struct fln_guard *guard)
@@ -148,70 +145,9 @@ static void look_at_worker(struct fln_engine *engine, struct fln_worker *w, uint
 	tell_of_worker(engine, w, now_ns - w->seen_ns);
 }
 
-/* A guest that cannot be served any more, and stays until it is unpinned; or NULL. */
-static struct fln_guest *pin_stopping(struct fln_engine *engine)
-{
-	struct fln_guest *guest;
-
-	fln_lock(&engine->lock);
-	for (guest = engine->guests; guest; guest = guest->next) {
-		if (atomic_exchange(&guest->must_stop, false))
-			break;
-	}
-	if (guest)
-		guest->nr_pins++;
-	fln_unlock(&engine->lock);
-	return guest;
-}
-
-static void stop_failed(struct fln_engine *engine)
-{
-	struct fln_guest *guest;
-
-	while ((guest = pin_stopping(engine)) != NULL) {
-		int rc = fln_guest_stop(guest);
-
-		fln_log(&engine->log, rc ? FLN_LOG_ERROR : FLN_LOG_WARNING,
-			"guest %s could not be served any more and has been stopped: %s",
-			guest->name, rc ? fln_last_error() : "what was never filled is unreadable");
-		fln_engine_unpin(engine, guest);
-	}
-}
-
-/* The newest guest made before number @before that has forked children, pinned; or NULL. */
-static struct fln_guest *pin_parent(struct fln_engine *engine, uint64_t before)
-{
-	struct fln_guest *guest;
-
-	fln_lock(&engine->lock);
-	for (guest = engine->guests; guest; guest = guest->next) { /* the newest is the first */
-		if (guest->id < before &&
-		    atomic_load_explicit(&guest->nr_children, memory_order_acquire) > 0)
-			break;
-	}
-	if (guest)
-		guest->nr_pins++;
-	fln_unlock(&engine->lock);
-	return guest;
-}
-
-static void close_children(struct fln_engine *engine)
-{
-	struct fln_guest *guest;
-
-	for (uint64_t id = UINT64_MAX; (guest = pin_parent(engine, id)) != NULL;) {
-		id = guest->id;
-		fln_guest_take_turn(guest);
-		fln_children_close(guest);
-		fln_guest_give_turn(guest);
-		fln_engine_unpin(engine, guest);
-	}
-}
-
 void fln_guard_look(struct fln_engine *engine, uint64_t now_ns)
 {
-	stop_failed(engine);
-	close_children(engine);
+	fln_ender_call(engine);
 	if (engine->opts.stall_report_ms == UINT32_MAX)
 		return;
 	for (uint32_t i = 0; engine->workers && i < engine->opts.nr_workers; i++)
@@ -221,62 +157,9 @@ void fln_guard_look(struct fln_engine *engine, uint64_t now_ns)
 
 void fln_guard_resume(struct fln_engine *engine, uint64_t now_ns)
 {
-	stop_failed(engine);
-	close_children(engine);
+	fln_ender_call(engine);
 	for (uint32_t i = 0; engine->workers && i < engine->opts.nr_workers; i++)
 		engine->workers[i].seen_ns = now_ns;
-}
-
-void fln_guard_end(struct fln_guest *guest, uint64_t cookie)
-{
-	struct fln_event_queue *events = &guest->engine->events;
-	struct fln_event event = FLN_EVENT_INIT;
-
-	event.kind = FLN_EVENT_GUEST_DESTROYED;
-	event.guest = guest;
-	event.value = cookie;
-	(void)fln_guest_destroy(guest);
-	fln_event_post(events, &event);
-}
-
-bool fln_guard_take(struct fln_guard *guard, struct fln_guest *guest, uint64_t cookie)
-{
-	bool takes;
-
-	fln_lock(&guard->lock);
-	takes = guard->takes;
-	if (takes) {
-		guest->cookie = cookie;
-		guest->next_leaving = NULL;
-		*guard->last_leaving = guest;
-		guard->last_leaving = &guest->next_leaving;
-		guard->called = true;
-		(void)pthread_cond_signal(&guard->wake);
-	}
-	fln_unlock(&guard->lock);
-	return takes;
-}
-
-/* One, so that the next look does not wait for all.  False: there is none. */
-static bool end_one(struct fln_guard *guard)
-{
-	struct fln_guest *guest;
-	uint64_t cookie = 0;
-
-	fln_lock(&guard->lock);
-	guest = guard->leaving;
-	if (guest) {
-		cookie = guest->cookie;
-		guard->leaving = guest->next_leaving;
-		if (!guard->leaving)
-			guard->last_leaving = &guard->leaving;
-		else
-			guard->called = true;
-	}
-	fln_unlock(&guard->lock);
-	if (guest)
-		fln_guard_end(guest, cookie);
-	return guest != NULL;
 }
 
 /* How long it sleeps between two looks. */
@@ -315,14 +198,9 @@ static void *guard_main(void *arg)
 			fln_guard_resume(engine, now);
 		else
 			fln_guard_look(engine, now);
-		(void)end_one(guard);
 		fln_lock(&guard->lock);
 	}
-	/* A call that comes later does it itself. */
-	guard->takes = false;
 	fln_unlock(&guard->lock);
-	while (end_one(guard))
-		;
 	fln_rcu_leave(entered);
 	fln_thread_end(&before);
 	return NULL;
@@ -331,17 +209,12 @@ static void *guard_main(void *arg)
 int fln_guard_start(struct fln_engine *engine)
 {
 	struct fln_guard *guard = &engine->guard;
-	int rc;
 
 	fln_lock(&guard->lock);
 	guard->stopping = guard->called = false;
 	fln_unlock(&guard->lock);
-	rc = fln_thread_create(&guard->thread, engine->opts.thread_hooks, FLN_THREAD_GUARD, 0,
-			       guard_main, engine);
-	fln_lock(&guard->lock);
-	guard->takes = rc == 0;
-	fln_unlock(&guard->lock);
-	return rc;
+	return fln_thread_create(&guard->thread, engine->opts.thread_hooks, FLN_THREAD_GUARD, 0,
+				 guard_main, engine);
 }
 
 void fln_guard_stop(struct fln_engine *engine)

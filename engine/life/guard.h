@@ -3,9 +3,8 @@
  * The guard: a thread that does nothing, until others do not come along.
  *
  * It looks now and then how old the oldest faults are and whether workers come back to
- * their loops, and tells of those that do not.  And it stops guests that cannot be served
- * any more: nobody else can, for a stop waits for workers, and perhaps for fillers.  It closes
- * forked children (strays.c), too, which may take long.
+ * their loops, and tells of those that do not.  And it wakes the ender (ender.h) for guests
+ * that are to end.
  */
 #ifndef FLN_ENGINE_LIFE_GUARD_H
 #define FLN_ENGINE_LIFE_GUARD_H
@@ -23,15 +22,6 @@ void fln_guard_deinit(struct fln_guard *guard);
 /* Return: 0; as fln_thread_create(). */
 int fln_guard_start(struct fln_engine *engine);
 void fln_guard_stop(struct fln_engine *engine);
-
-/*
- * Have it end a guest.  engine->lock is held: the guest is there until that is given up.
- * False: the guard does not run, or is about to stop.
- */
-bool fln_guard_take(struct fln_guard *guard, struct fln_guest *guest, uint64_t cookie);
-
-/* Destroy a guest of which no other call knows, and tell with @cookie. */
-void fln_guard_end(struct fln_guest *guest, uint64_t cookie);
 
 /* One look at everything, at @now_ns.  For the thread, and for tests. */
 void fln_guard_look(struct fln_engine *engine, uint64_t now_ns);

@@ -19,8 +19,8 @@
 #include "engine/jobs.h"
 #include "engine/life/closing.h"
 #include "engine/life/deny.h"
+#include "engine/life/ender.h"
 #include "engine/life/features.h"
-#include "engine/life/guard.h"
 #include "engine/life/region.h"
 #include "engine/owners.h"
 #include "engine/state/engine.h"
@@ -418,14 +418,16 @@ int fln_guest_destroy_async(struct fln_guest *guest, uint64_t cookie)
 	if (rc)
 		return rc;
 	engine = guest->engine;
-	/* Together: fln_engine_destroy() counts guests that the guard does not have. */
+	/* Together: fln_engine_destroy() counts guests that the ender does not have. */
 	fln_lock(&engine->lock);
-	taken = fln_guard_take(&engine->guard, guest, cookie);
-	if (taken)
+	taken = fln_ender_take(&engine->ender, guest, cookie);
+	if (taken) {
 		guest->leaves = true;
+		fln_guard_call(&engine->guard);
+	}
 	fln_unlock(&engine->lock);
 	if (!taken)
-		fln_guard_end(guest, cookie);
+		fln_ender_end(guest, cookie);
 	return 0;
 }
 

@@ -35,10 +35,18 @@ struct fln_guard {
 	struct fln_thread thread;
 	struct fln_lock lock; /* FLN_RANK_LEAF */
 	pthread_cond_t wake;
-	bool called, stopping; /* guarded by lock, as the next two */
-	bool takes;            /* guests that are to be destroyed: it runs, and does not stop */
-	struct fln_guest *leaving, **last_leaving;
+	bool called, stopping; /* guarded by lock */
 	struct fln_log_limit fault_limit, worker_limit;
+};
+
+struct fln_ender {
+	struct fln_thread thread;
+	struct fln_lock lock; /* FLN_RANK_LEAF */
+	pthread_cond_t wake;
+	bool runs;             /* the thread was made; the guard's, then fln_ender_stop()'s */
+	bool called, stopping; /* guarded by lock, as all that follows */
+	bool takes; /* guests that are to be destroyed: the engine runs, and does not stop */
+	struct fln_guest *leaving, **last_leaving;
 };
 
 struct fln_engine {
@@ -55,6 +63,7 @@ struct fln_engine {
 	struct fln_event_queue events;
 	struct fln_filler filler;
 	struct fln_guard guard;
+	struct fln_ender ender;
 	uint64_t close_patience_ns;          /* 0: the default; see closing.c */
 	const struct fln_memory_ops *memory; /* NULL: the kernel's; see deny.h */
 	struct fln_worker *workers;

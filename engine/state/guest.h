@@ -254,7 +254,7 @@ struct fln_guest {
 	_Atomic bool found_pages;       /* foreign: some were there that we had not put there */
 	_Atomic bool failed;            /* what is not there is poisoned at once; stays so */
 	_Atomic bool told_whole;        /* FLN_EVENT_GUEST_WHOLE has been posted */
-	_Atomic bool must_stop;         /* to be stopped by the guard */
+	_Atomic bool must_stop;         /* to be stopped by the ender */
 	_Atomic uint32_t nr_reading;    /* of workers that read events of in-context shards */
 	uint64_t told_t0_ns, told_addr; /* of the fault last told of; guarded by engine->lock */
 	bool running, stopped;          /* set in the guest's turn, under lock */

@@ -31,7 +31,8 @@ enum fln_thread_kind {
 	FLN_THREAD_WORKER, /* answers faults */
 	FLN_THREAD_FILLER, /* reads sources */
 	FLN_THREAD_LINK,   /* hears the process whose image is attached; @index is 0 */
-	FLN_THREAD_GUARD,  /* watches the others, and ends what cannot go on; @index is 0 */
+	FLN_THREAD_GUARD,  /* watches the others; @index is 0 */
+	FLN_THREAD_ENDER,  /* ends guests, made when the first is to end; @index is 0 */
 	FLN_THREAD_NR_KINDS
 };
 
@@ -47,15 +48,16 @@ enum fln_thread_kind {
  * @join:   with @create, and only then: wait until @main has returned
  *
  * Inside @main the engine blocks all signals, names the thread (fln-worker-N,
- * fln-filler-N, fln-link-0, fln-guard-0), pins workers unless told not to, and gives them
+ * fln-filler-N, fln-link-0, fln-guard-0, fln-ender-0), pins workers unless told not to, and gives them
  * precedence.  The thread cannot be cancelled.  When @main returns, name, processors, nice
  * value, signal mask and cancellation are what they were (a nice value that was raised
  * comes down only as far as RLIMIT_NICE permits).
  * @create is called with all signals blocked: a thread that it makes inherits that.
  *
  * Threads: called by fln_engine_start(), fln_engine_stop(), fln_engine_destroy(),
- *          fln_image_attach() and fln_image_destroy(), on their callers' threads, no
- *          lock held
+ *          fln_image_attach() and fln_image_destroy(), on their callers' threads, and
+ *          @create for FLN_THREAD_ENDER by the engine's guard, which does that thread's
+ *          work itself where @create fails; no lock held
  * Blocks:  @create may; @main need not have been called when it returns
  */
 struct fln_thread_hooks {

@@ -33,7 +33,7 @@ enum fln_event_kind {
  * @size:  sizeof(struct fln_event), set by the caller
  * @kind:  enum fln_event_kind
  * @error: negative errno where there is one, else 0; PAGE_POISONED: -ENOENT where no
- *         region is
+ *         region is; GUEST_DESTROYED: what fln_guest_stop() returned
  * @guest: whose, or NULL; compare it only, it may have been destroyed since
  * @image: whose, or NULL; the same
  * @value: PAGE_POISONED, FAULT_STALLED: the address; MEMORY_MOVED: where it was; OVERFLOW: how many are lost;

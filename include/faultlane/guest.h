@@ -368,9 +368,9 @@ FLN_API int fln_guest_destroy(struct fln_guest *guest);
  * FLN_EVENT_OVERFLOW speaks of.
  *
  * Where an end hangs, because a worker does not come back from a function of the embedder's,
- * those behind it wait, and no stall is reported meanwhile.  So do they where descriptors,
- * mappings or memory have run out, for some 10 s for each region; what could not be made
- * unreadable then is in the log.
+ * those behind it wait; FLN_EVENT_WORKER_STALLED tells of the worker.  So do they where
+ * descriptors, mappings or memory have run out, for some 10 s for each region; what could not
+ * be made unreadable then is in the log, and the event's error is -EIO.
  *
  * fln_engine_stop() and fln_engine_destroy() wait for those that are under way.  While the
  * engine does not run the guest is destroyed before this returns, and the event has come.

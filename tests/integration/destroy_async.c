@@ -5,7 +5,12 @@
  */
 #include "tests/integration/harness.h"
 
+#include <errno.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #define NR_PAGES 2000u
@@ -91,6 +96,118 @@ static void a_fault_in_flight(void)
 	CHECK(toucher_wait(&t, "the thread that waited") != TOUCH_OK, "contents in spite of that");
 	atomic_store(&bed.maker.gate_closed, false);
 	OK(image_destroy_in_time(bed.image));
+	fln_source_destroy(bed.source);
+	OK(fln_engine_destroy(bed.engine));
+}
+
+static _Atomic bool log_holds, log_holds_one;
+
+/* The embedder's log does not return to a worker, which then comes to nothing else. */
+static void hold_workers(void *ctx, enum fln_log_level level, const char *msg)
+{
+	char name[16] = "";
+
+	test_log_fn(ctx, level, msg);
+	(void)pthread_getname_np(pthread_self(), name, sizeof(name));
+	if (strncmp(name, "fln-worker", 10) != 0)
+		return;
+	while (atomic_load(&log_holds)) {
+		atomic_store(&log_holds_one, true);
+		sleep_ms(1);
+	}
+}
+
+static void wait_event(struct fln_engine *engine, uint32_t kind, const char *what)
+{
+	struct pollfd p = { .fd = fln_engine_event_fd(engine), .events = POLLIN };
+	uint64_t t0 = now_ns();
+
+	STEP("waiting for %s", what);
+	for (;;) {
+		struct fln_event e = FLN_EVENT_INIT;
+
+		if (fln_engine_next_event(engine, &e) == 1) {
+			CHECK(e.kind != FLN_EVENT_GUEST_DESTROYED, "the guest has ended");
+			if (e.kind == kind)
+				return;
+			continue;
+		}
+		CHECK(now_ns() - t0 < WAIT_S * 1000 * MS, "no event tells of %s", what);
+		(void)poll(&p, 1, 100);
+	}
+}
+
+/* The end waits for a worker that does not come back, and the engine tells of that worker. */
+static void an_end_that_hangs(void)
+{
+	const struct fln_guest *was;
+	struct toucher t;
+
+	bed_init(&bed, NR_PAGES);
+	bed.engine_opts.log = hold_workers;
+	bed.engine_opts.stall_report_ms = 200;
+	bed.engine_opts.source_timeout_ns = 50 * MS;
+	bed_up(&bed);
+	atomic_store(&bed.maker.gate_closed, true);
+	atomic_store(&log_holds, true);
+	toucher_read(&t, bed_page(&bed, 3));
+	STEP("waiting for a worker that logs that the source is late");
+	for (uint64_t t0 = now_ns(); !atomic_load(&log_holds_one); sleep_ms(1))
+		CHECK(now_ns() - t0 < WAIT_S * 1000 * MS, "no worker has said a word");
+	OK(fln_guest_destroy_async(bed.guest, 7));
+	wait_event(bed.engine, FLN_EVENT_WORKER_STALLED, "the worker that does not come back");
+	atomic_store(&log_holds, false);
+	CHECK(next_end(bed.engine, &was) == 7, "another guest");
+	CHECK(toucher_wait(&t, "the thread that waited") != TOUCH_OK, "contents in spite of that");
+	atomic_store(&bed.maker.gate_closed, false);
+	OK(image_destroy_in_time(bed.image));
+	fln_source_destroy(bed.source);
+	OK(fln_engine_destroy(bed.engine));
+}
+
+static int make_all_but_the_ender(void *ctx, enum fln_thread_kind kind, uint32_t index,
+				  void *(*main)(void *arg), void *arg, void **handle)
+{
+	_Atomic uint32_t *nr_refused = ctx;
+	pthread_t *t;
+
+	(void)index;
+	if (kind == FLN_THREAD_ENDER) {
+		atomic_fetch_add(nr_refused, 1);
+		return -EAGAIN;
+	}
+	t = malloc(sizeof(*t));
+	CHECK(t && pthread_create(t, NULL, main, arg) == 0, "no thread");
+	*handle = t;
+	return 0;
+}
+
+static void join_one(void *ctx, void *handle)
+{
+	pthread_t *t = handle;
+
+	(void)ctx;
+	CHECK(pthread_join(*t, NULL) == 0, "pthread_join");
+	free(t);
+}
+
+/* Where no thread can be made for it, the guest ends all the same. */
+static void without_a_thread(void)
+{
+	static _Atomic uint32_t nr_refused;
+	struct fln_thread_hooks hooks = { .size = sizeof(hooks), .ctx = &nr_refused };
+	const struct fln_guest *was;
+
+	hooks.create = make_all_but_the_ender;
+	hooks.join = join_one;
+	bed_init(&bed, NR_PAGES);
+	bed.engine_opts.thread_hooks = &hooks;
+	bed_up(&bed);
+	CHECK(atomic_load(&nr_refused) == 0, "the thread is made before a guest ends");
+	OK(fln_guest_destroy_async(bed.guest, 8));
+	CHECK(next_end(bed.engine, &was) == 8, "another guest");
+	CHECK(atomic_load(&nr_refused) > 0, "the thread was not asked for");
+	OK(fln_image_destroy(bed.image));
 	fln_source_destroy(bed.source);
 	OK(fln_engine_destroy(bed.engine));
 }
@@ -210,6 +327,8 @@ int main(void)
 	test_init();
 	RUN(one_guest);
 	RUN(a_fault_in_flight);
+	RUN(an_end_that_hangs);
+	RUN(without_a_thread);
 	RUN(many_at_once);
 	RUN(the_engine_stops);
 	RUN(the_engine_does_not_run);

@@ -106,10 +106,8 @@ static void *lent_main(void *arg)
 
 /* What threads of the engine are called. */
 static const char *const kinds[] = {
-	[FLN_THREAD_WORKER] = "worker",
-	[FLN_THREAD_FILLER] = "filler",
-	[FLN_THREAD_LINK] = "link",
-	[FLN_THREAD_GUARD] = "guard",
+	[FLN_THREAD_WORKER] = "worker", [FLN_THREAD_FILLER] = "filler", [FLN_THREAD_LINK] = "link",
+	[FLN_THREAD_GUARD] = "guard",   [FLN_THREAD_ENDER] = "ender",
 };
 
 static int lend(void *ctx, enum fln_thread_kind kind, uint32_t index, void *(*main)(void *arg),

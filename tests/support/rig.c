@@ -16,6 +16,7 @@
 #include "engine/held.h"
 #include "engine/jobs.h"
 #include "engine/life/deny.h"
+#include "engine/life/ender.h"
 #include "engine/life/guard.h"
 #include "engine/region_map.h"
 #include "engine/serve.h"
@@ -267,6 +268,7 @@ struct rig *rig_create(const struct rig_opts *opts)
 	r->engine.memory = &fake_memory;
 	r->engine.opts.max_stripes = 1024;
 	fln_guard_init(&r->engine.guard);
+	fln_ender_init(&r->engine.ender);
 	fln_lock_init(&r->engine.lock, FLN_RANK_ENGINE);
 	assert_int_equal(fln_event_queue_init(&r->engine.events, &r->engine.alloc), 0);
 	make_image(r);
@@ -294,6 +296,7 @@ void rig_destroy(struct rig *r)
 	fln_filler_deinit(&r->filler);
 	fln_event_queue_deinit(&r->engine.events, &r->engine.alloc);
 	fln_lock_deinit(&r->engine.lock);
+	fln_ender_deinit(&r->engine.ender);
 	fln_guard_deinit(&r->engine.guard);
 	fln_rcu_leave(r->rcu_entered);
 	free(r->buffer);

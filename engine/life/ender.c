@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the ender does, one thing after the other, and its life.
+ *
+ * Nothing waits for it but fln_engine_stop(), and a caller that destroys a guest that it
+ * stops just now.
+ */
+#include "engine/life/ender.h"
+
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/rcu.h"
+#include "base/thread.h"
+#include "engine/event_queue.h"
+#include "engine/life/pins.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/strays.h"
+#include "engine/turn.h"
+
+#include <faultlane/base.h>
+#include <faultlane/engine.h>
+#include <faultlane/event.h>
+#include <faultlane/guest.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+void fln_ender_init(struct fln_ender *ender)
+{
+	fln_lock_init(&ender->lock, FLN_RANK_LEAF);
+	fln_cond_init(&ender->wake);
+	ender->last_leaving = &ender->leaving;
+}
+
+void fln_ender_deinit(struct fln_ender *ender)
+{
+	(void)pthread_cond_destroy(&ender->wake);
+	fln_lock_deinit(&ender->lock);
+}
+
+void fln_ender_open(struct fln_ender *ender)
+{
+	fln_lock(&ender->lock);
+	ender->takes = true;
+	ender->stopping = ender->called = false;
+	fln_unlock(&ender->lock);
+}
+
+bool fln_ender_take(struct fln_ender *ender, struct fln_guest *guest, uint64_t cookie)
+{
+	bool takes;
+
+	fln_lock(&ender->lock);
+	takes = ender->takes;
+	if (takes) {
+		guest->cookie = cookie;
+		guest->next_leaving = NULL;
+		*ender->last_leaving = guest;
+		ender->last_leaving = &guest->next_leaving;
+	}
+	fln_unlock(&ender->lock);
+	return takes;
+}
+
+void fln_ender_end(struct fln_guest *guest, uint64_t cookie)
+{
+	struct fln_event_queue *events = &guest->engine->events;
+	struct fln_event event = FLN_EVENT_INIT;
+
+	event.kind = FLN_EVENT_GUEST_DESTROYED;
+	event.guest = guest;
+	event.value = cookie;
+	event.error = fln_guest_stop(guest);
+	(void)fln_guest_destroy(guest);
+	fln_event_post(events, &event);
+}
+
+/* A guest that cannot be served any more, and stays until it is unpinned; or NULL. */
+static struct fln_guest *pin_stopping(struct fln_engine *engine)
+{
+	struct fln_guest *guest;
+
+	fln_lock(&engine->lock);
+	for (guest = engine->guests; guest; guest = guest->next) {
+		if (atomic_exchange(&guest->must_stop, false))
+			break;
+	}
+	if (guest)
+		guest->nr_pins++;
+	fln_unlock(&engine->lock);
+	return guest;
+}
+
+static void stop_failed(struct fln_engine *engine)
+{
+	struct fln_guest *guest;
+
+	while ((guest = pin_stopping(engine)) != NULL) {
+		int rc = fln_guest_stop(guest);
+
+		fln_log(&engine->log, rc ? FLN_LOG_ERROR : FLN_LOG_WARNING,
+			"guest %s could not be served any more and has been stopped: %s",
+			guest->name, rc ? fln_last_error() : "what was never filled is unreadable");
+		fln_engine_unpin(engine, guest);
+	}
+}
+
+/* The newest guest made before number @before that has forked children, pinned; or NULL. */
+static struct fln_guest *pin_parent(struct fln_engine *engine, uint64_t before)
+{
+	struct fln_guest *guest;
+
+	fln_lock(&engine->lock);
+	for (guest = engine->guests; guest; guest = guest->next) { /* the newest is the first */
+		if (guest->id < before &&
+		    atomic_load_explicit(&guest->nr_children, memory_order_acquire) > 0)
+			break;
+	}
+	if (guest)
+		guest->nr_pins++;
+	fln_unlock(&engine->lock);
+	return guest;
+}
+
+static void close_children(struct fln_engine *engine)
+{
+	struct fln_guest *guest;
+
+	for (uint64_t id = UINT64_MAX; (guest = pin_parent(engine, id)) != NULL;) {
+		id = guest->id;
+		fln_guest_take_turn(guest);
+		fln_children_close(guest);
+		fln_guest_give_turn(guest);
+		fln_engine_unpin(engine, guest);
+	}
+}
+
+/* The first of those that were taken.  False: there is none. */
+static bool end_one(struct fln_ender *ender)
+{
+	struct fln_guest *guest;
+	uint64_t cookie = 0;
+
+	fln_lock(&ender->lock);
+	guest = ender->leaving;
+	if (guest) {
+		cookie = guest->cookie;
+		ender->leaving = guest->next_leaving;
+		if (!ender->leaving)
+			ender->last_leaving = &ender->leaving;
+	}
+	fln_unlock(&ender->lock);
+	if (guest)
+		fln_ender_end(guest, cookie);
+	return guest != NULL;
+}
+
+/* A guest that has failed does not wait for all that leave. */
+static void do_all(struct fln_engine *engine)
+{
+	do {
+		stop_failed(engine);
+		close_children(engine);
+	} while (end_one(&engine->ender));
+}
+
+static bool has_work(struct fln_engine *engine)
+{
+	bool has;
+
+	fln_lock(&engine->ender.lock);
+	has = engine->ender.leaving != NULL;
+	fln_unlock(&engine->ender.lock);
+	fln_lock(&engine->lock);
+	for (struct fln_guest *g = engine->guests; g && !has; g = g->next)
+		has = atomic_load_explicit(&g->must_stop, memory_order_relaxed) ||
+		      atomic_load_explicit(&g->nr_children, memory_order_acquire) > 0;
+	fln_unlock(&engine->lock);
+	return has;
+}
+
+static void *ender_main(void *arg)
+{
+	struct fln_engine *engine = arg;
+	struct fln_ender *ender = &engine->ender;
+	struct fln_thread_before before;
+	bool entered, stopping;
+
+	fln_thread_begin(&before, FLN_THREAD_ENDER, 0);
+	entered = fln_rcu_enter();
+	do {
+		fln_lock(&ender->lock);
+		while (!ender->called && !ender->stopping)
+			fln_cond_wait(&ender->wake, &ender->lock);
+		ender->called = false;
+		stopping = ender->stopping;
+		fln_unlock(&ender->lock);
+		do_all(engine);
+	} while (!stopping);
+	fln_rcu_leave(entered);
+	fln_thread_end(&before);
+	return NULL;
+}
+
+void fln_ender_call(struct fln_engine *engine)
+{
+	struct fln_ender *ender = &engine->ender;
+
+	if (!has_work(engine))
+		return;
+	if (!ender->runs)
+		ender->runs = fln_thread_create(&ender->thread, engine->opts.thread_hooks,
+						FLN_THREAD_ENDER, 0, ender_main, engine) == 0;
+	if (!ender->runs) {
+		do_all(engine);
+		return;
+	}
+	fln_lock(&ender->lock);
+	ender->called = true;
+	(void)pthread_cond_signal(&ender->wake);
+	fln_unlock(&ender->lock);
+}
+
+void fln_ender_stop(struct fln_engine *engine)
+{
+	struct fln_ender *ender = &engine->ender;
+
+	fln_lock(&ender->lock);
+	ender->takes = false; /* a call that comes later does it itself */
+	ender->stopping = true;
+	(void)pthread_cond_signal(&ender->wake);
+	fln_unlock(&ender->lock);
+	if (ender->runs)
+		fln_thread_join(&ender->thread);
+	ender->runs = false;
+	do_all(engine);
+}
