@@ -28,6 +28,7 @@
 #include "engine/directory.h"
 #include "engine/doubt.h"
 #include "engine/held.h"
+#include "engine/lift.h"
 #include "engine/region_map.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
@@ -45,11 +46,13 @@
 
 /*
  * What becomes of the map of pages that are not mapped any more: forgotten; DISCARDED
- * besides; or only what is POISONED is, which the discard may have left (lift.c).
+ * besides; or all but what is POISONED is, which the discard may have left (lift.c), and
+ * which becomes DISCARDED if zeros are due.
  */
 enum forget {
 	FORGET,
 	FORGET_DISCARDED,
+	FORGET_POISON_DISCARDED,
 	FORGET_BUT_POISON
 };
 
@@ -86,8 +89,8 @@ static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint
 	/* First: a thread that claims a forgotten page knows that it was given up. */
 	if (discarded)
 		(void)fln_chunk_set(c, FLN_PLANE_DISCARDED, &pages);
-	if (how == FORGET_BUT_POISON)
-		fln_region_give_up(c, &pages);
+	if (how == FORGET_POISON_DISCARDED || how == FORGET_BUT_POISON)
+		fln_region_give_up(c, &pages, how == FORGET_POISON_DISCARDED);
 	else
 		fln_region_forget(c, &pages);
 	atomic_store_explicit(&c->nr_faults, 0, memory_order_relaxed);
@@ -108,24 +111,37 @@ static void forget_range(struct fln_region *r, uint64_t start, uint64_t end, enu
 	}
 }
 
+/*
+ * Nothing says whether poison has gone (MADV_DONTNEED) or stays (MADV_REMOVE).  Poison that is
+ * forgotten and stays would be lifted by nobody once zeros are due, which may be later, and by
+ * another's discard.  That which has gone shows at the next fault, or in the page tables.
+ */
+static enum forget what_to_forget(const struct fln_region *r, bool zero, bool quiet)
+{
+	if (fln_region_keeps_discards(r))
+		return FORGET_DISCARDED;
+	if (quiet || r->is_private || !fln_lift_serves(r))
+		return FORGET;
+	return zero ? FORGET_POISON_DISCARDED : FORGET_BUT_POISON;
+}
+
 static void remove_served(struct fln_region *r, uint64_t start, uint64_t end)
 {
-	bool zero = r->discard != FLN_DISCARD_IMAGE && !fln_quiet_takes(r->guest, start, end);
-	enum forget how = fln_region_keeps_discards(r) ? FORGET_DISCARDED : FORGET;
+	bool quiet = fln_quiet_takes(r->guest, start, end);
+	bool zero = r->discard != FLN_DISCARD_IMAGE && !quiet;
+	enum forget how = what_to_forget(r, zero, quiet);
 
 	/* Of a private region the guest gives up its own page, and never the image's. */
 	if (!r->foreign && !r->is_private && zero)
 		fln_image_give_up(r->image, fln_region_image_page(r, fln_region_page_of(r, start)),
 				  fln_bytes_to_pages(end - start));
-	if (!r->foreign && !r->is_private && zero && r->page_bytes == FLN_PAGE_BYTES)
-		how = FORGET_BUT_POISON;
 	fln_region_doubt(r, start, end);
 	/* Of a huge page a part cannot go: the kernel overwrites it with zeros where it is. */
 	start = fln_align_up(start, r->page_bytes);
 	end = fln_align_down(end, r->page_bytes);
 	if (start < end)
 		forget_range(r, start, end, how);
-	if (how == FORGET_BUT_POISON)
+	if (how == FORGET_POISON_DISCARDED)
 		(void)fln_image_lift(r->image,
 				     fln_region_image_page(r, fln_region_page_of(r, start)),
 				     fln_bytes_to_pages(end - start));

@@ -21,11 +21,13 @@
 #include "engine/state/job.h"
 #include "engine/state/worker.h"
 #include "engine/strays.h"
+#include "engine/uffd.h"
 #include "sources/filler.h"
 #include "sources/image.h"
 #include "sources/image_want.h"
 
 #include <errno.h>
+#include <faultlane/guest.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -76,6 +78,30 @@ static void fail_pages(struct fln_job_part *part, struct fln_job_block *jb,
 }
 
 /*
+ * Of @poisoned, what MADV_DONTNEED has taken off since, of which the map was not told
+ * (events.c): the page tables have nothing there.  It is forgotten.
+ */
+static struct fln_mask forget_lifted(const struct fln_block_round *b,
+				     const struct fln_mask *poisoned)
+{
+	struct fln_chunk *c = fln_blockmap_peek(&b->in.region->map, b->block);
+	struct fln_uffd *u = &b->in.shard->uffd;
+	struct fln_mask lifted = { { 0 } };
+	uint32_t p = 0;
+
+	if (!c || b->in.region->discard != FLN_DISCARD_IMAGE || !fln_lift_serves(b->in.region) ||
+	    !fln_uffd_can_poison(u))
+		return lifted;
+	for (; (p = fln_mask_next_set(poisoned, p)) < FLN_BLOCK_PAGES; p++) {
+		if (fln_uffd_is_empty(u, b->in.block_addr + fln_pages_to_bytes(p)))
+			fln_mask_set(&lifted, p);
+	}
+	if (!fln_mask_empty(&lifted))
+		fln_region_forget(c, &lifted);
+	return lifted;
+}
+
+/*
  * What the map knows of the block: what is there already, and what can never be.  A
  * caller that waits is promised that pages are mapped, and PRESENT is a hint: another
  * installer may settle it after somebody has taken the page away, at any time before
@@ -86,7 +112,7 @@ static void settle_known(struct fln_job_part *part, struct fln_job_block *jb,
 {
 	const struct fln_blockmap *map = &b->in.region->map;
 	const struct fln_job *job = part->job;
-	struct fln_mask m = fln_blockmap_load(map, FLN_PLANE_PRESENT, b->block), due;
+	struct fln_mask m = fln_blockmap_load(map, FLN_PLANE_PRESENT, b->block), due, lifted;
 
 	m = fln_mask_and(&m, &jb->todo);
 	if (!job->background && !fln_mask_empty(&m) && !fln_planted(FLN_BUG_PRESENT_BELIEVED))
@@ -98,6 +124,9 @@ static void settle_known(struct fln_job_part *part, struct fln_job_block *jb,
 		return;
 	due = fln_lift_due(b->in.region, b->block, &m); /* claim_ready() has it */
 	m = fln_mask_andnot(&m, &due);
+	m = fln_mask_and(&m, &jb->todo);
+	lifted = forget_lifted(b, &m);
+	m = fln_mask_andnot(&m, &lifted);
 	fail_pages(part, jb, &m);
 }
 

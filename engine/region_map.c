@@ -121,13 +121,13 @@ void fln_region_forget(struct fln_chunk *c, const struct fln_mask *pages)
 	fln_chunk_clear(c, FLN_PLANE_CLAIMED, &won);
 }
 
-void fln_region_give_up(struct fln_chunk *c, const struct fln_mask *pages)
+void fln_region_give_up(struct fln_chunk *c, const struct fln_mask *pages, bool zero)
 {
 	struct fln_mask won = fln_chunk_set(c, FLN_PLANE_CLAIMED, pages);
 	struct fln_mask poisoned = fln_chunk_load(c, FLN_PLANE_POISONED);
 
 	poisoned = fln_mask_and(&poisoned, &won);
-	if (!fln_mask_empty(&poisoned))
+	if (zero && !fln_mask_empty(&poisoned))
 		(void)fln_chunk_set(c, FLN_PLANE_DISCARDED, &poisoned);
 	fln_chunk_clear(c, FLN_PLANE_PRESENT, &won);
 	fln_chunk_clear(c, FLN_PLANE_CLAIMED, &won);

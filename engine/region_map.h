@@ -63,9 +63,9 @@ void fln_region_forget(struct fln_chunk *c, const struct fln_mask *pages);
 
 /*
  * Pages that were given up, and may be POISONED still, which only mapping zeros over it can
- * lift: those stay so, and become DISCARDED; what is PRESENT becomes ABSENT.
+ * lift: those stay so, and if zeros are due become DISCARDED; what is PRESENT becomes ABSENT.
  */
-void fln_region_give_up(struct fln_chunk *c, const struct fln_mask *pages);
+void fln_region_give_up(struct fln_chunk *c, const struct fln_mask *pages, bool zero);
 
 /*
  * Give the chunk of a block back if the block is wholly PRESENT, and wholly or

@@ -9,17 +9,21 @@
 #include <sys/mman.h>
 
 #define NR_PAGES 1024u
-#define NR_REGIONS 5u
+#define NR_REGIONS 7u
+#define NOT_MEANT 5u /* from here on the image's contents are due after a discard */
 
 static const struct {
 	const char *name;
-	uint32_t delivery, sharing;
+	uint32_t delivery, sharing, discard;
 } kinds[NR_REGIONS] = {
-	{ "queued, shared", FLN_DELIVERY_QUEUED, FLN_SHARING_SHARED },
-	{ "in context, shared", FLN_DELIVERY_IN_CONTEXT, FLN_SHARING_SHARED },
-	{ "another guest's, shared", FLN_DELIVERY_QUEUED, FLN_SHARING_SHARED },
-	{ "queued, private", FLN_DELIVERY_QUEUED, FLN_SHARING_PRIVATE },
-	{ "in context, private", FLN_DELIVERY_IN_CONTEXT, FLN_SHARING_PRIVATE },
+	{ "queued, shared", FLN_DELIVERY_QUEUED, FLN_SHARING_SHARED, FLN_DISCARD_ZERO },
+	{ "in context, shared", FLN_DELIVERY_IN_CONTEXT, FLN_SHARING_SHARED, FLN_DISCARD_ZERO },
+	{ "another guest's, shared", FLN_DELIVERY_QUEUED, FLN_SHARING_SHARED, FLN_DISCARD_ZERO },
+	{ "queued, private", FLN_DELIVERY_QUEUED, FLN_SHARING_PRIVATE, FLN_DISCARD_ZERO },
+	/* Discards that read zero are for queues. */
+	{ "in context, private", FLN_DELIVERY_IN_CONTEXT, FLN_SHARING_PRIVATE, FLN_DISCARD_IMAGE },
+	{ "queued, image due", FLN_DELIVERY_QUEUED, FLN_SHARING_SHARED, FLN_DISCARD_IMAGE },
+	{ "in context, image due", FLN_DELIVERY_IN_CONTEXT, FLN_SHARING_SHARED, FLN_DISCARD_IMAGE },
 };
 
 /* The bed's region is the first; the third one has a guest of its own. */
@@ -66,8 +70,7 @@ static void begin(void)
 		o.len_bytes = NR_PAGES * PAGE;
 		o.delivery = kinds[i].delivery;
 		o.sharing = kinds[i].sharing;
-		if (i == 4) /* discards that read zero are for queues */
-			o.discard = FLN_DISCARD_IMAGE;
+		o.discard = kinds[i].discard;
 		OK(fln_region_add(guest_of(i), &o, &r));
 		mem[i] = fln_region_addr(r);
 	}
@@ -174,6 +177,52 @@ static void given_up_by_the_guest(void)
 	end();
 }
 
+/* Where discards are not meant MADV_REMOVE leaves the poison, and what is to be lifted later. */
+static void given_up_where_that_was_not_meant(void)
+{
+	nr_bad = NR_PAGES;
+	begin();
+	poison(40, 8);
+	for (uint32_t i = NOT_MEANT; i < NR_REGIONS; i++) {
+		STEP("MADV_REMOVE: %s", kinds[i].name);
+		CHECK(madvise(mem[i] + 40 * PAGE, 8 * PAGE, MADV_REMOVE) == 0, "madvise: %s",
+		      strerror(errno));
+	}
+	poison(40, 8);
+	OK(fln_image_discard(bed.image, 40 * PAGE, 4 * PAGE));
+	for (uint64_t page = 40; page < 44; page++)
+		expect_zero(page, true);
+	CHECK(madvise(mem[0] + 44 * PAGE, 4 * PAGE, MADV_REMOVE) == 0, "madvise: %s",
+	      strerror(errno));
+	for (uint64_t page = 44; page < 48; page++)
+		expect_zero(page, false);
+	end();
+}
+
+/* MADV_DONTNEED takes poison off: what has come since is mapped by populate, without a touch. */
+static void populated_once_its_poison_has_gone(void)
+{
+	static uint64_t words[PAGE / sizeof(uint64_t)];
+	uint64_t value;
+
+	nr_bad = NR_PAGES;
+	begin();
+	poison(50, 1);
+	words[0] = 77;
+	OK(fln_image_put(bed.image, 50 * PAGE, words, PAGE));
+	for (uint32_t i = NOT_MEANT; i < NR_REGIONS; i++) {
+		uint8_t *at = mem[i] + 50 * PAGE;
+
+		REFUSED(fln_guest_populate(guest_of(i), (uintptr_t)at, PAGE, NULL), -EIO,
+			"has failed");
+		CHECK(madvise(at, PAGE, MADV_DONTNEED) == 0, "madvise: %s", strerror(errno));
+		OK(fln_guest_populate(guest_of(i), (uintptr_t)at, PAGE, NULL));
+		CHECK(touch_read(at, &value) == TOUCH_OK && value == 77, "%s: reads 0x%llx",
+		      kinds[i].name, (unsigned long long)value);
+	}
+	end();
+}
+
 static void mapped_by_populate(void)
 {
 	nr_bad = NR_PAGES;
@@ -218,6 +267,8 @@ int main(void)
 	RUN(given_up_by_a_call);
 	RUN(given_up_last_of_its_block);
 	RUN(given_up_by_the_guest);
+	RUN(given_up_where_that_was_not_meant);
+	RUN(populated_once_its_poison_has_gone);
 	RUN(mapped_by_populate);
 	RUN(given_up_after_they_came);
 	return 0;
