@@ -88,7 +88,7 @@ static bool chaos_restart(struct stress *s, struct rng *rng)
 	bool ok;
 
 	turn_take(s);
-	stage_begin(STAGE_WAITS_OTHERS);
+	stage_begin(stage_waits_others);
 	take_world(s);
 	ok = memory_restart(s, rng_below(rng, 4) == 0, rng_below(rng, 2) == 0) == 0;
 	if (!ok) {

@@ -117,7 +117,7 @@ static void become_alone(struct stress *s)
 	gate_close_begin(s);
 	stage_begin("waits for touches to end");
 	gate_wait_outside(s);
-	stage_begin(STAGE_WAITS_OTHERS);
+	stage_begin(stage_waits_others);
 	(void)pthread_rwlock_wrlock(&s->world);
 	stage_begin("sees that all faults have ended");
 	if (!atomic_load(&s->stop))
@@ -145,7 +145,7 @@ bool chaos_stampede(struct stress *s, struct rng *rng)
 	uint64_t page = rng_below(rng, s->nr_pages);
 
 	if (rng_below(rng, 32)) {
-		stage_begin(STAGE_WAITS_OTHERS);
+		stage_begin(stage_waits_others);
 		(void)pthread_rwlock_rdlock(&s->world);
 		stage_begin(NULL);
 		chaos_unmap_page(s, page);
@@ -165,7 +165,7 @@ bool chaos_convergence(struct stress *s, struct rng *rng)
 	uint64_t first = rng_below(rng, s->nr_pages), ms = 20 + rng_below(rng, 60);
 
 	if (rng_below(rng, 4)) {
-		stage_begin(STAGE_WAITS_OTHERS);
+		stage_begin(stage_waits_others);
 		(void)pthread_rwlock_rdlock(&s->world);
 		stage_begin(NULL);
 		atomic_store(&s->hot, first + 1);

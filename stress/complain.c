@@ -4,6 +4,7 @@
 
 #include "stress/stress.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
 
@@ -11,8 +12,40 @@
 #define COMPLAINTS_MAX 20u
 #define UNDOES_MAX 4u
 
+#define REMEMBERED_MAX 16u
+
 static undo_fn undoes[UNDOES_MAX];
 static uint32_t nr_undoes;
+
+/* The last messages of the engine; under the lock. */
+static pthread_mutex_t remembered_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+	double at_s;
+	char text[256];
+} remembered[REMEMBERED_MAX];
+static uint64_t nr_remembered;
+
+void remember(const struct stress *s, const char *msg)
+{
+	uint64_t at;
+
+	(void)pthread_mutex_lock(&remembered_lock);
+	at = nr_remembered++ % REMEMBERED_MAX;
+	remembered[at].at_s = (double)(now_ns() - s->begin_ns) / 1e9;
+	(void)snprintf(remembered[at].text, sizeof(remembered[at].text), "%s", msg);
+	(void)pthread_mutex_unlock(&remembered_lock);
+}
+
+void tell_remembered(void)
+{
+	(void)pthread_mutex_lock(&remembered_lock);
+	for (uint64_t i = nr_remembered > REMEMBERED_MAX ? nr_remembered - REMEMBERED_MAX : 0;
+	     i < nr_remembered; i++)
+		(void)fprintf(stderr, "  the engine said after %.1f s: %s\n",
+			      remembered[i % REMEMBERED_MAX].at_s,
+			      remembered[i % REMEMBERED_MAX].text);
+	(void)pthread_mutex_unlock(&remembered_lock);
+}
 
 void undo_at_end(undo_fn undo)
 {
@@ -48,6 +81,8 @@ void complain(struct stress *s, const char *format, ...)
 	va_end(args);
 	(void)fprintf(stderr, "\nfaultlane-stress: WRONG: %s (after %.1f s)\n", text,
 		      (double)(now_ns() - s->begin_ns) / 1e9);
+	if (n == 0)
+		tell_remembered();
 	if (s->opts.until_wrong)
 		end_at_once(s);
 }

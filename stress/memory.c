@@ -50,6 +50,7 @@ static void on_log(void *ctx, enum fln_log_level level, const char *msg)
 {
 	struct stress *s = ctx;
 
+	remember(s, msg);
 	/* With chaos most of what is said is what was asked for. */
 	if (s->opts.chaos == 0 && level <= FLN_LOG_WARNING)
 		(void)fprintf(s->messages, "faultlane: %s\n", msg);

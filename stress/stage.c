@@ -9,6 +9,7 @@
 #include "stress/task.h"
 
 const char stage_waits_turn[] = "waits for its turn";
+const char stage_waits_others[] = "waits for the steps of other kinds to end";
 
 static struct stage {
 	_Atomic pid_t tid;
@@ -16,6 +17,12 @@ static struct stage {
 	_Atomic(const char *) stage; /* NULL: the step has but one */
 } stages[CHAOS_NR];
 static _Thread_local struct stage *my_stage;
+static _Atomic uint64_t worked_ns; /* when a stage that is no wait has last begun or ended */
+
+static bool is_wait(const char *stage)
+{
+	return stage == stage_waits_turn || stage == stage_waits_others;
+}
 
 void stage_thread(enum chaos_kind kind)
 {
@@ -27,25 +34,31 @@ void stage_begin(const char *stage)
 {
 	if (!my_stage)
 		return;
-	atomic_store(&my_stage->stage, stage);
+	if (!is_wait(atomic_exchange(&my_stage->stage, stage)) || !is_wait(stage))
+		atomic_store(&worked_ns, now_ns());
 	atomic_store(&my_stage->since_ns, now_ns());
 }
 
 void stage_end(void)
 {
+	atomic_store(&worked_ns, now_ns());
 	atomic_store(&my_stage->since_ns, 0);
 }
 
 /*
- * A step that waits for its turn waits for others, and each of these has its own time: the
- * wait counts from when the last of them had its turn.
+ * A step that waits for its turn, or for other steps to end, waits for others, and each of these
+ * has its own time: the wait counts from when the last of them had its turn, or came further.
  */
 static double age_of(const struct stress *s, struct stage *t, uint64_t now)
 {
 	uint64_t since = atomic_load(&t->since_ns), turn = atomic_load(&s->turn_since_ns);
+	uint64_t worked = atomic_load(&worked_ns);
+	const char *stage = atomic_load(&t->stage);
 
-	if (since && atomic_load(&t->stage) == stage_waits_turn && turn > since)
+	if (since && stage == stage_waits_turn && turn > since)
 		since = turn;
+	if (since && is_wait(stage) && worked > since)
+		since = worked;
 	return since && since < now ? (double)(now - since) / 1e9 : 0;
 }
 

@@ -5,8 +5,7 @@
 
 #include "stress/stress.h"
 
-#define STAGE_WAITS_OTHERS "waits for the steps of other kinds to end"
-extern const char stage_waits_turn[];
+extern const char stage_waits_turn[], stage_waits_others[];
 
 /* The calling thread takes the steps of a kind. */
 void stage_thread(enum chaos_kind kind);

@@ -77,6 +77,7 @@ _Noreturn void watch_lost(struct stress *s, struct toucher *t, double age_s)
 		      atomic_load(&s->gate) ? "closed" : "open", s->opts.seed);
 	(void)fprintf(stderr, "  the thread %s\n", task_state(atomic_load(&t->tid)));
 	say_engines_view(s);
+	tell_remembered();
 	stage_say_all(s);
 	task_say_all();
 	end_at_once(s);
@@ -95,6 +96,7 @@ static void watch_chaos(struct stress *s)
 		      "seed %" PRIu64 "\n",
 		      chaos_names[kind], age, s->opts.seed);
 	say_engines_view(s);
+	tell_remembered();
 	stage_say_all(s);
 	task_say_all();
 	end_at_once(s);
