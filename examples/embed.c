@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* embed IMAGE: maps a file lazily, and prints it by touching one page after the other. */
+/* embed IMAGE: maps a file lazily and prints it by touching one page after the other. */
 #include <faultlane/faultlane.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,7 +18,7 @@ int main(int argc, char **argv)
 
 	if (argc != 2 || stat(argv[1], &st) != 0)
 		return 1;
-	/* Leave this out for KVM, and where read() or write() are given guest memory. */
+	/* Omit this for KVM, and where system calls are given guest memory. */
 	engine_opts.flags = FLN_ENGINE_F_USER_MODE_ONLY;
 	image_opts.len_bytes = region_opts.len_bytes = (uint64_t)st.st_size;
 	if (fln_engine_create(&engine_opts, &engine) || fln_engine_start(engine) ||
@@ -30,10 +30,10 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	for (uint64_t at = 0; at < image_opts.len_bytes; at += sizeof(page)) {
-		memcpy(page, (char *)fln_region_addr(region) + at, sizeof(page)); /* a fault */
+		memcpy(page, (char *)fln_region_addr(region) + at, sizeof(page)); /* may fault */
 		(void)fwrite(page, sizeof(page), 1, stdout);
 	}
-	(void)fln_guest_destroy(guest); /* in the reverse order of making */
+	(void)fln_guest_destroy(guest); /* in reverse order of creation */
 	(void)fln_image_destroy(region_opts.image);
 	fln_source_destroy(image_opts.source);
 	return fln_engine_destroy(engine) ? 1 : 0;
