@@ -111,17 +111,16 @@ _Bool fln_cond_wait_until(pthread_cond_t *cond, struct fln_lock *lock,
 
 #define PART_NS (100 * FLN_NS_PER_MS)
 
-_Bool fln_cond_wait_part(pthread_cond_t *cond, struct fln_lock *lock,
-			 unsigned long long *deadline_ns)
+_Bool fln_cond_wait_part(pthread_cond_t *cond, struct fln_lock *lock, unsigned long long *left_ns)
 {
-	unsigned long long begun_ns = fln_now_ns(), until_ns = begun_ns + PART_NS, stopped_ns;
-	_Bool signaled;
+	unsigned long long begun_ns = fln_now_ns(), passed_ns;
+	unsigned long long part_ns = *left_ns < PART_NS ? *left_ns : PART_NS;
+	_Bool signaled = fln_cond_wait_until(cond, lock, begun_ns + part_ns);
 
-	if (until_ns > *deadline_ns)
-		until_ns = *deadline_ns;
-	signaled = fln_cond_wait_until(cond, lock, until_ns);
-	stopped_ns = fln_stopped_ns(fln_now_ns() - begun_ns, PART_NS);
-	if (*deadline_ns < ULLONG_MAX - stopped_ns)
-		*deadline_ns += stopped_ns;
-	return signaled || fln_now_ns() < *deadline_ns;
+	if (*left_ns == ULLONG_MAX)
+		return true;
+	passed_ns = fln_now_ns() - begun_ns;
+	passed_ns -= fln_stopped_ns(passed_ns, part_ns);
+	*left_ns -= passed_ns < *left_ns ? passed_ns : *left_ns;
+	return signaled || *left_ns > 0;
 }

@@ -52,11 +52,12 @@ _Bool fln_cond_wait_until(pthread_cond_t *cond, struct fln_lock *lock,
 			  unsigned long long deadline_ns) FLN_REQUIRES(lock);
 
 /*
- * A part of such a wait: false when *deadline_ns has passed, which is later by the time in
- * which the process was stopped.  Comes back now and then, as any wait for a condition may.
+ * A part of a wait of at most *left_ns, which becomes less by what has passed, without time in
+ * which the process was stopped; ULLONG_MAX: for ever.  False when nothing is left.  Comes back
+ * now and then, as any wait for a condition may.
  */
-_Bool fln_cond_wait_part(pthread_cond_t *cond, struct fln_lock *lock,
-			 unsigned long long *deadline_ns) FLN_REQUIRES(lock);
+_Bool fln_cond_wait_part(pthread_cond_t *cond, struct fln_lock *lock, unsigned long long *left_ns)
+	FLN_REQUIRES(lock);
 
 /* I2: before install ioctls, source reads and the log callback. */
 #ifdef FLN_DEBUG

@@ -97,12 +97,12 @@ bool fln_guest_fail(struct fln_guest *guest, int error)
 	return true;
 }
 
-bool fln_fault_is_late(const struct fln_worker *w, const struct fln_fault *fault, uint64_t now_ns)
+bool fln_fault_is_late(const struct fln_worker *w, const struct fln_fault *fault)
 {
 	uint64_t since = fault->since_ns ? fault->since_ns : fault->t0_ns;
 
 	return w->opts.source_timeout_ns != UINT64_MAX &&
-	       fln_is_over(since, now_ns, w->opts.source_timeout_ns);
+	       fln_is_over(since, w->looked_ns, w->opts.source_timeout_ns);
 }
 
 static void stop_guest(struct fln_worker *w, const struct fln_region *region, uint64_t addr,
@@ -198,7 +198,7 @@ static int try_page(struct fln_worker *w, const struct fln_region *region, struc
 	 * What is pushed comes when it comes: only a source can be late.  So can a retry that
 	 * is starved, or it would wait for ever for the fills of a source that hangs.
 	 */
-	if (fault->held && image->can_be_late && fln_fault_is_late(w, fault, now_ns) &&
+	if (fault->held && image->can_be_late && fln_fault_is_late(w, fault) &&
 	    (want.retry || fln_image_due(image, image_page) != FLN_IMAGE_FAILED))
 		return -ETIMEDOUT;
 	switch (fln_image_want(image, image_page, w->opts.index, &want)) {

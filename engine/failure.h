@@ -47,8 +47,11 @@ void fln_failure_tell_stray(struct fln_guest *guest, uint64_t addr);
  */
 void fln_failure_refused(struct fln_worker *w, const struct fln_region *region, uint64_t addr);
 
-/* Has a fault waited for its source as long as it may? */
-bool fln_fault_is_late(const struct fln_worker *w, const struct fln_fault *fault, uint64_t now_ns);
+/*
+ * Has a fault waited for its source as long as it may?  By w->looked_ns and not by the clock:
+ * the process may have been stopped since, and nothing has been credited with that yet.
+ */
+bool fln_fault_is_late(const struct fln_worker *w, const struct fln_fault *fault);
 
 /*
  * A fault that is to be tried again because of an event, a claim or want of memory:

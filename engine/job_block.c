@@ -306,7 +306,7 @@ static void map_ready(struct fln_worker *w, struct fln_job_part *part, struct fl
 	fail_pages(part, jb, &b->in.gone);
 	fail_pages(part, jb, &b->in.broken);
 	if (w->opts.source_timeout_ns != UINT64_MAX &&
-	    fln_is_over(part->progress_ns, fln_now_ns(), w->opts.source_timeout_ns))
+	    fln_is_over(part->progress_ns, w->looked_ns, w->opts.source_timeout_ns))
 		fail_pages(part, jb, &b->in.starved);
 	if (!zero_too)
 		settle_todo(part, jb, &b->zero);

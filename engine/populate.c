@@ -173,7 +173,7 @@ static void check_patience(struct fln_worker *w, struct fln_job_part *part, uint
 
 	if (part->nr_blocks == 0 || timeout == UINT64_MAX ||
 	    (jb->state != FLN_JOB_WAITS && jb->state != FLN_JOB_STARVED) ||
-	    !fln_is_over(part->progress_ns, now_ns, timeout))
+	    !fln_is_over(part->progress_ns, w->looked_ns, timeout))
 		return;
 	addr = jb->addr + fln_pages_to_bytes(fln_mask_next_set(&jb->todo, 0));
 	fln_rcu_read_lock();
@@ -197,9 +197,13 @@ static void check_patience(struct fln_worker *w, struct fln_job_part *part, uint
 static void take_given(struct fln_worker *w)
 {
 	struct fln_job_part *part, **last = &w->parts;
+	uint64_t now;
 
 	if (!atomic_load_explicit(&w->given, memory_order_relaxed))
 		return;
+	now = fln_now_ns();
+	if (w->looked_ns == 0)
+		w->looked_ns = now;
 	part = atomic_exchange_explicit(&w->given, NULL, memory_order_acquire);
 	fln_job_let_ask(w);
 	while (*last)
@@ -208,6 +212,7 @@ static void take_given(struct fln_worker *w)
 		struct fln_job_part *next = part->next;
 
 		part->next = NULL;
+		part->progress_ns = now; /* its sources have not been asked so far */
 		part->vain_turn = w->job_turn - 1;
 		part->need = FLN_JOB_NEEDS_WORK;
 		w->nr_parts_that[FLN_JOB_NEEDS_WORK]++;

@@ -362,7 +362,7 @@ static bool is_due(struct fln_worker *w, const struct fln_held *h, uint64_t now_
 
 	if (h->reason == FLN_HELD_AGAIN || h->reason == FLN_HELD_STUCK)
 		return true;
-	if (h->reason == FLN_HELD_FILL ? fln_fault_is_late(w, &h->fault, now_ns)
+	if (h->reason == FLN_HELD_FILL ? fln_fault_is_late(w, &h->fault)
 				       : h->fault.not_before_ns <= now_ns)
 		return true;
 	if (atomic_load_explicit(&h->shard->guest->failed, memory_order_relaxed))

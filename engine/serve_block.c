@@ -80,11 +80,11 @@ static void hold(struct fln_worker *w, struct fln_block_round *b, struct fln_fau
  * as long as a source may take: then the page has failed.
  */
 static bool must_do_without(struct fln_worker *w, const struct fln_block_round *b,
-			    const struct fln_fault *fault, uint64_t now_ns, int *error)
+			    const struct fln_fault *fault, int *error)
 {
 	/* Not from t0: it may have waited long for contents, before zeros were due. */
 	bool late = w->opts.source_timeout_ns != UINT64_MAX && fault->again_since_ns > 0 &&
-		    fln_is_over(fault->again_since_ns, now_ns, w->opts.source_timeout_ns);
+		    fln_is_over(fault->again_since_ns, w->looked_ns, w->opts.source_timeout_ns);
 
 	fln_log_limited(&w->opts.log, &b->in.region->guest->log_limit,
 			late ? FLN_LOG_ERROR : FLN_LOG_WARNING,
@@ -138,7 +138,7 @@ static void poison_or_hold(struct fln_worker *w, struct fln_block_round *b, stru
 
 	switch (outcome_of(b, poisoned, page)) {
 	case STARVED:
-		must_poison = must_do_without(w, b, fault, now_ns, &error);
+		must_poison = must_do_without(w, b, fault, &error);
 		break;
 	case REFUSED:
 		fln_failure_refused(w, b->in.region, fault->addr);

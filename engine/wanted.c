@@ -126,7 +126,7 @@ static enum fln_wanted_end look_at(struct fln_worker *w, struct fln_wanted *s, u
 	if (state == FLN_IMAGE_FILLED || state == FLN_IMAGE_ZERO)
 		return FLN_WANTED_READY;
 	if (s->fault.held && fln_fill_will_tell(image, &s->fault, state) &&
-	    !fln_fault_is_late(w, &s->fault, now_ns) &&
+	    !fln_fault_is_late(w, &s->fault) &&
 	    !atomic_load_explicit(&s->shard->guest->failed, memory_order_relaxed))
 		return FLN_WANTED_OPEN;
 	if (fln_failure_must_poison(w, s->region, &s->fault, s->image_page, 0, now_ns, &reason,
@@ -139,10 +139,15 @@ static enum fln_wanted_end look_at(struct fln_worker *w, struct fln_wanted *s, u
 static void take_new(struct fln_worker *w)
 {
 	struct fln_wanted *s = atomic_exchange_explicit(&w->wanted_new, NULL, memory_order_acquire);
+	uint64_t now = s ? fln_now_ns() : 0;
 
+	if (s && w->looked_ns == 0)
+		w->looked_ns = now;
 	while (s) {
 		struct fln_wanted *next = s->next;
 
+		/* Until now its source was not asked. */
+		s->fault.since_ns = now;
 		s->next = w->wanted;
 		w->wanted = s;
 		s = next;

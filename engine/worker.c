@@ -309,8 +309,9 @@ static void note_oldest(struct fln_worker *w)
 
 /*
  * While anything waits the worker looks every HELD_TICK_NS.  If much more has passed the
- * process was stopped, or this thread had no processor: no source is late for that.  The
- * slack counts, so that a worker that is never in time waits longer, but not for ever.
+ * process was stopped, or this thread had no processor: no source is late for that.  It may
+ * be stopped again at any moment, so lateness is judged by the time of this look.  The slack
+ * counts, so that a worker that is never in time waits longer, but not for ever.
  */
 static void credit_stopped(struct fln_worker *w)
 {

@@ -385,9 +385,9 @@ int fln_filler_start(struct fln_filler *filler)
 	return rc;
 }
 
-int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns)
+int fln_filler_stop(struct fln_filler *filler, uint64_t limit_ns)
 {
-	unsigned long long deadline = deadline_ns;
+	unsigned long long left = limit_ns;
 	bool in_time = true;
 
 	fln_lock(&filler->lock);
@@ -395,7 +395,7 @@ int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns)
 	(void)pthread_cond_broadcast(&filler->work);
 	(void)pthread_cond_broadcast(&filler->stop);
 	while (filler->nr_running > 0 && in_time)
-		in_time = fln_cond_wait_part(&filler->idle, &filler->lock, &deadline);
+		in_time = fln_cond_wait_part(&filler->idle, &filler->lock, &left);
 	in_time = filler->nr_running == 0;
 	fln_unlock(&filler->lock);
 	if (!in_time)
@@ -595,14 +595,14 @@ struct fln_fill *fln_filler_withdraw(struct fln_filler *filler, struct fln_fill_
 	return fills;
 }
 
-bool fln_filler_drain(struct fln_filler *filler, struct fln_fill_queue *queue, uint64_t deadline_ns)
+bool fln_filler_drain(struct fln_filler *filler, struct fln_fill_queue *queue, uint64_t limit_ns)
 {
-	unsigned long long deadline = deadline_ns;
+	unsigned long long left = limit_ns;
 	bool in_time = true, drained;
 
 	fln_lock(&filler->lock);
 	while (queue->nr_active > 0 && in_time)
-		in_time = fln_cond_wait_part(&filler->idle, &filler->lock, &deadline);
+		in_time = fln_cond_wait_part(&filler->idle, &filler->lock, &left);
 	drained = queue->nr_active == 0;
 	fln_unlock(&filler->lock);
 	return drained;

@@ -162,9 +162,9 @@ int fln_filler_start(struct fln_filler *filler);
 /*
  * End the threads after what they are reading now; the rest of their fills goes
  * back to UNFILLED.  Queued fills stay queued.
- * Return: 0; -ETIMEDOUT when one is still inside its source at @deadline_ns.
+ * Return: 0; -ETIMEDOUT when one is still inside its source after @limit_ns (UINT64_MAX: waits for ever).
  */
-int fln_filler_stop(struct fln_filler *filler, uint64_t deadline_ns);
+int fln_filler_stop(struct fln_filler *filler, uint64_t limit_ns);
 
 /* Sleep before another attempt; not longer than until the fillers are to stop. */
 void fln_filler_pause(struct fln_filler *filler, uint64_t ns);
@@ -246,8 +246,7 @@ void fln_filler_promote(struct fln_filler *filler, struct fln_fill_queue *queue,
  */
 struct fln_fill *fln_filler_withdraw(struct fln_filler *filler, struct fln_fill_queue *queue);
 
-/* Wait until no thread works on @queue; false when @deadline_ns passes first. */
-bool fln_filler_drain(struct fln_filler *filler, struct fln_fill_queue *queue,
-		      uint64_t deadline_ns);
+/* Wait until no thread works on @queue; false when that has taken @limit_ns. */
+bool fln_filler_drain(struct fln_filler *filler, struct fln_fill_queue *queue, uint64_t limit_ns);
 
 #endif

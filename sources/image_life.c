@@ -66,7 +66,7 @@ static void cancel_fill(struct fln_image *image, struct fln_fill *fill)
 	fln_filler_free(image->filler, &image->queue, fill);
 }
 
-int fln_image_deinit(struct fln_image *image, uint64_t deadline_ns)
+int fln_image_deinit(struct fln_image *image, uint64_t limit_ns)
 {
 	struct fln_fill *fill = fln_filler_withdraw(image->filler, &image->queue);
 	bool entered = fln_rcu_enter();
@@ -80,7 +80,7 @@ int fln_image_deinit(struct fln_image *image, uint64_t deadline_ns)
 		fill = next;
 	}
 	fln_rcu_leave(entered);
-	if (!fln_filler_drain(image->filler, &image->queue, deadline_ns)) {
+	if (!fln_filler_drain(image->filler, &image->queue, limit_ns)) {
 		atomic_store_explicit(&image->ending, false, memory_order_relaxed);
 		return fln_fail(ETIMEDOUT,
 				"image %s: a read of source %s has not come back; repair "

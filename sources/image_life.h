@@ -20,9 +20,9 @@ struct fln_image_init_opts {
 int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *opts);
 
 /*
- * Return: 0; -ETIMEDOUT when a read is in flight at @deadline_ns: the image is as
+ * Return: 0; -ETIMEDOUT when a read is in flight after @limit_ns: the image is as
  * usable as before, but fills that no thread had begun have been cancelled.
  */
-int fln_image_deinit(struct fln_image *image, uint64_t deadline_ns);
+int fln_image_deinit(struct fln_image *image, uint64_t limit_ns);
 
 #endif

@@ -114,12 +114,12 @@ ssize_t fln_link_receive(int fd, void *msg, size_t len, int *memfd)
 
 static int await_hello(int fd, struct fln_link_hello *hello, int *memfd)
 {
-	uint64_t until = fln_now_ns() + HELLO_TIMEOUT_NS, part = 100 * FLN_NS_PER_MS;
+	uint64_t now = fln_now_ns(), until = now + HELLO_TIMEOUT_NS;
 	ssize_t n = -EAGAIN;
 
 	while (n == -EAGAIN || n == -EINTR) {
 		struct pollfd p = { .fd = fd, .events = POLLIN };
-		uint64_t now = fln_now_ns();
+		uint64_t part = 100 * FLN_NS_PER_MS, begun = now;
 
 		if (now >= until)
 			return fln_fail(ETIMEDOUT,
@@ -129,7 +129,9 @@ static int await_hello(int fd, struct fln_link_hello *hello, int *memfd)
 		if (part > until - now)
 			part = until - now;
 		(void)poll(&p, 1, (int)(part / FLN_NS_PER_MS) + 1);
-		until += fln_stopped_ns(fln_now_ns() - now, part);
+		/* One look at the clock a round: the process may be stopped anywhere in it. */
+		now = fln_now_ns();
+		until += fln_stopped_ns(now - begun, part);
 		n = fln_link_receive(fd, hello, sizeof(*hello), memfd);
 	}
 	if (n < 0)

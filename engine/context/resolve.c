@@ -173,10 +173,12 @@ static bool on_own_stack(void)
 struct access {
 	uint64_t addr; /* of its page */
 	uint64_t t0_ns;
-	uint64_t stopped_ns; /* the process was stopped for so long meanwhile */
-	bool counted;        /* it waits, or has, and a worker ends its fault */
-	bool failed;         /* its contents are unavailable */
-	bool again;          /* this is not its first round */
+	uint64_t starved_since_ns; /* there is no memory to map it, since then; 0: there was */
+	uint64_t
+		looked_ns; /* when it was last credited with time in which the process was stopped */
+	bool counted;      /* it waits, or has, and a worker ends its fault */
+	bool failed;       /* its contents are unavailable */
+	bool again;        /* this is not its first round */
 	struct fln_wanted *wanted;
 };
 
@@ -271,12 +273,15 @@ static enum round poison(struct fln_block_round *b, struct access *a, uint32_t p
 	return ROUND_AGAIN;
 }
 
-/* Has the access waited for as long as a source may take? */
-static bool is_late(const struct fln_block_round *b, const struct access *a)
+/* Has the access been without memory for as long as a source may take? */
+static bool is_late(const struct fln_block_round *b, struct access *a)
 {
 	uint64_t limit = b->in.region->guest->engine->opts.source_timeout_ns;
 
-	return limit != UINT64_MAX && fln_is_over(a->t0_ns + a->stopped_ns, fln_now_ns(), limit);
+	if (a->starved_since_ns == 0)
+		a->starved_since_ns = a->looked_ns = fln_now_ns();
+	/* Not by the clock: the process may have been stopped since. */
+	return limit != UINT64_MAX && fln_is_over(a->starved_since_ns, a->looked_ns, limit);
 }
 
 /*
@@ -454,10 +459,13 @@ static enum round one_round(struct access *a)
 
 static void nap(struct access *a, uint64_t ns)
 {
-	uint64_t begun_ns = fln_now_ns();
+	uint64_t before_ns = a->looked_ns;
 
 	fln_context_nap(ns);
-	a->stopped_ns += fln_stopped_ns(fln_now_ns() - begun_ns, ns);
+	if (a->starved_since_ns == 0)
+		return;
+	a->looked_ns = fln_now_ns();
+	a->starved_since_ns += fln_stopped_ns(a->looked_ns - before_ns, ns);
 }
 
 static enum fln_resolved resolve(struct access *a)
@@ -479,6 +487,7 @@ static enum fln_resolved resolve(struct access *a)
 			break;
 		case ROUND_WAIT:
 			end = fln_wanted_wait(a->wanted);
+			a->starved_since_ns = 0;
 			if (end == FLN_WANTED_GONE)
 				return FLN_RESOLVED; /* the access finds what is there now */
 			a->failed = end == FLN_WANTED_FAILED;

@@ -2,7 +2,6 @@
 /*
  * The engine's life: options and their defaults, workers, fillers.
  */
-#include "engine/life/engine.h"
 
 #include "base/alloc.h"
 #include "base/cancel.h"
@@ -452,15 +451,6 @@ static struct fln_guest *pin_next_to_stop(struct fln_engine *engine)
 	return guest;
 }
 
-uint64_t fln_engine_source_deadline(const struct fln_engine *engine)
-{
-	uint64_t now = fln_now_ns();
-
-	return engine->opts.source_timeout_ns > UINT64_MAX - now
-		       ? UINT64_MAX
-		       : now + engine->opts.source_timeout_ns;
-}
-
 int fln_engine_stop(struct fln_engine *engine)
 {
 	FLN_UNCANCELLABLE;
@@ -479,7 +469,7 @@ int fln_engine_stop(struct fln_engine *engine)
 		for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
 			fln_worker_stop(&engine->workers[i]);
 	}
-	rc = fln_filler_stop(&engine->filler, fln_engine_source_deadline(engine));
+	rc = fln_filler_stop(&engine->filler, engine->opts.source_timeout_ns);
 	give_turn(engine, false);
 	return rc;
 }

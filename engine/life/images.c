@@ -9,7 +9,6 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/page.h"
-#include "engine/life/engine.h"
 #include "engine/state/engine.h"
 #include "engine/state/worker.h"
 #include "numa/placement.h"
@@ -123,7 +122,7 @@ int fln_image_destroy(struct fln_image *image)
 				"image %s: %u regions or other processes use it; remove them, or "
 				"close the sockets of fln_image_share(), first",
 				image->name, users);
-	rc = fln_image_deinit(image, fln_engine_source_deadline(engine));
+	rc = fln_image_deinit(image, engine->opts.source_timeout_ns);
 	if (rc)
 		return rc == -ETIMEDOUT ? -EBUSY : rc;
 	fln_lock(&engine->lock);

@@ -202,8 +202,12 @@ struct fln_worker {
 	uint64_t last_arrival_ns;
 	uint64_t gap_ns;       /* between arrivals, smoothed */
 	uint64_t last_held_ns; /* when held faults were looked at */
-	uint64_t looked_ns;    /* when it last looked at what waits; 0: nothing did */
-	uint64_t next_due_ns;  /* of those that pause, the first; UINT64_MAX: none */
+	/*
+	 * When what waits was last credited with the time in which the process was stopped, by
+	 * which limits of time are judged; 0: nothing waits.
+	 */
+	uint64_t looked_ns;
+	uint64_t next_due_ns; /* of those that pause, the first; UINT64_MAX: none */
 	uint32_t nr_idle_rounds;
 };
 

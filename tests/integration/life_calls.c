@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Life-cycle calls from many threads at a time, and from where they are awkward. */
 #include "engine/command.h"
-#include "engine/life/engine.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"

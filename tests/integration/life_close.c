@@ -3,7 +3,6 @@
  * Ends of guests where closing the userfaultfd would not do: held open by a forked
  * child, in another's memory, on a kernel that cannot poison.
  */
-#include "engine/life/engine.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"

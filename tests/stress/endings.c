@@ -10,7 +10,6 @@
  */
 #include "engine/command.h"
 #include "engine/events.h"
-#include "engine/life/engine.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"

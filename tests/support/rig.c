@@ -379,6 +379,9 @@ void rig_pass_time(struct rig *r, uint64_t ns)
 		earlier(&f->not_before_ns, ns);
 		earlier(&f->again_since_ns, ns);
 	}
+	/* The worker has run all the time: none of it is to be credited. */
+	if (r->worker.looked_ns)
+		r->worker.looked_ns = fln_now_ns();
 }
 
 uint32_t rig_fill(struct rig *r, uint32_t nr)

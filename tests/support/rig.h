@@ -10,7 +10,6 @@
 #ifndef FLN_TESTS_RIG_H
 #define FLN_TESTS_RIG_H
 
-#include "engine/life/engine.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"

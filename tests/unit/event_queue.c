@@ -3,7 +3,6 @@
 #include "engine/event_queue.h"
 #include "base/alloc.h"
 #include "engine/events.h"
-#include "engine/life/engine.h"
 #include "engine/state/engine.h"
 
 #include "tests/support/cm.h"

@@ -530,6 +530,38 @@ static void time_in_which_the_process_was_stopped_is_not_the_sources(void **stat
 	rig_destroy(r);
 }
 
+/*
+ * The process is stopped while the worker is in the middle of a round: after its look at the
+ * clock, and before it judges what is late.  The next look credits it.
+ */
+static void a_stop_in_the_middle_of_a_round_is_not_the_sources(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .timeout_ns = 3 * FLN_NS_PER_S });
+	uint32_t t = rig_touch(r, 5);
+	uint64_t looked;
+
+	(void)state;
+	rig_serve(r);
+	/* Held since just now, and no look has been taken: it begins with the first fault. */
+	looked = r->worker.looked_ns;
+	assert_true(looked > 0);
+	for (uint32_t i = 0; i < 2; i++) {
+		rig_pass_time(r, 10 * FLN_NS_PER_S);
+		r->worker.looked_ns -= 10 * FLN_NS_PER_S;
+		rig_held(r);
+		assert_int_equal(rig_count(&r->shard.count.poisoned), 0);
+		fln_worker_round(&r->worker, 0);
+		assert_true(r->worker.looked_ns > looked);
+		rig_held(r);
+		assert_int_equal(rig_count(&r->shard.count.poisoned), 0);
+	}
+	rig_pass_time(r, 4 * FLN_NS_PER_S);
+	rig_held(r);
+	rig_assert_killed(r, t);
+	rig_settle(r);
+	rig_destroy(r);
+}
+
 /* A fault that is younger than the time its worker did not run is credited with all of it. */
 static void a_fault_credited_with_more_than_its_age_is_not_late(void **state)
 {
@@ -574,6 +606,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(time_in_which_the_process_was_stopped_is_not_the_sources),
+		cmocka_unit_test(a_stop_in_the_middle_of_a_round_is_not_the_sources),
 		cmocka_unit_test(a_fault_credited_with_more_than_its_age_is_not_late),
 		cmocka_unit_test(a_failed_guest_waits_for_no_source),
 		cmocka_unit_test(poisoning_is_told_of),

@@ -8,7 +8,6 @@
 #include "engine/advised.h"
 #include "engine/command.h"
 #include "engine/jobs.h"
-#include "engine/life/engine.h"
 #include "engine/ranges.h"
 #include "engine/region_map.h"
 #include "engine/serve.h"

@@ -10,7 +10,6 @@
 #include "base/page.h"
 #include "base/rcu.h"
 #include "engine/directory.h"
-#include "engine/life/engine.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/uffd.h"
