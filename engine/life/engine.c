@@ -3,6 +3,7 @@
  * The engine's life: options and their defaults, workers, fillers.
  */
 
+#include "engine/state/engine.h"
 #include "base/alloc.h"
 #include "base/cancel.h"
 #include "base/clock.h"
@@ -20,7 +21,6 @@
 #include "engine/life/guard.h"
 #include "engine/life/nodes.h"
 #include "engine/life/pins.h"
-#include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
 #include "engine/turn.h"
