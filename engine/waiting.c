@@ -26,24 +26,32 @@
 #define EVENTS_PER_ROUND 64
 #define SCAN_NS ((int64_t)FLN_NS_PER_MS)
 
-/* Seccomp filters that are older than epoll_pwait2() refuse it: then milliseconds must do. */
+/*
+ * Has epoll_pwait2() itself been refused, by an old seccomp filter or kernel?  With EBADF or
+ * EINVAL it was made, and epoll_fd is not an epoll set.
+ */
+static bool is_refused(int err)
+{
+	return err != EINTR && err != EBADF && err != EINVAL;
+}
+
+/* Where epoll_pwait2() is refused, falls back to epoll_wait() and timeouts of milliseconds. */
 static int wait_events(struct fln_worker *w, struct epoll_event *events, int64_t timeout_ns)
 {
 	int64_t ms = (int64_t)FLN_NS_PER_MS;
 	struct timespec timeout = { .tv_sec = timeout_ns / (int64_t)FLN_NS_PER_S,
 				    .tv_nsec = timeout_ns % (int64_t)FLN_NS_PER_S };
-	int nr;
+	int nr = -1;
 
 	if (!w->only_ms) {
-		/* Not every C library has a function for it. */
+		/* glibc before 2.35 has no wrapper. */
 		nr = (int)syscall(SYS_epoll_pwait2, w->epoll_fd, events, EVENTS_PER_ROUND,
 				  timeout_ns < 0 ? NULL : &timeout, NULL, 0);
-		if (nr >= 0 || errno == EINTR)
-			return nr;
-		w->only_ms = true;
+		w->only_ms = nr < 0 && is_refused(errno);
 	}
-	nr = epoll_wait(w->epoll_fd, events, EVENTS_PER_ROUND,
-			timeout_ns < 0 ? -1 : (int)((timeout_ns + ms - 1) / ms));
+	if (w->only_ms)
+		nr = epoll_wait(w->epoll_fd, events, EVENTS_PER_ROUND,
+				timeout_ns < 0 ? -1 : (int)((timeout_ns + ms - 1) / ms));
 	if (nr < 0 && errno != EINTR)
 		fln_worker_lose_epoll(w, errno);
 	return nr;
