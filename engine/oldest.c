@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The oldest fault: noted by workers, found by the caller.
+ * The oldest waiting fault: noted by workers, completed by the caller.
  *
- * What a worker holds is its own, so it notes the oldest fault of each of its shards, each
- * time that it has looked at all that it holds, and not more often than it looks at
- * deadlines.  What that fault waits for is worked out by the caller: the worker notes only
- * what nobody else knows.
+ * Only the worker may look at the faults that it holds, so it publishes the oldest of each of
+ * its shards after it has looked at all of them, and no more often than it checks deadlines.
+ * It publishes only what no other thread can know; the caller finds out the rest, such as what a
+ * fill waits for.
  */
 #include "engine/oldest.h"
 
@@ -33,17 +33,17 @@ static const char *const names[] = {
 	[FLN_WAITS_NOTHING] = "nothing",
 	[FLN_WAITS_SOURCE] = "its source, which is being read",
 	[FLN_WAITS_FILLER] = "a filler thread",
-	[FLN_WAITS_FILL] = "one of the fills, which are all in use",
-	[FLN_WAITS_PUT] = "contents that are to be pushed",
-	[FLN_WAITS_OWNER] = "the process whose image it is",
-	[FLN_WAITS_RETRY] = "another attempt at its source",
-	[FLN_WAITS_EVENT] = "the thread that changes its mapping",
-	[FLN_WAITS_CLAIM] = "another thread that maps its page",
-	[FLN_WAITS_MEMORY] = "memory of the kernel's",
-	[FLN_WAITS_ROOM] = "room among the faults that are held",
-	[FLN_WAITS_POISON] = "nothing that can come: its page can be neither had nor poisoned",
+	[FLN_WAITS_FILL] = "a free fill, as all are in use",
+	[FLN_WAITS_PUT] = "its contents to be pushed",
+	[FLN_WAITS_OWNER] = "the process that owns its image",
+	[FLN_WAITS_RETRY] = "its source to be read again",
+	[FLN_WAITS_EVENT] = "the thread that discards, unmaps, moves or forks its memory",
+	[FLN_WAITS_CLAIM] = "another thread that is mapping its page",
+	[FLN_WAITS_MEMORY] = "the kernel to have memory",
+	[FLN_WAITS_ROOM] = "room in the table of held faults",
+	[FLN_WAITS_POISON] = "nothing that can come: its page can be neither mapped nor poisoned",
 	[FLN_WAITS_WORKER] = "its worker, which does not come back",
-	[FLN_WAITS_REGION] = "a region to be added where it lies",
+	[FLN_WAITS_REGION] = "a region to be added at its address",
 };
 
 _Static_assert(sizeof(names) / sizeof(names[0]) == FLN_WAITS_NR, "every reason has a name");
@@ -53,9 +53,9 @@ const char *fln_waits_for_name(uint32_t waits_for)
 	return waits_for < FLN_WAITS_NR ? names[waits_for] : "?";
 }
 
-/* A fault of @shard waits since @t0_ns. */
-static void consider(struct fln_worker *w, struct fln_shard *shard, uint64_t t0_ns, uint64_t addr,
-		     uint32_t waits_for)
+/* Note a fault that waits since @t0_ns if it is the oldest of @shard so far. */
+static void note_if_oldest(struct fln_worker *w, struct fln_shard *shard, uint64_t t0_ns,
+			   uint64_t addr, uint32_t waits_for)
 {
 	struct fln_oldest_next *next = &shard->next_oldest;
 
@@ -65,7 +65,7 @@ static void consider(struct fln_worker *w, struct fln_shard *shard, uint64_t t0_
 		next->shard = w->noted;
 		w->noted = shard;
 	}
-	/* Of those of one read() always the same, in whatever order they are held by now. */
+	/* Faults of one read() are equally old: the lowest address wins, in whatever order held. */
 	if (t0_ns > next->t0_ns || (t0_ns == next->t0_ns && addr >= next->addr))
 		return;
 	next->t0_ns = t0_ns;
@@ -77,7 +77,7 @@ static uint32_t reason_of(const struct fln_held *h)
 {
 	switch (h->reason) {
 	case FLN_HELD_FILL:
-		return FLN_WAITS_SOURCE; /* or what find_contents() finds */
+		return FLN_WAITS_SOURCE; /* find_contents() may find another reason */
 	case FLN_HELD_PAUSE:
 		return h->fault.next == FLN_NEXT_STARVED ? FLN_WAITS_FILL : FLN_WAITS_RETRY;
 	case FLN_HELD_MEMORY:
@@ -91,7 +91,7 @@ static uint32_t reason_of(const struct fln_held *h)
 	}
 }
 
-/* A page that a thread waits for in its own context. */
+/* The same for a page that a thread waits for in its own context. */
 static uint32_t reason_of_wanted(const struct fln_wanted *s)
 {
 	switch (s->fault.next) {
@@ -101,7 +101,7 @@ static uint32_t reason_of_wanted(const struct fln_wanted *s)
 	case FLN_NEXT_ASK:
 		return FLN_WAITS_RETRY;
 	default:
-		return FLN_WAITS_SOURCE; /* or what find_contents() finds */
+		return FLN_WAITS_SOURCE; /* find_contents() may find another reason */
 	}
 }
 
@@ -119,7 +119,7 @@ static void publish(const struct fln_worker *w, struct fln_shard *shard)
 	atomic_store_explicit(&o->t0_ns, t0, memory_order_release);
 }
 
-/* As if the time in which the process was stopped had been before. */
+/* Time in which the process was stopped does not count: the start moves by it. */
 static uint64_t waits_since(const struct fln_fault *fault)
 {
 	return fault->t0_ns + fault->stopped_ns;
@@ -132,12 +132,13 @@ void fln_oldest_note(struct fln_worker *w)
 	for (struct fln_shard *s = w->noted; s; s = s->next_oldest.shard)
 		s->next_oldest.t0_ns = UINT64_MAX;
 	for (uint32_t i = 0; i < w->nr_held; i++)
-		consider(w, w->held[i].shard, waits_since(&w->held[i].fault), w->held[i].fault.addr,
-			 reason_of(&w->held[i]));
+		note_if_oldest(w, w->held[i].shard, waits_since(&w->held[i].fault),
+			       w->held[i].fault.addr, reason_of(&w->held[i]));
 	for (const struct fln_wanted *s = w->wanted; s; s = s->next)
-		consider(w, s->shard, waits_since(&s->fault), s->fault.addr, reason_of_wanted(s));
+		note_if_oldest(w, s->shard, waits_since(&s->fault), s->fault.addr,
+			       reason_of_wanted(s));
 	for (struct fln_shard *s = w->overflowed; s; s = s->next_overflowed)
-		consider(w, s, s->overflowed_ns, s->overflowed_addr, FLN_WAITS_ROOM);
+		note_if_oldest(w, s, s->overflowed_ns, s->overflowed_addr, FLN_WAITS_ROOM);
 	while (*at) {
 		struct fln_shard *s = *at;
 
@@ -168,7 +169,7 @@ uint64_t fln_oldest_since(const struct fln_shard *shard)
 	return atomic_load_explicit(&shard->oldest.t0_ns, memory_order_relaxed);
 }
 
-/* What a shard's worker has noted, whole. */
+/* A consistent copy of what a shard's worker has published. */
 struct note {
 	uint64_t t0_ns, addr;
 	uint32_t waits_for, worker;
@@ -186,7 +187,7 @@ static struct note read_once(const struct fln_oldest *o)
 	return n;
 }
 
-/* It is for people: after some attempts what has been read will do. */
+/* For display only: after some attempts a torn copy is accepted. */
 static struct note read_note(const struct fln_oldest *o)
 {
 	struct note a = read_once(o), b;
@@ -200,7 +201,7 @@ static struct note read_note(const struct fln_oldest *o)
 	return a;
 }
 
-/* What contents wait for, at the image.  RCU read lock held. */
+/* Ask the image what the page's contents wait for.  RCU read lock held. */
 static void find_contents(const struct fln_region *r, uint64_t addr, uint64_t now_ns,
 			  struct fln_oldest_fault *out)
 {
@@ -211,9 +212,9 @@ static void find_contents(const struct fln_region *r, uint64_t addr, uint64_t no
 		out->waits_ns = now_ns - begun_ns;
 }
 
-/* Where the fault is, and what it waits for beyond what its worker has noted. */
-static void look_closer(struct fln_guest *guest, const struct note *n, uint64_t now_ns,
-			struct fln_oldest_fault *out)
+/* Add what the worker has not published: the region, and what the fault waits for beyond it. */
+static void complete(struct fln_guest *guest, const struct note *n, uint64_t now_ns,
+		     struct fln_oldest_fault *out)
 {
 	const struct fln_engine *engine = guest->engine;
 	uint64_t stalled_ns = 0;
@@ -244,7 +245,7 @@ static void look_closer(struct fln_guest *guest, const struct note *n, uint64_t 
 	}
 }
 
-static void older_of(const struct fln_shard *shard, struct note *oldest, uint32_t *index)
+static void take_if_older(const struct fln_shard *shard, struct note *oldest, uint32_t *index)
 {
 	struct note n;
 
@@ -257,7 +258,7 @@ static void older_of(const struct fln_shard *shard, struct note *oldest, uint32_
 	*index = shard->index;
 }
 
-/* A worker that does not come back has messages, perhaps, that nobody has read. */
+/* A stalled worker may have unread messages: it counts as a fault as old as the stall. */
 static bool find_stalled(struct fln_guest *guest, uint64_t before_ns, uint64_t now_ns,
 			 struct fln_oldest_fault *out, uint64_t *t0_ns)
 {
@@ -288,16 +289,16 @@ bool fln_oldest_find(struct fln_guest *guest, uint64_t now_ns, struct fln_oldest
 	memset(out, 0, sizeof(*out));
 	out->size = sizeof(*out);
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
-		older_of(&guest->shards[i], &oldest, &out->shard);
+		take_if_older(&guest->shards[i], &oldest, &out->shard);
 		if (in_context)
-			older_of(&in_context[i], &oldest, &out->shard);
+			take_if_older(&in_context[i], &oldest, &out->shard);
 	}
 	*t0_ns = oldest.t0_ns;
 	if (find_stalled(guest, oldest.t0_ns, now_ns, out, t0_ns))
 		return true;
 	if (oldest.t0_ns == 0)
 		return false;
-	look_closer(guest, &oldest, now_ns, out);
+	complete(guest, &oldest, now_ns, out);
 	return true;
 }
 

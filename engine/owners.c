@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which shard and which worker serve a part of a region.
+ * Which shard and which worker serve an address of a region, by the engine's plan.
  */
 #include "engine/owners.h"
 

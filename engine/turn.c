@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Turns: life-cycle calls on one object go one after the other.
+ * Turns: life-cycle calls on one object (an engine, a guest) run one after the other.
  */
 #include "engine/turn.h"
 

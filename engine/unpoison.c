@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Lifting poison: zeros are mapped over it where pages were given up.
+ * Lifting poison from pages that were discarded, by mapping zeros over it.
  *
- * Poison lies in page tables.  MADV_DONTNEED takes it off; MADV_REMOVE, and a punch, take
- * the page out of the cache and leave it.  A touch is a signal then, and no fault, so
- * nobody asks for the zeros that are due: the shard's worker maps them as soon as it
- * knows (lift.c says of which pages).
+ * Poison lies in page tables.  MADV_DONTNEED zaps it; MADV_REMOVE and hole punches take the page
+ * out of the page cache and leave the poison.  A touch of such a page raises SIGBUS and queues
+ * no fault, so no fault asks for the zeros that are due: the shard's worker maps them as soon as
+ * it knows (lift.c says of which pages).
  *
- * The order of a REMOVE and of its punch does not matter: what is mapped before the punch
- * goes with it, poison and all, and faults again.  But the thread that discards goes on
- * when the event has been read, and may touch the page before this has been here.
+ * It does not matter whether the worker handles a REMOVE event before or after the kernel punches
+ * the hole: zeros that are mapped before are zapped by the punch, and the page faults again.  But
+ * the discarding thread resumes when the event has been read, and a touch of the page before its
+ * poison has been lifted still raises SIGBUS.
  */
 #include "engine/unpoison.h"
 
@@ -28,11 +29,11 @@
 #include "sources/filler.h"
 #include "sources/image_poison.h"
 
-#define ROUND_PAGES 512u /* then faults have their turn (I7) */
+#define ROUND_PAGES 512u /* of a region; then faults go first (I7) */
 #define WAIT_NS FLN_NS_PER_MS
 #define WAIT_ROUNDS 1000u
 
-/* Returns how many pages were tried; sets *left if some are to be tried again. */
+/* Returns the number of pages tried; sets *left if some must be tried again. */
 static uint32_t lift_block(struct fln_shard *shard, struct fln_region *r, uint64_t block,
 			   bool *left)
 {
@@ -61,7 +62,7 @@ static uint32_t lift_block(struct fln_shard *shard, struct fln_region *r, uint64
 	fln_region_settle(b.chunk, &present, FLN_PAGE_PRESENT);
 	fln_region_settle(b.chunk, &rest, FLN_PAGE_POISONED);
 	fln_block_collapse(r, block, b.chunk);
-	/* What another thread has claimed it may give back as it was. */
+	/* A page that another thread had claimed may become POISONED again: it is left, too. */
 	rest = fln_mask_andnot(&poisoned, &present);
 	rest = fln_mask_andnot(&rest, &b.in.broken);
 	rest = fln_mask_andnot(&rest, &b.in.gone);
@@ -69,7 +70,7 @@ static uint32_t lift_block(struct fln_shard *shard, struct fln_region *r, uint64
 	return fln_mask_count(&poisoned);
 }
 
-/* The blocks of a region that are the shard's, and in which its image has poison. */
+/* Lift poison in the shard's blocks of a region, within what its image has noted of poison. */
 static uint32_t lift_region(struct fln_shard *shard, struct fln_region *r, bool *left)
 {
 	uint64_t lo, hi, first = r->image_page, nr = fln_bytes_to_pages(r->len_bytes), end;
@@ -130,7 +131,7 @@ void fln_unpoison_wait(struct fln_engine *engine)
 		struct fln_worker *w = &engine->workers[i];
 
 		for (uint32_t n = 0; n < WAIT_ROUNDS; n++) {
-			/* Comes last in a round: what was to be lifted has been tried. */
+			/* Commands come last in a round: its attempts have been made by then. */
 			if (fln_worker_command(w, FLN_COMMAND_PASS, NULL) != 0 ||
 			    !atomic_load_explicit(&w->lifts_left, memory_order_acquire))
 				break;

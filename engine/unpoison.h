@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Lifting poison: zeros are mapped over it where pages were given up.
+ * Lifting poison from pages that were discarded, by mapping zeros over it.
  */
 #ifndef FLN_ENGINE_UNPOISON_H
 #define FLN_ENGINE_UNPOISON_H
@@ -8,10 +8,17 @@
 struct fln_engine;
 struct fln_worker;
 
-/* Something was given up that may have poison in the worker's shards: lift it. */
+/*
+ * Lift poison in the worker's shards if anything has been discarded since the last round, or
+ * some was left over.  On the worker's thread.
+ */
 void fln_unpoison_round(struct fln_worker *w);
 
-/* Wait until the workers have lifted what they know of, as far as the kernel lets them. */
+/*
+ * Wait until the workers have lifted the poison that they know of.  Blocks, for a bounded number
+ * of their rounds: what the kernel has not let them lift by then is lifted later.  Not on a
+ * thread of the engine's.
+ */
 void fln_unpoison_wait(struct fln_engine *engine);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the end of a region puts where nobody may read. */
+/* Mappings that take the place of a region's pages when it is closed. */
 #include "engine/vacant.h"
 
 #include "base/fd.h"
@@ -17,7 +17,7 @@
 #define NAME "faultlane-unfilled" /* in FLN_VACANT_PATH */
 #define ZERO_DEVICE makedev(1, 5)
 
-/* It stays without bytes whatever is done to the descriptor. */
+/* The seals keep it empty, whatever is done to the descriptor. */
 static int open_empty(void)
 {
 	int fd = fln_fd_keep(memfd_create(NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING));
@@ -64,8 +64,8 @@ void fln_vacant_close(struct fln_vacant *v)
 }
 
 /*
- * By the system call: ThreadSanitizer takes mmap() for a write, and the guest's own threads may
- * write there at this moment.
+ * Makes the system call itself, because ThreadSanitizer treats mmap() as a write to the range,
+ * which the guest's threads may be writing to.
  */
 static int map_over(uint64_t addr, uint64_t len_bytes, int flags, int fd, uint64_t offset_bytes)
 {

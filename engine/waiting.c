@@ -2,10 +2,10 @@
 /*
  * How a worker waits for its shards.
  *
- * In an epoll set, as long as there is one.  A set that fails (somebody has closed its
- * descriptor) gives way to a new one.  Where none can be made, or it fails again and again
- * (a filter that refuses the calls), the worker looks at all its shards each millisecond:
- * slow, and no fault is left alone.
+ * It sleeps on an epoll set of its shards' userfaultfds and its eventfd.  When the set fails,
+ * because its descriptor was closed, the worker makes a new one.  Where no set can be made, or
+ * sets fail again and again (a seccomp filter refuses the calls), it polls all its shards every
+ * millisecond: slow, but no fault is lost.
  */
 #include "engine/waiting.h"
 
@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define EVENTS_PER_ROUND 64
-#define SCAN_NS ((int64_t)FLN_NS_PER_MS)
+#define POLL_NS ((int64_t)FLN_NS_PER_MS)
 
 /*
  * Has epoll_pwait2() itself been refused, by an old seccomp filter or kernel?  With EBADF or
@@ -57,27 +57,30 @@ static int wait_events(struct fln_worker *w, struct epoll_event *events, int64_t
 	return nr;
 }
 
-/* The guard sees by it whether the worker comes back; no clock is read for that. */
+/*
+ * The heartbeat that the guard watches: even while the worker waits, odd while it is in a
+ * round.  The worker reads no clock for it.
+ */
 static void beat(struct fln_worker *w)
 {
 	atomic_store_explicit(&w->beat, atomic_load_explicit(&w->beat, memory_order_relaxed) + 1,
 			      memory_order_relaxed);
 }
 
-/* Without epoll: a nap, and a look at everything. */
-static bool scan(struct fln_worker *w, int64_t timeout_ns, bool *rung)
+/* Without epoll: sleep briefly, then serve every shard. */
+static bool poll_all(struct fln_worker *w, int64_t timeout_ns, bool *rung)
 {
-	int64_t ns = timeout_ns < 0 || timeout_ns > SCAN_NS ? SCAN_NS : timeout_ns;
+	int64_t ns = timeout_ns < 0 || timeout_ns > POLL_NS ? POLL_NS : timeout_ns;
 
 	if (ns > 0)
 		fln_sleep_ns((uint64_t)ns);
 	beat(w);
-	*rung = true; /* it cannot be known */
-	/* Shards come and go meanwhile: fln_worker_unwatch(). */
-	for (w->scan = w->shards; w->scan;) {
-		struct fln_shard *shard = w->scan;
+	*rung = true; /* unknown without epoll: always drain the eventfd */
+	/* fln_serve_shard() may unwatch a shard: fln_worker_unwatch() then moves the cursor on. */
+	for (w->cursor = w->shards; w->cursor;) {
+		struct fln_shard *shard = w->cursor;
 
-		w->scan = shard->next_of_worker;
+		w->cursor = shard->next_of_worker;
 		fln_serve_shard(w, shard);
 	}
 	return false;
@@ -89,8 +92,8 @@ bool fln_worker_wait(struct fln_worker *w, int64_t timeout_ns, bool *rung, bool 
 	int nr;
 
 	beat(w);
-	if (w->scans)
-		return scan(w, timeout_ns, rung);
+	if (w->polls)
+		return poll_all(w, timeout_ns, rung);
 	nr = wait_events(w, events, timeout_ns);
 	beat(w);
 	for (int i = 0; i < nr; i++) {
@@ -98,7 +101,7 @@ bool fln_worker_wait(struct fln_worker *w, int64_t timeout_ns, bool *rung, bool 
 			fln_serve_shard(w, events[i].data.ptr);
 			*served = true;
 		} else {
-			*rung = true;
+			*rung = true; /* data.ptr is NULL: the worker's eventfd */
 		}
 	}
 	return nr > 0;

@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pages that threads wait for in their own context.
+ * Wanted pages: what threads that resolve their own faults ask a worker for.
  *
- * A thread in a signal handler takes one of a fixed number of slots of the process,
- * by compare-and-swap, and pushes it to a worker: a stack that the worker takes as
- * a whole, so that nothing comes back in between (no ABA).  The worker registers
- * with the image as for a fault that it holds, is kicked when the page has changed,
- * and ends the slot.  The thread sleeps on the slot's state and gives it back.
+ * A thread in a signal handler takes one of the process's fixed number of slots by
+ * compare-and-swap and pushes it onto a worker's stack.  The worker takes that stack as a whole,
+ * so there is no ABA problem.  It registers with the image as for a fault that it holds, is
+ * kicked when the page has changed, and ends the slot.  The thread sleeps on the slot's state and
+ * then frees the slot.
  *
- * The slots are the process's and not the worker's: a thread may wake late, when
- * guest and engine have gone.  What a slot points to is used by the worker only,
- * and is there: a slot is submitted in a read section that found its region not
- * closing, and the closing thread waits for such sections and then for a PASS of the worker,
- * by which all slots of the region have ended.
+ * Slots belong to the process, not to a worker: a thread may wake late, when guest and engine are
+ * gone.  Only the worker follows the pointers in a slot, and they are valid then: a slot is
+ * submitted in a read section that found its region not closing; the closing thread waits for
+ * such sections, and then for a PASS of the worker, by which all slots of the region have ended.
  */
 #include "engine/wanted.h"
 
@@ -37,13 +36,13 @@
 #include <unistd.h>
 
 #define NR_WANTED 1024u
-#define LOOK_NS (100 * FLN_NS_PER_MS)
+#define RECHECK_NS (100 * FLN_NS_PER_MS)
 
 static struct fln_wanted table[NR_WANTED];
 
 struct fln_wanted *fln_wanted_take(void)
 {
-	/* From a place of the thread's own on: stacks are far apart. */
+	/* Threads begin at different slots: their stacks are far apart. */
 	uint32_t at = (uint32_t)(((uintptr_t)&at >> 12) * 0x9e3779b1u >> 12);
 
 	for (uint32_t i = 0; i < NR_WANTED; i++) {
@@ -69,27 +68,27 @@ void fln_wanted_submit(struct fln_worker *w, struct fln_wanted *s)
 							memory_order_release,
 							memory_order_relaxed));
 	/*
-	 * This thread may have interrupted itself between the two steps of a kick: then
-	 * kicked is set, and nobody has rung yet.
+	 * This signal handler may have interrupted a kick of its own thread between the two
+	 * steps: then `kicked` is set, but the eventfd has not been written.
 	 */
 	fln_worker_kick_again(w);
 }
 
 enum fln_wanted_end fln_wanted_wait(struct fln_wanted *s)
 {
-	/* The look is for nothing but a lost wake-up. */
-	struct timespec look = { .tv_nsec = (long)LOOK_NS };
+	/* The timeout only guards against a lost wakeup. */
+	struct timespec recheck = { .tv_nsec = (long)RECHECK_NS };
 	uint32_t end;
 
 	while ((end = atomic_load_explicit(&s->state, memory_order_acquire)) == FLN_WANTED_OPEN)
-		(void)syscall(SYS_futex, &s->state, FUTEX_WAIT_PRIVATE, FLN_WANTED_OPEN, &look,
+		(void)syscall(SYS_futex, &s->state, FUTEX_WAIT_PRIVATE, FLN_WANTED_OPEN, &recheck,
 			      NULL, 0);
 	atomic_store_explicit(&s->state, FLN_WANTED_FREE, memory_order_release);
 	return (enum fln_wanted_end)end;
 }
 
-/* The fault is counted here, for the thread may not find the region any more. */
-static void end(struct fln_wanted *s, enum fln_wanted_end how, bool zero)
+/* The fault is counted here, because the thread may not find its region any more. */
+static void end_wanted(struct fln_wanted *s, enum fln_wanted_end how, bool zero)
 {
 	struct fln_context_ending ending = {
 		.poisoned = how != FLN_WANTED_READY && how != FLN_WANTED_GONE,
@@ -101,13 +100,13 @@ static void end(struct fln_wanted *s, enum fln_wanted_end how, bool zero)
 	if (s->counts)
 		fln_context_end_fault(s->shard, ending, s->fault.t0_ns);
 	atomic_store_explicit(&s->state, (uint32_t)how, memory_order_release);
-	/* The slot may be another thread's by now: it looks again. */
+	/* Another thread may own the slot by now: it finds its page open, and sleeps on. */
 	(void)syscall(SYS_futex, &s->state, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
-/* What became of it; FLN_WANTED_OPEN: nothing yet, and this worker will be kicked. */
-static enum fln_wanted_end look_at(struct fln_worker *w, struct fln_wanted *s, uint64_t now_ns,
-				   bool *zero)
+/* How the slot ends.  FLN_WANTED_OPEN: not yet; this worker will be kicked. */
+static enum fln_wanted_end decide_end(struct fln_worker *w, struct fln_wanted *s, uint64_t now_ns,
+				      bool *zero)
 {
 	struct fln_image *image = s->region->image;
 	enum fln_held_reason reason = FLN_HELD_FILL;
@@ -136,7 +135,7 @@ static enum fln_wanted_end look_at(struct fln_worker *w, struct fln_wanted *s, u
 	return reason == FLN_HELD_AGAIN ? FLN_WANTED_READY : FLN_WANTED_OPEN;
 }
 
-static void take_new(struct fln_worker *w)
+static void collect_new(struct fln_worker *w)
 {
 	struct fln_wanted *s = atomic_exchange_explicit(&w->wanted_new, NULL, memory_order_acquire);
 	uint64_t now = s ? fln_now_ns() : 0;
@@ -159,7 +158,7 @@ void fln_wanted_drop(struct fln_worker *w, const struct fln_shard *shard, uint64
 {
 	struct fln_wanted **at = &w->wanted;
 
-	take_new(w);
+	collect_new(w);
 	while (*at) {
 		struct fln_wanted *s = *at;
 
@@ -169,13 +168,13 @@ void fln_wanted_drop(struct fln_worker *w, const struct fln_shard *shard, uint64
 			continue;
 		}
 		*at = s->next;
-		end(s, FLN_WANTED_GONE, false);
+		end_wanted(s, FLN_WANTED_GONE, false);
 	}
 }
 
 void fln_wanted_credit(struct fln_worker *w, uint64_t stopped_ns)
 {
-	take_new(w);
+	collect_new(w);
 	for (struct fln_wanted *s = w->wanted; s; s = s->next)
 		fln_fault_credit(&s->fault, stopped_ns);
 }
@@ -185,7 +184,7 @@ void fln_serve_wanted(struct fln_worker *w)
 	struct fln_wanted **at = &w->wanted, *s;
 	uint64_t now;
 
-	take_new(w);
+	collect_new(w);
 	if (!w->wanted)
 		return;
 	now = fln_now_ns();
@@ -195,13 +194,13 @@ void fln_serve_wanted(struct fln_worker *w)
 
 		s = *at;
 		fln_rcu_read_lock();
-		how = look_at(w, s, now, &zero);
+		how = decide_end(w, s, now, &zero);
 		fln_rcu_read_unlock();
 		if (how == FLN_WANTED_OPEN) {
 			at = &s->next;
 			continue;
 		}
 		*at = s->next;
-		end(s, how, zero);
+		end_wanted(s, how, zero);
 	}
 }

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pages that threads wait for in their own context.
+ * Wanted pages: what threads that resolve their own faults ask a worker for.
+ *
+ * The first three calls are the faulting thread's, in its signal handler: they take no lock and
+ * allocate nothing.  The others are the worker's.
  */
 #ifndef FLN_ENGINE_WANTED_H
 #define FLN_ENGINE_WANTED_H
@@ -13,22 +16,25 @@
 struct fln_shard;
 struct fln_worker;
 
-/* A free slot, or NULL: try later. */
+/* Take a free slot.  NULL: all are in use; try again later. */
 struct fln_wanted *fln_wanted_take(void);
 
-/* Hand it to @w.  In the read section in which the region was found, and not closing. */
+/*
+ * Hand the slot to @w.  Must be called in the RCU read section in which the region was found and
+ * was not closing.
+ */
 void fln_wanted_submit(struct fln_worker *w, struct fln_wanted *wanted);
 
-/* Wait for its end, and give it back.  No read section. */
+/* Sleep until the worker has ended the slot, then free it.  Not in a read section. */
 enum fln_wanted_end fln_wanted_wait(struct fln_wanted *wanted);
 
-/* The worker's part: look at all that it has. */
+/* Look at all wanted pages of the worker, and end those that are ready or have failed. */
 void fln_serve_wanted(struct fln_worker *w);
 
-/* The process was stopped for so long: for none of them it counts. */
+/* Exclude @stopped_ns, in which the process was stopped, from their waiting times. */
 void fln_wanted_credit(struct fln_worker *w, uint64_t stopped_ns);
 
-/* Of what has been unmapped: as fln_drop_unmapped(), in worker.h. */
+/* End those in [start, end), which has been unmapped; as fln_drop_unmapped(). */
 void fln_wanted_drop(struct fln_worker *w, const struct fln_shard *shard, uint64_t start,
 		     uint64_t end);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which shards a worker watches: its epoll set, as long as there is one.
+ * The shards that a worker watches: with an epoll set, or by polling where it has none.
  */
 #include "engine/watch.h"
 
@@ -25,15 +25,18 @@ int fln_worker_watch(struct fln_worker *w, struct fln_shard *shard)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = shard };
 
-	if (!w->scans && epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, shard->uffd.fd, &ev) != 0)
+	if (!w->polls && epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, shard->uffd.fd, &ev) != 0)
 		return -errno;
 	shard->next_of_worker = w->shards;
 	w->shards = shard;
 	return 0;
 }
 
-/* A new set of all that the old one had; the old number may be somebody else's by now. */
-static bool renew(struct fln_worker *w)
+/*
+ * Make a set of everything that the old one held.  The old descriptor is not closed: its
+ * number may belong to another file by now.
+ */
+static bool renew_epoll(struct fln_worker *w)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = NULL };
 	int fd = w->nr_renewed++ < MAX_RENEWED ? fln_fd_keep(epoll_create1(EPOLL_CLOEXEC)) : -1;
@@ -54,7 +57,7 @@ static bool renew(struct fln_worker *w)
 	return true;
 }
 
-static void tell_failed(struct fln_worker *w, int err)
+static void report_failed(struct fln_worker *w, int err)
 {
 	struct fln_event event = FLN_EVENT_INIT;
 
@@ -64,36 +67,37 @@ static void tell_failed(struct fln_worker *w, int err)
 	if (w->opts.events)
 		fln_event_post(w->opts.events, &event);
 	fln_log(&w->opts.log, FLN_LOG_ERROR,
-		"worker %u cannot wait for its shards (errno %d)%s; leave the engine's descriptors "
-		"alone, and allow epoll_wait in the seccomp filter",
+		"worker %u: its epoll set has failed (errno %d); it %s; do not close descriptors "
+		"of the engine, and allow epoll_wait() in the seccomp filter",
 		w->opts.index, err,
-		w->scans ? " and looks at all of them each millisecond" : " and begins anew");
+		w->polls ? "polls its shards every millisecond" : "has made a new one");
 }
 
 void fln_worker_lose_epoll(struct fln_worker *w, int err)
 {
-	w->scans = !renew(w);
-	if (w->scans)
+	w->polls = !renew_epoll(w);
+	if (w->polls)
 		w->epoll_fd = -1;
-	tell_failed(w, err);
+	report_failed(w, err);
 }
 
 void fln_worker_unwatch(struct fln_worker *w, struct fln_shard *shard)
 {
 	struct fln_shard **at = &w->shards;
 
-	if (w->scan == shard)
-		w->scan = shard->next_of_worker;
+	if (w->cursor == shard)
+		w->cursor = shard->next_of_worker;
 	while (*at && *at != shard)
 		at = &(*at)->next_of_worker;
 	if (!*at)
-		return; /* it has been given up */
+		return; /* unwatched when it could not be read */
 	*at = shard->next_of_worker;
-	if (w->scans || epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, shard->uffd.fd, NULL) == 0)
+	if (w->polls || epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, shard->uffd.fd, NULL) == 0)
 		return;
 	/*
-	 * Somebody has closed the descriptor.  A copy of it, in a forked child perhaps, would
-	 * keep it in the set, which would name a shard that is not there any more.
+	 * The embedder has closed the userfaultfd.  A duplicate of it, perhaps in a forked
+	 * child, keeps it in the set, whose events would name a shard that is freed: so the set
+	 * is replaced.
 	 */
 	fln_worker_lose_epoll(w, errno);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which shards a worker watches: its epoll set, as long as there is one.
+ * The shards that a worker watches: with an epoll set, or by polling where it has none.
+ *
+ * Runs on the worker's thread, which owns the list and the set.  Never blocks.
  */
 #ifndef FLN_ENGINE_WATCH_H
 #define FLN_ENGINE_WATCH_H
@@ -11,12 +13,16 @@
 struct fln_shard;
 struct fln_worker;
 
-/* The worker looks after @shard, or does so no more.  Return: 0; -errno. */
+/* Watch @shard from now on.  Return: 0; -errno of epoll_ctl(). */
 int fln_worker_watch(struct fln_worker *w, struct fln_shard *shard);
 
+/* Watch @shard no longer.  It may have been unwatched before. */
 void fln_worker_unwatch(struct fln_worker *w, struct fln_shard *shard);
 
-/* The epoll set has failed with @err: make a new one, or scan all shards from now on. */
+/*
+ * The epoll set has failed with @err: make a new one, or poll all shards from now on.  Posts
+ * FLN_EVENT_WORKER_FAILED.
+ */
 void fln_worker_lose_epoll(struct fln_worker *w, int err);
 
 #endif

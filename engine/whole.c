@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Faults that were resolved in context, as a worker sees them: their counts, and blocks
- * that became whole.
+ * Faults that threads resolve in their own context: their counters, and the collapse of blocks
+ * that have become whole.
  */
 #include "engine/whole.h"
 
@@ -24,7 +24,7 @@ static void collapse_at(struct fln_shard *shard, uint64_t addr)
 	uint64_t block;
 
 	if (!r || !r->in_context)
-		return; /* gone since */
+		return; /* the region was removed meanwhile */
 	block = fln_region_page_of(r, addr) / FLN_BLOCK_PAGES;
 	c = fln_blockmap_peek(&r->map, block);
 	if (c)
@@ -35,7 +35,7 @@ void fln_context_collapse(struct fln_shard *shard)
 {
 	struct fln_whole_blocks *t = &shard->whole;
 
-	/* First: a thread that notes one from here on counts it anew. */
+	/* First: a block that is noted from here on is counted anew. */
 	atomic_store_explicit(&t->nr, 0, memory_order_relaxed);
 	for (uint32_t i = 0; i < FLN_NR_WHOLE; i++) {
 		uint64_t addr = atomic_exchange_explicit(&t->addr[i], 0, memory_order_acquire);

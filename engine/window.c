@@ -7,7 +7,7 @@
 
 #include <errno.h>
 
-/* Measured defaults, see docs/ARCHITECTURE.md: what a first fault maps, and at most. */
+/* Measured defaults (docs/ARCHITECTURE.md): pages that a first fault maps, and any at most. */
 #define DEFAULT_FIRST 8u
 #define DEFAULT_MAX FLN_BLOCK_PAGES
 #define DEFAULT_FIRST_KVM 256u
@@ -38,7 +38,7 @@ uint32_t fln_window_first_kvm(uint32_t first, uint32_t max)
 struct fln_window fln_window_for(const struct fln_window_policy *p, uint32_t nr_faults,
 				 uint32_t page)
 {
-	/* Doubling: what all windows of a block came to so far is about what the next maps. */
+	/* Doubling: the next window is about as large as all of the block's before it together. */
 	uint32_t pages = nr_faults < MAX_DOUBLINGS ? p->first << nr_faults : p->max;
 	struct fln_window w;
 

@@ -2,15 +2,14 @@
 /*
  * A worker's life: wait, serve what is ready, obey commands.
  *
- * The worker sleeps in epoll_wait() on the userfaultfds of its shards and one
- * eventfd.  Before it sleeps it polls for a while, when faults have lately come
- * more densely than that while: a wake-up from another processor costs far more
- * than a few empty polls.  When it holds faults it looks at the clock now and
- * then, so that a source that never answers does not hold a thread for ever.
+ * The worker sleeps on the userfaultfds of its shards and one eventfd (waiting.c).  If faults
+ * have lately come less than spin_ns apart it spins for that long before it sleeps: a wakeup
+ * from another CPU costs far more than a few empty polls.  While it holds faults it wakes at
+ * least every HELD_TICK_NS, so that a source that never answers cannot block a thread for ever.
  *
- * A kick says that states have changed, not which: kicked is set by the first
- * kicker, which also writes the eventfd, and cleared by the worker before it looks
- * at the states.  A change that comes after the look finds it cleared, and writes.
+ * A kick says that page states have changed, not which.  The first kicker sets `kicked` and
+ * writes the eventfd; the worker clears `kicked` before it looks at the states.  A change that
+ * comes after that look finds `kicked` cleared, and so writes the eventfd again.
  */
 #include "engine/worker.h"
 
@@ -55,15 +54,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define HELD_TICK_NS (50 * (int64_t)FLN_NS_PER_MS) /* held faults against their deadline */
+#define HELD_TICK_NS (50 * (int64_t)FLN_NS_PER_MS) /* held faults are checked so often */
 /*
- * How much of what was left for later is mapped between two looks at the faults that wait.
- * While faults come in, more: each costs as much as mapping some 30 pages, and
- * windows that stay unmapped for long cost further faults.
+ * How many pages of postponed windows (serve_block.c) are mapped before the worker looks at
+ * waiting faults again.  More while faults come in: a fault costs as much as mapping some 30
+ * pages, and windows that stay unmapped for long cause further faults.
  */
 #define LATER_PAGES_BUSY 4096u
 #define LATER_PAGES_IDLE 1024u
-/* The same for jobs; while faults come in they wait for their turn so many rounds. */
+/* The same for jobs, and how many rounds jobs yield while faults come in. */
 #define JOB_PAGES 512u
 #define JOB_ROUNDS_BUSY 4u
 #define DEFAULT_NICE (-20)
@@ -95,10 +94,11 @@ static void free_tables(struct fln_worker *w)
 }
 
 /*
- * A table whose entries are written before they are read.  Reserved now, because nothing is
- * allocated on the way of a fault (I5), and not touched: the kernel gives pages to what is used.
+ * Allocate a table whose entries are written before they are read.  It is reserved now, because
+ * nothing may be allocated on the fault path (I5), and not zeroed, so that only the part that
+ * is used takes memory.
  */
-static void *untouched(const struct fln_worker *w, size_t bytes)
+static void *alloc_unzeroed(const struct fln_worker *w, size_t bytes)
 {
 	const struct fln_allocator *a = &w->opts.alloc;
 
@@ -114,9 +114,9 @@ int fln_worker_init(struct fln_worker *w, const struct fln_worker_opts *opts)
 	memset(w, 0, sizeof(*w));
 	w->opts = *opts;
 	w->next_due_ns = UINT64_MAX;
-	atomic_store(&w->beat, 1); /* its thread has not come to its loop */
-	w->held = untouched(w, held_bytes(w));
-	w->held_spare = untouched(w, held_bytes(w));
+	atomic_store(&w->beat, 1); /* odd: busy until its thread has reached its loop */
+	w->held = alloc_unzeroed(w, held_bytes(w));
+	w->held_spare = alloc_unzeroed(w, held_bytes(w));
 	w->msgs = fln_zalloc(&opts->alloc, FLN_BATCH_LIMIT * sizeof(*w->msgs), opts->node);
 	w->faults = fln_zalloc(&opts->alloc, FLN_BATCH_LIMIT * sizeof(*w->faults), opts->node);
 	w->held_index = fln_zalloc(&opts->alloc, index_bytes(w), opts->node);
@@ -167,12 +167,12 @@ static void forget_in_context(struct fln_worker *w, const struct fln_shard *shar
 	}
 }
 
-/* How many guests there are to share its table of held faults. */
-static void count_guest(struct fln_worker *w, struct fln_guest *guest, bool comes)
+/* Count the guests that have shards here: they share the table of held faults. */
+static void count_guest(struct fln_worker *w, struct fln_guest *guest, bool attached)
 {
 	uint32_t *nr_shards = &guest->at[w->opts.index].nr_shards;
 
-	if (comes) {
+	if (attached) {
 		w->nr_guests += (*nr_shards)++ == 0;
 		return;
 	}
@@ -224,7 +224,7 @@ static void obey_all(struct fln_worker *w)
 	cmd = w->commands;
 	w->commands = NULL;
 	fln_unlock(&w->lock);
-	/* With nothing left for later, the shard or region in question is nowhere any more. */
+	/* After this nothing that was postponed names the shard or region of a command. */
 	if (cmd) {
 		fln_serve_later(w, UINT32_MAX);
 		fln_serve_wanted(w);
@@ -235,14 +235,14 @@ static void obey_all(struct fln_worker *w)
 
 		fln_lock(&w->lock);
 		cmd->result = result;
-		cmd->done = true; /* from here on it is not ours */
+		cmd->done = true; /* its caller, whose stack it is on, may return from here on */
 		(void)pthread_cond_broadcast(&w->done);
 		fln_unlock(&w->lock);
 		cmd = next;
 	}
 }
 
-/* Populate, advice, read-ahead: when the faults that wait have been served (I7). */
+/* Work on jobs (populate, advice, read-ahead): after the faults that wait (I7). */
 static void work_on_jobs(struct fln_worker *w, bool served, bool kicked)
 {
 	uint64_t now;
@@ -250,7 +250,7 @@ static void work_on_jobs(struct fln_worker *w, bool served, bool kicked)
 
 	if (fln_populate_need(w) == FLN_POPULATE_IDLE &&
 	    !atomic_load_explicit(&w->given, memory_order_relaxed)) {
-		w->nr_jobs_put_off = 0; /* they have been ended: patience() asks */
+		w->nr_jobs_put_off = 0; /* their jobs have ended: patience() must not spin */
 		return;
 	}
 	now = fln_now_ns();
@@ -270,8 +270,9 @@ static void work_on_jobs(struct fln_worker *w, bool served, bool kicked)
 }
 
 /*
- * Blocks that threads have mapped wholly in their own context: many at a time, because
- * each look costs them a kick, but not never, because somebody waits to be told.
+ * Collapse blocks that threads have mapped wholly in their own context.  Many at a time, because
+ * each pass costs those threads a kick; but at least every HELD_TICK_NS, because the embedder
+ * waits for FLN_EVENT_GUEST_WHOLE.
  */
 static void collapse_whole(struct fln_worker *w)
 {
@@ -288,7 +289,7 @@ static void collapse_whole(struct fln_worker *w)
 		w->last_whole_ns = now;
 }
 
-/* By the clock too: other faults without a pause must not put deadlines off. */
+/* Also by the clock: a steady stream of other faults must not postpone deadlines. */
 static bool held_are_due(const struct fln_worker *w)
 {
 	uint64_t now = fln_now_ns();
@@ -296,7 +297,10 @@ static bool held_are_due(const struct fln_worker *w)
 	return now >= w->next_due_ns || now - w->last_held_ns > HELD_TICK_NS;
 }
 
-/* What waits is noted for callers that ask: when it has just been looked at, or has gone. */
+/*
+ * Publish the oldest faults for fln_guest_oldest_fault(): after held faults have been looked at,
+ * and once more when none waits any longer.
+ */
 static void note_oldest(struct fln_worker *w)
 {
 	bool none = w->nr_held == 0 && !w->wanted && !w->overflowed;
@@ -308,10 +312,11 @@ static void note_oldest(struct fln_worker *w)
 }
 
 /*
- * While anything waits the worker looks every HELD_TICK_NS.  If much more has passed the
- * process was stopped, or this thread had no processor: no source is late for that.  It may
- * be stopped again at any moment, so lateness is judged by the time of this look.  The slack
- * counts, so that a worker that is never in time waits longer, but not for ever.
+ * While anything waits, the worker comes here at least every HELD_TICK_NS.  If much more time has
+ * passed, the process was stopped or this thread had no CPU: that time must not make a source
+ * late.  It may be stopped again at any moment, so lateness is judged by the time of this look.
+ * fln_stopped_ns() leaves out a slack, which does count, so that the deadlines of a worker that is
+ * late every time are extended, but not for ever.
  */
 static void credit_stopped(struct fln_worker *w)
 {
@@ -360,7 +365,7 @@ void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 	fln_unpoison_round(w);
 	fln_serve_later(w, served ? LATER_PAGES_BUSY : LATER_PAGES_IDLE);
 	work_on_jobs(w, served, kicked);
-	/* Last: a shard that is let go of may not turn up in this round any more. */
+	/* Last: after DETACH nothing in this round may name the shard. */
 	if (rung)
 		obey_all(w);
 	if (served) {
@@ -374,40 +379,40 @@ void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 	}
 }
 
-static int64_t until_held_are_due(const struct fln_worker *w)
+static int64_t ns_until_held_are_due(const struct fln_worker *w)
 {
 	uint64_t now = fln_now_ns();
 
 	if (w->next_due_ns >= now + HELD_TICK_NS)
 		return HELD_TICK_NS;
-	/* What is due and could not be done is not tried all the time. */
+	/* A fault that is overdue, but could not be resolved, is retried at this pace. */
 	return w->next_due_ns > now + AGAIN_LONG_NS ? (int64_t)(w->next_due_ns - now)
 						    : AGAIN_LONG_NS;
 }
 
-/* How long the next round may wait, in nanoseconds; -1: for ever. */
+/* For how many nanoseconds the next round may wait; -1: without limit. */
 static int64_t patience(const struct fln_worker *w)
 {
 	enum fln_populate_need jobs = fln_populate_need(w);
 
 	if (w->nr_later > 0 || jobs == FLN_POPULATE_BUSY || w->nr_jobs_put_off > 0)
 		return 0;
-	/* Most often a thread must run before it can go on: leave it the processor. */
+	/* Mostly another thread must run first: leave the CPU to it. */
 	if (w->nr_again > 0 || jobs == FLN_POPULATE_AGAIN || w->lifts_left)
 		return w->nr_idle_rounds < AGAIN_SHORT_ROUNDS ? AGAIN_SHORT_NS : AGAIN_LONG_NS;
 	if (w->opts.spin_ns > 0 && w->gap_ns < w->opts.spin_ns &&
 	    fln_now_ns() - w->last_arrival_ns < w->opts.spin_ns)
 		return 0;
 	return w->nr_held > 0 || w->wanted || w->has_whole || jobs == FLN_POPULATE_WAITS
-		       ? until_held_are_due(w)
+		       ? ns_until_held_are_due(w)
 		       : -1;
 }
 
 /*
- * Threads that wait for a fault and threads that have theirs compete for the
- * worker's processor; without precedence the worker gets one share of many.
+ * The guest's threads compete with the worker for its CPU; at the same nice value it would get
+ * one share among many.
  */
-static void take_precedence(const struct fln_worker *w)
+static void raise_priority(const struct fln_worker *w)
 {
 	int nice = w->opts.nice ? w->opts.nice : DEFAULT_NICE;
 
@@ -416,15 +421,15 @@ static void take_precedence(const struct fln_worker *w)
 	if (setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), nice) != 0 &&
 	    !(w->opts.said_nice && atomic_exchange(w->opts.said_nice, true)))
 		fln_log(&w->opts.log, w->opts.nice ? FLN_LOG_WARNING : FLN_LOG_INFO,
-			"worker %u keeps its nice value, perhaps others too, %d is not permitted: "
-			"give CAP_SYS_NICE or raise RLIMIT_NICE",
+			"worker %u, and perhaps others, may not set its nice value to %d and keeps "
+			"the one it has; grant CAP_SYS_NICE or raise RLIMIT_NICE",
 			w->opts.index, nice);
 }
 
 /*
- * To a processor of its own where vCPUs have theirs; else to its node: the scheduler
- * then tends to run it where it was woken, beside the thread that faults and sleeps,
- * and a wake on the same processor costs a fraction of one across.
+ * Pin the worker to a CPU of its own if the plan has one for it, else to the CPUs of its node:
+ * the scheduler then tends to run it where it was woken, on the CPU of the faulting thread, which
+ * now sleeps, and a wakeup on the same CPU costs a fraction of one across CPUs.
  */
 static void pin(const struct fln_worker *w)
 {
@@ -434,7 +439,8 @@ static void pin(const struct fln_worker *w)
 
 	if (rc && !(w->opts.said_unpinned && atomic_exchange(w->opts.said_unpinned, true)))
 		fln_log(&w->opts.log, FLN_LOG_WARNING,
-			"worker %u cannot be pinned and runs anywhere, perhaps others too: %s",
+			"worker %u, and perhaps others, cannot be pinned and may run on any CPU: "
+			"%s",
 			w->opts.index, fln_last_error());
 }
 
@@ -447,7 +453,7 @@ static void *worker_main(void *arg)
 	fln_thread_begin(&before, FLN_THREAD_WORKER, w->opts.index);
 	entered = fln_rcu_enter();
 	pin(w);
-	take_precedence(w);
+	raise_priority(w);
 	w->gap_ns = UINT32_MAX;
 	while (!w->stopping)
 		fln_worker_round(w, patience(w));
@@ -468,7 +474,7 @@ int fln_worker_start(struct fln_worker *w)
 			       worker_main, w);
 	if (rc == 0)
 		return 0;
-	/* No thread: there is nobody to obey. */
+	/* Without a thread commands must be refused, or their callers would wait for ever. */
 	fln_lock(&w->lock);
 	w->ended = true;
 	fln_unlock(&w->lock);

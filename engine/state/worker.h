@@ -168,10 +168,10 @@ struct fln_worker {
 
 	/* All that follows is the thread's alone. */
 	bool only_ms;             /* epoll_pwait2() is refused here */
-	bool scans;               /* epoll is: it looks at all its shards, each millisecond */
+	bool polls;               /* so is epoll: it polls all its shards every millisecond */
 	uint32_t nr_renewed;      /* epoll sets that took another's place */
 	struct fln_shard *shards; /* that it has, but for those that cannot be read */
-	struct fln_shard *scan;   /* of them, the next to be looked at */
+	struct fln_shard *cursor; /* where in that list poll_all() goes on */
 	struct fln_shard *noted;  /* that have a note of their oldest fault */
 	uint64_t last_note_ns;    /* when those were written */
 	uint64_t nr_lifts;        /* of the filler's, those that it has seen */

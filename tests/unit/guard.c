@@ -393,13 +393,13 @@ static void a_worker_without_its_epoll_set(void **state)
 	assert_int_equal(close(w->epoll_fd), 0);
 	fln_worker_round(w, 0);
 	assert_int_equal(take_events(r, FLN_EVENT_WORKER_FAILED, index), 1);
-	assert_false(w->scans);
+	assert_false(w->polls);
 	fln_worker_kick(w);
 	fln_worker_round(w, -1); /* the new set has its eventfd */
 	assert_false(atomic_load(&w->kicked));
 	assert_int_equal(w->only_ms, only_ms); /* a bad descriptor is no refusal */
 	/* Somebody closes them all the time. */
-	for (uint32_t i = 0; !w->scans; i++) {
+	for (uint32_t i = 0; !w->polls; i++) {
 		assert_true(i < 100);
 		assert_int_equal(close(w->epoll_fd), 0);
 		fln_worker_round(w, 0);
@@ -535,7 +535,7 @@ static void a_userfaultfd_that_somebody_closes(void **state)
 	for (uint32_t i = 0; i < 3; i++)
 		assert_false(fln_worker_wait(w, 0, &(bool){ false }, &(bool){ false }));
 	assert_int_equal(r->nr_log_lines, nr_lines);
-	assert_false(w->scans);
+	assert_false(w->polls);
 	r->shard.uffd.fd = before;
 	r->shard.uffd.ops = ops;
 	assert_int_equal(close(copy), 0);
