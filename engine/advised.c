@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What faults look up of a guest's ranges: advice, and whether a discard is one of our
- * own.
+ * What workers look up about ranges of a guest: its advice, and whether a discard is one that
+ * fln_guest_advise() has made itself.
  */
 #include "engine/advised.h"
 

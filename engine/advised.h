@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What faults look up of a guest's ranges: advice, and whether a discard is one of our
- * own.
+ * What workers look up about ranges of a guest: its advice, and whether a discard is one that
+ * fln_guest_advise() has made itself.
+ *
+ * The owners of this state are in engine/state/advised.h.  Nothing here blocks.
  */
 #ifndef FLN_ENGINE_ADVISED_H
 #define FLN_ENGINE_ADVISED_H
@@ -12,18 +14,16 @@
 struct fln_guest;
 struct fln_range;
 
-/*
- * advice.c: what was said of @addr, and where that ends.  RCU read lock held.
- * NULL: nothing, or FLN_ADVICE_NORMAL.
- */
+/* The advised range that @addr lies in; NULL: FLN_ADVICE_NORMAL.  RCU read lock held. */
 const struct fln_range *fln_advice_at(const struct fln_guest *guest, uint64_t addr);
 
 /*
- * events.c asks: has a discard of our own caused the REMOVE of [start, end)?  Each
- * is told of once: what comes a second time is somebody else's.
+ * Was the REMOVE event of [start, end) caused by our own MADV_DONTNEED (struct fln_quiet)?  True
+ * once for each page: a second event for it comes from a discard of the guest's.
  */
 bool fln_quiet_takes(struct fln_guest *guest, uint64_t start, uint64_t end);
 
+/* Free the guest's lists.  By the thread that destroys the guest. */
 void fln_advised_deinit(struct fln_guest *guest);
 
 #endif

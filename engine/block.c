@@ -2,8 +2,9 @@
 /*
  * One round of work on a block of 2 MiB: claim pages, ask the image, install, settle.
  *
- * The map is a hint.  A page that a fault waits for is installed again whatever the map calls
- * it (and EEXIST wakes the thread, or it turns out that the page was taken away).
+ * The map is a hint.  A page that a thread waits for is installed again whatever the map says:
+ * if it is mapped the call fails with EEXIST, and the thread is woken; if it was zapped the call
+ * maps it.
  */
 #include "engine/block.h"
 
@@ -37,9 +38,9 @@
 #include <stdbool.h>
 
 /*
- * ZERO in the image says that it is not to be read from its source.  The cache may
- * have a page there by now, which a shared guest has written.  In a shared mapping
- * ZEROPAGE finds it, in a private one it would hide it: so ask.
+ * ZERO in the image means that the page must not be read from the source.  The cache may have a
+ * page there all the same, written through a shared mapping.  In a shared region ZEROPAGE finds
+ * such a page; in a private one it would hide the page, so the cache is asked.
  */
 static void find_cached(struct fln_block_round *b)
 {
@@ -73,7 +74,7 @@ void fln_block_look(struct fln_block_round *b)
 			FLN_BLOCK_PAGES - lead, &b->filled, &b->zero);
 	b->filled = fln_mask_up(&b->filled, lead);
 	b->zero = fln_mask_up(&b->zero, lead);
-	/* Given up in memory that is not the cache's: zeros are due, not the image. */
+	/* Discarded in private or foreign memory: zeros are due, not the image's contents. */
 	discarded = b->chunk ? fln_chunk_load(b->chunk, FLN_PLANE_DISCARDED)
 			     : fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, b->block);
 	b->filled = fln_mask_andnot(&b->filled, &discarded);
@@ -84,8 +85,8 @@ void fln_block_look(struct fln_block_round *b)
 }
 
 /*
- * The window of one fault, of a block that has had @seen.  Of its pages those in *there are
- * mapped, or about to be.
+ * The window of one fault of a block that has had @seen faults before.  *there: the block's pages
+ * that are mapped or about to be.
  */
 static struct fln_window window_for(const struct fln_block_round *b, const struct fln_fault *fault,
 				    uint32_t page, uint32_t seen, struct fln_mask *there)
@@ -107,7 +108,7 @@ static struct fln_window window_for(const struct fln_block_round *b, const struc
 	return win;
 }
 
-/* The windows of the block's faults: what to map now, and what later. */
+/* Open the windows of the block's faults.  Returns what to map now; all of it is in b->later. */
 static struct fln_mask open_windows(struct fln_block_round *b, const struct fln_fault *faults,
 				    uint32_t nr, const uint32_t *pages)
 {
@@ -137,7 +138,7 @@ void fln_block_claim_pages(struct fln_block_round *b, const struct fln_mask *wan
 					  : fln_region_claim(b->chunk, want);
 }
 
-/* A huge page has no window: it is one. */
+/* A huge page needs no window: it is the whole block. */
 static void claim_huge(struct fln_block_round *b)
 {
 	struct fln_mask present = fln_chunk_load(b->chunk, FLN_PLANE_PRESENT);
@@ -151,7 +152,7 @@ static void claim_huge(struct fln_block_round *b)
 	b->lost = fln_mask_andnot(&b->in.faulting, &b->claimed);
 }
 
-/* For a bug: the map is believed. */
+/* A planted bug: threads whose pages the map calls PRESENT are woken, and nothing is installed. */
 static void plant_wake_only(struct fln_block_round *b, struct fln_mask *again)
 {
 	struct fln_mask present = fln_chunk_load(b->chunk, FLN_PLANE_PRESENT);
@@ -164,7 +165,6 @@ static void plant_wake_only(struct fln_block_round *b, struct fln_mask *again)
 			      FLN_PAGE_BYTES);
 }
 
-/* Claim what is to be mapped now, the faulting pages in any case. */
 void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, uint32_t nr,
 		     const uint32_t *pages)
 {
@@ -207,7 +207,7 @@ void fln_block_go_without(struct fln_block_round *b, const struct fln_fault *fau
 
 	known = fln_mask_and(&known, &b->in.faulting);
 	b->claimed = b->in.faulting;
-	/* Nothing here says that they were counted, when they come again. */
+	/* Without a chunk only the fault itself says whether it was counted before. */
 	for (uint32_t i = 0; i < nr; i++)
 		nr_first += !faults[i].kept;
 	fln_count(&b->in.shard->count.no_chunk, nr_first);
@@ -229,10 +229,11 @@ void fln_block_install(struct fln_block_round *b, bool zero_too)
 }
 
 /*
- * The region's map has become whole; are the others', too?  The thread that makes the last
- * block whole sees all counts: they are changed and read in one order.
+ * A region's map has become whole: post the guest's event if all maps are.  The thread that makes
+ * the last block whole sees all counts, because they are changed and read sequentially
+ * consistent.
  */
-static void tell_if_whole(struct fln_guest *guest)
+static void post_if_guest_is_whole(struct fln_guest *guest)
 {
 	struct fln_event event = { .kind = FLN_EVENT_GUEST_WHOLE, .guest = guest };
 	const struct fln_directory *d =
@@ -250,7 +251,7 @@ void fln_block_collapse(struct fln_region *region, uint64_t block, struct fln_ch
 {
 	if (fln_region_collapse(&region->map, block, chunk) &&
 	    fln_blockmap_all(&region->map, FLN_PLANE_PRESENT))
-		tell_if_whole(region->guest);
+		post_if_guest_is_whole(region->guest);
 }
 
 void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned)
@@ -289,7 +290,7 @@ void fln_context_note_whole(const struct fln_block_round *b)
 
 	if (!fln_mask_empty(&rest))
 		return;
-	/* Its first page: a region may begin in the middle of a block. */
+	/* By its first page that is valid: a region may begin in the middle of a block. */
 	addr = fln_region_addr_of(b->in.region,
 				  b->block * FLN_BLOCK_PAGES + fln_mask_next_set(&valid, 0));
 	at = (uint32_t)(addr >> FLN_BLOCK_SHIFT);
@@ -304,10 +305,10 @@ void fln_context_note_whole(const struct fln_block_round *b)
 		if (there == addr)
 			return;
 	}
-	/* Beyond that it is forgotten: the chunk stays, until the block faults again. */
+	/* If the table is full the block is not noted: it keeps its chunk until it faults again. */
 	nr = atomic_fetch_add_explicit(&t->nr, 1, memory_order_relaxed) + 1;
 	w = atomic_load_explicit(&b->in.shard->helper, memory_order_acquire);
-	/* The first has it look at the clock, many have it begin at once. */
+	/* One note makes the worker check the clock, many make it collapse them at once. */
 	if ((nr == 1 || nr >= FLN_NR_WHOLE / 2) && w)
 		fln_worker_kick(w);
 }

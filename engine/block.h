@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One round of work on a block: claim pages, ask the image, install, settle.
+ * One round of work on a block of 2 MiB: claim pages, ask the image, install, settle.
  *
- * For all that maps pages: a worker that serves faults and what is left of windows
- * (serve_block.c), threads that resolve their own faults, populate.
+ * Used by all that maps pages: workers that serve faults and postponed windows
+ * (serve_block.c), populate, and threads that resolve their own faults.  The round is its thread's
+ * own.  Install calls may sleep; a read section may be open meanwhile.
  */
 #ifndef FLN_ENGINE_BLOCK_H
 #define FLN_ENGINE_BLOCK_H
@@ -19,30 +20,33 @@
 struct fln_chunk;
 struct fln_fault;
 
-/* What is mapped at once of a window; the rest is left for later. */
+/* How much of a window is mapped before its faulting thread resumes; the rest is postponed. */
 #define FLN_FRONT_PAGES 16u
 
-/* A block, and what is known of its pages. */
+/* A block, and what the round has found out about its pages. */
 struct fln_block_round {
 	struct fln_install in;
 	struct fln_chunk *chunk; /* NULL: the pool is empty */
 	uint64_t block;
 	enum fln_advice advice;
-	struct fln_mask claimed;      /* ours */
-	struct fln_mask lost;         /* somebody else's */
-	struct fln_mask filled, zero; /* what may be installed */
-	struct fln_mask later;        /* of the windows, what nobody waits for */
-	/* By the thread that faults, in a signal handler: no locks, and nothing put off. */
+	struct fln_mask claimed;      /* by this round */
+	struct fln_mask lost;         /* faulting pages that another thread has claimed */
+	struct fln_mask filled, zero; /* what the image permits to install */
+	struct fln_mask later;        /* pages of windows that are mapped after the round */
+	/* On the faulting thread, in a signal handler: it takes no lock and postpones nothing. */
 	bool in_context;
 };
 
-/* Of a region of huge pages: the block is one page, and its 512 states move together. */
+/* In a region of huge pages the block is one page, and its 512 states move together. */
 static inline bool fln_block_is_huge(const struct fln_block_round *b)
 {
 	return b->in.region->page_bytes == FLN_BLOCK_BYTES;
 }
 
-/* Somebody waits for @page, which is added to b->in.faulting; returns which page that is. */
+/*
+ * A thread waits for @page: add it to b->in.faulting.  Returns the page that stands for the fault
+ * from then on: the block's first if the block is one huge page.
+ */
 static inline uint32_t fln_block_fault(struct fln_block_round *b, uint32_t page)
 {
 	if (fln_block_is_huge(b)) {
@@ -54,38 +58,42 @@ static inline uint32_t fln_block_fault(struct fln_block_round *b, uint32_t page)
 }
 
 /*
- * Claim what is ABSENT of @want, into claimed: all of the block or nothing, where it is
- * a huge page.  There is a chunk.
+ * Claim the ABSENT pages of @want; b->claimed is what was won.  A huge page is claimed as a whole
+ * or not at all.  Requires b->chunk.
  */
 void fln_block_claim_pages(struct fln_block_round *b, const struct fln_mask *want);
 
 /*
- * Claim the windows of the faults on @pages of the block, b->in.faulting in any case.
- * There is a chunk.  What of the faulting pages is somebody else's is in lost.
+ * Open the windows of the faults on @pages of the block, and claim b->in.faulting and what is to
+ * be mapped at once of the windows.  Faulting pages that another thread has claimed go to
+ * b->lost, what is to be mapped after the round to b->later.  Requires b->chunk.
  */
 void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, uint32_t nr,
 		     const uint32_t *pages);
 
-/* The same where the pool had no chunk: the faulting pages, and nobody's claim on them. */
+/* The same if the pool had no chunk: the faulting pages only, and they are not claimed. */
 void fln_block_go_without(struct fln_block_round *b, const struct fln_fault *faults, uint32_t nr);
 
-/* What of the block may be mapped: fills in filled and zero.  After claiming; RCU read lock held. */
+/* Set b->filled and b->zero: what may be mapped.  After claiming.  RCU read lock held. */
 void fln_block_look(struct fln_block_round *b);
 
 /*
- * Map what is there of what is claimed.  Zeros only next to where somebody waits
- * (@zero_too), not later: each takes a page of memory that was none before.  Not so
- * in a private region, where all share the kernel's page of zeros.
+ * Map the claimed pages that may be mapped.  Of a shared region zeros only with @zero_too, where
+ * a thread waits nearby: each allocates a page.  In a private region all zeros map the kernel's
+ * zero page.
  */
 void fln_block_install(struct fln_block_round *b, bool zero_too);
 
-/* Give the chunk of a block back if it is whole; tell of it when all of the guest is. */
+/* Free the chunk of a block that is whole; post FLN_EVENT_GUEST_WHOLE if all blocks are. */
 void fln_block_collapse(struct fln_region *region, uint64_t block, struct fln_chunk *chunk);
 
-/* The claims end: the pages are PRESENT, POISONED or ABSENT again. */
+/* End the claims: pages become PRESENT, POISONED (those of @poisoned) or ABSENT again. */
 void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned);
 
-/* Note that a block may be whole, in a signal handler; and what a worker does with it. */
+/*
+ * If the block is whole, note it for a worker to collapse (fln_context_collapse()).
+ * Async-signal-safe.
+ */
 void fln_context_note_whole(const struct fln_block_round *b);
 
 #endif

@@ -2,8 +2,8 @@
 /*
  * Waking and commanding the engine's threads: workers and the guard.
  *
- * A kick says that pages have changed, a command hands a shard over or takes it back; both
- * ring the worker's eventfd. None of it depends on what these threads do with it.
+ * A kick says that page states have changed; a command hands a shard over or takes it back.
+ * Both write the worker's eventfd.  What workers do then is in worker.c.
  */
 #include "engine/command.h"
 
@@ -20,15 +20,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define NR_TOGETHER 64u /* commands, on their caller's stack */
+#define NR_BATCH 64u /* commands, on their caller's stack */
 
 static void ring(struct fln_worker *w)
 {
 	uint64_t one = 1;
 
 	/*
-	 * Fails only when the counter is full: then it is readable anyway.  Also called in
-	 * signal handlers, where write() would be one place too many to be cancelled at.
+	 * Fails only if the counter is full, and then it is readable anyway.  A raw system call,
+	 * because signal handlers come here, and write() is a cancellation point.
 	 */
 	(void)syscall(SYS_write, w->event_fd, &one, sizeof(one));
 }
@@ -45,15 +45,15 @@ void fln_worker_kick_again(struct fln_worker *w)
 	ring(w);
 }
 
-/* False: the worker takes no command any more. */
-static bool give(struct fln_worker *w, struct fln_command *cmd)
+/* False: the worker has ended and takes no more commands. */
+static bool queue_command(struct fln_worker *w, struct fln_command *cmd)
 {
 	fln_lock(&w->lock);
 	if (w->ended) {
 		fln_unlock(&w->lock);
 		return false;
 	}
-	/* What came before STOP is obeyed with it; nothing comes after. */
+	/* Commands queued before STOP are obeyed with it; none is queued after it. */
 	w->ended = cmd->kind == FLN_COMMAND_STOP;
 	cmd->next = w->commands;
 	w->commands = cmd;
@@ -62,7 +62,7 @@ static bool give(struct fln_worker *w, struct fln_command *cmd)
 	return true;
 }
 
-static void wait_for(struct fln_worker *w, const struct fln_command *cmd)
+static void wait_until_done(struct fln_worker *w, const struct fln_command *cmd)
 {
 	fln_lock(&w->lock);
 	while (!cmd->done)
@@ -74,65 +74,65 @@ int fln_worker_command(struct fln_worker *w, enum fln_command_kind kind, struct 
 {
 	struct fln_command cmd = { .kind = kind, .shard = shard };
 
-	if (!give(w, &cmd))
+	if (!queue_command(w, &cmd))
 		return -ESHUTDOWN;
-	wait_for(w, &cmd);
+	wait_until_done(w, &cmd);
 	return cmd.result;
 }
 
 /*
- * Commands that are obeyed together: each costs a round of its worker, which may be long
- * where there is much to serve, and so they are not given one after the other.
+ * Commands that are queued before any of them is waited for: each takes a round of its worker,
+ * which may be long, so they must share rounds.
  */
-struct together {
+struct batch {
 	uint32_t nr;
-	struct fln_worker *workers[NR_TOGETHER];
-	struct fln_command commands[NR_TOGETHER];
+	struct fln_worker *workers[NR_BATCH];
+	struct fln_command commands[NR_BATCH];
 };
 
-static void wait_for_all(struct together *t)
+static void wait_for_batch(struct batch *t)
 {
 	for (uint32_t i = 0; i < t->nr; i++)
-		wait_for(t->workers[i], &t->commands[i]);
+		wait_until_done(t->workers[i], &t->commands[i]);
 	t->nr = 0;
 }
 
-static void give_too(struct together *t, struct fln_worker *w, enum fln_command_kind kind,
-		     struct fln_shard *shard)
+static void add_to_batch(struct batch *t, struct fln_worker *w, enum fln_command_kind kind,
+			 struct fln_shard *shard)
 {
 	struct fln_command *cmd;
 
-	if (t->nr == NR_TOGETHER)
-		wait_for_all(t);
+	if (t->nr == NR_BATCH)
+		wait_for_batch(t);
 	cmd = &t->commands[t->nr];
 	*cmd = (struct fln_command){ .kind = kind, .shard = shard };
 	t->workers[t->nr] = w;
-	t->nr += give(w, cmd);
+	t->nr += queue_command(w, cmd);
 }
 
 void fln_shards_detach(struct fln_shard *shards, uint32_t nr)
 {
-	struct together t = { .nr = 0 };
+	struct batch t = { .nr = 0 };
 
 	for (uint32_t i = 0; i < nr; i++) {
 		if (shards[i].worker)
-			give_too(&t, shards[i].worker, FLN_COMMAND_DETACH, &shards[i]);
+			add_to_batch(&t, shards[i].worker, FLN_COMMAND_DETACH, &shards[i]);
 	}
-	wait_for_all(&t);
+	wait_for_batch(&t);
 }
 
 void fln_workers_end_jobs(struct fln_guest *guest)
 {
 	struct fln_engine *engine = guest->engine;
-	struct together t = { .nr = 0 };
+	struct batch t = { .nr = 0 };
 
 	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
-		/* Any shard says whose jobs are meant. */
-		give_too(&t, &engine->workers[i], FLN_COMMAND_END_JOBS, &guest->shards[0]);
-	wait_for_all(&t);
+		/* Any shard names the guest. */
+		add_to_batch(&t, &engine->workers[i], FLN_COMMAND_END_JOBS, &guest->shards[0]);
+	wait_for_batch(&t);
 }
 
-/* A bit for each worker that has shards of an array. */
+/* The workers that have some of the shards, one bit each. */
 static uint64_t workers_of(const struct fln_shard *shards, uint32_t nr)
 {
 	uint64_t some = 0;
@@ -148,17 +148,17 @@ void fln_guest_pass_workers(struct fln_guest *guest)
 {
 	uint64_t some = workers_of(guest->shards, guest->nr_shards) |
 			workers_of(fln_context_shards(guest), guest->nr_shards);
-	struct together t = { .nr = 0 };
+	struct batch t = { .nr = 0 };
 
-	fln_jobs_look(guest); /* a region closes, or is a new one */
-	/* Once each, however many shards they have. */
+	fln_jobs_look(guest); /* a region is closing or has been added */
+	/* One PASS for each worker, however many of the shards it has. */
 	for (; some; some &= some - 1) {
 		struct fln_worker *w = &guest->engine->workers[__builtin_ctzll(some)];
 
-		fln_worker_kick(w); /* look at what you hold, then pass */
-		give_too(&t, w, FLN_COMMAND_PASS, NULL);
+		fln_worker_kick(w); /* it looks at held faults before it obeys */
+		add_to_batch(&t, w, FLN_COMMAND_PASS, NULL);
 	}
-	wait_for_all(&t);
+	wait_for_batch(&t);
 }
 
 void fln_jobs_look(struct fln_guest *guest)

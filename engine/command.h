@@ -2,8 +2,8 @@
 /*
  * Waking and commanding the engine's threads: workers and the guard.
  *
- * A kick says that pages have changed, a command hands a shard over or takes it back; both
- * ring the worker's eventfd. None of it depends on what these threads do with it.
+ * A kick says that page states have changed; a command hands a shard over or takes it back.
+ * Both write the worker's eventfd.  What workers do then is in worker.c.
  */
 #ifndef FLN_ENGINE_COMMAND_H
 #define FLN_ENGINE_COMMAND_H
@@ -17,26 +17,29 @@ struct fln_guard;
 struct fln_guest;
 struct fln_shard;
 
-/* Pages have changed: look at held faults.  Any thread; never blocks. */
+/* Make the worker look at its held faults: page states have changed.  Any thread; never blocks. */
 void fln_worker_kick(struct fln_worker *w);
 
-/* The same for signal handlers, which may have interrupted a kick of their own thread. */
+/*
+ * The same for signal handlers: the eventfd is written even if `kicked` is set, because the handler
+ * may have interrupted its own thread between setting it and writing.
+ */
 void fln_worker_kick_again(struct fln_worker *w);
 
 /*
- * Hand a shard to a worker, or take it back; returns when that is done.  After
- * DETACH the worker does not know the shard any more.  Return: 0 or -errno;
- * -ESHUTDOWN when the worker has been stopped.
+ * Hand a shard to a worker, or take it back.  Blocks until the worker has done so; not on a
+ * worker, nor in a read section.  After DETACH nothing of the worker's names the shard.
+ * Return: 0 or -errno; -ESHUTDOWN: the worker has been stopped.
  */
 int fln_worker_command(struct fln_worker *w, enum fln_command_kind kind, struct fln_shard *shard);
 
-/* Take shards back from the workers that have them: DETACH, in few rounds of each. */
+/* DETACH shards from the workers that have them, many in one round.  Blocks. */
 void fln_shards_detach(struct fln_shard *shards, uint32_t nr);
 
-/* No worker has anything of the guest's jobs any more. */
+/* END_JOBS for all workers: none works on the guest's jobs any more.  Blocks. */
 void fln_workers_end_jobs(struct fln_guest *guest);
 
-/* All that workers were doing with the guest's regions is done. */
+/* PASS for the guest's workers: what they were doing with its regions is done.  Blocks. */
 void fln_guest_pass_workers(struct fln_guest *guest);
 
 /*
@@ -45,7 +48,7 @@ void fln_guest_pass_workers(struct fln_guest *guest);
  */
 void fln_jobs_look(struct fln_guest *guest);
 
-/* Have it look now.  No lock held. */
+/* Make the guard look now, not only at its next tick. */
 void fln_guard_call(struct fln_guard *guard);
 
 #endif

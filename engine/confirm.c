@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the map of a region calls PRESENT, confirmed by the page tables.
+ * Confirming by the page tables what a region's map calls PRESENT.
  */
 #include "engine/confirm.h"
 
@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DISTRUST_BYTES FLN_BLOCK_BYTES /* without /proc: what is forgotten rather than believed */
+#define DISTRUST_BYTES FLN_BLOCK_BYTES /* mapping again so much costs little */
 
 bool fln_pagemap_mapped(int fd, uint64_t addr, uint32_t lo, uint32_t hi, struct fln_mask *mapped)
 {
@@ -39,7 +39,7 @@ struct fln_mask fln_pagemap_confirm(int fd, struct fln_region *r, uint64_t block
 				    const struct fln_mask *pages, bool distrust)
 {
 	fln_rcu_assert_reading();
-	/* A huge page goes as a whole: if a part of it were forgotten, nobody could claim it. */
+	/* A huge page is forgotten as a whole: a part of it could not be claimed again. */
 	bool huge = r->page_bytes == FLN_BLOCK_BYTES;
 	uint64_t addr = fln_region_addr_of(r, block * FLN_BLOCK_PAGES);
 	struct fln_mask present = fln_blockmap_load(&r->map, FLN_PLANE_PRESENT, block);
@@ -55,7 +55,7 @@ struct fln_mask fln_pagemap_confirm(int fd, struct fln_region *r, uint64_t block
 	lo = huge ? 0 : fln_mask_next_set(&look, 0);
 	for (uint32_t from = lo; fln_mask_next_run(&look, &from, &hi); from = hi)
 		;
-	/* Another process's page tables are not ours to look at; its events tell all. */
+	/* A foreign region's page tables cannot be read here, and events tell of all its discards. */
 	if (r->foreign || (!fln_pagemap_mapped(fd, addr, lo, hi, &mapped) && !distrust))
 		mapped = look;
 	wrong = fln_mask_andnot(&look, &mapped);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Windows by density; the reasons are in density.h. */
+/* The window policy for memory whose pages must be copied; density.h explains it. */
 #include "engine/density.h"
 
 #include "base/hash.h"
@@ -9,24 +9,21 @@
 
 #define PART_SHIFT 3u
 #define NR_PARTS (1u << PART_SHIFT)
-#define CONTROLS 8u /* one stretch in so many */
-/*
- * Measured: a copy costs a fifth to a third of what a thread's fault does.  A fault of a
- * vCPU costs several times as much.
- */
+#define CONTROLS 8u /* one stretch in so many is a control */
+/* Measured: a copy costs a fifth to a third of a thread's fault.  A vCPU's costs much more. */
 #define PAYS_16 8u
 #define PAYS_16_KVM 4u
-/* 512 pages would save hardly one fault in a hundred more, and bring 8 times as much for nothing. */
+/* 512 pages would save less than 1 % more faults, and copy 8 times as many pages for nothing. */
 #define DEFAULT_MAX 64u
 
 /*
- * For how many new stretches each that is followed is left to it: as many threads may be
- * going through memory side by side.
+ * A stretch is followed until so many others have been opened: that many threads may be going
+ * through memory in parallel.
  */
 #define MATURE 256u
 
-/* Fewer stretches than these say nothing. */
-static const uint32_t few[FLN_DENSITY_LEVELS] = { 8, 4, 4 };
+/* Fewer followed stretches than these prove nothing. */
+static const uint32_t min_followed[FLN_DENSITY_LEVELS] = { 8, 4, 4 };
 
 static uint32_t level_pages(uint32_t level)
 {
@@ -52,7 +49,7 @@ static uint32_t level_that_pays(const struct fln_density *d)
 	while (level < FLN_DENSITY_LEVELS && level_pages(level) < d->max) {
 		const struct fln_density_level *l = &d->level[level];
 
-		if (l->nr_followed < few[level])
+		if (l->nr_followed < min_followed[level])
 			break;
 		touched *= l->nr_parts;
 		of *= (uint64_t)l->nr_followed * NR_PARTS;
@@ -68,7 +65,7 @@ static uint64_t stretch_of(uint64_t block_addr, uint32_t page, uint32_t level)
 	return (fln_bytes_to_pages(block_addr) + page) >> (level * PART_SHIFT);
 }
 
-/* In no pattern that the guest's own use of its memory may have as well. */
+/* A hash, because a regular choice could coincide with the guest's own access pattern. */
 static uint32_t scatter(uint64_t stretch, uint32_t level)
 {
 	return (uint32_t)(fln_hash(stretch << 2 | level) >> 40);
@@ -95,7 +92,7 @@ static bool any_there(const struct fln_mask *there, uint32_t page, uint32_t nr_p
 	return fln_mask_next_set(there, lo) < lo + nr_pages;
 }
 
-/* Begin to follow a stretch, where one has been followed for long, or none. */
+/* Follow a new stretch, unless the entry's present one has not been followed for long enough. */
 static void follow(struct fln_density_level *l, struct fln_density_stretch *s, uint64_t number)
 {
 	if (s->nr_parts > 0 && s->number != number && l->nr_opened - s->born < MATURE)
@@ -108,7 +105,8 @@ static void follow(struct fln_density_level *l, struct fln_density_stretch *s, u
 void fln_density_note(struct fln_density *d, uint64_t block_addr, uint32_t page,
 		      const struct fln_mask *there)
 {
-	uint32_t hidden = level_of(d, block_addr, page); /* a stretch up to there is one window */
+	/* Stretches up to this level are mapped by one window, which hides touches of their parts. */
+	uint32_t hidden = level_of(d, block_addr, page);
 
 	for (uint32_t level = 1; level <= FLN_DENSITY_LEVELS; level++) {
 		struct fln_density_level *l = &d->level[level - 1];
@@ -117,7 +115,7 @@ void fln_density_note(struct fln_density *d, uint64_t block_addr, uint32_t page,
 		struct fln_density_stretch *s = &l->followed[at];
 
 		if (any_there(there, page, level_pages(level - 1)))
-			return; /* a part that was touched before, on the levels above too */
+			return; /* this part was touched before, and so were those above it */
 		if (!any_there(there, page, level_pages(level))) {
 			l->nr_opened++;
 			if (level > hidden)

@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Windows of memory whose pages have to be copied, by how densely it is touched.
+ * The window policy for memory whose pages must be copied: by how densely it is touched.
  *
- * Mapping a neighbour that lies in the page cache costs a fraction of a fault, so a guess
- * may be wrong (window.h).  Copying one costs a fifth of a fault or more, and memory: what
- * is brought for nothing must stay rare.  So nothing is brought that has not been shown to
- * pay.  Nobody tells whether a page that was copied ahead is touched later; but where
- * nothing is copied ahead, each first touch is a fault.
+ * Mapping a neighbour that lies in the page cache costs a fraction of a fault, so a wrong guess
+ * is cheap (window.h).  Copying one costs a fifth of a fault or more, and memory: pages that are
+ * copied but never touched must stay rare.  So neighbours are copied only where that has been
+ * shown to pay.  Nothing shows whether a page that was copied ahead is touched later; but where
+ * nothing is copied ahead, every first touch is a fault.
  *
- * Level l is a window of 8^l pages: 1, 8, 64, 512.  A stretch of that size in which smaller
- * windows are used shows how many of its eight parts are touched once one is.  Of each
- * level some stretches are followed from their first fault on.  The parts touched in them,
- * multiplied over the levels, are the part of a window's pages that would be touched; a
- * level is used while that is at least the density that pays.  One stretch in eight, chosen
- * by its address, stays a control: its faults have the windows of the level below.  So the
- * guest goes on being watched, and later stretches take the place of those that have been
- * followed for long.
+ * Level l is a window of 8^l pages: 1, 8, 64, 512.  A stretch of that size which is served with
+ * smaller windows shows how many of its eight parts are touched once one of them is.  On each
+ * level some stretches are followed from their first fault on.  The fractions of parts that are
+ * touched in them, multiplied over the levels, estimate the fraction of a window's pages that
+ * would be touched; a level is used while that is at least the density that pays.  One stretch
+ * in eight, chosen by its address, stays a control: its faults get the windows of the level below.
+ * So the guest continues to be observed, and newer stretches replace those that have been followed
+ * for long.
  *
- * What is found can only be too low: touches that are still to come, stretches that are cut
- * by the end of a region, pages that wait for contents.  Pure arithmetic; the shard's
- * worker alone.
+ * The estimate errs on the low side only: it misses touches that are still to come, stretches that
+ * are cut by a region's end, pages that wait for contents.  Pure computation; the state belongs to
+ * the shard's worker.
  */
 #ifndef FLN_ENGINE_DENSITY_H
 #define FLN_ENGINE_DENSITY_H
@@ -33,37 +33,37 @@
 #define FLN_DENSITY_LEVELS 3u
 #define FLN_DENSITY_FOLLOWED 16u /* stretches of a level; a power of two */
 
-/* A stretch that is followed, and what has been seen of it. */
+/* A stretch that is followed, and what has been observed in it. */
 struct fln_density_stretch {
-	uint64_t number; /* its address, in stretches */
-	uint32_t born;   /* what nr_opened was */
-	uint32_t nr_parts;
+	uint64_t number;   /* its address, in stretches */
+	uint32_t born;     /* nr_opened when it was opened */
+	uint32_t nr_parts; /* of it that were touched */
 };
 
 struct fln_density_level {
-	uint32_t nr_opened;   /* stretches, modulo 2^32 */
-	uint32_t nr_followed; /* of them: entries that are in use */
-	uint32_t nr_parts;    /* that were touched in those, all together */
+	uint32_t nr_opened;   /* stretches that have had a fault, modulo 2^32 */
+	uint32_t nr_followed; /* entries of followed[] that are in use */
+	uint32_t nr_parts;    /* sum of theirs */
 	struct fln_density_stretch followed[FLN_DENSITY_FOLLOWED];
 };
 
 struct fln_density {
 	uint32_t max;     /* pages of a window, a power of two */
-	uint32_t pays_16; /* a window pays when so many in 16 of its pages are touched */
+	uint32_t pays_16; /* a window pays if so many in 16 of its pages are touched */
 	struct fln_density_level level[FLN_DENSITY_LEVELS]; /* [l - 1]: of level l */
 };
 
-/* @max: pages, or 0: the measured default; @kvm: faults are those of vCPUs, and cost more. */
+/* @max: pages; 0: the measured default.  @kvm: vCPUs of KVM fault, at a higher cost. */
 void fln_density_init(struct fln_density *d, uint32_t max, bool kvm);
 
 /*
- * A fault on @page of the block at @block_addr has been read, where the pages in @there are
- * mapped or about to be: note what that shows.
+ * Learn from a new fault on @page of the block at @block_addr, of which the pages in @there are
+ * mapped or about to be.
  */
 void fln_density_note(struct fln_density *d, uint64_t block_addr, uint32_t page,
 		      const struct fln_mask *there);
 
-/* The window for a fault there. */
+/* The window for a fault on @page. */
 struct fln_window fln_density_window(const struct fln_density *d, uint64_t block_addr,
 				     uint32_t page);
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The region directory: which region an address belongs to.
+ * The region directory of a guest: which region an address belongs to.
  *
- * A sorted array that is never changed: a new one is made and published.  The old
- * one retires until no reader can see it any more; then it is the spare, which is
- * large enough for the list with any one region left out: so that a region can be
- * removed when there is no memory.
+ * A sorted array that is never changed: a new one is made and published in its place.  The old
+ * one is retired until no reader can see it any more, and then kept as the spare.  The spare is
+ * large enough for the list without any one region, so that a region can be removed while there
+ * is no memory.
  */
 #include "engine/directory.h"
 
@@ -22,7 +22,7 @@
 #include <faultlane/base.h>
 #include <stdatomic.h>
 
-/* How many regions begin at or before @addr. */
+/* The number of regions that begin at or below @addr. */
 static uint32_t nr_up_to(const struct fln_directory *d, uint64_t addr)
 {
 	uint32_t lo = 0, hi = d ? d->nr : 0;
@@ -82,7 +82,7 @@ static void retire(struct fln_guest *guest, struct fln_directory *d) FLN_REQUIRE
 	guest->retired = d;
 }
 
-/* Room for @nr regions, and none in it; NULL: no memory, which has been said. */
+/* An empty directory with room for @nr regions.  NULL: no memory; the error is set. */
 static struct fln_directory *make_directory(struct fln_guest *guest, uint32_t nr)
 {
 	struct fln_directory *d =

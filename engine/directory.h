@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The region directory: which region an address belongs to.
+ * The region directory of a guest: which region an address belongs to.
+ *
+ * Readers look it up under RCU, without a lock.  Threads that have the guest's turn replace it.
  */
 #ifndef FLN_ENGINE_DIRECTORY_H
 #define FLN_ENGINE_DIRECTORY_H
@@ -12,20 +14,23 @@
 #include <stdint.h>
 
 /*
- * Memory for one region more, so that fln_directory_publish() needs none: a
- * worker may want guest->lock, and a thread with the allocator's the worker.  In the
- * guest's turn.  Return: 0; -ENOMEM.
+ * Allocate room for one more region before guest->lock is taken for fln_directory_publish().
+ * Allocating with that lock held could deadlock: a thread inside the allocator may wait for a
+ * worker, which may wait for guest->lock.  In the guest's turn.  Return: 0; -ENOMEM.
  */
 int fln_directory_prepare(struct fln_guest *guest);
 
 /*
- * Publish the guest's list of regions anew, less @without.  To leave
- * one out cannot fail, if the one before was followed by fln_directory_reap().
+ * Publish a new directory of the guest's regions, without @without.  Leaving one region out
+ * cannot fail if fln_directory_reap() was called after the last publishing.  Return: 0; -ENOMEM.
  */
 int fln_directory_publish(struct fln_guest *guest, const struct fln_region *without)
 	FLN_REQUIRES(guest->lock);
-/* Free what nobody can see any more; waits for a grace period, with no lock held. */
+
+/* Free retired directories, after a grace period.  Blocks; no lock held, not in a read section. */
 void fln_directory_reap(struct fln_guest *guest);
+
+/* Remove the directory, and free all memory.  Blocks likewise. */
 void fln_directory_destroy(struct fln_guest *guest);
 
 /* The region at @addr, or NULL.  RCU read lock held. */

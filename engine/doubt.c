@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Blocks of a foreign region of which the map may not be believed.
+ * Doubted blocks: those of a foreign region whose map must not be believed at its end.
  */
 #include "engine/doubt.h"
 
@@ -35,7 +35,9 @@ int fln_region_doubt_init(struct fln_region *r)
 	if (!r->foreign || r->discard != FLN_DISCARD_IMAGE)
 		return 0;
 	r->doubted = fln_zalloc(&r->guest->engine->alloc, doubted_bytes(r), FLN_NODE_ANY);
-	return r->doubted ? 0 : fln_fail(ENOMEM, "no memory for a region's discards");
+	return r->doubted
+		       ? 0
+		       : fln_fail(ENOMEM, "region: no memory to note which blocks are discarded");
 }
 
 void fln_region_doubt(struct fln_region *r, uint64_t start, uint64_t end)

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Blocks of a foreign region of which the map may not be believed.
+ * Doubted blocks: those of a foreign region whose map must not be believed at its end.
+ *
+ * The shard's worker marks them; the thread that closes the region reads them.  Nothing here
+ * blocks.
  */
 #ifndef FLN_ENGINE_DOUBT_H
 #define FLN_ENGINE_DOUBT_H
@@ -11,18 +14,19 @@
 struct fln_region;
 
 /*
- * In a foreign region whose discards read the image the map calls a page PRESENT that was
- * copied between the message of a discard and the discard.  So blocks in which anything was
- * ever given up are noted, by the worker that reads the message, and the map is not believed
- * there at the end.  fln_region_doubt_init(): return 0 or -ENOMEM.
+ * A page that is copied after the event of a discard was read, but before the kernel has zapped
+ * the range, goes with the discard; the map of a foreign region with FLN_DISCARD_IMAGE goes on
+ * calling it PRESENT.  So all blocks in which anything was ever discarded are marked as doubted.
+ * No-op for other regions.  Return: 0; -ENOMEM.
  */
 int fln_region_doubt_init(struct fln_region *region);
 
+/* Mark the blocks of [start, end), which is being discarded. */
 void fln_region_doubt(struct fln_region *region, uint64_t start, uint64_t end);
 
 void fln_region_doubt_free(struct fln_region *region);
 
-/* Has anything been given up in the block, so that PRESENT may not be believed at the end? */
+/* Was anything discarded in the block, so that its PRESENT must not be believed? */
 bool fln_region_is_doubted(const struct fln_region *region, uint64_t block);
 
 #endif

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The queue of events: a ring in which every slot says whose turn it is.
+ * The queue of events: a ring whose slots each carry a sequence number.
  *
- * slot.seq == position: free, for a post at that position.  position + 1: filled,
- * to be taken.  Posting claims a position by moving tail on, writes the slot,
- * and hands it over by seq (release, acquire).  A thread that finds the slot of its position
- * still filled finds the ring full, and loses the event: it does not wait.
+ * slot.seq == position: the slot is free for the post of that position; position + 1: it is
+ * filled, and can be taken.  A poster claims a position by advancing tail, writes the slot, and
+ * hands it over by storing seq (release; the taker acquires).  A poster that finds the slot of
+ * its position still filled does not wait: the ring is full, and its event is lost.
  *
- * The eventfd is a semaphore: one for each event that may be taken, written after
- * the event, read before it.  So it is readable exactly while there is something to
- * take, except for the moment between the two; a thread that gets a token and finds that the
- * oldest slot's poster has not finished gives the token back.
+ * The eventfd is a semaphore with one token for each event that can be taken, written after the
+ * event and read before it.  So it is readable exactly while there are events, but for the moment
+ * between the two; a taker that gets a token while the poster of the oldest slot has not finished
+ * gives the token back.
  *
- * Poisoned pages can come by the million and may fill three quarters of the ring:
- * the rest is for what comes once.  Of these a guest may have as many as are free: one whose
- * pages fail by the million leaves half to others, n of them a part in n + 1.
+ * Pages can be poisoned by the million, so the events that repeat may fill only three quarters of
+ * the ring: the rest is reserved for events that come once.  Of those three quarters a guest may
+ * use as many slots as are free: one guest alone ends with half of them, n guests with a part in
+ * n + 1 each.
  */
 #include "engine/event_queue.h"
 
@@ -71,19 +72,19 @@ static void give_token(struct fln_event_queue *q)
 	uint64_t one = 1;
 	int saved = errno;
 
-	/* Never full: that would take 2^64 events. */
+	/* Cannot overflow: that would take 2^64 events. */
 	(void)!write(q->fd, &one, sizeof(one));
 	errno = saved;
 }
 
-static void lose(struct fln_event_queue *q)
+static void count_lost(struct fln_event_queue *q)
 {
-	/* One token for all that are lost until somebody is told. */
+	/* One token for all events that are lost until an OVERFLOW is taken. */
 	if (atomic_fetch_add(&q->nr_lost, 1) == 0)
 		give_token(q);
 }
 
-/* Comes as often as the guest, its source or its process has it. */
+/* Can come any number of times, as the guest, its source or its process makes it. */
 static bool repeats(uint32_t kind)
 {
 	return kind == FLN_EVENT_PAGE_POISONED || kind == FLN_EVENT_MEMORY_MOVED;
@@ -94,14 +95,14 @@ static uint32_t share_of(const struct fln_guest *guest)
 	return (uint32_t)(fln_hash_ptr(guest) >> 32) & (FLN_EVENT_SHARES - 1);
 }
 
-/* How many more of those that repeat there is room for. */
+/* How many more repeating events there is room for. */
 static int64_t nr_free(struct fln_event_queue *q, uint64_t at)
 {
-	/* head may have moved on meanwhile: then there is more room than we think. */
+	/* head may have advanced meanwhile: then there is more room than this says. */
 	return (int64_t)NR_SLOTS_POISON - (int64_t)(at - atomic_load(&q->head));
 }
 
-/* Give one of the guest's share, which is kept below what is free.  False: it has its part. */
+/* Take one of a guest's share, which is kept below what is free.  False: the guest has its part. */
 static bool take_share(struct fln_event_queue *q, uint32_t share)
 {
 	uint32_t nr = atomic_fetch_add_explicit(&q->nr_of_share[share], 1, memory_order_relaxed);
@@ -112,7 +113,7 @@ static bool take_share(struct fln_event_queue *q, uint32_t share)
 	return false;
 }
 
-/* A position that is ours to fill, or false: full. */
+/* Claim the next position to post at.  False: the ring is full. */
 static bool claim(struct fln_event_queue *q, uint32_t kind, uint64_t *position)
 {
 	uint64_t at = atomic_load(&q->tail);
@@ -124,7 +125,7 @@ static bool claim(struct fln_event_queue *q, uint32_t kind, uint64_t *position)
 		if (seq < at)
 			return false;
 		if (seq > at) {
-			at = atomic_load(&q->tail); /* somebody has it */
+			at = atomic_load(&q->tail); /* another poster has claimed it */
 			continue;
 		}
 		if (repeats(kind) && nr_free(q, at) <= 0)
@@ -145,14 +146,14 @@ void fln_event_post(struct fln_event_queue *q, const struct fln_event *event)
 	if (!q->slots)
 		return;
 	if (share && !take_share(q, share - 1)) {
-		lose(q);
+		count_lost(q);
 		return;
 	}
 	if (!claim(q, event->kind, &at)) {
 		if (share)
 			atomic_fetch_sub_explicit(&q->nr_of_share[share - 1], 1,
 						  memory_order_relaxed);
-		lose(q);
+		count_lost(q);
 		return;
 	}
 	slot = &q->slots[at & (NR_SLOTS - 1)];
@@ -166,8 +167,8 @@ void fln_event_post(struct fln_event_queue *q, const struct fln_event *event)
 	give_token(q);
 }
 
-/* The oldest slot that is filled, or NULL: its poster is at it. */
-static struct fln_event_slot *oldest(struct fln_event_queue *q, uint64_t *position)
+/* Claim the oldest event.  NULL: its poster has not finished. */
+static struct fln_event_slot *claim_oldest(struct fln_event_queue *q, uint64_t *position)
 {
 	uint64_t at = atomic_load(&q->head);
 
@@ -178,7 +179,7 @@ static struct fln_event_slot *oldest(struct fln_event_queue *q, uint64_t *positi
 		if (seq < at + 1)
 			return NULL;
 		if (seq > at + 1) {
-			at = atomic_load(&q->head); /* somebody has taken it */
+			at = atomic_load(&q->head); /* another thread has taken it */
 			continue;
 		}
 		if (atomic_compare_exchange_weak(&q->head, &at, at + 1)) {
@@ -203,7 +204,7 @@ bool fln_event_take(struct fln_event_queue *q, struct fln_event *event)
 		event->value = nr_lost;
 		return true;
 	}
-	slot = oldest(q, &at);
+	slot = claim_oldest(q, &at);
 	if (!slot) {
 		give_token(q);
 		return false;

@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Events: what the guest's process does to its mappings.
+ * Userfaultfd events: what the guest's process does to its mappings.
  *
- * The thread that causes an event sleeps until the event is read, and until it
- * has run again installs on that userfaultfd are put off with EAGAIN.
+ * The thread that causes an event sleeps until the event is read, and until that thread has run
+ * again installs on that userfaultfd fail with EAGAIN.
  *
- * REMOVE is delivered before the pages are taken away.  What is installed in
- * between is taken away too, and faults again: nothing is lost by that, because
- * a fault is served whatever the map says.  What must not happen is that a page
- * which was given up is filled from its source later: so pages that were not
- * filled become ZERO here, before the message of any later fault is looked at.
- * For pages that were filled the page cache knows: MADV_DONTNEED leaves it
- * alone, MADV_REMOVE takes the page out, and install.c finds a hole.
+ * REMOVE is delivered before the kernel zaps the pages.  Pages that are installed in between are
+ * zapped, too, and fault again: that loses nothing, because a fault is served whatever the map
+ * says.  But a discarded page must not be filled from its source later: so unfilled pages become
+ * ZERO here, before any later fault is looked at.  For filled pages the page cache decides:
+ * MADV_DONTNEED leaves the page there, MADV_REMOVE takes it out, and install.c finds a hole.
  *
- * In a private region the image knows nothing of it: the region's own map says
- * which pages read zero from then on (DISCARDED), as in a foreign one.
+ * The image does not know of discards in private and foreign regions: there the region's own map
+ * says which pages read zero from then on (DISCARDED).
  */
 #include "engine/events.h"
 
@@ -45,18 +43,17 @@
 #include <stdbool.h>
 
 /*
- * What becomes of the map of pages that are not mapped any more: forgotten; DISCARDED
- * besides; or all but what is POISONED is, which the discard may have left (lift.c), and
- * which becomes DISCARDED if zeros are due.
+ * What becomes of the map's states of pages that are no longer mapped.  POISONED may have to
+ * stay, because the discard may have left the poison (lift.c).
  */
 enum forget {
-	FORGET,
-	FORGET_DISCARDED,
-	FORGET_POISON_DISCARDED,
-	FORGET_BUT_POISON
+	FORGET,                  /* all are forgotten */
+	FORGET_DISCARDED,        /* and become DISCARDED */
+	FORGET_POISON_DISCARDED, /* POISONED stays and becomes DISCARDED: zeros are due */
+	FORGET_BUT_POISON        /* POISONED stays */
 };
 
-/* Pages [lo, hi) of one block are not mapped any more. */
+/* Forget pages [lo, hi) of one block. */
 static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint32_t hi,
 			 enum forget how)
 {
@@ -66,27 +63,27 @@ static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint
 	uint32_t bit = 1u << FLN_PLANE_DISCARDED, to = discarded ? bit : 0;
 	struct fln_chunk *c;
 
-	/* What was given up stays so. */
+	/* DISCARDED is never cleared. */
 	if (uniform >= 0)
 		to |= (uint32_t)uniform & bit;
 	if (uniform == (int)to)
 		return;
-	/* All that the region has of the block, which may be a part of it. */
+	/* All pages of the block that are in the region. */
 	rest = fln_mask_andnot(&rest, &pages);
 	if (uniform >= 0 && fln_mask_empty(&rest) &&
 	    fln_blockmap_swap_uniform(&r->map, block, (uint32_t)uniform, to))
 		return;
 	c = fln_blockmap_chunk(&r->map, block);
 	while (!c && discarded) {
-		/* Discards must not be forgotten; chunks are on their way back. */
+		/* A discard must be recorded: wait for chunks that are being returned. */
 		fln_rcu_read_unlock();
 		fln_blockmap_drain(&r->map);
 		fln_rcu_read_lock();
 		c = fln_blockmap_chunk(&r->map, block);
 	}
 	if (!c)
-		return; /* the map goes on calling them PRESENT: a hint, put right by the fault */
-	/* First: a thread that claims a forgotten page knows that it was given up. */
+		return; /* they stay PRESENT: a wrong hint, which the next fault corrects */
+	/* First: a thread that claims a forgotten page must see that it was discarded. */
 	if (discarded)
 		(void)fln_chunk_set(c, FLN_PLANE_DISCARDED, &pages);
 	if (how == FORGET_POISON_DISCARDED || how == FORGET_BUT_POISON)
@@ -112,9 +109,10 @@ static void forget_range(struct fln_region *r, uint64_t start, uint64_t end, enu
 }
 
 /*
- * Nothing says whether poison has gone (MADV_DONTNEED) or stays (MADV_REMOVE).  Poison that is
- * forgotten and stays would be lifted by nobody once zeros are due, which may be later, and by
- * another's discard.  That which has gone shows at the next fault, or in the page tables.
+ * The event does not say whether the discard zaps poison (MADV_DONTNEED) or leaves it
+ * (MADV_REMOVE).  Poison that is left but forgotten would never be lifted when zeros become due,
+ * perhaps later and by another guest's discard.  Poison that was zapped but not forgotten is
+ * found out at the next fault, or in the page tables.
  */
 static enum forget what_to_forget(const struct fln_region *r, bool zero, bool quiet)
 {
@@ -131,12 +129,12 @@ static void remove_served(struct fln_region *r, uint64_t start, uint64_t end)
 	bool zero = r->discard != FLN_DISCARD_IMAGE && !quiet;
 	enum forget how = what_to_forget(r, zero, quiet);
 
-	/* Of a private region the guest gives up its own page, and never the image's. */
+	/* In a private region the guest discards its own copy, never the image's page. */
 	if (!r->foreign && !r->is_private && zero)
 		fln_image_give_up(r->image, fln_region_image_page(r, fln_region_page_of(r, start)),
 				  fln_bytes_to_pages(end - start));
 	fln_region_doubt(r, start, end);
-	/* Of a huge page a part cannot go: the kernel overwrites it with zeros where it is. */
+	/* The kernel does not zap a part of a huge page: it overwrites that part with zeros. */
 	start = fln_align_up(start, r->page_bytes);
 	end = fln_align_down(end, r->page_bytes);
 	if (start < end)
@@ -147,7 +145,7 @@ static void remove_served(struct fln_region *r, uint64_t start, uint64_t end)
 				     fln_bytes_to_pages(end - start));
 }
 
-/* The guest gave [start, end) of a region up; what lies there by mremap() is none of its pages. */
+/* [start, end) of a region is being discarded.  Memory moved there by mremap() is not its pages. */
 static void remove_range(struct fln_region *r, uint64_t start, uint64_t end)
 {
 	uint64_t at = start;
@@ -170,15 +168,15 @@ typedef void (*range_fn)(struct fln_region *r, uint64_t start, uint64_t end);
 
 static void unmap_range(struct fln_region *r, uint64_t start, uint64_t end)
 {
-	/* The closer maps over what is not filled, and does not ask what was mapped. */
+	/* The closer maps over unfilled pages, whatever the map says: spare it the work. */
 	if (r->foreign || !atomic_load_explicit(&r->closing, memory_order_acquire))
 		forget_range(r, start, end, FORGET);
 }
 
 /*
- * Call @fn for the part of each region in [start, end).  The guest's regions do
- * not go away meanwhile: a thread that removes one first takes leave of the worker
- * (fln_worker_command()), which is here.
+ * Call @fn for the part of each region in [start, end), outside a read section.  The regions cannot
+ * be freed meanwhile: a thread that removes one first waits for a PASS of the worker, which is
+ * busy here.
  */
 static void each_region(struct fln_shard *shard, uint64_t start, uint64_t end, range_fn fn)
 {
@@ -202,12 +200,12 @@ static void each_region(struct fln_shard *shard, uint64_t start, uint64_t end, r
 static void removed(struct fln_shard *shard, uint64_t start, uint64_t end)
 {
 	each_region(shard, start, end, remove_range);
-	fln_jobs_look(shard->guest); /* zeros may be due now, and need no image */
+	fln_jobs_look(shard->guest); /* jobs may have zeros to map now: no image's change says so */
 }
 
 static void moved(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes)
 {
-	/* It is not mapped there any more, also where the old place stays (MREMAP_DONTUNMAP). */
+	/* The pages have left @from, even if the VMA stays (MREMAP_DONTUNMAP). */
 	each_region(shard, from, from + len_bytes, unmap_range);
 	if (fln_planted(FLN_BUG_STRAY_LEFT))
 		(void)fln_uffd_unregister(&shard->uffd, to, len_bytes);
@@ -215,7 +213,7 @@ static void moved(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t 
 		fln_stray_add(shard, from, to, len_bytes);
 }
 
-/* munmap() wakes no thread that waits in the range: let them find that it has gone. */
+/* munmap() wakes no thread that waits in the range: wake them, to find that it is unmapped. */
 static void unmapped(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end)
 {
 	each_region(shard, start, end, unmap_range);
@@ -243,7 +241,7 @@ void fln_shard_event(struct fln_shard *shard, struct fln_worker *w, const struct
 	default:
 		if (w)
 			fln_log_limited(&w->opts.log, &shard->guest->log_limit, FLN_LOG_WARNING,
-					"guest %s: event 0x%x is not known and left alone",
+					"guest %s: unknown userfaultfd event 0x%x is ignored",
 					shard->guest->name, msg->event);
 		break;
 	}

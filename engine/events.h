@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Events: what the guest's process does to its mappings.
+ * Userfaultfd events: what the guest's process does to its mappings.
  */
 #ifndef FLN_ENGINE_EVENTS_H
 #define FLN_ENGINE_EVENTS_H
@@ -10,9 +10,10 @@ struct fln_worker;
 struct uffd_msg;
 
 /*
- * Act on a message of a shard; not in a read section.  By the thread that reads the shard's
- * events: its worker, or in the guest's turn another one, and @w is NULL.  Then nothing is
- * held for the shard, and what munmap() says and faults are left alone.
+ * Act on one message of a shard.  To be called by the thread that reads the shard's events: its
+ * worker @w; or, with @w NULL, the thread that has the guest's turn if no worker has the shard.
+ * In that case no fault is held for the shard, and UNMAP events and faults are ignored.  May
+ * wait for a grace period, so not in a read section.
  */
 void fln_shard_event(struct fln_shard *shard, struct fln_worker *w, const struct uffd_msg *msg);
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pages that have failed, and faults that wait for something else than contents.
+ * Failed pages, and faults that wait for something other than contents.
  *
- * The way of a page that fails: the fault finds FAILED, or that its source is late;
- * decide() says POISON, RETRY or PAUSE.  A fault that pauses is held, and when it is
- * due comes here again, to ask the source (NEXT_RETRY) or the embedder (NEXT_ASK).  A
- * retry that finds no free fill is tried again (NEXT_STARVED) until it is late.
+ * A fault that finds its page FAILED or its source late goes through decide(): POISON, RETRY or
+ * PAUSE.  A fault that pauses is held; when it is due it comes here again, to ask the source
+ * (NEXT_RETRY) or the embedder (NEXT_ASK).  A retry for which no fill is free is repeated
+ * (NEXT_STARVED) until it is late.
  */
 #include "engine/failure.h"
 
@@ -110,8 +110,8 @@ static void stop_guest(struct fln_worker *w, const struct fln_region *region, ui
 {
 	if (fln_guest_fail(region->guest, error))
 		fln_log(&w->opts.log, FLN_LOG_ERROR,
-			"guest %s has failed: the page at 0x%llx is unavailable; what is not there "
-			"is poisoned from now on",
+			"guest %s has failed: the page at 0x%llx is unavailable; unfilled pages are "
+			"poisoned from now on",
 			region->guest->name, (unsigned long long)addr);
 }
 
@@ -141,7 +141,7 @@ static enum fln_answer ask(const struct fln_region *region, struct fln_fault *fa
 		.nr_asked = ++fault->nr_asked,
 	};
 
-	fln_lock_assert_none(); /* I2: it is the embedder's code */
+	fln_lock_assert_none(); /* I2: this is the embedder's code */
 	return guest->ask(guest->ask_ctx, &failure);
 }
 
@@ -151,7 +151,7 @@ enum verdict {
 	PAUSE
 };
 
-/* The page has failed once more, or (@again) is still failed after a pause. */
+/* The page has failed once more or, with @again, is still FAILED after a pause. */
 static enum verdict decide(struct fln_worker *w, const struct fln_region *region,
 			   struct fln_fault *fault, uint64_t image_page, int error, bool again,
 			   uint64_t now_ns)
@@ -183,20 +183,23 @@ static enum verdict decide(struct fln_worker *w, const struct fln_region *region
 	}
 }
 
-/* Why a page has failed, or 0: *reason says what the fault is held for. */
-static int try_page(struct fln_worker *w, const struct fln_region *region, struct fln_fault *fault,
-		    uint64_t image_page, uint32_t fill_pages, enum fln_next next, uint64_t now_ns,
-		    enum fln_held_reason *reason)
+/*
+ * Request the page's fill.  Return: 0, and the fault is to be held for *reason; or why the page has
+ * failed.
+ */
+static int request_page(struct fln_worker *w, const struct fln_region *region,
+			struct fln_fault *fault, uint64_t image_page, uint32_t fill_pages,
+			enum fln_next next, uint64_t now_ns, enum fln_held_reason *reason)
 {
 	struct fln_image *image = region->image;
 	struct fln_image_want want = { .fill_pages = fill_pages };
 
 	want.retry = next == FLN_NEXT_RETRY || next == FLN_NEXT_STARVED;
 	if (next == FLN_NEXT_RETRY)
-		fault->since_ns = now_ns; /* it pauses on no account of its source */
+		fault->since_ns = now_ns; /* the source is not late for the pause */
 	/*
-	 * What is pushed comes when it comes: only a source can be late.  So can a retry that
-	 * is starved, or it would wait for ever for the fills of a source that hangs.
+	 * Only a source can be late: pages of an image without one may be pushed at any time.  A
+	 * starved retry is late, too, or it would wait for ever for the fills of a hung source.
 	 */
 	if (fault->held && image->can_be_late && fln_fault_is_late(w, fault) &&
 	    (want.retry || fln_image_due(image, image_page) != FLN_IMAGE_FAILED))
@@ -218,11 +221,11 @@ static int try_page(struct fln_worker *w, const struct fln_region *region, struc
 	}
 }
 
-static void say_late(struct fln_worker *w, const struct fln_region *region, uint64_t image_page,
+static void log_late(struct fln_worker *w, const struct fln_region *region, uint64_t image_page,
 		     uint64_t late_ns)
 {
 	fln_log_limited(&w->opts.log, &region->guest->late_limit, FLN_LOG_ERROR,
-			"guest %s: image %s: page %llu was not delivered in %llu ms",
+			"guest %s: image %s: page %llu was not delivered by its source in %llu ms",
 			region->guest->name, region->image->name, (unsigned long long)image_page,
 			(unsigned long long)(late_ns / FLN_NS_PER_MS));
 }
@@ -242,11 +245,12 @@ bool fln_failure_must_poison(struct fln_worker *w, struct fln_region *region,
 	}
 	for (;;) {
 		fault->next = FLN_NEXT_REQUEST;
-		*error = try_page(w, region, fault, image_page, fill_pages, next, now_ns, reason);
+		*error = request_page(w, region, fault, image_page, fill_pages, next, now_ns,
+				      reason);
 		if (*error == 0)
 			return false;
 		if (*error == -ETIMEDOUT && next != FLN_NEXT_ASK)
-			say_late(w, region, image_page, now_ns - fault->t0_ns);
+			log_late(w, region, image_page, now_ns - fault->t0_ns);
 		switch (decide(w, region, fault, image_page, *error, next == FLN_NEXT_ASK,
 			       now_ns)) {
 		case POISON:
@@ -256,7 +260,7 @@ bool fln_failure_must_poison(struct fln_worker *w, struct fln_region *region,
 			return false;
 		case RETRY:
 		default:
-			/* Bounded: after a retry the page is not FAILED any more, nor late. */
+			/* Bounded: a retried page is neither FAILED nor late. */
 			if (next == FLN_NEXT_RETRY)
 				return true;
 			next = FLN_NEXT_RETRY;
@@ -264,17 +268,18 @@ bool fln_failure_must_poison(struct fln_worker *w, struct fln_region *region,
 	}
 }
 
-/* To be told of: a fault that is tried again and again waits for some thread. */
-static void say_who(struct fln_worker *w, const struct fln_shard *shard,
-		    const struct fln_fault *fault, bool no_memory, bool claimed, uint64_t waits_ns)
+/* Log what a fault that is retried for so long waits for. */
+static void log_long_wait(struct fln_worker *w, const struct fln_shard *shard,
+			  const struct fln_fault *fault, bool no_memory, bool claimed,
+			  uint64_t waits_ns)
 {
 	const char *why =
 		no_memory ? "the kernel has no memory for page tables or pages, or the file system "
-			    "of an adopted file is full; give the machine, the cgroup, or the "
-			    "file system more"
-		: claimed ? "another thread has claimed the page to map it, and does not come back"
+			    "of an adopted file is full; free memory, or raise the limit of the "
+			    "cgroup or the file system"
+		: claimed ? "another thread has claimed the page to map it and has not finished"
 			  : "installs are put off until the thread that discards, unmaps, moves or "
-			    "forks memory of this shard has run; it does not";
+			    "forks memory of this shard has run again, and it has not";
 
 	fln_log_limited(
 		&w->opts.log, &shard->guest->log_limit, FLN_LOG_WARNING,
@@ -296,7 +301,7 @@ enum fln_held_reason fln_fault_again(struct fln_worker *w, struct fln_shard *sha
 		fault->reported = true;
 		if (no_memory)
 			fln_count(&shard->count.no_memory, fault->nr);
-		say_who(w, shard, fault, no_memory, claimed, now_ns - fault->again_since_ns);
+		log_long_wait(w, shard, fault, no_memory, claimed, now_ns - fault->again_since_ns);
 	}
 	fault->claimed = claimed;
 	if (!no_memory) {

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Foreign guests: faults of kinds that the process which registered the memory chose.
+ * Foreign guests: faults of the kinds that the registering process chose.
  *
- * Whatever modes it registered, its threads wait for us, and waking them without having
- * changed anything makes them fault again, for ever.  So:
+ * Whatever modes that process registered, its threads wait for this engine, and waking a thread
+ * without having changed anything only makes it fault again, for ever.  So:
  *
- *   WP     the page is there and write-protected.  Nobody else can hear of that fault, so
- *          the protection of that page is lifted.
- *   MINOR  the page is in the cache behind the mapping (which is that process's own) and
- *          not mapped.  COPY would say EEXIST.  It is mapped as it is when it is known
- *          that we put it there, or that it was given up: then it is the guest's.  Else
- *          nobody knows what it holds: a zero page that a reader of a hole left behind,
- *          perhaps.  Such a page is never served (I6): it is poisoned and the guest fails.
+ *   WP     The page is mapped and write-protected.  The fault is reported to nobody else, so the
+ *          page's protection is lifted.
+ *   MINOR  The page is in the page cache of that process's own file, and not mapped; COPY would
+ *          fail with EEXIST.  It is mapped as it is if this engine is known to have put it there,
+ *          or if it was discarded, because it is the guest's then.  Else its contents are
+ *          unknown: it may be a zero page that a read of a hole has left.  Such a page is never
+ *          served (I6): it is poisoned, and the guest fails.
  *
- * What cannot be resolved at all fails the guest with a sentence; its fault stays held.
+ * A fault that cannot be resolved at all fails the guest, with an error in the log, and stays held.
  */
 #include "engine/foreign.h"
 
@@ -37,21 +37,21 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-/* How long a fault may wait for the region that it is in to be added. */
+/* How long a fault in no region may wait for one to be added there. */
 #define REGION_PATIENCE_NS (2 * FLN_NS_PER_S)
 
-static void resumed(struct fln_shard *shard, const struct fln_fault *fault)
+static void end_resumed(struct fln_shard *shard, const struct fln_fault *fault)
 {
 	fln_end_fault(shard, fault, FLN_ENDED_RESUMED, false, fln_now_ns());
 }
 
-static void again(struct fln_worker *w, struct fln_shard *shard, struct fln_fault *fault,
-		  bool no_memory)
+static void hold_again(struct fln_worker *w, struct fln_shard *shard, struct fln_fault *fault,
+		       bool no_memory)
 {
 	fln_hold(w, shard, fault, fln_fault_again(w, shard, fault, no_memory, false, fln_now_ns()));
 }
 
-static void say_failed(struct fln_worker *w, const struct fln_shard *shard, uint64_t addr,
+static void log_failed(struct fln_worker *w, const struct fln_shard *shard, uint64_t addr,
 		       const char *why)
 {
 	fln_log(&w->opts.log, FLN_LOG_ERROR,
@@ -59,24 +59,24 @@ static void say_failed(struct fln_worker *w, const struct fln_shard *shard, uint
 		shard->guest->name, addr, why);
 }
 
-/* What came of a call for a page that is there.  Returns false for an error. */
+/* Act on the result of a call for a page that is in the cache or mapped.  False: an error. */
 static bool settle(struct fln_worker *w, struct fln_shard *shard, struct fln_fault *fault,
 		   enum fln_uffd_result result)
 {
 	switch (result) {
 	case FLN_UFFD_OK:
-		resumed(shard, fault);
+		end_resumed(shard, fault);
 		return true;
 	case FLN_UFFD_PRESENT:
 		fln_uffd_wake(&shard->uffd, fault->addr, FLN_PAGE_BYTES);
-		resumed(shard, fault);
+		end_resumed(shard, fault);
 		return true;
 	case FLN_UFFD_AGAIN:
 	case FLN_UFFD_NO_MEMORY:
-		again(w, shard, fault, result == FLN_UFFD_NO_MEMORY);
+		hold_again(w, shard, fault, result == FLN_UFFD_NO_MEMORY);
 		return true;
 	case FLN_UFFD_GONE:
-		/* Nothing else tells the threads that wait that their range has gone. */
+		/* munmap() has woken no thread that waits in the range. */
 		fln_uffd_wake(&shard->uffd, fault->addr, FLN_PAGE_BYTES);
 		fln_end_fault(shard, fault, FLN_ENDED_FAILED, false, fln_now_ns());
 		return true;
@@ -92,26 +92,26 @@ static void lift_protection(struct fln_worker *w, struct fln_shard *shard, struc
 	if (settle(w, shard, fault, result))
 		return;
 	if (fln_guest_fail(shard->guest, -EOPNOTSUPP))
-		say_failed(w, shard, fault->addr,
-			   "its page is write-protected, and that cannot be lifted here; "
+		log_failed(w, shard, fault->addr,
+			   "its page is write-protected, and the kernel refuses to lift that; "
 			   "register pages of 4 KiB, without UFFDIO_REGISTER_MODE_WP");
 	fln_hold(w, shard, fault, FLN_HELD_STUCK);
 }
 
-/* Has what the cache behind the page holds been put there by us, or by the guest's will? */
-static bool cache_is_right(const struct fln_region *region, uint64_t page)
+/* Is the page in the cache known: put there by this engine, or the guest's after a discard? */
+static bool cached_page_is_known(const struct fln_region *region, uint64_t page)
 {
 	struct fln_mask present =
 		fln_blockmap_load(&region->map, FLN_PLANE_PRESENT, page / FLN_BLOCK_PAGES);
 
 	if (fln_region_given_up(&region->map, page))
 		return true;
-	/* PRESENT may be somebody else's page once any has been found there. */
+	/* Once any unexpected page was found, PRESENT may stand for another such page. */
 	return fln_mask_test(&present, (uint32_t)(page % FLN_BLOCK_PAGES)) &&
 	       !atomic_load_explicit(&region->guest->found_pages, memory_order_relaxed);
 }
 
-/* Nobody knows what the page holds: it is not read. */
+/* The contents of the page in the cache are unknown: they must not be read. */
 static void refuse_cached(struct fln_worker *w, struct fln_shard *shard, struct fln_region *region,
 			  struct fln_fault *fault)
 {
@@ -119,11 +119,10 @@ static void refuse_cached(struct fln_worker *w, struct fln_shard *shard, struct 
 	uint64_t done = 0;
 
 	if (fln_guest_fail(shard->guest, -EEXIST))
-		say_failed(
-			w, shard, fault->addr,
-			"its page is in the page cache, where this engine has not put it (a "
-			"minor fault); write nothing to memory that is handed over, and register "
-			"it without UFFDIO_REGISTER_MODE_MINOR");
+		log_failed(w, shard, fault->addr,
+			   "its page is in the page cache, but this engine has not put it there (a "
+			   "minor fault); do not write to memory before it is handed over, and "
+			   "register it without UFFDIO_REGISTER_MODE_MINOR");
 	result = fln_uffd_poison(&shard->uffd, fault->addr, FLN_PAGE_BYTES, &done);
 	if (result == FLN_UFFD_OK) {
 		fln_failure_tell(region, fault->addr, -EEXIST);
@@ -139,13 +138,13 @@ static bool map_cached(struct fln_worker *w, struct fln_shard *shard, struct fln
 	enum fln_uffd_result result;
 	uint64_t done = 0;
 
-	if (!cache_is_right(region, fln_region_page_of(region, fault->addr))) {
+	if (!cached_page_is_known(region, fln_region_page_of(region, fault->addr))) {
 		refuse_cached(w, shard, region, fault);
 		return true;
 	}
 	result = fln_uffd_continue(&shard->uffd, fault->addr, FLN_PAGE_BYTES, true, &done);
 	if (result == FLN_UFFD_NO_PAGE)
-		return false; /* taken out of the cache meanwhile */
+		return false; /* punched out of the cache meanwhile */
 	if (!settle(w, shard, fault, result))
 		refuse_cached(w, shard, region, fault);
 	return true;
@@ -167,7 +166,7 @@ bool fln_foreign_flagged(struct fln_worker *w, struct fln_shard *shard, struct f
 	return false;
 }
 
-/* mremap() has carried memory of a region there: no region is to come. */
+/* Was a region's memory moved there by mremap()?  Then no region is to come. */
 static bool is_moved(const struct fln_shard *shard, uint64_t addr)
 {
 	for (uint32_t i = 0; i < shard->nr_strays; i++) {
@@ -182,7 +181,7 @@ bool fln_foreign_await_region(struct fln_worker *w, struct fln_shard *shard,
 {
 	uint64_t now = fln_now_ns();
 
-	/* A fault that is put back with the kernel is woken with its region: this has none. */
+	/* Without room it would be put back with the kernel, which wakes by region: this has none. */
 	if (atomic_load_explicit(&shard->guest->failed, memory_order_relaxed) ||
 	    now - fault->t0_ns >= REGION_PATIENCE_NS || is_moved(shard, fault->addr) ||
 	    !fln_may_hold(w, shard))

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is particular to memory that another process registered and handed over.
+ * Foreign guests: what differs for memory that another process registered and handed over.
+ *
+ * Runs on the shard's worker unless stated otherwise.  Nothing here blocks.
  */
 #ifndef FLN_ENGINE_FOREIGN_H
 #define FLN_ENGINE_FOREIGN_H
@@ -14,24 +16,24 @@ struct fln_shard;
 struct fln_worker;
 
 /*
- * A write-protect fault, or a minor one of a foreign region: neither is resolved by
- * installing the image's page.  True when the fault has been dealt with; false when it
- * is to be served as a missing one after all.  @region of minor faults
- * only.  The worker's thread, RCU read lock held.
+ * Serve a write-protect fault, or a minor fault of a foreign region: installing the image's page
+ * resolves neither.  True: the fault has ended or is held.  False: it must be served as a missing
+ * fault after all.  @region: of minor faults only.  RCU read lock held.
  */
 bool fln_foreign_flagged(struct fln_worker *w, struct fln_shard *shard, struct fln_region *region,
 			 struct fln_fault *fault);
 
 /*
- * A fault where no region is: perhaps it is about to be added.  True when the fault is
- * held until then; false when it has waited for as long as that may take, or is not to.
+ * A fault in no region, which may be about to be added.  True: the fault is held until then.
+ * False: it has waited long enough, or no region is to come.
  */
 bool fln_foreign_await_region(struct fln_worker *w, struct fln_shard *shard,
 			      struct fln_fault *fault);
 
 /*
- * Can the memory of a region that is about to be added be served?  Not looked up when it
- * is not registered yet.  Return: 0; -EOPNOTSUPP for huge pages; -ESRCH.
+ * Can the memory of a region that is being added be served?  Memory that is not registered yet
+ * passes.  On the thread that adds it.  Return: 0; -EOPNOTSUPP: huge pages; -ESRCH: the process
+ * has ended.
  */
 int fln_foreign_check_region(const struct fln_region *region);
 

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Held faults, and how a fault ends.
+ * The worker's table of held faults, and how a fault ends.
  *
- * A fault whose contents are not there is held: the image has been asked to
- * fill the page, and the worker has gone on.  When it is kicked it looks at all
- * that it holds; the image's states say what is to be done, so that a kick
- * carries no message that could be lost or come twice.
+ * A fault on an unfilled page is held: the image has been asked to fill the page, and the worker
+ * goes on.  When it is kicked it looks at all faults that it holds.  The image's states say what
+ * to do, so a kick carries no message that could be lost or arrive twice.
  */
 #include "engine/held.h"
 
@@ -26,7 +25,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* Slots of the index: twice the entries, so that a search is short. */
+/* The index has twice as many slots as the table has entries, so that probing is short. */
 static uint32_t index_slots(const struct fln_worker *w)
 {
 	return w->opts.held_max * 2;
@@ -37,7 +36,7 @@ void fln_held_clear_index(struct fln_worker *w)
 	memset(w->held_index, 0, index_slots(w) * sizeof(*w->held_index));
 }
 
-/* Where the entry of a page is in the index, or would be put. */
+/* The index slot that a page's entry has or would get. */
 static uint32_t *find_slot(struct fln_worker *w, const struct fln_shard *shard, uint64_t addr)
 {
 	uint64_t hash = fln_hash(fln_bytes_to_pages(addr) ^ ((uintptr_t)shard >> 6));
@@ -52,15 +51,14 @@ static uint32_t *find_slot(struct fln_worker *w, const struct fln_shard *shard, 
 	}
 }
 
-static uint32_t *held_of(const struct fln_worker *w, const struct fln_guest *guest)
+static uint32_t *nr_held_of(const struct fln_worker *w, const struct fln_guest *guest)
 {
 	return (uint32_t *)&guest->at[w->opts.index].nr_held;
 }
 
-/* An entry has left the table, perhaps to come back into it. */
 void fln_held_forget(struct fln_worker *w, const struct fln_held *h)
 {
-	uint32_t *nr = held_of(w, h->shard->guest);
+	uint32_t *nr = nr_held_of(w, h->shard->guest);
 
 	FLN_ASSERT(*nr > 0);
 	--*nr;
@@ -68,9 +66,9 @@ void fln_held_forget(struct fln_worker *w, const struct fln_held *h)
 }
 
 /*
- * A guest may hold as many as are free: one that is greedy ends with half of the table,
- * n of them with a part in n + 1 each, and one part stays for newcomers.  A guest that
- * has the worker for itself may have all.
+ * A guest may hold as many entries as are free: one greedy guest ends with half of the table, n
+ * of them with a part in n + 1 each, and one part stays for newcomers.  A guest that has the
+ * worker to itself may fill the table.
  */
 bool fln_may_hold(const struct fln_worker *w, const struct fln_shard *shard)
 {
@@ -78,21 +76,21 @@ bool fln_may_hold(const struct fln_worker *w, const struct fln_shard *shard)
 
 	if (nr_free == 0)
 		return false;
-	return w->nr_guests < 2 || *held_of(w, shard->guest) < nr_free ||
+	return w->nr_guests < 2 || *nr_held_of(w, shard->guest) < nr_free ||
 	       fln_planted(FLN_BUG_HELD_NO_SHARE);
 }
 
-/* Would those that were put back not come only to be put back again? */
-static bool has_much_room(const struct fln_worker *w, const struct fln_shard *shard)
+/* Is there so much room that faults which were put back would not just be put back again? */
+static bool has_ample_room(const struct fln_worker *w, const struct fln_shard *shard)
 {
 	uint32_t nr_free = w->opts.held_max - w->nr_held;
 
 	if (w->nr_guests < 2)
 		return w->nr_held <= w->opts.held_max / 2;
-	return nr_free > 0 && *held_of(w, shard->guest) <= nr_free / 2;
+	return nr_free > 0 && *nr_held_of(w, shard->guest) <= nr_free / 2;
 }
 
-/* No room: the thread sleeps on, and will fault again; that is another fault then. */
+/* Leave a fault to the kernel: its thread sleeps on, and its next fault is counted as another. */
 static void put_back(struct fln_worker *w, struct fln_shard *shard, const struct fln_fault *fault)
 {
 	fln_count(&shard->count.held_full, fault->nr);
@@ -114,12 +112,12 @@ void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fa
 	struct fln_held *h;
 
 	if (*slot) {
-		/* The same page again: another thread, or one that a signal made fault anew. */
+		/* Another thread on the same page, or the same thread after a signal. */
 		w->held[*slot - 1].fault.nr += fault->nr;
 		shard->nr_held += fault->nr;
 		return;
 	}
-	/* What has been held before has its place, whatever came since. */
+	/* A fault that was held before keeps its place. */
 	if (w->nr_held == w->opts.held_max || (!fault->kept && !fln_may_hold(w, shard))) {
 		put_back(w, shard, fault);
 		return;
@@ -134,7 +132,7 @@ void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fa
 	h->shard = shard;
 	h->reason = reason;
 	shard->nr_held += fault->nr;
-	++*held_of(w, shard->guest);
+	++*nr_held_of(w, shard->guest);
 	if (reason == FLN_HELD_AGAIN)
 		w->nr_again++;
 	if ((reason == FLN_HELD_PAUSE || reason == FLN_HELD_MEMORY || reason == FLN_HELD_REGION) &&
@@ -142,7 +140,6 @@ void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fa
 		w->next_due_ns = fault->not_before_ns;
 }
 
-/* A fault has ended: count how, and of which class it was (I4). */
 void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum fln_ending ending,
 		   bool zero, uint64_t now_ns)
 {
@@ -167,7 +164,7 @@ void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum 
 bool fln_fill_will_tell(const struct fln_image *image, const struct fln_fault *fault,
 			enum fln_image_page state)
 {
-	/* Not a fill that began after the waiters had been kicked: it has heard of none. */
+	/* Not if the waiters were kicked since: a fill that began after that does not know this one. */
 	return state == FLN_IMAGE_FILLING &&
 	       atomic_load_explicit(&image->nr_let_go, memory_order_relaxed) == fault->nr_let_go;
 }
@@ -203,7 +200,7 @@ bool fln_fault_is_unmapped(const struct fln_shard *shard, const struct fln_fault
 	return !closing;
 }
 
-/* The table is made anew, without those of a shard that end: all, or what was unmapped. */
+/* Rebuild the table without those faults of a shard that end: all, or those in [start, end). */
 static void drop(struct fln_worker *w, struct fln_shard *shard, bool all, uint64_t start,
 		 uint64_t end)
 {
@@ -243,7 +240,7 @@ void fln_drop_held(struct fln_worker *w, struct fln_shard *shard)
 	}
 }
 
-/* Wakes more than were put back; a thread with no reason left to wait goes on. */
+/* Wakes all threads that wait, not only those put back: a page still unfilled is held again. */
 static void wake_shard(struct fln_shard *shard)
 {
 	const struct fln_directory *d;
@@ -262,7 +259,7 @@ void fln_wake_overflowed(struct fln_worker *w)
 	struct fln_shard **at = &w->overflowed, *shard;
 
 	while ((shard = *at) != NULL) {
-		if (!has_much_room(w, shard)) {
+		if (!has_ample_room(w, shard)) {
 			at = &shard->next_overflowed;
 			continue;
 		}

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Held faults, and how a fault ends.
+ * The worker's table of held faults, and how a fault ends.
+ *
+ * The table is the worker's own: all calls are made on its thread, but fln_fault_credit() and
+ * fln_fill_will_tell(), which look at one fault, and fln_fault_is_unmapped().  Nothing here blocks.
  */
 #ifndef FLN_ENGINE_HELD_H
 #define FLN_ENGINE_HELD_H
@@ -20,54 +23,59 @@ enum fln_ending {
 };
 
 /*
- * Is there room for one fault more of this guest?  No guest takes more than is left
- * for others, so that there always is some for a guest that has nothing there.
+ * Is there room for one more fault of this guest?  No guest may hold more entries than are free,
+ * so that a guest which holds none always finds some.
  */
 bool fln_may_hold(const struct fln_worker *w, const struct fln_shard *shard);
 
 /*
- * Keep a fault until something has changed.  When the table is full, or the guest has
- * its share of it, the fault is put back with the kernel: it sleeps on, and is woken to fault again
- * when there is room (fln_wake_overflowed()).
+ * Hold a fault until something has changed.  If the table is full, or the guest has its share of
+ * it, the fault is put back with the kernel instead: its thread sleeps on, and is woken to fault
+ * again when there is room (fln_wake_overflowed()).
  */
 void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fault *fault,
 	      enum fln_held_reason reason);
 
-/* A fault has ended: count how, and of which class it was (I4). */
+/* Count the end of a fault, and its class (@zero: zeros were due) (I4). */
 void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum fln_ending ending,
 		   bool zero, uint64_t now_ns);
 
-/* The process was stopped for so long: for no fault that waits it counts. */
+/* Exclude @stopped_ns, in which the process was stopped, from the waits of all held faults. */
 void fln_held_credit(struct fln_worker *w, uint64_t stopped_ns);
+/* The same for one fault. */
 void fln_fault_credit(struct fln_fault *fault, uint64_t stopped_ns);
 
-/* With room in the table again, wake the threads that were put back, to fault again. */
+/* Once the table has room again, wake the threads whose faults were put back: they fault again. */
 void fln_wake_overflowed(struct fln_worker *w);
 
-/* Is a fill under way, in @state, that will tell this fault's worker of its end? */
+/*
+ * The fault's page is in @state.  Is it being filled by a fill that will kick this fault's worker
+ * when it ends?
+ */
 bool fln_fill_will_tell(const struct fln_image *image, const struct fln_fault *fault,
 			enum fln_image_page state);
 
-/* Let go of what is held for a shard: its range has been closed. */
+/* End all faults that are held for a shard: it is being detached. */
 void fln_drop_held(struct fln_worker *w, struct fln_shard *shard);
 
 /*
- * Did a fault wait in [start, end), which has been unmapped?  Not one of a region
- * that is being closed: the closer has mapped over it, and it ends as the region's do.
+ * Does the fault lie in [start, end), which has been unmapped?  False in a region that is being
+ * closed: there the closer has mapped over the range, and the fault ends as the region's do.
  */
 bool fln_fault_is_unmapped(const struct fln_shard *shard, const struct fln_fault *fault,
 			   uint64_t start, uint64_t end);
 
 /*
- * Such faults end; the threads that wait there are woken after this.  What lies there next is
- * none of their business: they would have it filled, and poisoned when it is late.
+ * End such faults; the caller wakes the threads that wait there afterwards.  A fault that stayed
+ * would be taken for one of whatever is mapped there next, which would be filled for it, and
+ * poisoned if that were late.
  */
 void fln_drop_unmapped(struct fln_worker *w, struct fln_shard *shard, uint64_t start, uint64_t end);
 
-/* An entry of an earlier table is taken out: its guest, and its shard, hold less. */
+/* Count an entry of the table out, for its guest and its shard: it is taken out, or moved. */
 void fln_held_forget(struct fln_worker *w, const struct fln_held *h);
 
-/* The table is about to be built anew: no page has an entry. */
+/* Empty the index, before the table is rebuilt. */
 void fln_held_clear_index(struct fln_worker *w);
 
 #endif

@@ -2,21 +2,19 @@
 /*
  * Installing pages of one block, by runs.
  *
- * A run is one call: CONTINUE where the page cache is mapped (regions of ours),
- * COPY from the image's alias where another process's memory is filled (foreign
- * regions).  Calls wake the threads that wait in the range themselves; a page that was
- * there already is woken by a call of its own if somebody waits for it, because
- * the thread that put it there may not have woken, and a call without progress does not.
+ * Each run takes one call: CONTINUE in our own regions, which map the page cache; COPY from the
+ * image's alias in foreign regions.  The calls wake the threads that wait in the range.  For a
+ * page that was mapped already (EEXIST) the waiters are woken by a call of their own: the thread
+ * that mapped it may not have woken them, and a call without progress does not.
  *
- * A call must lie in one mapping of the kernel's, and the embedder may have split
- * ours: by mprotect() or madvise() of a part, by taking a part away.  A run that
- * is refused as GONE is therefore tried again by halves, until what is left is
- * the page that has really gone.
+ * The kernel requires that a call's range lies in one VMA, and the embedder may have split ours
+ * by mprotect() or madvise() or by unmapping a part.  So a run that is refused as GONE is retried
+ * by halves, until what remains is a page that has really gone.
  *
- * In a region of huge pages a page is the whole block: its 512 states move together,
- * and a call is for all of it or none.
+ * In a region of huge pages the block is one page: its 512 states move together, and a call
+ * installs all of it or nothing.
  *
- * Bounded: each call maps a page at least, or settles the fate of one.
+ * Bounded: each call maps at least one page, or settles the fate of one.
  */
 #include "engine/install.h"
 
@@ -38,7 +36,7 @@ static uint64_t addr_of(const struct fln_install *in, uint32_t page)
 	return in->block_addr + fln_pages_to_bytes(page);
 }
 
-/* Where the page that begins at @page ends: a huge page is all of its block. */
+/* The end of the page that begins at @page: a huge page spans the block. */
 static uint32_t page_end(const struct fln_install *in, uint32_t page)
 {
 	return page + (uint32_t)fln_bytes_to_pages(in->region->page_bytes);
@@ -49,7 +47,7 @@ static uint64_t image_page_of(const struct fln_install *in, uint32_t page)
 	return fln_region_image_page(in->region, in->block_page + page);
 }
 
-/* The page is mapped, by another thread: wake its waiters. */
+/* Another thread has mapped the page: wake its waiters. */
 static void settle_raced(struct fln_install *in, uint32_t page)
 {
 	uint32_t end = page_end(in, page);
@@ -62,7 +60,7 @@ static void settle_raced(struct fln_install *in, uint32_t page)
 		fln_uffd_wake(&in->shard->uffd, addr_of(in, page), in->region->page_bytes);
 }
 
-/* How much of a run is tried at a time: see above.  Starts with all of it. */
+/* How much of a run one call tries: all of it at first; see the halving above. */
 struct pace {
 	uint32_t pages;
 };
@@ -72,9 +70,9 @@ static uint32_t pace_end(const struct pace *pace, uint32_t lo, uint32_t hi)
 	return hi - lo > pace->pages ? lo + pace->pages : hi;
 }
 
-/* A call for [lo, end) has come to @result.  True: try less of it. */
-static bool pace_slower(struct pace *pace, const struct fln_install *in,
-			enum fln_uffd_result result, uint32_t lo, uint32_t end)
+/* Adapt to the @result of a call for [lo, end).  True: retry a smaller part. */
+static bool pace_adapt(struct pace *pace, const struct fln_install *in, enum fln_uffd_result result,
+		       uint32_t lo, uint32_t end)
 {
 	if (result == FLN_UFFD_OK) {
 		pace->pages *= 2;
@@ -95,8 +93,8 @@ static void settle_installed(struct fln_install *in, uint32_t lo, uint32_t hi)
 }
 
 /*
- * What an unsuccessful call means for the run [lo, hi).  Returns the page to go
- * on from; the results that are particular to a call are its caller's.
+ * Settle the run [lo, hi), for which a call has failed.  Returns the page to go on from.
+ * FLN_UFFD_NO_PAGE is its caller's to handle.
  */
 static uint32_t settle_failed(struct fln_install *in, enum fln_uffd_result result, uint32_t lo,
 			      uint32_t hi)
@@ -139,9 +137,9 @@ static enum fln_uffd_result map_run(struct fln_install *in, uint32_t lo, uint32_
 }
 
 /*
- * The cache has no page at @lo, though the image calls it FILLED: it was punched
- * out.  Zero by the guest's will, now; only waiters get a page of it.  (In a
- * private region zeros cost none.)
+ * The cache has no page at @lo, though the image calls it FILLED: a discard has punched it out, so
+ * zeros are due.  In a shared region they are mapped only where a thread waits, because each
+ * allocates a page; in a private one zeros allocate none.
  */
 static uint32_t settle_hole(struct fln_install *in, uint32_t lo, uint32_t hi)
 {
@@ -151,7 +149,7 @@ static uint32_t settle_hole(struct fln_install *in, uint32_t lo, uint32_t hi)
 	uint32_t nr;
 
 	if (in->region->is_private && fln_image_hole(image, page, 1) == 0) {
-		/* It has come back since, and zeros would hide it. */
+		/* The page is in the cache again, and zeros would hide it. */
 		fln_mask_set(&in->again, lo);
 		return lo + 1;
 	}
@@ -164,9 +162,9 @@ static uint32_t settle_hole(struct fln_install *in, uint32_t lo, uint32_t hi)
 }
 
 /*
- * The same where nobody waits in a queue.  Telling the image takes its lock, which a
- * signal handler must not: the faulting thread asks a worker to do it, other pages wait for
- * theirs.  Returns the page to go on from: the next one that is faulting.
+ * The same in context.  To note the hole in the image takes its lock, which a signal handler must
+ * not: for a faulting page its thread asks a worker to do that (in->hole), other pages are left
+ * unmapped.  Returns the page to go on from: the next faulting one.
  */
 static uint32_t leave_hole(struct fln_install *in, uint32_t lo, uint32_t hi)
 {
@@ -192,7 +190,7 @@ void fln_install_filled(struct fln_install *in, const struct fln_mask *pages)
 
 			settle_installed(in, lo, upto);
 			lo = upto;
-			if (pace_slower(&pace, in, result, lo, end) || result == FLN_UFFD_OK)
+			if (pace_adapt(&pace, in, result, lo, end) || result == FLN_UFFD_OK)
 				continue;
 			if (result == FLN_UFFD_NO_PAGE && in->shard->in_context && !in->by_worker)
 				lo = leave_hole(in, lo, end);
@@ -205,9 +203,9 @@ void fln_install_filled(struct fln_install *in, const struct fln_mask *pages)
 }
 
 /*
- * Zeros were refused because a page is there.  In a shared mapping that may be one
- * in the cache: then that is what the guest has.  In a private one it is mapped;
- * CONTINUE could only do harm, if it has gone since and was given up.
+ * ZEROPAGE has failed with EEXIST.  In a shared mapping the page may be in the cache only, and is
+ * the guest's then: map it.  In a private mapping a page or poison is in the page tables, and
+ * CONTINUE would be wrong: if the page was discarded since, it would map the image's contents.
  */
 static void map_cached(struct fln_install *in, uint32_t page)
 {
@@ -215,7 +213,7 @@ static void map_cached(struct fln_install *in, uint32_t page)
 	uint64_t done = 0;
 	enum fln_uffd_result result = FLN_UFFD_PRESENT;
 
-	/* Or poison, which the kernel's page of zeros does not take the place of. */
+	/* COPY replaces poison, which ZEROPAGE does not; a mapped page stays. */
 	if (!in->region->foreign && in->region->is_private)
 		result = fln_uffd_copy(&in->shard->uffd, addr_of(in, page), zeros, FLN_PAGE_BYTES,
 				       true, &done);
@@ -225,14 +223,14 @@ static void map_cached(struct fln_install *in, uint32_t page)
 	if (result == FLN_UFFD_OK)
 		settle_installed(in, page, page + 1);
 	else if (result == FLN_UFFD_NO_PAGE)
-		fln_mask_set(&in->again, page); /* punched once more, meanwhile */
+		fln_mask_set(&in->again, page); /* punched out again meanwhile */
 	else
 		(void)settle_failed(in, result, page, page + 1);
 }
 
 /*
- * There is no ZEROPAGE for huge pages: one of zeros is put into the page cache, and
- * mapped.  If the cache has it already, then that is what the guest has.
+ * The kernel has no ZEROPAGE for huge pages: a page of zeros is allocated in the page cache and
+ * mapped.  If the cache has one already, that is the guest's.
  */
 static void zero_huge(struct fln_install *in)
 {
@@ -250,7 +248,7 @@ static void zero_huge(struct fln_install *in)
 		settle_installed(in, 0, FLN_BLOCK_PAGES);
 		in->zeroed = all;
 	} else if (result == FLN_UFFD_NO_PAGE) {
-		in->again = all; /* punched once more, meanwhile */
+		in->again = all; /* punched out again meanwhile */
 	} else {
 		(void)settle_failed(in, result, 0, FLN_BLOCK_PAGES);
 	}
@@ -278,7 +276,7 @@ void fln_install_zero(struct fln_install *in, const struct fln_mask *pages)
 			settle_installed(in, lo, upto);
 			fln_mask_set_range(&in->zeroed, lo, upto);
 			lo = upto;
-			if (pace_slower(&pace, in, result, lo, end) || result == FLN_UFFD_OK)
+			if (pace_adapt(&pace, in, result, lo, end) || result == FLN_UFFD_OK)
 				continue;
 			if (result == FLN_UFFD_PRESENT)
 				map_cached(in, lo++);
@@ -289,8 +287,8 @@ void fln_install_zero(struct fln_install *in, const struct fln_mask *pages)
 }
 
 /*
- * In another process there may be huge pages, of which a part can neither be filled nor poisoned.
- * Returns the page to go on from.
+ * Another process may have huge pages, of which a part can be neither filled nor poisoned: poison
+ * the huge page.  Returns the page to go on from.
  */
 static uint32_t deny_foreign(struct fln_install *in, uint32_t lo, uint32_t hi,
 			     struct fln_mask *poisoned)
@@ -306,8 +304,8 @@ static uint32_t deny_foreign(struct fln_install *in, uint32_t lo, uint32_t hi,
 }
 
 /*
- * Kernels before 6.6 cannot poison: take the access away instead.  Returns the page to go
- * on from.
+ * Linux before 6.6 has no UFFDIO_POISON: take the access away with mprotect() instead.  Returns
+ * the page to go on from.
  */
 static uint32_t deny_run(struct fln_install *in, uint32_t lo, uint32_t hi,
 			 struct fln_mask *poisoned)
@@ -317,7 +315,7 @@ static uint32_t deny_run(struct fln_install *in, uint32_t lo, uint32_t hi,
 	if (in->region->foreign)
 		return deny_foreign(in, lo, hi, poisoned);
 	if (fln_uffd_deny(&in->shard->uffd, addr_of(in, lo), len) != 0) {
-		/* The threads that wait go on waiting: that is the safe side. */
+		/* The waiters are not woken: to wait is safe, to read is not. */
 		fln_mask_set_range(&in->broken, lo, hi);
 		return hi;
 	}
@@ -345,7 +343,7 @@ void fln_install_poison(struct fln_install *in, const struct fln_mask *pages,
 			upto = lo + (uint32_t)fln_bytes_to_pages(done);
 			fln_mask_set_range(poisoned, lo, upto);
 			lo = upto;
-			if (pace_slower(&pace, in, result, lo, end) || result == FLN_UFFD_OK)
+			if (pace_adapt(&pace, in, result, lo, end) || result == FLN_UFFD_OK)
 				continue;
 			lo = result == FLN_UFFD_ERROR ? deny_run(in, lo, end, poisoned)
 						      : settle_failed(in, result, lo, end);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Poison that is to be lifted, because its page was given up: which that is.
+ * Which poison is to be lifted: that of pages that were discarded, so that zeros are due.
  *
- * The map goes on saying POISONED: that is the list of what is left to do.  With it goes
- * DISCARDED, or ZERO of the image.
+ * The maps are the list of what remains to be done: a page is due while it is POISONED in its
+ * region's map, and DISCARDED there or ZERO in the image.
  */
 #include "engine/lift.h"
 
@@ -36,7 +36,10 @@ struct fln_mask fln_lift_due(const struct fln_region *r, uint64_t block,
 	return fln_mask_and(&zero, poisoned);
 }
 
-/* From the note on a block of the image keeps apart what is ZERO in it. */
+/*
+ * The note comes first: from then on the image keeps ZERO pages of the block apart from FILLED
+ * ones, also when the block is wholly one or the other.
+ */
 bool fln_lift_too_late(const struct fln_region *r, uint64_t block, uint32_t page)
 {
 	uint64_t image_page = fln_region_image_page(r, block * FLN_BLOCK_PAGES + page);
@@ -60,7 +63,7 @@ void fln_lift_note(const struct fln_region *r, uint64_t block, const struct fln_
 	for (hi = lo; hi < FLN_BLOCK_PAGES; hi = fln_mask_next_set(poisoned, (uint32_t)hi + 1))
 		fln_image_note_poison(r->image,
 				      fln_region_image_page(r, block * FLN_BLOCK_PAGES + hi));
-	/* Given up between the look at its state and the note, which nobody saw then. */
+	/* Pages discarded between the look at their state and the note: that discard saw no poison. */
 	due = fln_lift_due(r, block, poisoned);
 	if (!fln_mask_empty(&due))
 		fln_image_lift(r->image, fln_region_image_page(r, block * FLN_BLOCK_PAGES + lo),

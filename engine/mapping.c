@@ -2,9 +2,8 @@
 /*
  * What is mapped where in this process, by /proc/self/maps.
  *
- * The embedder may take parts of a region's mapping away and put something else
- * there.  Code that takes access or mappings away asks here first what is still a
- * mapping of the region's image.
+ * The embedder may unmap parts of a region and map something else there.  Code that is about to
+ * change a region's mappings asks here first which of them still map the region's image.
  */
 #include "engine/mapping.h"
 
@@ -29,10 +28,10 @@ struct map_line {
 	uint64_t lo, hi, offset, inode;
 	dev_t device;
 	bool shared, accessible;
-	bool vacant; /* the file without pages of engine/vacant.h */
+	bool vacant; /* the empty file of engine/vacant.h */
 };
 
-/* "lo-hi perms offset major:minor inode path": numbers are hexadecimal but for the inode. */
+/* "lo-hi perms offset major:minor inode path": all numbers but the inode are hexadecimal. */
 static bool parse_line(const char *line, struct map_line *m)
 {
 	unsigned long major, minor;
@@ -60,7 +59,7 @@ static bool parse_line(const char *line, struct map_line *m)
 
 static bool next_line(FILE *maps, struct map_line *m)
 {
-	bool begins = true; /* a line, that is: paths can be long */
+	bool begins = true; /* @line holds the beginning of a line: paths can be longer */
 	char line[512];
 
 	while (fgets(line, sizeof(line), maps)) {
@@ -76,6 +75,7 @@ static bool next_line(FILE *maps, struct map_line *m)
 	return false;
 }
 
+/* Does @addr, in the line, have the file offset due at @home, and is it shared as the region is? */
 static bool is_at_home(const struct fln_region *r, const struct map_line *m, uint64_t addr,
 		       uint64_t home)
 {
@@ -83,7 +83,7 @@ static bool is_at_home(const struct fln_region *r, const struct map_line *m, uin
 	       m->offset + (addr - m->lo) == fln_pages_to_bytes(r->image_page) + (home - r->addr);
 }
 
-/* Does the line map the region's image, with the page that is due at @addr there? */
+/* Does the line map the region's image, with the page due for @home at @addr? */
 static bool is_own(const struct fln_region *r, const struct map_line *m, uint64_t addr,
 		   uint64_t home)
 {
@@ -97,7 +97,7 @@ static bool is_zeros(const struct fln_vacant *v, const struct map_line *m)
 	       !m->shared;
 }
 
-/* Has the end of a region put there what lies at @addr, where the image's page was? */
+/* Is the mapping at @addr a placeholder that a closed region has left? */
 static bool is_left(const struct fln_region *r, const struct map_line *m, uint64_t addr,
 		    uint64_t home)
 {
@@ -115,7 +115,7 @@ int fln_mapping_check(const struct fln_region *r)
 	int rc = 0;
 
 	if (!maps)
-		return 0; /* no /proc: the kernel's own checks must do */
+		return 0; /* without /proc the kernel's own checks must suffice */
 	while (rc == 0 && at < end && next_line(maps, &m)) {
 		if (m.hi <= at)
 			continue;
@@ -139,10 +139,10 @@ int fln_mapping_check(const struct fln_region *r)
 	return rc;
 }
 
-/* smaps walks the page tables of all that is mapped: for what a process of this size has. */
+/* Reading smaps walks the page tables of all mappings: up to so many resident pages. */
 #define SMAPS_MAX_PAGES (UINT64_C(1) << 16)
 
-/* Pages that are mapped in this process; UINT64_MAX: unknown. */
+/* Resident pages of this process; UINT64_MAX: unknown. */
 static uint64_t nr_resident(void)
 {
 	uint64_t resident = UINT64_MAX;
@@ -173,11 +173,11 @@ bool fln_mapping_is_kept_from_children(const struct fln_region *r)
 typedef bool (*line_fn)(const struct fln_region *r, const struct map_line *m, uint64_t addr,
 			uint64_t home);
 
-/* As fln_mapping_each(), of the lines that @is_one says; closes @maps. */
+/* As fln_mapping_each(), for the lines that @is_one accepts.  Closes @maps. */
 static int each_piece(FILE *maps, struct fln_region *r, uint64_t start, uint64_t end,
 		      uint64_t moved, line_fn is_one, fln_mapping_fn fn)
 {
-	uint64_t lo = start, hi = start; /* a piece, until it turns out to be whole */
+	uint64_t lo = start, hi = start; /* the piece so far: adjacent lines are joined */
 	struct map_line m;
 	int rc = 0, first_rc = 0;
 
@@ -313,8 +313,8 @@ static int by_addr(const void *a, const void *b)
 }
 
 /*
- * The parts of anonymous memory, [lo, hi), that the end of the region has put there.  @next:
- * the first range of the region's that may lie behind @lo.
+ * Call @fn for the parts of [lo, hi), which is anonymous memory, that the region's end has mapped
+ * as zeros.  *next: the first of r->zeroed that may end above @lo.
  */
 static void each_zeroed(struct fln_region *r, uint64_t lo, uint64_t hi, uint64_t *next,
 			fln_mapping_fn fn)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is mapped in truth, by /proc/self/pagemap.
+ * The page tables of this process, by /proc/self/pagemap.
  *
- * The map of a region is a hint: pages are taken away through the page cache, and
- * no event tells.  A fault puts that right by itself.  A caller that hands memory to a system call
- * that does not wait for faults must know before, so fln_guest_populate() asks the
- * kernel: eight bytes a page, and a tenth of what mapping it costs.  So does a thread that resolves
- * its own fault and finds that the map calls the page poisoned (resolve.c).
+ * The map of a region is a hint: punches in the page cache zap pages, and no event reports that.
+ * The next fault on such a page corrects the map.  A caller that hands memory to a system call
+ * which does not wait for faults must know before, so fln_guest_populate() asks the kernel
+ * (confirm.c): eight bytes a page, at a tenth of the cost of mapping it.  So does a thread that
+ * resolves its own fault on a page that the map calls POISONED (resolve.c).
  */
 #include "engine/pagemap.h"
 

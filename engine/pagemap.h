@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is mapped in truth, by /proc/self/pagemap.
+ * The page tables of this process, by /proc/self/pagemap.
+ *
+ * Async-signal-safe.
  */
 #ifndef FLN_ENGINE_PAGEMAP_H
 #define FLN_ENGINE_PAGEMAP_H
@@ -8,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How the kernel is asked for that. */
+/* Has the page at @addr neither memory nor swap?  False also if that is unknown. */
 bool fln_pagemap_is_empty(uint64_t addr);
 
 #define FLN_PAGEMAP_PRESENT (UINT64_C(1) << 63)

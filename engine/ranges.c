@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Lists of ranges: sorted, without overlaps, and copied to be changed.
+ * Sorted lists of ranges without overlaps, changed by making a changed copy.
  */
 #include "engine/ranges.h"
 
@@ -25,8 +25,8 @@ int fln_range_check(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes)
 
 	if (len_bytes == 0 || end < addr || !fln_is_aligned(addr | len_bytes, FLN_PAGE_BYTES))
 		return fln_fail(EINVAL,
-				"guest %s: range of %" PRIu64 " bytes at 0x%" PRIx64
-				" is empty, wraps around, or is no multiple of %" PRIu64,
+				"guest %s: the range of %" PRIu64 " bytes at 0x%" PRIx64
+				" is empty, wraps around, or is not a multiple of %" PRIu64,
 				guest->name, len_bytes, addr, FLN_PAGE_BYTES);
 	entered = fln_rcu_enter();
 	fln_rcu_read_lock();
@@ -59,7 +59,7 @@ void fln_ranges_free(struct fln_guest *guest, struct fln_ranges *ranges)
 			 FLN_NODE_ANY);
 }
 
-/* At the end of a list; what goes on where the last ends, and is alike, is one with it. */
+/* Append a range; it is merged with the last one if that adjoins it and is alike. */
 static void append(struct fln_ranges *to, uint64_t addr, uint64_t end, uint32_t what)
 {
 	struct fln_range *last = to->nr > 0 ? &to->range[to->nr - 1] : NULL;
@@ -89,7 +89,7 @@ struct fln_ranges *fln_ranges_with(struct fln_guest *guest, const struct fln_ran
 
 		append(new, r->addr, r->end < addr ? r->end : addr, r->what);
 		if (r->end > end)
-			break; /* its tail comes after */
+			break; /* its tail is appended below */
 	}
 	if (what)
 		append(new, addr, end, what);

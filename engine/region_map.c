@@ -2,9 +2,9 @@
 /*
  * States of a region's pages: claim, settle, forget.
  *
- * The bit of CLAIMED decides which thread may touch the other planes of a page.  A
- * claimer that finds a page PRESENT or POISONED after the fact lets go of it
- * again: that is how claims leave such pages out without a lock.
+ * The CLAIMED bit decides which thread may change a page's other planes.  A claimer that finds its
+ * page PRESENT or POISONED once it has the bit releases it again: so claims leave such pages out
+ * without a lock.
  */
 #include "engine/region_map.h"
 
@@ -18,7 +18,7 @@
 
 #define TO(state) (1u << (state))
 
-/* Where a page may go from each state. */
+/* The states that may follow each state. */
 static const unsigned char page_next[] = {
 	[FLN_PAGE_ABSENT] = TO(FLN_PAGE_CLAIMED),
 	[FLN_PAGE_CLAIMED] = TO(FLN_PAGE_PRESENT) | TO(FLN_PAGE_ABSENT) | TO(FLN_PAGE_POISONED),
@@ -73,8 +73,8 @@ struct fln_mask fln_region_claim_poisoned(struct fln_chunk *c, const struct fln_
 }
 
 /*
- * The first page's bit decides, because several threads that go for all of them could get some
- * each.  Its owner misses others only while a collapse or a forget passes through.
+ * The first page's bit decides, because several threads that claim all 512 could win some each.
+ * Its owner can miss others only while a collapse or a forget holds them for a moment.
  */
 struct fln_mask fln_region_claim_whole(struct fln_chunk *c)
 {
@@ -145,7 +145,7 @@ bool fln_region_collapse(struct fln_blockmap *map, uint64_t block, struct fln_ch
 	fln_rcu_assert_reading();
 	if (!fln_mask_empty(&rest))
 		return false;
-	/* Which pages were discarded must not be forgotten: all of them, none, or a chunk. */
+	/* Which pages are DISCARDED must not be forgotten: without a chunk it is all or none. */
 	discarded = fln_mask_and(&discarded, &valid);
 	if (!fln_mask_empty(&discarded)) {
 		if (fln_mask_count(&discarded) != fln_mask_count(&valid))
@@ -153,8 +153,8 @@ bool fln_region_collapse(struct fln_blockmap *map, uint64_t block, struct fln_ch
 		uniform |= 1u << FLN_PLANE_DISCARDED;
 	}
 	/*
-	 * Own every page, so that nobody changes the chunk once it has left its
-	 * slot: a late claimer finds all of it taken, and looks the block up again.
+	 * Own every page, so that no thread changes the chunk after it has left its slot: a late
+	 * claimer finds all pages claimed, and looks the block up again.
 	 */
 	won = fln_chunk_set(c, FLN_PLANE_CLAIMED, &all);
 	present = fln_chunk_load(c, FLN_PLANE_PRESENT);

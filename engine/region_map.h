@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The page-state map of a region: what we know of its page tables.
+ * The page-state map of a region: what is known of its page tables.
  *
  *   ABSENT → CLAIMED → PRESENT | POISONED | ABSENT, PRESENT → ABSENT,
  *   POISONED → ABSENT
  *
- * A hint, never the truth: pages are taken away behind our back.  A fault is
- * served whatever the map says; the map saves calls and picks windows.
+ * A hint, never the truth: the kernel zaps pages without telling.  A fault is served whatever the
+ * map says; the map saves calls and chooses windows.
  *
- * CLAIMED is a lock: of several threads that want a page, the one whose atomic OR set
- * the bit owns it (I3), and it alone moves it on.  Besides its state a page can
- * be DISCARDED: given up by the guest in memory that is not the page cache's
- * (foreign and private regions): zeros are due there, not the image's contents,
- * from then on and for good: the pages may go once more after zeros have been
- * mapped.  Only the shard's worker may map pages where DISCARDED decides: a REMOVE
- * that another thread's install crosses would be lost.
+ * CLAIMED is a lock: of several threads that want a page, the one whose atomic OR has set the bit
+ * owns the page (I3), and it alone moves it on.  Any thread may claim, also in a signal handler;
+ * nothing here blocks.
+ *
+ * Besides its state a page can be DISCARDED, in foreign and private regions, whose discards the
+ * page cache does not know of: zeros are due there from then on, not the image's contents, and
+ * for good, because the page may be zapped once more after zeros were mapped.  Only the shard's
+ * worker may map pages in regions where DISCARDED decides: another thread's install could cross
+ * a REMOVE and bring the contents back.
  */
 #ifndef FLN_ENGINE_REGION_MAP_H
 #define FLN_ENGINE_REGION_MAP_H
@@ -40,36 +42,36 @@ enum {
 	FLN_PLANE_DISCARDED
 };
 
-/* Claim what is ABSENT of @pages.  Returns what is the caller's now. */
+/* Claim the ABSENT pages of @pages.  Returns those that the caller owns now. */
 struct fln_mask fln_region_claim(struct fln_chunk *c, const struct fln_mask *pages);
 
-/* Claim a block that is one huge page: all of it, or nothing. */
+/* Claim a block that is one huge page: all of its states, or none. */
 struct fln_mask fln_region_claim_whole(struct fln_chunk *c);
 
 /*
- * Claim what is POISONED of @pages, to map zeros over it.  It goes on being called so until it
- * is settled as PRESENT: poison that the map has forgotten is lifted by nobody.
+ * Claim the POISONED pages of @pages, to map zeros over the poison.  They stay POISONED as well
+ * until they are settled as PRESENT: poison that the map has forgotten would never be lifted.
  */
 struct fln_mask fln_region_claim_poisoned(struct fln_chunk *c, const struct fln_mask *pages);
 
 /*
- * The owner's move of claimed pages to PRESENT, POISONED or back to ABSENT; those of
- * fln_region_claim_poisoned() go to PRESENT or back to POISONED.
+ * End the caller's claims: pages become PRESENT, POISONED or ABSENT again; those claimed by
+ * fln_region_claim_poisoned() become PRESENT or POISONED again.
  */
 void fln_region_settle(struct fln_chunk *c, const struct fln_mask *pages, enum fln_region_page to);
 
-/* PRESENT or POISONED pages of @pages that nobody has claimed become ABSENT. */
+/* Those PRESENT or POISONED pages of @pages that no thread has claimed become ABSENT. */
 void fln_region_forget(struct fln_chunk *c, const struct fln_mask *pages);
 
 /*
- * Pages that were given up, and may be POISONED still, which only mapping zeros over it can
- * lift: those stay so, and if zeros are due become DISCARDED; what is PRESENT becomes ABSENT.
+ * Pages were discarded whose poison may still be in the page tables: PRESENT becomes ABSENT, while
+ * POISONED stays and, with @zero, becomes DISCARDED as well: zeros are to be mapped over it.
  */
 void fln_region_give_up(struct fln_chunk *c, const struct fln_mask *pages, bool zero);
 
 /*
- * Give the chunk of a block back if the block is wholly PRESENT, and wholly or
- * nowhere DISCARDED.  RCU read lock held.  True when it was.
+ * Free the chunk of a block whose pages are all PRESENT, and all or none of them DISCARDED.
+ * RCU read lock held.  True: it was freed.
  */
 bool fln_region_collapse(struct fln_blockmap *map, uint64_t block, struct fln_chunk *c);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Serving a shard: from messages to blocks.
+ * Serving a shard: from userfaultfd messages to the faults of each block.
  *
- * One read takes a batch.  Events are acted upon first.  Faults are sorted, so
- * that all faults of one 2 MiB block of a region are served together: block.c.
+ * One read() takes a batch.  Its events are acted upon first.  Its faults are sorted, so that all
+ * faults of one 2 MiB block of a region are served together (serve_block.c).
  */
 #include "engine/serve.h"
 
@@ -33,7 +33,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-/* The closer of a region wakes everybody in it; see closing.c. */
+/* End a fault in a region that is being closed: the closer wakes its thread (closing.c). */
 static void leave_to_closer(struct fln_shard *shard, struct fln_region *region,
 			    const struct fln_fault *fault)
 {
@@ -48,7 +48,7 @@ static void leave_to_closer(struct fln_shard *shard, struct fln_region *region,
 		      fln_now_ns());
 }
 
-/* Shell sort: batches are small, nearly sorted often, and nothing may allocate (I5). */
+/* Shell sort: batches are small and often nearly sorted, and nothing may be allocated (I5). */
 void fln_sort_faults(struct fln_fault *f, uint32_t nr)
 {
 	static const uint32_t gaps[] = { 57, 23, 10, 4, 1 };
@@ -67,7 +67,7 @@ void fln_sort_faults(struct fln_fault *f, uint32_t nr)
 	}
 }
 
-/* Has some region of the guest a page in the block at @block_addr?  RCU read lock held. */
+/* Does any region of the guest reach into the block at @block_addr?  RCU read lock held. */
 static bool block_has_region(const struct fln_guest *guest, uint64_t block_addr)
 {
 	const struct fln_region *r = fln_directory_next(guest, block_addr);
@@ -76,9 +76,8 @@ static bool block_has_region(const struct fln_guest *guest, uint64_t block_addr)
 }
 
 /*
- * A page of no region that cannot be poisoned (Linux before 6.6).  In our own memory the
- * access is taken away, where the page is still the shard's: what lies there else is the
- * embedder's.
+ * Make a page in no region inaccessible that cannot be poisoned (Linux before 6.6).  In our own
+ * memory only, and only while the page is registered with the shard: else it is the embedder's.
  */
 static enum fln_uffd_result take_access(struct fln_shard *shard, uint64_t addr)
 {
@@ -105,60 +104,61 @@ static enum fln_uffd_result take_access(struct fln_shard *shard, uint64_t addr)
 }
 
 /*
- * Its thread can be given neither a page nor a signal, and woken it would only fault again:
- * it waits, also when the guest has ended.
+ * The fault's thread can get neither a page nor a signal, and woken it would only fault again: it
+ * waits, beyond the end of the guest.
  */
-static void leave_waiting(struct fln_worker *w, struct fln_shard *shard,
+static void hold_for_ever(struct fln_worker *w, struct fln_shard *shard,
 			  const struct fln_fault *fault)
 {
 	atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
 	if (fln_guest_fail(shard->guest, -EOPNOTSUPP))
 		fln_log(&w->opts.log, FLN_LOG_ERROR,
-			"guest %s has failed: a fault at 0x%llx, where no region is, and its page "
-			"cannot be made unreadable; tell of all memory that is registered, or use "
-			"Linux 6.6",
+			"guest %s has failed: a fault at 0x%llx, which is in no region, and its page "
+			"cannot be made unreadable; add regions for all registered memory, or use "
+			"Linux 6.6 or later",
 			shard->guest->name, (unsigned long long)fault->addr);
 	fln_hold(w, shard, fault, FLN_HELD_STUCK);
 }
 
 /*
- * An address of no region: there is nothing to map.  Never a hang, never silent,
- * and never only a wake: the thread would fault again, for ever.  But a fault can be
- * read before the event that says what was moved there: until that is read the
- * kernel puts the poison off, and the fault is held.
+ * End a fault in no region: there are no contents to map, so its page is poisoned.  Its thread must
+ * not hang, and must not just be woken, because it would fault again for ever.  The fault may have
+ * been read before the event that says what was moved there: until that event is read the kernel
+ * refuses to poison (EAGAIN), and the fault is held.
  */
-static void end_invalid(struct fln_worker *w, struct fln_shard *shard, struct fln_fault *fault)
+static void end_outside_regions(struct fln_worker *w, struct fln_shard *shard,
+				struct fln_fault *fault)
 {
 	uint64_t huge = fln_align_down(fault->addr, FLN_BLOCK_BYTES), done;
 	enum fln_uffd_result result = FLN_UFFD_ERROR;
 
-	/* Its process registers memory before it tells us of it, and may be faster. */
+	/* A foreign process may touch memory it has registered before the region is added. */
 	if (shard->guest->foreign && fln_foreign_await_region(w, shard, fault))
 		return;
 	if (fln_uffd_can_poison(&shard->uffd))
 		result = fln_uffd_poison(&shard->uffd, fault->addr, FLN_PAGE_BYTES, &done);
 	/*
-	 * Of no region, so it can be a part of a huge page, which is poisoned as a whole.  Not
-	 * where a region has a part of the block: its pages are small, and have contents.
+	 * Outside of regions the page may be part of a huge page, which is poisoned as a whole;
+	 * but not if a region reaches into the block: its pages are small, and have contents.
 	 */
 	if (result == FLN_UFFD_ERROR && fln_uffd_can_poison(&shard->uffd) &&
 	    !block_has_region(shard->guest, huge))
 		result = fln_uffd_poison_huge(&shard->uffd, fault->addr);
 	if (result == FLN_UFFD_ERROR)
 		result = take_access(shard, fault->addr);
-	/* Not when there is no room: what is put back is woken by region (held.c). */
+	/* Without room it would be put back with the kernel, which wakes by region (held.c). */
 	if (result == FLN_UFFD_AGAIN && fln_may_hold(w, shard)) {
 		fln_hold(w, shard, fault, FLN_HELD_AGAIN);
 		return;
 	}
 	if (result == FLN_UFFD_ERROR) {
-		leave_waiting(w, shard, fault);
+		hold_for_ever(w, shard, fault);
 		return;
 	}
 	if (result != FLN_UFFD_AGAIN)
 		fln_log_limited(
 			&w->opts.log, &shard->guest->log_limit, FLN_LOG_ERROR,
-			"guest %s: a fault at 0x%llx, where no region is; its page is poisoned",
+			"guest %s: a fault at 0x%llx, which is in no region; its page is poisoned",
 			shard->guest->name, (unsigned long long)fault->addr);
 	if (result == FLN_UFFD_OK)
 		fln_failure_tell_stray(shard->guest, fault->addr);
@@ -167,7 +167,7 @@ static void end_invalid(struct fln_worker *w, struct fln_shard *shard, struct fl
 	fln_end_fault(shard, fault, FLN_ENDED_FAILED, false, fln_now_ns());
 }
 
-/* Once for each fault: is the memory on another node than this worker? */
+/* Count faults whose memory is on another node than this worker: each once. */
 static void count_remote(const struct fln_worker *w, struct fln_shard *shard,
 			 const struct fln_region *region, struct fln_fault *f, uint32_t nr)
 {
@@ -180,6 +180,7 @@ static void count_remote(const struct fln_worker *w, struct fln_shard *shard,
 	}
 }
 
+/* Is the region being closed, so that protection is the closer's to lift (life/deny_kernel.c)? */
 static bool is_closers(const struct fln_region *region)
 {
 	return region && !region->foreign &&
@@ -196,12 +197,11 @@ void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_
 		uint64_t stop;
 
 		end = i + 1;
-		/* What the closer has protected it makes writable again (life/deny_kernel.c). */
 		if (f[i].kind == FLN_FAULT_PROTECTED && !is_closers(region) &&
 		    fln_foreign_flagged(w, shard, NULL, &f[i]))
 			continue;
 		if (!region || fln_region_is_stray(region, f[i].addr)) {
-			end_invalid(w, shard, &f[i]);
+			end_outside_regions(w, shard, &f[i]);
 			continue;
 		}
 		if (atomic_load_explicit(&region->closing, memory_order_acquire)) {
@@ -210,7 +210,7 @@ void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_
 		}
 		if (f[i].kind == FLN_FAULT_MINOR && fln_foreign_flagged(w, shard, region, &f[i]))
 			continue;
-		/* All that follows in the same block, in the same region. */
+		/* Serve together with it all faults that follow in this block and region. */
 		stop = fln_block_end(f[i].addr, region->addr + region->len_bytes);
 		while (end < nr && f[end].addr < stop && f[end].kind == FLN_FAULT_MISSING &&
 		       !fln_region_is_stray(region, f[end].addr))
@@ -231,8 +231,8 @@ static enum fln_fault_kind kind_of(const struct fln_shard *shard, const struct u
 }
 
 /*
- * A descriptor that cannot be read never can: its faults wait, in the kernel, and nobody
- * will know of them.  So the guest is at its end.
+ * A descriptor that could not be read stays unreadable: faults wait in the kernel, and nothing will
+ * report them.  So the guest has to end.
  */
 static void give_up_reading(struct fln_worker *w, struct fln_shard *shard, int err)
 {
@@ -241,32 +241,36 @@ static void give_up_reading(struct fln_worker *w, struct fln_shard *shard, int e
 	fln_worker_unwatch(w, shard);
 	atomic_store(&shard->unreadable, true);
 	fln_log(&w->opts.log, FLN_LOG_ERROR,
-		"guest %s: shard %u cannot be read (errno %d) and is not served any more; "
-		"hand over a userfaultfd on which UFFDIO_API was called, and leave the engine's "
-		"descriptors alone: the guest is stopped",
+		"guest %s: shard %u cannot be read (errno %d), so the guest is stopped; hand over "
+		"a userfaultfd on which UFFDIO_API was called, and do not close descriptors of the "
+		"engine",
 		guest->name, shard->index, err);
 	fln_guard_end_guest(guest, -err);
 }
 
-/* A foreign process's fork() cannot be told of while no descriptor is left: it waits, and so do we. */
+/*
+ * To read the event of a foreign process's fork() takes a free descriptor.  Until there is one the
+ * forking process waits, and so does this worker.
+ */
 static bool may_read_later(int err)
 {
 	return err == EMFILE || err == ENFILE || err == ENOMEM;
 }
 
-/* Not in the section of a reader: a fill that has written pages waits for its end. */
+/* Outside fln_filler_reading_begin() and _end(): fills that have written pages wait for that. */
 static void read_later(struct fln_worker *w, struct fln_shard *shard)
 {
-	fln_log_limited(&w->opts.log, &shard->guest->log_limit, FLN_LOG_ERROR,
-			"guest %s: shard %u: an event cannot be read for want of a descriptor or "
-			"memory; raise RLIMIT_NOFILE (tried again)",
-			shard->guest->name, shard->index);
+	fln_log_limited(
+		&w->opts.log, &shard->guest->log_limit, FLN_LOG_ERROR,
+		"guest %s: shard %u: an event cannot be read, as no descriptor or memory is "
+		"left; raise RLIMIT_NOFILE (tried again)",
+		shard->guest->name, shard->index);
 	fln_sleep_ns(FLN_NS_PER_MS);
 }
 
 /*
- * [start, end) has been unmapped, and the event wakes its waiters: faults there that
- * were read before it have ended.  Returns how many of the @nr are left.
+ * [start, end) has been unmapped, and to act on the event wakes the threads that wait there: end
+ * their faults in w->faults, which were read before it.  Returns how many of the @nr are left.
  */
 static uint32_t end_unmapped(struct fln_worker *w, struct fln_shard *shard, uint32_t nr,
 			     uint64_t start, uint64_t end)
@@ -282,7 +286,7 @@ static uint32_t end_unmapped(struct fln_worker *w, struct fln_shard *shard, uint
 	return left;
 }
 
-/* How many messages there are up to the last one that tells of mremap(). */
+/* The number of messages up to and including the last UFFD_EVENT_REMAP; 0: there is none. */
 static ssize_t last_move(const struct uffd_msg *msgs, ssize_t nr)
 {
 	while (nr > 0 && msgs[nr - 1].event != UFFD_EVENT_REMAP)
@@ -291,8 +295,8 @@ static ssize_t last_move(const struct uffd_msg *msgs, ssize_t nr)
 }
 
 /*
- * Read a batch, act upon its events, and gather its faults; returns how many.  *err is why
- * it could not be read, or 0.
+ * Read a batch, act upon its events, and gather its faults in w->faults; returns their number.
+ * *err: why the shard could not be read, or 0.
  */
 static uint32_t read_batch(struct fln_worker *w, struct fln_shard *shard, int *err)
 {
@@ -342,7 +346,7 @@ void fln_serve_shard(struct fln_worker *w, struct fln_shard *shard)
 	uint32_t nr_faults;
 	int err;
 
-	/* No page is published between the read and the events: it may have been given up. */
+	/* Fills must not publish from before the read until its discards have been acted upon. */
 	fln_filler_reading_begin(w->opts.filler, w->opts.index);
 	nr_faults = read_batch(w, shard, &err);
 	fln_filler_reading_end(w->opts.filler, w->opts.index);
@@ -353,7 +357,7 @@ void fln_serve_shard(struct fln_worker *w, struct fln_shard *shard)
 	fln_serve_faults(w, shard, w->faults, nr_faults);
 }
 
-/* Is there anything new about a held fault? */
+/* Is a held fault to be served again?  RCU read lock held. */
 static bool is_due(struct fln_worker *w, const struct fln_held *h, uint64_t now_ns)
 {
 	struct fln_region *region;
@@ -376,9 +380,9 @@ static bool is_due(struct fln_worker *w, const struct fln_held *h, uint64_t now_
 		return false;
 	page = fln_region_page_of(region, h->fault.addr);
 	if (fln_region_given_up(&region->map, page))
-		return true; /* meanwhile: zeros are due */
+		return true; /* discarded meanwhile: zeros are due */
 	state = fln_image_due(region->image, fln_region_image_page(region, page));
-	/* While it pauses somebody may have brought it. */
+	/* While it pauses its page may have been pushed, or filled for another fault. */
 	return h->reason == FLN_HELD_FILL ? !fln_fill_will_tell(region->image, &h->fault, state)
 					  : state == FLN_IMAGE_FILLED || state == FLN_IMAGE_ZERO;
 }
@@ -390,7 +394,7 @@ void fln_serve_held(struct fln_worker *w)
 	struct fln_shard *shard = NULL;
 	uint64_t now = fln_now_ns();
 
-	/* What stays goes into the other table, in order. */
+	/* Faults that stay held go into the other table, in order. */
 	w->held = w->held_spare;
 	w->held_spare = old;
 	w->nr_held = 0;
@@ -415,7 +419,7 @@ void fln_serve_held(struct fln_worker *w)
 		}
 		shard = h->shard;
 		if (h->reason == FLN_HELD_REGION)
-			h->fault.since_ns = now; /* its source has not been asked yet */
+			h->fault.since_ns = now; /* its source is asked only now */
 		w->faults[nr++] = h->fault;
 	}
 	if (nr > 0)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The faults of one block: one round of work for all of them, and one outcome for each.
+ * Serving the faults of one block: one round of work for all of them, one outcome for each.
  *
- * The pages that threads wait for are mapped first, with a few neighbours, which
- * cost little more than the call, and their threads go on.  The rest of their
- * windows is only noted; it is mapped between rounds, so that a large window
- * keeps no thread waiting (I7).  What has been noted is a wish, not a claim: pages are
- * claimed when they are mapped, so faults in between go their own way.
+ * The pages that threads wait for are mapped first, with a few neighbours, which cost little more
+ * than the call, and their threads resume.  The rest of the windows is only noted, and mapped
+ * between rounds, so that a large window keeps no thread waiting (I7).  What is noted is not
+ * claimed: pages are claimed when they are mapped, so faults on them in between are served as
+ * usual.
  */
 #include "engine/serve_block.h"
 
@@ -54,7 +54,7 @@ static void poison_page(struct fln_worker *w, struct fln_block_round *b, uint32_
 		    fln_guest_fail(b->in.region->guest, -EINVAL))
 			fln_log(&w->opts.log, FLN_LOG_ERROR,
 				"guest %s has failed: the page at 0x%llx can be neither filled nor "
-				"poisoned; let its process register pages of 4 KiB",
+				"poisoned; its process must register pages of 4 KiB",
 				b->in.shard->guest->name, (unsigned long long)addr);
 		return;
 	}
@@ -76,13 +76,13 @@ static void hold(struct fln_worker *w, struct fln_block_round *b, struct fln_fau
 }
 
 /*
- * Zeros for which no huge page is left: tried again, and logged.  True when that has lasted
- * as long as a source may take: then the page has failed.
+ * Zeros are due, and no huge page is left for them: log it.  False: the fault is retried.  True:
+ * that has lasted longer than source_timeout_ns, and the page has failed.
  */
-static bool must_do_without(struct fln_worker *w, const struct fln_block_round *b,
-			    const struct fln_fault *fault, int *error)
+static bool starved_too_long(struct fln_worker *w, const struct fln_block_round *b,
+			     const struct fln_fault *fault, int *error)
 {
-	/* Not from t0: it may have waited long for contents, before zeros were due. */
+	/* Not since t0_ns: it may have waited long for contents before zeros were due. */
 	bool late = w->opts.source_timeout_ns != UINT64_MAX && fault->again_since_ns > 0 &&
 		    fln_is_over(fault->again_since_ns, w->looked_ns, w->opts.source_timeout_ns);
 
@@ -96,14 +96,14 @@ static bool must_do_without(struct fln_worker *w, const struct fln_block_round *
 	return late;
 }
 
-/* What the round has come to for a page that faulted. */
+/* The round's outcome for a faulting page. */
 enum outcome {
 	MAPPED,
 	POISONED,
-	GONE,    /* nothing is mapped there any more, or its process has ended */
+	GONE,    /* unmapped meanwhile, or its process has ended */
 	STARVED, /* zeros are due, and no huge page is left for them */
-	PUT_OFF, /* tried again: an event is unread, another thread has the page, or none has come to it */
-	REFUSED,  /* the kernel takes no contents there */
+	PUT_OFF, /* retried: an event is unread, another thread has claimed it, or it was not tried */
+	REFUSED,  /* the kernel refuses to map it */
 	UNFILLED, /* the image does not have its contents */
 };
 
@@ -126,7 +126,7 @@ static enum outcome outcome_of(const struct fln_block_round *b, const struct fln
 										: UNFILLED;
 }
 
-/* A page that cannot be mapped is poisoned, or its fault is held for @reason. */
+/* If the page was not mapped: poison it, or set the *reason to hold its fault for. */
 static void poison_or_hold(struct fln_worker *w, struct fln_block_round *b, struct fln_fault *fault,
 			   uint32_t page, struct fln_mask *poisoned, enum fln_held_reason *reason,
 			   uint64_t now_ns)
@@ -138,7 +138,7 @@ static void poison_or_hold(struct fln_worker *w, struct fln_block_round *b, stru
 
 	switch (outcome_of(b, poisoned, page)) {
 	case STARVED:
-		must_poison = must_do_without(w, b, fault, &error);
+		must_poison = starved_too_long(w, b, fault, &error);
 		break;
 	case REFUSED:
 		fln_failure_refused(w, b->in.region, fault->addr);
@@ -180,7 +180,7 @@ static void settle_faults(struct fln_worker *w, struct fln_block_round *b, struc
 			fln_end_fault(shard, &faults[i], FLN_ENDED_POISONED, false, now);
 			break;
 		case GONE:
-			/* Nothing else tells the threads that wait that their range has gone. */
+			/* munmap() has woken no thread that waits in the range. */
 			fln_uffd_wake(&shard->uffd, b->in.block_addr + fln_pages_to_bytes(p),
 				      b->in.region->page_bytes);
 			fln_end_fault(shard, &faults[i], FLN_ENDED_FAILED, false, now);
@@ -193,7 +193,7 @@ static void settle_faults(struct fln_worker *w, struct fln_block_round *b, struc
 	fln_block_settle(b, &poisoned);
 }
 
-/* Which slot a block's later pages go into: blocks of one region that lie together share none. */
+/* The slot for a block's postponed pages; adjacent blocks of a region have different ones. */
 static uint32_t later_slot(const struct fln_region *region, uint64_t block_addr)
 {
 	uint64_t of_region = fln_hash_ptr(region) >> 32;
@@ -201,7 +201,7 @@ static uint32_t later_slot(const struct fln_region *region, uint64_t block_addr)
 	return (uint32_t)((block_addr >> FLN_BLOCK_SHIFT) + of_region) & (FLN_NR_LATER - 1);
 }
 
-/* Is what was left for later of the same pages?  For a bug: the block's address says so. */
+/* Is the slot of the same block?  (A planted bug compares the address only.) */
 static bool is_later_of(const struct fln_later *l, const struct fln_block_round *b)
 {
 	return l->shard == b->in.shard && l->block_addr == b->in.block_addr &&
@@ -221,7 +221,7 @@ static void note_later(struct fln_worker *w, struct fln_block_round *b)
 		return;
 	}
 	if (l->shard)
-		return; /* another block has the slot: this one's next fault will ask again */
+		return; /* another block has the slot: the next fault of this one tries again */
 	l->shard = b->in.shard;
 	l->region = b->in.region;
 	l->block_addr = b->in.block_addr;
@@ -230,8 +230,8 @@ static void note_later(struct fln_worker *w, struct fln_block_round *b)
 }
 
 /*
- * What was said of the memory of a fault.  Of a block that is two things, what was
- * said of the first one: a block has one policy at a time.
+ * The advice for the faults of a block.  If the block has different ones, that of the first fault
+ * holds: a round has one policy.
  */
 static enum fln_advice advice_of(const struct fln_block_round *b, const struct fln_fault *faults,
 				 uint32_t nr)
@@ -243,7 +243,7 @@ static enum fln_advice advice_of(const struct fln_block_round *b, const struct f
 		return FLN_ADVICE_NORMAL;
 	if (range->what == FLN_ADVICE_SEQUENTIAL) {
 		end = b->in.region->addr + b->in.region->len_bytes;
-		for (uint32_t i = 0; i < nr && !faults[i].kept; i++) /* they were told of */
+		for (uint32_t i = 0; i < nr && !faults[i].kept; i++) /* once for each fault */
 			fln_ahead_fault(b->in.region->guest, faults[i].addr,
 					range->end < end ? range->end : end);
 	}
@@ -251,11 +251,11 @@ static enum fln_advice advice_of(const struct fln_block_round *b, const struct f
 }
 
 /*
- * Faults that were held while somebody else's poisoned their page: their threads have been
- * woken with it.  To map the page now would overwrite the poison, which is for discards to
- * lift.  The map is a hint all the same: a thread that sleeps there after all is woken, and its
- * next fault is a message of its own, which is served whatever the map says.  Faults that
- * are served together have all been held, or all just been read.  Returns how many are left.
+ * End faults that were held while their page was poisoned for another fault: that has woken their
+ * threads.  Mapping the page now would overwrite the poison, which only discards may lift.  The map
+ * is a hint, though: so threads that still sleep there are woken, and fault again with a message of
+ * their own, which is served whatever the map says.  Faults that are served together have either
+ * all been held, or all just been read.  Returns how many are left.
  */
 static uint32_t end_poisoned(struct fln_block_round *b, struct fln_fault *faults, uint32_t nr,
 			     uint32_t *pages)
@@ -283,8 +283,8 @@ static uint32_t end_poisoned(struct fln_block_round *b, struct fln_fault *faults
 }
 
 /*
- * There is no chunk for the block, but there will be: others are on their way back.  What
- * is mapped without one is known to nobody, so the faults try again.
+ * The block has no chunk, but chunks are being returned to the pool: hold the faults until then,
+ * because the map cannot record pages that are mapped without one.  False: none will come.
  */
 static bool wait_for_chunk(struct fln_worker *w, struct fln_block_round *b,
 			   struct fln_fault *faults, uint32_t nr, const uint32_t *pages)
@@ -335,7 +335,7 @@ void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_r
 	note_later(w, &b);
 }
 
-/* Map what is left of a block's windows, as far as it may be mapped now. */
+/* Map the postponed pages of one block, as far as the image permits.  RCU read lock held. */
 static uint32_t serve_one_later(const struct fln_later *l)
 {
 	uint32_t first = fln_mask_next_set(&l->pages, 0);
@@ -347,11 +347,11 @@ static uint32_t serve_one_later(const struct fln_later *l)
 	if (!region || atomic_load_explicit(&region->closing, memory_order_acquire))
 		return 0;
 	if (region != l->region && !fln_planted(FLN_BUG_LATER_OF_ANOTHER))
-		return 0; /* another lies there by now */
+		return 0; /* another region has taken its place */
 	b.block = fln_region_page_of(region, addr) / FLN_BLOCK_PAGES;
 	b.chunk = fln_blockmap_peek(&region->map, b.block);
 	if (!b.chunk)
-		return 0; /* whole by now, or forgotten */
+		return 0; /* the block is whole by now, or was discarded */
 	b.in.shard = l->shard;
 	b.in.region = region;
 	b.in.block_page = b.block * FLN_BLOCK_PAGES;

@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory that leaves the place where it is served.  It is not followed: nobody reads zeros
- * there, the embedder is told, and the guest goes on elsewhere.
+ * Strays: memory of regions that mremap() or fork() has carried elsewhere.  It is not served there:
+ * no thread may read zeros from it, the embedder is told, and the guest is served on elsewhere.
  *
- * mremap() takes the registration along, so what it has moved faults on its shard's
- * userfaultfd, at an address that is no region's: such faults are poisoned one by one
- * (serve.c).  That holds as long as the shard is read.  For what comes after, the access to
- * our own memory is taken away as soon as the event is read, and another process's is poisoned
- * when the guest ends.  While descriptors or mappings have run out neither can be done: it is
- * noted, and tried again whenever a region ends, and for a while when the guest does.  Where it
- * cannot be done then the userfaultfd stays open.  What lands on a
- * part of a region is marked there: its contents are not those of the region, and no window may
- * reach across it.
+ * mremap() takes the registration along, so a moved page faults on its shard's userfaultfd, at an
+ * address in no region: such faults are poisoned one by one (serve.c), as long as the shard is
+ * read.  For the time after that, moved memory of our own process is made PROT_NONE as soon as the
+ * event is read, and that of a foreign process is poisoned when the guest ends.  If no descriptors
+ * or VMAs are left the PROT_NONE fails: that is noted, and retried whenever a region ends, and for
+ * a while when the guest does; if it still fails the userfaultfd stays open.  Memory that
+ * lands on a part of a region is marked there: its contents are not the region's, and no window
+ * may reach across it.
  *
- * Our own mappings are kept out of children (MADV_DONTFORK).  A process that hands its
- * userfaultfd over may fork all the same: with UFFD_FEATURE_EVENT_FORK its child has a
- * userfaultfd of its own, which comes with the event.  Closed as it is, that descriptor would
- * have the child read zeros; kept, it would have it wait for ever.  So the ender poisons what
- * the child lacks, which takes as long as the guest is large, and closes the descriptor then.
+ * Our own mappings are kept out of children (MADV_DONTFORK).  A foreign process may fork all the
+ * same: with UFFD_FEATURE_EVENT_FORK its child has a userfaultfd of its own, which comes with the
+ * event.  If that were closed at once the child would read zeros; if it were kept the child would
+ * wait for ever.  So the ender poisons the pages that the child lacks, which takes as long as the
+ * guest is large, and closes it then.
  */
 #include "engine/strays.h"
 
@@ -53,7 +52,7 @@
 #define NAP_NS (200 * FLN_NS_PER_US)
 #define READING_LOOKS 500u
 
-/* Something else lies in [lo, hi) of the region from now on.  Too many are taken for one. */
+/* Mark [lo, hi) of the region as not its own memory.  If the table is full its last entry grows. */
 static void mark(struct fln_region *r, uint64_t lo, uint64_t hi)
 {
 	uint32_t nr;
@@ -73,7 +72,7 @@ static void mark(struct fln_region *r, uint64_t lo, uint64_t hi)
 	fln_unlock(&r->guest->lock);
 }
 
-/* Mark what of [start, end) is of regions.  The first that begins at @end or later, or UINT64_MAX. */
+/* Mark [start, end) in all regions.  Returns where the next region begins, or UINT64_MAX. */
 static uint64_t mark_regions(struct fln_guest *guest, uint64_t start, uint64_t end)
 {
 	for (;;) {
@@ -91,7 +90,7 @@ static uint64_t mark_regions(struct fln_guest *guest, uint64_t start, uint64_t e
 	}
 }
 
-/* It could not be made unreadable.  Until it is its userfaultfd stays open. */
+/* Making @u inaccessible has failed with @rc: note it for a retry, or keep its userfaultfd open. */
 static void note_undenied(struct fln_guest *guest, const struct fln_undenied *u, int rc)
 {
 	bool noted = false;
@@ -121,8 +120,8 @@ static uint64_t next_begin(const struct fln_guest *guest, uint64_t addr)
 }
 
 /*
- * The same, later.  Regions that have been added there meanwhile are served; they stay while
- * the guest's turn is ours.
+ * Retry to make @u inaccessible, except where regions have been added meanwhile, which are served.
+ * Regions do not change while this thread has the guest's turn.
  */
 static int deny_again(struct fln_guest *guest, const struct fln_undenied *u)
 {
@@ -130,7 +129,7 @@ static int deny_again(struct fln_guest *guest, const struct fln_undenied *u)
 	enum fln_uffd_place place = fln_uffd_place(&u->shard->uffd, limit);
 	int rc = 0;
 
-	/* What there is of ours behind it is registered; the embedder's is not. */
+	/* If memory behind it is registered it has grown there; else it is the embedder's. */
 	if (place == FLN_UFFD_PLACE_UNKNOWN && u->shard->worker)
 		return -EAGAIN;
 	if (place != FLN_UFFD_PLACE_NONE)
@@ -188,7 +187,7 @@ void fln_strays_give_up(struct fln_guest *guest)
 	fln_unlock(&guest->lock);
 }
 
-static void tell(const struct fln_region *r, uint64_t lo, uint64_t hi, uint64_t moved)
+static void report_moved(const struct fln_region *r, uint64_t lo, uint64_t hi, uint64_t moved)
 {
 	struct fln_engine *engine = r->guest->engine;
 	struct fln_event event = FLN_EVENT_INIT;
@@ -201,12 +200,12 @@ static void tell(const struct fln_region *r, uint64_t lo, uint64_t hi, uint64_t 
 	fln_event_post(&engine->events, &event);
 	fln_log_limited(&engine->log, &r->guest->moved_limit, FLN_LOG_ERROR,
 			"guest %s: mremap() has moved %" PRIu64 " bytes from 0x%" PRIx64
-			" to 0x%" PRIx64 ", where they are not served and cannot be read: "
-			"remove the region and add one there, or leave it where it is",
+			" to 0x%" PRIx64 ", where they are not served and cannot be read; do not "
+			"move guest memory, or remove the region first and add one there",
 			r->guest->name, hi - lo, lo, lo + moved);
 }
 
-/* [lo, hi) of a region lies @moved further. */
+/* mremap() has moved [lo, hi) of a region by @moved: make it inaccessible. */
 static void close_moved(struct fln_shard *shard, struct fln_region *r, uint64_t lo, uint64_t hi,
 			uint64_t moved, uint64_t limit)
 {
@@ -214,12 +213,12 @@ static void close_moved(struct fln_shard *shard, struct fln_region *r, uint64_t 
 	int rc = 0;
 
 	u.due = fln_mapping_due(r, moved);
-	/* It is told of when it is done, or noted. */
+	/* The event is posted after it is done, or noted. */
 	if (!r->foreign)
 		rc = fln_mapping_deny(&u.due, u.lo, u.hi, limit, false);
 	if (rc)
 		note_undenied(shard->guest, &u, rc);
-	tell(r, lo, hi, moved);
+	report_moved(r, lo, hi, moved);
 }
 
 void fln_stray_add(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t len_bytes)
@@ -260,7 +259,7 @@ void fln_region_deny_grown(struct fln_region *r)
 	u.shard = fln_region_shard_at(r, end - FLN_PAGE_BYTES);
 	u.due = fln_mapping_due(r, 0);
 	rc = limit > end ? fln_mapping_deny(&u.due, end, end, limit, false) : 0;
-	/* Where mappings cannot be seen: what has grown is registered as the rest is. */
+	/* /proc/self/maps cannot be read: a part that has grown is registered, like the rest. */
 	if (rc && fln_uffd_place(&u.shard->uffd, end) != FLN_UFFD_PLACE_NONE)
 		note_undenied(r->guest, &u, rc);
 }
@@ -301,7 +300,7 @@ bool fln_strays_are_known(const struct fln_guest *guest)
 	for (uint32_t i = 0; atomic_load(&guest->nr_reading) > 0; i++) {
 		if (i == READING_LOOKS)
 			return false;
-		fln_cpu_relax(); /* mostly as long as a read() takes */
+		fln_cpu_relax(); /* mostly no longer than a read() takes */
 	}
 	return true;
 }
@@ -321,22 +320,22 @@ void fln_child_forked(struct fln_guest *guest, int fd)
 	fln_unlock(&guest->lock);
 	if (nr < FLN_MAX_CHILDREN)
 		fln_log_limited(&engine->log, &guest->moved_limit, FLN_LOG_WARNING,
-				"guest %s: its process has forked; this guest does not follow "
-				"forks: a child that touches what it has not got dies of SIGBUS; "
-				"have it call exec()",
+				"guest %s: its process has forked; children are not served: one "
+				"that touches a page it lacks gets SIGBUS; let children call "
+				"exec()",
 				guest->name);
-	else /* kept open, and so its faults wait: closed, they would read zeros (I6) */
+	else /* kept open, so its faults wait: once closed they would read zeros (I6) */
 		fln_log_limited(&engine->log, &guest->moved_limit, FLN_LOG_ERROR,
-				"guest %s: its process has more than %u children whose memory "
-				"cannot be made unreadable yet; one more waits for ever where it "
-				"touches what it has not got",
+				"guest %s: its process has more than %u children whose memory has "
+				"not been made unreadable yet; another one will block for ever on "
+				"pages that it lacks",
 				guest->name, FLN_MAX_CHILDREN);
 	fln_guard_call(&engine->guard);
 }
 
 /*
- * Has the process of a child gone?  Asked with an address that no userfaultfd
- * serves, this code's own: all other answers say that the process is there.
+ * Has a child's process ended?  UNREGISTER is tried on an address that no userfaultfd serves, that
+ * of this code: only if the process is gone does it fail with ENOMEM.
  */
 static bool child_is_gone(struct fln_uffd *child)
 {
@@ -345,7 +344,7 @@ static bool child_is_gone(struct fln_uffd *child)
 	return fln_uffd_unregister(child, addr, FLN_PAGE_BYTES) == -ENOMEM;
 }
 
-/* Read the messages that put installs off.  False: memory has been moved. */
+/* Read the events that make installs fail with EAGAIN.  False: memory was moved. */
 static bool read_events(struct fln_guest *guest, struct fln_uffd *child)
 {
 	struct uffd_msg msgs[16];
@@ -362,7 +361,7 @@ static bool read_events(struct fln_guest *guest, struct fln_uffd *child)
 	return !moved;
 }
 
-/* Poison what is missing in [at, end) of another process.  False: not all of it could be. */
+/* Poison the unmapped pages in [at, end) of another process.  False: some could not be poisoned. */
 static bool poison_missing(struct fln_guest *guest, struct fln_uffd *u, uint64_t at, uint64_t end,
 			   uint64_t page_bytes)
 {
@@ -383,7 +382,7 @@ static bool poison_missing(struct fln_guest *guest, struct fln_uffd *u, uint64_t
 		} else if (result == FLN_UFFD_GONE) {
 			if (atomic_load_explicit(&u->process_gone, memory_order_relaxed))
 				return true;
-			by_page = true; /* a part of the block is unmapped there */
+			by_page = true; /* a part of the block is not mapped there */
 		} else {
 			if (result != FLN_UFFD_AGAIN || !read_events(guest, u) ||
 			    fln_now_ns() > until)
@@ -394,8 +393,8 @@ static bool poison_missing(struct fln_guest *guest, struct fln_uffd *u, uint64_t
 	return true;
 }
 
-/* May a child's userfaultfd be closed, so that it reads no zeros? */
-static bool may_close(struct fln_guest *guest, int fd)
+/* Poison what a child lacks.  True: its userfaultfd may be closed, and no thread reads zeros. */
+static bool poison_child(struct fln_guest *guest, int fd)
 {
 	bool done = true;
 	struct fln_uffd child;
@@ -429,12 +428,12 @@ void fln_children_close(struct fln_guest *guest)
 	int fd;
 
 	fln_guest_assert_turn(guest);
-	/* Children of children come while it is done, at the end. */
+	/* Forks that are read meanwhile append children of children. */
 	while (nr_kept < atomic_load_explicit(&guest->nr_children, memory_order_acquire)) {
 		fln_lock(&guest->lock);
 		fd = guest->children[nr_kept];
 		fln_unlock(&guest->lock);
-		if (!may_close(guest, fd)) {
+		if (!poison_child(guest, fd)) {
 			nr_kept++;
 			continue;
 		}

@@ -2,11 +2,10 @@
 /*
  * The kernel's userfaultfd calls, each made here and nowhere else.
  *
- * Install calls (CONTINUE, COPY, ZEROPAGE, POISON) share one loop: the kernel
- * does a prefix of the range and says how much; what is left is tried again
- * until a call makes no progress, and its error becomes one of fln_uffd_result.
- * A call that made no progress woke nobody, so PRESENT obliges the caller to
- * wake: the thread that put the page there may not have.
+ * Install calls (CONTINUE, COPY, ZEROPAGE, POISON) share one loop: the kernel does a prefix of
+ * the range and reports its length; the rest is repeated until a call makes no progress, whose
+ * errno becomes one of enum fln_uffd_result.  A call without progress wakes no thread, so after
+ * PRESENT the caller must wake the waiters: the thread that mapped the page may not have.
  */
 #include "engine/uffd.h"
 
@@ -31,11 +30,11 @@
 #endif
 
 /*
- * O_NONBLOCK belongs to the description, and the process that handed it over can clear it
- * at any moment and take the messages itself: a read() would sleep for ever, and with it
- * the worker.  So the call itself says that it does not wait.  Where the kernel cannot do
- * that for userfaultfds (before 6.10) the flag is set anew and the descriptor polled just
- * before: to win that race takes hitting a microsecond.
+ * O_NONBLOCK belongs to the file description: the process that handed it over can clear the flag
+ * at any moment and read the messages itself, so that a read() here would block the worker for
+ * ever.  So the call itself asks not to wait (RWF_NOWAIT).  Linux before 6.10 does not support that
+ * for userfaultfds: there the flag is set again and the descriptor polled just before the read,
+ * which leaves that process a race of a microsecond.
  */
 static ssize_t read_shared(struct fln_uffd *u, void *to, size_t len_bytes)
 {
@@ -45,7 +44,7 @@ static ssize_t read_shared(struct fln_uffd *u, void *to, size_t len_bytes)
 	int flags;
 
 	if (!u->no_nowait) {
-		/* The wrapper is newer than some C libraries; position -1: none. */
+		/* Not every C library has a wrapper; position -1: none. */
 		got = syscall(SYS_preadv2, u->fd, &v, 1, -1L, -1L, RWF_NOWAIT);
 		if (got >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EPERM))
 			return got;
@@ -68,7 +67,7 @@ static ssize_t kernel_read(struct fln_uffd *u, struct uffd_msg *msgs, uint32_t n
 
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-	/* End of file, or half a message: not a userfaultfd. */
+	/* End of file or a partial message: this is no userfaultfd. */
 	if (got == 0 || got % (ssize_t)sizeof(*msgs) != 0)
 		return -EPROTO;
 	return got / (ssize_t)sizeof(*msgs);
@@ -125,7 +124,7 @@ const char *fln_uffd_result_name(enum fln_uffd_result result)
 
 enum fln_uffd_place fln_uffd_place(struct fln_uffd *u, uint64_t addr)
 {
-	/* A copy from where nothing can be read: all else is looked at before that. */
+	/* Copy from a page that cannot be read: the kernel checks all else before it reads that. */
 	void *from = mmap(NULL, FLN_PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct uffdio_copy arg = { .dst = addr,
 				   .src = (uint64_t)(uintptr_t)from,
@@ -198,11 +197,11 @@ void fln_uffd_wake(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes)
 	struct uffdio_range arg = { .start = addr, .len = len_bytes };
 
 	atomic_fetch_add_explicit(&u->nr_wakes, 1, memory_order_relaxed);
-	/* Fails only when the range or its process has gone, and its waiters with it. */
+	/* Fails only if the range or its process is gone, and its waiters with it. */
 	(void)u->ops->ioctl(u, UFFDIO_WAKE, &arg);
 }
 
-/* The one place where an errno of an install call is given its meaning. */
+/* The one place where the errno of an install call is interpreted. */
 static enum fln_uffd_result classify(int rc)
 {
 	switch (rc) {
@@ -250,7 +249,7 @@ enum install_call {
 	CALL_POISON
 };
 
-/* One call; *part is the number of bytes that it did, 0 when it failed outright. */
+/* One call.  *part: the number of bytes that it did, 0 if it failed outright. */
 static int install_once(struct fln_uffd *u, enum install_call call, uint64_t addr, uint64_t from,
 			uint64_t len_bytes, bool wake, int64_t *part)
 {

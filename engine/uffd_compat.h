@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Userfaultfd definitions that are newer than the headers of Debian 12.
- * Whether the running kernel knows them is probed, never assumed.
+ * Userfaultfd definitions that the kernel headers of Debian 12 lack.
+ * Whether the running kernel supports them is probed, never assumed.
  */
 #ifndef FLN_ENGINE_UFFD_COMPAT_H
 #define FLN_ENGINE_UFFD_COMPAT_H

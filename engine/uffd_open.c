@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How userfaultfds come about: opened by the device or the system call, with features as far as
- * the kernel has them, or handed over by another process.
+ * Opening, probing and adopting userfaultfds.
  */
 #include "engine/uffd_open.h"
 
@@ -34,7 +33,7 @@ int fln_uffd_from_device(bool user_mode_only)
 	(void)close(dev);
 	if (fd >= 0)
 		return fd;
-	/* The device itself refuses no process that has opened it. */
+	/* Once open, the real device refuses for no other reason: this is some other device. */
 	return err == EMFILE || err == ENFILE || err == ENOMEM ? -err : -ENODEV;
 }
 
@@ -47,9 +46,10 @@ int fln_uffd_from_syscall(bool user_mode_only)
 }
 
 /*
- * A bare descriptor.  The system call refuses faults of the kernel's to most users and those
- * of user mode to none, unless a filter does; so the first are asked of the device first,
- * and the others of the system call.  *@device_err is what the device failed with, or 0.
+ * Open a descriptor in the way more likely to succeed.  The system call grants kernel-mode faults
+ * to privileged users only, and user-mode ones to all, unless a filter refuses the call: so the
+ * device is tried first for the former, and the system call for the latter.  *device_err: the
+ * device's errno, or 0.
  */
 static int open_descriptor(bool user_mode_only, int *device_err)
 {
@@ -67,12 +67,12 @@ static int open_descriptor(bool user_mode_only, int *device_err)
 	return user_mode_only ? fd : fln_uffd_from_syscall(false);
 }
 
-/* A device of that name which is another one: its minor number is chosen at boot. */
+/* /dev/userfaultfd is some other device: the real one's minor number is chosen at boot. */
 static int wrong_device(int err)
 {
 	return fln_fail(err,
 			"/dev/userfaultfd is another device (and the system call is refused, errno "
-			"%d); make it anew with the minor number that /proc/misc names: mknod "
+			"%d); replace it, with its minor number from /proc/misc: mknod "
 			"/dev/userfaultfd c 10 MINOR",
 			err);
 }
@@ -97,19 +97,20 @@ static int open_error(int err, int device_err, bool user_mode_only)
 				"vm.unprivileged_userfaultfd=1, or ask for user-mode faults only",
 				err);
 	case ENOSYS:
-		/* The kernel's own answer, unless it has what comes with userfaultfd. */
+		/* If the kernel has userfaultfd's sysctl, it was a filter that answered ENOSYS. */
 		if (faccessat(AT_FDCWD, "/proc/sys/vm/unprivileged_userfaultfd", F_OK,
 			      AT_EACCESS) == 0)
 			return fln_fail(err, "a filter refuses the userfaultfd system call, which "
 					     "this kernel has; allow it in the seccomp filter or "
 					     "container profile, or give access to "
 					     "/dev/userfaultfd");
-		return fln_fail(err, "this kernel has no userfaultfd, or a filter says so; build "
-				     "it with CONFIG_USERFAULTFD=y (5.14 or newer)");
+		return fln_fail(err,
+				"this kernel has no userfaultfd, or a filter hides it; use Linux "
+				"5.14 or newer, built with CONFIG_USERFAULTFD=y");
 	case EMFILE:
 	case ENFILE:
 		return fln_fail(err,
-				"no file descriptor left for a userfaultfd (%s); raise "
+				"no file descriptor is left for a userfaultfd (%s); raise "
 				"RLIMIT_NOFILE or fs.file-max, or use fewer shards",
 				err == EMFILE ? "of this process" : "of the system");
 	default:
@@ -183,7 +184,7 @@ void fln_uffd_adopt(struct fln_uffd *u, int fd)
 	u->shared = true;
 }
 
-/* What /proc says that a descriptor is; false where it says nothing. */
+/* The file that a descriptor refers to, by /proc.  False: unknown. */
 static bool descriptor_name(int fd, char *name, size_t size)
 {
 	char path[32];
@@ -199,30 +200,31 @@ static bool descriptor_name(int fd, char *name, size_t size)
 
 int fln_uffd_check_fd(int fd)
 {
-	/* A place where nobody waits; the call answers the same for any. */
+	/* No thread waits there, and the call would answer the same for any range. */
 	struct uffdio_range nowhere = { .start = UINT64_C(1) << 32, .len = FLN_PAGE_BYTES };
 	char name[64];
 	struct stat st;
 
 	if (fstat(fd, &st) != 0)
-		return fln_fail(EINVAL, "guest: foreign_uffd is %d, which is no open descriptor",
-				fd);
+		return fln_fail(EINVAL,
+				"guest: foreign_uffd is %d, which is not an open descriptor", fd);
 	if (descriptor_name(fd, name, sizeof(name))) {
 		if (strcmp(name, "anon_inode:[userfaultfd]") != 0)
 			return fln_fail(EINVAL,
-					"guest: foreign_uffd is %d, which is %s and no userfaultfd",
+					"guest: foreign_uffd is %d, which is %s, not a userfaultfd",
 					fd, name);
 	} else if (st.st_mode & S_IFMT) {
-		/* Only the kernel's own anonymous files are of no type: no file system's are. */
+		/* Only the kernel's anonymous files have no type; files of file systems have one. */
 		return fln_fail(EINVAL,
-				"guest: foreign_uffd is %d, a file of mode 0%o and no "
+				"guest: foreign_uffd is %d, a file of mode 0%o, not a "
 				"userfaultfd",
 				fd, (unsigned)st.st_mode);
 	}
 	if (ioctl(fd, UFFDIO_WAKE, &nowhere) == 0)
 		return 0;
-	return fln_fail(EINVAL,
-			"guest: foreign_uffd is %d, which does not answer as a userfaultfd (errno "
-			"%d); call UFFDIO_API on it before it is handed over",
-			fd, errno);
+	return fln_fail(
+		EINVAL,
+		"guest: foreign_uffd is %d, which does not answer like a userfaultfd (errno "
+		"%d); call UFFDIO_API on it before handing it over",
+		fd, errno);
 }
