@@ -30,6 +30,7 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_END_BY_ZERO_PAGE] = "end-by-zero-page",
 	[FLN_BUG_POISON_STAYS] = "poison-stays",
 	[FLN_BUG_POISON_FORGOTTEN] = "poison-forgotten",
+	[FLN_BUG_POISON_UNMARKED] = "poison-unmarked",
 	[FLN_BUG_GIVEN_UP_AS_FILLED] = "given-up-as-filled",
 	[FLN_BUG_LOW_DESCRIPTORS] = "low-descriptors",
 	[FLN_BUG_TOUCHED_EARLY] = "touched-early",

@@ -32,6 +32,7 @@ enum fln_bug {
 	FLN_BUG_END_BY_ZERO_PAGE,   /* at the end what a clone gave up is the kernel's zero page */
 	FLN_BUG_POISON_STAYS,       /* what is given up after it has failed stays poisoned */
 	FLN_BUG_POISON_FORGOTTEN,   /* populate forgets poison before it maps zeros over it */
+	FLN_BUG_POISON_UNMARKED, /* the map forgets poison that is given up where the image is due */
 	FLN_BUG_GIVEN_UP_AS_FILLED, /* what was given up last in its block counts as filled */
 	FLN_BUG_LATER_OF_ANOTHER,   /* what is left for later of a block is one region's */
 	FLN_BUG_LOW_DESCRIPTORS,    /* descriptors take the numbers of closed standard streams */

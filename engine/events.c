@@ -118,7 +118,8 @@ static enum forget what_to_forget(const struct fln_region *r, bool zero, bool qu
 {
 	if (fln_region_keeps_discards(r))
 		return FORGET_DISCARDED;
-	if (quiet || r->is_private || !fln_lift_serves(r))
+	if (quiet || r->is_private || !fln_lift_serves(r) ||
+	    (!zero && fln_planted(FLN_BUG_POISON_UNMARKED)))
 		return FORGET;
 	return zero ? FORGET_POISON_DISCARDED : FORGET_BUT_POISON;
 }

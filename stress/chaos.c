@@ -85,12 +85,16 @@ static void take_world(struct stress *s)
 
 static bool chaos_restart(struct stress *s, struct rng *rng)
 {
+	struct restart how;
 	bool ok;
 
 	turn_take(s);
 	stage_begin(stage_waits_others);
 	take_world(s);
-	ok = memory_restart(s, rng_below(rng, 4) == 0, rng_below(rng, 2) == 0) == 0;
+	how.engine_too = rng_below(rng, 4) == 0;
+	how.new_image = rng_below(rng, 2) == 0;
+	how.open = rng_below(rng, 2) == 0;
+	ok = memory_restart(s, &how) == 0;
 	if (!ok) {
 		complain(s, "restart failed; nothing serves the memory any more");
 		atomic_store(&s->stop, true);
@@ -149,6 +153,7 @@ static const struct {
 	[CHAOS_NEIGHBOURS] = { chaos_neighbours, 100, false },
 	[CHAOS_OWED] = { chaos_owed, 100, false },
 	[CHAOS_ADDRESSES] = { chaos_addresses, 1, false },
+	[CHAOS_FOREIGN] = { chaos_foreign, 100, false },
 };
 
 struct chaos_thread {
@@ -224,6 +229,7 @@ static const char *prepare(struct stress *s, enum chaos_kind kind)
 	case CHAOS_HOST:
 		return chaos_host_prepare(s);
 	case CHAOS_NEIGHBOURS:
+	case CHAOS_FOREIGN:
 		return chaos_neighbours_prepare(s);
 	default:
 		return chaos_limits_prepare(s, kind);

@@ -7,5 +7,7 @@
 
 const char *chaos_neighbours_prepare(struct stress *s);
 bool chaos_neighbours(struct stress *s, struct rng *rng);
+/* A process that means no ill, and looks at its own memory. */
+bool chaos_foreign(struct stress *s, struct rng *rng);
 
 #endif

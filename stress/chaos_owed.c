@@ -16,6 +16,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -94,7 +95,7 @@ static bool owed_an_end(struct stress *s, struct rng *rng)
 	struct populater p = { .o = &o };
 	bool done = other_image(s, &o, OWED_BYTES, true) == 0;
 
-	o.first_fails = true;
+	o.nr_failing = 1;
 	done = done && other_guest(&o, OWED_BYTES) == 0;
 	done = done && pthread_create(&p.thread, NULL, populate_main, &p) == 0;
 	if (done) {
@@ -209,16 +210,207 @@ static bool owed_pages(struct stress *s, struct rng *rng)
 	return done;
 }
 
+#define OWED_FAILED 32u /* pages that fail, from the first on */
+
+/* Has pages that have failed, or been given up since, populated in the background. */
+struct willing {
+	pthread_t thread;
+	struct other *o;
+	_Atomic bool over;
+};
+
+static void *willing_main(void *arg)
+{
+	struct willing *w = arg;
+
+	while (!atomic_load(&w->over)) {
+		(void)fln_guest_advise(w->o->guest, (uint64_t)(uintptr_t)page_of(w->o, 0),
+				       OWED_FAILED * PAGE_BYTES, FLN_ADVICE_WILLNEED);
+		(void)sched_yield();
+	}
+	return NULL;
+}
+
+/*
+ * A page is given up by its guest, by the embedder, or by both: where the image is due after
+ * the guest's discard, zero is after the embedder's.
+ */
+static bool give_failed_up(const struct other *o, uint64_t page, bool image_due, bool by_guest)
+{
+	if ((image_due || by_guest) && madvise(page_of(o, page), PAGE_BYTES, MADV_REMOVE) != 0)
+		return false;
+	return (by_guest && !image_due) ||
+	       fln_image_discard(o->image, page * PAGE_BYTES, PAGE_BYTES) == 0;
+}
+
+/* Its poison is taken off by a worker, which may get no processor for a while. */
+static void wait_for_zeros(struct stress *s, struct guard *g, const struct other *o, uint64_t page)
+{
+	static uint64_t copy[PAGE_WORDS];
+	uint64_t until = now_ns() + (uint64_t)(s->opts.max_wait_s / 2 * 1e9);
+	int signo;
+
+	while ((signo = guard_copy(g, page_of(o, page), copy)) != 0 && now_ns() < until)
+		sleep_ms(1);
+	if (signo)
+		complain(s, "page %llu of a neighbour has failed, and was given up: signal %d",
+			 (unsigned long long)page, signo);
+	else if (copy[0] || copy[PAGE_WORDS - 1])
+		complain(s, "page %llu of a neighbour reads %016llx where zero is due",
+			 (unsigned long long)page, (unsigned long long)copy[0]);
+}
+
+static bool give_all_failed_up(struct stress *s, struct rng *rng, const struct other *o,
+			       bool image_due)
+{
+	static uint64_t copy[PAGE_WORDS];
+	struct guard g = { .armed = 0 };
+	bool done = true;
+
+	guard_set(&g);
+	for (uint64_t page = 0; page < OWED_FAILED; page++) {
+		stage_begin("touches a page that fails");
+		if (guard_copy(&g, page_of(o, page), copy) == 0)
+			complain(s, "page %llu of a neighbour fails, and is read",
+				 (unsigned long long)page);
+	}
+	/* Then the last that is given up makes its block whole. */
+	if (rng_below(rng, 2))
+		done = fln_image_fill(o->image, OWED_FAILED * PAGE_BYTES,
+				      OWED_BYTES - OWED_FAILED * PAGE_BYTES) == 0;
+	for (uint64_t page = 0; done && page < OWED_FAILED; page++) {
+		stage_begin("gives up a page that has failed");
+		done = give_failed_up(o, page, image_due, rng_below(rng, 2));
+		stage_begin("waits for zeros in place of a page that has failed");
+		if (done)
+			wait_for_zeros(s, &g, o, page);
+	}
+	guard_set(NULL);
+	return done;
+}
+
+/* Pages that have failed are given up while they are populated, and read zero. */
+static bool owed_zeros_for_failed(struct stress *s, struct rng *rng)
+{
+	bool image_due = rng_below(rng, 2);
+	struct other o;
+	struct willing w = { .o = &o };
+	bool done = other_image(s, &o, OWED_BYTES, false) == 0;
+
+	o.nr_failing = OWED_FAILED;
+	done = done &&
+	       other_discarding_guest(&o, OWED_BYTES,
+				      image_due ? FLN_DISCARD_IMAGE : FLN_DISCARD_ZERO) == 0 &&
+	       pthread_create(&w.thread, NULL, willing_main, &w) == 0;
+	if (done) {
+		done = give_all_failed_up(s, rng, &o, image_due);
+		atomic_store(&w.over, true);
+		(void)pthread_join(w.thread, NULL);
+	}
+	other_end(&o);
+	return done;
+}
+
+#define EVENTS_PAGES 4096u /* more than there is room for in the queue of events */
+#define EVENTS_BYTES ((uint64_t)EVENTS_PAGES * PAGE_BYTES)
+#define EVENTS_THREADS 16u
+#define EVENTS_GUESTS 3u /* one may have its share in common with the guest that fills the queue */
+
+struct fails {
+	pthread_t thread;
+	const char *at;
+};
+
+static void *fails_main(void *arg)
+{
+	const struct fails *f = arg;
+	struct guard g = { .armed = 0 };
+	uint64_t copy[PAGE_WORDS];
+
+	guard_set(&g);
+	for (uint32_t page = 0; page < EVENTS_PAGES / EVENTS_THREADS; page++)
+		(void)guard_copy(&g, f->at + (size_t)page * PAGE_BYTES, copy);
+	guard_set(NULL);
+	return NULL;
+}
+
+/* A guest all of whose pages fail, and are touched. */
+static bool fail_all(struct stress *s, struct other *o)
+{
+	static struct fails f[EVENTS_THREADS];
+	bool done = other_image(s, o, EVENTS_BYTES, false) == 0;
+	uint32_t nr = 0;
+
+	o->nr_failing = EVENTS_PAGES;
+	done = done && other_guest(o, EVENTS_BYTES) == 0;
+	for (; done && nr < EVENTS_THREADS; nr++) {
+		f[nr].at = page_of(o, (uint64_t)nr * (EVENTS_PAGES / EVENTS_THREADS));
+		done = pthread_create(&f[nr].thread, NULL, fails_main, &f[nr]) == 0;
+		if (!done)
+			break;
+	}
+	while (nr > 0)
+		(void)pthread_join(f[--nr].thread, NULL);
+	return done;
+}
+
+/* Takes all events.  Did one tell of a poisoned page of one of these guests? */
+static bool take_events(struct stress *s, const struct other *of, uint32_t nr)
+{
+	struct fln_event e = FLN_EVENT_INIT;
+	bool found = false;
+
+	while (fln_engine_next_event(s->engine, &e) == 1) {
+		for (uint32_t i = 0; i < nr; i++)
+			found |= e.kind == FLN_EVENT_PAGE_POISONED && e.guest == of[i].guest;
+	}
+	return found;
+}
+
+/* The embedder is told of a page that fails, beside a guest of which thousands do. */
+static bool owed_an_event(struct stress *s, struct rng *rng)
+{
+	static struct other o[EVENTS_GUESTS + 1];
+	struct guard g = { .armed = 0 };
+	uint64_t copy[PAGE_WORDS];
+	bool done;
+
+	(void)rng;
+	memset(o, 0, sizeof(o));
+	(void)take_events(s, NULL, 0);
+	stage_begin("fills the queue of events");
+	done = fail_all(s, &o[EVENTS_GUESTS]);
+	guard_set(&g);
+	for (uint32_t i = 0; done && i < EVENTS_GUESTS; i++) {
+		stage_begin("has a page fail beside a guest with many");
+		done = other_image(s, &o[i], OWED_BYTES, false) == 0;
+		o[i].nr_failing = 1;
+		done = done && other_guest(&o[i], OWED_BYTES) == 0 &&
+		       guard_copy(&g, page_of(&o[i], 0), copy) != 0;
+	}
+	guard_set(NULL);
+	if (!take_events(s, o, EVENTS_GUESTS) && done)
+		complain(s, "no event tells of a page that has failed, beside a guest with %u",
+			 EVENTS_PAGES);
+	for (uint32_t i = 0; i <= EVENTS_GUESTS; i++)
+		other_end(&o[i]);
+	return done;
+}
+
 /* One after the other, so that a short run has all of them. */
 bool chaos_owed(struct stress *s, struct rng *rng)
 {
 	static uint64_t number;
 
-	switch ((mix(s->opts.seed) % 3 + number++) % 3) {
+	switch ((mix(s->opts.seed) % 5 + number++) % 5) {
 	case 0:
 		return owed_zeros(s, rng);
 	case 1:
 		return owed_an_end(s, rng);
+	case 2:
+		return owed_zeros_for_failed(s, rng);
+	case 3:
+		return owed_an_event(s, rng);
 	default:
 		return owed_pages(s, rng);
 	}

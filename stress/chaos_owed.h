@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a guest is owed at once although its source hangs or fails. */
+/* What a guest, or its embedder, is owed although a source hangs or fails. */
 #ifndef STRESS_CHAOS_OWED_H
 #define STRESS_CHAOS_OWED_H
 

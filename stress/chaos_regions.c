@@ -16,6 +16,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
 #define EXTRA_PAGES 2048u
 
 struct extra {
@@ -249,67 +253,101 @@ bool chaos_unmap(struct stress *s, struct rng *rng)
 	return ok && cover != MAP_FAILED;
 }
 
+/* Contents or a signal; each touch may be the one that reads zeros. */
+static void look_at_moved(struct stress *s, struct rng *rng, struct guard *g, const struct extra *x,
+			  uint64_t moved, uint32_t lo, uint32_t hi)
+{
+	for (uint32_t i = 0; i < 32; i++)
+		(void)extra_touch(s, rng, g, x, moved, lo, hi, 1, true);
+}
+
+/*
+ * A block of the region is moved into the room at @to, and is longer there or stays where it
+ * was as well.
+ */
+static bool move_block(struct stress *s, struct rng *rng, struct guard *g, struct extra *x,
+		       uint32_t lo, char *to)
+{
+	char *from = x->addr + (size_t)lo * PAGE_BYTES;
+	uint64_t moved = (uint64_t)(uintptr_t)to - (uint64_t)(uintptr_t)from;
+	int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+	uint64_t dice = rng_below(rng, 4);
+	size_t len = HUGE_BYTES;
+	uint32_t hi;
+	bool ok;
+
+	if (dice == 0)
+		flags |= MREMAP_DONTUNMAP;
+	else if (dice == 1)
+		len += HUGE_BYTES;
+	hi = lo + (uint32_t)(len / PAGE_BYTES) < x->nr ? lo + (uint32_t)(len / PAGE_BYTES) : x->nr;
+	ok = mremap(from, HUGE_BYTES, len, flags, to) != MAP_FAILED;
+	if (ok)
+		look_at_moved(s, rng, g, x, moved, lo, hi);
+	if (ok && dice == 0)
+		look_at_moved(s, rng, g, x, 0, lo, hi);
+	ok &= extra_remove(s, x);
+	if (ok)
+		look_at_moved(s, rng, g, x, moved, lo, hi);
+	return ok;
+}
+
 /* A block of the region is moved elsewhere, where it fails closed, and left behind on removal. */
 bool chaos_remap(struct stress *s, struct rng *rng)
 {
 	uint32_t lo = (uint32_t)rng_below(rng, EXTRA_PAGES / HUGE_PAGES) * HUGE_PAGES;
 	struct guard g = { .armed = 0 };
 	struct extra x;
-	uint64_t moved;
-	char *room, *to, *from;
+	char *room, *to;
 	bool ok;
 
-	room = mmap(NULL, HUGE_BYTES * 2, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+	room = mmap(NULL, HUGE_BYTES * 3, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 		    -1, 0);
 	if (room == MAP_FAILED)
 		return false;
-	if (!extra_add(s, rng, &x, false)) {
-		(void)munmap(room, HUGE_BYTES * 2);
-		return false;
-	}
-	if (x.nr < lo + HUGE_PAGES) {
-		(void)munmap(room, HUGE_BYTES * 2);
-		return extra_remove(s, &x) && false;
-	}
 	to = (char *)(((uintptr_t)room + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
-	from = x.addr + (size_t)lo * PAGE_BYTES;
-	guard_set(&g);
-	(void)extra_touch(s, rng, &g, &x, 0, 0, x.nr, 16, false);
-	ok = mremap(from, HUGE_BYTES, HUGE_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED;
-	moved = (uint64_t)(uintptr_t)to - (uint64_t)(uintptr_t)from;
-	/* Contents or a signal; each touch may be the one that reads zeros. */
-	for (uint32_t i = 0; ok && i < 32; i++)
-		(void)extra_touch(s, rng, &g, &x, moved, lo, lo + HUGE_PAGES, 1, true);
-	guard_set(NULL);
-	ok &= extra_remove(s, &x);
-	(void)munmap(room, HUGE_BYTES * 2);
+	ok = extra_add(s, rng, &x, false);
+	if (ok && x.nr < lo + HUGE_PAGES) {
+		(void)extra_remove(s, &x);
+		ok = false;
+	}
+	if (ok) {
+		guard_set(&g);
+		(void)extra_touch(s, rng, &g, &x, 0, 0, x.nr, 16, false);
+		ok = move_block(s, rng, &g, &x, lo, to);
+		guard_set(NULL);
+	}
+	(void)munmap(room, HUGE_BYTES * 3);
 	return ok;
+}
+
+/* A region of which @nr pages have been read. */
+static bool extra_seen(struct stress *s, struct rng *rng, struct extra *x, uint32_t nr)
+{
+	struct guard g = { .armed = 0 };
+
+	if (!extra_add(s, rng, x, false))
+		return false;
+	guard_set(&g);
+	(void)extra_touch(s, rng, &g, x, 0, 0, x->nr, nr, false);
+	guard_set(NULL);
+	return true;
 }
 
 bool extra_look(struct stress *s, struct rng *rng, uint32_t nr)
 {
-	struct guard g = { .armed = 0 };
 	struct extra x;
 
-	if (!extra_add(s, rng, &x, false))
-		return false;
-	guard_set(&g);
-	(void)extra_touch(s, rng, &g, &x, 0, 0, x.nr, nr, false);
-	guard_set(NULL);
-	return extra_remove(s, &x);
+	return extra_seen(s, rng, &x, nr) && extra_remove(s, &x);
 }
 
 bool extra_given_up(struct stress *s, struct rng *rng)
 {
-	struct guard g = { .armed = 0 };
 	uint64_t lo, nr;
 	struct extra x;
 
-	if (!extra_add(s, rng, &x, false))
+	if (!extra_seen(s, rng, &x, 8))
 		return false;
-	guard_set(&g);
-	(void)extra_touch(s, rng, &g, &x, 0, 0, x.nr, 8, false);
-	guard_set(NULL);
 	lo = rng_below(rng, x.nr);
 	nr = 1 + rng_below(rng, x.nr - lo);
 	if (s->opts.is_private && !s->opts.huge)

@@ -157,15 +157,17 @@ static int end_guest(struct stress *s)
 	return 0;
 }
 
-int memory_restart(struct stress *s, bool engine_too, bool new_image)
+int memory_restart(struct stress *s, const struct restart *how)
 {
 	static uint64_t fresh_page;
 	int rc;
 
-	gate_close_begin(s);
+	if (!how->open)
+		gate_close_begin(s);
 	atomic_store(&s->closing, true);
 	stage_begin("stops the guest");
-	rc = engine_too ? fln_engine_stop(s->engine) : fln_guest_stop(s->guest);
+	rc = how->engine_too ? fln_engine_stop(s->engine) : fln_guest_stop(s->guest);
+	gate_close_begin(s);
 	if (rc)
 		return failed("stop", rc);
 	stage_begin("waits for touches to end, of a guest that was stopped");
@@ -177,12 +179,12 @@ int memory_restart(struct stress *s, bool engine_too, bool new_image)
 	rc = end_guest(s);
 	if (rc)
 		return rc;
-	if (engine_too) {
+	if (how->engine_too) {
 		rc = fln_engine_start(s->engine);
 		if (rc)
 			return failed("start", rc);
 	}
-	if (new_image) {
+	if (how->new_image) {
 		rc = images_destroy(s);
 		if (rc)
 			return failed("image", rc);
@@ -191,7 +193,7 @@ int memory_restart(struct stress *s, bool engine_too, bool new_image)
 			return rc;
 	}
 	/* What private guests wrote has gone with their mapping. */
-	if (s->opts.is_private || new_image) {
+	if (s->opts.is_private || how->new_image) {
 		model_reset(&s->model);
 		atomic_store(&s->dead_given_up_ns, 0);
 	}
@@ -201,7 +203,7 @@ int memory_restart(struct stress *s, bool engine_too, bool new_image)
 	stage_begin("begins anew");
 	atomic_store(&s->closing, false);
 	/* Nothing is filled yet. */
-	if (new_image && has_chaos(&s->opts, CHAOS_STAMPEDE))
+	if (how->new_image && has_chaos(&s->opts, CHAOS_STAMPEDE))
 		crowd_stampede(s, mix(fresh_page++) % s->nr_pages);
 	gate_open(s);
 	return 0;

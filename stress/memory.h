@@ -8,10 +8,14 @@
 int memory_create(struct stress *s);
 /* Return: 0; -1 when something was left behind or unaccounted for (it has been said). */
 int memory_destroy(struct stress *s);
-/*
- * Stop the guest with faults in flight, and begin anew; with @engine_too the engine
- * also, with @new_image from an image of which nothing is filled.
- */
-int memory_restart(struct stress *s, bool engine_too, bool new_image);
+/* How the guest is stopped, and begins anew. */
+struct restart {
+	bool engine_too;
+	bool new_image; /* from an image of which nothing is filled */
+	bool open;      /* touches go on all through the stop; else none begins */
+};
+
+/* With faults in flight. */
+int memory_restart(struct stress *s, const struct restart *how);
 
 #endif

@@ -39,6 +39,7 @@ const char *const chaos_names[CHAOS_NR] = {
 	[CHAOS_NEIGHBOURS] = "neighbours",
 	[CHAOS_OWED] = "owed",
 	[CHAOS_ADDRESSES] = "addresses",
+	[CHAOS_FOREIGN] = "foreign",
 };
 
 static void usage(FILE *to)

@@ -17,8 +17,9 @@ static int64_t read_other(void *ctx, uint64_t offset_bytes, void *buf, uint64_t 
 	const struct other *o = ctx;
 	bool hung = false;
 
-	if (o->first_fails && offset_bytes == 0)
-		return -EIO;
+	/* Lasting, so that it is not tried again. */
+	if (offset_bytes / PAGE_BYTES < o->nr_failing)
+		return -EPERM;
 	while (atomic_load(&o->hangs)) {
 		hung = true;
 		sleep_ms(1);
@@ -83,6 +84,11 @@ static int make_guest(struct other *o, uint64_t bytes, int uffd, uint64_t addr,
 int other_guest(struct other *o, uint64_t bytes)
 {
 	return make_guest(o, bytes, -1, 0, FLN_DISCARD_DEFAULT);
+}
+
+int other_discarding_guest(struct other *o, uint64_t bytes, enum fln_discard discard)
+{
+	return make_guest(o, bytes, -1, 0, discard);
 }
 
 int other_foreign_guest(struct other *o, uint64_t bytes, int uffd, uint64_t addr,

@@ -15,12 +15,14 @@ struct other {
 	struct fln_guest *guest;
 	struct fln_region *region;
 	_Atomic bool hangs;
-	bool first_fails; /* its first page, whether it hangs or not */
+	uint64_t nr_failing; /* pages that fail, from the first on, whether it hangs or not */
 };
 
-/* 0 or a negative errno; whatever has been made is other_end()'s. */
+/* 0 or a negative errno; whatever has been made is other_end()'s.  No page fails yet. */
 int other_image(struct stress *s, struct other *o, uint64_t bytes, bool hangs);
 int other_guest(struct other *o, uint64_t bytes);
+/* What its discards mean is said. */
+int other_discarding_guest(struct other *o, uint64_t bytes, enum fln_discard discard);
 /* The memory is another process's, which has registered it at @addr. */
 int other_foreign_guest(struct other *o, uint64_t bytes, int uffd, uint64_t addr,
 			enum fln_discard discard);

@@ -17,12 +17,12 @@ static bool is_owed_zeros(struct stress *s)
 	return given_up_ns && now_ns() - given_up_ns > LIFT_NS;
 }
 
-void touch_after_signal(struct toucher *t, uint64_t page, int signo)
+void touch_after_signal(struct toucher *t, uint64_t page, int signo, bool settled)
 {
 	struct stress *s = t->s;
 	char buf[128];
 
-	if (atomic_load(&s->closing))
+	if (atomic_load(&s->closing) && !(settled && model_is_settled(&s->model, page)))
 		return;
 	if (stress_is_dead(s, page) && !is_owed_zeros(s)) {
 		atomic_fetch_add_explicit(&t->nr_declared, 1, memory_order_relaxed);

@@ -108,8 +108,11 @@ static inline void touch_end(struct toucher *t, uint64_t took_ns)
 	atomic_fetch_add_explicit(&t->nr_touches, 1, memory_order_relaxed);
 }
 
-/* A touch ended in a signal: complains unless that was what was declared. */
-void touch_after_signal(struct toucher *t, uint64_t page, int signo);
+/*
+ * A touch ended in a signal: complains unless that was what was declared.  @settled: when it
+ * began the page held something for certain, which an end of the guest does not take away.
+ */
+void touch_after_signal(struct toucher *t, uint64_t page, int signo, bool settled);
 /* The page that is in t->copy is not what was due. */
 void touch_describe_wrong(struct toucher *t, uint64_t page);
 

@@ -22,16 +22,18 @@ static void read_page(struct toucher *t, uint64_t page)
 {
 	struct stress *s = t->s;
 	volatile uint64_t word = 0; /* both survive the jump */
+	volatile bool settled = false;
 	uint64_t begun;
 	int signo;
 
 	if (!model_begin_read(&s->model, page, &begun))
 		return;
 	word = begun;
+	settled = model_is_settled(&s->model, page);
 	signo = sigsetjmp(t->guard.jump, 0);
 	if (signo) {
 		(void)model_end_read(&s->model, page, word, NULL);
-		touch_after_signal(t, page, signo);
+		touch_after_signal(t, page, signo, settled);
 		return;
 	}
 	t->guard.armed = 1;
@@ -47,15 +49,17 @@ static void read_page(struct toucher *t, uint64_t page)
 static void write_page(struct toucher *t, uint64_t page)
 {
 	struct stress *s = t->s;
+	volatile bool settled = false;
 	uint64_t stamp;
 	int signo;
 
 	if (!model_begin_write(&s->model, page, &stamp))
 		return;
+	settled = model_is_settled(&s->model, page);
 	signo = sigsetjmp(t->guard.jump, 0);
 	if (signo) {
 		model_end_write(&s->model, page, false);
-		touch_after_signal(t, page, signo);
+		touch_after_signal(t, page, signo, settled);
 		return;
 	}
 	t->guard.armed = 1;

@@ -89,7 +89,7 @@ static void after_poison(struct toucher *t, const struct vcpu *v, int rc)
 		complain(s, "vCPU %u: the signal is about 0x%llx, and it touched 0x%llx", t->index,
 			 (unsigned long long)vcpu_fault_addr(v), (unsigned long long)at);
 	undo(t);
-	touch_after_signal(t, page, SIGBUS);
+	touch_after_signal(t, page, SIGBUS, false);
 	touch_end(t, touch_now_ns(s) - since);
 }
 

@@ -172,16 +172,16 @@ done
 wait
 
 bad=0 ran=0
-printf '%-20s %-8s %-9s %8s %8s  %s\n' bug build found median longest said
+printf '%-23s %-8s %-9s %8s %8s  %s\n' bug build found median longest said
 for i in "${!rows[@]}"; do
 	read -r bug build options <<<"${rows[i]}"
 	if [[ $(cut -f 1 "$results/$i.1") == 77 ]]; then
-		printf '%-20s %-8s SKIP: %s\n' "$bug" "$build" "$(cut -f 3 "$results/$i.1")"
+		printf '%-23s %-8s SKIP: %s\n' "$bug" "$build" "$(cut -f 3 "$results/$i.1")"
 		continue
 	fi
 	ran=$((ran + 1))
 	IFS=$'\t' read -r found nr median longest said < <(summary "$i")
-	printf '%-20s %-8s %2d of %-3d %6.1f s %6.1f s  %s\n' "$bug" "$build" "$found" "$nr" \
+	printf '%-23s %-8s %2d of %-3d %6.1f s %6.1f s  %s\n' "$bug" "$build" "$found" "$nr" \
 		"$median" "$longest" "$said"
 	[[ $((found * 10)) -ge $((nr * 9)) ]] || bad=$((bad + 1))
 done
@@ -189,9 +189,9 @@ for i in "${!control[@]}"; do
 	IFS=$'\t' read -r rc ms said <"$results/none$i.1"
 	read -r _ build options <<<"${control[i]}"
 	if [[ $rc == 0 ]]; then
-		printf '%-20s %-8s nothing is found, as it should be (%s)\n' none "$build" "$options"
+		printf '%-23s %-8s nothing is found, as it should be (%s)\n' none "$build" "$options"
 	elif [[ $rc != 77 ]]; then
-		printf '%-20s %-8s FOUND, without a bug: %s (%s)\n' none "$build" "$said" "$options"
+		printf '%-23s %-8s FOUND, without a bug: %s (%s)\n' none "$build" "$said" "$options"
 		sed 's/^/    /' "$results/log.none$i.1" | tail -n 30
 		bad=$((bad + 1))
 	fi
