@@ -163,7 +163,16 @@ void fln_guest_pass_workers(struct fln_guest *guest)
 
 void fln_jobs_look(struct fln_guest *guest)
 {
-	(void)atomic_fetch_add_explicit(&guest->jobs.nr_looks, 1, memory_order_release);
+	struct fln_jobs *jobs = &guest->jobs;
+
+	(void)atomic_fetch_add(&jobs->nr_looks, 1);
+	/*
+	 * A part that is counted later reads nr_looks after that, and so has seen this one:
+	 * both are sequentially consistent.  It needs no look; those of other guests do not either.
+	 */
+	if (atomic_load(&jobs->nr_parts) > 0)
+		(void)atomic_fetch_add_explicit(&guest->engine->nr_job_looks, 1,
+						memory_order_release);
 }
 
 void fln_guard_call(struct fln_guard *guard)

@@ -13,6 +13,7 @@
 #include "engine/confirm.h"
 #include "engine/directory.h"
 #include "engine/install.h"
+#include "engine/job_parts.h"
 #include "engine/jobs.h"
 #include "engine/lift.h"
 #include "engine/owners.h"
@@ -33,6 +34,7 @@
 
 /* So many parts ask for a fill in vain before the others wait for one to come free. */
 #define JOB_TRIES 8u
+
 void fln_job_fail(struct fln_job *job, int error)
 {
 	int none = 0;
@@ -132,7 +134,7 @@ static void settle_known(struct fln_job_part *part, struct fln_job_block *jb,
 
 bool fln_job_may_ask(const struct fln_worker *w, const struct fln_job_part *part)
 {
-	return w->nr_job_tries > 0 && part->vain_turn != w->job_turn;
+	return part->let_ask || (w->nr_job_tries > 0 && part->vain_turn != w->job_turn);
 }
 
 void fln_job_let_ask(struct fln_worker *w)
@@ -142,22 +144,18 @@ void fln_job_let_ask(struct fln_worker *w)
 }
 
 /* Of a page that is not there: what its block waits for.  More of it may be asked for: TRY. */
-static enum fln_job_block_state pending(struct fln_worker *w, const struct fln_image *image,
-					struct fln_job_part *part, struct fln_job_block *jb,
-					const struct fln_image_want *want)
+static enum fln_job_block_state pending(struct fln_worker *w, struct fln_job_part *part,
+					struct fln_job_block *jb, const struct fln_image_want *want)
 {
 	if (!want->starved) {
 		/* What the image has no fill for is told of for all of it, and once. */
 		jb->any_page |= want->nr_covered > FLN_BLOCK_PAGES;
 		return jb->any_page ? FLN_JOB_WAITS : FLN_JOB_TRY;
 	}
-	/* Fills of a link are its own: each worker that is kicked tries. */
-	if (!image->link) {
-		part->vain_turn = w->job_turn;
+	if (!part->let_ask)
 		w->nr_job_tries -= w->nr_job_tries > 0;
-	}
-	jb->any_kick |= image->link != NULL;
-	part->any_kick |= jb->any_kick;
+	part->let_ask = false;
+	part->vain_turn = w->job_turn;
 	return FLN_JOB_STARVED;
 }
 
@@ -184,7 +182,7 @@ static enum fln_job_block_state request_huge(struct fln_worker *w, struct fln_jo
 	case FLN_IMAGE_IS_READY:
 		return FLN_JOB_AGAIN;
 	default:
-		state = pending(w, image, part, jb, &want);
+		state = pending(w, part, jb, &want);
 		return state == FLN_JOB_TRY ? FLN_JOB_WAITS : state;
 	}
 }
@@ -209,7 +207,7 @@ static enum fln_job_block_state request_rest(struct fln_worker *w, struct fln_jo
 			state = FLN_JOB_AGAIN;
 			continue;
 		}
-		if (image->source && !fln_job_may_ask(w, part))
+		if ((image->source || image->link) && !fln_job_may_ask(w, part))
 			return state == FLN_JOB_AGAIN ? state : FLN_JOB_STARVED;
 		switch (fln_image_want(image,
 				       fln_region_image_page(b->in.region, b->in.block_page + p),
@@ -221,7 +219,7 @@ static enum fln_job_block_state request_rest(struct fln_worker *w, struct fln_jo
 			state = FLN_JOB_AGAIN;
 			break;
 		default:
-			one_state = pending(w, image, part, jb, &want);
+			one_state = pending(w, part, jb, &want);
 			if (one_state != FLN_JOB_TRY)
 				return state == FLN_JOB_AGAIN ? state : one_state;
 			/* What the fill covers is told together. */
@@ -235,31 +233,25 @@ static enum fln_job_block_state request_rest(struct fln_worker *w, struct fln_jo
 }
 
 /* Read before the states are: a change that is not seen in them is seen by this. */
-static void note_slots(const struct fln_worker *w, struct fln_job_part *part,
-		       struct fln_job_block *jb, const struct fln_block_round *b)
+static void note_slots(struct fln_worker *w, struct fln_job_block *jb,
+		       const struct fln_block_round *b)
 {
 	const struct fln_image *image = b->in.region->image;
 	uint64_t first = fln_region_image_page(b->in.region,
 					       b->in.block_page + fln_mask_next_set(&jb->todo, 0));
 
-	jb->any_kick = false;
 	jb->any_page = false;
 	jb->slot[0] = fln_image_slot(image, first);
 	jb->slot[1] = fln_image_slot(image, first + FLN_BLOCK_PAGES - 1);
 	jb->slot[2] = fln_image_slot(image, FLN_ANY_PAGE);
 	for (uint32_t i = 0; i < 3; i++)
 		jb->seen[i] = fln_filler_change(w->opts.filler, jb->slot[i]);
-	part->several_images |= part->has_slot && part->slot != jb->slot[2];
-	if (part->has_slot)
-		return;
-	part->has_slot = true;
-	part->slot = jb->slot[2];
-	part->seen = jb->seen[2];
+	fln_job_block_watch(w, jb, fln_image_set(image));
 }
 
 bool fln_job_block_has_changed(const struct fln_worker *w, const struct fln_job_block *jb)
 {
-	bool changed = jb->any_kick;
+	bool changed = false;
 
 	for (uint32_t i = 0; i < (jb->any_page ? 3 : 2); i++)
 		changed |= fln_filler_change(w->opts.filler, jb->slot[i]) != jb->seen[i];
@@ -337,7 +329,7 @@ uint32_t fln_job_block_work(struct fln_worker *w, struct fln_job_part *part,
 		fln_job_fail(part->job, -ESHUTDOWN);
 		return 1;
 	}
-	note_slots(w, part, jb, &b);
+	note_slots(w, jb, &b);
 	settle_known(part, jb, &b);
 	elsewhere = fln_region_stray_pages(r, b.in.block_addr);
 	elsewhere = fln_mask_and(&jb->todo, &elsewhere);

@@ -18,16 +18,16 @@ void fln_job_fail(struct fln_job *job, int error);
 void fln_job_fail_page(struct fln_job *job, uint64_t addr);
 
 /*
- * May a part ask the fillers for a fill?  Once in vain, and it waits until one comes free; and
- * so do all, when some have asked in vain, of which each had its turn: what one image finds
- * used up another one need not, for each has a share.
+ * May a part ask for a fill?  Once in vain, and it waits until one comes free.  If that was its
+ * image's it asks again at once (let_ask).  Else those that wait have their turns, until some have
+ * asked in vain: what one image finds used up another one need not, for each has a share.
  */
 bool fln_job_may_ask(const struct fln_worker *w, const struct fln_job_part *part);
 
-/* A fill has come free, or others want some. */
+/* A fill has come free. */
 void fln_job_let_ask(struct fln_worker *w);
 
-/* Since its slot of the fills was noted; a block without one has always changed. */
+/* Since its slots of the fills were noted. */
 bool fln_job_block_has_changed(const struct fln_worker *w, const struct fln_job_block *jb);
 
 /* One look at a block.  RCU read lock held.  Returns how many pages it came to. */

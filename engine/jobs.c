@@ -136,11 +136,13 @@ bool fln_job_submit(struct fln_job *job)
 	fln_rcu_read_lock();
 	workers = workers_of(job);
 	fln_rcu_read_unlock();
+	if (!workers)
+		return false;
 	fln_lock(&guest->jobs.lock);
 	job->nr_running = (uint32_t)__builtin_popcountll(workers);
 	fln_unlock(&guest->jobs.lock);
-	if (!workers)
-		return false;
+	/* Before nr_looks is read: see fln_jobs_look(). */
+	(void)atomic_fetch_add(&guest->jobs.nr_parts, (uint32_t)__builtin_popcountll(workers));
 	/* Not ours any more once the last part has been given. */
 	while (workers) {
 		uint32_t i = (uint32_t)__builtin_ctzll(workers);
@@ -150,11 +152,7 @@ bool fln_job_submit(struct fln_job *job)
 		part->job = job;
 		part->at = job->addr;
 		part->nr_blocks = 0;
-		part->has_slot = false;
-		part->several_images = false;
-		part->any_kick = false;
-		part->seen_looks =
-			atomic_load_explicit(&guest->jobs.nr_looks, memory_order_acquire);
+		part->seen_looks = atomic_load(&guest->jobs.nr_looks);
 		part->progress_ns = fln_now_ns();
 		give_part(&guest->engine->workers[i], part);
 	}
@@ -179,6 +177,7 @@ void fln_job_part_end(struct fln_job_part *part)
 	struct fln_job *job = part->job;
 	struct fln_jobs *jobs = &job->guest->jobs;
 
+	(void)atomic_fetch_sub_explicit(&jobs->nr_parts, 1, memory_order_relaxed);
 	fln_lock(&jobs->lock);
 	FLN_ASSERT(job->nr_running > 0);
 	if (--job->nr_running == 0) {

@@ -4,8 +4,10 @@
  *
  * A worker takes its blocks of a job in order, up to FLN_JOB_BLOCKS at a time.  Of
  * each it asks for the fills that are due, maps what is there, and goes on to the
- * next; when it is kicked it looks at those again that wait and have changed, which a
- * counter tells (fln_image_slot()): other guests' jobs may wait by the thousand.  When
+ * next; when it is kicked it looks at those again that wait and have changed.  Other guests'
+ * jobs may wait by the thousand: so whoever kicks says which image has changed (changed.h),
+ * that leads to the blocks that wait for it, and a counter tells which of them have changed
+ * (fln_image_slot()); and a slice goes to those parts alone that have something to do.  When
  * no fill is free, nothing asks for one until one is, and then one block does.
  * Nothing blocks, and all of it is done in slices between rounds, when waiting faults have
  * been served (I7); fills are queued behind those of faults (sources/filler.h).
@@ -21,9 +23,11 @@
 #include "base/rcu.h"
 #include "engine/directory.h"
 #include "engine/job_block.h"
+#include "engine/job_parts.h"
 #include "engine/jobs.h"
 #include "engine/owners.h"
 #include "engine/region_map.h"
+#include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/job.h"
 #include "engine/state/worker.h"
@@ -53,6 +57,8 @@ static bool open_block(struct fln_worker *w, struct fln_job_part *part, uint32_t
 			return false;
 		}
 		--*budget;
+		jb->part = part;
+		jb->at_watched = NULL;
 		jb->addr = fln_align_down(at, FLN_BLOCK_BYTES);
 		stop = fln_block_end(at, job->end);
 		stop = stop < r->addr + r->len_bytes ? stop : r->addr + r->len_bytes;
@@ -90,7 +96,7 @@ static bool may_go_on(const struct fln_worker *w, const struct fln_job_part *par
 	case FLN_JOB_WAITS:
 		return false;
 	case FLN_JOB_STARVED:
-		return !jb->any_kick && fln_job_may_ask(w, part);
+		return fln_job_may_ask(w, part);
 	default:
 		return true;
 	}
@@ -115,23 +121,19 @@ static enum fln_job_need need_of(const struct fln_job_part *part)
 		const struct fln_job_block *jb = &part->blocks[i];
 		enum fln_job_need its = jb->state == FLN_JOB_TRY     ? FLN_JOB_NEEDS_WORK
 					: jb->state == FLN_JOB_AGAIN ? FLN_JOB_NEEDS_TIME
-					: jb->state == FLN_JOB_STARVED && !jb->any_kick
-						? FLN_JOB_NEEDS_FILL
-						: FLN_JOB_NEEDS_KICK;
+					: jb->state == FLN_JOB_WAITS ? FLN_JOB_NEEDS_KICK
+					: part->let_ask              ? FLN_JOB_NEEDS_WORK
+								     : FLN_JOB_NEEDS_FILL;
 
 		need = its > need ? its : need;
 	}
 	return need;
 }
 
-/* Something of a part has changed: what it needs, and how many need the same. */
+/* Something of a part has changed. */
 static void account(struct fln_worker *w, struct fln_job_part *part)
 {
-	enum fln_job_need need = need_of(part);
-
-	w->nr_parts_that[part->need]--;
-	w->nr_parts_that[need]++;
-	part->need = need;
+	fln_job_part_needs(w, part, need_of(part));
 }
 
 /* Look at the blocks in work, and take on more.  Never more than about *budget. */
@@ -153,7 +155,7 @@ static void work_on_part(struct fln_worker *w, struct fln_job_part *part, uint32
 		}
 		spend(budget, fln_job_block_work(w, part, jb));
 		if (fln_mask_empty(&jb->todo))
-			*jb = part->blocks[--part->nr_blocks];
+			fln_job_block_done(part, jb);
 		else
 			i++;
 		/* Readers are waited for: not one section for all of a slice. */
@@ -188,7 +190,7 @@ static void check_patience(struct fln_worker *w, struct fln_job_part *part, uint
 	/* What is pushed comes when it comes: only a source can be late. */
 	if (r && r->image->can_be_late) {
 		fln_job_fail_page(part->job, addr);
-		part->nr_blocks = 0;
+		fln_job_blocks_drop(part);
 		part->at = part->job->end;
 	}
 	fln_rcu_read_unlock();
@@ -196,7 +198,7 @@ static void check_patience(struct fln_worker *w, struct fln_job_part *part, uint
 
 static void take_given(struct fln_worker *w)
 {
-	struct fln_job_part *part, **last = &w->parts;
+	struct fln_job_part *part;
 	uint64_t now;
 
 	if (!atomic_load_explicit(&w->given, memory_order_relaxed))
@@ -205,39 +207,18 @@ static void take_given(struct fln_worker *w)
 	if (w->looked_ns == 0)
 		w->looked_ns = now;
 	part = atomic_exchange_explicit(&w->given, NULL, memory_order_acquire);
-	fln_job_let_ask(w);
-	while (*last)
-		last = &(*last)->next;
 	while (part) {
 		struct fln_job_part *next = part->next;
 
-		part->next = NULL;
 		part->progress_ns = now; /* its sources have not been asked so far */
 		part->vain_turn = w->job_turn - 1;
-		part->need = FLN_JOB_NEEDS_WORK;
-		w->nr_parts_that[FLN_JOB_NEEDS_WORK]++;
-		*last = part;
-		last = &part->next;
+		part->let_ask = true; /* its image may have some, whoever else asks in vain */
+		fln_job_part_enter(w, part);
 		part = next;
 	}
 }
 
-/* May some block of a part have changed since this was asked last? */
-static bool part_has_changed(const struct fln_worker *w, struct fln_job_part *part)
-{
-	uint32_t now;
-
-	if (!part->has_slot || part->several_images)
-		return true;
-	/* Before the blocks' are read: what changes after this is seen next time. */
-	now = fln_filler_change(w->opts.filler, part->slot);
-	if (now == part->seen && !part->any_kick)
-		return false;
-	part->seen = now;
-	return true;
-}
-
-/* What of a part waits, and has changed?  All of it, if the guest's regions have. */
+/* Is a part over, or have its guest's regions changed since it was asked last?  Then all of it. */
 static void look_again(struct fln_worker *w, struct fln_job_part *part, bool all)
 {
 	uint32_t looks =
@@ -245,24 +226,72 @@ static void look_again(struct fln_worker *w, struct fln_job_part *part, bool all
 
 	all |= looks != part->seen_looks;
 	part->seen_looks = looks;
-	if (!part_has_changed(w, part) && !all && !is_over(part))
+	if (!all && !is_over(part))
 		return;
 	for (uint32_t i = 0; i < part->nr_blocks; i++) {
-		struct fln_job_block *jb = &part->blocks[i];
-
-		if (jb->state != FLN_JOB_AGAIN && (all || fln_job_block_has_changed(w, jb)))
-			jb->state = FLN_JOB_TRY;
+		if (part->blocks[i].state != FLN_JOB_AGAIN)
+			part->blocks[i].state = FLN_JOB_TRY;
 	}
 	account(w, part);
 }
 
+/* States have moved, of an image of the set: those blocks are tried again that have changed. */
+static void pages_changed(struct fln_worker *w, uint32_t set)
+{
+	for (struct fln_job_block *jb = w->job_blocks[set]; jb; jb = jb->next_watched) {
+		if ((jb->state != FLN_JOB_WAITS && jb->state != FLN_JOB_STARVED) ||
+		    !fln_job_block_has_changed(w, jb))
+			continue;
+		jb->state = FLN_JOB_TRY;
+		account(w, jb->part);
+	}
+}
+
+/* An image of the set may have a fill: one part of each that wants one asks again. */
+static void fills_changed(struct fln_worker *w, uint32_t set)
+{
+	uint32_t let = UINT32_MAX;
+
+	for (struct fln_job_block *jb = w->job_blocks[set]; jb; jb = jb->next_watched) {
+		if (jb->state != FLN_JOB_STARVED || jb->slot[2] == let)
+			continue;
+		let = jb->slot[2];
+		jb->part->let_ask = true;
+		account(w, jb->part);
+	}
+}
+
+static void image_changed(void *ctx, enum fln_change what, uint32_t set)
+{
+	if (what == FLN_CHANGE_PAGES)
+		pages_changed(ctx, set);
+	else
+		fills_changed(ctx, set);
+}
+
+/* Regions have changed of some guest that has jobs, or a job has been cancelled. */
+static void look_where_asked(struct fln_worker *w)
+{
+	uint32_t looks;
+
+	if (!w->parts)
+		return;
+	looks = atomic_load_explicit(&w->parts->job->guest->engine->nr_job_looks,
+				     memory_order_acquire);
+	if (looks == w->seen_job_looks)
+		return;
+	w->seen_job_looks = looks;
+	for (struct fln_job_part *part = w->parts; part; part = part->next_of_worker)
+		look_again(w, part, false);
+}
+
 void fln_populate_kicked(struct fln_worker *w)
 {
-	/* Else no fill has come free since somebody asked in vain. */
+	/* Else no fill of the pool has come free since somebody asked in vain. */
 	if (!fln_filler_starves(w->opts.filler, w->opts.index))
 		fln_job_let_ask(w);
-	for (struct fln_job_part *part = w->parts; part; part = part->next)
-		look_again(w, part, false);
+	look_where_asked(w);
+	fln_changed_take(&w->opts.filler->changed[w->opts.index], w, image_changed);
 }
 
 void fln_populate_tick(struct fln_worker *w, uint64_t now_ns)
@@ -272,7 +301,7 @@ void fln_populate_tick(struct fln_worker *w, uint64_t now_ns)
 	if (all)
 		w->last_jobs_look_ns = now_ns;
 	fln_job_let_ask(w);
-	for (struct fln_job_part *part = w->parts; part; part = part->next) {
+	for (struct fln_job_part *part = w->parts; part; part = part->next_of_worker) {
 		check_patience(w, part, now_ns);
 		look_again(w, part, all);
 	}
@@ -280,83 +309,78 @@ void fln_populate_tick(struct fln_worker *w, uint64_t now_ns)
 
 void fln_populate_credit(struct fln_worker *w, uint64_t stopped_ns)
 {
-	for (struct fln_job_part *part = w->parts; part; part = part->next)
+	for (struct fln_job_part *part = w->parts; part; part = part->next_of_worker)
 		part->progress_ns += stopped_ns;
-}
-
-static bool needs_nothing_now(const struct fln_worker *w, const struct fln_job_part *part)
-{
-	return part->need == FLN_JOB_NEEDS_KICK ||
-	       (part->need == FLN_JOB_NEEDS_FILL && !fln_job_may_ask(w, part));
 }
 
 /* Its worker has nothing to do with it any more. */
 static void drop_part(struct fln_worker *w, struct fln_job_part *part)
 {
-	w->nr_parts_that[part->need]--;
+	fln_job_part_leave(w, part);
 	fln_job_part_end(part);
+}
+
+/* Each of the first @nr that need the same, once. */
+static void work_on_list(struct fln_worker *w, enum fln_job_need need, uint32_t nr,
+			 uint32_t *budget)
+{
+	for (; nr > 0 && *budget > 0; nr--) {
+		struct fln_job_part *part = w->parts_that[need].first;
+
+		/* Those behind it have waited for less long. */
+		if (need == FLN_JOB_NEEDS_FILL && !fln_job_may_ask(w, part))
+			return;
+		if (!is_over(part))
+			work_on_part(w, part, budget);
+		if (is_over(part))
+			drop_part(w, part);
+		else
+			account(w, part);
+	}
 }
 
 void fln_populate_slice(struct fln_worker *w, uint32_t nr_pages)
 {
-	uint32_t nr = 0, budget = nr_pages;
-	struct fln_job_part **at, *first;
+	static const enum fln_job_need needs[] = { FLN_JOB_NEEDS_WORK, FLN_JOB_NEEDS_FILL,
+						   FLN_JOB_NEEDS_TIME };
+	uint32_t nr[FLN_JOB_NEEDS_NR], budget = nr_pages;
 
 	take_given(w);
 	if (!w->parts)
 		return;
-	at = &w->parts;
-	while (*at) {
-		struct fln_job_part *part = *at;
+	for (uint32_t i = 0; i < FLN_JOB_NEEDS_NR; i++)
+		nr[i] = w->parts_that[i].nr;
+	/* Each list is the first now and then: the others may use up all of the slice. */
+	for (uint32_t i = 0; i < 3; i++) {
+		enum fln_job_need need = needs[(w->job_slices + i) % 3];
 
-		if (!needs_nothing_now(w, part)) {
-			if (!is_over(part))
-				work_on_part(w, part, &budget);
-			account(w, part);
-		}
-		if (part->need == FLN_JOB_NEEDS_WORK && is_over(part)) {
-			*at = part->next;
-			drop_part(w, part);
-			continue;
-		}
-		nr++;
-		at = &part->next;
+		work_on_list(w, need, nr[need], &budget);
 	}
+	w->job_slices++;
 	/* All have asked that wanted to. */
 	if (budget > 0)
 		w->nr_job_tries = 0;
-	/* The next slice begins with another job. */
-	first = w->parts;
-	if (nr > 1) {
-		w->parts = first->next;
-		first->next = NULL;
-		*at = first;
-	}
 }
 
 enum fln_populate_need fln_populate_need(const struct fln_worker *w)
 {
 	if (!w->parts)
 		return FLN_POPULATE_IDLE;
-	if (w->nr_parts_that[FLN_JOB_NEEDS_WORK] > 0 ||
-	    (w->nr_parts_that[FLN_JOB_NEEDS_FILL] > 0 && w->nr_job_tries > 0))
+	if (w->parts_that[FLN_JOB_NEEDS_WORK].nr > 0 ||
+	    (w->parts_that[FLN_JOB_NEEDS_FILL].nr > 0 && w->nr_job_tries > 0))
 		return FLN_POPULATE_BUSY;
-	return w->nr_parts_that[FLN_JOB_NEEDS_TIME] > 0 ? FLN_POPULATE_AGAIN : FLN_POPULATE_WAITS;
+	return w->parts_that[FLN_JOB_NEEDS_TIME].nr > 0 ? FLN_POPULATE_AGAIN : FLN_POPULATE_WAITS;
 }
 
 void fln_populate_end(struct fln_worker *w, const struct fln_guest *guest)
 {
-	struct fln_job_part **at = &w->parts;
+	struct fln_job_part *part, *next;
 
 	take_given(w);
-	while (*at) {
-		struct fln_job_part *part = *at;
-
-		if (part->job->guest != guest) {
-			at = &part->next;
+	for (part = w->parts; part; part = next) {
+		next = part->next_of_worker;
+		if (part->job->guest != guest)
 			continue;
-		}
-		*at = part->next;
 		fln_job_fail(part->job, -ESHUTDOWN);
 		drop_part(w, part);
 	}

@@ -24,6 +24,7 @@
 #include "base/thread.h"
 #include "engine/command.h"
 #include "engine/held.h"
+#include "engine/job_parts.h"
 #include "engine/oldest.h"
 #include "engine/populate.h"
 #include "engine/serve.h"
@@ -88,6 +89,7 @@ static void free_tables(struct fln_worker *w)
 	fln_free(a, w->held_spare, held_bytes(w), w->opts.node);
 	fln_free(a, w->held_index, index_bytes(w), w->opts.node);
 	fln_free(a, w->later, FLN_NR_LATER * sizeof(*w->later), w->opts.node);
+	fln_free(a, w->job_blocks, FLN_NR_IMAGE_SETS * sizeof(*w->job_blocks), w->opts.node);
 	fln_free(a, w->later_queue, FLN_NR_LATER * sizeof(*w->later_queue), w->opts.node);
 	fln_free(a, w->msgs, FLN_BATCH_LIMIT * sizeof(*w->msgs), w->opts.node);
 	fln_free(a, w->faults, FLN_BATCH_LIMIT * sizeof(*w->faults), w->opts.node);
@@ -114,6 +116,7 @@ int fln_worker_init(struct fln_worker *w, const struct fln_worker_opts *opts)
 	memset(w, 0, sizeof(*w));
 	w->opts = *opts;
 	w->next_due_ns = UINT64_MAX;
+	fln_job_parts_init(w);
 	atomic_store(&w->beat, 1); /* odd: busy until its thread has reached its loop */
 	w->held = alloc_unzeroed(w, held_bytes(w));
 	w->held_spare = alloc_unzeroed(w, held_bytes(w));
@@ -123,8 +126,10 @@ int fln_worker_init(struct fln_worker *w, const struct fln_worker_opts *opts)
 	w->later = fln_zalloc(&opts->alloc, FLN_NR_LATER * sizeof(*w->later), opts->node);
 	w->later_queue =
 		fln_zalloc(&opts->alloc, FLN_NR_LATER * sizeof(*w->later_queue), opts->node);
+	w->job_blocks =
+		fln_zalloc(&opts->alloc, FLN_NR_IMAGE_SETS * sizeof(*w->job_blocks), opts->node);
 	if (!w->held || !w->held_spare || !w->held_index || !w->msgs || !w->faults || !w->later ||
-	    !w->later_queue) {
+	    !w->later_queue || !w->job_blocks) {
 		free_tables(w);
 		return fln_fail(ENOMEM, "no memory for worker %u with room for %u held faults",
 				opts->index, opts->held_max);

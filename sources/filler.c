@@ -40,6 +40,17 @@ static struct fln_fill *take_free(struct fln_fill **list)
 	return fill;
 }
 
+static void free_tables(struct fln_filler *filler)
+{
+	const struct fln_filler_opts *o = &filler->opts;
+
+	fln_free(&o->alloc, filler->fills, o->nr_fills * sizeof(*filler->fills), FLN_NODE_ANY);
+	fln_free(&o->alloc, filler->threads, o->nr_threads * sizeof(*filler->threads),
+		 FLN_NODE_ANY);
+	fln_free(&o->alloc, filler->changed, o->nr_waiters * sizeof(*filler->changed),
+		 FLN_NODE_ANY);
+}
+
 int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opts)
 {
 	memset(filler, 0, sizeof(*filler));
@@ -53,11 +64,11 @@ int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opt
 				   FLN_NODE_ANY);
 	filler->threads = fln_zalloc(&filler->opts.alloc,
 				     opts->nr_threads * sizeof(*filler->threads), FLN_NODE_ANY);
-	if (!filler->fills || !filler->threads) {
-		fln_free(&filler->opts.alloc, filler->fills,
-			 opts->nr_fills * sizeof(*filler->fills), FLN_NODE_ANY);
-		fln_free(&filler->opts.alloc, filler->threads,
-			 opts->nr_threads * sizeof(*filler->threads), FLN_NODE_ANY);
+	filler->changed =
+		fln_zalloc(&filler->opts.alloc, filler->opts.nr_waiters * sizeof(*filler->changed),
+			   FLN_NODE_ANY);
+	if (!filler->fills || !filler->threads || !filler->changed) {
+		free_tables(filler);
 		return fln_fail(ENOMEM, "no memory for %u fills", opts->nr_fills);
 	}
 	for (uint32_t i = 0; i < opts->nr_fills; i++)
@@ -80,10 +91,7 @@ void fln_filler_deinit(struct fln_filler *filler)
 	(void)pthread_cond_destroy(&filler->stop);
 	(void)pthread_cond_destroy(&filler->idle);
 	fln_lock_deinit(&filler->lock);
-	fln_free(&filler->opts.alloc, filler->fills, filler->opts.nr_fills * sizeof(*filler->fills),
-		 FLN_NODE_ANY);
-	fln_free(&filler->opts.alloc, filler->threads,
-		 filler->opts.nr_threads * sizeof(*filler->threads), FLN_NODE_ANY);
+	free_tables(filler);
 }
 
 /* The queue that counts for all of a source, but for @except; NULL: there is none. */
@@ -497,9 +505,11 @@ struct fln_fill *fln_filler_alloc(struct fln_filler *filler, struct fln_fill_que
 		fill = take_of_pool(filler, queue, for_fault);
 	if (!fill && own)
 		fill = take_free(&queue->own_background);
-	if (!fill)
+	if (!fill) {
 		(void)atomic_fetch_or_explicit(&filler->starved, fln_waiter_bit(waiter),
 					       memory_order_relaxed);
+		queue->starved |= fln_waiter_bit(waiter);
+	}
 	fln_unlock(&filler->lock);
 	return fill;
 }
@@ -512,7 +522,7 @@ static bool is_of_pool(const struct fln_filler *filler, const struct fln_fill *f
 
 void fln_filler_free(struct fln_filler *filler, struct fln_fill_queue *queue, struct fln_fill *fill)
 {
-	uint64_t starved;
+	uint64_t own, others = 0;
 
 	fln_lock(&filler->lock);
 	if (is_of_pool(filler, fill)) {
@@ -524,14 +534,29 @@ void fln_filler_free(struct fln_filler *filler, struct fln_fill_queue *queue, st
 			filler->nr_free++;
 		else
 			filler->nr_free_background++;
+		others = atomic_exchange_explicit(&filler->starved, 0, memory_order_release);
 	} else {
 		put_free(fill, queue->own_fills, filler->opts.nr_own_fills, &queue->own,
 			 &queue->own_background);
 	}
-	starved = atomic_exchange_explicit(&filler->starved, 0, memory_order_release);
+	own = queue->starved;
+	queue->starved = 0;
 	fln_unlock(&filler->lock);
-	if (starved)
-		filler->opts.kick(filler->opts.kick_ctx, starved);
+	if (own)
+		fln_filler_tell(filler, own, FLN_CHANGE_FILLS, queue->set);
+	if (others & ~own)
+		filler->opts.kick(filler->opts.kick_ctx, others & ~own);
+}
+
+void fln_filler_tell(struct fln_filler *filler, uint64_t waiters, enum fln_change what,
+		     uint32_t set)
+{
+	uint32_t nr = filler->opts.nr_waiters;
+	uint64_t there = nr < FLN_MAX_WAITERS ? fln_waiter_bit(nr) - 1 : UINT64_MAX;
+
+	for (uint64_t w = waiters & there; w; w &= w - 1)
+		fln_changed_set(&filler->changed[__builtin_ctzll(w)], what, set);
+	filler->opts.kick(filler->opts.kick_ctx, waiters);
 }
 
 static void enqueue(struct fln_filler *filler, struct fln_fill_queue *queue, struct fln_fill *fill)

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/page.h"
 #include "base/thread.h"
+#include "sources/changed.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -75,6 +76,8 @@ struct fln_fill_queue {
 	struct fln_fill *own_fills;  /* the reserve; set once */
 	struct fln_fill *own, *own_background; /* free ones of the reserve, as in the pool */
 	uint32_t nr_pool;                      /* of the pool's fills it has so many */
+	uint64_t starved;                      /* waiters that found none that it may take */
+	uint32_t set;                          /* of its image: changed.h; set once */
 };
 
 /* What a fill is wanted for: how much of the pool it may take, and what goes before it. */
@@ -127,7 +130,8 @@ struct fln_reading {
 struct fln_filler {
 	struct fln_filler_opts opts;
 	_Atomic uint32_t changes[FLN_NR_CHANGE_SLOTS];
-	_Atomic uint64_t nr_lifts; /* how often something was given up that may have poison */
+	struct fln_changed *changed; /* by waiter */
+	_Atomic uint64_t nr_lifts;   /* how often something was given up that may have poison */
 	struct fln_reading
 		reading[FLN_MAX_WAITERS + 1]; /* the last one: a thread that closes regions */
 	struct fln_lock lock;
@@ -170,7 +174,8 @@ int fln_filler_stop(struct fln_filler *filler, uint64_t limit_ns);
 void fln_filler_pause(struct fln_filler *filler, uint64_t ns);
 
 /*
- * A fill for the image of @queue; or NULL, and @waiter is kicked when one comes free.
+ * A fill for the image of @queue; or NULL, and @waiter is kicked when one comes free: told of
+ * FLN_CHANGE_FILLS where it was one of this image's, which it may have again before others.
  *
  * Each image has a reserve, and beside others it takes no more of the pool than it leaves
  * free: whatever one image does, another has its reserve at least (I7).  Half of either
@@ -187,6 +192,10 @@ static inline bool fln_filler_starves(const struct fln_filler *filler, uint32_t 
 	return atomic_load_explicit(&filler->starved, memory_order_acquire) &
 	       fln_waiter_bit(waiter);
 }
+
+/* Tell @waiters that of the images of @set something has changed, and kick them. */
+void fln_filler_tell(struct fln_filler *filler, uint64_t waiters, enum fln_change what,
+		     uint32_t set);
 
 /*
  * A waiter reads events, between these two, and tells the image what was given up.

@@ -100,6 +100,12 @@ static inline uint32_t fln_image_slot(const struct fln_image *image, uint64_t pa
 	return (uint32_t)(key >> 40) % FLN_NR_CHANGE_SLOTS;
 }
 
+/* The set that the image is of: changed.h. */
+static inline uint32_t fln_image_set(const struct fln_image *image)
+{
+	return fln_image_slot(image, FLN_ANY_PAGE) % FLN_NR_IMAGE_SETS;
+}
+
 static inline uint32_t fln_filler_change(const struct fln_filler *filler, uint32_t slot)
 {
 	return atomic_load_explicit(&filler->changes[slot], memory_order_acquire);

@@ -43,6 +43,7 @@ int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *in
 	rc = fln_filler_add_queue(image->filler, &image->queue, image->source);
 	if (rc)
 		goto err_map;
+	image->queue.set = fln_image_set(image);
 	atomic_store_explicit(&image->nr_done, filled ? nr_pages : 0, memory_order_relaxed);
 	atomic_store_explicit(&image->poison_lo, UINT64_MAX, memory_order_relaxed);
 	fln_lock_init(&image->lock, FLN_RANK_IMAGE);

@@ -257,7 +257,7 @@ uint64_t fln_image_take_waiters(struct fln_image *image) FLN_REQUIRES(image->loc
 void fln_image_kick(struct fln_image *image, uint64_t waiters)
 {
 	if (waiters)
-		image->filler->opts.kick(image->filler->opts.kick_ctx, waiters);
+		fln_filler_tell(image->filler, waiters, FLN_CHANGE_PAGES, fln_image_set(image));
 }
 
 /* Pages @range of a fill move to @to, and of them @dead to ZERO. */

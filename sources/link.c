@@ -123,7 +123,6 @@ struct fln_fill *fln_link_alloc(struct fln_link *link, uint32_t waiter, bool bac
 
 void fln_link_free(struct fln_link *link, struct fln_fill *fill)
 {
-	const struct fln_filler_opts *o = &link->image->filler->opts;
 	uint64_t starved;
 
 	fln_lock(&link->lock);
@@ -134,7 +133,8 @@ void fln_link_free(struct fln_link *link, struct fln_fill *fill)
 	link->starved = 0;
 	fln_unlock(&link->lock);
 	if (starved)
-		o->kick(o->kick_ctx, starved);
+		fln_filler_tell(link->image->filler, starved, FLN_CHANGE_FILLS,
+				fln_image_set(link->image));
 }
 
 /* A fill is over: what of it is not published goes to @to. */

@@ -58,6 +58,7 @@ static int submit(struct fln_guest *guest, struct fln_job *job)
 static void cancel(struct fln_job *job)
 {
 	atomic_store_explicit(&job->cancelled, true, memory_order_relaxed);
+	fln_jobs_look(job->guest);
 	for (uint32_t i = 0; i < job->nr_parts; i++)
 		fln_worker_kick(&job->guest->engine->workers[i]);
 }

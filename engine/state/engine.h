@@ -75,8 +75,9 @@ struct fln_engine {
 	uint32_t nr_images;
 	uint64_t nr_guests_made;
 	bool running, stopping;
-	_Atomic uint64_t nr_stripes;  /* mappings in use by all guests */
-	_Atomic uint32_t next_worker; /* that gets the next guest's first shard */
+	_Atomic uint64_t nr_stripes;   /* mappings in use by all guests */
+	_Atomic uint32_t next_worker;  /* that gets the next guest's first shard */
+	_Atomic uint32_t nr_job_looks; /* of some guest that has jobs: jobs.nr_looks has grown */
 	_Atomic bool said_unpinned, said_nice, said_unbound;
 };
 

@@ -26,15 +26,18 @@ struct fln_guest;
 enum fln_job_block_state {
 	FLN_JOB_TRY,     /* not looked at yet, or something has changed */
 	FLN_JOB_WAITS,   /* for contents: until the worker is kicked, and they have changed */
-	FLN_JOB_STARVED, /* for a fill that is free: the same, or until there is one */
+	FLN_JOB_STARVED, /* for a fill that is free: the same, or until its part may ask for one */
 	FLN_JOB_AGAIN,   /* for an event, a claim, memory: soon */
 };
 
 struct fln_job_block {
 	uint64_t addr; /* of the block, whose first pages may lie before the region */
+	struct fln_job_part *part;
 	enum fln_job_block_state state;
-	bool any_kick; /* what it waits for has no slot of its own: every kick may be its */
 	bool any_page; /* it waits for pages that no fill covers: for any change of its image */
+	/* The set of its image, and the worker's blocks of that; at_watched is NULL: of none. */
+	uint32_t set;
+	struct fln_job_block *next_watched, **at_watched;
 	/* Of the two blocks of the image that its pages lie in, and the image: fln_image_slot(). */
 	uint32_t slot[3], seen[3];
 	struct fln_mask todo; /* pages that are not mapped yet, as far as the job knows */
@@ -52,19 +55,24 @@ enum fln_job_need {
 /* What one worker does of a job; the worker's, from fln_job_submit() until it has ended. */
 struct fln_job_part {
 	struct fln_job *job;
-	struct fln_job_part *next; /* of the worker, or on the way there */
-	uint64_t at;               /* all blocks before it have been looked at */
-	uint64_t progress_ns;      /* when something was mapped last */
-	uint64_t image_done;       /* pages that its image had when patience was up last */
+	struct fln_job_part *next; /* of those that need the same, or on the way to the worker */
+	struct fln_job_part **at_list;
+	struct fln_job_part *next_of_worker, **at_worker;
+	uint64_t at;          /* all blocks before it have been looked at */
+	uint64_t progress_ns; /* when something was mapped last */
+	uint64_t image_done;  /* pages that its image had when patience was up last */
 	enum fln_job_need need;
 	uint32_t seen_looks; /* jobs->nr_looks */
 	uint32_t vain_turn;  /* the worker's job_turn in which it asked for a fill in vain */
-	/* The slot of the image of all blocks, and what was seen in it: no change, no look at blocks. */
-	uint32_t slot, seen;
-	bool has_slot, several_images;
-	bool any_kick; /* some block had any_kick */
+	bool let_ask;        /* for a fill: it has not yet, or one of its image's has come free */
 	uint32_t nr_blocks;
 	struct fln_job_block blocks[FLN_JOB_BLOCKS];
+};
+
+/* Parts of a worker that need the same; those that have waited longest are first. */
+struct fln_job_list {
+	struct fln_job_part *first, **last;
+	uint32_t nr;
 };
 
 struct fln_job {
@@ -90,8 +98,9 @@ struct fln_jobs {
 	pthread_cond_t ended; /* some job's nr_running has come to 0 */
 	_Atomic bool open;    /* may be submitted: the guest's shards are attached */
 	_Atomic uint32_t
-		nr_looks;     /* how often all blocks were to be looked at: regions have changed */
-	struct fln_job *kept; /* WILLNEED's; freed with the guest; guarded by lock */
+		nr_looks; /* how often all blocks were to be looked at: regions have changed */
+	_Atomic uint32_t nr_parts; /* of all its jobs, that have not ended */
+	struct fln_job *kept;      /* WILLNEED's; freed with the guest; guarded by lock */
 };
 
 #endif

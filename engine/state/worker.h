@@ -190,8 +190,11 @@ struct fln_worker {
 	struct fln_later *later;      /* by region and block, FLN_NR_LATER slots */
 	uint32_t *later_queue;        /* slots in use, oldest first, a ring */
 	uint32_t later_head, nr_later;
-	struct fln_job_part *parts; /* of jobs that it works on */
-	uint32_t nr_parts_that[FLN_JOB_NEEDS_NR];
+	struct fln_job_part *parts; /* of jobs that it works on: all, and by what they need */
+	struct fln_job_list parts_that[FLN_JOB_NEEDS_NR];
+	struct fln_job_block **job_blocks; /* by set of images: those that wait for one of it */
+	uint32_t seen_job_looks;           /* of its engine, when all parts were asked */
+	uint32_t job_slices;
 	uint32_t nr_job_tries;      /* to get a fill, that are left until one comes free */
 	uint32_t job_turn;          /* how often there were new ones */
 	uint32_t nr_jobs_put_off;   /* rounds, because faults came in */

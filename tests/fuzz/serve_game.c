@@ -533,6 +533,7 @@ static void op_populate(struct game *g)
 	fln_job_init(job, &g->r->guest, rig_addr(g->r, page), rig_addr(g->r, page + nr));
 	job->background = bytes_below(&g->in, 2);
 	job->nr_running = 1;
+	(void)atomic_fetch_add(&g->r->guest.jobs.nr_parts, 1);
 	job->parts[WORKER].job = job;
 	job->parts[WORKER].at = job->addr;
 	job->parts[WORKER].progress_ns = fln_now_ns();

@@ -422,6 +422,70 @@ static void who_finds_no_fill_is_told_when_there_is_one(void **state)
 	teardown();
 }
 
+static void take_down(void *ctx, enum fln_change what, uint32_t set)
+{
+	uint32_t *nr = ctx;
+
+	if (what == FLN_CHANGE_FILLS)
+		nr[set == f.a.image.queue.set ? 0 : 1]++;
+}
+
+/* All that the image may have; the last one that asks finds none. */
+static uint32_t take_all(struct book *book, uint32_t waiter, struct fln_fill **fills)
+{
+	uint32_t nr = 0;
+
+	while ((fills[nr] =
+			fln_filler_alloc(&f.filler, &book->image.queue, waiter, FLN_FILL_FAULT)))
+		assert_true(++nr < 8);
+	return nr;
+}
+
+static bool is_own(const struct book *book, const struct fln_fill *fill)
+{
+	return fill >= book->image.queue.own_fills && fill < book->image.queue.own_fills + 2;
+}
+
+/* A fill of an image's reserve is no other's: those that wait for one of the pool are left alone. */
+static void a_fill_is_told_to_those_that_may_have_it(void **state)
+{
+	struct fln_fill *a[8], *b[8], *again;
+	uint32_t nr_a, nr_b, own, pool, nr[2] = { 0 };
+
+	(void)state;
+	setup_with(1, 2, 2, FLN_SOURCE_PARALLEL);
+	nr_a = take_all(&f.a, 7, a);
+	nr_b = take_all(&f.b, 9, b);
+	assert_int_equal(nr_a + nr_b, 2 + 2 * 2);
+	for (own = 0; !is_own(&f.a, a[own]); own++)
+		;
+	for (pool = 0; is_own(&f.a, a[pool]); pool++)
+		;
+	fln_filler_free(&f.filler, &f.a.image.queue, a[own]);
+	assert_int_equal(f.kicked, 1u << 7);
+	assert_true(fln_filler_starves(&f.filler, 9));
+	fln_changed_take(&f.filler.changed[7], nr, take_down);
+	fln_changed_take(&f.filler.changed[9], nr, take_down);
+	assert_int_equal(nr[0], 1);
+	assert_int_equal(nr[1], 0);
+	again = fln_filler_alloc(&f.filler, &f.a.image.queue, 7, FLN_FILL_FAULT);
+	assert_ptr_equal(again, a[own]);
+	assert_null(fln_filler_alloc(&f.filler, &f.a.image.queue, 7, FLN_FILL_FAULT));
+	f.kicked = 0;
+	fln_filler_free(&f.filler, &f.a.image.queue, a[pool]);
+	assert_int_equal(f.kicked, 1u << 7 | 1u << 9);
+	assert_false(fln_filler_starves(&f.filler, 9));
+	fln_changed_take(&f.filler.changed[7], nr, take_down);
+	assert_int_equal(nr[0], 2);
+	for (uint32_t i = 0; i < nr_a; i++) {
+		if (i != pool)
+			fln_filler_free(&f.filler, &f.a.image.queue, a[i]);
+	}
+	for (uint32_t i = 0; i < nr_b; i++)
+		fln_filler_free(&f.filler, &f.b.image.queue, b[i]);
+	teardown();
+}
+
 static void a_request_that_needs_no_fill_gives_it_back(void **state)
 {
 	(void)state;
@@ -624,6 +688,7 @@ int main(void)
 		cmocka_unit_test(a_start_that_fails_leaves_nothing_running),
 		cmocka_unit_test(an_image_waits_for_its_read),
 		cmocka_unit_test(who_finds_no_fill_is_told_when_there_is_one),
+		cmocka_unit_test(a_fill_is_told_to_those_that_may_have_it),
 		cmocka_unit_test(a_request_that_needs_no_fill_gives_it_back),
 		cmocka_unit_test(each_image_has_its_share_of_the_fills),
 		cmocka_unit_test(the_last_image_has_its_reserve),

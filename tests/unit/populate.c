@@ -7,6 +7,7 @@
 #include "base/rcu.h"
 #include "engine/advised.h"
 #include "engine/command.h"
+#include "engine/job_parts.h"
 #include "engine/jobs.h"
 #include "engine/ranges.h"
 #include "engine/region_map.h"
@@ -17,6 +18,7 @@
 #include "engine/state/job.h"
 #include "engine/state/worker.h"
 #include "engine/worker.h"
+#include "sources/changed.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
 #include "tests/support/rng.h"
@@ -47,6 +49,7 @@ static struct fln_job *begin(struct rig *r, uint64_t page, uint64_t nr)
 	assert_non_null(job);
 	fln_job_init(job, &r->guest, rig_addr(r, page), rig_addr(r, page + nr));
 	job->nr_running = 1;
+	(void)atomic_fetch_add(&r->guest.jobs.nr_parts, 1);
 	job->parts[WORKER].job = job;
 	job->parts[WORKER].at = job->addr;
 	job->parts[WORKER].progress_ns = UINT64_MAX / 2;
@@ -58,6 +61,9 @@ static void end(struct rig *r, struct fln_job *job)
 {
 	assert_int_equal(job->nr_running, 0);
 	assert_null(r->worker.parts);
+	for (uint32_t i = 0; i < FLN_NR_IMAGE_SETS; i++)
+		assert_null(r->worker.job_blocks[i]);
+	assert_int_equal(atomic_load(&r->guest.jobs.nr_parts), 0);
 	fln_job_free(&r->guest, job);
 }
 
@@ -380,6 +386,7 @@ static void what_ends_a_job(void **state)
 	(void)state;
 	fln_populate_slice(&r->worker, UINT32_MAX);
 	atomic_store(&job->cancelled, true);
+	fln_jobs_look(&r->guest); /* as cancel() does */
 	fln_populate_kicked(&r->worker);
 	fln_populate_slice(&r->worker, UINT32_MAX);
 	end(r, job);
@@ -451,6 +458,104 @@ static void what_has_not_changed_is_not_looked_at(void **state)
 	assert_int_equal(nr_in_state(job, FLN_JOB_TRY), 8);
 	finish(r, job);
 	assert_int_equal(fake_nr_mapped(&r->fake), 7 * 512);
+	end(r, job);
+	rig_destroy(r);
+}
+
+static void take_nothing(void *ctx, enum fln_change what, uint32_t set)
+{
+	(void)ctx;
+	(void)what;
+	(void)set;
+}
+
+/* A round costs what there is to do, and not what waits: a change leads to its blocks by itself. */
+static void a_change_leads_to_its_blocks(void **state)
+{
+	struct rig *r =
+		rig_of((struct rig_opts){ .nr_pages = 8 * 512, .fill_pages = 64, .nr_fills = 256 });
+	struct fln_changed *changed = &r->filler.changed[WORKER];
+	struct fln_job *job = begin(r, 0, 8 * 512);
+
+	(void)state;
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(nr_in_state(job, FLN_JOB_WAITS), 8);
+	assert_int_equal(r->worker.parts_that[FLN_JOB_NEEDS_KICK].nr, 1);
+	/* Of the other set nothing waits; and what is not told of is not looked for. */
+	fln_changed_set(changed, FLN_CHANGE_PAGES,
+			(fln_image_set(&r->image) + 1) % FLN_NR_IMAGE_SETS);
+	(void)rig_fill(r, 1);
+	fln_changed_take(changed, NULL, take_nothing);
+	fln_populate_kicked(&r->worker);
+	assert_int_equal(nr_in_state(job, FLN_JOB_TRY), 0);
+	assert_int_equal(r->worker.parts_that[FLN_JOB_NEEDS_KICK].nr, 1);
+	/* Told of the image: of its blocks the one that has changed. */
+	fln_changed_set(changed, FLN_CHANGE_PAGES, fln_image_set(&r->image));
+	fln_populate_kicked(&r->worker);
+	assert_int_equal(nr_in_state(job, FLN_JOB_TRY), 1);
+	assert_int_equal(r->worker.parts_that[FLN_JOB_NEEDS_WORK].nr, 1);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(fake_nr_mapped(&r->fake), 64);
+	/* Should one never be told of: all that waits is looked at, now and then. */
+	(void)rig_fill(r, UINT32_MAX);
+	fln_changed_take(changed, NULL, take_nothing);
+	fln_populate_tick(&r->worker, 2 * FLN_NS_PER_S);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(fake_nr_mapped(&r->fake), 8 * 512);
+	end(r, job);
+	rig_destroy(r);
+}
+
+/* A job has its turn also while others have something to do without end. */
+static void each_has_its_turn(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 4 * 512, .fill_pages = 64 });
+	struct fln_job *busy, *again;
+
+	(void)state;
+	rig_put(r, 0, 4 * 512);
+	busy = begin(r, 512, 3 * 512);
+	fln_populate_slice(&r->worker, 1);
+	again = begin(r, 0, 512);
+	fake_discard(&r->fake, rig_addr(r, 0), 1, false);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(r->worker.parts_that[FLN_JOB_NEEDS_TIME].nr, 2);
+	rig_serve(r);
+	/* The first is as one that always has more: a slice never comes to its end. */
+	for (uint32_t i = 0; i < 3 && again->nr_running > 0; i++) {
+		fln_job_part_needs(&r->worker, &busy->parts[WORKER], FLN_JOB_NEEDS_WORK);
+		busy->parts[WORKER].at = busy->addr;
+		fln_populate_slice(&r->worker, 1);
+	}
+	assert_int_equal(again->nr_running, 0);
+	for (uint32_t i = 0; i < 100 && busy->nr_running > 0; i++)
+		fln_populate_slice(&r->worker, UINT32_MAX);
+	end(r, again);
+	end(r, busy);
+	rig_destroy(r);
+}
+
+/* A fill of its image's has come free: its part asks again, though others wait for the pool. */
+static void a_free_fill_of_its_image_is_asked_for(void **state)
+{
+	struct rig *r =
+		rig_of((struct rig_opts){ .nr_pages = 8 * 512, .fill_pages = 64, .nr_fills = 8 });
+	struct fln_job *job = begin(r, 0, 8 * 512);
+
+	(void)state;
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(r->worker.parts_that[FLN_JOB_NEEDS_FILL].nr, 1);
+	(void)rig_fill(r, 1);
+	/* As if a worker had asked in vain for one of the pool since. */
+	(void)atomic_fetch_or(&r->filler.starved, UINT64_C(1) << WORKER);
+	fln_populate_kicked(&r->worker);
+	assert_int_equal(r->worker.nr_job_tries, 0);
+	assert_int_equal(r->worker.parts_that[FLN_JOB_NEEDS_WORK].nr, 1);
+	fln_populate_slice(&r->worker, UINT32_MAX);
+	assert_int_equal(rig_nr_queued_fills(r), 4);
+	assert_int_equal(r->worker.parts_that[FLN_JOB_NEEDS_FILL].nr, 1);
+	assert_int_equal(fln_populate_need(&r->worker), FLN_POPULATE_WAITS);
+	finish(r, job);
 	end(r, job);
 	rig_destroy(r);
 }
@@ -681,6 +786,9 @@ int main(void)
 		cmocka_unit_test(events_in_between),
 		cmocka_unit_test(what_ends_a_job),
 		cmocka_unit_test(what_has_not_changed_is_not_looked_at),
+		cmocka_unit_test(a_change_leads_to_its_blocks),
+		cmocka_unit_test(each_has_its_turn),
+		cmocka_unit_test(a_free_fill_of_its_image_is_asked_for),
 		cmocka_unit_test(one_block_asks_for_each_fill),
 		cmocka_unit_test(what_is_pushed_is_noticed),
 		cmocka_unit_test(an_end_comes_after_an_error),
