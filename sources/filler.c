@@ -296,6 +296,19 @@ static struct fln_fill *take(struct fln_filler *filler, struct fln_fill_queue *q
 	return fill;
 }
 
+/*
+ * Resident from the first fill on: a copy out of it into the page cache never stops half-way.
+ * Before that it takes no memory.  The rest is for fills of huge pages, which are at work on all
+ * of it long before.
+ */
+static void make_resident(struct fln_filler_thread *self)
+{
+	if (self->is_resident)
+		return;
+	memset(self->buffer, 0, fln_pages_to_bytes(self->filler->opts.fill_pages));
+	self->is_resident = true;
+}
+
 static void *filler_main(void *arg)
 {
 	struct fln_filler_thread *self = arg;
@@ -328,6 +341,7 @@ static void *filler_main(void *arg)
 		wake_one(filler);
 		fln_unlock(&filler->lock);
 
+		make_resident(self);
 		fill->stoppable = true;
 		atomic_store_explicit(&fill->begun_ns, self->begun_ns, memory_order_relaxed);
 		filler->opts.run(fill->image, fill, self->buffer);
@@ -356,11 +370,7 @@ static int start_one(struct fln_filler *filler, struct fln_filler_thread *t)
 	if (!t->buffer)
 		return fln_fail(ENOMEM, "no memory for filler thread %u of %u and its buffer",
 				(uint32_t)(t - filler->threads) + 1, filler->opts.nr_threads);
-	/*
-	 * Resident from now on: a copy out of it into the page cache never stops half-way.  The
-	 * rest is for fills of huge pages, which are at work on all of it long before.
-	 */
-	memset(t->buffer, 0, fln_pages_to_bytes(filler->opts.fill_pages));
+	t->is_resident = false;
 	fln_lock(&filler->lock);
 	filler->nr_running++;
 	fln_unlock(&filler->lock);

@@ -111,7 +111,8 @@ struct fln_filler_opts {
 struct fln_filler_thread {
 	struct fln_filler *filler;
 	struct fln_thread thread;
-	void *buffer;      /* one block, page-aligned, resident */
+	void *buffer;      /* one block, page-aligned */
+	bool is_resident;  /* what a fill uses of it */
 	uint64_t begun_ns; /* when it has begun its fill; 0: it has none; guarded by filler->lock */
 };
 
