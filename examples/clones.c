@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Clones: many guests of one image, each of which keeps its writes to itself.
+ * Clones: many guests of one image, each of which keeps its own writes.
  *
- * The image is a file that this program makes.  Each guest is a private region of
- * it; all of them are started at once, while nothing has been read yet, and each
- * writes to other pages.  In the end the memory that they need is compared with
- * what is due: one image, plus what they wrote.
+ * The image is a file that this program writes.  Each guest has a private region of
+ * it.  All guests start at once, before anything has been read, and write to different
+ * pages.  At the end the memory in use is compared with the expected amount: one image,
+ * plus the pages that were written.
  */
 #include <faultlane/faultlane.h>
 
@@ -27,7 +27,7 @@
 struct clone {
 	struct fln_guest *guest;
 	char *memory;
-	pthread_t thread; /* its only vCPU */
+	pthread_t thread; /* stands for the guest's only vCPU */
 	uint32_t index;
 	uint32_t nr_wrong;
 };
@@ -68,7 +68,7 @@ static int add_clone(struct fln_engine *engine, struct fln_image *image, struct 
 	return rc;
 }
 
-/* Their pages, each that is shared counted once in all: the kernel's "Pss". */
+/* Memory of all clones in KiB, each shared page counted once: the kernel's "Pss". */
 static uint64_t memory_in_use(const struct clone *clones)
 {
 	FILE *smaps = fopen("/proc/self/smaps", "re");
@@ -150,7 +150,7 @@ static int serve(const char *path)
 	return rc;
 }
 
-/* A file of NR_PAGES pages, each of which begins with its number plus one. */
+/* Write a file of NR_PAGES pages, each of which begins with its number plus one. */
 static int make_image(char *path)
 {
 	uint64_t words[PAGE_BYTES / sizeof(uint64_t)] = { 0 };

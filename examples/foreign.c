@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A page fault handler in a process of its own, for monitors that hand over their userfaultfd
- * in Firecracker's way:
+ * A page fault handler in a separate process, for monitors that hand over their userfaultfd
+ * as Firecracker does:
  *
  *     example_foreign SOCKET SNAPSHOT     serves every monitor that connects to SOCKET
- *     example_foreign                     serves one of its own, and ends with it
+ *     example_foreign                     starts a monitor of its own, serves it, and ends with it
  *
- * All microVMs of the snapshot share one image: what one has touched is read once for all.
- * Each is a foreign guest, whose pages are copied from there, and ends with its process, not
- * with the connection: Firecracker before 1.12 closes that at once.
+ * All microVMs of the snapshot share one image: each page is read from the file once.  Each
+ * microVM is a foreign guest, whose pages are copied from the image.  A guest ends with the
+ * monitor's process, not with the connection, which Firecracker before 1.12 closes at once.
  */
 #include "examples/foreign_monitor.h"
 
@@ -47,7 +47,7 @@ struct connection {
 	struct fln_guest *guest;
 };
 
-/* The descriptor may come with the first byte, and the text in several pieces. */
+/* The descriptor comes with the first byte; the text may arrive in several pieces. */
 static ssize_t receive_some(struct connection *c, char *buf, size_t size)
 {
 	char control[CMSG_SPACE(sizeof(int))];
@@ -65,7 +65,7 @@ static ssize_t receive_some(struct connection *c, char *buf, size_t size)
 	return len;
 }
 
-/* A JSON array and a descriptor; nothing says how long it is but its last bracket. */
+/* Receive a JSON array and a descriptor.  Only its closing bracket says where the array ends. */
 static bool receive(struct connection *c)
 {
 	char *text = malloc(MAX_TEXT_BYTES);
@@ -90,11 +90,11 @@ static int add_range(struct connection *c, json_t *range)
 	struct fln_region *region;
 	json_error_t error;
 
-	/* Before 1.12 the size of pages, in bytes, went by the name of page_size_kib alone. */
+	/* Firecracker before 1.12 sends only page_size_kib, which is in bytes in spite of its name. */
 	if (json_unpack_ex(range, &error, 0, "{s:I, s:I, s:I, s?I, s?I}", "base_host_virt_addr",
 			   &addr, "size", &size, "offset", &offset, "page_size_kib", &page_bytes,
 			   "page_size", &page_bytes) != 0) {
-		(void)fprintf(stderr, "handler: a range of memory: %s\n", error.text);
+		(void)fprintf(stderr, "handler: invalid memory range: %s\n", error.text);
 		return -EPROTO;
 	}
 	o.image = c->handler->image;
@@ -127,8 +127,8 @@ static int make_guest(struct connection *c)
 	return fln_guest_start(c->guest);
 }
 
-/* The process at the other end, whatever becomes of its number. */
-static int process_of(int sock)
+/* A pidfd of the peer: unlike a process id it is never reused. */
+static int open_peer_pidfd(int sock)
 {
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
@@ -138,7 +138,7 @@ static int process_of(int sock)
 	return (int)syscall(SYS_pidfd_open, peer.pid, 0);
 }
 
-static void say_served(const struct connection *c)
+static void print_served(const struct connection *c)
 {
 	struct fln_stats s = FLN_STATS_INIT;
 
@@ -153,22 +153,23 @@ static void *connection_main(void *arg)
 	struct pollfd end = { .events = POLLIN };
 	bool served = false;
 
-	c->process = end.fd = process_of(c->sock);
+	c->process = end.fd = open_peer_pidfd(c->sock);
 	if (c->process < 0)
 		perror("handler: the monitor's process");
 	else if (!receive(c))
-		(void)fprintf(stderr, "handler: no list of memory with a userfaultfd came\n");
+		(void)fprintf(stderr,
+			      "handler: the monitor sent no memory ranges with a userfaultfd\n");
 	else if (make_guest(c) != 0)
 		(void)fprintf(stderr, "handler: %s\n", fln_last_error());
 	else
 		served = true;
-	/* A monitor that is not served waits for ever, or reads zeros: neither is wanted. */
+	/* A monitor that is not served would wait for ever, or read zeros: kill it instead. */
 	if (!served && c->process >= 0)
 		(void)syscall(SYS_pidfd_send_signal, c->process, SIGKILL, NULL, 0);
 	while (served && poll(&end, 1, -1) < 0 && errno == EINTR)
 		;
 	if (served)
-		say_served(c);
+		print_served(c);
 	(void)fln_guest_destroy(c->guest);
 	json_decref(c->ranges);
 	if (c->uffd >= 0)
@@ -180,7 +181,7 @@ static void *connection_main(void *arg)
 	return NULL;
 }
 
-/* The next monitor's connection, on a thread of its own. */
+/* Accept the next monitor's connection, and serve it on a thread of its own. */
 static bool accept_one(const struct handler *h, int listener, pthread_t *thread)
 {
 	struct connection *c = calloc(1, sizeof(*c));
@@ -275,7 +276,7 @@ static bool write_snapshot(const char *path)
 	return f && fclose(f) == 0 && ok;
 }
 
-/* Both ends: the monitor is a child, which is made while this process has one thread. */
+/* Run both ends.  The monitor is a child, forked while this process has only one thread. */
 static int serve_own_monitor(void)
 {
 	char dir[] = "/tmp/fln-foreign-XXXXXX", sock[64], snapshot[64];

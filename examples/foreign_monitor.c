@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What Firecracker does at PUT /snapshot/load with a memory back end of type Uffd: memory is
- * anonymous and registered for missing faults, and one message to the handler carries the
- * userfaultfd and a JSON array that says what of the snapshot lies where.  There is no answer.
+ * What Firecracker does at PUT /snapshot/load with a memory back end of type Uffd: it registers
+ * anonymous memory for missing faults, and sends the handler one message with the userfaultfd
+ * and a JSON array that maps guest memory to offsets in the snapshot.  There is no reply.
  */
 #include "examples/foreign_monitor.h"
 
@@ -25,7 +25,7 @@
 
 static int make_uffd(void)
 {
-	/* With it the handler hears of memory that the guest's balloon gives up. */
+	/* With this feature the handler is told what the guest's balloon discards. */
 	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_EVENT_REMOVE };
 	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | USER_MODE_ONLY);
 
@@ -59,7 +59,7 @@ static int connect_to(const char *path)
 	return fd;
 }
 
-/* Two ranges of guest memory, with a gap between them in the guest and none in the snapshot. */
+/* Send two ranges, which a gap separates in the guest's physical memory, but not in the snapshot. */
 static bool hand_over(int sock, int uffd, const char *memory)
 {
 	char text[512], control[CMSG_SPACE(sizeof(int))] = { 0 };
@@ -83,7 +83,8 @@ static bool hand_over(int sock, int uffd, const char *memory)
 	return sendmsg(sock, &msg, MSG_NOSIGNAL) == (ssize_t)iov.iov_len;
 }
 
-static uint32_t nr_wrong(const char *memory, uint32_t from, uint32_t to, bool given_up)
+/* Count pages that do not hold the snapshot's contents or, when @discarded, zero. */
+static uint32_t count_wrong(const char *memory, uint32_t from, uint32_t to, bool discarded)
 {
 	uint32_t nr = 0;
 
@@ -91,12 +92,12 @@ static uint32_t nr_wrong(const char *memory, uint32_t from, uint32_t to, bool gi
 		uint64_t word;
 
 		memcpy(&word, memory + (size_t)page * MONITOR_PAGE_BYTES, sizeof(word));
-		nr += word != (given_up ? 0 : monitor_word(page));
+		nr += word != (discarded ? 0 : monitor_word(page));
 	}
 	return nr;
 }
 
-/* The upper half, after a balloon has given up the quarter in its middle, and then the rest. */
+/* Read the upper half, after a balloon has discarded the middle of it, and then the lower half. */
 static int run_vcpu(char *memory)
 {
 	uint32_t half = MONITOR_NR_PAGES / 2, low = half / 4 * 5, high = half / 4 * 7, nr;
@@ -106,8 +107,9 @@ static int run_vcpu(char *memory)
 		perror("monitor: madvise");
 		return EXIT_FAILURE;
 	}
-	nr = nr_wrong(memory, half, low, false) + nr_wrong(memory, low, high, true) +
-	     nr_wrong(memory, high, MONITOR_NR_PAGES, false) + nr_wrong(memory, 0, half, false);
+	nr = count_wrong(memory, half, low, false) + count_wrong(memory, low, high, true) +
+	     count_wrong(memory, high, MONITOR_NR_PAGES, false) +
+	     count_wrong(memory, 0, half, false);
 	(void)printf("monitor: %u pages were read, %u wrong\n", MONITOR_NR_PAGES, nr);
 	return nr == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
@@ -133,7 +135,7 @@ int monitor_main(const char *socket_path)
 	    hand_over(sock, uffd, memory))
 		rc = run_vcpu(memory);
 	else
-		perror("monitor: the handler was not reached");
+		perror("monitor: cannot hand over the memory");
 	if (memory != MAP_FAILED)
 		(void)munmap(memory, LEN_BYTES);
 	if (sock >= 0)

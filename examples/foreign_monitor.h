@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A monitor that restores a microVM, as far as its handler sees one. */
+/* A monitor that restores a microVM: only the part that its page fault handler sees. */
 #ifndef FLN_EXAMPLES_FOREIGN_MONITOR_H
 #define FLN_EXAMPLES_FOREIGN_MONITOR_H
 
@@ -9,18 +9,17 @@
 #define MONITOR_PAGE_BYTES 4096u
 #define MONITOR_NR_PAGES 8192u
 
-/* The first word of a page of the snapshot that it expects. */
+/* The first word of a page of the snapshot. */
 static inline uint64_t monitor_word(uint64_t page)
 {
 	return page + 1;
 }
 
-/* Is there userfaultfd here?  If not, errno says why. */
+/* Whether a userfaultfd can be created; if not, errno says why. */
 bool monitor_can_run(void);
 
 /*
- * Restore from the handler at @socket_path, and let a vCPU look at all memory.  Return: an
- * exit code.
+ * Restore from the handler at @socket_path, and read all memory.  Return: an exit status.
  */
 int monitor_main(const char *socket_path);
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The smallest embedder with real vCPUs: a guest of KVM whose memory is filled from a
- * file while it runs.
+ * The smallest embedder with real vCPUs: a KVM guest whose memory is filled from a file
+ * while it runs.
  *
- * The virtual machine is that of vcpu/, which runs functions of this program in place of
- * an operating system.  What a monitor has to do for faultlane is the same: give the
- * region's address to KVM as a slot, handle SIGBUS on its vCPU threads, and take the slot
- * away before the region goes.
+ * The virtual machine is that of vcpu/, which runs functions of this program instead of an
+ * operating system.  A monitor has to do the same for faultlane: give the region's address
+ * to KVM as a memory slot, handle SIGBUS on its vCPU threads, and delete the slot before it
+ * removes the region.
  */
 #include "kvm_guest.h"
 #include "vcpu/vcpu.h"
@@ -26,11 +26,11 @@
 #define NR_VCPUS 4u
 #define EXIT_SKIPPED 77
 
-/* In the program's data, which the guest reaches. */
+/* Static, because the guest can access the program's data. */
 static struct share shares[NR_VCPUS];
 static struct vcpu_vm *vm;
 
-/* One vCPU's thread.  A page that has failed ends the virtual machine. */
+/* The thread of one vCPU.  A failed page ends the virtual machine. */
 static void *vcpu_main(void *arg)
 {
 	struct share *s = arg;
@@ -124,7 +124,7 @@ static int serve(const char *path, uint64_t len_bytes)
 	return rc;
 }
 
-/* Each page tells its number, so that a wrong page is seen. */
+/* Each page begins with its number plus one, so that a wrong page is detected. */
 static int make_image(char *path)
 {
 	uint64_t page[PAGE_BYTES / sizeof(uint64_t)] = { 0 };

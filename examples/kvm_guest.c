@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the vCPUs of kvm.c run, compiled for them. */
+/* The code that the vCPUs of kvm.c run, compiled for the guest. */
 #include "kvm_guest.h"
 
 uint64_t guest_count_wrong(void *share)

@@ -4,13 +4,13 @@
 
 #include <stdint.h>
 
-/* What a vCPU reads: every @step-th page. */
+/* The pages that one vCPU reads: from @first, every @step-th one. */
 struct share {
 	const uint64_t *memory;
 	uint64_t first, step, nr_pages;
 };
 
-/* Runs in the guest: how many of them do not tell their number. */
+/* Runs in the guest.  Returns how many pages do not begin with their number plus one. */
 uint64_t guest_count_wrong(void *share);
 
 #endif

@@ -2,10 +2,9 @@
 /*
  * fln-mkimage FILE SIZE [HOLE-PERCENT]
  *
- * Writes a memory image to try things with.  Its pages are the same on every
- * run, no two of them are alike and none is zero, so that a page that was
- * mapped wrongly is always seen.  HOLE-PERCENT of the pages, spread at random,
- * are left out: they are holes of the file.
+ * Writes a memory image for tests.  Its pages are the same on every run, all
+ * different and never zero, so that a wrongly mapped page is always detected.
+ * HOLE-PERCENT of the pages, at random places, are holes of the file.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -45,7 +44,7 @@ static bool is_hole(uint64_t page, uint64_t hole_percent)
 	return splitmix64(~page) % 100 < hole_percent;
 }
 
-/* Bytes, with an optional K, M or G; false when it is not a number. */
+/* Parse a number with an optional suffix K, M or G; false when it is malformed. */
 static bool parse_size(const char *text, uint64_t *bytes)
 {
 	char *end;
@@ -85,7 +84,7 @@ static bool write_all(int fd, const char *buffer, size_t len_bytes, uint64_t off
 	return true;
 }
 
-/* Runs of pages between holes, at most BATCH_PAGES at a time. */
+/* Write the runs of pages between holes, at most BATCH_PAGES at a time. */
 static bool write_image(int fd, uint64_t nr_pages, uint64_t hole_percent)
 {
 	static uint64_t batch[BATCH_PAGES][PAGE_WORDS];
@@ -119,12 +118,12 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	if (!parse_size(argv[2], &size_bytes) || size_bytes == 0 || size_bytes % PAGE_BYTES) {
-		(void)fprintf(stderr, "fln-mkimage: size '%s': give a multiple of %u bytes\n",
+		(void)fprintf(stderr, "fln-mkimage: size '%s': use a multiple of %u bytes\n",
 			      argv[2], PAGE_BYTES);
 		return 2;
 	}
 	if (argc == 4 && (!parse_size(argv[3], &hole_percent) || hole_percent > 100)) {
-		(void)fprintf(stderr, "fln-mkimage: holes '%s': give 0 to 100\n", argv[3]);
+		(void)fprintf(stderr, "fln-mkimage: hole percentage '%s': use 0 to 100\n", argv[3]);
 		return 2;
 	}
 

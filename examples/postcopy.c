@@ -2,13 +2,13 @@
 /*
  * The receiving end of a post-copy migration: vCPUs run while contents arrive.
  *
- * The image has no source.  A stream pushes its pages with fln_image_put(), in
- * an order of its own; a vCPU that touches a page which has not come yet waits
- * for it, as long as it takes, and for that one only.
+ * The image has no source.  A stream pushes its pages with fln_image_put(), in any
+ * order.  A vCPU that touches a page which has not arrived yet waits for that page
+ * alone, for as long as it takes.
  *
  * A real stream is also asked for the pages that vCPUs wait for.  Give the image
- * a source for that: its read function asks, waits for the answer, and returns
- * the contents.  The push goes on beside it, and the first contents win.
+ * a source for that: its read function requests the page, waits for the answer, and
+ * returns the contents.  Meanwhile the push continues, and the first contents win.
  */
 #include <faultlane/faultlane.h>
 
@@ -53,7 +53,7 @@ static void *vcpu_main(void *arg)
 	return NULL;
 }
 
-/* The stream: pieces of 256 KiB, the last first, a little apart. */
+/* The stream: pieces of 256 KiB, the last one first, with a short pause between them. */
 static void *stream_main(void *arg)
 {
 	static uint64_t piece[PIECE_PAGES][PAGE_BYTES / sizeof(uint64_t)];
@@ -68,7 +68,7 @@ static void *stream_main(void *arg)
 			piece[i][0] = first + i + 1;
 		rc = fln_image_put(m->image, (uint64_t)first * PAGE_BYTES, piece, sizeof(piece));
 		if (rc) {
-			/* vCPUs would wait for ever: a real embedder stops the guest here. */
+			/* The vCPUs would wait for ever: a real embedder stops the guest here. */
 			(void)fprintf(stderr, "put: %s\n", fln_last_error());
 			abort();
 		}
@@ -117,7 +117,7 @@ static int run(struct migration *m)
 		if (pthread_create(&vcpus[nr].thread, NULL, vcpu_main, &vcpus[nr]) != 0)
 			break;
 	}
-	/* Without a thread for the stream, this one does its work. */
+	/* If no thread can be created for the stream, run it on this one. */
 	if (pthread_create(&stream, NULL, stream_main, m) == 0)
 		(void)pthread_join(stream, NULL);
 	else

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The smallest embedder: from nothing to a guest whose faults are served.
+ * An embedder with error handling and statistics: threads touch a guest's memory.
  *
- * Threads stand for vCPUs.  The image is a file that this program makes; every
- * page of it tells its number, so that a wrong page is seen.
+ * Threads stand for vCPUs.  The image is a file that this program writes; every page
+ * begins with its number, so that a wrong page is detected.
  */
 #include <faultlane/faultlane.h>
 
@@ -27,7 +27,7 @@ struct vcpu {
 	uint32_t nr_wrong;
 };
 
-/* Each has every NR_VCPUS-th page. */
+/* Each thread reads every NR_VCPUS-th page. */
 static void *vcpu_main(void *arg)
 {
 	struct vcpu *v = arg;
@@ -65,7 +65,7 @@ static void print_stats(const struct fln_stats *s)
 		     s->faults, s->pages_installed, s->installs);
 }
 
-/* Map the file at @path lazily and let vCPUs run in it.  Returns 0 or a negative errno. */
+/* Map the file at @path lazily and let threads read it.  Return: 0 or a negative errno. */
 static int serve(const char *path, uint64_t len_bytes)
 {
 	struct fln_engine_opts engine_opts = FLN_ENGINE_OPTS_INIT;
@@ -79,13 +79,13 @@ static int serve(const char *path, uint64_t len_bytes)
 	struct fln_region *region;
 	int rc;
 
-	/* Enough for threads, and needs no privilege; leave it out for KVM. */
+	/* Needs no privilege and is enough for threads; omit it for KVM. */
 	engine_opts.flags = FLN_ENGINE_F_USER_MODE_ONLY;
 	rc = fln_engine_create(&engine_opts, &engine);
 	if (rc == 0)
 		rc = fln_engine_start(engine);
 
-	/* Contents: page cache of our own, filled from the file page by page as they are due. */
+	/* The image: page cache that is filled from the file when pages are touched. */
 	if (rc == 0)
 		rc = fln_source_open_file(path, 0, &source);
 	image_opts.len_bytes = len_bytes;
@@ -109,14 +109,14 @@ static int serve(const char *path, uint64_t len_bytes)
 
 	if (rc == 0 && fln_guest_stats(guest, &stats) == 0)
 		print_stats(&stats);
-	(void)fln_guest_destroy(guest); /* stops it: what was never filled is unreadable now */
+	(void)fln_guest_destroy(guest); /* stops it first: unfilled pages become inaccessible */
 	(void)fln_image_destroy(image);
 	fln_source_destroy(source);
 	(void)fln_engine_destroy(engine);
 	return rc;
 }
 
-/* A file of NR_PAGES pages, each of which begins with its number plus one. */
+/* Write a file of NR_PAGES pages, each of which begins with its number plus one. */
 static int make_image(char *path)
 {
 	uint64_t words[PAGE_BYTES / sizeof(uint64_t)] = { 0 };
