@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Read-ahead: blocks are filled and mapped before a stream gets to them.
+ * Read-ahead: blocks are filled and mapped before a sequential stream of touches reaches them.
  *
- * Only where a range is called sequential.  A fault there that goes on where a
- * stream is starts the next piece, twice as long as the last, up to AHEAD_MAX
- * blocks.  Touches of what is mapped are not seen by anybody; so the first page of
- * each piece is left out, and its fault says that the stream has come so far: when
- * it enters one piece, the next is begun.  One fault a piece is the price.
+ * Only in ranges that were advised to be SEQUENTIAL.  A fault there that continues a stream begins
+ * its next piece, twice as long as the last, up to AHEAD_MAX blocks.  Touches of mapped pages cause
+ * no faults; so the first page of each piece is left out, and its fault shows that the stream has
+ * reached the piece: the next one is begun then.  The price is one fault a piece.
  *
- * A fault elsewhere is another stream, that begins small; of FLN_NR_STREAMS the one
- * that was not heard of for longest gives way.
+ * A fault elsewhere begins another stream, with a small piece; of FLN_NR_STREAMS streams the one
+ * whose last fault is longest ago is replaced.
  */
 #include "engine/ahead.h"
 
@@ -63,12 +62,12 @@ void fln_ahead_deinit(struct fln_guest *guest)
 	fln_free(&guest->engine->alloc, ahead, sizeof(*ahead), FLN_NODE_ANY);
 }
 
-/* The stream that a fault at @addr goes on with, or the one to begin anew. */
-static struct fln_stream *find_stream(struct fln_ahead *ahead, uint64_t addr, bool *goes_on)
+/* The stream that a fault at @addr continues (*continues), or else the one to replace. */
+static struct fln_stream *find_stream(struct fln_ahead *ahead, uint64_t addr, bool *continues)
 {
 	struct fln_stream *oldest = &ahead->stream[0];
 
-	*goes_on = true;
+	*continues = true;
 	for (uint32_t i = 0; i < FLN_NR_STREAMS; i++) {
 		struct fln_stream *s = &ahead->stream[i];
 
@@ -77,7 +76,7 @@ static struct fln_stream *find_stream(struct fln_ahead *ahead, uint64_t addr, bo
 		if (s->used < oldest->used)
 			oldest = s;
 	}
-	*goes_on = false;
+	*continues = false;
 	return oldest;
 }
 
@@ -92,31 +91,31 @@ static struct fln_job *take_job(struct fln_ahead *ahead)
 	return NULL;
 }
 
-/* The stream's next piece, which it enters at its trigger.  NULL: there is none now. */
+/* The job for the next piece of the stream that @addr belongs to.  NULL: none is due. */
 static struct fln_job *next_piece(struct fln_guest *guest, struct fln_ahead *ahead, uint64_t addr,
 				  uint64_t limit)
 {
 	uint64_t block_end = fln_block_end(addr, UINT64_MAX), lo;
 	struct fln_stream *s;
 	struct fln_job *job;
-	bool goes_on;
+	bool continues;
 
-	s = find_stream(ahead, addr, &goes_on);
-	if (goes_on)
+	s = find_stream(ahead, addr, &continues);
+	if (continues)
 		s->used = ++ahead->clock;
-	if (goes_on && addr < s->trigger)
+	if (continues && addr < s->trigger)
 		return NULL; /* mapped ahead already, or about to be */
 	job = take_job(ahead);
 	if (!job)
 		return NULL;
 	s->used = ++ahead->clock;
-	if (!goes_on) {
-		/* What is left of this block comes with the first piece. */
+	if (!continues) {
+		/* The first piece includes the rest of this block. */
 		s->blocks = 0;
 		s->trigger = addr;
 		s->end = block_end < limit ? block_end : limit;
 	}
-	lo = goes_on ? s->end : addr + FLN_PAGE_BYTES;
+	lo = continues ? s->end : addr + FLN_PAGE_BYTES;
 	s->blocks = s->blocks == 0 ? 1 : s->blocks * 2 < AHEAD_MAX ? s->blocks * 2 : AHEAD_MAX;
 	s->from = s->trigger;
 	s->trigger = s->end;
@@ -124,7 +123,7 @@ static struct fln_job *next_piece(struct fln_guest *guest, struct fln_ahead *ahe
 	if (s->end > limit)
 		s->end = limit;
 	if (lo >= s->end) {
-		s->used = 0; /* it has ended: the next pass is not taken for it */
+		s->used = 0; /* it has ended: a later pass must not continue it */
 		job->taken = false;
 		return NULL;
 	}

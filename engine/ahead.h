@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Read-ahead: blocks are filled and mapped before a stream gets to them.
+ * Read-ahead: blocks are filled and mapped before a sequential stream of touches reaches them.
+ *
+ * Streams are guarded by the guest's jobs.lock, which these calls take.  None blocks otherwise.
  */
 #ifndef FLN_ENGINE_AHEAD_H
 #define FLN_ENGINE_AHEAD_H
@@ -10,14 +12,19 @@
 
 struct fln_guest;
 
-/* Make what read-ahead needs.  In the guest's turn.  Return: 0; -ENOMEM. */
+/* Allocate the streams and their jobs, once.  In the guest's turn.  Return: 0; -ENOMEM. */
 int fln_ahead_prepare(struct fln_guest *guest);
+
+/* By the thread that destroys the guest. */
 void fln_ahead_deinit(struct fln_guest *guest);
 
-/* Forget streams in [addr, end), which is given up: the next touch there begins anew. */
+/* Forget streams in [addr, end), which is being discarded: the next touch begins a new one. */
 void fln_ahead_forget(struct fln_guest *guest, uint64_t addr, uint64_t end);
 
-/* A fault at @addr, in a range that is called sequential and ends at @end. */
+/*
+ * A new fault at @addr, in a range with the advice SEQUENTIAL that ends at @end.  On the worker's
+ * thread.
+ */
 void fln_ahead_fault(struct fln_guest *guest, uint64_t addr, uint64_t end);
 
 #endif

@@ -167,8 +167,8 @@ void fln_jobs_look(struct fln_guest *guest)
 
 	(void)atomic_fetch_add(&jobs->nr_looks, 1);
 	/*
-	 * A part that is counted later reads nr_looks after that, and so has seen this one:
-	 * both are sequentially consistent.  It needs no look; those of other guests do not either.
+	 * All of this is sequentially consistent: a part that is counted later reads nr_looks
+	 * after that, and so has seen this change.  Without parts no worker has to look.
 	 */
 	if (atomic_load(&jobs->nr_parts) > 0)
 		(void)atomic_fetch_add_explicit(&guest->engine->nr_job_looks, 1,

@@ -43,8 +43,8 @@ void fln_workers_end_jobs(struct fln_guest *guest);
 void fln_guest_pass_workers(struct fln_guest *guest);
 
 /*
- * Regions have changed, not their images, or a job is to end: all blocks of the guest's jobs
- * are looked at when their worker is kicked, or soon.  Any thread.
+ * Make workers retry all blocks of the guest's jobs when they are kicked next, or soon: regions have
+ * changed, which their images do not show, or a job is to end.  Any thread; does not kick.
  */
 void fln_jobs_look(struct fln_guest *guest);
 

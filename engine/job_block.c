@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One look at a block of a job: what of it is there is mapped, what is not is asked for, and
- * what its block waits for is noted.
+ * One block of a job: its filled pages are mapped, fills of the others are requested, and what the
+ * block waits for is noted.
  */
 #include "engine/job_block.h"
 
@@ -32,14 +32,14 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-/* So many parts ask for a fill in vain before the others wait for one to come free. */
+/* After so many parts have asked for a fill in vain, the others wait until one comes free. */
 #define JOB_TRIES 8u
 
 void fln_job_fail(struct fln_job *job, int error)
 {
 	int none = 0;
 
-	/* The end goes over an error of pages: parts stop at it, and only at it. */
+	/* -ESHUTDOWN replaces an error of pages: it is the one at which parts stop. */
 	if (error == -ESHUTDOWN && !fln_planted(FLN_BUG_JOB_KEEPS_ERROR))
 		atomic_store(&job->error, error);
 	else
@@ -55,7 +55,7 @@ void fln_job_fail_page(struct fln_job *job, uint64_t addr)
 		;
 }
 
-/* Pages of a block that need no more work, whatever came of them. */
+/* Pages of a block need no more work, whatever their outcome. */
 static void settle_todo(struct fln_job_part *part, struct fln_job_block *jb,
 			const struct fln_mask *pages)
 {
@@ -80,8 +80,8 @@ static void fail_pages(struct fln_job_part *part, struct fln_job_block *jb,
 }
 
 /*
- * Of @poisoned, what MADV_DONTNEED has taken off since, of which the map was not told
- * (events.c): the page tables have nothing there.  It is forgotten.
+ * Forget, and return, those of @poisoned whose poison MADV_DONTNEED has zapped, which the event did
+ * not say (events.c): their PTEs are empty.
  */
 static struct fln_mask forget_lifted(const struct fln_block_round *b,
 				     const struct fln_mask *poisoned)
@@ -104,10 +104,10 @@ static struct fln_mask forget_lifted(const struct fln_block_round *b,
 }
 
 /*
- * What the map knows of the block: what is there already, and what can never be.  A
- * caller that waits is promised that pages are mapped, and PRESENT is a hint: another
- * installer may settle it after somebody has taken the page away, at any time before
- * this look.  So the page tables are asked, here and not only before the job.
+ * Settle the pages that are mapped already, and those that are poisoned.  A caller that waits for
+ * the job is promised that pages are mapped, and PRESENT is only a hint: another installer may set
+ * it after the page was zapped, at any time before this look.  So the page tables are asked here,
+ * and not only before the job.
  */
 static void settle_known(struct fln_job_part *part, struct fln_job_block *jb,
 			 const struct fln_block_round *b)
@@ -124,7 +124,7 @@ static void settle_known(struct fln_job_part *part, struct fln_job_block *jb,
 	m = fln_blockmap_load(map, FLN_PLANE_POISONED, b->block);
 	if (fln_mask_empty(&m))
 		return;
-	due = fln_lift_due(b->in.region, b->block, &m); /* claim_ready() has it */
+	due = fln_lift_due(b->in.region, b->block, &m); /* claim_ready() claims these */
 	m = fln_mask_andnot(&m, &due);
 	m = fln_mask_and(&m, &jb->todo);
 	lifted = forget_lifted(b, &m);
@@ -143,12 +143,13 @@ void fln_job_let_ask(struct fln_worker *w)
 	w->job_turn++;
 }
 
-/* Of a page that is not there: what its block waits for.  More of it may be asked for: TRY. */
-static enum fln_job_block_state pending(struct fln_worker *w, struct fln_job_part *part,
-					struct fln_job_block *jb, const struct fln_image_want *want)
+/* What a block waits for after an unfilled page was requested.  TRY: request more of its pages. */
+static enum fln_job_block_state state_after_request(struct fln_worker *w, struct fln_job_part *part,
+						    struct fln_job_block *jb,
+						    const struct fln_image_want *want)
 {
 	if (!want->starved) {
-		/* What the image has no fill for is told of for all of it, and once. */
+		/* A request that covers the whole image, as it has no source: one change tells of all. */
 		jb->any_page |= want->nr_covered > FLN_BLOCK_PAGES;
 		return jb->any_page ? FLN_JOB_WAITS : FLN_JOB_TRY;
 	}
@@ -159,7 +160,7 @@ static enum fln_job_block_state pending(struct fln_worker *w, struct fln_job_par
 	return FLN_JOB_STARVED;
 }
 
-/* A block that is one huge page is asked for as a whole. */
+/* The same for a block that is one huge page, which is requested as a whole. */
 static enum fln_job_block_state request_huge(struct fln_worker *w, struct fln_job_part *part,
 					     struct fln_job_block *jb,
 					     const struct fln_block_round *b)
@@ -182,12 +183,12 @@ static enum fln_job_block_state request_huge(struct fln_worker *w, struct fln_jo
 	case FLN_IMAGE_IS_READY:
 		return FLN_JOB_AGAIN;
 	default:
-		state = pending(w, part, jb, &want);
+		state = state_after_request(w, part, jb, &want);
 		return state == FLN_JOB_TRY ? FLN_JOB_WAITS : state;
 	}
 }
 
-/* Ask for what is not there.  Returns what the block does next. */
+/* Request the fills of unfilled pages.  Returns the block's next state. */
 static enum fln_job_block_state request_rest(struct fln_worker *w, struct fln_job_part *part,
 					     struct fln_job_block *jb,
 					     const struct fln_block_round *b)
@@ -219,10 +220,10 @@ static enum fln_job_block_state request_rest(struct fln_worker *w, struct fln_jo
 			state = FLN_JOB_AGAIN;
 			break;
 		default:
-			one_state = pending(w, part, jb, &want);
+			one_state = state_after_request(w, part, jb, &want);
 			if (one_state != FLN_JOB_TRY)
 				return state == FLN_JOB_AGAIN ? state : one_state;
-			/* What the fill covers is told together. */
+			/* One change tells of all pages that the fill covers. */
 			if (want.nr_covered > FLN_BLOCK_PAGES - p)
 				return state;
 			p += (uint32_t)want.nr_covered - 1;
@@ -232,7 +233,10 @@ static enum fln_job_block_state request_rest(struct fln_worker *w, struct fln_jo
 	return state;
 }
 
-/* Read before the states are: a change that is not seen in them is seen by this. */
+/*
+ * Note the counters of changes before the states are read: a change that comes too late for the
+ * states then shows in the counters.
+ */
 static void note_slots(struct fln_worker *w, struct fln_job_block *jb,
 		       const struct fln_block_round *b)
 {
@@ -258,7 +262,7 @@ bool fln_job_block_has_changed(const struct fln_worker *w, const struct fln_job_
 	return changed;
 }
 
-/* Zeros that are due over poison may be mapped by a job as well as by the worker that lifts it. */
+/* Claim @todo; with @zero_too also poisoned pages where zeros are due, which a job may lift, too. */
 static void claim_ready(struct fln_block_round *b, const struct fln_mask *todo, bool zero_too)
 {
 	struct fln_mask due = fln_chunk_load(b->chunk, FLN_PLANE_POISONED);
@@ -274,7 +278,7 @@ static void claim_ready(struct fln_block_round *b, const struct fln_mask *todo, 
 	b->claimed = fln_mask_or(&b->claimed, &due);
 }
 
-/* Claim and map what is there.  RCU read lock held. */
+/* Claim and map the block's filled pages, and zeros if they are wanted.  RCU read lock held. */
 static void map_ready(struct fln_worker *w, struct fln_job_part *part, struct fln_job_block *jb,
 		      struct fln_block_round *b)
 {
@@ -285,7 +289,7 @@ static void map_ready(struct fln_worker *w, struct fln_job_part *part, struct fl
 	b->chunk = fln_blockmap_chunk(&b->in.region->map, b->block);
 	b->claimed = jb->todo;
 	if (!b->chunk && fln_blockmap_chunks_return(&b->in.region->map)) {
-		b->in.stop = true; /* tried again soon */
+		b->in.stop = true; /* retried soon: chunks are being returned */
 		return;
 	}
 	if (b->chunk)
@@ -322,7 +326,7 @@ uint32_t fln_job_block_work(struct fln_worker *w, struct fln_job_part *part,
 	b.in.block_page = fln_align_down(fln_region_page_of(r, addr), FLN_BLOCK_PAGES);
 	b.in.block_addr = jb->addr;
 	b.block = b.in.block_page / FLN_BLOCK_PAGES;
-	/* The region has gone, and there is a smaller one in its place. */
+	/* The region was removed, and a smaller one has taken its place. */
 	elsewhere = fln_blockmap_valid(&r->map, b.block);
 	elsewhere = fln_mask_andnot(&jb->todo, &elsewhere);
 	if (!fln_mask_empty(&elsewhere)) {
@@ -339,7 +343,7 @@ uint32_t fln_job_block_work(struct fln_worker *w, struct fln_job_part *part,
 	ready = fln_mask_and(&ready, &jb->todo);
 	if (!fln_mask_empty(&ready))
 		map_ready(w, part, jb, &b);
-	/* What cannot be mapped now may have been claimed by a thread that has mapped it by now. */
+	/* A page that was not mapped may be claimed by a thread that is just mapping it: retry. */
 	jb->state = FLN_JOB_AGAIN;
 	if (!b.in.stop && fln_mask_empty(&b.in.again))
 		jb->state = request_rest(w, part, jb, &b);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A worker's parts of jobs, and their blocks, in lists. */
+/* A worker's lists of its parts of jobs, and of the blocks that wait for images. */
 #include "engine/job_parts.h"
 
 #include "base/error.h"
@@ -59,7 +59,7 @@ void fln_job_part_needs(struct fln_worker *w, struct fln_job_part *part, enum fl
 	append(&w->parts_that[need], part);
 }
 
-static void forget(struct fln_job_block *jb)
+static void unwatch(struct fln_job_block *jb)
 {
 	if (!jb->at_watched)
 		return;
@@ -73,7 +73,7 @@ void fln_job_block_watch(struct fln_worker *w, struct fln_job_block *jb, uint32_
 {
 	if (jb->at_watched && jb->set == set)
 		return;
-	forget(jb);
+	unwatch(jb);
 	jb->set = set;
 	jb->next_watched = w->job_blocks[set];
 	jb->at_watched = &w->job_blocks[set];
@@ -86,7 +86,7 @@ void fln_job_block_done(struct fln_job_part *part, struct fln_job_block *jb)
 {
 	struct fln_job_block *last = &part->blocks[--part->nr_blocks];
 
-	forget(jb);
+	unwatch(jb);
 	if (jb == last)
 		return;
 	*jb = *last;
@@ -100,6 +100,6 @@ void fln_job_block_done(struct fln_job_part *part, struct fln_job_block *jb)
 void fln_job_blocks_drop(struct fln_job_part *part)
 {
 	for (uint32_t i = 0; i < part->nr_blocks; i++)
-		forget(&part->blocks[i]);
+		unwatch(&part->blocks[i]);
 	part->nr_blocks = 0;
 }

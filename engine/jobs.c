@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Jobs' lives: made, handed to their workers, waited for, ended.
+ * A job's life: it is made, handed to workers, waited for, and ended.
  */
 #include "engine/jobs.h"
 
@@ -85,12 +85,12 @@ void fln_jobs_close(struct fln_guest *guest)
 {
 	if (!atomic_exchange(&guest->jobs.open, false))
 		return;
-	/* A worker that found it open has submitted what it was about to (read-ahead). */
+	/* After this a worker that found `open` set has submitted its read-ahead. */
 	fln_guest_pass_workers(guest);
 	fln_workers_end_jobs(guest);
 }
 
-/* A bit for each worker that has shards in the range.  RCU read lock held. */
+/* The workers that have shards in the job's range, one bit each.  RCU read lock held. */
 static uint64_t workers_of(const struct fln_job *job)
 {
 	uint32_t nr = job->guest->engine->opts.nr_workers;
@@ -103,7 +103,7 @@ static uint64_t workers_of(const struct fln_job *job)
 		uint32_t shard;
 
 		if (!r)
-			return 1; /* which the caller finds out */
+			return 1; /* any worker will do: it fails the job for want of a region */
 		(void)fln_stripe_get(&r->plan, fln_stripe_index(&r->plan, at), &stripe, &len,
 				     &shard);
 		s = fln_region_shard(r, shard);
@@ -143,7 +143,7 @@ bool fln_job_submit(struct fln_job *job)
 	fln_unlock(&guest->jobs.lock);
 	/* Before nr_looks is read: see fln_jobs_look(). */
 	(void)atomic_fetch_add(&guest->jobs.nr_parts, (uint32_t)__builtin_popcountll(workers));
-	/* Not ours any more once the last part has been given. */
+	/* Once its last part is handed over the job may end, and must not be used here. */
 	while (workers) {
 		uint32_t i = (uint32_t)__builtin_ctzll(workers);
 		struct fln_job_part *part = &job->parts[i];

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Jobs on the workers: fill and map a range without a fault.
+ * Jobs, on the worker: ranges are filled and mapped without faults.
  *
- * A worker takes its blocks of a job in order, up to FLN_JOB_BLOCKS at a time.  Of
- * each it asks for the fills that are due, maps what is there, and goes on to the
- * next; when it is kicked it looks at those again that wait and have changed.  Other guests'
- * jobs may wait by the thousand: so whoever kicks says which image has changed (changed.h),
- * that leads to the blocks that wait for it, and a counter tells which of them have changed
- * (fln_image_slot()); and a slice goes to those parts alone that have something to do.  When
- * no fill is free, nothing asks for one until one is, and then one block does.
- * Nothing blocks, and all of it is done in slices between rounds, when waiting faults have
- * been served (I7); fills are queued behind those of faults (sources/filler.h).
+ * A worker works on its blocks of a job in order, on up to FLN_JOB_BLOCKS at a time.  For each
+ * block it requests the fills that are due, maps the pages that are filled, and goes on to the
+ * next; when it is kicked it retries the blocks that wait and have changed.  Thousands of blocks
+ * may wait: so a kick is preceded by a note of which image has changed (changed.h), which leads
+ * to the blocks that wait for it, and a counter tells which of these have changed
+ * (fln_image_slot()).  A slice works only on parts that can make progress.  When no fill is free,
+ * no block requests one until one comes free, and then one block does.
+ * Nothing blocks.  All of it is done in slices between rounds, after waiting faults have been
+ * served (I7); fills of jobs are queued behind those of faults (sources/filler.h).
  *
- * A job never holds on to a region: each look at a block finds it anew, under
- * RCU, and a region that is closing ends the job.
+ * A job keeps no reference to a region: each look at a block finds the region anew, under RCU, and
+ * a region that is closing ends the job.
  */
 #include "engine/populate.h"
 
@@ -39,10 +39,10 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-/* Should a change have gone unnoticed: a look at all that waits, which costs little so rarely. */
+/* In case a change was missed, all blocks are retried so often: rarely enough to cost little. */
 #define LOOK_ALL_NS FLN_NS_PER_S
 
-/* The next block of a part that its worker has to do.  False: there is none, or *budget is 0. */
+/* Begin the part's next block of this worker's.  False: there is none, or *budget is 0. */
 static bool open_block(struct fln_worker *w, struct fln_job_part *part, uint32_t *budget)
 {
 	const struct fln_job *job = part->job;
@@ -68,7 +68,7 @@ static bool open_block(struct fln_worker *w, struct fln_job_part *part, uint32_t
 		jb->state = FLN_JOB_TRY;
 		jb->todo = fln_mask_range((uint32_t)fln_bytes_to_pages(at - jb->addr),
 					  (uint32_t)fln_bytes_to_pages(stop - jb->addr));
-		/* All of a huge page, or nothing of it. */
+		/* A huge page as a whole, or not at all. */
 		if (r->page_bytes == FLN_BLOCK_BYTES)
 			jb->todo = fln_mask_range(0, job->skip - jb->addr < FLN_BLOCK_BYTES
 							     ? 0
@@ -84,13 +84,13 @@ static bool open_block(struct fln_worker *w, struct fln_job_part *part, uint32_t
 	return false;
 }
 
-static void spend(uint32_t *budget, uint32_t nr)
+static void spend_pages(uint32_t *budget, uint32_t nr)
 {
 	*budget -= nr < *budget ? nr : *budget;
 }
 
-static bool may_go_on(const struct fln_worker *w, const struct fln_job_part *part,
-		      const struct fln_job_block *jb)
+static bool can_progress(const struct fln_worker *w, const struct fln_job_part *part,
+			 const struct fln_job_block *jb)
 {
 	switch (jb->state) {
 	case FLN_JOB_WAITS:
@@ -130,13 +130,13 @@ static enum fln_job_need need_of(const struct fln_job_part *part)
 	return need;
 }
 
-/* Something of a part has changed. */
-static void account(struct fln_worker *w, struct fln_job_part *part)
+/* Move the part to the list of what it needs now. */
+static void requeue(struct fln_worker *w, struct fln_job_part *part)
 {
 	fln_job_part_needs(w, part, need_of(part));
 }
 
-/* Look at the blocks in work, and take on more.  Never more than about *budget. */
+/* Work on the part's blocks and begin more, for about *budget pages. */
 static void work_on_part(struct fln_worker *w, struct fln_job_part *part, uint32_t *budget)
 {
 	uint32_t i = 0;
@@ -149,24 +149,24 @@ static void work_on_part(struct fln_worker *w, struct fln_job_part *part, uint32
 		if (i == part->nr_blocks) {
 			if (i == FLN_JOB_BLOCKS || !open_block(w, part, budget))
 				break;
-		} else if (!may_go_on(w, part, jb)) {
+		} else if (!can_progress(w, part, jb)) {
 			i++;
 			continue;
 		}
-		spend(budget, fln_job_block_work(w, part, jb));
+		spend_pages(budget, fln_job_block_work(w, part, jb));
 		if (fln_mask_empty(&jb->todo))
 			fln_job_block_done(part, jb);
 		else
 			i++;
-		/* Readers are waited for: not one section for all of a slice. */
+		/* Grace periods wait for this section: it must not last for a whole slice. */
 		fln_rcu_read_unlock();
 		fln_rcu_read_lock();
 	}
 	fln_rcu_read_unlock();
 }
 
-/* A source that does not answer: the job ends, as a fault would. */
-static void check_patience(struct fln_worker *w, struct fln_job_part *part, uint64_t now_ns)
+/* End the part if its source has not delivered a page in source_timeout_ns, as a fault would. */
+static void check_timeout(struct fln_worker *w, struct fln_job_part *part, uint64_t now_ns)
 {
 	uint64_t timeout = w->opts.source_timeout_ns;
 	struct fln_job_block *jb = &part->blocks[0];
@@ -180,14 +180,14 @@ static void check_patience(struct fln_worker *w, struct fln_job_part *part, uint
 	addr = jb->addr + fln_pages_to_bytes(fln_mask_next_set(&jb->todo, 0));
 	fln_rcu_read_lock();
 	r = fln_directory_find(part->job->guest, addr);
-	/* Faults come first, and may take long: a source that answers them is not late. */
+	/* Fills of faults go first, and may take long: a source that delivers those is not late. */
 	done = r ? atomic_load_explicit(&r->image->nr_done, memory_order_relaxed) : 0;
 	if (done != part->image_done) {
 		part->image_done = done;
 		part->progress_ns = now_ns;
 		r = NULL;
 	}
-	/* What is pushed comes when it comes: only a source can be late. */
+	/* Only a source can be late: an image without one may be pushed at any time. */
 	if (r && r->image->can_be_late) {
 		fln_job_fail_page(part->job, addr);
 		fln_job_blocks_drop(part);
@@ -196,7 +196,7 @@ static void check_patience(struct fln_worker *w, struct fln_job_part *part, uint
 	fln_rcu_read_unlock();
 }
 
-static void take_given(struct fln_worker *w)
+static void collect_given(struct fln_worker *w)
 {
 	struct fln_job_part *part;
 	uint64_t now;
@@ -212,14 +212,14 @@ static void take_given(struct fln_worker *w)
 
 		part->progress_ns = now; /* its sources have not been asked so far */
 		part->vain_turn = w->job_turn - 1;
-		part->let_ask = true; /* its image may have some, whoever else asks in vain */
+		part->let_ask = true; /* its image may have a free fill though others have none */
 		fln_job_part_enter(w, part);
 		part = next;
 	}
 }
 
-/* Is a part over, or have its guest's regions changed since it was asked last?  Then all of it. */
-static void look_again(struct fln_worker *w, struct fln_job_part *part, bool all)
+/* Retry the part's blocks if it is over or its guest's regions have changed, or with @all. */
+static void retry_part(struct fln_worker *w, struct fln_job_part *part, bool all)
 {
 	uint32_t looks =
 		atomic_load_explicit(&part->job->guest->jobs.nr_looks, memory_order_acquire);
@@ -232,10 +232,10 @@ static void look_again(struct fln_worker *w, struct fln_job_part *part, bool all
 		if (part->blocks[i].state != FLN_JOB_AGAIN)
 			part->blocks[i].state = FLN_JOB_TRY;
 	}
-	account(w, part);
+	requeue(w, part);
 }
 
-/* States have moved, of an image of the set: those blocks are tried again that have changed. */
+/* Page states of an image of the set have changed: retry the blocks of which some have. */
 static void pages_changed(struct fln_worker *w, uint32_t set)
 {
 	for (struct fln_job_block *jb = w->job_blocks[set]; jb; jb = jb->next_watched) {
@@ -243,11 +243,11 @@ static void pages_changed(struct fln_worker *w, uint32_t set)
 		    !fln_job_block_has_changed(w, jb))
 			continue;
 		jb->state = FLN_JOB_TRY;
-		account(w, jb->part);
+		requeue(w, jb->part);
 	}
 }
 
-/* An image of the set may have a fill: one part of each that wants one asks again. */
+/* Images of the set may have a free fill: of each image one part that wants a fill asks again. */
 static void fills_changed(struct fln_worker *w, uint32_t set)
 {
 	uint32_t let = UINT32_MAX;
@@ -257,7 +257,7 @@ static void fills_changed(struct fln_worker *w, uint32_t set)
 			continue;
 		let = jb->slot[2];
 		jb->part->let_ask = true;
-		account(w, jb->part);
+		requeue(w, jb->part);
 	}
 }
 
@@ -269,8 +269,8 @@ static void image_changed(void *ctx, enum fln_change what, uint32_t set)
 		fills_changed(ctx, set);
 }
 
-/* Regions have changed of some guest that has jobs, or a job has been cancelled. */
-static void look_where_asked(struct fln_worker *w)
+/* Retry parts of guests whose regions have changed, or whose jobs were cancelled. */
+static void retry_where_asked(struct fln_worker *w)
 {
 	uint32_t looks;
 
@@ -282,15 +282,15 @@ static void look_where_asked(struct fln_worker *w)
 		return;
 	w->seen_job_looks = looks;
 	for (struct fln_job_part *part = w->parts; part; part = part->next_of_worker)
-		look_again(w, part, false);
+		retry_part(w, part, false);
 }
 
 void fln_populate_kicked(struct fln_worker *w)
 {
-	/* Else no fill of the pool has come free since somebody asked in vain. */
+	/* While it starves, no fill of the pool has come free since a job asked in vain. */
 	if (!fln_filler_starves(w->opts.filler, w->opts.index))
 		fln_job_let_ask(w);
-	look_where_asked(w);
+	retry_where_asked(w);
 	fln_changed_take(&w->opts.filler->changed[w->opts.index], w, image_changed);
 }
 
@@ -302,8 +302,8 @@ void fln_populate_tick(struct fln_worker *w, uint64_t now_ns)
 		w->last_jobs_look_ns = now_ns;
 	fln_job_let_ask(w);
 	for (struct fln_job_part *part = w->parts; part; part = part->next_of_worker) {
-		check_patience(w, part, now_ns);
-		look_again(w, part, all);
+		check_timeout(w, part, now_ns);
+		retry_part(w, part, all);
 	}
 }
 
@@ -313,29 +313,29 @@ void fln_populate_credit(struct fln_worker *w, uint64_t stopped_ns)
 		part->progress_ns += stopped_ns;
 }
 
-/* Its worker has nothing to do with it any more. */
-static void drop_part(struct fln_worker *w, struct fln_job_part *part)
+/* End a part: the worker may not use it any more. */
+static void end_part(struct fln_worker *w, struct fln_job_part *part)
 {
 	fln_job_part_leave(w, part);
 	fln_job_part_end(part);
 }
 
-/* Each of the first @nr that need the same, once. */
+/* Work once on each of the first @nr parts of a list. */
 static void work_on_list(struct fln_worker *w, enum fln_job_need need, uint32_t nr,
 			 uint32_t *budget)
 {
 	for (; nr > 0 && *budget > 0; nr--) {
 		struct fln_job_part *part = w->parts_that[need].first;
 
-		/* Those behind it have waited for less long. */
+		/* The parts behind it have waited for less time. */
 		if (need == FLN_JOB_NEEDS_FILL && !fln_job_may_ask(w, part))
 			return;
 		if (!is_over(part))
 			work_on_part(w, part, budget);
 		if (is_over(part))
-			drop_part(w, part);
+			end_part(w, part);
 		else
-			account(w, part);
+			requeue(w, part);
 	}
 }
 
@@ -345,19 +345,19 @@ void fln_populate_slice(struct fln_worker *w, uint32_t nr_pages)
 						   FLN_JOB_NEEDS_TIME };
 	uint32_t nr[FLN_JOB_NEEDS_NR], budget = nr_pages;
 
-	take_given(w);
+	collect_given(w);
 	if (!w->parts)
 		return;
 	for (uint32_t i = 0; i < FLN_JOB_NEEDS_NR; i++)
 		nr[i] = w->parts_that[i].nr;
-	/* Each list is the first now and then: the others may use up all of the slice. */
+	/* The lists take turns at being first: one may use up all of the slice. */
 	for (uint32_t i = 0; i < 3; i++) {
 		enum fln_job_need need = needs[(w->job_slices + i) % 3];
 
 		work_on_list(w, need, nr[need], &budget);
 	}
 	w->job_slices++;
-	/* All have asked that wanted to. */
+	/* All parts that wanted a fill have asked. */
 	if (budget > 0)
 		w->nr_job_tries = 0;
 }
@@ -376,12 +376,12 @@ void fln_populate_end(struct fln_worker *w, const struct fln_guest *guest)
 {
 	struct fln_job_part *part, *next;
 
-	take_given(w);
+	collect_given(w);
 	for (part = w->parts; part; part = next) {
 		next = part->next_of_worker;
 		if (part->job->guest != guest)
 			continue;
 		fln_job_fail(part->job, -ESHUTDOWN);
-		drop_part(w, part);
+		end_part(w, part);
 	}
 }
