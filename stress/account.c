@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Faults are counted once each, and all of them end (I4). */
+/* Checks that each fault is counted once, and that all of them end (I4). */
 #include "stress/account.h"
 
 #include "stress/complain.h"
@@ -65,7 +65,7 @@ void account_check_settled(struct stress *s)
 	uint64_t begin = now_ns();
 	struct fln_stats st;
 
-	/* A thread that is woken goes on before that is counted. */
+	/* A woken thread continues before the engine counts the end of its fault. */
 	do {
 		st = (struct fln_stats)FLN_STATS_INIT;
 		if (!s->guest || fln_guest_stats(s->guest, &st) != 0 || is_settled(&st))
@@ -75,7 +75,6 @@ void account_check_settled(struct stress *s)
 	complain_unsettled(s, "while nobody faults", &st);
 }
 
-/* The guest has been stopped: every fault has ended (I4). */
 void account_settle(struct stress *s)
 {
 	struct fln_stats st = FLN_STATS_INIT;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Faults are counted once each, and all of them end (I4). */
+/* Checks that each fault is counted once, and that all of them end (I4). */
 #ifndef STRESS_ACCOUNT_H
 #define STRESS_ACCOUNT_H
 
@@ -7,11 +7,14 @@
 
 /* Add what the guest has counted so far. */
 void account_add(struct stress *s, struct totals *t);
-/* More faults have ended than begun?  At any time while the guest is there. */
+/* Complains if more faults have ended than begun.  At any time while the guest exists. */
 void account_check_ended(struct stress *s);
-/* Nobody is inside a touch: all faults have ended by themselves, each counted once. */
+/*
+ * While no thread is inside a touch: complains unless all faults have ended, each counted once.
+ * Waits for the counters up to --max-wait.
+ */
 void account_check_settled(struct stress *s);
-/* The guest has been stopped: every fault has ended, and goes into the totals. */
+/* After the stop of the guest: complains unless every fault has ended; adds to the totals. */
 void account_settle(struct stress *s);
 
 #endif

@@ -182,7 +182,7 @@ static void *chaos_main(void *arg)
 	int entered = s->opts.in_context ? fln_thread_enter() : -1;
 
 	stage_thread(t->kind);
-	task_go_first();
+	task_raise_priority();
 	while (!atomic_load(&s->stop)) {
 		/* The same step again by its number, whatever became of those before. */
 		struct rng rng = { mix(seed ^ n++) };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What malloc() does in a process of many threads: memory is mapped and unmapped all the time,
- * and the kernel takes the first hole that is large enough, so also what a region has left this
- * moment.  The end of a region may unmap, protect or map over nothing of it.
+ * What malloc() does in a process with many threads: memory is mapped and unmapped all the time,
+ * and the kernel uses the first hole that is large enough, which may be a place that a region has
+ * just left.  The end of a region must not unmap, protect or map over such memory.
  */
 #include "stress/chaos_addresses.h"
 
@@ -17,13 +17,13 @@
 #include <unistd.h>
 
 #define NR_MAPPINGS 64u
-#define REGIONS 4u /* that go in a step */
-#define WORDS 16u  /* of a mapping, that are looked at */
+#define REGIONS 4u /* removed per step */
+#define WORDS 16u  /* checked per mapping */
 
 struct mapping {
 	char *addr;
-	uint64_t len_bytes; /* 0: none */
-	uint64_t word;      /* in WORDS places */
+	uint64_t len_bytes; /* 0: not mapped */
+	uint64_t word;      /* the value at WORDS places */
 };
 
 struct mapper {
@@ -34,7 +34,7 @@ struct mapper {
 
 static struct mapping mappings[NR_MAPPINGS];
 
-/* By a system call, as a touch of what is not mapped is a signal. */
+/* By a system call, because a touch of unmapped memory would raise a signal. */
 static bool read_word(const char *at, uint64_t *word)
 {
 	struct iovec to = { .iov_base = word, .iov_len = sizeof(*word) };
@@ -84,7 +84,7 @@ static void map(struct stress *s, struct mapping *m, struct rng *rng)
 	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED)
-		return; /* mappings or memory have run out, by another kind */
+		return; /* another kind of chaos has used up mappings or memory */
 	*m = (struct mapping){ .addr = p, .len_bytes = len, .word = rng_next(rng) };
 	if (!write_words(m))
 		complain(s, "memory of the process's own at %p cannot be written any more", p);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory of the process's own, at the addresses that regions leave. */
+/* Other memory of the process, mapped at addresses that regions leave. */
 #ifndef STRESS_CHAOS_ADDRESSES_H
 #define STRESS_CHAOS_ADDRESSES_H
 

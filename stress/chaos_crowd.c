@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * All threads at one place: on one page, on four, or outside.
+ * All threads in one place: on one page, on four, or outside of the guest.
  *
- * Most crowds come in the midst of everything else.  The others have the guest to
- * themselves: the gate is closed, nobody is under way, and only those pass that belong to
- * the crowd; so what it cost can be counted, and is in the summary.
+ * Most crowds come while other touches go on.  The others have the guest to themselves: the
+ * gate is closed, no other thread is inside a touch, and only threads of the crowd pass.  So
+ * the cost of the crowd can be counted; it is in the summary.
  */
 #include "stress/chaos_crowd.h"
 
@@ -16,7 +16,7 @@
 
 #define HOT_PAGES 4u
 
-/* What the guest and the source have done so far. */
+/* Counts of the guest and of the source so far. */
 struct tally {
 	uint64_t faults, installs, fills;
 };
@@ -55,7 +55,7 @@ static void call_stampede(struct stress *s, uint64_t page)
 	atomic_store(&s->stampede, page | (((before >> 40) + 1) << 40));
 }
 
-/* All have taken part that still run, and are outside again. */
+/* True when all threads that still run have taken part, and are outside again. */
 static bool stampede_is_over(struct stress *s)
 {
 	uint64_t stampede = atomic_load(&s->stampede);
@@ -96,7 +96,7 @@ static void crowd_converge(struct stress *s, uint64_t first, uint64_t ms)
 	source_watch(&s->source, first, HOT_PAGES);
 	before = take_tally(s);
 	atomic_store(&s->hot, first + 1);
-	stage_begin("waits for all threads that touch four pages");
+	stage_begin("waits while all threads touch four pages");
 	gate_let_crowd(s, true);
 	sleep_ms(ms);
 	gate_let_crowd(s, false);
@@ -108,8 +108,8 @@ static void crowd_converge(struct stress *s, uint64_t first, uint64_t ms)
 }
 
 /*
- * Nobody is under way, and nobody else takes a step.  The gate is first: while threads
- * touch as fast as they can, others' steps take long to end.
+ * Wait until no thread is inside a touch and no other step is under way.  The gate is closed
+ * first, because steps of other kinds take long while threads touch as fast as they can.
  */
 static void become_alone(struct stress *s)
 {
@@ -119,7 +119,7 @@ static void become_alone(struct stress *s)
 	gate_wait_outside(s);
 	stage_begin(stage_waits_others);
 	(void)pthread_rwlock_wrlock(&s->world);
-	stage_begin("sees that all faults have ended");
+	stage_begin("checks that all faults have ended");
 	if (!atomic_load(&s->stop))
 		account_check_settled(s);
 }
@@ -131,7 +131,7 @@ static void end_alone(struct stress *s)
 	turn_give(s);
 }
 
-/* With the guest alive: every fault has ended, each has been counted once. */
+/* Without a stop of the guest: every fault must have ended, each counted once. */
 bool chaos_pause(struct stress *s, struct rng *rng)
 {
 	(void)rng;

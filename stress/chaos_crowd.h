@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* All threads at one place: steps that lock the world themselves. */
+/* All threads in one place: these steps lock the world themselves. */
 #ifndef STRESS_CHAOS_CROWD_H
 #define STRESS_CHAOS_CROWD_H
 
@@ -8,7 +8,7 @@
 bool chaos_stampede(struct stress *s, struct rng *rng);
 bool chaos_convergence(struct stress *s, struct rng *rng);
 bool chaos_pause(struct stress *s, struct rng *rng);
-/* All threads on one page at once; the gate is closed, and nobody under way. */
+/* Let all threads touch one page at once.  The gate is closed, and no thread is inside a touch. */
 void crowd_stampede(struct stress *s, uint64_t page);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Contents are given up, and pages of zeros put behind the engine. */
+/* Discards, and pages of zeros that are put into the page cache behind the engine. */
 #include "stress/chaos_discard.h"
 
 #include "stress/complain.h"
@@ -17,7 +17,7 @@
 
 #define RUN_MAX 64u
 
-/* Begin to give a run up; returns how many pages of it could be begun. */
+/* Begin to discard a run; returns for how many of its pages that was possible. */
 static uint32_t begin_run(struct stress *s, uint64_t page, uint32_t nr)
 {
 	uint32_t n = 0;
@@ -42,7 +42,7 @@ void chaos_leave_trail(struct stress *s, uint64_t page, uint32_t nr)
 			      memory_order_relaxed);
 }
 
-/* Each region's part of its own image. */
+/* Discard each region's part in its own image. */
 static int discard_images(struct stress *s, uint64_t page, uint64_t nr)
 {
 	int rc = 0;
@@ -76,7 +76,7 @@ static bool discard_run(struct stress *s, uint64_t page, uint32_t nr, uint32_t h
 	} else {
 		rc = discard_images(s, page, nr);
 	}
-	/* Half-done it may be: then both is possible. */
+	/* A failed call may have discarded a part: then both contents are possible. */
 	end_run(s, page, nr, rc == 0 ? effect : DISCARD_KEEPS);
 	if (rc)
 		complain(s, "discard %u of %u pages at %llu: %s", how, nr, (unsigned long long)page,
@@ -85,9 +85,9 @@ static bool discard_run(struct stress *s, uint64_t page, uint32_t nr, uint32_t h
 }
 
 /*
- * Somebody puts pages of zeros into the cache behind the engine, as a child or another
- * mapping does that touches them: what has no page there gets one, nothing else changes,
- * and nobody may ever read these zeros where contents are due.
+ * Put pages of zeros into the page cache behind the engine, as a child or another mapping
+ * does that touches them.  Where the cache has no page it gets one, nothing else changes, and
+ * these zeros must never be read where contents are due.
  */
 static bool populate_behind(struct stress *s, uint64_t page, uint32_t nr, bool by_touch)
 {
@@ -113,11 +113,11 @@ static bool populate_behind(struct stress *s, uint64_t page, uint32_t nr, bool b
 	return done;
 }
 
-/* Once in so many steps the page that fails is given up, for good: seldom. */
+/* In one step of so many the failing page is discarded, for good. */
 #define DEAD_STEPS 2048u
 
-/* Its contents are lost, and nobody needs them any more: it reads zero, soon. */
-static bool give_dead_up(struct stress *s)
+/* Discard the failing page: no contents are due there any more, and soon it must read zero. */
+static bool discard_dead_page(struct stress *s)
 {
 	uint64_t page = s->source.dead_page;
 	bool done;
@@ -140,9 +140,9 @@ bool chaos_discard(struct stress *s, struct rng *rng)
 	uint32_t nr = 1 + (uint32_t)rng_below(rng, RUN_MAX), how = (uint32_t)rng_below(rng, 5);
 	bool early = rng_below(rng, 2), done;
 
-	if (rng_below(rng, DEAD_STEPS) == 0 && give_dead_up(s))
+	if (rng_below(rng, DEAD_STEPS) == 0 && discard_dead_page(s))
 		return true;
-	/* Most of what is cold is not filled. */
+	/* Prefer the cold half: most of its pages are unfilled. */
 	if (rng_below(rng, 2))
 		page = (page + s->nr_pages) / 2;
 	if (s->layout.nr_segments > 1 && rng_below(rng, 3) == 0)
@@ -153,7 +153,7 @@ bool chaos_discard(struct stress *s, struct rng *rng)
 		page &= ~(HUGE_PAGES - 1);
 		nr = HUGE_PAGES;
 	}
-	/* They come while it happens, or find what has become of it. */
+	/* Threads touch the pages while this happens, or afterwards. */
 	if (early)
 		chaos_leave_trail(s, page, nr);
 	if (how >= 3) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A vCPU reads by instructions that KVM emulates, which it does by system calls' means:
- * its faults are not the guest's but the kernel's, and a page that has failed is no
- * signal but an MMIO exit, which nobody may answer.  That is such a vCPU's end, so each
- * step has a virtual machine of its own.
+ * A vCPU reads by instructions that KVM emulates.  KVM then accesses the memory as a system
+ * call does: the faults are taken in the kernel, and a failed page raises no signal but an MMIO
+ * exit, which must not be answered.  The vCPU cannot continue after that, so each step creates a
+ * virtual machine of its own.
  */
 #include "stress/chaos_emulated.h"
 
@@ -16,12 +16,12 @@
 #include <errno.h>
 #include <string.h>
 
-/* Mapped in every guest, as all of the program's data. */
+/* Static, because every guest maps the program's data. */
 static uint64_t words[PAGE_WORDS];
 static struct guest_copy copy;
 
-/* Other ends of a vCPU are wrong, also where a page has failed. */
-static bool asked_for_memory(void)
+/* Only this error of vcpu_run() is accepted where a page has failed. */
+static bool ended_by_mmio(void)
 {
 	return strstr(vcpu_last_error(), "KVM asks for") != NULL;
 }
@@ -39,7 +39,7 @@ static void judge(struct stress *s, uint64_t page, uint64_t begun, int rc)
 	else if (rc == 0 && stress_is_dead(s, page))
 		complain(s, "page %llu was read by an emulated instruction, and has failed",
 			 (unsigned long long)page);
-	else if (rc != 0 && !(rc == -EIO && stress_is_dead(s, page) && asked_for_memory()))
+	else if (rc != 0 && !(rc == -EIO && stress_is_dead(s, page) && ended_by_mmio()))
 		complain(s, "page %llu by an emulated instruction: %s, where %s is due",
 			 (unsigned long long)page, vcpu_last_error(),
 			 model_describe(&s->model, page, buf, sizeof(buf)));

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a host does to a process, and the process does not ask for: memory is locked as it
- * is mapped, khugepaged makes large pages of small ones, page-table entries and page cache
- * are reclaimed, and all of the process stops for a while.
+ * What a host does to a process without being asked: memory is locked as it is mapped,
+ * khugepaged makes large pages of small ones, page-table entries and page cache are reclaimed,
+ * and the whole process is stopped for a while.
  *
- * Settings of the host are changed and put back by a keeper: a process of its own, which
- * nobody's children are and no group's, so that it puts them back also when this one is
- * killed.  It stops and continues the process, too.
+ * A separate process, the keeper, changes host settings and restores them.  It is orphaned and
+ * has a session of its own, so that it restores them also when this process is killed with its
+ * children or its group.  The keeper also stops and continues this process.
  */
 #include "stress/chaos_host.h"
 
@@ -41,7 +41,7 @@
 #define SYS_process_madvise 440
 #endif
 
-/* Between two freezes that are longer than a source may take. */
+/* Time between two freezes that are longer than the source timeout. */
 #define LONG_FREEZES_APART_NS UINT64_C(8000000000)
 
 #define THP "/sys/kernel/mm/transparent_hugepage/"
@@ -69,10 +69,10 @@ struct message {
 };
 
 static struct keeper {
-	int fd;   /* of our end; the keeper goes when it is closed */
-	int self; /* a pidfd */
+	int fd;   /* this process's end; the keeper exits when it is closed */
+	int self; /* a pidfd of this process */
 	bool may_collapse, may_lock, may_page_out, may_reclaim, may_drop;
-	bool collapses; /* it has been told to */
+	bool collapses; /* the keeper has been told to change the settings */
 	char reclaim[256];
 	uint64_t frozen_ns; /* when the last long freeze ended */
 } keeper = { .fd = -1, .self = -1 };
@@ -87,7 +87,7 @@ static bool write_text(const char *path, const char *text)
 	return done;
 }
 
-/* The value, or of several the one in brackets. */
+/* Read the value, or the one in brackets where the file lists several. */
 static bool read_setting(const char *path, char *value, size_t size)
 {
 	char line[128] = "", *begin, *end;
@@ -110,7 +110,7 @@ static bool read_setting(const char *path, char *value, size_t size)
 
 static char before[NR_SETTINGS][64];
 
-static void put_back(void)
+static void restore_settings(void)
 {
 	for (size_t i = 0; i < NR_SETTINGS; i++) {
 		if (before[i][0])
@@ -118,7 +118,7 @@ static void put_back(void)
 	}
 }
 
-static void collapse_much(void)
+static void change_settings(void)
 {
 	for (size_t i = 0; i < NR_SETTINGS; i++)
 		(void)write_text(settings[i].path, settings[i].value);
@@ -147,18 +147,18 @@ static _Noreturn void keeper_main(int fd, int whom)
 		if (fds[1].revents || recv(fd, &m, sizeof(m), 0) != sizeof(m))
 			break;
 		if (m.order == ORDER_COLLAPSE)
-			collapse_much();
+			change_settings();
 		else if (m.order == ORDER_PUT_BACK)
-			put_back();
+			restore_settings();
 		else
 			freeze(whom, m.ms);
 		(void)send(fd, &m, sizeof(m), MSG_NOSIGNAL);
 	}
-	put_back();
+	restore_settings();
 	_exit(0);
 }
 
-/* Its parent ends at once: what kills this process and its children spares it. */
+/* Its parent exits at once, so that killing this process and its children spares the keeper. */
 static int start_keeper(int self)
 {
 	int sv[2], status = 0;
@@ -202,7 +202,7 @@ static bool tell_keeper(enum order order, uint64_t ms)
 
 /* The steps. */
 
-/* What is mapped from now on the kernel fills and locks: refused, or as if it did not. */
+/* The kernel populates and locks new mappings: the library must refuse them, or work the same. */
 static bool lock_future(struct stress *s, struct rng *rng)
 {
 	bool done = false;
@@ -229,13 +229,13 @@ static bool chaos_host_freeze(uint64_t ms)
 	return tell_keeper(ORDER_FREEZE, ms);
 }
 
-/* Longer than a source may take, with reads under way: nobody's source was late. */
+/* Longer than the source timeout, with reads under way: no page may count as late. */
 static bool freeze_long(struct stress *s, struct rng *rng)
 {
 	bool done;
 
 	atomic_store(&s->source.dragging, true);
-	/* Where little is filled. */
+	/* In the cold half, where little is filled. */
 	for (uint32_t i = 0; i < TRAIL_NR; i++)
 		chaos_leave_trail(s, (s->nr_pages + rng_below(rng, s->nr_pages)) / 2, 64);
 	sleep_ms(100);
@@ -255,7 +255,7 @@ static bool may_freeze_long(const struct stress *s)
 
 bool chaos_host(struct stress *s, struct rng *rng)
 {
-	/* From the beginning: what khugepaged does takes time. */
+	/* In the first step, because khugepaged takes time. */
 	if (keeper.may_collapse && !keeper.collapses) {
 		keeper.collapses = true;
 		return tell_keeper(ORDER_COLLAPSE, 0);
@@ -282,11 +282,11 @@ bool chaos_host(struct stress *s, struct rng *rng)
 	}
 }
 
-/* What is left out, and why. */
+/* The parts that are left out, and why. */
 
 static void leave_out(struct stress *s, const char *what, const char *why)
 {
-	(void)fprintf(s->messages, "chaos host goes without %s: %s\n", what, why);
+	(void)fprintf(s->messages, "chaos host leaves out %s: %s\n", what, why);
 }
 
 static bool can_write(const char *path)
@@ -294,7 +294,7 @@ static bool can_write(const char *path)
 	return access(path, W_OK) == 0;
 }
 
-/* Where cgroup v2 has us, with the memory controller. */
+/* Find memory.reclaim of this process's cgroup (version 2, with the memory controller). */
 static bool find_reclaim(char *path, size_t size)
 {
 	FILE *f = fopen("/proc/self/cgroup", "re");
@@ -329,7 +329,7 @@ static bool may_collapse(void)
 	char value[64];
 
 	for (size_t i = 0; i < NR_SETTINGS; i++) {
-		/* The same value again: a read-only /sys says no to that, too. */
+		/* Write the same value: a read-only /sys refuses that, too. */
 		if (!read_setting(settings[i].path, value, sizeof(value)) ||
 		    !write_text(settings[i].path, value))
 			return false;
@@ -364,9 +364,9 @@ const char *chaos_host_prepare(struct stress *s)
 {
 	keeper.self = (int)syscall(SYS_pidfd_open, getpid(), 0);
 	if (keeper.self < 0)
-		return "the kernel has no descriptors of processes";
+		return "the kernel has no pidfds";
 	if (start_keeper(keeper.self) != 0)
-		return "no process can be started to put settings back";
+		return "no process can be started to restore settings";
 	undo_at_end(undo);
 	keeper.may_collapse = may_collapse();
 	if (!keeper.may_collapse)
@@ -378,7 +378,7 @@ const char *chaos_host_prepare(struct stress *s)
 	if (!keeper.may_page_out)
 		leave_out(s, "paging out", "process_madvise() is refused");
 	else if (!has_swap())
-		leave_out(s, "swap", "there is none; only page-table entries are taken away");
+		leave_out(s, "swap", "there is none; only page-table entries are reclaimed");
 	keeper.may_reclaim = find_reclaim(keeper.reclaim, sizeof(keeper.reclaim));
 	if (!keeper.may_reclaim)
 		leave_out(s, "memory.reclaim",

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Limits that are reached: descriptors, mappings, memory, and a worker that does not
- * get a processor.
+ * Exhausted limits: descriptors, mappings, memory, and a worker that gets no processor.
  */
 #include "stress/chaos_limits.h"
 
@@ -40,7 +39,7 @@ bool chaos_descriptors(struct stress *s, struct rng *rng)
 	return full;
 }
 
-/* Every second page of a range in another mode is a mapping of its own. */
+/* Use up mappings: every second page of a range gets another protection, so each page is one. */
 bool chaos_mappings(struct stress *s, struct rng *rng)
 {
 	size_t nr = 70000, len = nr * PAGE_BYTES;
@@ -88,7 +87,7 @@ static uint64_t read_number(const char *dir, const char *name)
 	return strtoull(line, NULL, 10);
 }
 
-/* The limit is at what is in use for a moment: every thread that allocates is slowed down. */
+/* Set the limit to the current use for a moment: the kernel throttles every thread that allocates. */
 bool chaos_memory(struct stress *s, struct rng *rng)
 {
 	uint64_t used = read_number(cgroup, "memory.current");
@@ -102,7 +101,7 @@ bool chaos_memory(struct stress *s, struct rng *rng)
 	return write_file(cgroup, "memory.high", "max") && ok;
 }
 
-/* The threads of the engine by their names; fills in at most @max. */
+/* Find the engine's workers by their names; returns how many, at most @max. */
 static uint32_t find_workers(pid_t *tids, uint32_t max)
 {
 	DIR *dir = opendir("/proc/self/task");
@@ -128,7 +127,7 @@ static uint32_t find_workers(pid_t *tids, uint32_t max)
 	return nr;
 }
 
-/* A worker gets a processor only when nobody else wants it. */
+/* A worker gets a processor only when no other thread wants it. */
 bool chaos_stall(struct stress *s, struct rng *rng)
 {
 	struct sched_param p = { .sched_priority = 0 };

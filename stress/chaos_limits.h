@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Limits that are reached. */
+/* Exhausted limits: descriptors, mappings, memory, and a worker without a processor. */
 #ifndef STRESS_CHAOS_LIMITS_H
 #define STRESS_CHAOS_LIMITS_H
 
@@ -9,7 +9,7 @@ bool chaos_descriptors(struct stress *s, struct rng *rng);
 bool chaos_mappings(struct stress *s, struct rng *rng);
 bool chaos_memory(struct stress *s, struct rng *rng);
 bool chaos_stall(struct stress *s, struct rng *rng);
-/* What must be arranged before.  Return: why a kind is left out here, or NULL. */
+/* Prepare a kind.  Return: why it is left out here, or NULL. */
 const char *chaos_limits_prepare(struct stress *s, enum chaos_kind kind);
 
 #endif

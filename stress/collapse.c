@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Large pages made of small ones, behind the engine. */
+/* Collapses pages of an image into large ones, behind the engine. */
 #include "stress/collapse.h"
 
 #include "stress/images.h"
@@ -12,9 +12,9 @@
 #endif
 
 /*
- * Through a mapping that is nobody's guest: those that are lose their page-table
- * entries, and fault again.  Never through a guest's own: the kernel would map all
- * that the cache has there, filled or not, and raise nothing.
+ * Through a separate mapping: the guests' mappings lose their page-table entries and fault
+ * again.  Never through a guest's own mapping: there the kernel would map all pages of the
+ * cache, filled or not, without an event.
  */
 bool collapse_elsewhere(struct stress *s, uint64_t page)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Something is wrong: it is said, counted, and perhaps ends the run. */
+/* Reports errors, counts them, and may end the run. */
 #include "stress/complain.h"
 
 #include "stress/stress.h"
@@ -55,7 +55,7 @@ void undo_at_end(undo_fn undo)
 
 void undo_all(struct stress *s)
 {
-	/* All of them by each thread that ends the program: each can be called again. */
+	/* Several threads may end the program, so each undo function can be called again. */
 	for (uint32_t i = nr_undoes; i-- > 0;)
 		undoes[i](s);
 }

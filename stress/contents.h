@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What pages hold: made from numbers, so that nothing need be kept to verify them.
+ * The contents of pages: computed from numbers, so that nothing has to be stored to verify
+ * them.
  *
- * Every word of a page is different, and tells of its page and of its version: a
- * page that is another's, an older version of itself, or partly one and partly the
- * other, is told from the right one.
+ * Every word of a page is different, and depends on the page and its version.  So another
+ * page, an older version of the same page, and a mixture are all recognized as wrong.
  */
 #ifndef STRESS_CONTENTS_H
 #define STRESS_CONTENTS_H
@@ -15,7 +15,7 @@
 #define PAGE_BYTES 4096u
 #define PAGE_WORDS (PAGE_BYTES / 8u)
 
-/* Splitmix64's step: a number out of a number. */
+/* The step of splitmix64: a hash of @x. */
 static inline uint64_t mix(uint64_t x)
 {
 	x += UINT64_C(0x9e3779b97f4a7c15);
@@ -44,7 +44,7 @@ static inline uint64_t rng_below(struct rng *r, uint64_t n)
 /* The first word of version @version of a page; version 0 is the image's. */
 static inline uint64_t page_stamp(uint64_t seed, uint64_t page, uint64_t version)
 {
-	/* Never 0, so that no word of a stamped page is taken for one of a zero page. */
+	/* Odd, and so never 0: no word of a stamped page looks like one of a zero page. */
 	return mix(seed ^ mix(page ^ mix(version))) | 1;
 }
 

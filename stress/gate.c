@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The gate, and whose turn it is to close it.
+ * The gate that stops touches, and the turn of the step that may close it.
  *
- * Threads sleep at a closed gate until it opens.  They do not look again and again:
- * hundreds that do, each entering its vCPU for it, leave no processor to the step for
- * which the gate was closed.
+ * Threads sleep at a closed gate until it opens.  They do not poll: hundreds of polling threads,
+ * each of which enters its vCPU to look, would leave no processor to the step for which the gate
+ * was closed.
  */
 #include "stress/gate.h"
 
@@ -12,7 +12,7 @@
 #include "stress/stress.h"
 #include "stress/touch.h"
 
-/* Nobody tells of the end of the run. */
+/* The end of the run is not signalled, so waiting threads look for it this often. */
 #define LOOK_NS 100000000u
 
 void gate_init(struct stress *s)

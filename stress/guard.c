@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A signal in an access brings the thread back to where it began. */
+/* A guard: a signal during an access returns the thread to before the access. */
 #include "stress/guard.h"
 
 #include "stress/contents.h"
@@ -12,7 +12,7 @@
 #include <ucontext.h>
 
 static _Thread_local struct guard *my_guard;
-static bool resolves; /* set once, before threads are there */
+static bool resolves; /* set once, before there are threads */
 static _Atomic uint64_t *storm_signals;
 
 void guard_set(struct guard *g)
@@ -34,7 +34,7 @@ static void on_fault(int signo, siginfo_t *info, void *context)
 		(void)pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL);
 		siglongjmp(my_guard->jump, signo);
 	}
-	(void)sigaction(signo, &dfl, NULL); /* and the access is tried again */
+	(void)sigaction(signo, &dfl, NULL); /* the access is retried, and ends the process */
 }
 
 static void on_storm(int signo)

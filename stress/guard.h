@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A signal in an access brings the thread back to where it began. */
+/* A guard: a signal during an access returns the thread to before the access. */
 #ifndef STRESS_GUARD_H
 #define STRESS_GUARD_H
 
@@ -9,17 +9,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Where a thread can be brought back to from a signal. */
+/* Where the signal handler returns a thread to. */
 struct guard {
 	sigjmp_buf jump;
 	volatile sig_atomic_t armed;
 };
 
-/* For all threads; with @resolve faults of regions that are served in context are resolved. */
+/* Install the handlers, for all threads; with @resolve they resolve faults of in-context regions. */
 int guard_install(bool resolve, _Atomic uint64_t *nr_signals);
-/* The guard of this thread; NULL: none. */
+/* Set the guard of this thread; NULL: none. */
 void guard_set(struct guard *g);
-/* Copy the page at @at.  Return: 0, or the signal that it ended in. */
+/* Copy the page at @at.  Return: 0, or the signal that ended the access. */
 int guard_copy(struct guard *g, const char *at, uint64_t *copy);
 
 #endif

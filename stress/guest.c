@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The touches of a vCPU: the same as a thread's in toucher.c, on the same model, run
- * inside the guest.  What is under way is in the toucher, for the host: a page that
- * has failed ends the function in the middle.
+ * The touches of a vCPU: the same as a thread's in toucher.c, on the same model, run inside the
+ * guest.  The toucher records the touch that is under way for the host, because a failed page
+ * ends the function in the middle.
  */
 #define STRESS_IN_GUEST
 #include "stress/guest.h"
@@ -10,7 +10,7 @@
 #include "stress/touch.h"
 #include "vcpu/vcpu.h"
 
-/* Words, not memcpy: that is the library's code, which a guest does not have. */
+/* Word by word: memcpy() is in the C library, which the guest does not have. */
 static void copy_page(uint64_t *to, const uint64_t *from)
 {
 	for (uint32_t i = 0; i < PAGE_WORDS; i++)
@@ -23,7 +23,7 @@ static uint64_t *page_at(const struct toucher *t, uint64_t page)
 				    page * PAGE_BYTES);
 }
 
-/* The compiler may not move what touches guest memory out of what says so. */
+/* The compiler must not move accesses to guest memory across this. */
 static void set_doing(struct toucher *t, enum touch_kind kind)
 {
 	atomic_store_explicit(&t->doing, kind, memory_order_relaxed);
@@ -77,8 +77,8 @@ uint64_t guest_touch(void *toucher)
 }
 
 /*
- * The emulator loads halves of words.  A page that is given up between the two would make
- * a word of one half that was there and one that is, so the first half is looked at again.
+ * The emulator loads half a word at a time.  If the page is discarded between the two loads the
+ * word would be half old and half new, so the first half is loaded again.
  */
 static uint64_t load_word(const uint32_t *halves)
 {

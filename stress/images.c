@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The images and regions of a layout, made and mapped. */
+/* Creates and maps the images and regions of a layout. */
 #include "stress/images.h"
 
 #include "stress/stress.h"
@@ -12,7 +12,7 @@
 #define MFD_ALLOW_SEALING 2u
 #endif
 
-#define RUBBISH UINT64_C(0xaaaaaaaaaaaaaaaa)
+#define STALE_WORD UINT64_C(0xaaaaaaaaaaaaaaaa)
 
 struct fln_image *images_of(struct stress *s, const struct segment *g)
 {
@@ -23,7 +23,7 @@ void images_region_opts(const struct stress *s, struct fln_region_opts *o)
 {
 	o->sharing = s->opts.is_private ? FLN_SHARING_PRIVATE : FLN_SHARING_SHARED;
 	o->delivery = s->opts.in_context ? FLN_DELIVERY_IN_CONTEXT : FLN_DELIVERY_QUEUED;
-	/* One thread per shard decides about discards of private memory; in context all do. */
+	/* Private discards that read zero need one installing thread per shard; in context all install. */
 	o->discard =
 		s->opts.is_private && s->opts.in_context ? FLN_DISCARD_IMAGE : FLN_DISCARD_ZERO;
 }
@@ -57,7 +57,7 @@ static int write_pages(int fd, uint64_t page, const void *buf)
 	return pwrite(fd, buf, PAGE_BYTES, (off_t)(page * PAGE_BYTES)) == PAGE_BYTES ? 0 : -1;
 }
 
-/* A run in four is rubbish, or each page what the image's contents are. */
+/* Write the image's contents, or stale words to one run in four. */
 static int write_image(struct stress *s, const struct layout_image *im, int fd)
 {
 	uint64_t words[PAGE_WORDS];
@@ -73,7 +73,7 @@ static int write_image(struct stress *s, const struct layout_image *im, int fd)
 			rc = write_pages(fd, page, words);
 		} else if (mix(s->opts.seed + page / 16) % 4 == 0) {
 			for (uint32_t i = 0; i < PAGE_WORDS; i++)
-				words[i] = RUBBISH;
+				words[i] = STALE_WORD;
 			rc = write_pages(fd, page, words);
 		}
 	}
@@ -162,7 +162,7 @@ static int map_segment(struct stress *s, const struct segment *g, struct fln_reg
 		 fln_image_memfd(images_of(s, g)),
 		 (off_t)(g->image_first * PAGE_BYTES)) == MAP_FAILED)
 		return -errno;
-	/* As monitors do; whether anything comes of it is the host's affair. */
+	/* As monitors do; whether the kernel uses large pages depends on the host. */
 	if (mix(g->first) & 1)
 		(void)madvise(at, len, MADV_HUGEPAGE);
 	o->addr = (uint64_t)(uintptr_t)at;

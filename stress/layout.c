@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-/* Pages of images that no region shows: above all pages of a guest. */
-#define NOBODYS (UINT64_C(1) << 44)
+/* Numbers of image pages that no region maps: above all guest pages. */
+#define UNMAPPED_PAGES (UINT64_C(1) << 44)
 #define BLOCK_PAGES ((UINT64_C(2) << 20) / PAGE_BYTES)
 
 struct segment *layout_at(struct layout *l, uint64_t page)
@@ -39,7 +39,7 @@ uint64_t layout_clip(const struct segment *g, uint64_t page, uint64_t nr)
 
 struct image_run layout_run(const struct layout *l, uint32_t image, uint64_t image_page)
 {
-	struct image_run run = { NOBODYS | (uint64_t)image << 40 | image_page, UINT64_MAX };
+	struct image_run run = { UNMAPPED_PAGES | (uint64_t)image << 40 | image_page, UINT64_MAX };
 
 	for (uint32_t i = 0; i < l->nr_segments; i++) {
 		const struct segment *g = &l->segments[i];
@@ -77,7 +77,7 @@ static void sort(uint64_t *cuts, uint32_t nr)
 	}
 }
 
-/* Most cuts are near another one, so that several regions share a block. */
+/* Most cuts are near another cut, so that several regions share a block. */
 static uint32_t draw_cuts(const struct layout *l, struct rng *rng, uint64_t *cuts)
 {
 	uint32_t nr = 2 + (uint32_t)rng_below(rng, LAYOUT_SEGMENTS - 10), kept = 1;
@@ -98,8 +98,8 @@ static uint32_t draw_cuts(const struct layout *l, struct rng *rng, uint64_t *cut
 	return kept;
 }
 
-/* The place in the image: behind what it has already, and often in line with the blocks. */
-static void place(struct layout *l, struct rng *rng, struct segment *g)
+/* Choose an image and an offset behind its other segments, often aligned like the guest's blocks. */
+static void place_in_image(struct layout *l, struct rng *rng, struct segment *g)
 {
 	struct layout_image *im;
 
@@ -127,7 +127,7 @@ static void draw_random(struct layout *l, const struct options *o)
 		g->gap = nr_regions >= 3 && g->nr <= l->nr_pages / 16 && rng_below(&rng, 6) == 0;
 		nr_regions += !g->gap;
 		if (!g->gap)
-			place(l, &rng, g);
+			place_in_image(l, &rng, g);
 	}
 	l->nr_shards = (uint32_t)rng_below(&rng, 3);
 	l->window = rng_below(&rng, 2) ? 0 : 512;
@@ -135,7 +135,7 @@ static void draw_random(struct layout *l, const struct options *o)
 		struct layout_image *im = &l->images[i];
 		uint64_t dice = rng_below(&rng, 8);
 
-		/* Of one at least something is to be filled. */
+		/* At least one image has to be filled. */
 		im->kind = dice < 2             ? IMAGE_MADE
 			   : dice < 6 || i == 0 ? IMAGE_ADOPTED
 						: IMAGE_FILLED;
@@ -153,7 +153,7 @@ void layout_draw(struct layout *l, const struct options *o, uint64_t dead_page)
 		draw_random(l, o);
 	else
 		draw_one(l);
-	/* A page that fails for ever needs a source. */
+	/* A page that always fails needs a source. */
 	dead = layout_at(l, dead_page);
 	if (dead && l->images[dead->image].kind == IMAGE_FILLED)
 		l->images[dead->image].kind = IMAGE_ADOPTED;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A look at every page after an end, and for a while: nobody serves the memory any more,
- * and the kernel may do with its page tables whatever it likes.  What was filled, written
- * or given up reads as ever; what was not is a signal, and never zeros.
+ * Checks every page after an end, and repeatedly for a while: no engine serves the memory any
+ * more, and the kernel may change its page tables at any time.  Pages that were filled, written
+ * or discarded read as before; unfilled pages raise a signal and never read zeros.
  */
 #include "stress/look.h"
 
@@ -26,7 +26,7 @@ static void look_at(struct stress *s, struct guard *g, uint64_t page, const char
 	char buf[128];
 	int signo;
 
-	/* Nobody else reads, writes or gives up: only gaps are refused. */
+	/* No other thread reads, writes or discards: only gaps are refused. */
 	if (!model_begin_read(&s->model, page, &word))
 		return;
 	signo = guard_copy(g, atomic_load(&s->base) + page * PAGE_BYTES, copy);
@@ -42,10 +42,10 @@ static void look_at(struct stress *s, struct guard *g, uint64_t page, const char
 }
 
 /*
- * After the end a discard is the kernel's affair.  Private memory then shows its image, or
- * zero where zero was promised; a shared page is in the cache still, or was never filled.
+ * After the end the kernel alone handles a discard.  Private memory then shows its image, or
+ * zero where zero was promised; a shared page is still in the cache, or was never filled.
  */
-static void give_up(struct stress *s, struct rng *rng)
+static void discard_some(struct stress *s, struct rng *rng)
 {
 	uint64_t page = rng_below(rng, s->nr_pages);
 	const struct segment *g = layout_at(&s->layout, page);
@@ -59,7 +59,7 @@ static void give_up(struct stress *s, struct rng *rng)
 	for (uint64_t i = 0; i < nr; i++)
 		(void)model_begin_discard(&s->model, page + i);
 	if (madvise(atomic_load(&s->base) + page * PAGE_BYTES, nr * PAGE_BYTES, MADV_DONTNEED) != 0)
-		effect = DISCARD_NOTHING; /* what is mapped there now cannot be given up */
+		effect = DISCARD_NOTHING; /* the present mapping refuses discards */
 	for (uint64_t i = 0; i < nr; i++)
 		model_end_discard(&s->model, page + i, effect);
 }
@@ -70,7 +70,7 @@ static void look_at_all(struct stress *s, struct guard *g, const char *when)
 		look_at(s, g, page, when);
 }
 
-/* The longer the run, and the more is done to the host, the longer. */
+/* How long to look: longer in long runs, and with chaos of the host. */
 static uint64_t patience_ms(const struct stress *s)
 {
 	bool last = atomic_load(&s->stop);
@@ -98,8 +98,8 @@ void look_at_stopped(struct stress *s)
 	} while (now_ns() < until);
 	look_at_all(s, &g, "after the stop, collapsed elsewhere");
 	for (uint32_t i = 0; i < 16; i++)
-		give_up(s, &rng);
-	look_at_all(s, &g, "given up after the stop");
+		discard_some(s, &rng);
+	look_at_all(s, &g, "discarded after the stop");
 	guard_set(NULL);
 }
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* A look at every page after an end, by nobody else. */
+/* Checks every page after an end, while no other thread touches the memory. */
 #ifndef STRESS_LOOK_H
 #define STRESS_LOOK_H
 
 #include "stress/stress.h"
 
-/* Stopped, and mapped still: for a while, with all that may happen to its page tables. */
+/* After the stop, while the memory is still mapped: repeatedly, while its page tables change. */
 void look_at_stopped(struct stress *s);
-/* Destroyed, where mappings of our own are left. */
+/* After the guest was destroyed, where mappings of this program are left. */
 void look_at_destroyed(struct stress *s);
 
 #endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * faultlane-stress: hundreds of threads touch lazily served memory while everything
- * goes wrong that goes wrong in production; every page is verified, every fault
- * accounted for.
+ * faultlane-stress: hundreds of threads touch lazily served memory while the failures of
+ * production are injected; every page is verified, every fault accounted for.
  */
 #include "stress/account.h"
 #include "stress/chaos.h"
@@ -29,7 +28,7 @@
 #define EXIT_WRONG 1
 #define EXIT_SKIPPED 77
 
-/* What a process has of what can be left behind. */
+/* Counts of the process's resources that could be leaked. */
 struct census {
 	uint32_t descriptors, threads, image_mappings;
 };
@@ -134,7 +133,7 @@ static double watch(struct stress *s)
 	uint64_t n = 0;
 	double elapsed = 0;
 
-	task_go_first();
+	task_raise_priority();
 	for (;;) {
 		double age;
 
@@ -152,7 +151,7 @@ static double watch(struct stress *s)
 	return elapsed;
 }
 
-/* Join, but not for ever: a thread that hangs is lost. */
+/* Join the touchers, with a time limit: a thread that hangs is reported as lost. */
 static void end_touchers(struct stress *s)
 {
 	bool busy = true;
@@ -252,7 +251,7 @@ static void report(struct stress *s, double elapsed_s)
 	(s->opts.json ? report_json : report_text)(s, &x, elapsed_s);
 }
 
-/* Threads that the library keeps for good are there before the first census. */
+/* Create and destroy an engine once, so that what the library keeps is in the first census. */
 static int warm_up(struct stress *s)
 {
 	struct fln_engine_opts o = FLN_ENGINE_OPTS_INIT;
@@ -293,8 +292,8 @@ static int init_world(struct stress *s)
 }
 
 /*
- * As in a host that has closed its standard streams: what the library opens meanwhile and
- * keeps must not be what somebody writes messages to.
+ * As in a host that has closed its standard streams: no descriptor that the library keeps may
+ * take the number of a standard stream, which other code would read or write.
  */
 static int create_without_stdin(struct stress *s)
 {
@@ -329,7 +328,7 @@ static int run(struct stress *s, double *elapsed_s)
 		(void)watch_once(s);
 		sleep_ms(10);
 	}
-	/* First: the thread that restarts the guest closes the gate and opens it again. */
+	/* Before opening the gate: a step that restarts the guest closes it. */
 	chaos_stop();
 	atomic_store(&s->source.healthy, true);
 	gate_open(s);
@@ -340,7 +339,7 @@ static int run(struct stress *s, double *elapsed_s)
 	return rc;
 }
 
-/* What was written has to arrive, whichever way the process ends. */
+/* Output that cannot be written is an error, whichever way the process ends. */
 static void check_output(void)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout))
@@ -362,7 +361,7 @@ int main(int argc, char **argv)
 	rc = options_parse(&s.opts, argc, argv);
 	if (rc)
 		return rc == 1 ? 0 : rc;
-	/* Where it is closed a descriptor of ours would take its place. */
+	/* If it is closed, the next descriptor that this program opens would take its number. */
 	if (fcntl(STDIN_FILENO, F_GETFD) < 0)
 		(void)open("/dev/null", O_RDONLY);
 	if (s.opts.kvm && vcpu_unavailable()) {

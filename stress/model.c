@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The model: a word per page, moved by compare and exchange; by vCPUs, too. */
+/* The model: one word per page, changed by compare-and-exchange, also by vCPUs. */
 #include "stress/model.h"
 
 #include "stress/contents.h"
@@ -11,11 +11,11 @@
 #define READERS UINT64_C(0x3ff)
 #define READER UINT64_C(1)
 #define WRITER (UINT64_C(1) << 10)
-#define GIVING_UP (UINT64_C(1) << 11)
+#define DISCARDING (UINT64_C(1) << 11)
 #define KIND_SHIFT 12
 #define KIND (UINT64_C(7) << KIND_SHIFT)
 #define SEEN \
-	(UINT64_C(1) << 15) /* the image's contents, or zeros, have been read: they are there */
+	(UINT64_C(1) << 15) /* the image's contents, or zeros, have been read: the page is filled */
 #define VERSION_SHIFT 16
 
 static enum page_kind kind_of(uint64_t w)
@@ -47,7 +47,7 @@ bool model_begin_read(struct model *m, uint64_t page, uint64_t *word)
 	return true;
 }
 
-/* The values that a word of the page may have: stamps, and whether zero. */
+/* The contents that the page may have: any of these stamps, and zero if @zero. */
 struct allowed {
 	uint64_t stamp[4];
 	uint32_t nr;
@@ -76,15 +76,15 @@ static void allow(struct allowed *a, const struct model *m, uint64_t page, uint6
 			a->stamp[a->nr++] = page_stamp(m->seed, page, 0);
 		break;
 	}
-	/* On its way to zero, or back to the image. */
-	if (w & GIVING_UP) {
+	/* Becoming zero, or the image's contents again. */
+	if (w & DISCARDING) {
 		a->zero = true;
 		if (!hole)
 			a->stamp[a->nr++] = page_stamp(m->seed, page, 0);
 	}
 }
 
-/* All of the page the same: which of the stamps; -1: zero; -2: something else. */
+/* Which of the stamps the whole page has; -1: zero; -2: none of them. */
 static int one_of(const struct allowed *a, const uint64_t *words)
 {
 	uint64_t stamp = words[0], diff = 0;
@@ -103,7 +103,7 @@ static int one_of(const struct allowed *a, const uint64_t *words)
 	return -2;
 }
 
-/* While a page is given up each word may be the one or the other. */
+/* While a page is being discarded each word may be the old or the new one. */
 static bool each_word_allowed(const struct allowed *a, const uint64_t *words)
 {
 	for (uint32_t i = 0; i < PAGE_WORDS; i++) {
@@ -117,10 +117,10 @@ static bool each_word_allowed(const struct allowed *a, const uint64_t *words)
 	return true;
 }
 
-/* What was read settles what an IMAGE_OR_ZERO page is; what is filled stays filled. */
+/* A read decides what an IMAGE_OR_ZERO page is; a page that was read stays filled. */
 static uint64_t learn(uint64_t now, uint64_t before, int what)
 {
-	if ((now & (GIVING_UP | WRITER)) || ((now ^ before) & ~READERS))
+	if ((now & (DISCARDING | WRITER)) || ((now ^ before) & ~READERS))
 		return now;
 	if (kind_of(now) == PAGE_ZERO)
 		return now | SEEN;
@@ -142,12 +142,12 @@ bool model_end_read(struct model *m, uint64_t page, uint64_t word, const uint64_
 	if (words) {
 		what = one_of(&a, words);
 		ok = what != -2;
-		if (!ok && ((now | word) & GIVING_UP || version_of(now) != version_of(word) ||
+		if (!ok && ((now | word) & DISCARDING || version_of(now) != version_of(word) ||
 			    kind_of(now) != kind_of(word)))
 			ok = each_word_allowed(&a, words);
 	}
 	do {
-		/* A hole reads zero either way, which tells nothing of whether it was filled. */
+		/* A hole reads zero in any case, so the read does not say whether it was filled. */
 		next = words && ok && !page_is_hole(m->seed, page) ? learn(now, word, what) : now;
 		next -= READER;
 	} while (!atomic_compare_exchange_weak_explicit(&m->pages[page], &now, next,
@@ -161,7 +161,7 @@ bool model_begin_write(struct model *m, uint64_t page, uint64_t *stamp)
 	uint64_t w = atomic_load_explicit(&m->pages[page], memory_order_relaxed);
 
 	do {
-		if ((w & (READERS | WRITER | GIVING_UP)) || kind_of(w) == PAGE_GAP)
+		if ((w & (READERS | WRITER | DISCARDING)) || kind_of(w) == PAGE_GAP)
 			return false;
 	} while (!atomic_compare_exchange_weak_explicit(&m->pages[page], &w, w | WRITER,
 							memory_order_acquire,
@@ -174,7 +174,7 @@ void model_end_write(struct model *m, uint64_t page, bool written)
 {
 	uint64_t w = atomic_load_explicit(&m->pages[page], memory_order_relaxed);
 
-	/* Nobody else moves a page that is being written. */
+	/* No other thread changes the word of a page that is being written. */
 	w &= ~WRITER;
 	if (written)
 		w = with_kind(w, PAGE_WRITTEN) + (UINT64_C(1) << VERSION_SHIFT);
@@ -208,9 +208,9 @@ bool model_begin_discard(struct model *m, uint64_t page)
 	uint64_t w = atomic_load_explicit(&m->pages[page], memory_order_relaxed);
 
 	do {
-		if ((w & (WRITER | GIVING_UP)) || kind_of(w) == PAGE_GAP)
+		if ((w & (WRITER | DISCARDING)) || kind_of(w) == PAGE_GAP)
 			return false;
-	} while (!atomic_compare_exchange_weak_explicit(&m->pages[page], &w, w | GIVING_UP,
+	} while (!atomic_compare_exchange_weak_explicit(&m->pages[page], &w, w | DISCARDING,
 							memory_order_acq_rel,
 							memory_order_relaxed));
 	return true;
@@ -239,7 +239,7 @@ void model_end_discard(struct model *m, uint64_t page, enum discard_effect effec
 	uint64_t w = atomic_load_explicit(&m->pages[page], memory_order_relaxed);
 
 	while (!atomic_compare_exchange_weak_explicit(&m->pages[page], &w,
-						      discarded(w, effect) & ~GIVING_UP,
+						      discarded(w, effect) & ~DISCARDING,
 						      memory_order_acq_rel, memory_order_relaxed))
 		;
 }
@@ -282,8 +282,8 @@ const char *model_describe(struct model *m, uint64_t page, char *buf, uint32_t l
 	uint64_t w = atomic_load_explicit(&m->pages[page], memory_order_relaxed);
 
 	(void)snprintf(buf, len, "%s (version %" PRIu64 ", %s%s%u readers)", names[kind_of(w)],
-		       version_of(w), w & WRITER ? "written just now, " : "",
-		       w & GIVING_UP ? "given up just now, " : "", (unsigned)(w & READERS));
+		       version_of(w), w & WRITER ? "being written, " : "",
+		       w & DISCARDING ? "being discarded, " : "", (unsigned)(w & READERS));
 	return buf;
 }
 

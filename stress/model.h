@@ -2,10 +2,9 @@
 /*
  * What each page may hold at a moment: the judge of everything that is read.
  *
- * A word per page: its kind and version, how many threads read it just now, whether
- * one writes it, and whether it is being given up.  Readers share a page, a writer
- * has it alone.  A page that is being given up may be read meanwhile, and then holds
- * the one or the other, word by word.
+ * One word per page: its kind and version, the number of its readers, whether a thread writes
+ * it, and whether it is being discarded.  Readers share a page, a writer has it alone.  A page
+ * may be read while it is being discarded, and then each of its words is the old or the new one.
  */
 #ifndef STRESS_MODEL_H
 #define STRESS_MODEL_H
@@ -14,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What vCPUs call is model.c once more, compiled for them (guest_model.c). */
+/* vCPUs call model.c, compiled again for the guest (guest_model.c). */
 #ifdef STRESS_IN_GUEST
 #define model_begin_read guest_model_begin_read
 #define model_end_read guest_model_end_read
@@ -25,9 +24,9 @@
 enum page_kind {
 	PAGE_IMAGE,         /* the image's contents, or zero where it has a hole */
 	PAGE_WRITTEN,       /* the last write */
-	PAGE_ZERO,          /* given up */
-	PAGE_IMAGE_OR_ZERO, /* given up by MADV_DONTNEED, and perhaps never filled before */
-	PAGE_GAP,           /* nothing is there: nobody reads, writes or gives it up */
+	PAGE_ZERO,          /* discarded */
+	PAGE_IMAGE_OR_ZERO, /* discarded by MADV_DONTNEED, and perhaps unfilled before */
+	PAGE_GAP,           /* not mapped: reads, writes and discards are refused */
 };
 
 struct model {
@@ -39,40 +38,40 @@ struct model {
 int model_init(struct model *m, uint64_t nr_pages, uint64_t seed);
 void model_deinit(struct model *m);
 
-/* Begin to read: false when somebody writes it. *@word is handed to model_end_read(). */
+/* Begin to read: false while a thread writes the page.  Pass *@word to model_end_read(). */
 bool model_begin_read(struct model *m, uint64_t page, uint64_t *word);
 
 /*
- * What was read was @words, between the two calls.  Return: whether it may have been.
- * With @words NULL nothing was read.
+ * @words: what was read between the two calls; NULL: nothing was read.
+ * Return: whether the page may have held that.
  */
 bool model_end_read(struct model *m, uint64_t page, uint64_t word, const uint64_t *words);
 
-/* Begin to write: false when others have it.  *@stamp is what it is to hold. */
+/* Begin to write: false while other threads use the page.  *@stamp: the contents to write. */
 bool model_begin_write(struct model *m, uint64_t page, uint64_t *stamp);
-/* @written: it has been; else it is as before. */
+/* @written: whether the page was written; if not it is as before. */
 void model_end_write(struct model *m, uint64_t page, bool written);
 
 enum discard_effect {
-	DISCARD_NOTHING,  /* it was not given up after all */
+	DISCARD_NOTHING,  /* the page was not discarded after all */
 	DISCARD_KEEPS,    /* MADV_DONTNEED of shared memory: contents come back, once filled */
-	DISCARD_ZEROES,   /* it is zero afterwards */
+	DISCARD_ZEROES,   /* the page is zero afterwards */
 	DISCARD_TO_IMAGE, /* the image's contents come back: private memory that is unmapped */
-	DISCARD_TO_IMAGE_OR_ZERO, /* the one or the other, and nobody sees to it which */
+	DISCARD_TO_IMAGE_OR_ZERO, /* either, because no engine decides any more */
 };
 
-/* Begin to give a page up: false when somebody writes it, or gives it up. */
+/* Begin to discard a page: false while a thread writes or discards it. */
 bool model_begin_discard(struct model *m, uint64_t page);
 void model_end_discard(struct model *m, uint64_t page, enum discard_effect effect);
 
-/* Nobody reads or writes: every page holds the image's contents again; gaps stay gaps. */
+/* While no thread reads or writes: every page holds the image's contents again; gaps stay gaps. */
 void model_reset(struct model *m);
-/* Nobody reads or writes: whether these pages are there at all. */
+/* While no thread reads or writes: mark pages as a gap, or as mapped. */
 void model_set_gap(struct model *m, uint64_t page, uint64_t nr, bool gap);
-/* It holds something for certain, which can be read whether somebody serves it or not. */
+/* Whether the page is known to be filled, written or zero, and so readable without an engine. */
 bool model_is_settled(const struct model *m, uint64_t page);
 
-/* For messages: what the page may hold, in words. */
+/* For messages: describe what the page may hold. */
 const char *model_describe(struct model *m, uint64_t page, char *buf, uint32_t len);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The other process: it is killed when it has been seen to do no harm. */
+/* The hostile process.  It is killed once its neighbours have been checked. */
 #include "stress/neighbour.h"
 
 #include "stress/stress.h"
@@ -75,7 +75,7 @@ static int send_uffd(int sock, int uffd, const char *addr)
 	return sendmsg(sock, &m, MSG_NOSIGNAL) == sizeof(hello) ? 0 : -1;
 }
 
-/* The guest serves: it is told so. */
+/* Wait for the message that the guest is being served. */
 static bool wait_go(int sock)
 {
 	char c;
@@ -97,7 +97,7 @@ static void *touch_all(void *arg)
 	return NULL;
 }
 
-/* Its reader sleeps there, and what was to wake it is read away. */
+/* A blocking read() of the engine would sleep, because this process reads the messages itself. */
 static int blocks(int sock)
 {
 	int uffd = open_uffd(0);
@@ -140,9 +140,9 @@ static int protects(int sock)
 }
 
 /*
- * Each page is given up and touched once, both at about the same time, while another thread
- * keeps the mappings locked most of the time: so that some page is copied after its event was
- * read, and before it is taken away.
+ * Each page is discarded and touched once, both at about the same time, while another thread
+ * holds the mmap_lock most of the time, so that some page is copied after its event was read
+ * and before it is zapped.
  */
 #define GIVING_NS UINT64_C(2000000000)
 #define NOISE_BYTES (UINT64_C(64) << 20)
@@ -162,7 +162,7 @@ static void *make_noise(void *arg)
 	return arg;
 }
 
-/* @mine: how many pages this thread has done; the others wait for it. */
+/* @mine: how many pages this thread has finished, for the others to see. */
 static bool next_turn(_Atomic uint64_t *mine, uint64_t page)
 {
 	atomic_store(mine, page);
@@ -195,7 +195,7 @@ static void *touch_main(void *arg)
 	return arg;
 }
 
-/* All pages, or as many as there is time for. */
+/* All pages, or as many as fit into GIVING_NS. */
 static void give_and_touch(void)
 {
 	void *(*const mains[])(void *) = { make_noise, give_up_main, touch_main };
@@ -225,7 +225,7 @@ static void on_look_signal(int signo)
 	siglongjmp(looked, 1);
 }
 
-/* Does any page read zero?  A signal is no zero. */
+/* Whether any page reads zero; a signal does not count. */
 static bool reads_zeros(const char *p)
 {
 	volatile uint64_t at = 0; /* survives the jump */
@@ -280,7 +280,7 @@ static void *say_soon(void *arg)
 	return NULL;
 }
 
-/* The images' socket and the one that is talked over are two. */
+/* @sock: of the shared image; @talk: for messages with the parent. */
 static int fills(int sock, int talk)
 {
 	struct fln_image *image;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Processes that share an engine's work with the judged guest, and mean it ill: this
- * program again, with an argument that says what it does.
+ * Hostile processes beside the judged guest: this program again, with an argument that
+ * selects what the process does.
  */
 #ifndef STRESS_NEIGHBOUR_H
 #define STRESS_NEIGHBOUR_H
@@ -11,23 +11,23 @@
 #define NEIGHBOUR_ARG "--neighbour"
 
 enum neighbour_kind {
-	NEIGHBOUR_FILLS,    /* attaches an image, and wants all of it filled at once */
+	NEIGHBOUR_FILLS,    /* attaches an image, and requests all of it at once */
 	NEIGHBOUR_SEALS,    /* attaches an image, and seals its memfd against its owner */
-	NEIGHBOUR_BLOCKS,   /* its userfaultfd blocks its reader, and is read by itself, too */
+	NEIGHBOUR_BLOCKS,   /* makes its userfaultfd blocking, and reads it itself, too */
 	NEIGHBOUR_PROTECTS, /* faults that no copy resolves: write protection */
-	NEIGHBOUR_GIVES_UP, /* gives pages up and touches them again, at once; then looks at all */
+	NEIGHBOUR_GIVES_UP, /* discards and touches pages at the same time; checks all at the end */
 	NEIGHBOUR_NR
 };
 
-/* What a foreign process says of itself, with its userfaultfd. */
+/* What a foreign process sends together with its userfaultfd. */
 struct neighbour_hello {
 	uint64_t addr, len_bytes;
 };
 
-/* How much memory a foreign process has, and how much an image that others attach. */
+/* Memory of a foreign process, and of an image that a process attaches. */
 #define NEIGHBOUR_BYTES (UINT64_C(4) << 20)
 #define NEIGHBOUR_IMAGE_BYTES (UINT64_C(512) << 20)
-/* Where its ends of two socket pairs are. */
+/* The process's ends of two socket pairs. */
 #define NEIGHBOUR_TALK_FD 3
 #define NEIGHBOUR_IMAGE_FD 4
 

@@ -23,7 +23,7 @@ void source_watch(struct stress_source *s, uint64_t first_page, uint64_t nr_page
 	atomic_store(&s->watched_nr, nr_pages);
 }
 
-/* A watched page takes its time, so that all are there before it is. */
+/* Count reads of watched pages, and slow them, so that all threads wait before the page arrives. */
 static void note_watched(struct stress_source *s, uint64_t first, uint64_t nr)
 {
 	uint64_t watched_nr = atomic_load_explicit(&s->watched_nr, memory_order_relaxed);
@@ -45,7 +45,7 @@ static int64_t source_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t
 	uint64_t nr = len_bytes / PAGE_BYTES;
 	bool healthy = atomic_load_explicit(&s->healthy, memory_order_relaxed);
 
-	/* Where another region's pages begin the answer comes in two parts. */
+	/* Stop where another region's pages begin: a short read. */
 	if (nr > run.nr)
 		nr = run.nr;
 	if (s->dead_page >= first && s->dead_page < first + nr)

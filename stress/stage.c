@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How far the steps of chaos have come: a stage that takes long is told of, and one that
- * takes for ever is lost.
+ * Stages of the steps of chaos.  When the run fails they are printed; a stage that never ends is
+ * reported as lost (watch.c).
  */
 #include "stress/stage.h"
 
@@ -14,10 +14,10 @@ const char stage_waits_others[] = "waits for the steps of other kinds to end";
 static struct stage {
 	_Atomic pid_t tid;
 	_Atomic uint64_t since_ns;   /* when it began; 0: no step is under way */
-	_Atomic(const char *) stage; /* NULL: the step has but one */
+	_Atomic(const char *) stage; /* NULL: the step has only one */
 } stages[CHAOS_NR];
 static _Thread_local struct stage *my_stage;
-static _Atomic uint64_t worked_ns; /* when a stage that is no wait has last begun or ended */
+static _Atomic uint64_t worked_ns; /* when a stage that is not a wait last began or ended */
 
 static bool is_wait(const char *stage)
 {
@@ -46,8 +46,8 @@ void stage_end(void)
 }
 
 /*
- * A step that waits for its turn, or for other steps to end, waits for others, and each of these
- * has its own time: the wait counts from when the last of them had its turn, or came further.
+ * A step that waits for its turn, or for other steps to end, waits for steps that have their own
+ * time limits.  So its wait counts from when the last of them got its turn or made progress.
  */
 static double age_of(const struct stress *s, struct stage *t, uint64_t now)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How far the steps of chaos have come. */
+/* Stages of the steps of chaos, so that a step that hangs is found and described. */
 #ifndef STRESS_STAGE_H
 #define STRESS_STAGE_H
 
@@ -7,19 +7,19 @@
 
 extern const char stage_waits_turn[], stage_waits_others[];
 
-/* The calling thread takes the steps of a kind. */
+/* Declare that the calling thread takes the steps of @kind. */
 void stage_thread(enum chaos_kind kind);
 /*
- * What this thread's step does from now on: it has its time anew.  NULL: just what it is
- * named after.  Nothing where this is no thread of chaos.
+ * Begin a stage of this thread's step, with a time limit of its own.  NULL: the step has only one
+ * stage.  Does nothing on threads that are not of chaos.
  */
 void stage_begin(const char *stage);
 /* The step is over. */
 void stage_end(void);
 
-/* Of the steps under way the one that is longest in its stage: for how many seconds. */
+/* The age in seconds of the oldest stage of all steps under way, and its kind. */
 double stage_oldest(const struct stress *s, enum chaos_kind *kind);
-/* What is under way, a line each. */
+/* Print the steps under way, one per line. */
 void stage_say_all(const struct stress *s);
 
 #endif

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-/* A thread's state as in /proc: R, S, D; 0: it is not known.  The engine's tell by their name. */
+/* A thread's state as in /proc: R, S, D; 0: unknown.  The engine's threads are known by name. */
 static char state_of(const char *tid, bool *is_engines)
 {
 	char path[320], line[512] = "";
@@ -33,12 +33,12 @@ const char *task_state(pid_t tid)
 
 	(void)snprintf(text, sizeof(text), "%d", (int)tid);
 	state = state_of(text, &is_engines);
-	return state == 'R' ? "runs or wants a processor"
+	return state == 'R' ? "runs or waits for a processor"
 	       : state      ? "sleeps"
-			    : "cannot be looked at";
+			    : "has an unknown state";
 }
 
-/* Does anybody run?  Where all sleep they wait for each other. */
+/* Where all threads sleep they wait for each other; where one runs, it may only be slow. */
 void task_say_all(void)
 {
 	uint32_t nr = 0, nr_running = 0, nr_engines = 0, nr_engines_running = 0;
@@ -60,15 +60,15 @@ void task_say_all(void)
 		return;
 	(void)closedir(dir);
 	(void)fprintf(stderr,
-		      "  of %u threads %u run or want a processor; of the engine's %u, %u\n", nr,
-		      nr_running, nr_engines, nr_engines_running);
+		      "  of %u threads %u run or wait for a processor; of the engine's %u, %u\n",
+		      nr, nr_running, nr_engines, nr_engines_running);
 }
 
 /*
- * Hundreds of threads that touch what is mapped leave a processor to nobody: a step
- * would wait a second for its turn.  Without the privilege it does.
+ * Hundreds of threads that touch mapped pages use up the processors: a step would wait a second
+ * for a time slice.  Without the privilege it does wait.
  */
-void task_go_first(void)
+void task_raise_priority(void)
 {
 	int before = getpriority(PRIO_PROCESS, 0);
 

@@ -5,11 +5,11 @@
 
 #include <sys/types.h>
 
-/* Whether a thread waits for something, or for a processor: for messages. */
+/* For messages: whether a thread sleeps, or runs or waits for a processor. */
 const char *task_state(pid_t tid);
-/* How many threads run, of all and of the engine's. */
+/* Print how many threads run, of all and of the engine's. */
 void task_say_all(void);
-/* The calling thread gets a processor before those that touch, where that is permitted. */
-void task_go_first(void);
+/* Raise the calling thread's priority above the touching threads, where that is permitted. */
+void task_raise_priority(void);
 
 #endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The threads that touch: each picks pages at random, reads and verifies them whole,
- * or writes them.  A signal in a touch (a page that has failed) brings the thread
- * back to where it began.
+ * The touching threads: each picks pages at random, and reads and verifies them whole, or
+ * writes them.  A signal during a touch (a failed page) returns the thread to before the touch.
  */
 #include "stress/toucher.h"
 
@@ -21,7 +20,7 @@
 static void read_page(struct toucher *t, uint64_t page)
 {
 	struct stress *s = t->s;
-	volatile uint64_t word = 0; /* both survive the jump */
+	volatile uint64_t word = 0; /* volatile: read after the jump */
 	volatile bool settled = false;
 	uint64_t begun;
 	int signo;
@@ -116,7 +115,7 @@ static uint64_t limit_of(const struct stress *s, uint32_t index)
 	       (index < s->opts.nr_touches % s->opts.nr_threads);
 }
 
-/* The touchers, then a page for each: whole pages, which vCPUs can be given. */
+/* Allocate the touchers, and behind them a page for each, in whole pages, so that vCPUs can map them. */
 int touchers_alloc(struct stress *s)
 {
 	uint32_t nr = s->opts.nr_threads;

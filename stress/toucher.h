@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The threads that touch. */
+/* The touching threads. */
 #ifndef STRESS_TOUCHER_H
 #define STRESS_TOUCHER_H
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * --guest kvm: each toucher's thread runs a vCPU, and what touches, verifies and writes
- * is guest.c, in the guest.  Here is the monitor's side: slots, exits, and what is told.
+ * --guest kvm: each toucher's thread runs a vCPU; guest.c touches, verifies and writes inside
+ * the guest.  This file is the monitor's side: slots, exits, reports.
  *
- * As a monitor does, the slot is there only while the region is: it comes after the
- * guest has started, and goes before the guest is destroyed, with all vCPUs outside.
+ * As in a monitor, the slot exists only while the region does: it is created after the guest has
+ * started, and deleted before the guest is destroyed, with all vCPUs outside.
  */
 #include "stress/vcpus.h"
 
@@ -29,7 +29,7 @@ int vcpus_create(struct stress *s)
 	if (rc)
 		return failed("vCPUs", rc);
 	vcpu_clock_init(&s->clock);
-	/* The program's own data is there already, and with it struct stress. */
+	/* The program's data, including struct stress, is mapped already. */
 	rc = vcpu_vm_map(s->vm, s->touchers, s->touchers_bytes, true);
 	if (rc == 0)
 		rc = vcpu_vm_map(s->vm, s->model.pages, s->model.nr_pages * sizeof(*s->model.pages),
@@ -62,8 +62,8 @@ uint64_t touch_now_ns(const struct stress *s)
 	return s->opts.kvm ? vcpu_clock_ns(&s->clock) : now_ns();
 }
 
-/* The page of the touch that is under way is left as it was before. */
-static void undo(struct toucher *t)
+/* Tell the model that the current touch did not happen. */
+static void undo_touch(struct toucher *t)
 {
 	enum touch_kind kind = atomic_load(&t->doing);
 	uint64_t page = atomic_load(&t->page);
@@ -75,7 +75,7 @@ static void undo(struct toucher *t)
 	atomic_store(&t->doing, TOUCH_NOTHING);
 }
 
-/* A page has failed: the monitor's SIGBUS; the vCPU goes on with the next. */
+/* After a touch of a failed page (SIGBUS in the monitor): the vCPU continues with the next page. */
 static void after_poison(struct toucher *t, const struct vcpu *v, int rc)
 {
 	struct stress *s = t->s;
@@ -88,24 +88,24 @@ static void after_poison(struct toucher *t, const struct vcpu *v, int rc)
 	else if (rc == -EHWPOISON && (vcpu_fault_addr(v) & ~(uint64_t)(PAGE_BYTES - 1)) != at)
 		complain(s, "vCPU %u: the signal is about 0x%llx, and it touched 0x%llx", t->index,
 			 (unsigned long long)vcpu_fault_addr(v), (unsigned long long)at);
-	undo(t);
+	undo_touch(t);
 	touch_after_signal(t, page, SIGBUS, false);
 	touch_end(t, touch_now_ns(s) - since);
 }
 
-/* False: it has made its touches, or is at an end. */
+/* False: all touches are made, or the vCPU cannot continue. */
 static bool after_run(struct toucher *t, const struct vcpu *v, int rc, uint64_t why)
 {
 	switch (rc) {
 	case 0:
 		break;
 	case -EHWPOISON:
-	case -EFAULT: /* kernels before 6.6: no poison, but no access */
+	case -EFAULT: /* kernels before 6.6: the page is inaccessible, not poisoned */
 		after_poison(t, v, rc);
 		return true;
 	default:
 		complain(t->s, "vCPU %u: %s", t->index, vcpu_last_error());
-		undo(t);
+		undo_touch(t);
 		touch_end(t, 0);
 		return false;
 	}

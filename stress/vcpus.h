@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* With --guest kvm the threads run vCPUs, which touch. */
+/* With --guest kvm each touching thread runs a vCPU that touches. */
 #ifndef STRESS_VCPUS_H
 #define STRESS_VCPUS_H
 
@@ -7,11 +7,11 @@
 
 int vcpus_create(struct stress *s);
 void vcpus_destroy(struct stress *s);
-/* The guest's memory is there now, is about to go: the slot follows. */
+/* Create the slot after the guest has started, and delete it before the guest is destroyed. */
 int vcpus_map_memory(struct stress *s);
 int vcpus_unmap_memory(struct stress *s);
 void *vcpu_toucher_main(void *toucher);
-/* The time by which touchers say since when they wait. */
+/* The current time on the clock of toucher.since_ns. */
 uint64_t touch_now_ns(const struct stress *s);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A thread that waits for ever is lost: it is said what for, and the run ends. */
+/* A thread that waits too long is lost: print what it waits for, and end the run. */
 #include "stress/watch.h"
 
 #include "stress/account.h"
@@ -32,8 +32,8 @@ double watch_oldest_touch(struct stress *s, struct toucher **whose)
 	return (double)(now - oldest) / 1e9;
 }
 
-/* What the engine has to say: of the same fault, or that it knows of none. */
-static void say_engines_view(struct stress *s)
+/* Print the oldest fault that the engine knows. */
+static void print_engines_view(struct stress *s)
 {
 	struct fln_oldest_fault f = FLN_OLDEST_FAULT_INIT;
 	int found = -EBUSY;
@@ -46,8 +46,8 @@ static void say_engines_view(struct stress *s)
 		(void)fprintf(
 			stderr, "  the engine %s\n",
 			found == 0
-				? "knows of no fault that waits"
-				: "is not asked: a step has the guest to itself, or waits for that");
+				? "knows of no waiting fault"
+				: "cannot be asked: a step has the guest to itself, or waits for that");
 		return;
 	}
 	(void)fprintf(stderr,
@@ -76,14 +76,14 @@ _Noreturn void watch_lost(struct stress *s, struct toucher *t, double age_s)
 		      now.faults, now.resumed, now.poisoned, now.failed, now.again,
 		      atomic_load(&s->gate) ? "closed" : "open", s->opts.seed);
 	(void)fprintf(stderr, "  the thread %s\n", task_state(atomic_load(&t->tid)));
-	say_engines_view(s);
+	print_engines_view(s);
 	tell_remembered();
 	stage_say_all(s);
 	task_say_all();
 	end_at_once(s);
 }
 
-/* A stage of a step of chaos takes as long as several touches, and not for ever. */
+/* A stage of a step of chaos may take twice as long as a touch. */
 static void watch_chaos(struct stress *s)
 {
 	enum chaos_kind kind = CHAOS_NR;
@@ -92,10 +92,10 @@ static void watch_chaos(struct stress *s)
 	if (age <= 2 * s->opts.max_wait_s)
 		return;
 	(void)fprintf(stderr,
-		      "\nfaultlane-stress: LOST: a step of %s has come no further for %.1f s, "
+		      "\nfaultlane-stress: LOST: a step of %s has made no progress for %.1f s, "
 		      "seed %" PRIu64 "\n",
 		      chaos_names[kind], age, s->opts.seed);
-	say_engines_view(s);
+	print_engines_view(s);
 	tell_remembered();
 	stage_say_all(s);
 	task_say_all();

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Nobody waits for ever. */
+/* Finds threads and steps that wait for ever. */
 #ifndef STRESS_WATCH_H
 #define STRESS_WATCH_H
 
 #include "stress/stress.h"
 
-/* The oldest touch that is under way: its age in seconds, and whose it is. */
+/* The age of the oldest current touch in seconds, and its thread. */
 double watch_oldest_touch(struct stress *s, struct toucher **whose);
-/* Says what a thread waits for that does so for ever, and ends the program. */
+/* Report what a thread waits for that has waited too long, and end the program. */
 _Noreturn void watch_lost(struct stress *s, struct toucher *t, double age_s);
-/* While the run lasts: nothing is lost, no fault ends twice.  Returns the oldest wait. */
+/* Check once: no touch or step is lost, no fault ended twice.  Returns the oldest touch's age. */
 double watch_once(struct stress *s);
 
 #endif
