@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Attaching to an image of another process: an image like any other, of an adopted
- * memfd, which asks that process instead of a source (sources/link.h).
+ * fln_image_attach(): use an image that another process owns.  It is an ordinary image of an
+ * adopted memfd, except that it asks the owner for contents instead of a source
+ * (sources/link.h).  Runs on the caller's thread, and blocks until the owner has answered.
  */
 #include "base/cancel.h"
 #include "base/error.h"
@@ -16,7 +17,7 @@
 #include <faultlane/image.h>
 #include <unistd.h>
 
-/* What came along is refused by the checks of every adopted memfd. */
+/* The memfd that the owner has sent passes the same checks as every adopted one. */
 static int make_image(struct fln_engine *engine, const struct fln_link_hello *hello, int memfd,
 		      const char *name, struct fln_image **out)
 {
@@ -33,7 +34,7 @@ static int make_image(struct fln_engine *engine, const struct fln_link_hello *he
 	if (hello->flags & FLN_LINK_F_UNSEALED)
 		o.flags |= FLN_IMAGE_F_UNSEALED;
 	rc = fln_image_create(engine, &o, out);
-	/* Not this caller's mistake: the other process has sent something else than it said. */
+	/* The caller is not to blame: the owner's memfd is not what its hello message says. */
 	if (rc == -EINVAL || rc == -ENODATA || rc == -EPERM || rc == -EBADF) {
 		char why[200];
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The budget of mappings: stripes of all guests together.
+ * The engine's budget of stripes; see budget.h.
  */
 #include "engine/life/budget.h"
 
@@ -17,10 +17,11 @@ int fln_engine_take_stripes(struct fln_engine *engine, uint64_t nr)
 	do {
 		if (used + nr > engine->opts.max_stripes)
 			return fln_fail(ENOMEM,
-					"engine: %llu mappings are in use and %llu more are "
-					"needed, of %u; raise vm.max_map_count or max_stripes",
-					(unsigned long long)used, (unsigned long long)nr,
-					engine->opts.max_stripes);
+					"engine: %llu of max_stripes (%u) stripes are in use, and "
+					"%llu more are needed; raise max_stripes, and "
+					"vm.max_map_count with it",
+					(unsigned long long)used, engine->opts.max_stripes,
+					(unsigned long long)nr);
 	} while (!atomic_compare_exchange_weak(&engine->nr_stripes, &used, used + nr));
 	return 0;
 }

@@ -2,22 +2,21 @@
 /*
  * Closing a region: failing closed (I6).
  *
- * The kernel goes on serving a mapping whose userfaultfd is closed: what is in
- * the page cache reads its contents, and what is not reads zeros.  So before
- * anything is closed or unregistered, every page whose contents are due and not
- * there is made unreadable: in this process's memory by taking the access away (deny.c), in
- * another's, whose mappings are not ours to change, by poison.  Then the threads
- * that wait there are woken, into a signal; those that wait for other pages are woken with
- * them, and when the range is unregistered, and find them in the cache.
+ * After a userfaultfd is closed the kernel resolves faults itself: cached pages are mapped, and
+ * holes read as zeros.  So before a range is unregistered or its userfaultfd closed, every page
+ * whose contents are due and not in the cache is made inaccessible: in this process by
+ * mprotect() (deny.c), in a foreign guest, whose mappings we cannot change, by poison.  Then its
+ * waiters are woken, and refault into a signal.  Threads waiting for filled pages are woken too,
+ * here and by UNREGISTER; they refault and find the page cached.
  *
- * Where neither can be done (a sealed mapping, a kernel without POISON and another's memory),
- * the range stays registered and its userfaultfd open for good: a thread that touches it waits
- * for ever.  The same comes of a kernel that puts calls off for too long: want of memory.
- * Of our own memory that range is poisoned, so that a touch is a signal while the poison lasts.
+ * Where neither works (an mseal()ed mapping; foreign memory on a kernel without UFFDIO_POISON),
+ * the range stays registered and its userfaultfd open for good: a thread that touches an
+ * unfilled page blocks forever.  The same happens if the kernel keeps failing the calls with
+ * EAGAIN or ENOMEM past the deadline.  In our own memory such pages are also poisoned, so a
+ * touch raises SIGBUS until the poison is dropped (collapse, MADV_DONTNEED).
  *
- * Workers leave the region alone from the moment that closing is set and a grace
- * period has passed.  Their shards stay attached meanwhile, so that events are
- * read and installs are not put off for ever.
+ * Workers leave the region's faults alone once `closing` is set and a grace period has passed.
+ * Shards stay attached meanwhile: an unread event would fail every UFFDIO_POISON with EAGAIN.
  */
 #include "engine/life/closing.h"
 
@@ -51,6 +50,8 @@
 #include <string.h>
 #include <time.h>
 
+#define NR_MSGS 16u
+
 /* The pages of a block with home addresses in [start, end). */
 static struct fln_mask pages_within(const struct fln_region *r, uint64_t block, uint64_t start,
 				    uint64_t end)
@@ -62,9 +63,9 @@ static struct fln_mask pages_within(const struct fln_region *r, uint64_t block, 
 	return fln_mask_range((uint32_t)fln_bytes_to_pages(lo), (uint32_t)fln_bytes_to_pages(hi));
 }
 
-/* Of them, those that are unsafe. */
-static struct fln_mask unsafe_within(const struct fln_region *r, uint64_t block, uint64_t start,
-				     uint64_t end)
+/* Of those pages, the ones owed contents that are not in the cache. */
+static struct fln_mask unfilled_within(const struct fln_region *r, uint64_t block, uint64_t start,
+				       uint64_t end)
 {
 	struct fln_mask within = pages_within(r, block, start, end);
 	struct fln_mask pages = fln_region_unsafe(r, block);
@@ -72,72 +73,71 @@ static struct fln_mask unsafe_within(const struct fln_region *r, uint64_t block,
 	return fln_mask_and(&pages, &within);
 }
 
-/* Nobody reads the events of a shard that no worker has: read them here.  Was anything given up? */
-static bool read_events(struct fln_shard *shard)
+/* Drain the events of a detached shard.  Returns true if the guest has discarded anything. */
+static bool drain_events(struct fln_shard *shard)
 {
 	struct fln_filler *filler = &shard->guest->engine->filler;
-	struct uffd_msg msgs[16];
-	bool removed = false;
+	struct uffd_msg msgs[NR_MSGS];
+	bool discarded = false;
 	ssize_t nr;
 
 	do {
 		fln_filler_closer_begin(filler);
 		fln_strays_reading_begin(shard);
-		nr = fln_uffd_read(&shard->uffd, msgs, 16);
+		nr = fln_uffd_read(&shard->uffd, msgs, NR_MSGS);
 		for (ssize_t i = 0; i < nr; i++) {
-			/* Other guests may share the image: for them it is given up, too. */
+			/* Even though the region closes: other guests may share its image. */
 			fln_shard_event(shard, NULL, &msgs[i]);
-			removed |= msgs[i].event == UFFD_EVENT_REMOVE;
+			discarded |= msgs[i].event == UFFD_EVENT_REMOVE;
 		}
 		fln_strays_reading_end(shard);
 		fln_filler_closer_end(filler);
 	} while (nr > 0);
-	return removed;
+	return discarded;
 }
 
 /*
- * The kernel puts calls off while it has no memory, or until the thread whose event was read
- * has run.  For how long in all that is waited for, region by region: a caller that stops a guest
- * is not kept for ever.
+ * The kernel fails calls with ENOMEM while memory is short, and with EAGAIN until the thread that
+ * raised an event has run.  Total retry budget per region, so that stopping a guest is bounded.
  */
-#define PATIENCE_NS (10 * FLN_NS_PER_S)
-#define SHORT_WAITS 16u
+#define RETRY_BUDGET_NS (10 * FLN_NS_PER_S)
+#define YIELD_ROUNDS 16u
 #define MAX_DOUBLINGS 6u /* 64 ms */
 
-/* A while, longer each round, on top of *@waited_ns.  False: that was all the patience there is. */
-static bool wait_a_little(const struct fln_engine *engine, uint64_t *waited_ns, uint32_t round)
+/* Yield, later sleep, each time longer; false once *@waited_ns has used up the budget. */
+static bool backoff(const struct fln_engine *engine, uint64_t *waited_ns, uint32_t round)
 {
-	uint64_t patience = engine->close_patience_ns, t0 = fln_now_ns();
-	uint32_t doublings = round > SHORT_WAITS ? round - SHORT_WAITS : 0;
+	uint64_t budget = engine->close_patience_ns, t0 = fln_now_ns();
+	uint32_t doublings = round > YIELD_ROUNDS ? round - YIELD_ROUNDS : 0;
 	uint64_t planned_ns = 0, passed_ns;
 
-	if (*waited_ns >= (patience ? patience : PATIENCE_NS))
+	if (*waited_ns >= (budget ? budget : RETRY_BUDGET_NS))
 		return false;
-	if (round >= SHORT_WAITS)
+	if (round >= YIELD_ROUNDS)
 		planned_ns = FLN_NS_PER_MS
 			     << (doublings < MAX_DOUBLINGS ? doublings : MAX_DOUBLINGS);
 	if (planned_ns)
 		fln_sleep_ns(planned_ns);
 	else
 		(void)sched_yield();
-	/* Not the time in which the process was stopped. */
+	/* Time in which the process was stopped does not count. */
 	passed_ns = fln_now_ns() - t0;
 	*waited_ns += passed_ns - fln_stopped_ns(passed_ns, planned_ns);
 	return true;
 }
 
-static void say_impatient(const struct fln_region *r, uint64_t addr)
+static void log_gave_up(const struct fln_region *r, uint64_t addr)
 {
 	fln_log_limited(&r->guest->engine->log, &r->guest->log_limit, FLN_LOG_ERROR,
-			"guest %s: the kernel does not make what was never filled at 0x%" PRIx64
-			" unreadable, for want of memory or because a thread that changes the "
-			"mapping does not run; its userfaultfd stays open",
+			"guest %s: gave up making unfilled pages at 0x%" PRIx64
+			" inaccessible: the kernel kept returning EAGAIN or ENOMEM; the "
+			"userfaultfd stays open",
 			r->guest->name, addr);
 }
 
 /*
- * Poison pages of a block through one shard, until it is done, or has been put off for too
- * long.  Returns the pages that the kernel refuses; into *poisoned those that are.
+ * Poison pages of a block through one shard.  Retries until the region's budget is used up.
+ * Returns the pages that could not be poisoned; sets *@poisoned to those that were.
  */
 static struct fln_mask poison_block(struct fln_region *r, struct fln_shard *shard, uint64_t block,
 				    const struct fln_mask *pages, struct fln_mask *poisoned)
@@ -152,7 +152,7 @@ static struct fln_mask poison_block(struct fln_region *r, struct fln_shard *shar
 		in.block_addr = fln_region_addr_of(r, in.block_page);
 		in.faulting = todo;
 		fln_install_poison(&in, &todo, poisoned);
-		/* Not in.again: what came after a call that was put off was not tried at all. */
+		/* Do not use in.again: pages after the first EAGAIN were never attempted. */
 		todo = fln_mask_andnot(&todo, poisoned);
 		todo = fln_mask_andnot(&todo, &in.present);
 		todo = fln_mask_andnot(&todo, &in.gone);
@@ -161,18 +161,19 @@ static struct fln_mask poison_block(struct fln_region *r, struct fln_shard *shar
 		if (fln_mask_empty(&todo))
 			break;
 		if (!shard->worker)
-			(void)read_events(shard);
-		if (wait_a_little(r->guest->engine, &r->close_waited_ns, round))
+			(void)drain_events(shard);
+		if (backoff(r->guest->engine, &r->close_waited_ns, round))
 			continue;
-		say_impatient(r, in.block_addr);
+		log_gave_up(r, in.block_addr);
 		return fln_mask_or(&refused, &todo);
 	}
 	return refused;
 }
 
 /*
- * Take the access to pages away that have been poisoned, and so are the region's: where it is
- * not known what is mapped where.
+ * Also PROT_NONE the pages just poisoned: poison is dropped by MADV_DONTNEED, this is not.  A
+ * successful poison proves that the range is still ours, even when /proc/self/maps could not be
+ * read.
  */
 static bool deny_poisoned(struct fln_region *r, uint64_t block, const struct fln_mask *pages)
 {
@@ -182,6 +183,7 @@ static bool deny_poisoned(struct fln_region *r, uint64_t block, const struct fln
 	if (fln_planted(FLN_BUG_END_BY_POISON))
 		return true;
 	for (; fln_mask_next_run(pages, &lo, &hi); lo = hi) {
+		/* Of any shard: mprotect() does not take a userfaultfd. */
 		if (fln_uffd_deny(&r->guest->shards[0].uffd, base + fln_pages_to_bytes(lo),
 				  fln_pages_to_bytes(hi - lo)) != 0)
 			return false;
@@ -190,25 +192,27 @@ static bool deny_poisoned(struct fln_region *r, uint64_t block, const struct fln
 }
 
 /*
- * What was given up in a private region must not show the image.  Poison leaves the page of
- * zeros alone, and that may go: false, where there is any.
+ * Discarded pages of a private region must not show the image.  UFFDIO_POISON skips PTEs that map
+ * the zero page, and those can be zapped later, exposing the image: false if the range has any
+ * discarded page.
  */
-static bool add_given_up(const struct fln_region *r, uint64_t block, uint64_t start, uint64_t end,
-			 struct fln_mask *pages)
+static bool add_discarded(const struct fln_region *r, uint64_t block, uint64_t start, uint64_t end,
+			  struct fln_mask *pages)
 {
-	struct fln_mask within = pages_within(r, block, start, end), m;
+	struct fln_mask within = pages_within(r, block, start, end), discarded;
 
 	fln_rcu_read_lock();
-	m = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
+	discarded = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
 	fln_rcu_read_unlock();
-	m = fln_mask_and(&m, &within);
-	*pages = fln_mask_or(pages, &m);
-	return fln_mask_empty(&m);
+	discarded = fln_mask_and(&discarded, &within);
+	*pages = fln_mask_or(pages, &discarded);
+	return fln_mask_empty(&discarded);
 }
 
 /*
- * Poison what is unsafe in [start, end), home addresses, through one shard.  False: something
- * is still readable, or in our own memory could be again.
+ * Poison the unfilled pages with home addresses in [start, end) through one shard.  False: some
+ * page is still accessible, or, in our own memory, is only poisoned and may become readable
+ * again.
  */
 static bool poison_range(struct fln_region *r, struct fln_shard *shard, uint64_t start,
 			 uint64_t end)
@@ -217,10 +221,10 @@ static bool poison_range(struct fln_region *r, struct fln_shard *shard, uint64_t
 
 	while (start < end) {
 		uint64_t block = fln_region_page_of(r, start) / FLN_BLOCK_PAGES;
-		struct fln_mask pages = unsafe_within(r, block, start, end), refused, poisoned;
+		struct fln_mask pages = unfilled_within(r, block, start, end), refused, poisoned;
 
 		if (r->is_private)
-			done &= add_given_up(r, block, start, end, &pages);
+			done &= add_discarded(r, block, start, end, &pages);
 		if (!fln_mask_empty(&pages)) {
 			r->sealed = true;
 			if (!fln_uffd_can_poison(&shard->uffd))
@@ -235,7 +239,7 @@ static bool poison_range(struct fln_region *r, struct fln_shard *shard, uint64_t
 	return done;
 }
 
-/* All that a shard has of a region. */
+/* Poison every stripe of the region that this shard serves. */
 static void poison_shard(struct fln_region *r, struct fln_shard *shard)
 {
 	uint64_t addr, len;
@@ -252,7 +256,7 @@ static void poison_shard(struct fln_region *r, struct fln_shard *shard)
 	r->unsafe = true;
 }
 
-/* The access to them has gone: the threads that wait there find that. */
+/* Wake all waiters; they refault and get SIGBUS or SIGSEGV. */
 static void wake_all(struct fln_region *r)
 {
 	uint64_t addr, len;
@@ -262,8 +266,8 @@ static void wake_all(struct fln_region *r)
 		fln_uffd_wake(&fln_region_shard(r, shard)->uffd, addr, len);
 }
 
-/* An attempt reads /proc/self/maps, which may be long: its work counts, too. */
-static uint64_t worked_ns(void)
+/* An attempt reads /proc/self/maps, which may be long: charge its CPU time to the budget, too. */
+static uint64_t cpu_time_ns(void)
 {
 	struct timespec ts = { 0 };
 
@@ -271,27 +275,26 @@ static uint64_t worked_ns(void)
 	return (uint64_t)ts.tv_sec * FLN_NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
-static bool deny(struct fln_region *r)
+static bool deny_with_retries(struct fln_region *r)
 {
 	for (uint32_t round = 0;; round++) {
-		uint64_t before_ns = worked_ns();
+		uint64_t before_ns = cpu_time_ns();
 		int rc = fln_region_deny(r);
 
 		if (rc == 0)
 			return true;
-		r->close_waited_ns += worked_ns() - before_ns;
-		if (!fln_is_for_now(rc) ||
-		    !wait_a_little(r->guest->engine, &r->close_waited_ns, round))
+		r->close_waited_ns += cpu_time_ns() - before_ns;
+		if (!fln_is_for_now(rc) || !backoff(r->guest->engine, &r->close_waited_ns, round))
 			return false;
 	}
 }
 
-static void close_shards(struct fln_region *r)
+static void make_unfilled_inaccessible(struct fln_region *r)
 {
 	struct fln_guest *guest = r->guest;
 
 	fln_region_empty_given_up(r);
-	if (!r->foreign && deny(r)) {
+	if (!r->foreign && deny_with_retries(r)) {
 		wake_all(r);
 		return;
 	}
@@ -299,17 +302,18 @@ static void close_shards(struct fln_region *r)
 		poison_shard(r, fln_region_shard(r, i));
 }
 
-static int result(const struct fln_region *r)
+static int close_result(const struct fln_region *r)
 {
 	if (!r->unsafe)
 		return 0;
 	fln_log(&r->guest->engine->log, FLN_LOG_ERROR,
-		"guest %s: the region at 0x%" PRIx64 " has pages that are not filled and cannot be "
-		"made unreadable; threads that touch them wait for ever, unmap the region",
+		"guest %s: unfilled pages of the region at 0x%" PRIx64 " cannot be made "
+		"inaccessible; threads that touch them will block forever; unmap the "
+		"region",
 		r->guest->name, r->addr);
 	return fln_fail(EIO,
-			"region: pages at 0x%" PRIx64 " that were never filled can be neither "
-			"poisoned nor protected; their userfaultfd stays open, unmap them",
+			"region: unfilled pages at 0x%" PRIx64 " can be neither poisoned nor "
+			"protected; their userfaultfd stays open, unmap the region",
 			r->addr);
 }
 
@@ -319,43 +323,45 @@ int fln_region_close(struct fln_region *region)
 
 	fln_guest_assert_turn(region->guest);
 	if (region->closed)
-		return region->unsafe ? result(region) : 0;
+		return close_result(region);
 	atomic_store_explicit(&region->closing, true, memory_order_release);
 	entered = fln_rcu_enter();
 	fln_rcu_synchronize();
-	/* An event or a fault that was read before has been acted upon after this. */
+	/* After this, workers have finished with every message they read before `closing` was set. */
 	fln_guest_pass_workers(region->guest);
 	fln_region_deny_grown(region);
 	(void)fln_strays_deny_again(region->guest);
-	close_shards(region);
+	make_unfilled_inaccessible(region);
 	fln_rcu_leave(entered);
 	region->closed = true;
-	return result(region);
+	return close_result(region);
 }
 
 int fln_region_close_rest(struct fln_region *region)
 {
 	struct fln_guest *guest = region->guest;
-	bool entered = fln_rcu_enter(), removed = false;
+	bool entered, discarded = false;
 
-	fln_guest_assert_turn(region->guest);
+	fln_guest_assert_turn(guest);
+	entered = fln_rcu_enter();
 	for (uint32_t i = 0; i < guest->nr_shards; i++)
-		removed |= read_events(fln_region_shard(region, i));
-	/* What was given up so late must not show what lies under it. */
-	if (removed && (region->is_private || region->foreign))
-		close_shards(region);
+		discarded |= drain_events(fln_region_shard(region, i));
+	/* A page discarded since fln_region_close() must not show the image underneath. */
+	if (discarded && (region->is_private || region->foreign))
+		make_unfilled_inaccessible(region);
 	fln_rcu_leave(entered);
 	return region->unsafe ? -EIO : 0;
 }
 
 void fln_guest_close_strays(struct fln_guest *guest)
 {
-	bool entered = fln_rcu_enter();
 	uint64_t waited_ns = 0;
+	bool entered;
 
 	fln_guest_assert_turn(guest);
+	entered = fln_rcu_enter();
 	for (uint32_t round = 0; !fln_strays_deny_again(guest); round++) {
-		if (!wait_a_little(guest->engine, &waited_ns, round)) {
+		if (!backoff(guest->engine, &waited_ns, round)) {
 			fln_strays_give_up(guest);
 			break;
 		}
@@ -364,8 +370,8 @@ void fln_guest_close_strays(struct fln_guest *guest)
 }
 
 /*
- * UNREGISTER wakes the waiters, but before it takes the mapping's lock: a fault
- * that comes in between sleeps on a userfaultfd that has forgotten it.
+ * UNREGISTER wakes waiters before it write-locks the VMA; a fault under the per-VMA lock can slip
+ * in between and would sleep forever.  Wake again afterwards.
  */
 static int unregister(struct fln_shard *shard, uint64_t addr, uint64_t len_bytes)
 {
@@ -375,8 +381,8 @@ static int unregister(struct fln_shard *shard, uint64_t addr, uint64_t len_bytes
 	return rc;
 }
 
-/* In another process we cannot look what is left of a range: block by block. */
-static void unregister_unseen(struct fln_shard *shard, uint64_t addr, uint64_t len_bytes)
+/* We cannot inspect another process's VMAs; on EINVAL retry block by block. */
+static void unregister_foreign(struct fln_shard *shard, uint64_t addr, uint64_t len_bytes)
 {
 	uint64_t end = addr + len_bytes, stop;
 
@@ -388,7 +394,7 @@ static void unregister_unseen(struct fln_shard *shard, uint64_t addr, uint64_t l
 	}
 }
 
-/* A piece at its home, cut by stripes: what could not be unregistered as a whole. */
+/* fln_mapping_each() callback: unregister one still-mapped piece, stripe by stripe. */
 static int unregister_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
 {
 	uint64_t end = addr + len_bytes, stop;
@@ -407,25 +413,28 @@ static int unregister_piece(struct fln_region *r, uint64_t addr, uint64_t len_by
 }
 
 /*
- * Not left to close(): a forked child that has not called exec keeps the
- * userfaultfd open, and so the threads that wait would wait as long as it lives.
+ * close() is not enough: a forked child that has not exec'd holds a reference, so the release and
+ * its wakeup would wait for it.
  */
 void fln_region_unregister(struct fln_region *region)
 {
-	bool cut = false; /* something else lies in a stripe by now */
-	uint64_t addr, len;
+	bool replaced = false; /* another mapping lies in some stripe by now */
+	uint64_t addr, len, end_of_registered = region->addr;
 	uint32_t shard;
 
 	fln_guest_assert_turn(region->guest);
 	for (uint64_t i = 0;
 	     i < region->nr_registered && fln_stripe_get(&region->plan, i, &addr, &len, &shard);
 	     i++) {
+		end_of_registered = addr + len;
 		if (region->foreign)
-			unregister_unseen(fln_region_shard(region, shard), addr, len);
+			unregister_foreign(fln_region_shard(region, shard), addr, len);
 		else
-			cut |= unregister(fln_region_shard(region, shard), addr, len) == -EINVAL;
+			replaced |=
+				unregister(fln_region_shard(region, shard), addr, len) == -EINVAL;
 	}
-	if (cut)
-		(void)fln_mapping_each(region, region->addr, addr + len, 0, unregister_piece);
+	if (replaced)
+		(void)fln_mapping_each(region, region->addr, end_of_registered, 0,
+				       unregister_piece);
 	region->nr_registered = 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Closing a region: failing closed (I6).
+ * Closing a region: its unfilled pages become inaccessible before its userfaultfds go (I6).
+ * All of it runs on the thread that holds the guest's turn, and may block for some 10 s.
  */
 #ifndef FLN_ENGINE_LIFE_CLOSING_H
 #define FLN_ENGINE_LIFE_CLOSING_H
@@ -12,27 +13,29 @@ struct fln_guest;
 struct fln_region;
 
 /*
- * Make what was never filled unreadable, and tell workers to leave
- * the region's faults alone.  Afterwards its userfaultfds may be closed or the
- * range unregistered: nobody can read zeros where contents are due (I6).
- * Return: 0; -EIO when that could not be done: then they may not.
- * In the guest's turn, as all of closing.c.
+ * Make unfilled pages inaccessible, and have the workers leave the region's faults alone.
+ * Afterwards the range may be unregistered and its userfaultfds closed: no thread can read zeros
+ * where contents are due (I6).
+ * Return: 0; -EIO if some unfilled page is still accessible: the userfaultfds must then stay
+ * open, and the range registered.
  */
 int fln_region_close(struct fln_region *region);
 
 /*
- * The same once more for what mremap() has moved while the region was being
- * closed, and for events that nobody had read.  No worker has the guest's shards.
+ * Drain the events that are left, which also finds what mremap() has moved meanwhile.  If the
+ * guest of a private or foreign region has discarded something, make unfilled pages inaccessible
+ * once more.  Requires: the guest's shards are detached.  Return: as fln_region_close().
  */
 int fln_region_close_rest(struct fln_region *region);
 
 /*
- * Make unreadable what mremap() has moved and could not be reached so far.  Descriptors and
- * mappings that have run out are waited for.  After all regions; no worker has the guest's shards.
+ * Make memory inaccessible that mremap() has moved, where that has failed so far.  Retries while
+ * the process is out of descriptors or VMAs.  Requires: every region is closed, and the guest's
+ * shards are detached.
  */
 void fln_guest_close_strays(struct fln_guest *guest);
 
-/* Take a closed region's ranges from their userfaultfds, and wake the threads that wait there. */
+/* Unregister a closed region from its userfaultfds, and wake all waiters. */
 void fln_region_unregister(struct fln_region *region);
 
 #endif

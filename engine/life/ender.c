@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the ender does, one thing after the other, and its life.
+ * The ender's work, done strictly in sequence, and its life cycle.
  *
- * Nothing waits for it but fln_engine_stop(), and a caller that destroys a guest that it
- * stops just now.
+ * Only two callers wait for it: fln_engine_stop(), and fln_guest_destroy() of a guest that the
+ * ender is just stopping.
  */
 #include "engine/life/ender.h"
 
@@ -76,7 +76,7 @@ void fln_ender_end(struct fln_guest *guest, uint64_t cookie)
 	fln_event_post(events, &event);
 }
 
-/* A guest that cannot be served any more, and stays until it is unpinned; or NULL. */
+/* Pin a guest that can no longer be served, so that it is not destroyed meanwhile; or NULL. */
 static struct fln_guest *pin_stopping(struct fln_engine *engine)
 {
 	struct fln_guest *guest;
@@ -92,7 +92,7 @@ static struct fln_guest *pin_stopping(struct fln_engine *engine)
 	return guest;
 }
 
-static void stop_failed(struct fln_engine *engine)
+static void stop_unserved_guests(struct fln_engine *engine)
 {
 	struct fln_guest *guest;
 
@@ -100,13 +100,13 @@ static void stop_failed(struct fln_engine *engine)
 		int rc = fln_guest_stop(guest);
 
 		fln_log(&engine->log, rc ? FLN_LOG_ERROR : FLN_LOG_WARNING,
-			"guest %s could not be served any more and has been stopped: %s",
-			guest->name, rc ? fln_last_error() : "what was never filled is unreadable");
+			"guest %s could no longer be served and has been stopped: %s", guest->name,
+			rc ? fln_last_error() : "its unfilled pages are inaccessible");
 		fln_engine_unpin(engine, guest);
 	}
 }
 
-/* The newest guest made before number @before that has forked children, pinned; or NULL. */
+/* Pin the newest guest with an id below @before whose process has forked; or NULL. */
 static struct fln_guest *pin_parent(struct fln_engine *engine, uint64_t before)
 {
 	struct fln_guest *guest;
@@ -136,8 +136,8 @@ static void close_children(struct fln_engine *engine)
 	}
 }
 
-/* The first of those that were taken.  False: there is none. */
-static bool end_one(struct fln_ender *ender)
+/* Destroy the guest that was taken first.  False: none is left. */
+static bool end_first(struct fln_ender *ender)
 {
 	struct fln_guest *guest;
 	uint64_t cookie = 0;
@@ -156,13 +156,13 @@ static bool end_one(struct fln_ender *ender)
 	return guest != NULL;
 }
 
-/* A guest that has failed does not wait for all that leave. */
+/* Before each guest that is destroyed: guests that have failed do not wait for all of them. */
 static void do_all(struct fln_engine *engine)
 {
 	do {
-		stop_failed(engine);
+		stop_unserved_guests(engine);
 		close_children(engine);
-	} while (end_one(&engine->ender));
+	} while (end_first(&engine->ender));
 }
 
 static bool has_work(struct fln_engine *engine)
@@ -227,7 +227,7 @@ void fln_ender_stop(struct fln_engine *engine)
 	struct fln_ender *ender = &engine->ender;
 
 	fln_lock(&ender->lock);
-	ender->takes = false; /* a call that comes later does it itself */
+	ender->takes = false; /* from now on fln_guest_destroy_async() destroys the guest itself */
 	ender->stopping = true;
 	(void)pthread_cond_signal(&ender->wake);
 	fln_unlock(&ender->lock);

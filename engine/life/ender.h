@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ender: a thread that ends guests, made when the first is to end.
+ * The ender: a thread that ends guests.  It is created when the first guest is to end.
  *
- * It stops guests that cannot be served any more, destroys those of
- * fln_guest_destroy_async(), and closes forked children (strays.c): all that waits for
- * workers, fillers and the kernel, for as long as those take.  The guard, which tells of
- * what does not come along, only wakes it, and so goes on looking while an end hangs.
+ * It stops guests that can no longer be served, destroys those given to
+ * fln_guest_destroy_async(), and closes the userfaultfds of forked children (strays.c).  All of
+ * that blocks on workers, fillers and the kernel, with no bound.  The guard (guard.h), which
+ * reports stalls, only wakes the ender, and so keeps reporting while a guest's end hangs.
  */
 #ifndef FLN_ENGINE_LIFE_ENDER_H
 #define FLN_ENGINE_LIFE_ENDER_H
@@ -20,24 +20,28 @@ struct fln_guest;
 void fln_ender_init(struct fln_ender *ender);
 void fln_ender_deinit(struct fln_ender *ender);
 
-/* From here on it takes guests.  No thread is made yet. */
+/* Accept guests from here on.  Creates no thread yet. */
 void fln_ender_open(struct fln_ender *ender);
 
-/* After the guard has stopped: end all that was taken, and the thread. */
+/* End every guest that was taken, then the thread.  Requires: the guard has stopped. */
 void fln_ender_stop(struct fln_engine *engine);
 
 /*
- * Have it end a guest; the guard is to be called after that.  engine->lock is held: the
- * guest is there until that is given up.  False: the engine does not run, or stops.
+ * Queue @guest; the caller then calls the guard, which wakes the ender.  Requires engine->lock:
+ * the guest exists at least until that is released.  False: the engine is not running, or is
+ * stopping, and the guest was not taken.
  */
 bool fln_ender_take(struct fln_ender *ender, struct fln_guest *guest, uint64_t cookie);
 
-/* Destroy a guest of which no other call knows, and tell with @cookie. */
+/*
+ * Destroy a guest on this thread and post FLN_EVENT_GUEST_DESTROYED with @cookie.  Blocks.
+ * Requires: no other call uses the guest.
+ */
 void fln_ender_end(struct fln_guest *guest, uint64_t cookie);
 
 /*
- * By the guard: wake it if there is something to do, and make its thread before if there is
- * none.  Where no thread can be made the guard does the work itself.
+ * On the guard's thread: if there is work, wake the ender, creating its thread first if need be.
+ * If no thread can be created the guard does the work itself, and blocks for as long.
  */
 void fln_ender_call(struct fln_engine *engine);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What this kernel and this user permit: everything is tried, nothing is concluded from a version.
+ * Probing what this kernel and this user permit.  Every feature is tried; none is derived from a
+ * kernel version.
  *
- * What would change the calling thread (processors, nice value) is tried on a thread
- * that is made for it.
+ * Pinning and the nice value change the calling thread, so they are tried on a temporary one.
  */
 #include "engine/life/features.h"
 
@@ -35,10 +35,10 @@
 #define MFD_HUGE_2MB (21u << 26)
 #endif
 
-#define NICE (-20) /* what workers ask for */
+#define NICE (-20) /* the nice value that workers ask for */
 #define CPU_WORDS 128u
 
-/* Does a userfaultfd come with this feature when it is asked for? */
+/* Does UFFDIO_API grant this feature? */
 static bool can_enable(bool user_mode_only, uint64_t feature)
 {
 	struct fln_uffd u;
@@ -61,7 +61,7 @@ static bool has_huge_memfds(void)
 	return true;
 }
 
-/* Collapse a block of a memfd; want of memory says that the kernel would. */
+/* Tries MADV_COLLAPSE.  A lack of memory, or of a quiet moment, still means that it is there. */
 static bool can_collapse(void)
 {
 	int fd = fln_fd_keep(memfd_create("fln-probe", MFD_CLOEXEC)), err = EINVAL;
@@ -86,7 +86,7 @@ static bool can_collapse(void)
 	return err == 0 || err == ENOMEM || err == EAGAIN || err == EBUSY;
 }
 
-/* On a thread of its own; returns FLN_FEATURE_PIN and FLN_FEATURE_NICE as far as permitted. */
+/* On a thread of its own: adds FLN_FEATURE_PIN and FLN_FEATURE_NICE to *@arg where permitted. */
 static void *try_scheduling(void *arg)
 {
 	unsigned long cpus[CPU_WORDS];
@@ -100,7 +100,7 @@ static void *try_scheduling(void *arg)
 	return NULL;
 }
 
-static uint64_t scheduling(void)
+static uint64_t probe_scheduling(void)
 {
 	uint64_t bits = 0;
 	sigset_t before;
@@ -115,7 +115,7 @@ static uint64_t scheduling(void)
 	return bits;
 }
 
-static uint64_t faults(bool user_mode_only)
+static uint64_t probe_faults(bool user_mode_only)
 {
 	uint64_t huge = UFFD_FEATURE_MISSING_HUGETLBFS | UFFD_FEATURE_MINOR_HUGETLBFS;
 	uint64_t have, bits = FLN_FEATURE_QUEUED;
@@ -135,14 +135,14 @@ static uint64_t faults(bool user_mode_only)
 	return bits;
 }
 
-/* More than one: nodes without memory are nowhere to place any. */
-static bool has_nodes_with_memory(const struct fln_topology *topology)
+/* Memory can be placed only where more than one node has some. */
+static bool has_several_memory_nodes(const struct fln_topology *topology)
 {
 	uint32_t nr_nodes = fln_topology_nr_nodes(topology), nr = 0;
 
 	for (uint32_t i = 0; i < nr_nodes; i++)
 		nr += fln_topology_node_memory_bytes(topology, i) > 0;
-	/* Where none's is known all have some, as in the plan. */
+	/* If no node's size is known, all are taken to have memory, as in the plan. */
 	return (nr > 0 ? nr : nr_nodes) > 1;
 }
 
@@ -159,14 +159,14 @@ int fln_query_features(uint64_t flags, uint64_t *out)
 				"fln_query_features: flags 0x%llx are not known to this "
 				"version",
 				(unsigned long long)(flags & ~known));
-	bits = faults(flags & FLN_ENGINE_F_USER_MODE_ONLY) | scheduling();
+	bits = probe_faults(flags & FLN_ENGINE_F_USER_MODE_ONLY) | probe_scheduling();
 	if (flags & FLN_ENGINE_F_NO_PIN)
 		bits &= ~(uint64_t)FLN_FEATURE_PIN;
-	/* Loaded as the engine loads it; what cannot be read is no machine of several nodes. */
+	/* Loaded as the engine does; a topology that cannot be read counts as a single node. */
 	if (fln_topology_load(&topology, NULL, NULL) == 0) {
 		if (!fln_topology_is_live(topology))
 			bits &= ~(uint64_t)FLN_FEATURE_PIN;
-		if (has_nodes_with_memory(topology))
+		if (has_several_memory_nodes(topology))
 			bits |= FLN_FEATURE_NUMA;
 		fln_topology_destroy(topology);
 	}
@@ -197,7 +197,7 @@ int fln_engine_check_features(struct fln_engine *engine)
 		u.fd = -1;
 	}
 	fln_unlock(&engine->asking_lock);
-	fln_uffd_close(&u); /* somebody else was faster */
+	fln_uffd_close(&u); /* if another thread was faster; else its fd is -1 */
 	atomic_store(&engine->features, features);
 	return 0;
 }

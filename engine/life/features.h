@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What this kernel and this user can do: probed, never derived from a version.
+ * Whether this kernel and this user permit what a guest needs: probed, never derived from a
+ * kernel version.  Any thread; never blocks for long.
  */
 #ifndef FLN_ENGINE_LIFE_FEATURES_H
 #define FLN_ENGINE_LIFE_FEATURES_H
@@ -11,8 +12,9 @@
 struct fln_engine;
 
 /*
- * May this user have userfaultfds, and does the kernel's do what we need?  Return: 0; as
- * fln_uffd_probe(), fln_uffd_check_features().
+ * May this user create userfaultfds, and do they have the features that guests need?  Probes
+ * once per engine, and sets engine->features and engine->asking.
+ * Return: 0; errors of fln_uffd_probe() and fln_uffd_check_features().
  */
 int fln_engine_check_features(struct fln_engine *engine);
 

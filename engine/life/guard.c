@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guard's life and its looks.
+ * The guard's life cycle, and its check for stalls.
  *
- * A worker's beat is odd while it is in its loop's body and even while it waits for
- * something to do, so that no clock is read for it: a beat that is odd, and the same at two
- * looks, is a worker that has not come back in between.
+ * A worker's beat is odd during a round and even while the worker waits for events, so workers
+ * read no clock for it.  The same odd beat at two checks means that the worker has not finished
+ * its round in between.
  *
- * The guard waits for nothing but its time and locks that are held briefly, and nothing waits
- * for it but fln_engine_stop().  What takes long the ender does.
+ * The guard blocks only in its timed sleep and on briefly held locks, and only
+ * fln_engine_stop() waits for it.  Long work is the ender's (ender.h).
  */
 #include "engine/life/guard.h"
 
@@ -35,9 +35,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LOOK_MAX_NS FLN_NS_PER_S
-#define LOOK_MIN_NS (10 * FLN_NS_PER_MS)
-#define MAX_REPORTS 8u /* guests of which one look tells; others at the next */
+#define INTERVAL_MAX_NS FLN_NS_PER_S
+#define INTERVAL_MIN_NS (10 * FLN_NS_PER_MS)
+#define MAX_REPORTS 8u /* guests reported per check; the next check reports the others */
 
 void fln_guard_init(struct fln_guard *guard)
 {
@@ -51,7 +51,7 @@ void fln_guard_deinit(struct fln_guard *guard)
 	fln_lock_deinit(&guard->lock);
 }
 
-/* Of a guest whose oldest fault is too old. */
+/* A guest whose oldest fault has stalled. */
 struct report {
 	char name[32];
 	struct fln_oldest_fault fault;
@@ -64,7 +64,7 @@ static uint64_t stall_ns(const struct fln_engine *engine)
 		       : engine->opts.stall_report_ms * FLN_NS_PER_MS;
 }
 
-/* Guests whose oldest fault is to be told of; each fault once.  Returns how many. */
+/* Post an event for each stalled oldest fault that was not reported before; returns how many. */
 static uint32_t find_stalled(struct fln_engine *engine, uint64_t now_ns,
 			     struct report reports[MAX_REPORTS])
 {
@@ -93,7 +93,7 @@ static uint32_t find_stalled(struct fln_engine *engine, uint64_t now_ns,
 	return nr;
 }
 
-static void tell_of_faults(struct fln_engine *engine, uint64_t now_ns)
+static void report_faults(struct fln_engine *engine, uint64_t now_ns)
 {
 	struct report reports[MAX_REPORTS];
 	uint32_t nr = find_stalled(engine, now_ns, reports);
@@ -114,7 +114,7 @@ static void tell_of_faults(struct fln_engine *engine, uint64_t now_ns)
 	}
 }
 
-static void tell_of_worker(struct fln_engine *engine, struct fln_worker *w, uint64_t age_ns)
+static void report_worker(struct fln_engine *engine, struct fln_worker *w, uint64_t age_ns)
 {
 	struct fln_event event = FLN_EVENT_INIT;
 
@@ -122,12 +122,12 @@ static void tell_of_worker(struct fln_engine *engine, struct fln_worker *w, uint
 	event.value = w->opts.index;
 	fln_event_post(&engine->events, &event);
 	fln_log_limited(&engine->log, &engine->guard.worker_limit, FLN_LOG_WARNING,
-			"worker %u has not come back to its loop for %" PRIu64 " ms: it is in a "
-			"system call or a function of the embedder's, or has no processor",
+			"worker %u has not finished a round for %" PRIu64 " ms: it is blocked in a "
+			"system call or an embedder's callback, or starved of CPU time",
 			w->opts.index, (uint64_t)(age_ns / FLN_NS_PER_MS));
 }
 
-static void look_at_worker(struct fln_engine *engine, struct fln_worker *w, uint64_t now_ns)
+static void check_worker(struct fln_engine *engine, struct fln_worker *w, uint64_t now_ns)
 {
 	uint64_t beat = atomic_load_explicit(&w->beat, memory_order_relaxed);
 
@@ -142,7 +142,7 @@ static void look_at_worker(struct fln_engine *engine, struct fln_worker *w, uint
 	if (w->told_stalled || now_ns - w->seen_ns < stall_ns(engine))
 		return;
 	w->told_stalled = true;
-	tell_of_worker(engine, w, now_ns - w->seen_ns);
+	report_worker(engine, w, now_ns - w->seen_ns);
 }
 
 void fln_guard_look(struct fln_engine *engine, uint64_t now_ns)
@@ -151,8 +151,8 @@ void fln_guard_look(struct fln_engine *engine, uint64_t now_ns)
 	if (engine->opts.stall_report_ms == UINT32_MAX)
 		return;
 	for (uint32_t i = 0; engine->workers && i < engine->opts.nr_workers; i++)
-		look_at_worker(engine, &engine->workers[i], now_ns);
-	tell_of_faults(engine, now_ns);
+		check_worker(engine, &engine->workers[i], now_ns);
+	report_faults(engine, now_ns);
 }
 
 void fln_guard_resume(struct fln_engine *engine, uint64_t now_ns)
@@ -162,15 +162,15 @@ void fln_guard_resume(struct fln_engine *engine, uint64_t now_ns)
 		engine->workers[i].seen_ns = now_ns;
 }
 
-/* How long it sleeps between two looks. */
+/* Sleep between two checks; UINT64_MAX if stalls are not reported. */
 static uint64_t interval_ns(const struct fln_engine *engine)
 {
 	uint64_t ns = stall_ns(engine) / 4;
 
 	if (engine->opts.stall_report_ms == UINT32_MAX)
 		return UINT64_MAX;
-	ns = ns < LOOK_MAX_NS ? ns : LOOK_MAX_NS;
-	return ns > LOOK_MIN_NS ? ns : LOOK_MIN_NS;
+	ns = ns < INTERVAL_MAX_NS ? ns : INTERVAL_MAX_NS;
+	return ns > INTERVAL_MIN_NS ? ns : INTERVAL_MIN_NS;
 }
 
 static void *guard_main(void *arg)
@@ -224,7 +224,7 @@ void fln_guard_stop(struct fln_engine *engine)
 	(void)pthread_cond_signal(&engine->guard.wake);
 	fln_unlock(&engine->guard.lock);
 	fln_thread_join(&engine->guard.thread);
-	/* What it has said of workers it cannot take back any more. */
+	/* No later check would clear these marks. */
 	for (uint32_t i = 0; engine->workers && i < engine->opts.nr_workers; i++)
 		atomic_store_explicit(&engine->workers[i].stalled_since_ns, 0,
 				      memory_order_relaxed);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guard: a thread that does nothing, until others do not come along.
+ * The guard: a thread that reports stalls.
  *
- * It looks now and then how old the oldest faults are and whether workers come back to
- * their loops, and tells of those that do not.  And it wakes the ender (ender.h) for guests
- * that are to end.
+ * At least once a second it checks the age of each guest's oldest fault, and whether each worker
+ * has finished a round since the last check.  It also wakes the ender (ender.h) when a guest is
+ * to end.  struct fln_guard is in engine/state/engine.h.
  */
 #ifndef FLN_ENGINE_LIFE_GUARD_H
 #define FLN_ENGINE_LIFE_GUARD_H
@@ -19,16 +19,17 @@ struct fln_guest;
 
 void fln_guard_init(struct fln_guard *guard);
 void fln_guard_deinit(struct fln_guard *guard);
-/* Return: 0; as fln_thread_create(). */
+/* Return: 0; errors of fln_thread_create(). */
 int fln_guard_start(struct fln_engine *engine);
+/* Blocks until the guard's thread has ended. */
 void fln_guard_stop(struct fln_engine *engine);
 
-/* One look at everything, at @now_ns.  For the thread, and for tests. */
+/* One check of everything, as of @now_ns.  On the guard's thread, or in a test. */
 void fln_guard_look(struct fln_engine *engine, uint64_t now_ns);
 
 /*
- * In place of a look, when the process was stopped before: what workers have noted is old,
- * and they could not come back.
+ * In place of a check after the process was stopped: the workers' notes are stale, and no worker
+ * could have finished a round meanwhile.
  */
 void fln_guard_resume(struct fln_engine *engine, uint64_t now_ns);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guests: shards, start and stop.
+ * The life cycle of guests: fln_guest_create() to fln_guest_destroy().  The public calls take the
+ * guest's turn, so they run one after the other, on the caller's thread, and may block.
  */
 #include "engine/state/guest.h"
 #include "base/alloc.h"
@@ -51,13 +52,14 @@ static int check_opts(const struct fln_guest_opts *o)
 	uint64_t known = FLN_GUEST_F_FOREIGN | FLN_GUEST_F_KVM;
 
 	if (o->flags & RETIRED_F_FORK)
-		return fln_fail(EINVAL,
-				"guest: flag 0x%x (FLN_GUEST_F_FORK) is not supported any "
-				"more: children do not have the guest's memory; leave it out, and "
-				"use a guest of its own for what a child is to touch",
-				RETIRED_F_FORK);
+		return fln_fail(
+			EINVAL,
+			"guest: flag 0x%x (FLN_GUEST_F_FORK) is no longer supported: forked "
+			"children do not inherit guest memory; leave it out, and make a "
+			"separate guest for memory that a child needs",
+			RETIRED_F_FORK);
 	if (o->flags & ~known)
-		return fln_fail(EINVAL, "guest: flags 0x%llx are not known to this version",
+		return fln_fail(EINVAL, "guest: flags has unknown bits 0x%llx; leave them out",
 				(unsigned long long)(o->flags & ~known));
 	if (o->nr_shards > MAX_SHARDS)
 		return fln_fail(EINVAL, "guest: nr_shards is %u; use at most %u", o->nr_shards,
@@ -68,14 +70,16 @@ static int check_opts(const struct fln_guest_opts *o)
 		return -EINVAL;
 	if (!(o->flags & FLN_GUEST_F_FOREIGN)) {
 		if (o->foreign_uffd)
-			return fln_fail(EINVAL,
-					"guest: foreign_uffd is %d without "
-					"FLN_GUEST_F_FOREIGN",
-					o->foreign_uffd);
+			return fln_fail(
+				EINVAL,
+				"guest: foreign_uffd is %d without FLN_GUEST_F_FOREIGN; set "
+				"the flag, or set foreign_uffd to 0",
+				o->foreign_uffd);
 		return 0;
 	}
 	if (o->nr_shards > 1)
-		return fln_fail(EINVAL, "guest: nr_shards is %u; a foreign guest has one",
+		return fln_fail(EINVAL,
+				"guest: nr_shards is %u; a foreign guest has one shard, use 0 or 1",
 				o->nr_shards);
 	return fln_uffd_check_fd(o->foreign_uffd);
 }
@@ -95,7 +99,7 @@ static int open_shards(struct fln_guest *guest, const struct fln_guest_opts *o)
 			(void)fcntl(o->foreign_uffd, F_SETFL,
 				    fcntl(o->foreign_uffd, F_GETFL) | O_NONBLOCK);
 			fln_uffd_adopt(&s->uffd, o->foreign_uffd);
-			/* What its own process registered we cannot ask; a try will tell. */
+			/* Its own process registers, so POISON is assumed until a call fails. */
 			s->uffd.range_ioctls = UINT64_C(1) << _UFFDIO_POISON;
 			continue;
 		}
@@ -129,7 +133,7 @@ static uint32_t choose_nr_shards(const struct fln_engine *engine, const struct f
 				     engine->opts.nr_workers);
 }
 
-/* Where pages are copied and nothing is said of windows, they go by how densely it is touched. */
+/* Where pages are copied, windows follow the density of touches, unless the caller set them. */
 static int choose_windows(struct fln_guest *guest, const struct fln_guest_opts *o)
 {
 	bool kvm = o->flags & FLN_GUEST_F_KVM;
@@ -153,7 +157,9 @@ static int refuse_while_stopping(struct fln_engine *engine)
 	fln_lock(&engine->lock);
 	stopping = engine->stopping;
 	fln_unlock(&engine->lock);
-	return stopping ? fln_fail(EBUSY, "guest: the engine is being stopped; wait for that") : 0;
+	return stopping ? fln_fail(EBUSY, "guest: the engine is being stopped; wait until "
+					  "fln_engine_stop() has returned")
+			: 0;
 }
 
 int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opts,
@@ -213,8 +219,8 @@ fail:
 	return rc;
 }
 
-/* Wake threads whose faults were read and have no owner any more: they fault again. */
-static void wake_everybody(struct fln_guest *guest)
+/* Wake threads whose faults were read by a worker that has let go of the shard: they refault. */
+static void wake_all(struct fln_guest *guest)
 {
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
 		struct fln_shard *shard = &guest->shards[i];
@@ -224,7 +230,7 @@ static void wake_everybody(struct fln_guest *guest)
 	}
 }
 
-/* Give the shards to the workers of their nodes in turn; all or none. */
+/* Attach the shards to the workers of their nodes, round-robin; all or none. */
 static int attach_shards(struct fln_guest *guest)
 {
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
@@ -234,10 +240,10 @@ static int attach_shards(struct fln_guest *guest)
 		if (rc == 0)
 			continue;
 		fln_shards_detach(guest->shards, i);
-		wake_everybody(guest);
-		return fln_fail(-rc, "guest %s: a userfaultfd cannot be watched: %s%s", guest->name,
-				strerror(-rc),
-				rc == -EPERM    ? "; foreign_uffd is no userfaultfd"
+		wake_all(guest);
+		return fln_fail(-rc, "guest %s: epoll cannot watch a userfaultfd: %s%s",
+				guest->name, strerror(-rc),
+				rc == -EPERM    ? "; foreign_uffd is not a userfaultfd"
 				: rc == -ENOSPC ? "; raise fs.epoll.max_user_watches"
 						: "");
 	}
@@ -252,27 +258,26 @@ static int start_in_turn(struct fln_guest *guest)
 
 	if (guest->stopped)
 		return fln_fail(EINVAL,
-				"guest %s was stopped and cannot be started again; make a "
-				"new one",
+				"guest %s was stopped and cannot be restarted; create a new one",
 				guest->name);
 	if (guest->running)
 		return 0;
-	/* An engine that stops from here on waits for this turn to end. */
+	/* If fln_engine_stop() begins after this check, it waits for this turn to end. */
 	fln_lock(&engine->lock);
 	engine_runs = engine->running && !engine->stopping;
 	fln_unlock(&engine->lock);
 	if (!engine_runs)
-		return fln_fail(EINVAL,
-				"guest %s: the engine does not run; call "
-				"fln_engine_start() first",
-				guest->name);
+		return fln_fail(
+			EINVAL,
+			"guest %s: the engine is not running; call fln_engine_start() first",
+			guest->name);
 	rc = attach_shards(guest);
 	if (rc)
 		return rc;
 	rc = fln_context_attach(guest);
 	if (rc) {
 		fln_shards_detach(guest->shards, guest->nr_shards);
-		wake_everybody(guest);
+		wake_all(guest);
 		return rc;
 	}
 	fln_lock(&guest->lock);
@@ -297,13 +302,15 @@ int fln_guest_start(struct fln_guest *guest)
 
 static int unsafe_error(const struct fln_guest *guest)
 {
-	return fln_fail(EIO,
-			"guest %s: pages that were never filled can be neither poisoned nor "
-			"protected; their userfaultfd stays open, unmap them",
-			guest->name);
+	return fln_fail(
+		EIO,
+		"guest %s: some unfilled pages can be neither poisoned nor protected; their "
+		"userfaultfd stays open, and threads that touch them block forever; unmap "
+		"them",
+		guest->name);
 }
 
-/* The end of a shard; what is not safe stays open for good: true. */
+/* Close a shard's userfaultfd.  True: it stays open for good, as unfilled pages depend on it. */
 static bool close_shard(struct fln_shard *shard)
 {
 	if (atomic_load_explicit(&shard->keep_open, memory_order_relaxed))
@@ -313,8 +320,8 @@ static bool close_shard(struct fln_shard *shard)
 }
 
 /*
- * Close every region, then take the shards back, wake the waiters, and close
- * them: what they then touch is either contents or unreadable.
+ * Close every region, then detach the shards, wake the waiters, and close the userfaultfds.  By
+ * then every page that a woken thread can touch is either filled or inaccessible.
  */
 static int stop_in_turn(struct fln_guest *guest)
 {
@@ -331,7 +338,7 @@ static int stop_in_turn(struct fln_guest *guest)
 			fln_region_unregister(r);
 			fln_region_vacate(r);
 		}
-		/* Nobody is in the middle of an install when its userfaultfd is closed. */
+		/* Waits for threads in fln_resolve(), so none installs through a closed descriptor. */
 		if (r->in_context)
 			fln_context_leave_region(r);
 	}
@@ -367,7 +374,7 @@ int fln_guest_stop(struct fln_guest *guest)
 	return rc;
 }
 
-/* The engine may be stopping the guest just now: it comes first. */
+/* The engine or the ender may be stopping the guest: wait until they have unpinned it. */
 static void leave_engine(struct fln_guest *guest)
 {
 	struct fln_engine *engine = guest->engine;
@@ -418,7 +425,7 @@ int fln_guest_destroy_async(struct fln_guest *guest, uint64_t cookie)
 	if (rc)
 		return rc;
 	engine = guest->engine;
-	/* Together: fln_engine_destroy() counts guests that the ender does not have. */
+	/* Under one lock: fln_engine_destroy() counts the guests that the ender has not taken. */
 	fln_lock(&engine->lock);
 	taken = fln_ender_take(&engine->ender, guest, cookie);
 	if (taken) {

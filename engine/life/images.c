@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Images of an engine: making them, and their end.
+ * fln_image_create() and fln_image_destroy(): checks the options, and counts the engine's images.
+ * The image itself is made in sources/image_life.c.  Runs on the caller's thread.
  */
 #include "base/alloc.h"
 #include "base/cancel.h"
@@ -28,12 +29,10 @@ static int check_image_opts(const struct fln_image_opts *o)
 	uint64_t known = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_FILLED | FLN_IMAGE_F_UNSEALED;
 
 	if (o->flags & ~known)
-		return fln_fail(EINVAL, "image: flags 0x%llx are not known to this version",
+		return fln_fail(EINVAL, "image: flags has unknown bits 0x%llx; leave them out",
 				(unsigned long long)(o->flags & ~known));
 	if (o->page_bytes && o->page_bytes != FLN_PAGE_BYTES && o->page_bytes != FLN_BLOCK_BYTES)
-		return fln_fail(EINVAL,
-				"image: page_bytes is %u; use %llu, or %llu for huge pages: "
-				"there are no others",
+		return fln_fail(EINVAL, "image: page_bytes is %u; use %llu, or %llu for huge pages",
 				o->page_bytes, (unsigned long long)FLN_PAGE_BYTES,
 				(unsigned long long)FLN_BLOCK_BYTES);
 	if (o->reserved)
@@ -44,22 +43,28 @@ static int check_image_opts(const struct fln_image_opts *o)
 				"that",
 				(unsigned long long)o->len_bytes, (unsigned long long)page);
 	if (o->len_bytes > INT64_MAX)
-		return fln_fail(EINVAL, "image: len_bytes is %llu, more than a file can have",
-				(unsigned long long)o->len_bytes);
+		return fln_fail(EINVAL,
+				"image: len_bytes is %llu, more than a file can hold; use at most "
+				"%lld",
+				(unsigned long long)o->len_bytes, (long long)INT64_MAX);
 	if ((o->flags & FLN_IMAGE_F_FILLED) && !(o->flags & FLN_IMAGE_F_ADOPT))
 		return fln_fail(EINVAL, "image: FLN_IMAGE_F_FILLED needs FLN_IMAGE_F_ADOPT and a "
 					"memfd that holds the contents");
 	if ((o->flags & FLN_IMAGE_F_UNSEALED) && !(o->flags & FLN_IMAGE_F_ADOPT))
 		return fln_fail(EINVAL, "image: FLN_IMAGE_F_UNSEALED needs FLN_IMAGE_F_ADOPT; the "
-					"engine seals what it makes");
+					"engine seals the memfds that it creates");
 	if ((o->flags & FLN_IMAGE_F_FILLED) && o->source)
-		return fln_fail(EINVAL, "image: a filled image has no source; leave one of the two "
-					"out");
+		return fln_fail(EINVAL, "image: source is given with FLN_IMAGE_F_FILLED; leave out "
+					"one of them");
 	if (!(o->flags & FLN_IMAGE_F_ADOPT) && o->memfd)
-		return fln_fail(EINVAL, "image: memfd is %d without FLN_IMAGE_F_ADOPT", o->memfd);
+		return fln_fail(
+			EINVAL,
+			"image: memfd is %d without FLN_IMAGE_F_ADOPT; set the flag, or set "
+			"memfd to 0",
+			o->memfd);
 	if (o->source && o->source->len_bytes < o->len_bytes)
 		return fln_fail(ENODATA,
-				"image: source %s has %llu bytes, fewer than the image's "
+				"image: source %s has %llu bytes, and the image's len_bytes is "
 				"%llu; make the image shorter",
 				o->source->ops.name, (unsigned long long)o->source->len_bytes,
 				(unsigned long long)o->len_bytes);
@@ -95,7 +100,7 @@ int fln_image_create(struct fln_engine *engine, const struct fln_image_opts *opt
 	    fln_bind_memory(image->alias, image->len_bytes, init.opts.node - 1) != 0 &&
 	    !atomic_exchange(&engine->said_unbound, true))
 		fln_log(&engine->log, FLN_LOG_WARNING,
-			"image %s: its pages cannot be bound to node %u and lie anywhere: %s",
+			"image %s: cannot bind its memory to node %u, so it may lie on any node: %s",
 			image->name, init.opts.node - 1, fln_last_error());
 	fln_lock(&engine->lock);
 	engine->nr_images++;
@@ -119,8 +124,8 @@ int fln_image_destroy(struct fln_image *image)
 	users = atomic_load(&image->nr_users);
 	if (users)
 		return fln_fail(EBUSY,
-				"image %s: %u regions or other processes use it; remove them, or "
-				"close the sockets of fln_image_share(), first",
+				"image %s: %u regions or other processes use it; first remove the "
+				"regions and close the sockets of fln_image_share()",
 				image->name, users);
 	rc = fln_image_deinit(image, engine->opts.source_timeout_ns);
 	if (rc)

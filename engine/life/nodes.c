@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Nodes: the engine's plan acted upon, and what has happened on each node.
+ * NUMA nodes: carries out the engine's plan (numa/plan.h).
  *
- * A guest's shards belong to nodes: a contiguous group of its array each, served by
- * workers of that node.  A region that is said to lie on a node has its stripes in
- * that node's group, its part of the image bound there, and its map's chunks too.
+ * Each node has a contiguous group of a guest's shards, served by workers of that node.  A region
+ * with a node has its stripes in that node's group, and its part of the image and the chunks of
+ * its map are bound there.
  */
 #include "engine/life/nodes.h"
 
@@ -33,8 +33,8 @@ static size_t departed_bytes(const struct fln_engine *engine)
 	return engine->plan->nr_nodes * sizeof(*engine->departed);
 }
 
-/* Once per engine, not per worker. */
-static void say_shared(const struct fln_engine *engine)
+/* Logs once per engine, not per worker. */
+static void log_shared_cpus(const struct fln_engine *engine)
 {
 	const struct fln_plan *plan = engine->plan;
 	uint32_t nr = 0, last = 0;
@@ -47,8 +47,9 @@ static void say_shared(const struct fln_engine *engine)
 	}
 	if (nr > 0 && fln_engine_pins(engine))
 		fln_log(&engine->log, FLN_LOG_WARNING,
-			"%u workers share a processor with vCPUs, such as %u, because their nodes "
-			"have no others; leave a processor of each node out of vcpu_cpus",
+			"%u workers share a processor with vCPUs (processor %u, for example), "
+			"because their nodes have no others; leave one processor of each node out "
+			"of vcpu_cpus",
 			nr, last);
 }
 
@@ -67,13 +68,13 @@ int fln_nodes_init(struct fln_engine *engine)
 	engine->departed = fln_zalloc(&engine->alloc, departed_bytes(engine), FLN_NODE_ANY);
 	if (!engine->departed) {
 		fln_plan_destroy(engine->plan);
-		return fln_fail(ENOMEM, "no memory for the counters of nodes");
+		return fln_fail(ENOMEM, "engine: no memory for the counters of nodes");
 	}
-	/* The caller's strings are not kept. */
+	/* The strings are the caller's, and may be freed when fln_engine_create() has returned. */
 	engine->opts.worker_cpus = NULL;
 	engine->opts.vcpu_cpus = NULL;
 	engine->opts.nr_workers = engine->plan->nr_workers;
-	say_shared(engine);
+	log_shared_cpus(engine);
 	return 0;
 }
 
@@ -102,11 +103,11 @@ int fln_nodes_find(const struct fln_engine *engine, uint32_t node_plus_one, uint
 		return 0;
 	for (uint32_t i = 0; i < engine->plan->nr_nodes; i++)
 		fln_cpuset_add(&nodes, engine->plan->nodes[i].os_index);
-	return fln_fail(EINVAL,
-			"region: node is %u, and this machine has no node %u; use the number "
-			"plus one of %s, or 0",
-			node_plus_one, node_plus_one - 1,
-			fln_cpuset_format(&nodes, list, sizeof(list)));
+	return fln_fail(
+		EINVAL,
+		"region: node is %u, and this machine has no node %u; its nodes are %s: use "
+		"one of these numbers plus one, or 0",
+		node_plus_one, node_plus_one - 1, fln_cpuset_format(&nodes, list, sizeof(list)));
 }
 
 static int bind_map(const struct fln_chunk_pool *pool, uint32_t node_os_index)
@@ -127,7 +128,7 @@ void fln_region_bind(const struct fln_region *r)
 	if (r->node_index == FLN_NODE_ANY || !fln_topology_is_live(engine->topology))
 		return;
 	os_index = fln_topology_node_os_index(engine->topology, r->node_index);
-	/* By the alias: a private mapping would bind the guest's copies at the wrong offsets. */
+	/* Through the alias: mbind() of a private mapping binds the image at wrong offsets. */
 	if (!r->foreign)
 		rc = fln_bind_memory((char *)r->image->alias + offset_bytes, r->len_bytes,
 				     os_index);
@@ -135,6 +136,7 @@ void fln_region_bind(const struct fln_region *r)
 		rc = bind_map(&r->map.pool, os_index);
 	if (rc && !atomic_exchange(&engine->said_unbound, true))
 		fln_log(&engine->log, FLN_LOG_WARNING,
-			"guest %s: memory cannot be bound to node %u and lies anywhere: %s",
+			"guest %s: cannot bind a region's memory to node %u, so it may lie on any "
+			"node: %s",
 			r->guest->name, os_index, fln_last_error());
 }

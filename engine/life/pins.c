@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pins: what keeps a guest from going while another thread uses it.
+ * Pins on guests; see pins.h.
  */
 #include "engine/life/pins.h"
 

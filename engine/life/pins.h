@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pins: what keeps a guest from going while another thread uses it.
+ * Pins keep a guest from being destroyed while the engine or the ender stops it.  They are taken
+ * by raising guest->nr_pins under engine->lock; fln_guest_destroy() waits until it is 0.
  */
 #ifndef FLN_ENGINE_LIFE_PINS_H
 #define FLN_ENGINE_LIFE_PINS_H
@@ -11,7 +12,7 @@
 struct fln_engine;
 struct fln_guest;
 
-/* The end of a pin: until then, a guest whose nr_pins was counted up does not go. */
+/* Drop a pin, and wake fln_guest_destroy().  Takes engine->lock; the guest may be gone after. */
 void fln_engine_unpin(struct fln_engine *engine, struct fln_guest *guest);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a region may be: options, and what does not go together.
+ * Checks of struct fln_region_opts: ranges of values, and combinations that cannot be served.
  */
 #include "engine/life/region_opts.h"
 
@@ -18,18 +18,18 @@
 
 #define REGION_MAX_BYTES (UINT64_C(1) << 44) /* 16 TiB */
 
-/* What does not go together with a private region. */
+/* Options that a private region cannot have. */
 static int check_private(const struct fln_guest *guest, const struct fln_region_opts *o)
 {
 	if (o->sharing != FLN_SHARING_PRIVATE)
 		return 0;
 	if (guest->foreign)
 		return fln_fail(EINVAL,
-				"region: sharing is FLN_SHARING_PRIVATE in a foreign guest, whose "
-				"memory is its process's own in any case; use FLN_SHARING_SHARED");
+				"region: sharing is FLN_SHARING_PRIVATE in a foreign guest, which "
+				"has copies of its own in any case; use FLN_SHARING_SHARED");
 	if (o->discard == FLN_DISCARD_IMAGE)
 		return 0;
-	/* An install by another thread could cross the REMOVE that the worker acts upon. */
+	/* The faulting thread could install between the worker's read of REMOVE and its update. */
 	if (o->delivery == FLN_DELIVERY_IN_CONTEXT)
 		return fln_fail(
 			EOPNOTSUPP,
@@ -39,8 +39,8 @@ static int check_private(const struct fln_guest *guest, const struct fln_region_
 	return 0;
 }
 
-/* What was never filled of an attached image is its owner's to give up. */
-static bool discards_are_the_owners(const struct fln_guest *guest, const struct fln_region_opts *o)
+/* Only the owner of an attached image can make its unfilled pages zero. */
+static bool owner_discards(const struct fln_guest *guest, const struct fln_region_opts *o)
 {
 	return o->image->link && !guest->foreign && o->sharing == FLN_SHARING_SHARED;
 }
@@ -50,16 +50,16 @@ static int check_discard(const struct fln_guest *guest, const struct fln_region_
 	if (o->discard >= FLN_DISCARD_NR)
 		return fln_fail(EINVAL, "region: discard is %u; use one of enum fln_discard",
 				o->discard);
-	if (o->discard == FLN_DISCARD_ZERO && discards_are_the_owners(guest, o))
-		return fln_fail(EOPNOTSUPP,
-				"region: discard is FLN_DISCARD_ZERO, and image %s belongs to "
-				"another process, which alone can give up what was never filled; "
-				"use FLN_DISCARD_IMAGE",
-				o->image->name);
+	if (o->discard == FLN_DISCARD_ZERO && owner_discards(guest, o))
+		return fln_fail(
+			EOPNOTSUPP,
+			"region: discard is FLN_DISCARD_ZERO, but image %s is attached, and "
+			"only its owner can discard unfilled pages; use FLN_DISCARD_IMAGE",
+			o->image->name);
 	return 0;
 }
 
-/* What regions of huge pages cannot be. */
+/* Guests, kernels and sharing that huge pages do not support. */
 static int check_huge(const struct fln_guest *guest, const struct fln_region_opts *o)
 {
 	uint64_t need = UFFD_FEATURE_MISSING_HUGETLBFS | UFFD_FEATURE_MINOR_HUGETLBFS;
@@ -74,14 +74,15 @@ static int check_huge(const struct fln_guest *guest, const struct fln_region_opt
 			guest->engine->features);
 	if (guest->foreign)
 		return fln_fail(EOPNOTSUPP,
-				"region: image %s has huge pages, which a foreign guest cannot "
-				"have; make the image with page_bytes 4096",
+				"region: image %s has huge pages, which a foreign guest does not "
+				"support; make the image with page_bytes 4096",
 				o->image->name);
 	if (o->sharing == FLN_SHARING_PRIVATE)
-		return fln_fail(EOPNOTSUPP,
-				"region: image %s has huge pages, which cannot be private; make "
-				"the image with page_bytes 4096, or the region shared",
-				o->image->name);
+		return fln_fail(
+			EOPNOTSUPP,
+			"region: image %s has huge pages, which a private region does not "
+			"support; make the image with page_bytes 4096, or the region shared",
+			o->image->name);
 	return 0;
 }
 
@@ -92,7 +93,7 @@ int fln_region_check_opts(const struct fln_guest *guest, const struct fln_region
 
 	if (!o->image)
 		return fln_fail(EINVAL, "region: image is NULL; make one with fln_image_create()");
-	/* Its fills would be told to that one's workers, and would not wait for discards here. */
+	/* Its fills would wake the other engine's workers, and not wait for discards read here. */
 	if (o->image->engine != guest->engine)
 		return fln_fail(EINVAL,
 				"region: image %s was made with another engine; make it with the "
@@ -101,26 +102,27 @@ int fln_region_check_opts(const struct fln_guest *guest, const struct fln_region
 	page = o->image->page_bytes;
 	if (o->page_bytes && o->page_bytes != page)
 		return fln_fail(EINVAL,
-				"region: page_bytes is %u, and the pages of image %s have %" PRIu64
-				"; give 0 or that",
+				"region: page_bytes is %u, but image %s has pages of %" PRIu64
+				" bytes; use that or 0",
 				o->page_bytes, o->image->name, page);
 	if (o->len_bytes == 0)
-		return fln_fail(EINVAL, "region: len_bytes is 0; a region has a page at least");
+		return fln_fail(EINVAL, "region: len_bytes is 0; use at least a page");
 	if (!fln_is_aligned(o->len_bytes, page))
-		return fln_fail(EINVAL, "region: len_bytes is %" PRIu64 ", no multiple of %" PRIu64,
+		return fln_fail(EINVAL,
+				"region: len_bytes is %" PRIu64 "; use a multiple of %" PRIu64,
 				o->len_bytes, page);
 	if (!fln_is_aligned(o->addr, page))
-		return fln_fail(EINVAL, "region: addr is 0x%" PRIx64 ", no multiple of %" PRIu64,
+		return fln_fail(EINVAL, "region: addr is 0x%" PRIx64 "; use a multiple of %" PRIu64,
 				o->addr, page);
 	if (!fln_is_aligned(o->image_offset_bytes, page))
 		return fln_fail(EINVAL,
 				"region: image_offset_bytes is %" PRIu64
-				", no multiple of %" PRIu64,
+				"; use a multiple of %" PRIu64,
 				o->image_offset_bytes, page);
 	if (o->len_bytes > REGION_MAX_BYTES)
 		return fln_fail(EINVAL,
-				"region: len_bytes is %" PRIu64 ", more than the %" PRIu64
-				" (16 TiB) that a region can have; add several",
+				"region: len_bytes is %" PRIu64 "; a region has at most %" PRIu64
+				" (16 TiB), add several",
 				o->len_bytes, REGION_MAX_BYTES);
 	if (o->addr + o->len_bytes < o->addr)
 		return fln_fail(EINVAL,
@@ -130,8 +132,9 @@ int fln_region_check_opts(const struct fln_guest *guest, const struct fln_region
 	if (o->image_offset_bytes > o->image->len_bytes ||
 	    o->len_bytes > o->image->len_bytes - o->image_offset_bytes)
 		return fln_fail(EINVAL,
-				"region: %" PRIu64 " bytes at offset %" PRIu64 " end beyond "
-				"image %s, which has %" PRIu64,
+				"region: %" PRIu64 " bytes at offset %" PRIu64
+				" reach beyond image "
+				"%s, which has %" PRIu64 "; use a shorter len_bytes",
 				o->len_bytes, o->image_offset_bytes, o->image->name,
 				o->image->len_bytes);
 	if (o->sharing >= FLN_SHARING_NR)
@@ -141,8 +144,9 @@ int fln_region_check_opts(const struct fln_guest *guest, const struct fln_region
 		return fln_fail(EINVAL, "region: delivery is %u; use one of enum fln_delivery",
 				o->delivery);
 	if (o->delivery == FLN_DELIVERY_IN_CONTEXT && guest->foreign)
-		return fln_fail(EINVAL, "region: FLN_DELIVERY_IN_CONTEXT in a foreign guest: its "
-					"threads are another process's; use FLN_DELIVERY_QUEUED");
+		return fln_fail(EINVAL, "region: delivery is FLN_DELIVERY_IN_CONTEXT in a foreign "
+					"guest, whose threads run in another process; use "
+					"FLN_DELIVERY_QUEUED");
 	if (guest->foreign && o->addr == 0)
 		return fln_fail(EINVAL, "region: addr is 0 in a foreign guest; give the address in "
 					"the process that handed its userfaultfd over");
@@ -154,5 +158,5 @@ int fln_region_check_opts(const struct fln_guest *guest, const struct fln_region
 
 enum fln_discard fln_region_discard(const struct fln_guest *guest, const struct fln_region_opts *o)
 {
-	return discards_are_the_owners(guest, o) ? FLN_DISCARD_IMAGE : (enum fln_discard)o->discard;
+	return owner_discards(guest, o) ? FLN_DISCARD_IMAGE : (enum fln_discard)o->discard;
 }

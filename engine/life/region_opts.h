@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a region may be: options, and what does not go together.
+ * Checks of struct fln_region_opts.  Any thread; takes no lock and never blocks.
  */
 #ifndef FLN_ENGINE_LIFE_REGION_OPTS_H
 #define FLN_ENGINE_LIFE_REGION_OPTS_H
@@ -11,10 +11,10 @@
 
 struct fln_guest;
 
-/* May such a region be?  Return: 0; -EINVAL, -EOPNOTSUPP. */
+/* Can @guest have a region with these options?  Return: 0; -EINVAL; -EOPNOTSUPP. */
 int fln_region_check_opts(const struct fln_guest *guest, const struct fln_region_opts *o);
 
-/* What the region's discards mean. */
+/* How the region treats discards: @o->discard, with the default filled in. */
 enum fln_discard fln_region_discard(const struct fln_guest *guest, const struct fln_region_opts *o);
 
 #endif

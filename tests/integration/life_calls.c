@@ -216,7 +216,7 @@ static void a_start_that_fails(void)
 	toucher_read(&t, bed_page(&bed, 5));
 	for (uint32_t i = 0; i < 50; i++) {
 		STEP("start %u that fails", i);
-		REFUSED(fln_guest_start(bed.guest), -EEXIST, "watched");
+		REFUSED(fln_guest_start(bed.guest), -EEXIST, "userfaultfd");
 	}
 	CHECK(fln_worker_command(w, FLN_COMMAND_DETACH, &bed.guest->shards[1]) == 0, "DETACH");
 	atomic_store(&bed.maker.gate_closed, false);

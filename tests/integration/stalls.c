@@ -210,7 +210,7 @@ static void a_worker_that_does_not_come_back(void)
 	f = wait_oldest(FLN_WAITS_WORKER);
 	CHECK(f.shard == 0 && f.waits_ns >= STALL_MS * MS, "worker %u, shard %u, %llu ns", f.worker,
 	      f.shard, (unsigned long long)f.waits_ns);
-	wait_log(&bed.log, "has not come back");
+	wait_log(&bed.log, "finished a round");
 	/* The other one serves on. */
 	toucher_read(&t[2], bed_page(&bed, 513));
 	toucher_expect_value(&t[2], word_of(1, 513, 0), "a page of the other worker");
