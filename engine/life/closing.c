@@ -253,6 +253,12 @@ static void poison_shard(struct fln_region *r, struct fln_shard *shard)
 	if (done)
 		return;
 	atomic_store_explicit(&shard->keep_open, true, memory_order_relaxed);
+	if (!r->unsafe)
+		fln_log(&r->guest->engine->log, FLN_LOG_ERROR,
+			"guest %s: unfilled pages of the region at 0x%" PRIx64 " cannot be made "
+			"inaccessible; threads that touch them will block forever; unmap the "
+			"region",
+			r->guest->name, r->addr);
 	r->unsafe = true;
 }
 
@@ -306,11 +312,6 @@ static int close_result(const struct fln_region *r)
 {
 	if (!r->unsafe)
 		return 0;
-	fln_log(&r->guest->engine->log, FLN_LOG_ERROR,
-		"guest %s: unfilled pages of the region at 0x%" PRIx64 " cannot be made "
-		"inaccessible; threads that touch them will block forever; unmap the "
-		"region",
-		r->guest->name, r->addr);
 	return fln_fail(EIO,
 			"region: unfilled pages at 0x%" PRIx64 " can be neither poisoned nor "
 			"protected; their userfaultfd stays open, unmap the region",

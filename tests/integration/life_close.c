@@ -220,18 +220,24 @@ static void discarded_foreign_pages(void)
 static void nothing_helps(void)
 {
 	static struct toucher t[2];
+	uint32_t nr_lines;
 	uint64_t value;
 	uint8_t *p = foreign_up();
 
 	toucher_read(&t[0], p + 9 * PAGE);
 	toucher_expect_value(&t[0], word_of(1, 9, 0), "contents");
 	cannot_poison();
+	nr_lines = log_nr(&bed.log);
 	STEP("fln_region_remove that cannot be safe");
-	REFUSED(fln_region_remove(bed.region), -EIO, "never filled");
+	REFUSED(fln_region_remove(bed.region), -EIO, "unfilled");
+	CHECK(log_nr(&bed.log) == nr_lines + 1, "%u lines were logged",
+	      log_nr(&bed.log) - nr_lines);
+	CHECK(log_has(&bed.log, "unmap"), "the line does not name the remedy");
+	REFUSED(fln_region_remove(bed.region), -EIO, "unfilled");
+	CHECK(log_nr(&bed.log) == nr_lines + 1, "a repeated call logged it again");
 	STEP("fln_guest_stop that cannot be safe");
-	REFUSED(fln_guest_stop(bed.guest), -EIO, "never filled");
+	REFUSED(fln_guest_stop(bed.guest), -EIO, "unfilled");
 	REFUSED(fln_guest_stop(bed.guest), -EIO, "neither");
-	CHECK(log_has(&bed.log, "made unreadable"), "nobody was told");
 	CHECK(touch_read(p + 9 * PAGE, &value) == TOUCH_OK && value == word_of(1, 9, 0), "filled");
 	toucher_read(&t[0], p + (NR_PAGES - 1) * PAGE);
 	toucher_expect_asleep(&t[0], 100, "a page that was never filled");

@@ -20,6 +20,16 @@ void test_log_fn(void *ctx, enum fln_log_level level, const char *msg)
 	(void)pthread_mutex_unlock(&log->lock);
 }
 
+uint32_t log_nr(struct test_log *log)
+{
+	uint32_t nr;
+
+	(void)pthread_mutex_lock(&log->lock);
+	nr = log->nr;
+	(void)pthread_mutex_unlock(&log->lock);
+	return nr;
+}
+
 bool log_has(struct test_log *log, const char *word)
 {
 	bool has = false;

@@ -16,6 +16,7 @@ struct test_log {
 };
 
 void test_log_fn(void *ctx, enum fln_log_level level, const char *msg);
+uint32_t log_nr(struct test_log *log); /* lines so far */
 bool log_has(struct test_log *log, const char *word);
 void wait_log(struct test_log *log, const char *word); /* until it does, up to WAIT_S */
 
