@@ -2,25 +2,23 @@
 /*
  * In-context service: threads that resolve their own faults.
  *
- * A region with FLN_DELIVERY_IN_CONTEXT has no queue.  A thread that touches a page
- * of it which is not mapped gets SIGBUS, and the handler calls fln_resolve(), which
- * maps the page, and its neighbours, on this very thread: no other thread is woken
- * unless contents must still be read.  For device emulation, vhost-user back ends
- * and user-mode guests; vCPUs under KVM need queued regions, because KVM reports
- * such a fault without its address.
+ * A region with FLN_DELIVERY_IN_CONTEXT has no queue of faults.  A thread that touches an unmapped
+ * page of the region gets SIGBUS, and the handler calls fln_resolve(), which maps the page and its
+ * neighbours on the faulting thread.  No other thread is woken unless contents must still be read.
+ * This suits device emulation, vhost-user back ends and user-mode guests.  vCPUs under KVM need
+ * queued regions, because KVM reports such a fault without its address.
  *
- * What a thread must do: fln_thread_enter() before it first touches such a region,
- * fln_thread_leave() before it ends.  What the process must do: have a SIGBUS
- * handler that calls fln_resolve(): its own, or fln_sigbus_install().
+ * Each thread calls fln_thread_enter() before it first touches such a region, and
+ * fln_thread_leave() before it ends.  The process has a SIGBUS handler that calls fln_resolve(),
+ * either its own or that of fln_sigbus_install().
  *
- * System calls do not wait: one that is handed memory of such a region which is
- * not mapped returns EFAULT (or does less than asked).  Call fln_guest_populate()
- * with the buffer first (advice.h).
+ * System calls do not wait: given an unmapped buffer in such a region they return EFAULT, or do
+ * less than asked.  Call fln_guest_populate() (advice.h) with the buffer first.
  *
- * What mremap() moves is not served at its new place, and unreadable: a touch there is a signal
- * that is not ours.  While mremap() puts something onto a part of
- * such a region nobody may touch the 2 MiB around it; memory of another guest's must not
- * be put there at all.
+ * Memory that mremap() has moved is inaccessible at its new address; for the SIGBUS or SIGSEGV
+ * raised there fln_resolve() returns FLN_RESOLVED_NOT_OURS.  While mremap() moves memory onto part
+ * of an in-context region, no thread may touch the 2 MiB blocks around the target.  Memory of
+ * another guest must never be moved there.
  */
 #ifndef FAULTLANE_CONTEXT_H
 #define FAULTLANE_CONTEXT_H
@@ -33,9 +31,9 @@ extern "C" {
 #endif
 
 /**
- * fln_thread_enter() - The calling thread may touch in-context regions from now on
+ * fln_thread_enter() - Allow the calling thread to touch in-context regions
  *
- * Calls nest: as many leaves as enters.
+ * Calls nest: each needs an fln_thread_leave() of its own.
  *
  * Return:  0; -ENOMEM; -ECHILD in a forked child
  * Threads: any, not in a signal handler
@@ -46,66 +44,67 @@ FLN_API int fln_thread_enter(void);
 /**
  * fln_thread_leave() - Undo fln_thread_enter()
  *
- * Threads: one that has entered, not in a signal handler
+ * Threads: a thread that has entered, not in a signal handler
  * Blocks:  briefly
  */
 FLN_API void fln_thread_leave(void);
 
-/* What fln_resolve() has to say. */
+/* The result of fln_resolve(). */
 enum fln_resolved {
-	FLN_RESOLVED_NOT_OURS, /* pass the signal on: to the handler that was there before */
-	FLN_RESOLVED,          /* return from the handler: the access is tried again */
+	FLN_RESOLVED_NOT_OURS, /* pass the signal on to the previous handler */
+	FLN_RESOLVED,          /* return from the handler: the access is repeated */
 };
 
 /*
- * Strict C11 has no siginfo_t: define _POSIX_C_SOURCE (or _GNU_SOURCE) for handlers.  SI_USER
- * comes with it, whatever the C library goes by.
+ * Strict C11 has no siginfo_t: define _POSIX_C_SOURCE (or _GNU_SOURCE).  Every C library that
+ * declares siginfo_t also defines SI_USER.
  */
 #ifdef SI_USER
 /**
- * fln_resolve() - Answer a SIGBUS
- * @info: the handler's second argument (of SA_SIGINFO)
+ * fln_resolve() - Resolve the fault behind a SIGBUS
+ * @info: the second argument of the SA_SIGINFO handler
  *
- * Not ours are: other signals and other codes of SIGBUS; addresses outside in-context
- * regions; threads that have not entered, or that run on another stack than their own
- * (an alternate signal stack, a coroutine's); and pages that have failed (what the guest's on_failure says has been done).
- * When a region has been removed or stopped, a fault of somebody else's may first be
- * answered FLN_RESOLVED once, because it could be an old one of that region; it comes
- * again.
+ * FLN_RESOLVED_NOT_OURS is returned for other signals and other codes of SIGBUS; for addresses
+ * outside in-context regions; on threads that have not entered, or that run on another stack than
+ * their own (an alternate signal stack, a coroutine's); and for pages that have failed, after the
+ * guest's on_failure has been carried out.  After a region was removed or stopped, a fault outside
+ * of any region may be answered with FLN_RESOLVED once, because it could be an earlier fault of
+ * that region.  The access then faults again.
  *
- * A handler that interrupts this call must return to it: one that jumps out of it
- * (siglongjmp()) loses a slot of those in which threads wait for contents.  A thread
- * that is cancelled meanwhile ends when it has returned.
+ * A handler that interrupts this call must return to it.  Jumping out of it (siglongjmp()) leaks
+ * one of the slots in which threads wait for contents.  Cancellation of the thread takes effect
+ * after this call has returned.
  *
- * Async-signal-safe, in handlers that interrupt anything, the library included:
- * takes no lock, allocates nothing, keeps errno.
+ * Async-signal-safe: it takes no lock, allocates nothing and preserves errno.  The handler may
+ * interrupt any code, that of the library included.
  *
  * Return:  enum fln_resolved
  * Threads: any, in a handler of SIGBUS
- * Blocks:  while contents are read that are not there yet
+ * Blocks:  until the page's contents have been read
  */
 FLN_API enum fln_resolved fln_resolve(const siginfo_t *info);
 #endif
 
 /**
- * fln_sigbus_install() - A SIGBUS handler for programs that have none
+ * fln_sigbus_install() - Install a SIGBUS handler, for programs that have none
  *
- * It calls fln_resolve(), and passes what is not ours on to the action that was in
- * force before: a handler is called with its arguments (on the stack that ours runs
- * on, with the mask it asked for), the default ends the process.  Once per process;
+ * The handler calls fln_resolve(), and passes FLN_RESOLVED_NOT_OURS on to the previous action.  A
+ * previous handler is called with the same arguments, on the same stack, and with the signal mask
+ * that it asked for.  The default action ends the process.  While the handler is installed,
  * further calls do nothing.
  *
- * Return:  0; what sigaction() returned
+ * Return:  0, or a negative errno of sigaction(): nothing was installed then
  * Threads: any
  * Blocks:  no
  */
 FLN_API int fln_sigbus_install(void);
 
 /**
- * fln_sigbus_remove() - Put back what was there before fln_sigbus_install()
+ * fln_sigbus_remove() - Restore the action from before fln_sigbus_install()
  *
- * Return:  0, also when it was not installed; -EBUSY when somebody has put another
- *          handler in its place: that one stays, and ours may be called by it
+ * Return:  0, also when the handler was not installed; -EBUSY when another handler has been
+ *          installed over it: that one stays, and may still call ours; or a negative errno of
+ *          sigaction(): the handler stays installed
  * Threads: any
  * Blocks:  no
  */

@@ -405,7 +405,7 @@ static void handlers_are_chained(void)
 	STEP("another handler on top");
 	mine.sa_sigaction = count_call;
 	(void)sigaction(SIGBUS, &mine, &there);
-	REFUSED(fln_sigbus_remove(), -EBUSY, "another handler");
+	REFUSED(fln_sigbus_remove(), -EBUSY, "SIGBUS");
 	(void)sigaction(SIGBUS, &there, NULL);
 	OK(fln_sigbus_remove());
 	OK(fln_sigbus_remove());

@@ -152,6 +152,24 @@ static void clone3_refused(void)
 	expect_refused(-EPERM, "clone3");
 }
 
+/* Nothing was installed, so the caller must learn of it. */
+static void sigaction_refused(void)
+{
+	refuse_call(SYS_rt_sigaction, EPERM);
+	REFUSED(fln_sigbus_install(), -EPERM, "rt_sigaction");
+	REFUSED(fln_sigbus_install(), -EPERM, "rt_sigaction");
+	OK(fln_sigbus_remove());
+}
+
+/* The previous action cannot be restored: the caller learns of that, too. */
+static void sigaction_refused_later(void)
+{
+	OK(fln_sigbus_install());
+	refuse_call(SYS_rt_sigaction, EPERM);
+	REFUSED(fln_sigbus_remove(), -EPERM, "rt_sigaction");
+	REFUSED(fln_sigbus_remove(), -EPERM, "rt_sigaction");
+}
+
 /* With more room each time, so that each allocation on the way has failed once. */
 static void locked_memory(void)
 {
@@ -346,6 +364,8 @@ int main(void)
 	APART(no_more_threads);
 	APART(a_deadline_thread);
 	APART(clone3_refused);
+	APART(sigaction_refused);
+	APART(sigaction_refused_later);
 	APART(locked_memory);
 	APART(no_nodes);
 	APART(no_sys);

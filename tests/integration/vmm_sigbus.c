@@ -10,6 +10,7 @@
 #include <setjmp.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static _Atomic uint32_t nr_resolved, nr_own;
@@ -127,6 +128,71 @@ static void installed_and_removed(void)
 	CHECK(sigaction(SIGBUS, &before, NULL) == 0, "sigaction: %s", strerror(errno));
 }
 
+#if !TEST_TSAN /* which has a pthread_sigmask() of its own */
+static _Thread_local void (*volatile within_sigmask)(void);
+static _Atomic uint32_t nr_first, nr_third;
+
+/* The program's own: the library calls it between reading an action and calling its handler. */
+#pragma GCC visibility push(default)
+int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
+{
+	void (*fn)(void) = within_sigmask;
+
+	within_sigmask = NULL;
+	if (fn)
+		fn();
+	return syscall(SYS_rt_sigprocmask, how, set, old, sizeof(uint64_t)) == 0 ? 0 : errno;
+}
+#pragma GCC visibility pop
+
+static void first_handler(int sig)
+{
+	(void)sig;
+	atomic_fetch_add(&nr_first, 1);
+}
+
+static void third_handler(int sig)
+{
+	(void)sig;
+	atomic_fetch_add(&nr_third, 1);
+}
+
+static void reinstall_over(void (*handler)(int))
+{
+	struct sigaction sa = { .sa_flags = SA_RESTART };
+
+	sa.sa_handler = handler;
+	OK(fln_sigbus_remove());
+	CHECK(sigaction(SIGBUS, &sa, NULL) == 0, "sigaction: %s", strerror(errno));
+	OK(fln_sigbus_install());
+}
+
+static void reinstall_twice(void)
+{
+	reinstall_over(plain_handler);
+	reinstall_over(third_handler);
+}
+
+/* A signal that is being passed on goes to the action that was there when it came. */
+static void reinstalled_meanwhile(void)
+{
+	struct sigaction before;
+
+	CHECK(sigaction(SIGBUS, NULL, &before) == 0, "sigaction: %s", strerror(errno));
+	OK(fln_sigbus_install());
+	reinstall_over(first_handler);
+	within_sigmask = reinstall_twice;
+	CHECK(syscall(SYS_tgkill, getpid(), gettid(), SIGBUS) == 0, "tgkill: %s", strerror(errno));
+	CHECK(!within_sigmask, "the signal was not passed on");
+	CHECK(atomic_load(&nr_first) == 1 && atomic_load(&nr_third) == 0,
+	      "the first handler was called %u times, the third %u times", atomic_load(&nr_first),
+	      atomic_load(&nr_third));
+	CHECK(raise(SIGBUS) == 0 && atomic_load(&nr_third) == 1, "the third handler is due now");
+	OK(fln_sigbus_remove());
+	CHECK(sigaction(SIGBUS, &before, NULL) == 0, "sigaction: %s", strerror(errno));
+}
+#endif
+
 /* A system call does not wait for memory in context; populated, it need not. */
 static void system_calls_need_memory_that_is_there(void)
 {
@@ -162,6 +228,9 @@ int main(void)
 	OK(fln_sigbus_remove());
 	RUN(handler_of_its_own);
 	RUN(installed_and_removed);
+#if !TEST_TSAN
+	RUN(reinstalled_meanwhile);
+#endif
 	RUN(system_calls_need_memory_that_is_there);
 	return 0;
 }
