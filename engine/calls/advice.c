@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Advice: what the embedder says of ranges.
+ * fln_guest_advise(), on the caller's thread, in the guest's turn.
  *
- * NORMAL, SEQUENTIAL and RANDOM are kept in a list that faults look at under RCU;
- * a guest of which nothing was said has none.  WILLNEED is a job (populate.c).
- * DONTNEED is our own madvise().
+ * NORMAL, SEQUENTIAL and RANDOM go into a sorted list that the fault path reads under RCU; a guest
+ * without advice has no list.  WILLNEED is a background job (jobs.c).  DONTNEED is madvise() by
+ * the library itself, whose REMOVE events must not count as discards by the guest.
  */
 #include "engine/calls/advice.h"
 
@@ -39,7 +39,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Publish another list; the old one is freed when nobody can see it any more. */
+/* Replace the list of advice; frees the old one after a grace period. */
 static void publish(struct fln_guest *guest, struct fln_ranges *new)
 {
 	struct fln_ranges *old;
@@ -56,7 +56,7 @@ static void publish(struct fln_guest *guest, struct fln_ranges *new)
 	fln_rcu_leave(entered);
 }
 
-static int keep_advice(struct fln_guest *guest, uint64_t addr, uint64_t end, uint32_t advice)
+static int store_advice(struct fln_guest *guest, uint64_t addr, uint64_t end, uint32_t advice)
 {
 	struct fln_ranges *new;
 	int rc = 0;
@@ -67,12 +67,12 @@ static int keep_advice(struct fln_guest *guest, uint64_t addr, uint64_t end, uin
 		return rc;
 	new = fln_ranges_with(guest, atomic_load(&guest->advised.advice), addr, end, advice);
 	if (!new)
-		return fln_fail(ENOMEM, "guest %s: no memory for what is advised", guest->name);
+		return fln_fail(ENOMEM, "guest %s: no memory for its list of advice", guest->name);
 	publish(guest, new);
 	return 0;
 }
 
-/* A job that nobody has just now, or a new one; or NULL with the reason in *rc. */
+/* An idle job that is kept, or a new one, now taken; or NULL with the error in *rc. */
 static struct fln_job *take_kept_job(struct fln_guest *guest, int *rc)
 {
 	struct fln_jobs *jobs = &guest->jobs;
@@ -89,7 +89,8 @@ static struct fln_job *take_kept_job(struct fln_guest *guest, int *rc)
 		return job;
 	if (nr >= FLN_MAX_BACKGROUND) {
 		*rc = fln_fail(EBUSY,
-			       "guest %s: %u ranges of WILLNEED are under way; try again later",
+			       "guest %s: %u ranges of WILLNEED are under way, the most that are "
+			       "possible; try again later",
 			       guest->name, nr);
 		return NULL;
 	}
@@ -113,7 +114,8 @@ static int will_need(struct fln_guest *guest, uint64_t addr, uint64_t end)
 	int rc = 0;
 
 	if (!guest->running)
-		return fln_fail(ESHUTDOWN, "guest %s does not run", guest->name);
+		return fln_fail(ESHUTDOWN, "guest %s is not running; call fln_guest_start() first",
+				guest->name);
 	job = take_kept_job(guest, &rc);
 	if (!job)
 		return rc;
@@ -129,7 +131,7 @@ static int will_need(struct fln_guest *guest, uint64_t addr, uint64_t end)
 	return 0;
 }
 
-/* madvise() of a piece of one stripe that lies in mappings without a gap. */
+/* DONTNEED of a piece of one stripe that is wholly mapped; @moved unused. */
 static int drop_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
 {
 	struct fln_guest *guest = r->guest;
@@ -145,7 +147,7 @@ static int drop_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, u
 	fln_unlock(&guest->jobs.lock);
 	if (madvise((void *)(uintptr_t)addr, len_bytes, MADV_DONTNEED) != 0)
 		rc = -errno;
-	/* What was read has been acted upon after this. */
+	/* After this the worker has handled the events that madvise() has waited for. */
 	(void)fln_worker_command(shard->worker, FLN_COMMAND_PASS, NULL);
 	fln_lock(&guest->jobs.lock);
 	for (at = &guest->advised.quiet; *at != &quiet; at = &(*at)->next)
@@ -155,27 +157,27 @@ static int drop_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, u
 	return rc;
 }
 
-/* The part of a stripe that lies in [addr, end). */
+/* DONTNEED of [addr, end), which lies in one stripe. */
 static int drop_stripe(struct fln_region *r, uint64_t addr, uint64_t end)
 {
 	void *at = (void *)(uintptr_t)addr;
 
-	/* A private region's discards mean what enum fln_discard says. */
+	/* Not marked as quiet: in a private region it counts as a discard (enum fln_discard). */
 	if (r->is_private) {
 		int rc = madvise(at, end - addr, MADV_DONTNEED) == 0 ? 0 : -errno;
 
-		/* What the map says of poison is forgotten after this, for threads in context, too. */
+		/* After this the map has forgotten the poison, also for threads in context. */
 		(void)fln_worker_command(fln_region_shard_at(r, addr)->worker, FLN_COMMAND_PASS,
 					 NULL);
 		return rc;
 	}
-	/* Its only use here: to find out whether something is mapped everywhere. */
+	/* msync(MS_ASYNC) does nothing, but fails if part of the range is not mapped. */
 	if (msync(at, end - addr, MS_ASYNC) == 0)
 		return drop_piece(r, addr, end - addr, 0);
 	return fln_mapping_each(r, addr, end, 0, drop_piece);
 }
 
-/* A huge page goes as a whole: of a part the kernel would drop nothing, or all. */
+/* Given part of a huge page, madvise() would drop none of it or all of it. */
 static int check_whole_pages(struct fln_guest *guest, uint64_t addr, uint64_t end)
 {
 	int rc = 0;
@@ -194,7 +196,7 @@ static int check_whole_pages(struct fln_guest *guest, uint64_t addr, uint64_t en
 		if (!fln_is_aligned(at, r->page_bytes) || !fln_is_aligned(stop, r->page_bytes))
 			rc = fln_fail(EINVAL,
 				      "guest %s: DONTNEED of [0x%" PRIx64 ", 0x%" PRIx64
-				      ") takes a part of a huge page; align both ends to %" PRIu64,
+				      ") covers part of a huge page; align both ends to %" PRIu64,
 				      guest->name, at, stop, (uint64_t)r->page_bytes);
 		at = stop;
 	}
@@ -207,11 +209,14 @@ static int drop(struct fln_guest *guest, uint64_t addr, uint64_t end)
 	int rc = 0;
 
 	if (guest->foreign)
-		return fln_fail(ENOTSUP, "guest %s is another process's; call madvise() there",
+		return fln_fail(ENOTSUP,
+				"guest %s is foreign; call madvise() in the process that owns its "
+				"memory",
 				guest->name);
-	/* Nobody would read the events that madvise() waits for. */
+	/* No worker would read the events that madvise() waits for. */
 	if (!guest->running)
-		return fln_fail(ESHUTDOWN, "guest %s does not run", guest->name);
+		return fln_fail(ESHUTDOWN, "guest %s is not running; call fln_guest_start() first",
+				guest->name);
 	if (locked && locked->addr < end)
 		return fln_fail(EINVAL,
 				"guest %s: [0x%" PRIx64 ", 0x%" PRIx64 ") is locked; call "
@@ -241,7 +246,8 @@ static int drop(struct fln_guest *guest, uint64_t addr, uint64_t end)
 		rc = drop_stripe(r, addr, stop);
 		addr = stop;
 	}
-	return rc ? fln_fail(-rc, "guest %s: madvise(MADV_DONTNEED) before 0x%" PRIx64 ": %s",
+	return rc ? fln_fail(-rc,
+			     "guest %s: madvise(MADV_DONTNEED) of memory below 0x%" PRIx64 ": %s",
 			     guest->name, addr, strerror(-rc))
 		  : 0;
 }
@@ -268,7 +274,7 @@ int fln_guest_advise(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,
 			rc = drop(guest, addr, addr + len_bytes);
 			break;
 		default:
-			rc = keep_advice(guest, addr, addr + len_bytes, advice);
+			rc = store_advice(guest, addr, addr + len_bytes, advice);
 			break;
 		}
 	}
@@ -285,7 +291,7 @@ void fln_advised_forget(struct fln_region *region)
 
 	if (next && next->addr < end) {
 		new = fln_ranges_with(guest, old, region->addr, end, FLN_ADVICE_NORMAL);
-		if (new) /* else what comes there next is advised the same */
+		if (new) /* without memory the advice stays, and holds for a later region there */
 			publish(guest, new);
 	}
 	fln_locked_forget(region);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Ranges of a guest, seen from inside: what was advised, what is locked, streams
- * that are read ahead of, and discards of our own.
+ * What advice.c offers to the end of a region.  The data is in engine/state/advised.h.
  */
 #ifndef FLN_ENGINE_CALLS_ADVICE_H
 #define FLN_ENGINE_CALLS_ADVICE_H
@@ -14,8 +13,8 @@
 struct fln_region;
 
 /*
- * A region goes: nothing is advised or locked there any more.  In the guest's turn, or at its
- * destruction.
+ * Drop the advice for a region that is going, and unlock it.  Waits for a grace period.  Requires
+ * the guest's turn, or that the guest is being destroyed.
  */
 void fln_advised_forget(struct fln_region *region);
 

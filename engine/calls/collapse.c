@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Blocks that are whole become large pages: madvise(MADV_COLLAPSE) on the caller's
- * thread.  The page-state map needs not know: what is mapped stays mapped.
+ * fln_guest_collapse(): madvise(MADV_COLLAPSE) of wholly mapped blocks, on the caller's thread.
+ * The page-state map does not change: mapped pages stay mapped.
  */
 #include "base/blockmap.h"
 #include "base/cancel.h"
@@ -21,7 +21,7 @@
 #include <stdbool.h>
 #include <sys/mman.h>
 
-/* Can the block at @addr be mapped by one entry: whole, and aligned in the image as well? */
+/* Is the block at @addr wholly mapped, and aligned in the image, too? */
 static bool is_whole(const struct fln_guest *guest, uint64_t addr, bool *huge)
 {
 	bool entered = fln_rcu_enter(), whole = false;
@@ -52,11 +52,11 @@ static void collapse_block(struct fln_guest *guest, uint64_t addr, struct outcom
 {
 	bool huge;
 
-	/* A turn for each: so that the region stays where it is, and nobody waits for long. */
+	/* A turn per block: the region stays, and other calls wait for one block at most. */
 	fln_guest_take_turn(guest);
 	if (is_whole(guest, addr, &huge)) {
 		o->nr_tried++;
-		/* A huge page is mapped so from the beginning. */
+		/* A huge page is a large page from the beginning. */
 		if (huge || madvise((void *)(uintptr_t)addr, FLN_BLOCK_BYTES, MADV_COLLAPSE) == 0)
 			o->nr_done++;
 		else if (errno == EINVAL)
@@ -76,7 +76,9 @@ int fln_guest_collapse(struct fln_guest *guest, uint64_t addr, uint64_t len_byte
 	if (rc)
 		return rc;
 	if (guest->foreign)
-		return fln_fail(ENOTSUP, "guest %s is another process's; call madvise() there",
+		return fln_fail(ENOTSUP,
+				"guest %s is foreign; call madvise() in the process that owns its "
+				"memory",
 				guest->name);
 	rc = fln_range_check(guest, addr, len_bytes);
 	if (rc)
@@ -84,15 +86,16 @@ int fln_guest_collapse(struct fln_guest *guest, uint64_t addr, uint64_t len_byte
 	for (uint64_t at = fln_align_up(addr, FLN_BLOCK_BYTES);
 	     at < end && end - at >= FLN_BLOCK_BYTES; at += FLN_BLOCK_BYTES) {
 		collapse_block(guest, at, &o);
-		/* Nothing is wrong with the block: it is the kernel that knows no such call. */
+		/* Four EINVALs and no success: this kernel cannot collapse shmem at all. */
 		if (o.nr_refused > 0 && o.nr_refused == o.nr_tried && o.nr_refused >= 4)
 			break;
 	}
 	if (o.nr_tried > 0 && o.nr_refused == o.nr_tried)
 		return fln_fail(ENOTSUP,
-				"guest %s: this kernel does not make large pages of shared memory; "
-				"it takes 6.1 or newer with CONFIG_TRANSPARENT_HUGEPAGE, and "
-				"/sys/kernel/mm/transparent_hugepage/shmem_enabled not \"deny\"",
+				"guest %s: this kernel refuses MADV_COLLAPSE of shared memory; it "
+				"needs 6.1 or newer with CONFIG_TRANSPARENT_HUGEPAGE, and "
+				"/sys/kernel/mm/transparent_hugepage/shmem_enabled other than "
+				"\"deny\"",
 				guest->name);
 	if (nr_collapsed)
 		*nr_collapsed = o.nr_done;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Events as the embedder takes them. */
-
+/*
+ * fln_engine_event_fd() and fln_engine_next_event(): the embedder's side of the event queue.
+ * Any thread; never blocks.
+ */
 #include "base/cancel.h"
 #include "base/error.h"
 #include "base/fork.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What has happened on each node.
+ * Counters of each NUMA node: of the guests that exist, and of those that are gone.
  */
 #include "engine/calls/node_stats.h"
 
@@ -28,7 +28,7 @@ static void add_shard(struct fln_node_counts *into, const struct fln_shard *shar
 	into->pages_installed += atomic_load_explicit(&c->pages_installed, memory_order_relaxed);
 }
 
-/* What the shards of a guest have counted on a node; returns how many there are. */
+/* Add the counters of a guest's shards on a node; returns how many shards it has there. */
 static uint32_t add_guest(struct fln_node_counts *into, const struct fln_guest *guest,
 			  uint32_t node)
 {
@@ -62,8 +62,8 @@ int fln_engine_node_stats(struct fln_engine *engine, uint32_t node, struct fln_n
 	if (rc)
 		return rc;
 	if (node >= engine->plan->nr_nodes)
-		return fln_fail(ENOENT, "there are %u nodes, and no number %u",
-				engine->plan->nr_nodes, node);
+		return fln_fail(ENOENT, "node is %u, and this machine has %u nodes; use 0 to %u",
+				node, engine->plan->nr_nodes, engine->plan->nr_nodes - 1);
 	full.os_index = engine->plan->nodes[node].os_index;
 	full.nr_workers = engine->plan->nodes[node].nr_workers;
 	fln_lock(&engine->lock);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What has happened on each node.
+ * Counters of each NUMA node.
  */
 #ifndef FLN_ENGINE_CALLS_NODE_STATS_H
 #define FLN_ENGINE_CALLS_NODE_STATS_H
@@ -13,7 +13,7 @@
 
 struct fln_guest;
 
-/* Keep what a guest that leaves has counted. */
+/* Keep the counters of a guest that is being destroyed. */
 void fln_nodes_depart(struct fln_engine *engine, const struct fln_guest *guest)
 	FLN_REQUIRES(engine->lock);
 

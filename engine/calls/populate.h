@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fln_guest_populate() and locked ranges: the caller's side of a job.
+ * What populate.c offers to the end of a region.
  */
 #ifndef FLN_ENGINE_CALLS_POPULATE_H
 #define FLN_ENGINE_CALLS_POPULATE_H
@@ -10,7 +10,7 @@
 
 struct fln_region;
 
-/* Unlock what is locked of a region.  As fln_advised_forget(). */
+/* Unlock the locked ranges of a region.  Requires the same as fln_advised_forget(). */
 void fln_locked_forget(struct fln_region *region);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where the pages of a range are: the region's map, and behind it the image's states.
+ * fln_guest_residency(): page states from the region's map, and below it from the image's.
+ * Runs on the caller's thread and never blocks.
  */
 #include "base/blockmap.h"
 #include "base/cancel.h"
@@ -23,12 +24,12 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The pages [lo, hi) of one block, by state; each page is in one. */
+/* The pages [lo, hi) of one block by state; each page is in exactly one mask. */
 struct look {
 	struct fln_mask in[FLN_RESIDENCY_NR];
 };
 
-/* Of what is left, @pages are in the state. */
+/* Give those of @pages that are still in *@rest the state. */
 static void settle(struct look *l, struct fln_mask *rest, enum fln_residency_state state,
 		   const struct fln_mask *pages)
 {
@@ -37,8 +38,7 @@ static void settle(struct look *l, struct fln_mask *rest, enum fln_residency_sta
 }
 
 /*
- * RCU read lock held.  @fd: /proc/self/pagemap where the map may call ABSENT what is mapped,
- * else -1.
+ * RCU read lock held.  @fd: /proc/self/pagemap if the map may call mapped pages ABSENT, else -1.
  */
 static void look_at_block(const struct fln_region *r, uint64_t block, uint32_t lo, uint32_t hi,
 			  int fd, struct look *l)
@@ -55,7 +55,7 @@ static void look_at_block(const struct fln_region *r, uint64_t block, uint32_t l
 	settle(l, &rest, FLN_RESIDENCY_PRESENT, &m);
 	if (fln_mask_empty(&rest))
 		return;
-	/* In other regions the plane only says which poison is to be lifted (lift.c). */
+	/* In other regions this plane only marks poison that is to be dropped (lift.c). */
 	if (fln_region_keeps_discards(r)) {
 		m = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
 		settle(l, &rest, FLN_RESIDENCY_DISCARDED, &m);
@@ -70,7 +70,7 @@ static void look_at_block(const struct fln_region *r, uint64_t block, uint32_t l
 	l->in[FLN_RESIDENCY_ABSENT] = rest;
 }
 
-/* What is true of a whole block at once, or -1: it has to be looked at. */
+/* The state of every page of a block, or -1 if they may differ. */
 static int uniform_state(const struct fln_region *r, uint64_t block)
 {
 	int planes = fln_blockmap_uniform(&r->map, block), image;
@@ -128,8 +128,8 @@ int fln_guest_residency(struct fln_guest *guest, uint64_t addr, uint64_t len_byt
 	if (rc)
 		return rc;
 	/*
-	 * A discard that mlock() overtakes is refused when its event has been acted upon: what
-	 * it was to take away stays mapped.
+	 * If mlock() overtakes a discard, the kernel refuses the discard after its event has been
+	 * handled: the map has forgotten pages that stay mapped.
 	 */
 	if (atomic_load_explicit(&guest->advised.was_locked, memory_order_acquire))
 		fd = fln_pagemap_open();
@@ -147,8 +147,9 @@ int fln_guest_residency(struct fln_guest *guest, uint64_t addr, uint64_t len_byt
 				    vec ? vec + fln_bytes_to_pages(at - addr) : NULL,
 				    full.nr_pages);
 		} else {
-			rc = fln_fail(EINVAL, "guest %s: a region of the range was removed",
-				      guest->name);
+			rc = fln_fail(EINVAL,
+				      "guest %s: the region at 0x%llx was removed meanwhile",
+				      guest->name, (unsigned long long)at);
 		}
 		fln_rcu_read_unlock();
 		at = stop;

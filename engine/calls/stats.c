@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Statistics: shards count, and the caller adds up.
+ * fln_guest_stats() and fln_shard_stats(): add up the counters of shards, on the caller's thread,
+ * without a lock.
  */
 #include "base/blockmap.h"
 #include "base/cancel.h"
@@ -39,8 +40,8 @@ static void add_shard(struct fln_stats *out, const struct fln_shard *shard)
 {
 	const struct fln_shard_counters *c = &shard->count;
 	/*
-	 * What has ended is read before what has begun, and was counted after it
-	 * (fln_count() releases): in flight is never negative.
+	 * Ends are counted after beginnings (fln_count() releases) and read before them, so
+	 * in_flight is never negative.
 	 */
 	uint64_t resumed = get(&c->resumed), poisoned = get(&c->poisoned);
 	uint64_t failed = get(&c->failed), faults;
@@ -74,7 +75,7 @@ static void add_shard(struct fln_stats *out, const struct fln_shard *shard)
 	fln_histogram_merge(&out->service, &c->service);
 }
 
-/* No lock of the guest's: a log callback may ask, whatever its thread is in. */
+/* Takes no lock of the guest: the log callback may call this, whatever its thread holds. */
 int fln_guest_stats(struct fln_guest *guest, struct fln_stats *out)
 {
 	FLN_UNCANCELLABLE;
@@ -111,8 +112,8 @@ int fln_shard_stats(struct fln_guest *guest, uint32_t shard, struct fln_stats *o
 	if (rc)
 		return rc;
 	if (shard >= guest->nr_shards)
-		return fln_fail(EINVAL, "guest %s has %u shards; there is no number %u",
-				guest->name, guest->nr_shards, shard);
+		return fln_fail(EINVAL, "guest %s: shard is %u, and it has %u; use 0 to %u",
+				guest->name, shard, guest->nr_shards, guest->nr_shards - 1);
 	add_shard(&full, &guest->shards[shard]);
 	if (fln_context_shards(guest))
 		add_shard(&full, &fln_context_shards(guest)[shard]);

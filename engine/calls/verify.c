@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pages that the map calls PRESENT, compared with the page tables.
+ * Compares the pages that a guest's map calls PRESENT with the page tables; see verify.h.
  */
 #include "engine/calls/verify.h"
 
@@ -12,7 +12,7 @@
 
 #include <stdbool.h>
 
-/* How many of the pages [lo, hi) of a block are not mapped.  RCU read lock held. */
+/* How many of the pages [lo, hi) of a block are not mapped?  RCU read lock held. */
 static uint32_t verify_block(int fd, struct fln_region *r, uint64_t block, uint32_t lo, uint32_t hi,
 			     bool distrust)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pages that the map calls PRESENT, compared with the page tables.
+ * Comparing the pages that a guest's map calls PRESENT with the page tables.  Runs on the caller's
+ * thread; blocks only for reading /proc/self/pagemap.
  */
 #ifndef FLN_ENGINE_CALLS_VERIFY_H
 #define FLN_ENGINE_CALLS_VERIFY_H
@@ -10,7 +11,10 @@
 
 struct fln_guest;
 
-/* The same for [addr, end).  Returns how many pages are not mapped, as far as can be known. */
+/*
+ * How many pages of [addr, end) are not mapped?  Pages that turn out to be unmapped are forgotten
+ * in the map (fln_pagemap_confirm()).  @fd: /proc/self/pagemap, or -1: then the map is believed.
+ */
 uint64_t fln_pagemap_verify(struct fln_guest *guest, int fd, uint64_t addr, uint64_t end);
 
 #endif

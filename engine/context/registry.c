@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * All in-context regions of the process, by address.
+ * The in-context regions of the process, by address.
  *
- * A signal handler knows an address and nothing else.  So there is one sorted
- * array for all engines and guests, read under RCU, replaced when a region comes.
- * When one goes its entry is emptied in place, which cannot fail; the next region
- * that comes leaves empty entries out.
+ * A signal handler knows only an address, so there is one sorted array for all engines and
+ * guests.  It is read under RCU, and replaced when a region is added.  Removing a region clears
+ * its entry in place, which cannot fail; the next replacement drops cleared entries.
  */
 #include "engine/context/registry.h"
 
@@ -23,7 +22,7 @@
 
 struct entry {
 	uint64_t addr, end;
-	_Atomic(struct fln_region *) region; /* NULL: it has gone */
+	_Atomic(struct fln_region *) region; /* NULL: removed */
 };
 
 struct registry {
@@ -32,7 +31,7 @@ struct registry {
 	struct entry entries[];
 };
 
-/* Guards changes.  A leaf: no callback is called under it. */
+/* Serialises writers.  A leaf lock: nothing is called under it. */
 static struct fln_lock registry_lock = { .mutex = PTHREAD_MUTEX_INITIALIZER,
 					 .rank = FLN_RANK_LEAF };
 static _Atomic(struct registry *) regions;
@@ -71,7 +70,7 @@ static void append(struct registry *g, uint64_t addr, uint64_t end, struct fln_r
 	atomic_store_explicit(&e->region, region, memory_order_relaxed);
 }
 
-/* What is left of @old, and @region where it belongs, into @g. */
+/* Copy the regions of @old to @g, and insert @region in order. */
 static void merge(struct registry *g, struct registry *old, struct fln_region *region)
 {
 	uint64_t at = 0, nr = old ? old->nr : 0;
@@ -92,8 +91,8 @@ static void merge(struct registry *g, struct registry *old, struct fln_region *r
 }
 
 /*
- * Where a part of a region has been unmapped, or moved away, another guest's may lie by
- * now: of two that overlap none could be told from the other.
+ * Where part of a region was unmapped or moved away, the kernel may place a region of another
+ * guest.  An address in both would be ambiguous, so overlapping regions are refused.
  */
 static const struct fln_region *overlapping(const struct registry *g,
 					    const struct fln_region *region)
@@ -108,7 +107,7 @@ static const struct fln_region *overlapping(const struct registry *g,
 	return NULL;
 }
 
-/* Memory of its own: no engine's allocator outlives all engines. */
+/* By mmap(): the array is the process's, and may outlive any engine and its allocator. */
 static struct registry *reserve(uint64_t nr)
 {
 	size_t bytes = sizeof(struct registry) + nr * sizeof(struct entry);
@@ -144,12 +143,12 @@ int fln_context_enter_region(struct fln_region *region)
 	fln_unlock(&registry_lock);
 	if (other)
 		return fln_fail(EEXIST,
-				"[0x%" PRIx64 ", 0x%" PRIx64 ") overlaps the in-context region "
-				"[0x%" PRIx64 ", 0x%" PRIx64 ") of a guest of this process; remove "
-				"that region first",
+				"region: [0x%" PRIx64 ", 0x%" PRIx64 ") overlaps the in-context "
+				"region [0x%" PRIx64 ", 0x%" PRIx64 ") of a guest of this process; "
+				"remove that region first, or choose another address",
 				region->addr, region->addr + region->len_bytes, addr, end);
 	if (!g)
-		return fln_fail(ENOMEM, "no memory to note an in-context region");
+		return fln_fail(ENOMEM, "region: no memory to register an in-context region");
 	if (old) {
 		fln_rcu_synchronize();
 		(void)munmap(old, old->bytes);
@@ -167,7 +166,7 @@ void fln_context_leave_region(struct fln_region *region)
 	for (uint64_t i = 0; g && i < g->nr; i++) {
 		if (atomic_load(&g->entries[i].region) != region)
 			continue;
-		/* In this order: a thread that does not find it knows that one has left. */
+		/* In this order: a thread that finds no region sees that nr_left has changed. */
 		atomic_fetch_add_explicit(&nr_left, 1, memory_order_relaxed);
 		atomic_store_explicit(&g->entries[i].region, NULL, memory_order_release);
 		found = true;

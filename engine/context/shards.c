@@ -2,10 +2,10 @@
 /*
  * The shards of a guest's in-context regions.
  *
- * Userfaultfds of their own, with UFFD_FEATURE_SIGBUS.  A worker has each of them,
- * though no fault ever comes through it: it reads events, without which mremap()
- * would drop the registration and a discard would go unnoticed; it gives back the
- * chunks of blocks that are whole; and it is asked for contents that are not there.
+ * They are separate userfaultfds, because UFFD_FEATURE_SIGBUS belongs to a whole userfaultfd.  No
+ * fault is ever read from them.  Still each is attached to a worker, which reads their events (no
+ * mremap() or discard goes unnoticed), gives back the chunks of wholly mapped blocks, and fills
+ * pages for threads in fln_resolve().
  */
 #include "engine/context/shards.h"
 
@@ -49,8 +49,8 @@ static int open_uffds(struct fln_guest *guest, struct fln_shard *shards)
 		shards[i].in_context = true;
 		rc = fln_uffd_open(&shards[i].uffd, user_only, features);
 		/*
-		 * With SIGBUS faults of the kernel's are never served, so what serves those
-		 * of user mode only does as well: when privileges have been given up.
+		 * With SIGBUS no fault of the kernel is ever served, so a user-mode-only
+		 * userfaultfd does as well if privileges were dropped.
 		 */
 		if ((rc == -EPERM || rc == -EACCES) && !user_only)
 			rc = fln_uffd_open(&shards[i].uffd, true, features);
@@ -69,7 +69,8 @@ int fln_context_open(struct fln_guest *guest)
 	struct fln_shard *shards = fln_context_shards(guest);
 	int rc;
 
-	if (shards) /* else the attempt before has failed half-way */
+	/* They are not attached if an earlier call failed half-way. */
+	if (shards)
 		return shards[0].worker || !guest->running ? 0 : fln_context_attach(guest);
 	if (!(engine->features & UFFD_FEATURE_SIGBUS))
 		return fln_fail(EOPNOTSUPP,
@@ -89,7 +90,7 @@ int fln_context_open(struct fln_guest *guest)
 	return guest->running ? fln_context_attach(guest) : 0;
 }
 
-/* Give the shards to the workers in turn; all or none. */
+/* Attach the shards to the workers, round-robin; all or none. */
 int fln_context_attach(struct fln_guest *guest)
 {
 	struct fln_shard *shards = fln_context_shards(guest);
@@ -102,11 +103,14 @@ int fln_context_attach(struct fln_guest *guest)
 		if (rc == 0)
 			continue;
 		fln_shards_detach(shards, i);
-		return fln_fail(-rc, "guest %s: an in-context userfaultfd cannot be watched: %s%s",
+		return fln_fail(-rc, "guest %s: epoll cannot watch an in-context userfaultfd: %s%s",
 				guest->name, strerror(-rc),
 				rc == -ENOSPC ? "; raise fs.epoll.max_user_watches" : "");
 	}
-	/* Only now: what a worker is asked for must find its end in fln_guest_pass_workers(). */
+	/*
+	 * Only when all are attached: fln_guest_pass_workers() must reach every worker that a
+	 * thread in context has asked for a page.
+	 */
 	for (uint32_t i = 0; shards && i < guest->nr_shards; i++)
 		atomic_store_explicit(&shards[i].helper, shards[i].worker, memory_order_release);
 	return 0;
@@ -123,7 +127,7 @@ void fln_context_detach(struct fln_guest *guest)
 	fln_shards_detach(shards, guest->nr_shards);
 }
 
-/* The userfaultfds are closed, or stay open for good. */
+/* Requires: the userfaultfds are closed, or stay open for good. */
 void fln_context_close(struct fln_guest *guest)
 {
 	struct fln_shard *shards = fln_context_shards(guest);

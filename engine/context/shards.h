@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The shards of a guest's in-context regions.
+ * The shards of a guest's in-context regions, on the thread that has the guest's turn.  Attaching
+ * and detaching block on the workers.
  */
 #ifndef FLN_ENGINE_CONTEXT_SHARDS_H
 #define FLN_ENGINE_CONTEXT_SHARDS_H
@@ -11,19 +12,22 @@
 struct fln_guest;
 
 /*
- * The shards of a guest's in-context regions.  All in its turn.
- * fln_context_open() makes them if there are none, and gives them to the workers if
- * the guest runs.  Return: 0; -EOPNOTSUPP, -EMFILE, -ENOMEM …
+ * fln_context_open() creates the shards if there are none, and attaches them to the workers if the
+ * guest is running.  fln_context_close() frees them, and closes no userfaultfd.
+ * Return: 0 or a negative errno.
  */
 int fln_context_open(struct fln_guest *guest);
 int fln_context_attach(struct fln_guest *guest);
 void fln_context_detach(struct fln_guest *guest);
 void fln_context_close(struct fln_guest *guest);
 
-/* Chunks have run out: let workers look for blocks that are whole. */
+/*
+ * Chunks have run out: have the workers give back those of wholly mapped blocks.  Any thread, also
+ * in a signal handler; does not block.
+ */
 void fln_context_kick_all(const struct fln_guest *guest);
 
-/* A short sleep that a signal handler may do; it is no cancellation point. */
+/* An async-signal-safe sleep that is not a cancellation point. */
 void fln_context_nap(uint64_t ns);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Ranges of a guest: what was advised, what is locked, streams that are read ahead of, and
- * discards of our own.
+ * What a guest keeps per range: advice, locks, streams of sequential reads, and the library's own
+ * DONTNEEDs.
  */
 #ifndef FLN_ENGINE_STATE_ADVISED_H
 #define FLN_ENGINE_STATE_ADVISED_H
@@ -14,28 +14,28 @@ struct fln_job;
 
 #define FLN_NR_STREAMS 8u
 
-/* [addr, end) and what was said of it. */
+/* [addr, end) and its advice, or that it is locked. */
 struct fln_range {
 	uint64_t addr, end;
 	uint32_t what;
 };
 
-/* Sorted, no two overlap; never changed once published, replaced as a whole. */
+/* Sorted, without overlaps.  Constant once published, and replaced as a whole. */
 struct fln_ranges {
 	uint32_t nr, capacity;
 	struct fln_range range[];
 };
 
-/* Pages that are touched in order: where the next fault that goes on with it is due. */
+/* A sequence of touches in address order, and the pages mapped ahead of it. */
 struct fln_stream {
-	uint64_t from;    /* faults in [from, end] are the stream's */
-	uint64_t trigger; /* the first page of what was mapped ahead last: it is left out */
-	uint64_t end;     /* of what is mapped ahead */
-	uint64_t used;    /* when: a number */
-	uint32_t blocks;  /* how many were mapped ahead last */
+	uint64_t from;    /* faults in [from, end] continue the stream */
+	uint64_t trigger; /* the first page of the last piece; left unmapped so that it faults */
+	uint64_t end;     /* end of the pages mapped ahead */
+	uint64_t used;    /* value of fln_ahead.clock at its last use */
+	uint32_t blocks;  /* length of the last piece */
 };
 
-/* Read-ahead of a guest: made when a range is first called sequential. */
+/* A guest's read-ahead.  Created when a range is first advised SEQUENTIAL. */
 struct fln_ahead {
 	struct fln_stream stream[FLN_NR_STREAMS];
 	uint64_t clock;
@@ -43,19 +43,19 @@ struct fln_ahead {
 };
 
 /*
- * A DONTNEED of our own that is under way: the REMOVE events that it raises say
- * nothing about contents.  The kernel tells of it mapping by mapping, in order.
+ * A DONTNEED by the library that is under way: its REMOVE events are no discards.  The kernel
+ * raises them mapping by mapping, in address order.
  */
 struct fln_quiet {
-	uint64_t at, end; /* what no event has told of yet */
+	uint64_t at, end; /* the part for which no event was read yet */
 	struct fln_quiet *next;
 };
 
-/* All of that, of one guest. */
+/* All of these, for one guest. */
 struct fln_advised {
 	_Atomic(struct fln_ranges *) advice; /* changed in the guest's turn, read under RCU */
-	struct fln_ranges *locked;           /* in the guest's turn */
-	_Atomic bool was_locked;             /* stays set */
+	struct fln_ranges *locked;           /* only in the guest's turn */
+	_Atomic bool was_locked;             /* a range was locked at some time; never cleared */
 	_Atomic(struct fln_ahead *) ahead;   /* set once; its fields are guarded by jobs.lock */
 	struct fln_quiet *quiet;             /* guarded by jobs.lock */
 };

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The objects of a guest, seen from inside: regions, shards, and the guest.
+ * The structs of guests, regions and shards.  Each field, or group of fields, says who writes it.
  *
- * Owners: the embedder's calls own the guest and its regions, under
- * guest->lock.  A shard belongs to its worker from ATTACH to DETACH: nobody
- * else reads its messages or changes its tables.  Regions are found by workers
- * in the guest's directory, a sorted array that is replaced under RCU.
+ * Embedder calls change a guest and its regions in the guest's turn (struct fln_turn).  A shard
+ * belongs to its worker from ATTACH to DETACH: only that worker reads its messages and changes its
+ * tables.  Workers find regions in the guest's directory, a sorted array that is replaced under
+ * RCU.
  */
 #ifndef FLN_ENGINE_STATE_GUEST_H
 #define FLN_ENGINE_STATE_GUEST_H
@@ -35,105 +35,106 @@ struct fln_engine;
 struct fln_image;
 struct fln_worker;
 
-#define FLN_MAX_CHILDREN 64u /* of a foreign guest's process, until they are closed */
-#define FLN_MAX_REGION_STRAYS 4u
-#define FLN_MAX_STRAYS 16u /* of a shard that are kept in mind to its end */
-#define FLN_MAX_UNDENIED 32u
+#define FLN_MAX_CHILDREN 64u     /* forked children of a foreign guest that are not closed yet */
+#define FLN_MAX_REGION_STRAYS 4u /* ranges of a region onto which mremap() has moved memory */
+#define FLN_MAX_STRAYS 16u       /* ranges that mremap() has moved away from a shard */
+#define FLN_MAX_UNDENIED 32u     /* moved ranges of a guest that are still accessible */
 #define FLN_GUEST_DEFAULT_VCPUS 64u
 /*
- * Chunks of a region's map besides one for each block: those that are on their way back.  Of
- * address space only, as all of them, until they are used.
+ * Chunks of a region's map in addition to one per block, for chunks that wait for a grace period
+ * after they were freed.  Chunks only take address space until they are used.
  */
 #define FLN_CHUNKS_SPARE 1024u
-/* As many are enough to begin with where the address space has no room for all. */
+/* The number of chunks where the address space has no room for all of them. */
 #define FLN_CHUNKS_FEW 65536u
 
 /*
- * Whose turn it is: life-cycle calls on one object go one after the other.  No
- * lock, because they make system calls, wait for workers and write to the log (I2).
+ * Serialises life-cycle calls on one object.  Not a lock, because these calls make system calls,
+ * wait for workers and write to the log (I2).
  */
 struct fln_turn {
 	bool taken; /* guarded by the object's lock */
 	pthread_cond_t given;
 };
 
-/* Zeros that were mapped where a private region's guest had given pages up. */
+/* A range in which a private region's end has mapped zeros over discarded pages. */
 struct fln_zeroed {
 	uint64_t addr, end;
 };
 
 struct fln_region {
-	/* Set before a worker or another thread can find it, and the same to its end. */
+	/* Set before any other thread can find the region, and constant from then on. */
 	struct fln_guest *guest;
 	struct fln_image *image;
 	uint64_t addr;
 	uint64_t len_bytes;
-	uint64_t base_addr;  /* addr, down to a block: page 0 of the map */
+	uint64_t base_addr;  /* addr, rounded down to a block: page 0 of the map */
 	uint64_t image_page; /* the image's page at addr */
 	uint32_t page_bytes;
 	enum fln_discard discard;
 	bool foreign;
-	bool is_private;     /* MAP_PRIVATE: writes, and discards, are the guest's alone */
+	bool is_private;     /* MAP_PRIVATE: writes and discards affect only this guest */
 	bool in_context;     /* its shards raise SIGBUS and queue nothing */
-	uint32_t node_index; /* of the topology, FLN_NODE_ANY: any */
+	uint32_t node_index; /* index in the topology; FLN_NODE_ANY: any */
 	struct fln_stripe_plan plan;
 
-	/* In the guest's turn alone. */
-	bool mapped_by_us;
-	bool kept_from_children;   /* by MADV_DONTFORK of ours */
-	bool closed;               /* fln_region_close() has been called, whatever came of it */
-	bool restored;             /* the image was mapped where an earlier end had taken it away */
-	bool sealed;               /* some pages were made unreadable, and still map the image */
-	bool vacate_later;         /* of them, some until the range is registered no more */
-	uint64_t max_denial_runs;  /* that the last walk was allowed; 0: there was none */
-	bool unsafe;               /* some should have been, and could not */
-	uint64_t close_waited_ns;  /* for calls that the kernel put off */
-	uint64_t nr_registered;    /* stripes, from the first on */
-	struct fln_denial *denial; /* while deny.c is at it */
+	/* Only in the guest's turn. */
+	bool mapped_by_us;         /* the engine made the mapping */
+	bool kept_from_children;   /* by the library's MADV_DONTFORK */
+	bool closed;               /* fln_region_close() was called, even if it failed */
+	bool restored;             /* the image was mapped over what an earlier end had left */
+	bool sealed;               /* some pages are inaccessible but still map the image */
+	bool vacate_later;         /* some of those are mapped over once it is unregistered */
+	uint64_t max_denial_runs;  /* limit of the last walk of deny.c; 0: none so far */
+	bool unsafe;               /* some unfilled pages could not be made inaccessible */
+	uint64_t close_waited_ns;  /* retry budget that closing has used up (closing.c) */
+	uint64_t nr_registered;    /* stripes that are registered, counted from the first */
+	struct fln_denial *denial; /* during a walk of deny.c */
 	int (*denial_fn)(struct fln_region *region, uint64_t addr, uint64_t len_bytes);
-	struct fln_zeroed *zeroed; /* where zeros of the process's own were mapped */
+	struct fln_zeroed *zeroed; /* ranges in which zeros were mapped */
 	uint64_t nr_zeroed, max_zeroed;
-	uint64_t nr_denial_maps; /* taken from the engine's budget */
+	uint64_t nr_denial_maps; /* mappings taken from the engine's budget */
 
-	/* Set in the guest's turn, once; read by workers and in signal handlers. */
+	/* Set once, in the guest's turn; read by workers and in signal handlers. */
 	_Atomic bool closing; /* workers leave its faults alone */
 
-	/* By each page's owner, which has its CLAIMED bit: a worker, or a thread in context. */
+	/* A page is changed by the thread that has set its CLAIMED bit. */
 	struct fln_blockmap map;
 
 	/*
-	 * By the reader of events, which sets bits: of a foreign region the blocks in which the map
-	 * may be wrong about PRESENT.  NULL: it is believed.
+	 * Foreign: blocks whose PRESENT bits may be wrong.  Bits are set by the reader of the
+	 * shard's events.  NULL: PRESENT is always right.
 	 */
 	_Atomic uint64_t *doubted;
 
-	/* Where something else lies (strays.c): under guest->lock; read by anybody. */
+	/* Ranges with other memory (strays.c).  Written under guest->lock, read by any thread. */
 	_Atomic uint32_t nr_strays;
 	struct {
 		_Atomic uint64_t lo, hi;
 	} strays[FLN_MAX_REGION_STRAYS];
 
-	struct fln_region *next; /* of the guest: in its turn, and under guest->lock */
+	/* In the guest's list: written in its turn under guest->lock, read with either. */
+	struct fln_region *next;
 };
 
-/* Regions by address; replaced as a whole, freed after a grace period. */
+/* Regions by address.  Replaced as a whole, and freed after a grace period. */
 struct fln_directory {
 	uint32_t nr, capacity;
-	struct fln_directory *next; /* of those that are retired */
+	struct fln_directory *next; /* in the list of retired directories */
 	struct fln_region *regions[];
 };
 
 /*
- * What a shard's worker has noted of its oldest fault.  Written by the worker
- * alone; readers read until they have read the same twice.
+ * A worker's note of a shard's oldest fault.  Written only by the worker; readers repeat until
+ * two reads agree.
  */
 struct fln_oldest {
-	_Atomic uint64_t t0_ns; /* 0: nobody waits */
+	_Atomic uint64_t t0_ns; /* 0: no fault waits */
 	_Atomic uint64_t addr;
 	_Atomic uint32_t waits_for, worker;
 };
 
-/* Written by the shard's worker, in context by any thread; anybody may read. */
+/* Written by the shard's worker, in context by any thread; read by any thread. */
 struct fln_shard_counters {
 	_Atomic uint64_t faults, minor, major, zero, invalid, refaults, in_context;
 	_Atomic uint64_t resumed, poisoned, failed;
@@ -143,8 +144,8 @@ struct fln_shard_counters {
 };
 
 /*
- * Blocks that threads have mapped wholly in their own context: their chunks are to
- * be given back, which a signal handler must not do.  A worker does it, from time to time.
+ * Blocks that threads have wholly mapped in context.  Their chunks can be freed, which a signal
+ * handler must not do, so the shard's worker does it from time to time.
  */
 #define FLN_NR_WHOLE 64u /* a power of two */
 
@@ -154,134 +155,139 @@ struct fln_whole_blocks {
 	_Atomic bool hurry; /* chunks have run out */
 };
 
-/* Where mremap() has put memory of a region. */
+/* A range to which mremap() has moved memory of a region. */
 struct fln_stray {
 	uint64_t addr, len_bytes;
 };
 
-/* A region's pages as /proc/self/maps shows them, also when the region has gone. */
+/* How /proc/self/maps shows a region's pages; also valid after the region has gone. */
 struct fln_mapping_due {
 	uint64_t inode, device;
 	uint64_t offset_less_addr; /* modulo 2^64 */
 	bool is_private;
 };
 
-/*
- * [lo, hi) where pages lie that are no region's, and what their mapping has behind it.  It is
- * still to be made unreadable (strays.c).
- */
+/* Moved pages in [lo, hi) that are still to be made inaccessible (strays.c). */
 struct fln_undenied {
 	struct fln_shard *shard;
 	struct fln_mapping_due due;
 	uint64_t lo, hi;
 };
 
-/* The worker's, while it works out what to note (oldest.c). */
+/* Scratch of the worker while it finds the oldest fault (oldest.c). */
 struct fln_oldest_next {
-	bool noted; /* in worker->noted */
+	bool noted; /* the shard is in worker->noted */
 	struct fln_shard *shard;
 	uint64_t t0_ns, addr;
 	uint32_t waits_for;
 };
 
 struct fln_shard {
-	/* Set before it is attached; the descriptor is open until its guest has ended. */
+	/* Set before it is attached; the descriptor stays open until the guest has ended. */
 	struct fln_uffd uffd;
 	struct fln_guest *guest;
 	uint32_t index;
 	bool in_context; /* raises SIGBUS, queues no faults */
 
-	/* By the worker, on ATTACH and DETACH; read between them, or by the thread that had them done. */
+	/*
+	 * Written by the worker on ATTACH and DETACH.  Read while attached, or by the thread that
+	 * has issued these commands.
+	 */
 	struct fln_worker *worker;
 
-	/* The worker's alone, while it is attached. */
-	uint32_t nr_held;                        /* faults in worker->held */
-	bool overflowed;                         /* in worker->overflowed */
-	uint64_t overflowed_ns, overflowed_addr; /* since when, and the first one's address */
+	/* Only the worker, while attached. */
+	uint32_t nr_held;                        /* its faults in worker->held */
+	bool overflowed;                         /* it is in worker->overflowed */
+	uint64_t overflowed_ns, overflowed_addr; /* time and address of the first such fault */
 	struct fln_shard *next_overflowed;
 	struct fln_shard *next_in_context, *next_of_worker;
 	struct fln_oldest_next next_oldest;
 
 	/*
-	 * By the reader of its events: the worker, or in the guest's turn another thread when it has
-	 * none.  Those that found no room keep it open (strays.c).
+	 * Written by the reader of its events: the worker, or while it is detached the thread with
+	 * the guest's turn.  A stray that finds no room sets keep_open (strays.c).
 	 */
 	uint32_t nr_strays;
 	struct fln_stray strays[FLN_MAX_STRAYS];
 
-	/* By the worker, and in context by any thread; read by anybody. */
 	struct fln_shard_counters count;
 
-	/* In context: the worker to be asked for contents; NULL while the guest does not run.  In its turn. */
+	/*
+	 * In context: the worker that fills pages for threads; NULL while the guest is not running.
+	 * Written in the guest's turn.
+	 */
 	_Atomic(struct fln_worker *) helper;
 
-	/* In context: noted by any thread, taken by the worker. */
+	/* In context: added to by any thread, emptied by the worker. */
 	struct fln_whole_blocks whole;
 
-	/* Set by any thread, for good; read when the guest ends. */
-	_Atomic bool keep_open; /* closed, unfilled pages would read zeros */
+	/* Set by any thread, and never cleared; read when the guest ends. */
+	_Atomic bool
+		keep_open; /* if the userfaultfd were closed, unfilled pages would read zeros */
 
-	/* By the worker alone; read by anybody. */
-	_Atomic bool unreadable; /* read() fails for good */
+	/* Written only by the worker; read by any thread. */
+	_Atomic bool unreadable; /* read() has failed for good */
 	struct fln_oldest oldest;
 };
 
-/* What a guest has of one of the workers; that worker's. */
+/* A guest's share of one worker.  Only that worker uses it. */
 struct fln_guest_at {
-	uint32_t nr_shards; /* that it serves */
-	uint32_t nr_held;   /* entries in worker->held */
+	uint32_t nr_shards; /* the guest's shards that it serves */
+	uint32_t nr_held;   /* the guest's faults in worker->held */
 };
 
 struct fln_guest {
 	struct fln_engine *engine;
 	char name[32];
-	uint64_t id;          /* 1, 2, … in the order in which they were made; for statistics */
+	uint64_t id;          /* 1, 2, … in order of creation; for statistics */
 	struct fln_lock lock; /* FLN_RANK_GUEST */
 	struct fln_turn turn;
 	_Atomic(struct fln_directory *) directory;
-	struct fln_directory *spare;   /* so that leaving a region out cannot fail; by lock */
-	struct fln_directory *retired; /* wait for a grace period; guarded by lock */
+	struct fln_directory *spare;   /* makes removing a region infallible; guarded by lock */
+	struct fln_directory *retired; /* awaiting a grace period; guarded by lock */
 	struct fln_region *regions;    /* changed in the guest's turn, under lock */
 	struct fln_window_policy window;
-	struct fln_density *density; /* in place of it, or NULL; the worker's of its one shard */
+	/* Foreign: replaces @window, or NULL.  Only the worker of the one shard uses it. */
+	struct fln_density *density;
 	struct fln_jobs jobs;
 	struct fln_advised advised;
 	bool foreign;
-	uint32_t on_failure;   /* as struct fln_guest_opts, the default filled in */
+	uint32_t on_failure;   /* as in struct fln_guest_opts, with the default filled in */
 	uint32_t max_failures; /* at least 1 */
 	fln_ask_fn ask;
 	void *ask_ctx;
-	_Atomic bool found_pages;       /* foreign: some were there that we had not put there */
-	_Atomic bool failed;            /* what is not there is poisoned at once; stays so */
-	_Atomic bool told_whole;        /* FLN_EVENT_GUEST_WHOLE has been posted */
-	_Atomic bool must_stop;         /* to be stopped by the ender */
-	_Atomic uint32_t nr_reading;    /* of workers that read events of in-context shards */
-	uint64_t told_t0_ns, told_addr; /* of the fault last told of; guarded by engine->lock */
-	bool running, stopped;          /* set in the guest's turn, under lock */
+	_Atomic bool found_pages;    /* foreign: pages were there that the engine had not copied */
+	_Atomic bool failed;         /* unfilled pages are poisoned when touched; never cleared */
+	_Atomic bool told_whole;     /* FLN_EVENT_GUEST_WHOLE has been posted */
+	_Atomic bool must_stop;      /* the ender is to stop it */
+	_Atomic uint32_t nr_reading; /* workers that are reading events of in-context shards */
+	uint64_t told_t0_ns,
+		told_addr;     /* the last stalled fault reported; guarded by engine->lock */
+	bool running, stopped; /* set in the guest's turn, under lock */
 	int stop_result;
 	struct fln_log_limit log_limit, poison_limit, late_limit, moved_limit;
-	uint32_t nr_planned; /* regions that had stripes so far; in the guest's turn */
+	uint32_t nr_planned; /* regions whose stripes were planned so far; in the guest's turn */
 	uint32_t nr_shards;
-	uint32_t turn_no; /* its running number, for the plan */
+	uint32_t turn_no; /* shards of earlier guests: spreads guests over the workers */
 	struct fln_shard *shards;
-	/* Userfaultfds of forked children that are to be closed (strays.c); guarded by lock. */
+	/* Userfaultfds of forked children, until they are closed (strays.c); guarded by lock. */
 	_Atomic uint32_t nr_children;
 	int children[FLN_MAX_CHILDREN];
 	uint32_t nr_undenied; /* guarded by lock */
 	struct fln_undenied undenied[FLN_MAX_UNDENIED];
-	/* nr_shards more, from the first in-context region on; set in the guest's turn. */
+	/* nr_shards more, once there is an in-context region; set in the guest's turn. */
 	_Atomic(struct fln_shard *) context_shards;
 	struct fln_guest_at at[FLN_MAX_WAITERS]; /* by worker */
-	struct fln_guest *next;                  /* of the engine; guarded by engine->lock */
-	uint32_t nr_pins;                        /* other users just now; guarded by engine->lock */
-	bool leaves;                    /* the guard destroys it; guarded by engine->lock */
-	struct fln_guest *next_leaving; /* the guard's, guarded by its lock */
-	uint64_t cookie;                /* that is told when it has gone; the same */
+	struct fln_guest *next;                  /* in the engine's list; guarded by engine->lock */
+	uint32_t nr_pins;                        /* see pins.h; guarded by engine->lock */
+	bool leaves;                    /* the ender destroys it; guarded by engine->lock */
+	struct fln_guest *next_leaving; /* in the ender's list; guarded by ender->lock */
+	uint64_t cookie;                /* for FLN_EVENT_GUEST_DESTROYED; guarded by ender->lock */
 };
 
 /*
- * Release: a reader that sees a fault ended sees that it had begun (stats.c).  Shards
- * whose faults are resolved in context are counted on by many threads.
+ * Release: a reader that sees the end of a fault also sees its beginning (stats.c).  Counters of
+ * in-context shards are written by many threads.
  */
 static inline void fln_count(_Atomic uint64_t *counter, uint64_t n)
 {
@@ -293,28 +299,28 @@ static inline struct fln_shard *fln_context_shards(const struct fln_guest *guest
 	return atomic_load_explicit(&guest->context_shards, memory_order_acquire);
 }
 
-/* The shard of a region's stripes that the plan calls @index. */
+/* The shard that a region's stripe plan calls @index. */
 static inline struct fln_shard *fln_region_shard(const struct fln_region *r, uint32_t index)
 {
 	return r->in_context ? &fln_context_shards(r->guest)[index] : &r->guest->shards[index];
 }
 
 /*
- * Does the region's own map say what was given up?  Where there is no page cache
- * of ours (foreign), or the cache speaks for others too (private).
+ * Does the region's own map record discards?  The page cache does so only for shared regions: a
+ * foreign guest has none of ours, and in a private region a discard leaves it alone.
  */
 static inline bool fln_region_keeps_discards(const struct fln_region *r)
 {
 	return (r->foreign || r->is_private) && r->discard != FLN_DISCARD_IMAGE;
 }
 
-/* Chunks that a region of @nr_blocks has room for, where the caller does not say. */
+/* The default number of chunks of a region of @nr_blocks blocks. */
 static inline uint64_t fln_region_nr_chunks(uint64_t nr_blocks)
 {
 	return nr_blocks + nr_blocks / 8 + FLN_CHUNKS_SPARE;
 }
 
-/* Conversions of one region, in one place. */
+/* Conversions between addresses, the region's pages and the image's pages. */
 static inline uint64_t fln_region_page_of(const struct fln_region *r, uint64_t addr)
 {
 	return fln_bytes_to_pages(addr - r->base_addr);
@@ -325,7 +331,7 @@ static inline uint64_t fln_region_addr_of(const struct fln_region *r, uint64_t p
 	return r->base_addr + fln_pages_to_bytes(page);
 }
 
-/* The image's page behind a page of the region, which is not before its beginning. */
+/* The image's page behind a page of the region.  @page must not lie before the region's first. */
 static inline uint64_t fln_region_image_page(const struct fln_region *r, uint64_t page)
 {
 	return r->image_page + (page - r->map.lead_pages);

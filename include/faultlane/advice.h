@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Ranges of a guest: advice, populate, locked ranges, what is where, large pages.
+ * Calls on ranges of a guest: advice, populate, lock, residency, collapse.
  *
- * A range is an address and a length in bytes, multiples of the page size, that
- * lies in regions of one guest without a gap.
+ * A range is an address and a length in bytes, both multiples of the page size.  All of it must
+ * lie in regions of one guest.
  */
 #ifndef FAULTLANE_ADVICE_H
 #define FAULTLANE_ADVICE_H
@@ -15,17 +15,17 @@
 extern "C" {
 #endif
 
-/* As madvise() has them. */
+/* Named after the advice of madvise(). */
 enum fln_advice {
-	FLN_ADVICE_NORMAL,     /* the guest's windows */
-	FLN_ADVICE_SEQUENTIAL, /* whole blocks at once, and what comes after them ahead */
-	FLN_ADVICE_RANDOM,     /* the page that is touched and no other */
-	FLN_ADVICE_WILLNEED,   /* fill and map it in the background; does not wait */
+	FLN_ADVICE_NORMAL,     /* a fault maps the guest's usual window */
+	FLN_ADVICE_SEQUENTIAL, /* a fault maps its whole block, and read-ahead the next ones */
+	FLN_ADVICE_RANDOM,     /* a fault maps its own page only */
+	FLN_ADVICE_WILLNEED,   /* fill and map the range in the background; does not wait */
 	/*
-	 * Unmap it.  In a shared region its contents come back when they are touched,
-	 * also where they have not been read yet; in a private one the guest's own
-	 * writes are lost, and what is read next is as enum fln_discard says.  Pages
-	 * that were poisoned may be touched again: they are asked for anew.
+	 * Unmap the range.  In a shared region a touch brings the contents back, also
+	 * where they had not been read yet.  In a private region the guest's own writes
+	 * are lost, and enum fln_discard says what the next read returns.  Poison is
+	 * dropped: the next touch asks the source again.
 	 */
 	FLN_ADVICE_DONTNEED,
 	FLN_ADVICE_NR
@@ -33,38 +33,37 @@ enum fln_advice {
 
 /**
  * fln_guest_advise() - Say how a range will be used
- * @addr:      its first byte
- * @len_bytes: its length
- * @advice:    NORMAL, SEQUENTIAL and RANDOM stay in force until the next of them
+ * @addr:      first byte of the range
+ * @len_bytes: length of the range
+ * @advice:    NORMAL, SEQUENTIAL and RANDOM each stay in force until another of them
  *
- * In-context regions have the windows of SEQUENTIAL and RANDOM, and no read-ahead.
- * While DONTNEED runs nobody else should discard the same memory: of two discards at
- * the same time one is taken for the guest's own.
+ * In an in-context region SEQUENTIAL and RANDOM set the windows, and there is no read-ahead.
+ * While DONTNEED runs, no other thread should discard the same memory: one of two concurrent
+ * discards counts as the guest's own.
  *
- * Return:  0; -EINVAL for a range that is not the guest's or an unknown advice, or
- *          DONTNEED of a locked range, or of a part of a huge page; -ESHUTDOWN for
- *          WILLNEED and DONTNEED when the guest does not run; -EBUSY when 8 ranges of
- *          WILLNEED are under way;
- *          -ENOTSUP for DONTNEED in a foreign guest; -ENOMEM
+ * Return:  0; -EINVAL for a range outside the guest's regions or an unknown advice, and for
+ *          DONTNEED of a locked range or of part of a huge page; -ESHUTDOWN for WILLNEED and
+ *          DONTNEED when the guest is not running; -EBUSY when 8 ranges of WILLNEED are under
+ *          way; -ENOTSUP for DONTNEED in a foreign guest; -ENOMEM
  * Threads: any, except a thread of the engine
- * Blocks:  briefly; DONTNEED as madvise()
+ * Blocks:  briefly; DONTNEED as long as madvise()
  */
 FLN_API int fln_guest_advise(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,
 			     enum fln_advice advice);
 
 /**
- * typedef fln_progress_fn - How far fln_guest_populate() is
+ * typedef fln_progress_fn - Reports the progress of fln_guest_populate()
  *
- * Return:  0 to go on; anything else cancels
+ * Return:  0 to continue; any other value cancels
  * Threads: called on the thread that called fln_guest_populate()
- * Blocks:  it may: the work goes on meanwhile
+ * Blocks:  it may: the work continues meanwhile
  */
 typedef int (*fln_progress_fn)(void *ctx, uint64_t done_bytes, uint64_t len_bytes);
 
 /**
  * struct fln_populate_opts - Options of fln_guest_populate()
  * @size:         sizeof(struct fln_populate_opts)
- * @progress:     called now and then, and at the end; NULL: nobody
+ * @progress:     called every @interval_ns, and at the end; may be NULL
  * @progress_ctx: passed to @progress
  * @interval_ns:  time between two calls of @progress; 0: 100 ms
  */
@@ -79,24 +78,23 @@ struct fln_populate_opts {
 
 /**
  * fln_guest_populate() - Fill and map a range, and wait for it
- * @addr:      its first byte
- * @len_bytes: its length
+ * @addr:      first byte of the range
+ * @len_bytes: length of the range
  * @opts:      options, or NULL for all defaults; not kept
  *
- * When it has returned 0 every page was mapped: a touch does not fault, unless the
- * page was given up meanwhile.  Holes take memory then.  Workers do it behind all
- * faults.  Memory of an in-context region that is to be handed to a system call is
- * passed here first; where all of it is mapped that costs little.  Without /proc
- * what was punched out of ranges longer than 2 MiB can be missed.
+ * When 0 is returned, every page of the range has been mapped, and a touch does not fault unless
+ * the page was discarded meanwhile.  Holes are mapped too, and so take memory.  Workers serve all
+ * waiting faults first.  Call this before a system call is given a buffer in an in-context region;
+ * it costs little if the buffer is already mapped.  Without /proc, pages punched out of a range
+ * longer than 2 MiB may be missed.
  *
- * Pages that fail are reported and not poisoned; the rest is mapped.
+ * Pages that fail are reported and not poisoned; all others are mapped.
  *
- * Return:  0; -ECANCELED when @progress said so: what is mapped by then stays;
- *          -EIO when pages have failed (fln_last_error() names the first);
- *          -EINVAL; -ESHUTDOWN when the guest does not run, or was stopped
- *          meanwhile; -ENOMEM
+ * Return:  0; -ECANCELED when @progress has cancelled: pages mapped by then stay mapped; -EIO
+ *          when pages have failed (fln_last_error() names the first); -EINVAL; -ESHUTDOWN when
+ *          the guest is not running, or was stopped meanwhile; -ENOMEM
  * Threads: any, except a thread of the engine, and not in a signal handler
- * Blocks:  until it is done
+ * Blocks:  until every page is mapped or has failed
  */
 FLN_API int fln_guest_populate(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,
 			       const struct fln_populate_opts *opts);
@@ -104,10 +102,10 @@ FLN_API int fln_guest_populate(struct fln_guest *guest, uint64_t addr, uint64_t 
 /**
  * fln_guest_lock() - Populate a range, and keep it in memory (mlock)
  *
- * What is discarded and comes back is locked as well.  Removing the region unlocks it.
+ * Pages that are discarded and touched again are locked, too.  Removing the region unlocks it.
  *
- * Return:  0; as fln_guest_populate(); -EPERM or -ENOMEM when RLIMIT_MEMLOCK does not
- *          permit it (fln_last_error() names it); -ENOTSUP in a foreign guest
+ * Return:  0; errors of fln_guest_populate(); -EPERM or -ENOMEM when RLIMIT_MEMLOCK is too low
+ *          (fln_last_error() names its value); -ENOTSUP in a foreign guest
  * Threads: any, except a thread of the engine
  * Blocks:  as fln_guest_populate()
  */
@@ -122,18 +120,18 @@ FLN_API int fln_guest_lock(struct fln_guest *guest, uint64_t addr, uint64_t len_
  */
 FLN_API int fln_guest_unlock(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes);
 
-/* Where a page is. */
+/* The state of a page in a guest. */
 enum fln_residency_state {
-	FLN_RESIDENCY_ABSENT,    /* neither mapped nor filled */
-	FLN_RESIDENCY_FILLED,    /* its contents are there; not mapped */
-	FLN_RESIDENCY_PRESENT,   /* mapped, as far as we know */
-	FLN_RESIDENCY_DISCARDED, /* given up in private memory: zero when touched; not mapped */
-	FLN_RESIDENCY_POISONED,  /* it has failed */
+	FLN_RESIDENCY_ABSENT,    /* unfilled, and not mapped */
+	FLN_RESIDENCY_FILLED,    /* filled, and not mapped */
+	FLN_RESIDENCY_PRESENT,   /* mapped, as far as the engine knows */
+	FLN_RESIDENCY_DISCARDED, /* discarded in private memory: not mapped, reads zero */
+	FLN_RESIDENCY_POISONED,  /* its contents have failed */
 	FLN_RESIDENCY_NR
 };
 
 /**
- * struct fln_residency - How many pages of a range are in which state
+ * struct fln_residency - Counts of pages by state
  * @size:     sizeof(struct fln_residency), set by the caller
  * @nr_pages: by enum fln_residency_state, in pages of 4096 bytes
  */
@@ -145,16 +143,15 @@ struct fln_residency {
 #define FLN_RESIDENCY_INIT FLN_SIZED(struct fln_residency)
 
 /**
- * fln_guest_residency() - Where the pages of a range are
- * @addr:      its first byte
- * @len_bytes: its length
- * @vec:       a byte (enum fln_residency_state) per 4096 bytes; NULL: not wanted
- * @sum:       counts; NULL: not wanted
+ * fln_guest_residency() - The states of the pages of a range
+ * @addr:      first byte of the range
+ * @len_bytes: length of the range
+ * @vec:       receives a byte (enum fln_residency_state) per 4096 bytes; may be NULL
+ * @sum:       receives the counts; may be NULL
  *
- * A hole of the image is FILLED: zeros need no reading; so is what was given up in
- * shared memory, which is a hole then.  What is mapped is known as
- * well as the engine can know it: memory that is taken away through the page cache
- * raises no event, and is called PRESENT until it is touched.
+ * A hole of the image is FILLED, because zeros need no reading; so is a page discarded in shared
+ * memory, which is a hole from then on.  PRESENT may be stale: a page that is removed from the
+ * page cache raises no event, and stays PRESENT until it is touched.
  *
  * Return:  0; -EINVAL
  * Threads: any, except a thread of the engine
@@ -164,18 +161,18 @@ FLN_API int fln_guest_residency(struct fln_guest *guest, uint64_t addr, uint64_t
 				uint8_t *vec, struct fln_residency *sum);
 
 /**
- * fln_guest_collapse() - Map blocks of 2 MiB by large pages, where they are whole
- * @addr:        first byte of the range; blocks that lie in it wholly count
- * @len_bytes:   its length
- * @nr_collapsed: how many blocks are mapped by a large page now; may be NULL
+ * fln_guest_collapse() - Map 2 MiB blocks by large pages where they are wholly mapped
+ * @addr:         first byte of the range; only blocks that lie wholly in it count
+ * @len_bytes:    length of the range
+ * @nr_collapsed: receives how many blocks are now mapped by a large page; may be NULL
  *
- * The page cache of the block becomes one large page; other mappings of it lose
- * their page-table entries and fault again.  Blocks that have holes, are not mapped
- * wholly, or belong to private regions, are left alone.
+ * The block's page cache becomes one large page; other mappings of it lose their page-table
+ * entries and refault.  Blocks with holes, blocks that are not wholly mapped, and private regions
+ * are left alone.
  *
- * Return:  0, also when no block could be; -ENOTSUP when the kernel cannot at all
- *          (MADV_COLLAPSE: 6.1; shmem: transparent huge pages must be configured) or
- *          the guest is foreign; -EINVAL
+ * Return:  0, also when no block could be collapsed; -ENOTSUP when the kernel does not support it
+ *          (MADV_COLLAPSE needs 6.1, and transparent huge pages enabled for shmem) or the guest
+ *          is foreign; -EINVAL
  * Threads: any, except a thread of the engine
  * Blocks:  for copying 2 MiB a block
  */

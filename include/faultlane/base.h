@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What all other headers share: visibility, errors, log, allocator.
+ * Declarations shared by all other headers: visibility, errors, log, allocator.
  *
  * Conventions of the whole API
  *  - Functions return 0 or a negative errno; results come through the last
@@ -8,16 +8,16 @@
  *  - Every options struct begins with its own size.  Start from its _INIT
  *    macro (tables of functions have none: write .size = sizeof yourself): zero
  *    always means "the default".  A struct shorter than the
- *    library's is padded with zeros; a longer one is accepted when what the
- *    library does not know is zero, and refused with -E2BIG when it is not.
+ *    library's is padded with zeros; a longer one is accepted if the part
+ *    unknown to the library is zero, else refused with -E2BIG.
  *  - Sizes and offsets are in bytes (_bytes) unless the name says _pages.
  *  - Handles are opaque.  destroy functions accept NULL.
- *  - A child of fork() has nothing of an engine that was made before: its calls
- *    return -ECHILD and change nothing, until it calls exec().  It need not be told:
- *    it may end by exit(), and its parent goes on.
- *  - "Threads: any" means at the same time, too: calls that begin or end
- *    something wait for one another.  A caller that destroys an object (removes a
- *    region) sees to it that no other thread uses its handle then or later.
+ *  - A forked child cannot use an engine created by its parent: its calls return
+ *    -ECHILD and change nothing, until it calls exec().  It may simply exit(), and
+ *    its parent is not affected.
+ *  - "Threads: any" includes concurrent calls: calls that create or destroy objects
+ *    wait for one another.  The caller that destroys an object (removes a region)
+ *    makes sure that no other thread uses its handle, then or later.
  */
 #ifndef FAULTLANE_BASE_H
 #define FAULTLANE_BASE_H
@@ -31,7 +31,7 @@
 #define FLN_API
 #endif
 
-/* What the _INIT macros are made of: all defaults, and the size. */
+/* Expands to a struct of all defaults with its size set, for the _INIT macros. */
 #ifdef __cplusplus
 extern "C++" { /* the including file may have said extern "C" */
 template <class T> inline T fln_sized()
@@ -55,7 +55,7 @@ extern "C" {
 #endif
 
 /**
- * fln_version() - Version of the library that is loaded, such as "0.1.0"
+ * fln_version() - Version of the loaded library, such as "0.1.0"
  *
  * Return:  a static string, never NULL
  * Threads: any
@@ -64,10 +64,10 @@ extern "C" {
 FLN_API const char *fln_version(void);
 
 /**
- * fln_last_error() - What the last failed call of this thread had to say
+ * fln_last_error() - Explains the last failed call of this thread
  *
- * One sentence for people: it names the value that was refused and the remedy.
- * The code that the call returned is the contract; this text is not.
+ * One sentence for people, which names the refused value and the remedy.
+ * Programs act on the returned code: this text may change.
  *
  * Return:  a string, empty when no call of this thread has failed yet; it is
  *          valid until this thread's next fln_ call
@@ -85,28 +85,27 @@ enum fln_log_level {
 };
 
 /**
- * typedef fln_log_fn - Receives one line, without a newline at its end
+ * typedef fln_log_fn - Receives one line, without a trailing newline
  *
- * It may ask for statistics; it must not begin or end anything of the library.
+ * It may query statistics; it must not create, start, stop or destroy objects.
  *
- * Threads: called on any thread, the embedder's own during its calls too; never
+ * Threads: called on any thread, also on the embedder's own during its calls; never
  *          under a lock of the library
- * Blocks:  it should not: a worker may be the caller
+ * Blocks:  it should not: the caller may be a worker
  */
 typedef void (*fln_log_fn)(void *ctx, enum fln_log_level level, const char *msg);
 
 /**
- * struct fln_allocator - Where the library takes its own memory from
+ * struct fln_allocator - Allocates the library's own memory
  * @size:  sizeof(struct fln_allocator)
  * @ctx:   passed to both functions
  * @alloc: returns @size_bytes aligned to @align_bytes (a power of two), on or
  *         near NUMA node @node (UINT32_MAX: anywhere), or NULL
- * @free:  takes back what @alloc gave, with the same size and node
+ * @free:  frees memory returned by @alloc, with the same size and node
  *
- * Called when objects are created and destroyed, threads start and stop, and by
+ * Called when objects are created and destroyed, when threads start and stop, and by
  * fln_image_fill(), populate, lock, advice and fln_engine_stats_prometheus(); never on the
- * fault path.
- * Both functions are called on any thread.
+ * fault path.  Both functions are called on any thread.
  */
 struct fln_allocator {
 	size_t size;
@@ -115,7 +114,7 @@ struct fln_allocator {
 	void (*free)(void *ctx, void *ptr, size_t size_bytes, uint32_t node);
 };
 
-/* "Any NUMA node", wherever a node is asked for. */
+/* Any NUMA node, in parameters named node. */
 #define FLN_NODE_ANY UINT32_MAX
 
 #ifdef __cplusplus

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Events: what an embedder wants to be told of, through a descriptor to wait on.
+ * Events: a queue of notifications for the embedder, with a descriptor to poll.
  */
 #ifndef FAULTLANE_EVENT_H
 #define FAULTLANE_EVENT_H
@@ -15,44 +15,45 @@ extern "C" {
 
 enum fln_event_kind {
 	FLN_EVENT_NONE,
-	FLN_EVENT_PAGE_POISONED,  /* a page of a guest has failed */
-	FLN_EVENT_GUEST_FAILED,   /* FLN_ON_FAILURE_STOP: end the virtual machine */
-	FLN_EVENT_IMAGE_FILLED,   /* the last page of an image was filled, or is zero; once */
-	FLN_EVENT_GUEST_WHOLE,    /* every page of a guest's regions is mapped; once */
-	FLN_EVENT_OVERFLOW,       /* more events than fit: @value of them are lost */
-	FLN_EVENT_FAULT_STALLED,  /* a guest's oldest fault waits for long; once for each */
-	FLN_EVENT_WORKER_STALLED, /* a worker has not come back for long; once each time */
-	FLN_EVENT_WORKER_FAILED,  /* a worker cannot wait for faults as it should, and goes on */
-	FLN_EVENT_MEMORY_MOVED, /* mremap() has moved a part of a guest, which is unreadable now */
-	FLN_EVENT_GUEST_DESTROYED, /* what fln_guest_destroy_async() was asked for is done */
+	FLN_EVENT_PAGE_POISONED,   /* a page of a guest has failed, and is inaccessible */
+	FLN_EVENT_GUEST_FAILED,    /* FLN_ON_FAILURE_STOP: end the virtual machine */
+	FLN_EVENT_IMAGE_FILLED,    /* every page of an image is filled or zero; once */
+	FLN_EVENT_GUEST_WHOLE,     /* every page of a guest's regions is mapped; once */
+	FLN_EVENT_OVERFLOW,        /* the queue was full: @value events were lost */
+	FLN_EVENT_FAULT_STALLED,   /* a guest's oldest fault has stalled; once for each fault */
+	FLN_EVENT_WORKER_STALLED,  /* a worker has not finished its round; once for each round */
+	FLN_EVENT_WORKER_FAILED,   /* a worker's epoll set has failed; it serves on */
+	FLN_EVENT_MEMORY_MOVED,    /* mremap() has moved guest memory, which is inaccessible now */
+	FLN_EVENT_GUEST_DESTROYED, /* fln_guest_destroy_async() has completed */
 	FLN_EVENT_NR
 };
 
 /**
- * struct fln_event - Something that has happened
+ * struct fln_event - One event
  * @size:  sizeof(struct fln_event), set by the caller
  * @kind:  enum fln_event_kind
- * @error: negative errno where there is one, else 0; PAGE_POISONED: -ENOENT where no
- *         region is; GUEST_DESTROYED: what fln_guest_stop() returned
- * @guest: whose, or NULL; compare it only, it may have been destroyed since
- * @image: whose, or NULL; the same
- * @value: PAGE_POISONED, FAULT_STALLED: the address; MEMORY_MOVED: where it was; OVERFLOW: how many are lost;
- *         WORKER_STALLED, WORKER_FAILED: the number of the worker; GUEST_DESTROYED: what was
- *         passed with it; else 0
+ * @error: negative errno where there is one, else 0; PAGE_POISONED: -ENOENT outside of any
+ *         region; GUEST_DESTROYED: the result of fln_guest_stop()
+ * @guest: the guest, or NULL; compare it only, it may have been destroyed since
+ * @image: the image, or NULL; compare it only, it may have been destroyed since
+ * @value: PAGE_POISONED, FAULT_STALLED: the address; MEMORY_MOVED: the old address; OVERFLOW: how
+ *         many events were lost; WORKER_STALLED, WORKER_FAILED: the worker's index;
+ *         GUEST_DESTROYED: the cookie; else 0
  *
- * FAULT_STALLED: ask fln_guest_oldest_fault() what it waits for; how long is long says
- * fln_engine_opts.stall_report_ms.  A guest one of whose userfaultfds can not be read any
- * more is GUEST_FAILED whatever its on_failure says, and is stopped as by
- * fln_guest_stop().  A worker that is WORKER_FAILED serves on: by a new epoll set, or
- * without one by looking every millisecond.
+ * FAULT_STALLED, WORKER_STALLED: fln_engine_opts.stall_report_ms sets the time;
+ * fln_guest_oldest_fault() tells what the fault waits for.
  *
- * MEMORY_MOVED: mremap() has moved memory of a region, and that is not followed.  At its new
- * place nothing of it can be read in this process, and in a foreign guest nothing that was not
- * mapped; the rest of the guest is served on.
+ * GUEST_FAILED also comes, whatever on_failure says, when a userfaultfd of the guest can no longer
+ * be read; the engine then stops the guest as fln_guest_stop() does.  After WORKER_FAILED the
+ * worker serves on with a new epoll set, or polls every millisecond if it cannot create one.
  *
- * Pages that are made unreadable because a guest is stopped are not told of.  An
- * OVERFLOW comes before what is left in the queue; events other than PAGE_POISONED and MEMORY_MOVED
- * have room that these cannot take.
+ * MEMORY_MOVED: the engine does not follow memory that mremap() moves.  At its new address it is
+ * inaccessible in this process; in a foreign guest only its unmapped pages are.  The rest of the
+ * guest is served on.
+ *
+ * Pages made inaccessible because a guest or region ends are not reported.  OVERFLOW comes before
+ * the events left in the queue.  PAGE_POISONED and MEMORY_MOVED cannot take the room that is kept
+ * for the other kinds.
  */
 struct fln_event {
 	size_t size;
@@ -66,9 +67,9 @@ struct fln_event {
 #define FLN_EVENT_INIT FLN_SIZED(struct fln_event)
 
 /**
- * fln_engine_event_fd() - A descriptor that is readable when there are events
+ * fln_engine_event_fd() - A descriptor that is readable while events are queued
  *
- * For poll() and epoll, level-triggered.  The engine's: do not read or close it.
+ * For poll() and epoll, level-triggered.  The engine owns it: do not read or close it.
  *
  * Return:  the descriptor
  * Threads: any
@@ -80,7 +81,7 @@ FLN_API int fln_engine_event_fd(const struct fln_engine *engine);
  * fln_engine_next_event() - Take the oldest event
  * @out: its size field must be set, see FLN_EVENT_INIT
  *
- * Return:  1 and an event; 0 when there is none; -EINVAL
+ * Return:  1: *@out is an event; 0: the queue is empty; -EINVAL
  * Threads: any
  * Blocks:  no
  */

@@ -3,10 +3,10 @@
  * faultlane: serves the page faults of very large virtual machines from user space.
  *
  * Reading order: base.h (errors, log, allocator), engine.h (the process-wide
- * object), source.h (where contents come from), image.h (contents of one
+ * object), source.h (where contents come from), image.h (the contents of one guest
  * memory), guest.h (one VM's memory and its regions), context.h (threads that
- * resolve their own faults), advice.h (ranges of a guest), event.h and stats.h (what
- * happened), plan.h (what runs where).
+ * resolve their own faults), advice.h (calls on ranges), event.h (notifications),
+ * stats.h (counters), plan.h (placement on processors and NUMA nodes).
  */
 #ifndef FAULTLANE_FAULTLANE_H
 #define FAULTLANE_FAULTLANE_H

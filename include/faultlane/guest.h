@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A guest: one VM's memory, a set of regions that are served together.
+ * A guest: the memory of one VM, as a set of regions that are served together.
  */
 #ifndef FAULTLANE_GUEST_H
 #define FAULTLANE_GUEST_H
@@ -19,55 +19,55 @@ struct fln_region;
 
 enum fln_guest_flags {
 	/*
-	 * The guest's memory lives in another process, which made and
-	 * registered @foreign_uffd and handed it over: one shard, missing
-	 * faults only, answered by copying from the image.  It needs no privilege.
+	 * The guest's memory belongs to another process, which created and
+	 * registered @foreign_uffd and handed it over.  One shard; missing faults
+	 * only, resolved by copying from the image.  It needs no privilege.
 	 * docs/EMBEDDING.md says what the descriptor must be.
 	 */
 	FLN_GUEST_F_FOREIGN = 1 << 0,
-	/* 1 << 1 had forks followed; it is refused. */
+	/* 1 << 1 (FLN_GUEST_F_FORK) is refused: forks are no longer followed. */
 	/*
-	 * vCPUs of KVM touch the memory.  Their faults cost several times
-	 * those of threads, so windows begin with as much as one fault is worth there:
-	 * the default of @window_first is 256 pages.  Nothing else depends on it.
+	 * KVM vCPUs touch the memory.  Their faults cost several times as much as
+	 * those of threads, so the default of @window_first is 256 pages.  Nothing
+	 * else depends on this flag.
 	 */
 	FLN_GUEST_F_KVM = 1 << 2,
 };
 
-/* What is done when a page fails: its source failed, or is too late. */
+/* The reaction to a page that fails, because its source returned an error or timed out. */
 enum fln_on_failure {
 	FLN_ON_FAILURE_DEFAULT, /* FLN_ON_FAILURE_POISON */
-	FLN_ON_FAILURE_POISON,  /* a thread that touches it gets SIGBUS */
+	FLN_ON_FAILURE_POISON,  /* a thread that touches the page gets SIGBUS */
 	/*
-	 * As POISON, and the guest has failed: FLN_EVENT_GUEST_FAILED tells the
-	 * embedder, which ends the virtual machine, and from then on every page that
-	 * is not there is poisoned at once, without asking its source.
+	 * As POISON, and the whole guest fails: FLN_EVENT_GUEST_FAILED tells the
+	 * embedder to end the virtual machine.  From then on every unfilled page is
+	 * poisoned when it is touched, and its source is not asked.
 	 */
 	FLN_ON_FAILURE_STOP,
 	FLN_ON_FAILURE_ASK, /* fln_guest_opts.ask decides each time */
 	FLN_ON_FAILURE_NR
 };
 
-/* What fln_ask_fn wants to be done. */
+/* The decisions of fln_ask_fn. */
 enum fln_answer {
-	FLN_ANSWER_POISON,
-	FLN_ANSWER_RETRY, /* read the source again now; ask again if that fails too */
-	FLN_ANSWER_WAIT,  /* ask again in 100 ms; threads that wait for the page wait on */
-	FLN_ANSWER_STOP,  /* as FLN_ON_FAILURE_STOP */
+	FLN_ANSWER_POISON, /* as FLN_ON_FAILURE_POISON */
+	FLN_ANSWER_RETRY,  /* read the source again now, and ask again if that fails */
+	FLN_ANSWER_WAIT,   /* ask again in 100 ms; the waiters keep waiting */
+	FLN_ANSWER_STOP,   /* as FLN_ON_FAILURE_STOP */
 	FLN_ANSWER_NR
 };
 
 /**
  * struct fln_failure - A page that has failed
  * @size:               sizeof(struct fln_failure)
- * @guest:              whose fault it was
- * @addr:               the page that was touched
- * @image_offset_bytes: where its contents are in the image
+ * @guest:              the guest that touched it
+ * @addr:               the page's address
+ * @image_offset_bytes: offset of its contents in the image
  * @image:              the image
- * @nr_attempts:        how often it has failed, this time included; asking again after
- *                      FLN_ANSWER_WAIT is no attempt
- * @nr_asked:           how often this fault has been asked about, this time included: to
- *                      put an end to FLN_ANSWER_WAIT
+ * @nr_attempts:        how often the page has failed so far; asking again after
+ *                      FLN_ANSWER_WAIT does not count
+ * @nr_asked:           how often the function has been asked about this fault so far, so
+ *                      that it can limit FLN_ANSWER_WAIT
  */
 struct fln_failure {
 	size_t size;
@@ -80,9 +80,9 @@ struct fln_failure {
 };
 
 /**
- * typedef fln_ask_fn - What to do about a page that has failed
+ * typedef fln_ask_fn - Decides about a page that has failed
  *
- * Return:  enum fln_answer; what is none of them counts as FLN_ANSWER_POISON
+ * Return:  enum fln_answer; any other value counts as FLN_ANSWER_POISON
  * Threads: called on workers; it must not call the library, except
  *          fln_image_put() from another thread while it answers FLN_ANSWER_WAIT
  * Blocks:  it must not: all faults of the worker wait meanwhile
@@ -94,26 +94,26 @@ typedef enum fln_answer (*fln_ask_fn)(void *ctx, const struct fln_failure *failu
  * @size:         sizeof(struct fln_guest_opts)
  * @name:         for messages, copied; NULL: "guest"
  * @flags:        FLN_GUEST_F_*
- * @nr_vcpus:     threads that are expected to touch the memory at a time; it
- *                decides the number of shards; 0: 64
+ * @nr_vcpus:     threads that are expected to touch the memory concurrently; sets the
+ *                number of shards; 0: 64
  * @nr_shards:    userfaultfds over which the memory is spread, at most 1024;
  *                0: from @nr_vcpus and the number of workers
- * @window_first: pages that the first fault in a 2 MiB block resolves, a power
- *                of two, 1 to 512; 0: the measured default, 8, or 256 with
- *                FLN_GUEST_F_KVM; with FLN_GUEST_F_FOREIGN one, and more where the
- *                guest turns out to touch most of them
- * @window_max:   pages that one fault resolves at most, a power of two, at least
+ * @window_first: pages that the first fault in a 2 MiB block maps, a power of two, 1 to
+ *                512; 0: 8, or 256 with FLN_GUEST_F_KVM, or 1 with
+ *                FLN_GUEST_F_FOREIGN, which grows where the guest turns out to touch
+ *                most of the neighbours
+ * @window_max:   pages that one fault maps at most, a power of two, at least
  *                @window_first; 0: 512, or 64 with FLN_GUEST_F_FOREIGN and no
- *                @window_first.  Equal to @window_first: a fixed window.
+ *                @window_first.  Equal to @window_first: windows do not grow
  * @foreign_uffd: with FLN_GUEST_F_FOREIGN: the descriptor, which the guest takes
  *                over when fln_guest_create() succeeds; otherwise 0
  * @on_failure:   enum fln_on_failure
  * @ask:          with FLN_ON_FAILURE_ASK: makes the decision; otherwise NULL
  * @ask_ctx:      passed to @ask
- * @max_failures: how often a page's source may fail, or be late, before what
- *                @on_failure says is done: beyond the engine's source_retries; 0:
- *                once.  Each time but the last is followed by a pause of a second,
- *                for each page that cannot be read.  With FLN_ON_FAILURE_ASK: 0
+ * @max_failures: how often a page may fail or time out, each time after the engine's
+ *                source_retries, before @on_failure is carried out; 0: once.  Each
+ *                failure but the last is followed by a pause of a second for that page.
+ *                With FLN_ON_FAILURE_ASK: 0
  * @reserved:     zero
  */
 struct fln_guest_opts {
@@ -135,16 +135,15 @@ struct fln_guest_opts {
 #define FLN_GUEST_OPTS_INIT FLN_SIZED(struct fln_guest_opts)
 
 /**
- * fln_guest_create() - Make a guest without regions
+ * fln_guest_create() - Create a guest without regions
  * @engine: the engine that serves it
  * @opts:   options, or NULL for all defaults; not kept
  * @out:    the guest; written only on success
  *
- * Return:  0; -EINVAL, -E2BIG for options, and where @foreign_uffd is no
- *          userfaultfd; -EPERM or -EACCES when this user may have none
- *          (fln_last_error() names the remedy), -EMFILE or -ENFILE when there are
- *          no more; none of these in a foreign guest, which needs no privilege;
- *          -ENOMEM; -EBUSY while the engine is being stopped
+ * Return:  0; -EINVAL or -E2BIG for options, or when @foreign_uffd is not a userfaultfd;
+ *          -EPERM or -EACCES when this user may not create userfaultfds (fln_last_error() names
+ *          the remedy), -EMFILE or -ENFILE when descriptors have run out, neither of which
+ *          concerns foreign guests; -ENOMEM; -EBUSY while the engine is being stopped
  * Threads: any
  * Blocks:  no
  */
@@ -152,57 +151,55 @@ FLN_API int fln_guest_create(struct fln_engine *engine, const struct fln_guest_o
 			     struct fln_guest **out);
 
 /**
- * enum fln_discard - What a REMOVE event means for pages that were never filled
+ * enum fln_discard - What a discarded page reads
  *
- * The kernel tells of MADV_DONTNEED and MADV_REMOVE by the same event.  For a
- * page that was filled, the page cache knows which it was: contents come back
- * after the first and are zero after the second.  A page that was not filled
- * has left no trace, and the embedder says what is due.
+ * In a shared region this concerns unfilled pages only.  The kernel raises the same event for
+ * MADV_DONTNEED and MADV_REMOVE; for a filled page the page cache shows which it was: its contents
+ * come back after MADV_DONTNEED, and are zero after MADV_REMOVE.  For an unfilled page the
+ * embedder chooses.
  *
- * In a private region there is MADV_DONTNEED only, and it says for all pages, also
- * for those that were filled or written, what is due.  FLN_DISCARD_ZERO is kept up
- * beyond the end: pages that were given up read zero after fln_guest_stop() too;
- * but see to it that no discard is under way then: what it gives up may read the
- * image's contents again, as does what is given up after that.  Where the image has
- * none, because the page was given up before it was filled, that is zero: what an adopted
- * memfd came with is punched out there when the guest stops, unless the page is being
- * filled just then, or the image is attached.  MADV_FREE, which the kernel refuses in such
- * a mapping, counts as a discard nonetheless.
+ * In a private region only MADV_DONTNEED is possible, and this choice holds for every page, also
+ * for filled and written ones.  With FLN_DISCARD_ZERO discarded pages read zero after
+ * fln_guest_stop(), too.  Make sure that no discard is under way during that call: pages discarded
+ * meanwhile or afterwards may read the image again.  A page that was discarded before it was
+ * filled then reads zero, because the guest's stop punches the contents that an adopted memfd came
+ * with out there; it does not if the page is being filled at that time or the image is attached.
+ * MADV_FREE counts as a discard, although the kernel refuses it in such a mapping.
  */
 enum fln_discard {
 	FLN_DISCARD_DEFAULT, /* FLN_DISCARD_ZERO */
-	FLN_DISCARD_ZERO,    /* discards are meant: it reads zero, as balloons need */
-	FLN_DISCARD_IMAGE,   /* the image's contents are still due */
+	FLN_DISCARD_ZERO,    /* discarded pages read zero, as balloons need */
+	FLN_DISCARD_IMAGE,   /* discarded pages read the image's contents */
 	FLN_DISCARD_NR
 };
 
-/* Whose a guest's writes are. */
+/* Whether a guest's writes change the image. */
 enum fln_sharing {
-	FLN_SHARING_SHARED, /* the image's: every mapping of it shows them */
+	FLN_SHARING_SHARED, /* yes: every mapping of the image shows them */
 	/*
-	 * The guest's alone: the first write to a page copies it (MAP_PRIVATE).  Any
-	 * number of guests share one image's pages as far as they only read, also
-	 * while it is being filled, and memory is needed for the image and for what
-	 * they write.  A discard is the guest's own affair, too: see enum fln_discard.
+	 * No: the first write to a page copies it (MAP_PRIVATE).  Any number of guests
+	 * share the image's pages, also while it is being filled; memory is needed for
+	 * the image and for the pages that the guests write.  A discard affects only
+	 * this guest: see enum fln_discard.
 	 *
-	 * What changes the image shows in all guests that have not copied the page: writes of
-	 * shared guests and their MADV_REMOVE, fln_image_discard(), holes punched
-	 * through the descriptor.  A hole is zero from the moment on when it is mapped,
-	 * also if a shared guest writes there later.
+	 * Changes of the image show in every guest that has not copied the page: writes
+	 * and MADV_REMOVE of shared guests, fln_image_discard(), holes punched through
+	 * the descriptor.  A hole that is mapped reads zero from then on, also if a
+	 * shared guest writes there later.
 	 *
 	 * Not in a foreign guest, and not with an image of huge pages (-EOPNOTSUPP).
-	 * With discards that read zero, not served in context.
+	 * In context only with FLN_DISCARD_IMAGE.
 	 */
 	FLN_SHARING_PRIVATE,
 	FLN_SHARING_NR
 };
 
-/* How a region's faults come to be served. */
+/* Which thread serves a region's faults. */
 enum fln_delivery {
-	FLN_DELIVERY_QUEUED, /* by a worker, while the thread sleeps; for vCPUs */
+	FLN_DELIVERY_QUEUED, /* a worker, while the faulting thread sleeps; for vCPUs */
 	/*
-	 * By the faulting thread itself, in a SIGBUS that fln_resolve() answers: no
-	 * queue, no other thread.  See context.h for what such threads must do.
+	 * The faulting thread itself, in a SIGBUS handler that calls fln_resolve(): no
+	 * queue, and no other thread.  See context.h for the rules of such threads.
 	 */
 	FLN_DELIVERY_IN_CONTEXT,
 	FLN_DELIVERY_NR
@@ -211,25 +208,24 @@ enum fln_delivery {
 /**
  * struct fln_region_opts - Options of a region
  * @size:               sizeof(struct fln_region_opts)
- * @image:              where its contents live; made with the guest's engine
- * @image_offset_bytes: where in the image it begins, a multiple of @page_bytes
- * @addr:               0: the engine makes the mapping; else an address of the
- *                      caller's own mapping of the image (of the foreign
- *                      process's, in a foreign guest), a multiple of @page_bytes
- * @len_bytes:          its length, a multiple of @page_bytes
- * @page_bytes:         size of its pages, the image's; 0: the image's
+ * @image:              the image, of the guest's engine
+ * @image_offset_bytes: where the region begins in the image, a multiple of @page_bytes
+ * @addr:               0: the engine makes the mapping; else the address of the
+ *                      caller's mapping of the image (in a foreign guest, of the
+ *                      foreign process's memory), a multiple of @page_bytes
+ * @len_bytes:          length of the region, a multiple of @page_bytes
+ * @page_bytes:         the image's page size, or 0
  * @discard:            enum fln_discard
- * @max_chunks:         2 MiB blocks that can be partly mapped at a time; beyond
- *                      that a fault resolves one page, which residency does not
- *                      call present; 0: all blocks.  All, too, where discards of
- *                      its own are to be remembered (private with
- *                      FLN_DISCARD_ZERO, foreign)
- * @sharing:            enum fln_sharing.  A mapping of the caller's own must have
- *                      been made so (MAP_SHARED, MAP_PRIVATE)
+ * @max_chunks:         2 MiB blocks that can be partly mapped at a time; in further
+ *                      blocks a fault maps one page, which residency does not count as
+ *                      present; 0: all blocks.  Ignored, as if 0, where the region
+ *                      records discards itself (private with FLN_DISCARD_ZERO, foreign)
+ * @sharing:            enum fln_sharing; a mapping of the caller's must be of that kind
+ *                      (MAP_SHARED, MAP_PRIVATE)
  * @delivery:           enum fln_delivery
- * @node:               NUMA node that its memory lies on and whose workers serve
- *                      it, the kernel's number plus one; 0: any.  What the image has
- *                      been filled with before lies where it lies
+ * @node:               NUMA node of the region's memory and of the workers that serve
+ *                      it, the kernel's number plus one; 0: any.  Pages of the image
+ *                      that are filled already stay where they are
  */
 struct fln_region_opts {
 	size_t size;
@@ -248,28 +244,26 @@ struct fln_region_opts {
 #define FLN_REGION_OPTS_INIT FLN_SIZED(struct fln_region_opts)
 
 /**
- * fln_region_add() - Give a guest a range of memory
- * @guest: running or not; when it runs, faults in the range are served at once
+ * fln_region_add() - Add a range of memory to a guest
+ * @guest: the guest; if it is running, faults in the range are served at once
  * @opts:  options; not kept
  * @out:   the region; written only on success
  *
- * A mapping of the caller's may have been touched before: its page tables are
- * emptied (the page cache is not), so that every page faults again; what was
- * written to a private mapping before is lost by that.  What the end of an earlier region has
- * left in its place (fln_guest_stop()) becomes a mapping of the image again.  Nobody may
- * touch pages that are not filled while the call runs: what comes between reads
- * zeros.  The mapping is left out of children from now on (MADV_DONTFORK).
+ * The caller's mapping may have been touched before.  Its page tables are emptied (not the page
+ * cache), so that every page faults; writes to a private mapping are lost by that.  What an
+ * earlier region's end has left there (fln_guest_stop()) is replaced by the image.  While the call
+ * runs no thread may touch unfilled pages: it could read zeros.  The mapping is not inherited by
+ * forked children from now on (MADV_DONTFORK).
  *
- * Return:  0; -EINVAL for a range that is unaligned, empty, too long or wraps, for a
- *          node that is not there, or
- *          reaches beyond its image, or whose mapping is not one of that image,
- *          shared or private as @sharing says, or is locked, and for what does not go
- *          together with a private region; -EOPNOTSUPP for that served in context;
- *          -EEXIST when it overlaps a region, one in context of another guest too (also
- *          without an address, when the kernel puts it where a part of that one has been
- *          unmapped: give it another place); -EBUSY when somebody else's userfaultfd has
- *          it; -EMFILE or -ENFILE; -ENOMEM, also when mappings run out (fln_last_error()
- *          counts them).  Nothing stays registered then.
+ * Return:  0; -EINVAL for a range that is empty, unaligned, too long, wraps or reaches beyond the
+ *          image; for a mapping that is locked, or not one of the image, shared or private as
+ *          @sharing says; for a node that does not exist; for options that exclude each other;
+ *          -EOPNOTSUPP for options that are not supported together; -EEXIST when the range
+ *          overlaps a region of this guest, or an in-context region of any guest (the kernel may
+ *          choose such a place where part of a region was unmapped: then give an address); -EBUSY
+ *          when another userfaultfd has registered it; -EMFILE or -ENFILE; -ENOMEM, also when
+ *          stripes or mappings have run out (fln_last_error() counts them).  On failure nothing
+ *          stays registered
  * Threads: any, except a thread of the engine
  * Blocks:  for mapping and registering
  */
@@ -277,123 +271,124 @@ FLN_API int fln_region_add(struct fln_guest *guest, const struct fln_region_opts
 			   struct fln_region **out);
 
 /**
- * fln_region_addr() - Where a region is mapped
+ * fln_region_addr() - The address of a region
  *
- * Return:  its first byte (in the foreign process, in a foreign guest)
+ * Return:  its first byte; in a foreign guest, an address in the foreign process
  * Threads: any
  * Blocks:  no
  */
 FLN_API void *fln_region_addr(const struct fln_region *region);
 
 /**
- * fln_region_remove() - Take a region from its guest; NULL is permitted
+ * fln_region_remove() - Remove a region from its guest; NULL is permitted
  *
- * Fails closed as fln_guest_stop() does, then unmaps the range if the engine
- * mapped it, except where the embedder has put something else.  What mremap() has
- * moved away stays at its new place, unreadable.  An adopted mapping stays, as
- * fln_guest_stop() leaves it.  It is copied to children again (MADV_DOFORK), unless it was not
- * when it was added, or has pages that could only be made unreadable as PROT_NONE.
+ * Makes unfilled pages inaccessible, as fln_guest_stop() does.  Then it unmaps the range if the
+ * engine mapped it, except where the embedder has mapped something else since.  Memory that
+ * mremap() has moved stays at its new address, inaccessible.  The caller's mapping stays, as
+ * fln_guest_stop() leaves it, and is inherited by forked children again (MADV_DOFORK), unless it
+ * was not when it was added, or has pages that could only be made inaccessible by PROT_NONE.
  *
- * Return:  0; -EIO as fln_guest_stop(): then it stays with the guest, and is not
- *          served any more
+ * Return:  0; -EIO as fln_guest_stop(): the region then stays with the guest, and is no longer
+ *          served
  * Threads: any, except a thread of the engine
- * Blocks:  until the workers have let go of it
+ * Blocks:  until the workers have let go of the region
  */
 FLN_API int fln_region_remove(struct fln_region *region);
 
 /**
- * fln_guest_start() - Serve the guest's faults from now on
+ * fln_guest_start() - Start serving the guest's faults
  *
- * Until it is called a touch of the guest's memory waits.
+ * Before this call, threads that touch unmapped guest memory wait.
  *
- * Return:  0, also when it runs already; -EINVAL when the engine does not run or
- *          the guest was stopped before; -ENOMEM
+ * Return:  0, also when it is running already; -EINVAL when the engine is not running or the
+ *          guest was stopped before; -ENOMEM
  * Threads: any, except a thread of the engine
- * Blocks:  until the workers have taken it on
+ * Blocks:  until the workers have taken on its shards
  */
 FLN_API int fln_guest_start(struct fln_guest *guest);
 
 /**
- * fln_guest_stop() - Stop serving, and fail closed
+ * fln_guest_stop() - Stop serving a guest, and make its unfilled pages inaccessible
  *
- * What is filled stays readable.  What is not becomes unreadable before the
- * userfaultfds are closed: a file without pages is mapped over it, run by run, and a thread
- * that touches it, or waits for it now, gets SIGBUS, as beyond the end of a file; KVM_RUN
- * returns EFAULT there and names no address.  Where that is not possible (descriptors or
- * mappings have run out; threads that waited for a guest that was never started) it becomes
- * PROT_NONE: SIGSEGV.
- * In another process's memory (FLN_GUEST_F_FOREIGN) it is poisoned: SIGBUS.  No thread
- * reads zeros where contents are due.  A guest cannot be started again.
+ * Filled pages stay readable.  Before the userfaultfds are closed, an empty file is mapped over
+ * each run of unfilled pages.  A thread that touches them or waits for them gets SIGBUS, as beyond
+ * the end of a file; KVM_RUN returns EFAULT and names no address.  Where that is not possible
+ * (descriptors or mappings have run out; threads waited for a guest that was never started) the
+ * run becomes PROT_NONE: SIGSEGV.  In a foreign guest unfilled pages are poisoned: SIGBUS.  No
+ * thread reads zeros where contents are due.  A stopped guest cannot be restarted.
  *
- * Each run is a mapping.  Where filled and unfilled pages alternate more often than mappings
- * are left for (an eighth of those that vm.max_map_count leaves to the process), filled pages
- * between unfilled ones become unreadable too, and in a private region what was given up; all
- * of that is PROT_NONE then, and the log says how many pages.  Otherwise what a private region's guest gave up becomes zeros of the
- * process's own, also while it is being written to: threads that write there wait (before Linux
- * 5.19 they may get SIGSEGV meanwhile); that of a guest that was never started unreadable.
- * Nobody may put something else where a region is while this runs.
+ * Each run takes a mapping, and a stop uses at most an eighth of those that vm.max_map_count
+ * leaves to the process.  If there are more runs, filled pages between unfilled ones become
+ * inaccessible too, and in a private region also discarded pages; all of these are PROT_NONE then,
+ * and the log has their number.
  *
- * A mapping of the embedder's keeps what lies there now.  fln_region_add() of the same place,
- * with the same image, offset and sharing, maps the image there again and serves it.
+ * Discarded pages of a private region are otherwise mapped as zeros, also while threads write to
+ * them: the writers wait meanwhile (before Linux 5.19 they may get SIGSEGV).  In a guest that was
+ * never started they become inaccessible.
  *
- * Return:  0, also when it does not run; -EIO when unfilled pages could not be made
- *          unreadable (another process's memory before 6.6, a sealed mapping, what
- *          mremap() has moved and could not be reached): the guest has stopped, but the
- *          userfaultfds of these pages stay open until the process ends, so that
- *          a thread that touches them waits for ever
+ * While this runs, no other thread may map anything within a region.
+ *
+ * The caller's own mapping is left in that state.  fln_region_add() at the same address, with the
+ * same image, offset and sharing, maps the image there again and serves it.
+ *
+ * Return:  0, also when it is not running; -EIO when some unfilled pages could not be made
+ *          inaccessible (foreign memory before 6.6, a mapping sealed by mseal(), moved memory
+ *          that could not be reached): the guest has stopped, but the userfaultfds of these pages
+ *          stay open until the process ends, and a thread that touches them waits forever
  * Threads: any, except a thread of the engine
- * Blocks:  until the workers have let go of it and the range is closed
+ * Blocks:  until the workers have let go of the guest and its pages are inaccessible
  */
 FLN_API int fln_guest_stop(struct fln_guest *guest);
 
 /**
- * fln_guest_destroy() - Stop, remove the regions, release; NULL is permitted
+ * fln_guest_destroy() - Stop a guest, remove its regions and release it; NULL is permitted
  *
- * Return:  0; pages that could not be made unreadable stay mapped, and a thread that
- *          touches them waits for ever (fln_guest_stop())
+ * Return:  0, also where fln_guest_stop() would return -EIO: those pages stay mapped, and a
+ *          thread that touches them waits forever
  * Threads: any, except a thread of the engine
  * Blocks:  as fln_guest_stop()
  */
 FLN_API int fln_guest_destroy(struct fln_guest *guest);
 
 /**
- * fln_guest_destroy_async() - The same on a thread of the engine, which tells when it is done
- * @cookie: what the event is to carry; a later guest may have the same handle
+ * fln_guest_destroy_async() - Destroy a guest on a thread of the engine
+ * @cookie: returned in the event; tells the guest from a later one with the same handle
  *
- * The handle and its regions' are gone when this returns 0: no other call takes them. The guest
- * may be served on for a while. When all is done (its memory unreadable or unmapped, its
- * userfaultfds closed) FLN_EVENT_GUEST_DESTROYED comes, with the handle and @cookie: until then
- * its images are in use, and fln_image_destroy() returns -EBUSY.  Guests end one after the
- * other, in the order in which they were given.  The event can be among those that an
- * FLN_EVENT_OVERFLOW speaks of.
+ * Once this has returned 0 the handles of the guest and its regions are invalid.  The guest may
+ * still be served for a while.  When its memory is inaccessible or unmapped, and its userfaultfds
+ * are closed, FLN_EVENT_GUEST_DESTROYED is posted with the handle and @cookie.  Until then its
+ * images are in use, and fln_image_destroy() returns -EBUSY.  Guests are destroyed one after the
+ * other, in the order of these calls.  If the queue is full, the event may be among the lost ones
+ * that FLN_EVENT_OVERFLOW counts.
  *
- * Where an end hangs, because a worker does not come back from a function of the embedder's,
- * those behind it wait; FLN_EVENT_WORKER_STALLED tells of the worker.  So do they where
- * descriptors, mappings or memory have run out, for some 10 s for each region; what could not
- * be made unreadable then is in the log, and the event's error is -EIO.
+ * A guest whose end hangs delays those behind it, for example because a worker is blocked in a
+ * callback of the embedder's, which FLN_EVENT_WORKER_STALLED reports.  If descriptors, mappings or
+ * memory have run out, each region may take some 10 s; pages that could not be made inaccessible
+ * are then logged, and the event's error is -EIO.
  *
- * fln_engine_stop() and fln_engine_destroy() wait for those that are under way.  While the
- * engine does not run the guest is destroyed before this returns, and the event has come.
+ * fln_engine_stop() and fln_engine_destroy() wait for guests that are being destroyed.  If the
+ * engine is not running, this call destroys the guest and posts the event itself.
  *
  * Return:  0; -EINVAL
  * Threads: any, except a thread of the engine
- * Blocks:  no; as fln_guest_destroy() while the engine does not run
+ * Blocks:  no; as fln_guest_destroy() if the engine is not running
  */
 FLN_API int fln_guest_destroy_async(struct fln_guest *guest, uint64_t cookie);
 
 /**
- * fln_guest_stats() - What has happened so far
+ * fln_guest_stats() - A guest's counters
  * @out: its size field must be set, see FLN_STATS_INIT
+ *
+ * Counters change while they are read: each is exact, sums of them may be off by a few faults.
  *
  * Return:  0; -EINVAL
  * Threads: any
- * Blocks:  no.  Counters are read while they move: each is right, sums of them
- *          may be a few faults apart
+ * Blocks:  no
  */
 FLN_API int fln_guest_stats(struct fln_guest *guest, struct fln_stats *out);
 
 /**
- * fln_guest_nr_shards() - Over how many userfaultfds the guest is spread
+ * fln_guest_nr_shards() - The number of userfaultfds that serve a guest
  *
  * Return:  the number
  * Threads: any
@@ -402,7 +397,7 @@ FLN_API int fln_guest_stats(struct fln_guest *guest, struct fln_stats *out);
 FLN_API uint32_t fln_guest_nr_shards(const struct fln_guest *guest);
 
 /**
- * fln_shard_stats() - The same as fln_guest_stats() for one shard
+ * fln_shard_stats() - The counters of one shard of a guest
  * @shard: 0 to fln_guest_nr_shards() - 1
  *
  * Return:  0; -EINVAL

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The plan: which processors workers get, which are left to vCPUs, where memory
- * lies.  To be looked at before anything starts.
+ * The plan: the processors of workers and vCPUs, and the NUMA nodes of memory, as text or JSON,
+ * before any engine exists.
  */
 #ifndef FAULTLANE_PLAN_H
 #define FAULTLANE_PLAN_H
@@ -13,17 +13,16 @@ extern "C" {
 #endif
 
 /**
- * struct fln_plan_opts - What is to be planned
+ * struct fln_plan_opts - The machine, engine and guest to plan for
  * @size:         sizeof(struct fln_plan_opts)
  * @synthetic:    plan for a machine that hwloc's synthetic description names, such as
  *                "node:8 core:64 pu:2"; NULL: see @xml
- * @xml:          plan for the machine in this file of hwloc's (lstopo file.xml); NULL:
- *                this machine, as far as this process may use it
+ * @xml:          plan for the machine in this hwloc file (lstopo file.xml); NULL: this
+ *                machine, as far as this process may use it
  * @worker_cpus:  as in struct fln_engine_opts
- * @vcpu_cpus:    as in struct fln_engine_opts; processors that are not there count for
- *                nothing
- * @memory_bytes: the guest's memory, spread over the nodes that have memory in
- *                proportion to it; 0: left out
+ * @vcpu_cpus:    as in struct fln_engine_opts; processors that do not exist are ignored
+ * @memory_bytes: the guest's memory, spread over the nodes in proportion to their
+ *                memory; 0: left out
  * @nr_vcpus:     as in struct fln_guest_opts
  * @nr_workers:   as in struct fln_engine_opts
  * @nr_shards:    as in struct fln_guest_opts
@@ -54,13 +53,14 @@ enum fln_plan_format {
  * fln_plan_print() - The plan that an engine and a guest of these options would have
  * @opts:    options, or NULL for this machine and all defaults
  * @format:  enum fln_plan_format
- * @buf:     receives it, ended by a zero byte, cut when it is longer
+ * @buf:     receives the text, truncated if need be, and a terminating zero byte
  * @buf_len: size of @buf in bytes
  *
- * A guest of 0 bytes has no part of memory; 0 vCPUs count as 64 for the shards.
+ * With memory_bytes 0 no memory is planned; nr_vcpus 0 counts as 64 for the shards.
  *
- * Return:  the length of the whole, without the zero byte, as snprintf(); -EINVAL for
- *          options, and for what does not describe a machine; -ENODEV when no processor may be used; -ENOMEM
+ * Return:  the length of the whole text, without the zero byte, like snprintf(); -EINVAL for
+ *          options, and for a @synthetic or @xml that hwloc cannot read; -ENODEV when no
+ *          processor may be used; -ENOMEM
  * Threads: any
  * Blocks:  for reading the machine's topology
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sources: where page contents come from.
+ * Sources: the origin of page contents, such as a file, memory or the embedder's functions.
  */
 #ifndef FAULTLANE_SOURCE_H
 #define FAULTLANE_SOURCE_H
@@ -20,22 +20,23 @@ enum fln_source_concurrency {
 };
 
 /**
- * struct fln_source_ops - A source of the embedder's own
+ * struct fln_source_ops - Functions of a source that the embedder implements
  * @size:        sizeof(struct fln_source_ops)
  * @name:        for messages; a string that lives as long as the source
- * @concurrency: what the library may do at the same time
- * @read:        fill @buf (page-aligned) with @len_bytes from @offset_bytes, both
- *               multiples of the page size.  Returns the bytes read or a
- *               negative errno; 0 is the end of the contents: an error inside an
- *               image.  When fewer bytes than asked for are returned, the next call
- *               asks for the rest: @buf, @len_bytes and @offset_bytes are then where
- *               the call before ended, and aligned only if that was.  A source that
- *               needs alignment (O_DIRECT) returns multiples of what it needs
- * @extent:      optional.  Describes the contents from @offset_bytes on: returns
- *               how many bytes (positive, at most @len_bytes) are alike and sets
- *               @is_hole when they are all zero and need not be read; or a
- *               negative errno: then everything is read
- * @destroy:     optional.  Called once, when the last image is gone and
+ * @concurrency: whether the library may call @read and @extent concurrently
+ * @reserved:    zero
+ * @read:        read @len_bytes from @offset_bytes into @buf, which is page-aligned; both
+ *               are multiples of the page size.  Returns the bytes read or a negative
+ *               errno; 0 means the end of the contents, which is an error within an
+ *               image.  After a short read the next call continues where it ended, so
+ *               @buf, @len_bytes and @offset_bytes are then only as aligned as the
+ *               returned length.  A source that needs alignment (O_DIRECT) returns
+ *               multiples of it
+ * @extent:      optional.  Describes the contents from @offset_bytes on: returns the
+ *               length (positive, at most @len_bytes) of a run of data or of zeros, and
+ *               sets *@is_hole if it is zeros, which are not read.  After a negative
+ *               errno everything is read
+ * @destroy:     optional.  Called once, when no image uses the source any more and
  *               fln_source_destroy() was called
  *
  * Called on filler threads and in fln_image_fill(); never with a lock held.
@@ -52,7 +53,7 @@ struct fln_source_ops {
 };
 
 /**
- * fln_source_create() - A source that calls the embedder
+ * fln_source_create() - Make a source from functions of the embedder
  * @ops: copied
  * @ctx: passed to every function of @ops
  * @out: the source; written only on success
@@ -64,25 +65,25 @@ struct fln_source_ops {
 FLN_API int fln_source_create(const struct fln_source_ops *ops, void *ctx, struct fln_source **out);
 
 /**
- * fln_source_open_file() - A raw file; its holes are not read
+ * fln_source_open_file() - Make a source from a raw file, whose holes are not read
  * @path:         the file; opened for reading
  * @offset_bytes: where the contents begin in it, a multiple of the page size
  * @out:          the source; written only on success
  *
- * Return:  0; -EINVAL, -ENOMEM, or what open() returned
+ * Return:  0; -EINVAL, -ENOMEM, or a negative errno of open()
  * Threads: any
  * Blocks:  for open()
  */
 FLN_API int fln_source_open_file(const char *path, uint64_t offset_bytes, struct fln_source **out);
 
 /**
- * fln_source_from_memory() - Contents that lie in this process's memory
+ * fln_source_from_memory() - Make a source from memory of this process
  * @addr:      the contents; not copied, must outlive the source
  * @len_bytes: their length
  * @out:       the source; written only on success
  *
- * Memory that cannot be read any more, as a mapping behind the end of a file that was
- * made shorter, fails the pages that are due from there (-EFAULT), and raises no signal.
+ * Memory that cannot be read, such as a mapping beyond the end of a truncated file, makes the
+ * read fail with -EFAULT and raises no signal.
  *
  * Return:  0; -EINVAL, -ENOMEM
  * Threads: any
@@ -91,11 +92,11 @@ FLN_API int fln_source_open_file(const char *path, uint64_t offset_bytes, struct
 FLN_API int fln_source_from_memory(const void *addr, uint64_t len_bytes, struct fln_source **out);
 
 /**
- * struct fln_source_delay_opts - What fln_source_with_delay() delays
+ * struct fln_source_delay_opts - Which reads fln_source_with_delay() delays
  * @size:         sizeof(struct fln_source_delay_opts)
- * @delay_ns:     time that a read takes longer when it touches a delayed page
- * @every_pages:  the contents are cut into parts of so many pages, and every
- *                second part is delayed; 0: everything is
+ * @delay_ns:     delay of a read that covers a delayed page
+ * @every_pages:  the contents are divided into parts of this many pages, and every
+ *                second part is delayed; 0: all pages are delayed
  */
 struct fln_source_delay_opts {
 	size_t size;
@@ -108,7 +109,7 @@ struct fln_source_delay_opts {
 /**
  * fln_source_with_delay() - Slow another source down, for tests
  * @inner: the source to read from; the wrapper holds a reference
- * @opts:  what to delay
+ * @opts:  which reads to delay
  * @out:   the source; written only on success
  *
  * Return:  0; -EINVAL, -E2BIG, -ENOMEM
@@ -120,16 +121,15 @@ FLN_API int fln_source_with_delay(struct fln_source *inner,
 				  struct fln_source **out);
 
 /**
- * struct fln_source_error_opts - What fln_source_with_errors() breaks
+ * struct fln_source_error_opts - Which reads fln_source_with_errors() fails
  * @size:          sizeof(struct fln_source_error_opts)
- * @offset_bytes:  only reads that touch [@offset_bytes, +@len_bytes) fail;
- *                 @len_bytes 0: all of it
- * @len_bytes:     see above
- * @seed:          of the random choice; the same seed fails the same reads
- * @error:         errno that a failing read returns (positive); 0: the read
- *                 comes back short instead
- * @fail_percent:  how many of 100 reads fail; 0: all
- * @nr_failures:   fail so many reads in all, then none; 0: no end
+ * @offset_bytes:  start of the range whose reads fail
+ * @len_bytes:     length of that range; 0: all of the contents
+ * @seed:          seeds the random choice; the same seed fails the same reads
+ * @error:         errno (positive) that a failing read returns; 0: the read is short
+ *                 instead
+ * @fail_percent:  percentage of reads that fail; 0: all
+ * @nr_failures:   reads to fail in all; 0: no limit
  */
 struct fln_source_error_opts {
 	size_t size;
@@ -146,7 +146,7 @@ struct fln_source_error_opts {
 /**
  * fln_source_with_errors() - Make another source fail, for tests
  * @inner: the source to read from; the wrapper holds a reference
- * @opts:  what fails
+ * @opts:  which reads fail
  * @out:   the source; written only on success
  *
  * Return:  0; -EINVAL, -E2BIG, -ENOMEM
@@ -158,12 +158,12 @@ FLN_API int fln_source_with_errors(struct fln_source *inner,
 				   struct fln_source **out);
 
 /**
- * fln_source_destroy() - Give up the caller's reference; NULL is permitted
+ * fln_source_destroy() - Drop the caller's reference; NULL is permitted
  *
  * Images that use the source keep it alive.
  *
  * Threads: any, except inside the source's own functions
- * Blocks:  in the source's destroy function, when this was the last reference
+ * Blocks:  in the source's destroy function, if this was the last reference
  */
 FLN_API void fln_source_destroy(struct fln_source *source);
 

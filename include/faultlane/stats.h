@@ -12,8 +12,8 @@ extern "C" {
 #endif
 
 /*
- * A histogram of nanoseconds: values below 16 have a bucket each, every power
- * of two above has 8, so that a bucket is at most an eighth of its value wide.
+ * A histogram of nanoseconds: each value below 16 has its own bucket, and each power of
+ * two above has 8 buckets, so a bucket is at most an eighth of its value wide.
  */
 #define FLN_HISTOGRAM_NR_BUCKETS 496u
 
@@ -35,59 +35,59 @@ FLN_API void fln_histogram_record(struct fln_histogram *h, uint64_t value_ns);
 /**
  * fln_histogram_merge() - Add all of @from to @into
  *
- * Threads: one at a time per @into; @from may be recorded into meanwhile
+ * Threads: one at a time per @into; values may be recorded in @from meanwhile
  * Blocks:  no
  */
 FLN_API void fln_histogram_merge(struct fln_histogram *into, const struct fln_histogram *from);
 
 /**
- * fln_histogram_quantile() - The value below which a share of the values lies
- * @q: the share, 0.0 to 1.0; 0.5 is the median
+ * fln_histogram_quantile() - The value below which the fraction @q of all values lies
+ * @q: the fraction, 0.0 to 1.0; 0.5 is the median
  *
- * Return:  nanoseconds: the upper end of the value's bucket, at most the
- *          largest value that was recorded; 0 when nothing was recorded
+ * Return:  nanoseconds: the upper end of the value's bucket, but at most the largest
+ *          recorded value; 0 when none was recorded
  * Threads: one at a time per histogram
  * Blocks:  no
  */
 FLN_API uint64_t fln_histogram_quantile(const struct fln_histogram *h, double q);
 
 /**
- * struct fln_stats - What has happened to a guest or a shard
+ * struct fln_stats - Counters of a guest or a shard
  * @size:            sizeof(struct fln_stats), set by the caller
- * @faults:          messages taken from the kernel; a fault that has ended is counted
- *                   in one of the four classes that follow, whatever its ending
- * @minor:           its contents were there, and nothing had to be waited for
- * @major:           it waited for its contents: for the source, or for a push
- * @zero:            a hole, or discarded by the guest
- * @invalid:         no region was there, or its range went away
- * @refaults:        faults on pages that were mapped already, as far as we knew
- * @resumed:         faults whose thread was let go with its page in place
- * @poisoned:        faults whose page was made unreadable
- * @failed:          faults that ended otherwise: invalid ones, ranges that went away,
+ * @faults:          fault messages read, and signals resolved in context.  Each fault
+ *                   that has ended counts in one of @minor, @major, @zero and @invalid
+ * @minor:           faults whose contents were in the cache
+ * @major:           faults that waited for contents, from the source or a push
+ * @zero:            faults on holes and on discarded pages
+ * @invalid:         faults outside any region, or whose range was unmapped
+ * @refaults:        faults on pages that the engine's map called mapped
+ * @resumed:         faults that ended with the page mapped
+ * @poisoned:        faults whose page was made inaccessible
+ * @failed:          faults that ended in any other way: invalid ones, unmapped ranges,
  *                   and those of @held_full
- * @in_flight:       faults that wait for contents; faults = resumed + poisoned +
- *                   failed + in_flight
- * @pages_installed: pages mapped, by faults and their windows
- * @pages_raced:     pages that were there already when we came to map them
- * @installs:        install calls to the kernel
- * @wakes:           wake calls to the kernel that were needed besides installs
- * @reads:           read calls to the kernel that returned messages
+ * @in_flight:       faults that have not ended; faults = resumed + poisoned + failed +
+ *                   in_flight
+ * @pages_installed: pages mapped by faults and their windows
+ * @pages_raced:     pages that were already mapped when an install came to them
+ * @installs:        install calls (ioctl)
+ * @wakes:           explicit wake calls (ioctl), in addition to the installs
+ * @reads:           read() calls that returned messages
  * @events:          messages of other kinds: REMOVE, UNMAP, REMAP, FORK
- * @again:           install calls that the kernel put off, because an event was unread
- * @held_full:       faults that were left with the kernel, because too many were
- *                   waiting for contents; their threads fault again when there is room
- * @no_chunk:        faults served without the map, because its pool was empty
+ * @again:           install calls that failed with EAGAIN because an event was unread
+ * @held_full:       faults left with the kernel because the table of held faults was
+ *                   full; their threads refault when there is room
+ * @no_chunk:        faults served without the page-state map because its pool was empty
  * @map_bytes:       memory of the page-state maps in use now (guest only)
- * @service:         from the message's read() to the wake; of faults that were
- *                   resolved in their own context, from the signal to its end
- * @in_context:      of @faults, those that were resolved in their own context
- * @remote:          faults whose worker runs on another node than the memory; known
- *                   of regions with a node
- * @populated:       pages mapped by populate, advice and read-ahead, without a fault
- * @no_memory:       faults that have waited for more than a second because the kernel
- *                   had no memory to map their pages; they are tried again until it has
- * @oldest_ns:       how long the oldest fault that waits has waited by now; 0: none does.
- *                   Known of faults that have waited for 100 ms and longer
+ * @service:         time from the read() of a message to the wake; in context, from the
+ *                   signal to the end of its handler's fln_resolve()
+ * @in_context:      of @faults, those resolved in context
+ * @remote:          faults whose worker runs on another node than the memory; counted
+ *                   for regions with a node
+ * @populated:       pages mapped without a fault, by populate, advice and read-ahead
+ * @no_memory:       faults that waited for more than a second because the kernel had no
+ *                   memory to map their pages; they are retried until it has
+ * @oldest_ns:       age of the oldest waiting fault; 0: none waits.  Faults younger than
+ *                   100 ms may be missing
  */
 struct fln_stats {
 	size_t size;
@@ -127,35 +127,36 @@ struct fln_region;
 
 /* What a fault waits for. */
 enum fln_waits_for {
-	FLN_WAITS_NOTHING, /* there is none */
-	FLN_WAITS_SOURCE,  /* its source is being read, for @waits_ns */
-	FLN_WAITS_FILLER,  /* a filler thread: its read has not begun */
-	FLN_WAITS_FILL,    /* one of the fills, of which all are in use */
+	FLN_WAITS_NOTHING, /* no fault waits */
+	FLN_WAITS_SOURCE,  /* a read of its source, which has run for @waits_ns */
+	FLN_WAITS_FILLER,  /* a free filler thread, for its read to begin */
+	FLN_WAITS_FILL,    /* a free fill: all are in use */
 	FLN_WAITS_PUT,     /* fln_image_put(): its image has no source */
-	FLN_WAITS_OWNER,   /* the process whose image is attached */
-	FLN_WAITS_RETRY,   /* the pause after a read that has failed, or an answer of @ask */
-	FLN_WAITS_EVENT,   /* the thread that discards, unmaps, moves or forks its memory */
-	FLN_WAITS_CLAIM,   /* another thread that maps the page just now */
-	FLN_WAITS_MEMORY,  /* the kernel has none for page tables or pages */
+	FLN_WAITS_OWNER,   /* the owner of an attached image */
+	FLN_WAITS_RETRY,   /* a pause, after a failed read or an answer of @ask */
+	FLN_WAITS_EVENT,   /* a thread that discards, unmaps or moves memory, or forks */
+	FLN_WAITS_CLAIM,   /* another thread that is mapping the page */
+	FLN_WAITS_MEMORY,  /* memory of the kernel, for page tables or pages */
 	FLN_WAITS_ROOM,    /* room in the worker's table of held faults */
-	FLN_WAITS_POISON,  /* for good: its page has failed, and cannot be made unreadable */
-	FLN_WAITS_WORKER,  /* its worker, which has not come back to its loop for @waits_ns */
-	FLN_WAITS_REGION,  /* fln_region_add(): a foreign guest's process has been faster */
+	FLN_WAITS_POISON,  /* for good: its page has failed, and cannot be made inaccessible */
+	FLN_WAITS_WORKER,  /* its worker, which has not finished a round for @waits_ns */
+	FLN_WAITS_REGION,  /* fln_region_add() of memory that a foreign process has touched */
 	FLN_WAITS_NR
 };
 
 /**
  * struct fln_oldest_fault - The fault of a guest that has waited longest
  * @size:         sizeof(struct fln_oldest_fault), set by the caller
- * @age_ns:       for how long
- * @waits_ns:     for how long what it waits for has been going on, where that is known;
- *                else 0
- * @addr:         its page; 0: not known (messages of a worker that does not come back)
- * @region:       where that is, or NULL; compare it only, it may have been removed since
- * @offset_bytes: of the page in @region
+ * @age_ns:       how long it has waited
+ * @waits_ns:     how long the read, or the worker's round, that it waits for has run; 0:
+ *                not known
+ * @addr:         its page; 0: not known (unread messages of a stalled worker)
+ * @region:       the page's region, or NULL; compare it only, it may have been removed
+ *                since
+ * @offset_bytes: offset of the page in @region
  * @waits_for:    enum fln_waits_for
- * @shard:        the guest's userfaultfd that it came by
- * @worker:       the worker that serves that
+ * @shard:        index of the shard whose userfaultfd delivered it
+ * @worker:       index of the worker that serves this shard
  * @reserved:     zero
  */
 struct fln_oldest_fault {
@@ -174,22 +175,22 @@ struct fln_oldest_fault {
 #define FLN_OLDEST_FAULT_INIT FLN_SIZED(struct fln_oldest_fault)
 
 /**
- * fln_guest_oldest_fault() - Which fault waits longest, and for what
+ * fln_guest_oldest_fault() - The fault that has waited longest, and what it waits for
  * @out: its size field must be set, see FLN_OLDEST_FAULT_INIT
  *
- * As the workers have noted it, which they do ten times a second: a younger fault may be
- * missing, and one that has just ended may still be there.
+ * Workers note it about ten times a second: a recent fault may be missing, and a fault that has
+ * just ended may still be reported.
  *
- * Return:  1 and a fault; 0 when none waits; -EINVAL
+ * Return:  1: *@out is a fault; 0: no fault waits; -EINVAL
  * Threads: any, except the log function
  * Blocks:  briefly
  */
 FLN_API int fln_guest_oldest_fault(struct fln_guest *guest, struct fln_oldest_fault *out);
 
 /**
- * fln_waits_for_name() - A few words for what a fault waits for
+ * fln_waits_for_name() - A value of enum fln_waits_for in words
  *
- * Return:  the words; "?" for what is none of enum fln_waits_for
+ * Return:  a static string; "?" for an unknown value
  * Threads: any
  * Blocks:  no
  */
@@ -197,37 +198,37 @@ FLN_API const char *fln_waits_for_name(uint32_t waits_for);
 
 /**
  * fln_guest_stats_json() - A guest's statistics as a JSON object
- * @buf:     receives it, ended by a zero byte, cut when it is longer
+ * @buf:     receives the text, truncated if need be, and a terminating zero byte
  * @buf_len: size of @buf in bytes
  *
- * Return:  the length of the whole, without the zero byte, as snprintf(); -EINVAL
+ * Return:  the length of the whole text, without the zero byte, like snprintf(); -EINVAL
  * Threads: any, except the log function
  * Blocks:  no
  */
 FLN_API int64_t fln_guest_stats_json(struct fln_guest *guest, char *buf, size_t buf_len);
 
 /**
- * fln_engine_stats_prometheus() - All guests' statistics, in Prometheus' text format
- * @buf:     receives it, ended by a zero byte, cut when it is longer
+ * fln_engine_stats_prometheus() - All guests' statistics in Prometheus' text format
+ * @buf:     receives the text, truncated if need be, and a terminating zero byte
  * @buf_len: size of @buf in bytes
  *
- * Return:  the length of the whole, without the zero byte, as snprintf(); -EINVAL,
+ * Return:  the length of the whole text, without the zero byte, like snprintf(); -EINVAL,
  *          -ENOMEM
  * Threads: any, except a thread of the engine
- * Blocks:  while a guest is made or destroyed
+ * Blocks:  while a guest is created or destroyed
  */
 FLN_API int64_t fln_engine_stats_prometheus(struct fln_engine *engine, char *buf, size_t buf_len);
 
 /**
- * struct fln_node_stats - What has happened on one NUMA node, to all guests so far
+ * struct fln_node_stats - Counters of one NUMA node, over all guests so far
  * @size:            sizeof(struct fln_node_stats), set by the caller
  * @os_index:        the kernel's number of the node
- * @nr_workers:      workers that run there
- * @nr_shards:       shards of guests that run, that they serve
+ * @nr_workers:      workers that run on the node
+ * @nr_shards:       shards of running guests that these workers serve
  * @reserved:        zero
- * @faults:          faults that they have taken
- * @pages_installed: pages that they have mapped
- * @remote:          of @faults, those whose memory lies on another node, as fln_stats
+ * @faults:          faults that these workers have read
+ * @pages_installed: pages that these workers have mapped
+ * @remote:          of @faults, those whose memory lies on another node, as in fln_stats
  */
 struct fln_node_stats {
 	size_t size;
@@ -244,12 +245,12 @@ struct fln_node_stats {
 
 /**
  * fln_engine_node_stats() - Statistics of one NUMA node
- * @node: 0, 1, … in the order of the topology
+ * @node: the node's index in the topology: 0, 1, …
  * @out:  its size field must be set, see FLN_NODE_STATS_INIT
  *
  * Return:  0; -ENOENT when there is no such node; -EINVAL
  * Threads: any, except a thread of the engine
- * Blocks:  while a guest is made or destroyed
+ * Blocks:  while a guest is created or destroyed
  */
 FLN_API int fln_engine_node_stats(struct fln_engine *engine, uint32_t node,
 				  struct fln_node_stats *out);
