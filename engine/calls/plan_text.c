@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A plan for people and for programs: what an engine and a guest would have, shown
- * from the same functions that they act by.
+ * fln_plan_print(): the plan of an engine and a guest as text or JSON.  It calls the functions
+ * that the engine itself plans with.  Runs on the caller's thread.
  */
 #include "base/alloc.h"
 #include "base/blockmap.h"
@@ -23,7 +23,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A text that may be longer than its room; its length is counted all the same. */
+/* A text buffer.  @len counts the whole text, also the part that does not fit. */
 struct text {
 	char *buf;
 	size_t buf_len;
@@ -57,7 +57,7 @@ static void put(struct view *v, const char *fmt, ...)
 	t->len += n > 0 ? (size_t)n : 0;
 }
 
-/* A JSON string; names of files and descriptions can have anything in them. */
+/* A JSON string.  File names and descriptions can contain any character. */
 static void put_string(struct view *v, const char *s)
 {
 	put(v, "\"");
@@ -95,7 +95,7 @@ static const char *plural(uint64_t n)
 	return n == 1 ? "" : "s";
 }
 
-/* Bytes as people say them. */
+/* A number of bytes in the largest fitting unit. */
 static const char *human(uint64_t bytes, char buf[32])
 {
 	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
@@ -132,7 +132,7 @@ static const char *pus_of(const struct view *v, uint32_t node, enum pu_kind kind
 	return fln_cpuset_format(&set, buf, buf_len);
 }
 
-/* What maps of a node's part of the memory take at most, one region on each node. */
+/* The most that page-state maps of @len_bytes can take, with one region per node. */
 static uint64_t map_bytes(uint64_t len_bytes)
 {
 	uint64_t nr_blocks = (len_bytes + FLN_BLOCK_BYTES - 1) / FLN_BLOCK_BYTES;
@@ -149,7 +149,7 @@ static uint32_t shards_of_worker(const struct view *v, uint32_t worker)
 	return nr;
 }
 
-/* The shards that a node's own workers serve, which for most is what serves its memory. */
+/* The shards served by the node's own workers: those of its memory, if it has any workers. */
 static bool own_shards(const struct view *v, uint32_t node, uint32_t *first, uint32_t *nr)
 {
 	*nr = 0;
@@ -165,12 +165,12 @@ static void note_strays(struct view *v, uint32_t i)
 
 	if (node->nr_strays == 0)
 		return;
-	note(v,
-	     "no node names processor%s %s (cpuset.mems leaves theirs out), counted to node %u: %s",
-	     plural(node->nr_strays), pus_of(v, i, PU_STRAY, list, sizeof(list)), node->os_index,
-	     used ? "its workers run there, perhaps far from its memory, for want of others that "
-		    "are as free"
-		  : "workers keep off them");
+	note(v, "processor%s %s belong%s to no node in cpuset.mems and count%s as node %u's: %s",
+	     plural(node->nr_strays), pus_of(v, i, PU_STRAY, list, sizeof(list)),
+	     node->nr_strays == 1 ? "s" : "", node->nr_strays == 1 ? "s" : "", node->os_index,
+	     used ? "its workers run there, perhaps far from its memory, because its other "
+		    "processors are taken"
+		  : "workers avoid them");
 }
 
 static void note_node(struct view *v, uint32_t i)
@@ -188,20 +188,20 @@ static void note_node(struct view *v, uint32_t i)
 		else if (node->nr_may == 0)
 			note(v,
 			     "worker_cpus has no processor of node %u: node %u serves its memory; "
-			     "name one of its own",
-			     node->os_index, server);
+			     "add a processor of node %u",
+			     node->os_index, server, node->os_index);
 		else
 			note(v,
-			     "node %u has no worker of its own, node %u serves its memory: there are "
-			     "fewer workers than nodes, raise nr_workers",
+			     "node %u has no worker, because there are fewer workers than nodes, and "
+			     "node %u serves its memory: raise nr_workers",
 			     node->os_index, server);
 	} else if (node->has_memory &&
 		   !fln_plan_node_shards(v->plan, i, v->nr_shards, 0, &first, &nr)) {
-		note(v, "node %u gets no shard of %u: raise nr_shards", node->os_index,
+		note(v, "node %u gets none of the %u shards: raise nr_shards", node->os_index,
 		     v->nr_shards);
 	}
 	if (!node->has_memory && node->nr_pus > 0)
-		note(v, "node %u has no memory: what its processors touch is always remote",
+		note(v, "node %u has no memory: its processors only touch remote memory",
 		     node->os_index);
 }
 
@@ -216,26 +216,26 @@ static void note_workers(struct view *v)
 	}
 	if (vcpu)
 		note(v,
-		     "%u worker%s share%s a processor with vCPUs: leave a processor of each node out "
-		     "of vcpu_cpus",
+		     "%u worker%s share%s a processor with vCPUs: leave one processor of each node "
+		     "out of vcpu_cpus",
 		     vcpu, plural(vcpu), vcpu == 1 ? "s" : "");
 	if (crowded)
 		note(v, "%u workers share their processors with one another: lower nr_workers",
 		     crowded);
 	if (beside)
 		note(v,
-		     "%u worker%s run%s on a core on which vCPUs run, too: leave whole cores out "
-		     "of vcpu_cpus",
+		     "%u worker%s run%s on a core that also runs vCPUs: leave whole cores out of "
+		     "vcpu_cpus",
 		     beside, plural(beside), beside == 1 ? "s" : "");
 	if (v->nr_shards < v->plan->nr_workers)
-		note(v, "%u shard%s for %u workers: some have nothing to do for this guest",
+		note(v, "%u shard%s for %u workers: some workers serve none of this guest's faults",
 		     v->nr_shards, plural(v->nr_shards), v->plan->nr_workers);
 	else if (v->plan->nr_workers > 0 && v->nr_shards % v->plan->nr_workers)
-		note(v, "%u shards for %u workers: some serve one more than others", v->nr_shards,
-		     v->plan->nr_workers);
+		note(v, "%u shards for %u workers: some workers serve one more than others",
+		     v->nr_shards, v->plan->nr_workers);
 	if (!v->o->vcpu_cpus && v->plan->nr_workers > 0)
-		note(v, "vcpu_cpus is not given: workers move among the processors of their nodes, "
-			"beside vCPUs; each prefers the one that is shown");
+		note(v, "vcpu_cpus is not given: workers share the processors of their nodes with "
+			"vCPUs, and move among them; each prefers the one shown");
 }
 
 static void notes(struct view *v)
@@ -262,7 +262,7 @@ static const char *machine(const struct view *v)
 						 : "the machine of the environment";
 }
 
-/* A node's workers, those of a cache on a line. */
+/* A node's workers, one line per cache. */
 static void text_workers(struct view *v, const struct fln_plan_node *node)
 {
 	const struct fln_plan_worker *w = &v->plan->workers[node->first_worker];

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Statistics as text: JSON of one guest, Prometheus' exposition format of all.
+ * Statistics as text: one guest as JSON, all guests in Prometheus' exposition format.  Runs on the
+ * caller's thread.
  *
- * No floating point: its printing depends on the embedder's locale.
+ * Uses no floating point, whose printing depends on the embedder's locale.
  */
 #include "base/alloc.h"
 #include "base/cancel.h"
@@ -42,30 +43,30 @@ struct field {
 	}
 
 static const struct field fields[] = {
-	COUNTER(faults, "Messages taken from the kernel, and signals resolved in context."),
-	COUNTER(minor, "Faults whose contents were there."),
+	COUNTER(faults, "Fault messages read, and signals resolved in context."),
+	COUNTER(minor, "Faults whose contents were in the cache."),
 	COUNTER(major, "Faults that waited for contents."),
-	COUNTER(zero, "Faults on holes and on what the guest gave up."),
-	COUNTER(invalid, "Faults where no region was."),
-	COUNTER(refaults, "Faults on pages that were mapped already, as far as was known."),
-	COUNTER(resumed, "Faults that ended with the page in place."),
-	COUNTER(poisoned, "Faults whose page was made unreadable."),
-	COUNTER(failed, "Faults that ended otherwise."),
-	GAUGE(in_flight, "Faults that wait for contents."),
-	COUNTER(pages_installed, "Pages mapped."),
-	COUNTER(pages_raced, "Pages that were there when they were to be mapped."),
+	COUNTER(zero, "Faults on holes and on discarded pages."),
+	COUNTER(invalid, "Faults outside of any region."),
+	COUNTER(refaults, "Faults on pages that the engine's map called mapped."),
+	COUNTER(resumed, "Faults that ended with the page mapped."),
+	COUNTER(poisoned, "Faults whose page was made inaccessible."),
+	COUNTER(failed, "Faults that ended in any other way."),
+	GAUGE(in_flight, "Faults that have not ended."),
+	COUNTER(pages_installed, "Pages mapped by faults and their windows."),
+	COUNTER(pages_raced, "Pages that were already mapped when an install came to them."),
 	COUNTER(installs, "Install calls to the kernel."),
-	COUNTER(wakes, "Wake calls to the kernel besides installs."),
-	COUNTER(reads, "Read calls that returned messages."),
-	COUNTER(events, "Messages that are no faults: remove, unmap, remap, fork."),
-	COUNTER(again, "Install calls that the kernel put off."),
-	COUNTER(held_full, "Faults left with the kernel because too many were waiting."),
+	COUNTER(wakes, "Explicit wake calls to the kernel."),
+	COUNTER(reads, "read() calls that returned messages."),
+	COUNTER(events, "Messages other than faults: remove, unmap, remap, fork."),
+	COUNTER(again, "Install calls that failed with EAGAIN."),
+	COUNTER(held_full, "Faults left with the kernel because the table was full."),
 	COUNTER(no_chunk, "Faults served without the page-state map."),
 	GAUGE(map_bytes, "Memory of page-state maps."),
-	COUNTER(in_context, "Faults resolved in the context of the thread that faulted."),
+	COUNTER(in_context, "Faults resolved in context by the faulting thread."),
 	COUNTER(remote, "Faults whose worker runs on another node than the memory."),
 	COUNTER(populated, "Pages mapped by populate, advice and read-ahead."),
-	COUNTER(no_memory, "Faults that waited for the kernel's memory for more than a second."),
+	COUNTER(no_memory, "Faults that waited more than a second for memory of the kernel."),
 };
 
 #define NR_FIELDS (sizeof(fields) / sizeof(fields[0]))
@@ -78,11 +79,11 @@ static uint64_t value_of(const struct fln_stats *stats, const struct field *f)
 	return value;
 }
 
-/* A text that is written as far as there is room, and measured whole. */
+/* A text buffer.  @len counts the whole text, also the part that does not fit. */
 struct text {
 	char *buf;
-	size_t room;  /* with the zero byte */
-	uint64_t len; /* of the whole, without */
+	size_t room;  /* including the terminating zero byte */
+	uint64_t len; /* excluding it */
 };
 
 static void put(struct text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -100,7 +101,7 @@ static void put(struct text *t, const char *fmt, ...)
 	t->len += (uint64_t)n;
 }
 
-/* How many bytes the UTF-8 character at @s has; 0: it is none. */
+/* Length in bytes of the UTF-8 character at @s; 0: invalid. */
 static uint32_t utf8_length(const unsigned char *s)
 {
 	uint32_t nr = s[0] < 0x80                   ? 1
@@ -113,7 +114,7 @@ static uint32_t utf8_length(const unsigned char *s)
 		if ((s[i] & 0xc0) != 0x80)
 			return 0;
 	}
-	/* Overlong forms, surrogates, and beyond the last character. */
+	/* Overlong forms, surrogates, and code points above U+10FFFF are invalid. */
 	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0) ||
 	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] >= 0x90))
 		return 0;
@@ -125,7 +126,7 @@ enum quoting {
 	QUOTE_LABEL
 };
 
-/* A name is the embedder's, and may have been cut in the middle of a character. */
+/* The embedder's name, which may have been truncated within a character. */
 static void put_quoted(struct text *t, const char *name, enum quoting quoting)
 {
 	const unsigned char *s = (const unsigned char *)name;
@@ -151,7 +152,7 @@ static void put_quoted(struct text *t, const char *name, enum quoting quoting)
 	put(t, "\"");
 }
 
-/* Ends the text; what does not fit is left out.  Returns the whole length. */
+/* Terminate the text, truncated if need be.  Returns the whole length. */
 static int64_t finish(struct text *t)
 {
 	if (t->room > 0 && t->len >= t->room)
@@ -213,7 +214,7 @@ int64_t fln_guest_stats_json(struct fln_guest *guest, char *buf, size_t buf_len)
 	return finish(&t);
 }
 
-/* One guest, as it was when it was looked at. */
+/* A snapshot of one guest. */
 struct sample {
 	char name[32];
 	uint64_t id;
@@ -233,13 +234,13 @@ static void put_seconds(struct text *t, uint64_t ns)
 	    (uint64_t)(ns % FLN_NS_PER_S));
 }
 
-/* Powers of two of nanoseconds, from about a microsecond to about 17 s: ends of buckets of ours. */
+/* Powers of two in ns, about 1 us to 17 s; each is the end of a bucket of fln_histogram. */
 #define FIRST_LE 10u
 #define LAST_LE 34u
 
 /*
- * The count is the sum of the buckets that were read, and not the counter of its own:
- * the two may be some faults apart, and the format wants them alike.
+ * The count is the sum of the buckets that were read, not the histogram's count: faults recorded
+ * meanwhile may make them differ, and the format requires them to be equal.
  */
 static void put_histogram(struct text *t, const struct sample *s)
 {
@@ -285,7 +286,7 @@ static void put_guests(struct text *t, const struct sample *samples, uint32_t nr
 			put(t, "} %" PRIu64 "\n", value_of(&samples[k].stats, f));
 		}
 	}
-	put(t, "# HELP faultlane_oldest_fault_seconds How long the oldest fault has waited.\n"
+	put(t, "# HELP faultlane_oldest_fault_seconds Age of the oldest waiting fault.\n"
 	       "# TYPE faultlane_oldest_fault_seconds gauge\n");
 	for (uint32_t k = 0; k < nr; k++) {
 		put(t, "faultlane_oldest_fault_seconds");
@@ -294,7 +295,7 @@ static void put_guests(struct text *t, const struct sample *samples, uint32_t nr
 		put_seconds(t, samples[k].stats.oldest_ns);
 		put(t, "\n");
 	}
-	put(t, "# HELP faultlane_service_seconds From the message of a fault to its end.\n"
+	put(t, "# HELP faultlane_service_seconds Time from a fault's message to its end.\n"
 	       "# TYPE faultlane_service_seconds histogram\n");
 	for (uint32_t k = 0; k < nr; k++)
 		put_histogram(t, &samples[k]);
@@ -315,12 +316,13 @@ static void put_nodes(struct text *t, struct fln_engine *engine)
 		const char *name, *type, *help;
 	} metrics[] = {
 		[NODE_WORKERS] = { "node_workers", "gauge", "Workers that run on the node." },
-		[NODE_SHARDS] = { "node_shards", "gauge", "Shards that they serve." },
-		[NODE_FAULTS] = { "node_faults_total", "counter", "Faults that they have taken." },
+		[NODE_SHARDS] = { "node_shards", "gauge", "Shards served by the node's workers." },
+		[NODE_FAULTS] = { "node_faults_total", "counter",
+				  "Faults read by the node's workers." },
 		[NODE_PAGES] = { "node_pages_installed_total", "counter",
-				 "Pages that they have mapped." },
+				 "Pages mapped by the node's workers." },
 		[NODE_REMOTE] = { "node_remote_total", "counter",
-				  "Of their faults, those whose memory lies on another node." },
+				  "Faults of the node's workers on memory of another node." },
 	};
 
 	for (uint32_t m = 0; m < NODE_NR_METRICS; m++) {
@@ -341,7 +343,7 @@ static void put_nodes(struct text *t, struct fln_engine *engine)
 	}
 }
 
-/* Look at up to @max guests, in the order in which they were made. */
+/* Take snapshots of up to @max guests, in order of creation. */
 static uint32_t sample_guests(struct fln_engine *engine, struct sample *samples, uint32_t max)
 {
 	uint32_t nr = 0, at = 0;
@@ -386,7 +388,7 @@ int64_t fln_engine_stats_prometheus(struct fln_engine *engine, char *buf, size_t
 		nr = sample_guests(engine, samples, max);
 	}
 	put(&t,
-	    "# HELP faultlane_guests Guests that there are.\n# TYPE faultlane_guests gauge\n"
+	    "# HELP faultlane_guests Number of guests.\n# TYPE faultlane_guests gauge\n"
 	    "faultlane_guests %u\n",
 	    nr);
 	put_guests(&t, samples, nr);

@@ -1,32 +1,31 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Taking the access away from pages that nobody may read once a region is not served.
+ * Making pages inaccessible that no thread may read once their region is no longer served.
  *
- * In this process's memory the end of a region rests on mappings alone (I6): over what is not
- * filled a file without pages is mapped, run by run, so that it raises SIGBUS (vacant.c).  That
- * raises UNMAP events; where nobody reads them the run becomes PROT_NONE first, and is mapped
- * over when it is registered no more.  Poison would not do.  It lives in page tables, and
- * the kernel drops the page tables of a shared mapping when it collapses the file behind it
- * (khugepaged, or MADV_COLLAPSE through any other mapping); MADV_DONTNEED clears it as well;
- * and it costs a page-table entry for each page.  A mapping goes only if the embedder takes it.
+ * In this process's memory the end of a region rests on mappings alone (I6).  Over each run of
+ * unfilled pages an empty file is mapped, so that a touch raises SIGBUS (vacant.c).  Mapping over
+ * a registered range raises UNMAP; where no worker reads it, the run becomes PROT_NONE first, and
+ * is mapped over when it is unregistered.  Poison would not be enough.  It lives in page tables,
+ * and the kernel drops those of a shared mapping when it collapses the file behind it (khugepaged,
+ * or MADV_COLLAPSE through any other mapping); MADV_DONTNEED clears it; and it takes a page-table
+ * entry for each page.  A mapping goes only if the embedder replaces it.
  *
- * A private region's guest that gave pages up must read zeros there, and there must be
- * nothing under them: the page of zeros that UFFDIO_ZEROPAGE maps lies in a mapping of the
- * image, a hole that is punched into the image takes it away, and then the image shows, with
- * whatever another guest has written there.  So zeros of its own are mapped in their place.
+ * Pages that a private region's guest has discarded must read zeros, with nothing underneath.  The
+ * zero page of UFFDIO_ZEROPAGE lies in a mapping of the image: if the image is punched there the
+ * PTE is zapped, and then the image shows, with whatever another guest has written to it.  So a
+ * separate mapping of zeros replaces these pages.
  *
- * Nothing becomes mapped meanwhile, because workers leave the region's faults alone; but a
- * page that is mapped for reading, the page of zeros, is copied by a write at any time.  Such
- * a range is write-protected before it is looked at for the last time (deny_kernel.c).
+ * No page becomes mapped meanwhile, because workers leave the region's faults alone.  But a write
+ * copies a page that is mapped read-only, such as the zero page, at any time.  So such a range is
+ * write-protected before the last look at it (deny_kernel.c).
  *
- * Each run is a mapping, and may cut another in two.  Their number is bounded by what the
- * process has left: where runs alternate more often, those that lie closest together are joined, and
- * the access to what is readable between them is taken away, too.  That is the safe side; it
- * is logged.  Such a run becomes PROT_NONE and stays so: mapping over it would take what is
- * mapped in it out of the page tables one by one, each with a flush on all processors, and
- * have every shard's worker read an event.  So the address ranges are gone through twice: how much lies between runs is
- * counted by powers of two, and then all gaps below a size are closed, and as many of that size
- * as necessary.
+ * Each run is a VMA, and may split another.  Their number is bounded by the mappings that the
+ * process has left.  If there are more runs, those closest together are joined, and the readable
+ * pages between them become inaccessible, too.  That is the safe side, and is logged.  A joined
+ * run becomes PROT_NONE and stays so: mapping over it would zap its mapped pages one by one, each
+ * with a TLB flush on all processors, and make every shard's worker read an event.  So there are
+ * two walks: the first counts the gaps between runs by powers of two of their size; the second
+ * closes all gaps below some size, and as many of that size as necessary.
  */
 #include "engine/life/deny.h"
 
@@ -63,23 +62,23 @@
 
 struct run {
 	uint64_t addr, end;
-	bool zero;   /* else nobody may read it */
-	bool joined; /* with what was readable between its parts */
+	bool zero;   /* to be mapped as zeros; else to become inaccessible */
+	bool joined; /* has readable pages between its parts */
 };
 
-/* One walk through the region. */
+/* The state of one walk through the region. */
 struct fln_denial {
 	const struct fln_memory_ops *ops;
-	bool apply;        /* else the walk counts */
-	bool may_unmap;    /* somebody reads the UNMAP events that it raises, */
-	bool unregistered; /* or none are raised */
-	bool pending;
-	struct run run; /* while pending: it may grow */
+	bool apply;        /* false: the walk only counts */
+	bool may_unmap;    /* workers read the UNMAP events that mapping over raises */
+	bool unregistered; /* none are raised */
+	bool pending;      /* @run is valid, and may still grow */
+	struct run run;
 	uint64_t nr_runs, max_runs, nr_zero;
-	uint64_t gaps[NR_CLASSES]; /* how many, by what would be lost */
-	uint32_t join_below;       /* a class: gaps of smaller ones are closed, */
-	uint64_t nr_open;          /* and of this one so many are not */
-	uint64_t nr_lost;          /* pages that were readable */
+	uint64_t gaps[NR_CLASSES]; /* numbers of gaps, by the class of pages lost in closing them */
+	uint32_t join_below;       /* close every gap of a lower class, */
+	uint64_t nr_open;          /* and of this class all but so many */
+	uint64_t nr_lost;          /* readable pages lost by closing gaps */
 	int error;                 /* the first, negative */
 };
 
@@ -90,9 +89,9 @@ struct fln_mask fln_region_unsafe(const struct fln_region *r, uint64_t block)
 
 	fln_rcu_read_lock();
 	if (r->foreign) {
-		/* Nothing but what is mapped is there; what was discarded is zero. */
+		/* Only mapped pages have contents; discarded pages read zero. */
 		safe = fln_blockmap_load(&r->map, FLN_PLANE_PRESENT, block);
-		/* A page that was copied between a discard's message and the discard has gone. */
+		/* A page copied between a discard's message and the discard itself was zapped. */
 		if (fln_region_is_doubted(r, block) && !fln_planted(FLN_BUG_FOREIGN_BELIEVED))
 			memset(&safe, 0, sizeof(safe));
 		m = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
@@ -100,7 +99,7 @@ struct fln_mask fln_region_unsafe(const struct fln_region *r, uint64_t block)
 		fln_rcu_read_unlock();
 		return fln_mask_andnot(&valid, &safe);
 	}
-	/* The map may be wrong about PRESENT; the image is not about FILLED. */
+	/* PRESENT in the map may be stale; FILLED in the image is always right. */
 	fln_image_ready(r->image, fln_region_image_page(r, block * FLN_BLOCK_PAGES + lo), hi - lo,
 			&filled, &zero);
 	m = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
@@ -109,13 +108,16 @@ struct fln_mask fln_region_unsafe(const struct fln_region *r, uint64_t block)
 	safe = fln_mask_up(&safe, lo);
 	safe = fln_mask_or(&safe, &m);
 	m = fln_mask_andnot(&valid, &safe);
-	/* A huge page is one: where a part may not be read none may. */
+	/* A huge page is mapped as a whole: if part of it is unsafe, all of it is. */
 	return r->page_bytes == FLN_BLOCK_BYTES && !fln_mask_empty(&m) ? valid : m;
 }
 
-/* Of what was given up in a private region: what must become zero, and what cannot. */
-static struct fln_mask given_up(struct fln_region *r, const struct fln_denial *d, uint64_t block,
-				struct fln_mask *unsafe)
+/*
+ * The discarded pages of a private region that are to be mapped as zeros.  Adds those for which
+ * that is impossible to *@unsafe.
+ */
+static struct fln_mask discarded(struct fln_region *r, const struct fln_denial *d, uint64_t block,
+				 struct fln_mask *unsafe)
 {
 	struct fln_mask pages = { { 0 } }, poisoned, own;
 
@@ -135,12 +137,12 @@ static struct fln_mask given_up(struct fln_region *r, const struct fln_denial *d
 		if (d->may_unmap)
 			return pages;
 	}
-	/* Anonymous memory cannot be mapped there, or nobody knows what is the guest's own. */
+	/* Zeros cannot be mapped there, or it is unknown which pages are the guest's own copies. */
 	*unsafe = fln_mask_or(unsafe, &pages);
 	return (struct fln_mask){ { 0 } };
 }
 
-/* Room for @nr more zeros.  Without it they are not mapped, and nobody reads them. */
+/* Make room for @nr more ranges of zeros.  Ranges without room become inaccessible instead. */
 static void make_room(struct fln_region *r, uint64_t nr)
 {
 	const struct fln_allocator *a = &r->guest->engine->alloc;
@@ -159,13 +161,13 @@ static void make_room(struct fln_region *r, uint64_t nr)
 	r->max_zeroed = max;
 }
 
-static int take_away(struct fln_region *r, struct fln_denial *d, const struct run *run)
+static int apply_run(struct fln_region *r, struct fln_denial *d, const struct run *run)
 {
 	uint64_t len = run->end - run->addr;
 
 	if (run->zero && fln_planted(FLN_BUG_END_BY_ZERO_PAGE))
 		return 0;
-	/* Threads that write meanwhile cut runs that were counted as one. */
+	/* Threads that write meanwhile split runs that the first walk counted as one. */
 	if (run->zero && r->nr_zeroed == r->max_zeroed && !fln_planted(FLN_BUG_ZEROS_AS_COUNTED))
 		make_room(r, r->nr_zeroed / 2 + MIN_RUNS);
 	if (run->zero && r->nr_zeroed < r->max_zeroed && d->ops->zero(r, run->addr, len) == 0) {
@@ -195,16 +197,16 @@ static void finish_run(struct fln_region *r, struct fln_denial *d)
 	d->pending = false;
 	d->nr_runs++;
 	d->nr_zero += d->run.zero;
-	rc = d->apply ? take_away(r, d, &d->run) : 0;
+	rc = d->apply ? apply_run(r, d, &d->run) : 0;
 	d->error = d->error ? d->error : rc;
 }
 
-/* Pages that would be lost if @next became one with the run before. */
+/* Readable pages that would be lost if @next were joined to the run before. */
 static uint64_t nr_lost_between(const struct fln_denial *d, const struct run *next)
 {
 	uint64_t bytes = next->addr - d->run.end;
 
-	/* Zeros, too, if not all of it is zero. */
+	/* Zeros are lost, too, unless the joined run is all zeros. */
 	if (d->run.zero && (!next->zero || bytes))
 		bytes += d->run.end - d->run.addr;
 	if (next->zero && (!d->run.zero || next->addr != d->run.end))
@@ -212,7 +214,7 @@ static uint64_t nr_lost_between(const struct fln_denial *d, const struct run *ne
 	return fln_bytes_to_pages(bytes);
 }
 
-/* As a power of two. */
+/* The gap before @next as a power of two of the pages lost. */
 static uint32_t class_of_gap(const struct fln_denial *d, const struct run *next)
 {
 	uint64_t pages = nr_lost_between(d, next);
@@ -232,7 +234,7 @@ static bool must_join(struct fln_denial *d, uint32_t class)
 	return false;
 }
 
-/* Runs come in the order of their addresses. */
+/* Requires: runs come in address order. */
 static void add_run(struct fln_region *r, struct fln_denial *d, const struct run *next)
 {
 	uint32_t class;
@@ -267,7 +269,7 @@ static void walk_block(struct fln_region *r, struct fln_denial *d, uint64_t bloc
 {
 	uint64_t base = fln_region_addr_of(r, block * FLN_BLOCK_PAGES);
 	struct fln_mask unsafe = fln_region_unsafe(r, block);
-	struct fln_mask zero = given_up(r, d, block, &unsafe);
+	struct fln_mask zero = discarded(r, d, block, &unsafe);
 	struct fln_mask either = fln_mask_or(&unsafe, &zero);
 	uint32_t lo = (uint32_t)fln_bytes_to_pages(addr > base ? addr - base : 0), hi;
 
@@ -285,7 +287,7 @@ static void walk_block(struct fln_region *r, struct fln_denial *d, uint64_t bloc
 	}
 }
 
-/* A piece of the region that is still a mapping of its image. */
+/* fln_memory_ops.each callback: a piece of the region that still maps its image. */
 static int walk_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 {
 	uint64_t end = addr + len_bytes, stop;
@@ -298,7 +300,7 @@ static int walk_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 	return 0;
 }
 
-/* Which gaps must be closed, so that no more than max_runs are left. */
+/* Choose the gaps to close so that at most max_runs runs are left. */
 static void choose_gaps(struct fln_denial *d)
 {
 	uint64_t nr = d->nr_runs;
@@ -314,7 +316,7 @@ static void choose_gaps(struct fln_denial *d)
 	}
 }
 
-/* Somebody must read the UNMAP events of what is mapped over. */
+/* Do workers read the UNMAP events that mapping over the region raises? */
 static bool are_events_read(const struct fln_region *r)
 {
 	for (uint32_t i = 0; i < r->guest->nr_shards; i++) {
@@ -326,8 +328,11 @@ static bool are_events_read(const struct fln_region *r)
 	return r->guest->running;
 }
 
-/* The stripes go when the range is unregistered; what there is beyond them is taken. */
-static void take_budget(struct fln_region *r, struct fln_denial *d)
+/*
+ * Charge the VMAs of the runs to the budget.  The stripes' share is there already: their VMAs
+ * merge when the range is unregistered.
+ */
+static void charge_budget(struct fln_region *r, struct fln_denial *d)
 {
 	struct fln_engine *engine = r->guest->engine;
 	uint64_t nr_maps = 2 * d->nr_runs, have = r->plan.nr_stripes + r->nr_denial_maps;
@@ -337,13 +342,12 @@ static void take_budget(struct fln_region *r, struct fln_denial *d)
 	r->nr_denial_maps += nr_maps - have;
 }
 
-static void say_lost(const struct fln_region *r, uint64_t nr)
+static void log_lost(const struct fln_region *r, uint64_t nr)
 {
 	fln_log(&r->guest->engine->log, FLN_LOG_WARNING,
 		"guest %s: in the region at 0x%" PRIx64 " filled and unfilled pages alternate more "
-		"often than mappings allow: %" PRIu64
-		" pages that were filled or given up have become "
-		"inaccessible too; raise vm.max_map_count",
+		"often than there are mappings left: %" PRIu64 " filled or discarded pages have "
+		"become inaccessible, too; raise vm.max_map_count",
 		r->guest->name, r->addr, nr);
 }
 
@@ -367,9 +371,9 @@ void fln_region_empty_given_up(struct fln_region *r)
 }
 
 /*
- * So many runs may a region have: half of what the budget of stripes has left, or what the
- * process can spare of its mappings, whichever is more.  Filled pages are not given up for a
- * budget that is kept small.
+ * The most runs that a region may have, at two VMAs a run: half of the budget of stripes that is
+ * left, or an eighth of the mappings that the process has left, whichever is more.  So a small
+ * budget costs no filled pages.
  */
 static uint64_t max_runs(const struct fln_region *r, const struct fln_denial *d)
 {
@@ -403,14 +407,14 @@ static int walk(struct fln_region *r, struct fln_denial *d)
 	return rc ? rc : d->error;
 }
 
-/* With fewer runs where mappings run out, down to those that there must be. */
+/* Retries with half as many runs while mappings run out, down to MIN_RUNS. */
 static int deny(struct fln_region *r, struct fln_denial *d)
 {
 	struct fln_engine *engine = r->guest->engine;
 	int rc;
 
 	d->ops = engine->memory ? engine->memory : &fln_kernel_memory;
-	/* Once more with as many as before: what was left readable then is not joined now. */
+	/* As many as last time, so that pages left readable then are not joined now. */
 	d->max_runs = r->max_denial_runs ? r->max_denial_runs : max_runs(r, d);
 	r->denial = d;
 	for (rc = walk(r, d); rc == -ENOMEM && d->max_runs > MIN_RUNS; rc = walk(r, d))
@@ -427,9 +431,9 @@ int fln_region_deny(struct fln_region *r)
 
 	fln_guest_assert_turn(r->guest);
 	rc = deny(r, &d);
-	take_budget(r, &d);
+	charge_budget(r, &d);
 	if (rc == 0 && d.nr_lost)
-		say_lost(r, d.nr_lost);
+		log_lost(r, d.nr_lost);
 	return rc;
 }
 
@@ -440,7 +444,7 @@ void fln_region_vacate(struct fln_region *r)
 	fln_guest_assert_turn(r->guest);
 	if (!r->vacate_later || r->foreign || r->unsafe)
 		return;
-	/* Not again later: the place may be another region's by then. */
+	/* Only once: later another region may lie there. */
 	r->vacate_later = false;
 	(void)deny(r, &d);
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * This process's mappings, as the kernel has them: what deny.c does to them.
+ * What deny.c does to this process's mappings; see deny_kernel.h.
  *
- * Whose page it is that a private mapping has, /proc/self/pagemap tells.  A copy of the
- * guest's own is anonymous and mapped once, or swapped out.  A page of the image is a file's;
- * the page of zeros is neither.  Pages that KSM has merged look like that one: where KSM has
- * merged any, nothing is said.
+ * In a private mapping /proc/self/pagemap tells the guest's own copies from other pages.  A copy
+ * is anonymous and mapped exclusively, or swapped out.  A page of the image is a file page.  The
+ * zero page is neither exclusive nor a file page.  Pages merged by KSM look like the zero page, so
+ * if KSM has merged any, the answer is "unknown".
  */
 #include "engine/life/deny_kernel.h"
 
@@ -38,12 +38,12 @@
 
 /* Pages of a block, by what is mapped there. */
 struct look {
-	struct fln_mask own;     /* the guest's own, swapped out or not */
-	struct fln_mask swapped; /* of these; or a marker where nothing is mapped */
-	struct fln_mask mapped;  /* and not the guest's own */
+	struct fln_mask own;     /* copies of the guest's, in memory or in swap */
+	struct fln_mask swapped; /* swapped out; or a write-protection marker, nothing mapped */
+	struct fln_mask mapped;  /* mapped, and no copy of the guest's */
 };
 
-/* Has KSM merged pages, of this process if it tells that? */
+/* Has KSM merged pages of this process, or where /proc does not tell, of any? */
 static bool has_merged_pages(void)
 {
 	static const char *const files[] = { "/proc/self/ksm_merging_pages",
@@ -66,7 +66,7 @@ static bool has_merged_pages(void)
 	return false;
 }
 
-/* Pages [lo, hi) of the block at @addr.  False: unknown. */
+/* Classify pages [lo, hi) of the block at @addr.  False: unknown. */
 static bool look_at(uint64_t addr, uint32_t lo, uint32_t hi, struct look *look)
 {
 	uint64_t entries[FLN_BLOCK_PAGES];
@@ -121,11 +121,11 @@ static int kernel_each(struct fln_region *r,
 
 	r->denial_fn = fn;
 	rc = fln_mapping_each_seen(r, r->addr, r->addr + r->len_bytes, 0, each_piece);
-	/* Nothing can be seen: what the engine has mapped is taken to be there as it was. */
+	/* /proc/self/maps is unreadable: assume that the engine's own mapping is unchanged. */
 	return rc != 0 && r->mapped_by_us ? fn(r, r->addr, r->len_bytes) : rc;
 }
 
-/* Where in the image's file the page at @addr of a region has its contents. */
+/* The offset in the image's file of the page at @addr of a region. */
 static uint64_t file_offset(const struct fln_region *r, uint64_t addr)
 {
 	return fln_pages_to_bytes(r->image_page) + (addr - r->addr);
@@ -144,10 +144,10 @@ static int map_zeros(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 }
 
 /*
- * A page that is mapped for reading may be written to at any time, and is the guest's own
- * then.  So threads that write there wait, in their userfaultfd, from before the last look on
- * until unprotect() or until the page has been mapped over.  False: this kernel cannot (before
- * 5.19), or puts it off for too long.
+ * A write to a page that is mapped read-only copies it at any time, and the copy must be kept.  So
+ * writers are made to wait on the userfaultfd, from before the last look until unprotect() or
+ * until the page is mapped over.  False: this kernel cannot (before 5.19), or returned EAGAIN for
+ * too long.
  */
 static bool protect(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 {
@@ -168,7 +168,7 @@ static bool protect(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 	return result == FLN_UFFD_OK;
 }
 
-/* What is put off for longer is done when the range is unregistered. */
+/* After too many EAGAINs the protection stays until the range is unregistered. */
 static void unprotect(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 {
 	struct fln_uffd *u = &fln_region_shard_at(r, addr)->uffd;
@@ -180,7 +180,7 @@ static void unprotect(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 	}
 }
 
-/* Zeros over what is not the guest's own of [lo, hi) of the block at @base, as the look says. */
+/* Map zeros over pages [lo, hi) of the block at @base, except for the guest's own copies. */
 static int zero_others(struct fln_region *r, uint64_t base, uint32_t lo, uint32_t hi,
 		       const struct look *look, bool is_protected)
 {
@@ -203,10 +203,11 @@ static int zero_others(struct fln_region *r, uint64_t base, uint32_t lo, uint32_
 }
 
 /*
- * The last look at a range that is protected.  Protection puts markers where nothing is mapped,
- * and /proc/self/pagemap calls them swapped.  What was not mapped before is not the guest's
- * own: nobody serves it.  What was mapped for reading may have been taken out of the image, or
- * copied and swapped out: without protection a look can tell.  False: neither can this one.
+ * The last look, while the range is write-protected.  Protection puts markers where nothing is
+ * mapped, which /proc/self/pagemap shows as swapped.  A page that was unmapped before cannot have
+ * become a copy since, because no worker serves it.  A page that was mapped read-only before, and
+ * is now shown as swapped, was either punched out of the image or copied and swapped out; only a
+ * look without protection can tell.  False: there is such a page, try again.
  */
 static bool look_protected(uint64_t base, uint32_t lo, uint32_t hi, const struct look *before,
 			   struct look *look)
@@ -246,7 +247,7 @@ static int zero_protected(struct fln_region *r, uint64_t base, uint32_t lo, uint
 	return -EIO;
 }
 
-/* The part of a range that lies in the block at @base. */
+/* Map zeros over pages [lo, hi) of the block at @base. */
 static int zero_part(struct fln_region *r, uint64_t base, uint32_t lo, uint32_t hi)
 {
 	void *at = (void *)(uintptr_t)(base + fln_pages_to_bytes(lo));
@@ -256,7 +257,7 @@ static int zero_part(struct fln_region *r, uint64_t base, uint32_t lo, uint32_t 
 
 	if (rc != -ENOSYS)
 		return rc;
-	/* A thread that writes there meanwhile gets a signal. */
+	/* No write protection here: a thread that writes meanwhile gets SIGSEGV. */
 	if (mprotect(at, len, PROT_READ) != 0)
 		return -errno;
 	rc = look_at(base, lo, hi, &look) ? zero_others(r, base, lo, hi, &look, false) : -EIO;
@@ -281,7 +282,7 @@ static int kernel_zero(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
 			return -EIO;
 		mapped = !fln_mask_empty(&look.mapped) || !fln_mask_empty(&look.own);
 	}
-	/* What is not mapped stays so: nobody serves it. */
+	/* Nothing is mapped, and nothing will be, as no worker serves the range. */
 	if (!mapped)
 		return map_zeros(r, addr, len_bytes);
 	for (uint64_t at = addr; rc == 0 && at < end; at = stop) {

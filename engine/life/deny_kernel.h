@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * This process's mappings, as the kernel has them: what deny.c does to them.
+ * What deny.c does to this process's mappings: mmap(), mprotect(), /proc/self/pagemap.
  */
 #ifndef FLN_ENGINE_LIFE_DENY_KERNEL_H
 #define FLN_ENGINE_LIFE_DENY_KERNEL_H
@@ -12,28 +12,27 @@ struct fln_mask;
 struct fln_region;
 
 /*
- * What is done to this process's mappings.  A table stands between, so that unit tests put
- * their fake kernel there; engine->memory is NULL for the kernel's own.
+ * A table, so that unit tests can use a fake kernel; engine->memory is NULL for fln_kernel_memory.
  */
 struct fln_memory_ops {
-	/* As fln_mapping_each_seen(), of all the region. */
+	/* As fln_mapping_each_seen(), for the whole region. */
 	int (*each)(struct fln_region *region,
 		    int (*fn)(struct fln_region *region, uint64_t addr, uint64_t len_bytes));
 	/*
-	 * In place of the range a mapping that raises SIGBUS.  What is registered of it raises
-	 * UNMAP, which must be read.  Return: 0 or -errno.
+	 * Replace the range by a mapping that raises SIGBUS.  If it is registered that raises
+	 * UNMAP, and blocks until the event is read.  Return: 0 or -errno.
 	 */
 	int (*vacate)(struct fln_region *region, uint64_t addr, uint64_t len_bytes);
 	/*
-	 * Zeros in place of the range, but for the pages that are the guest's own.
-	 * What is registered of it raises UNMAP, which must be read.  Return: 0 or -errno.
+	 * Map zeros over the range, except over the guest's own copies.  If it is registered that
+	 * raises UNMAP, and blocks until the event is read.  Return: 0 or -errno.
 	 */
 	int (*zero)(struct fln_region *region, uint64_t addr, uint64_t len_bytes);
-	/* How many mappings this process may still make; 0, also where this is NULL: unknown. */
+	/* How many mappings this process may still make; 0, or a NULL here: unknown. */
 	uint64_t (*nr_left)(void);
 	/*
-	 * Which pages of the block at @addr a private mapping has copies of (they may be
-	 * swapped out).  False: unknown.
+	 * The pages of the block at @addr that a private mapping has copied, in memory or in swap.
+	 * False: unknown.
 	 */
 	bool (*own)(struct fln_region *region, uint64_t addr, struct fln_mask *own);
 };

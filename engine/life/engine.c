@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The engine's life: options and their defaults, workers, fillers.
+ * The engine's life cycle: options and defaults, creation, start, stop, destruction.  The public
+ * calls run on the caller's thread, one after the other in the engine's turn.
  */
-
 #include "engine/state/engine.h"
 #include "base/alloc.h"
 #include "base/cancel.h"
@@ -82,7 +82,7 @@ static int set_defaults(struct fln_engine_opts *o)
 	int rc;
 
 	if (o->flags & ~known)
-		return fln_fail(EINVAL, "engine: flags 0x%llx are not known to this version",
+		return fln_fail(EINVAL, "engine: flags has unknown bits 0x%llx; leave them out",
 				(unsigned long long)(o->flags & ~known));
 	if (o->reserved)
 		return fln_fail(EINVAL, "engine: reserved is %u; set it to 0", o->reserved);
@@ -119,10 +119,10 @@ static int set_defaults(struct fln_engine_opts *o)
 }
 
 /*
- * Is the engine possible here?  What asks later whether a range is somebody else's is opened
- * now: privileges may be given up when guests have been made.  A user that may not have
- * userfaultfds of its own may serve those of others: it is refused when it makes a guest
- * that needs them.
+ * Can an engine run here?  This also opens engine->asking, the userfaultfd that later finds out
+ * whether another one has registered a range, because privileges may be dropped by then.  A user
+ * who may not create userfaultfds can still serve foreign guests, and is refused when creating
+ * another guest.
  */
 static int check_features(struct fln_engine *engine)
 {
@@ -151,8 +151,8 @@ static void kick_workers(void *ctx, uint64_t waiters)
 }
 
 /*
- * A worker with a processor of its own may poll on it: it saves being woken across
- * processors.  Where a vCPU could run meanwhile it is the dearest thing to do.
+ * A worker with a processor of its own may poll, which saves wakeups across processors.  On a
+ * processor that a vCPU could use, polling would cost the most.
  */
 static uint64_t spin_ns(const struct fln_engine *engine, uint32_t worker)
 {
@@ -209,7 +209,7 @@ static int init_workers(struct fln_engine *engine)
 	return 0;
 }
 
-/* Async-signal-safe, and under image->lock. */
+/* fln_filler_opts.filled: called under image->lock, so async-signal-safe calls only. */
 static void tell_filled(void *ctx, struct fln_image *image)
 {
 	struct fln_engine *engine = ctx;
@@ -247,7 +247,7 @@ static int init_filler(struct fln_engine *engine)
 	return fln_filler_init(&engine->filler, &o);
 }
 
-/* The hooks are copied: what the options point to is the caller's. */
+/* Copy the hooks, because the struct in the options is the caller's. */
 static int take_hooks(struct fln_engine *engine)
 {
 	const struct fln_thread_hooks *from = engine->opts.thread_hooks;
@@ -305,7 +305,7 @@ put_rcu:
 	return rc;
 }
 
-/* What the parts are built from: the host's topology, the options, the kernel's features, the nodes. */
+/* First the prerequisites (topology, options, features, nodes), then the parts. */
 static int init_engine(struct fln_engine *engine)
 {
 	int rc = take_hooks(engine);
@@ -371,7 +371,7 @@ int fln_engine_create(const struct fln_engine_opts *opts, struct fln_engine **ou
 	return 0;
 }
 
-/* Returns whether the engine runs. */
+/* Returns whether the engine is running. */
 static bool take_turn(struct fln_engine *engine)
 {
 	bool running;
@@ -401,7 +401,7 @@ static int start_threads(struct fln_engine *engine)
 		return rc;
 	for (; rc == 0 && nr < engine->opts.nr_workers; nr += rc == 0)
 		rc = fln_worker_start(&engine->workers[nr]);
-	/* The guard calls it. */
+	/* Before the guard, which calls the ender. */
 	fln_ender_open(&engine->ender);
 	if (rc == 0)
 		rc = fln_guard_start(engine);
@@ -429,13 +429,13 @@ int fln_engine_start(struct fln_engine *engine)
 	return rc;
 }
 
-/* A guest that has not been stopped, which stays until unpin(); or NULL. */
+/* Pin a guest that is not stopped yet; or NULL. */
 static struct fln_guest *pin_next_to_stop(struct fln_engine *engine)
 {
 	struct fln_guest *guest;
 
 	fln_lock(&engine->lock);
-	engine->stopping = true; /* from here on no guest starts */
+	engine->stopping = true; /* from here on no guest can be created or started */
 	for (guest = engine->guests; guest; guest = guest->next) {
 		bool stopped;
 
@@ -486,7 +486,7 @@ int fln_engine_destroy(struct fln_engine *engine)
 	if (fln_forked)
 		return fln_fork_refused("fln_engine_destroy");
 	fln_lock(&engine->lock);
-	/* Those that are being destroyed are waited for: see fln_ender_stop(). */
+	/* Guests that the ender is destroying do not count: fln_ender_stop() waits for them. */
 	for (const struct fln_guest *g = engine->guests; g; g = g->next)
 		nr_guests += !g->leaves;
 	nr_images = engine->nr_images;

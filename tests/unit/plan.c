@@ -445,7 +445,7 @@ static void test_mems(void **unused)
 	o.xml = path_of("mems");
 	assert_true(fln_plan_print(&o, FLN_PLAN_TEXT, text, sizeof(text)) < (int64_t)sizeof(text));
 	assert_non_null(strstr(text, "processors 4-7"));
-	assert_non_null(strstr(text, "workers keep off them"));
+	assert_non_null(strstr(text, "workers avoid them"));
 	o.vcpu_cpus = "0-3";
 	assert_true(fln_plan_print(&o, FLN_PLAN_JSON, text, sizeof(text)) < (int64_t)sizeof(text));
 	assert_non_null(strstr(text, "\"nr_worker_processors\": 4"));
