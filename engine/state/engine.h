@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The engine: what its units share.
+ * struct fln_engine, and the state of its guard and ender.
  */
 #ifndef FLN_ENGINE_STATE_ENGINE_H
 #define FLN_ENGINE_STATE_ENGINE_H
@@ -26,7 +26,7 @@ struct fln_plan;
 struct fln_topology;
 struct fln_worker;
 
-/* What shards of guests that are gone have counted on a node. */
+/* Counters of one node, from the shards of destroyed guests. */
 struct fln_node_counts {
 	uint64_t faults, pages_installed, remote;
 };
@@ -43,9 +43,9 @@ struct fln_ender {
 	struct fln_thread thread;
 	struct fln_lock lock; /* FLN_RANK_LEAF */
 	pthread_cond_t wake;
-	bool runs;             /* the thread was made; the guard's, then fln_ender_stop()'s */
-	bool called, stopping; /* guarded by lock, as all that follows */
-	bool takes; /* guests that are to be destroyed: the engine runs, and does not stop */
+	bool runs;             /* the thread exists; used by the guard, then fln_ender_stop() */
+	bool called, stopping; /* these and the following are guarded by lock */
+	bool takes;            /* accepts guests: the engine is running and not stopping */
 	struct fln_guest *leaving, **last_leaving;
 };
 
@@ -56,8 +56,8 @@ struct fln_engine {
 	struct fln_thread_hooks hooks; /* opts.thread_hooks points here, or is NULL */
 	struct fln_topology *topology;
 	struct fln_plan *plan;
-	_Atomic uint64_t features;   /* of this kernel and this user; 0: refused so far */
-	struct fln_uffd asking;      /* is a range somebody else's?  Guarded by asking_lock */
+	_Atomic uint64_t features;   /* UFFD_FEATURE_* available here; 0: not permitted so far */
+	struct fln_uffd asking;      /* finds ranges that are registered; guarded by asking_lock */
 	struct fln_lock asking_lock; /* FLN_RANK_LEAF */
 	struct fln_vacant vacant;
 	struct fln_event_queue events;
@@ -68,15 +68,15 @@ struct fln_engine {
 	const struct fln_memory_ops *memory; /* NULL: the kernel's; see deny.h */
 	struct fln_worker *workers;
 	struct fln_lock lock;             /* FLN_RANK_ENGINE */
-	struct fln_turn turn;             /* of start and stop */
-	pthread_cond_t unpinned;          /* some guest's nr_pins has come to 0 */
-	struct fln_guest *guests;         /* guarded by lock, as all that follows */
-	struct fln_node_counts *departed; /* by node */
+	struct fln_turn turn;             /* serialises start and stop */
+	pthread_cond_t unpinned;          /* broadcast when a guest is unpinned */
+	struct fln_guest *guests;         /* newest first; this and the following guarded by lock */
+	struct fln_node_counts *departed; /* counters of destroyed guests, by node */
 	uint32_t nr_images;
 	uint64_t nr_guests_made;
 	bool running, stopping;
-	_Atomic uint64_t nr_stripes;   /* mappings in use by all guests */
-	_Atomic uint32_t next_worker;  /* that gets the next guest's first shard */
+	_Atomic uint64_t nr_stripes;   /* the used part of opts.max_stripes */
+	_Atomic uint32_t next_worker;  /* gets the next guest's first shard */
 	_Atomic uint32_t nr_job_looks; /* of some guest that has jobs: jobs.nr_looks has grown */
 	_Atomic bool said_unpinned, said_nice, said_unbound;
 };

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A worker: the pinned thread that serves some shards.
+ * The state of a worker: the thread that serves the faults of some shards.
  *
- * All that a worker needs while it serves is reserved when it is made (I5): the messages
- * of one read, the table of held faults. Other threads talk to a worker in two ways: a
- * kick (pages of an image have changed, look at what is held) and a command (take a shard
- * on, let go of a shard), both through one eventfd.
+ * All memory that it needs on the fault path is allocated when it is created (I5): the messages of
+ * one read, the table of held faults.  Other threads reach it in two ways, both through one
+ * eventfd: a kick (page states of an image have changed: look at held faults) and a command
+ * (attach or detach a shard, for example).  Each group of fields says which thread uses it.
  */
 #ifndef FLN_ENGINE_STATE_WORKER_H
 #define FLN_ENGINE_STATE_WORKER_H
@@ -31,25 +31,25 @@ struct fln_thread_hooks;
 struct fln_wanted;
 struct uffd_msg;
 
-/* Messages that one read() takes at most. */
+/* The most messages that one read() takes. */
 #define FLN_BATCH_LIMIT 256u
 
-/* What is done about a page that is not there, when its fault is served next. */
+/* The next step for an unfilled page, when its fault is served again. */
 enum fln_next {
-	FLN_NEXT_REQUEST, /* ask for it */
-	FLN_NEXT_RETRY,   /* ask for it although it has failed */
-	FLN_NEXT_STARVED, /* the same, once more: no fill was free */
-	FLN_NEXT_ASK,     /* it has failed; ask the embedder again */
+	FLN_NEXT_REQUEST, /* request a fill */
+	FLN_NEXT_RETRY,   /* request a fill although the page has failed */
+	FLN_NEXT_STARVED, /* the same, after no fill was free */
+	FLN_NEXT_ASK,     /* the page has failed: ask the embedder again */
 };
 
-/* What a fault is for, as the kernel says. */
+/* The kind of a fault, from the kernel's message. */
 enum fln_fault_kind {
-	FLN_FAULT_MISSING,   /* a page; in regions of ours also one that the cache has */
-	FLN_FAULT_MINOR,     /* of a foreign guest: a page that the cache there has */
-	FLN_FAULT_PROTECTED, /* leave to write to a page that is there */
+	FLN_FAULT_MISSING,   /* no page is mapped; in our own regions it may be cached */
+	FLN_FAULT_MINOR,     /* foreign: the page is in that process's page cache */
+	FLN_FAULT_PROTECTED, /* a write to a write-protected page */
 };
 
-/* One fault on its way through a worker, or several on the same page.  Zero is a good start. */
+/* A fault in a worker, or several on the same page.  All zeros is a valid initial state. */
 struct fln_fault {
 	uint64_t addr;           /* page-aligned, as the kernel gave it */
 	uint64_t t0_ns;          /* when its (first) message was read */
@@ -73,12 +73,12 @@ struct fln_fault {
 
 /* Why a fault is held. */
 enum fln_held_reason {
-	FLN_HELD_FILL,   /* its image page is being filled */
-	FLN_HELD_AGAIN,  /* to be tried again soon: an event, a claim */
-	FLN_HELD_PAUSE,  /* its page has failed: until fault.not_before_ns */
-	FLN_HELD_MEMORY, /* the kernel had none: until fault.not_before_ns */
-	FLN_HELD_REGION, /* foreign: no region is there yet: until fault.not_before_ns */
-	FLN_HELD_STUCK,  /* can be neither mapped nor poisoned: now and then */
+	FLN_HELD_FILL,   /* its page is being filled */
+	FLN_HELD_AGAIN,  /* an event is unread, or the page is claimed: retried soon */
+	FLN_HELD_PAUSE,  /* its page has failed: retried at fault.not_before_ns */
+	FLN_HELD_MEMORY, /* the kernel had no memory: retried at fault.not_before_ns */
+	FLN_HELD_REGION, /* foreign: no region is there yet: retried at fault.not_before_ns */
+	FLN_HELD_STUCK,  /* its page can be neither mapped nor poisoned: retried now and then */
 };
 
 struct fln_held {
@@ -88,26 +88,25 @@ struct fln_held {
 };
 
 /*
- * The part of windows that nobody waits for, of one block of one region: regions may
- * meet inside a block of the address space, and what may be mapped is for each its own
- * image's to say.  Demand goes first (I7): it is mapped between rounds, when all that
- * wait have been served.  Only a wish: nothing is claimed, and all is looked up anew.
+ * Pages of windows that no thread waits for, in one block of one region (two regions may meet
+ * within a block).  Waiting faults go first (I7): these pages are mapped between rounds.  Nothing
+ * is claimed for them, and their states are looked up again then.
  */
 struct fln_later {
 	struct fln_shard *shard;         /* NULL: the slot is free */
-	const struct fln_region *region; /* to be compared, and not to be looked into */
+	const struct fln_region *region; /* compared only, never dereferenced: it may be gone */
 	uint64_t block_addr;
 	struct fln_mask pages;
 };
 
-/* Blocks that can have something left for later at a time; a power of two. */
+/* Blocks that can have such pages at a time; a power of two. */
 #define FLN_NR_LATER 1024u
 
 enum fln_command_kind {
 	FLN_COMMAND_ATTACH,
 	FLN_COMMAND_DETACH,
-	FLN_COMMAND_END_JOBS, /* of the shard's guest */
-	FLN_COMMAND_PASS,     /* nothing: what the worker was doing is done */
+	FLN_COMMAND_END_JOBS, /* end the jobs of the shard's guest */
+	FLN_COMMAND_PASS,     /* does nothing: returns when the worker's present round has ended */
 	FLN_COMMAND_STOP,
 };
 
