@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fln_guest_populate() and locked ranges: the caller's side of a job.
+ * fln_guest_populate(), fln_guest_lock() and fln_guest_unlock(): the caller's side of a job.
  *
- * The job lies in memory of its own until all its parts have ended; the workers
- * work, this thread waits, and tells how far they are.
+ * The job is allocated, and lives until all its parts have ended.  The workers fill and map, while
+ * the calling thread waits and reports progress.
  */
 #include "engine/calls/populate.h"
 
@@ -63,7 +63,7 @@ static void cancel(struct fln_job *job)
 		fln_worker_kick(&job->guest->engine->workers[i]);
 }
 
-/* Wait for the job.  True: the embedder has cancelled it. */
+/* Wait for the job and report progress.  True: the embedder has cancelled it. */
 static bool watch(struct fln_job *job, const struct fln_populate_opts *o)
 {
 	uint64_t interval = o->interval_ns ? o->interval_ns : DEFAULT_INTERVAL_NS;
@@ -73,7 +73,7 @@ static bool watch(struct fln_job *job, const struct fln_populate_opts *o)
 	while (!fln_job_wait(job, o->progress ? fln_now_ns() + interval : UINT64_MAX)) {
 		uint64_t done = fln_pages_to_bytes(atomic_load(&job->nr_done));
 
-		/* A range of a part of a huge page has done all of it. */
+		/* nr_done counts whole huge pages, also where the range covers part of one. */
 		if (cancelled || !o->progress ||
 		    o->progress(o->progress_ctx, done < len ? done : len, len) == 0)
 			continue;
@@ -90,8 +90,9 @@ static int result(struct fln_guest *guest, struct fln_job *job, bool cancelled)
 	switch (rc) {
 	case -EIO:
 		return fln_fail(EIO,
-				"guest %s: the page at 0x%" PRIx64 " has failed, and perhaps "
-				"others behind it; repair the source and advise DONTNEED there",
+				"guest %s: the page at 0x%" PRIx64
+				" has failed, and perhaps others "
+				"above it; repair the source, then use FLN_ADVICE_DONTNEED there",
 				guest->name, atomic_load(&job->failed_addr));
 	case -ESHUTDOWN:
 		return fln_fail(ESHUTDOWN, "guest %s was stopped, or a region of the range removed",
@@ -109,14 +110,14 @@ static int populate_with(struct fln_guest *guest, struct fln_job *job,
 	uint64_t len_bytes = job->end - job->addr;
 	int rc = 0;
 
-	/* Mapped all of it is the rule for buffers that are handed out again and again. */
+	/* The whole range is often mapped: callers pass the same buffers again and again. */
 	if (fln_pagemap_verify(guest, job->pagemap_fd, job->addr, job->end) > 0 ||
 	    !atomic_load_explicit(&guest->jobs.open, memory_order_acquire)) {
 		rc = submit(guest, job);
 		if (rc == 0)
 			rc = result(guest, job, watch(job, o));
 	}
-	/* At the end it cannot be cancelled any more. */
+	/* The last report: its result is ignored. */
 	if (rc == 0 && o->progress)
 		(void)o->progress(o->progress_ctx, len_bytes, len_bytes);
 	return rc;
@@ -161,15 +162,14 @@ static int lock_error(const struct fln_guest *guest, int err, uint64_t addr, uin
 	struct rlimit limit = { 0, 0 };
 
 	(void)getrlimit(RLIMIT_MEMLOCK, &limit);
-	return fln_fail(err,
-			"guest %s: mlock2() of %" PRIu64 " bytes at 0x%" PRIx64 ": %s; "
-			"RLIMIT_MEMLOCK is %llu bytes and vm.max_map_count bounds mappings: raise "
-			"them, or give CAP_IPC_LOCK",
-			guest->name, len_bytes, addr, strerror(err),
-			(unsigned long long)limit.rlim_cur);
+	return fln_fail(
+		err,
+		"guest %s: mlock2() of %" PRIu64 " bytes at 0x%" PRIx64 ": %s; raise "
+		"RLIMIT_MEMLOCK (now %llu bytes) or vm.max_map_count, or grant CAP_IPC_LOCK",
+		guest->name, len_bytes, addr, strerror(err), (unsigned long long)limit.rlim_cur);
 }
 
-/* A call that failed may have locked a part; what was locked before stays so. */
+/* A failed mlock2() may have locked part of the range.  Keep the locks from before. */
 static void undo_lock(struct fln_guest *guest, uint64_t addr, uint64_t end)
 {
 	const struct fln_ranges *locked = guest->advised.locked;
@@ -197,10 +197,11 @@ static int lock_range(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes
 		return fln_fail(ESHUTDOWN, "guest %s does not run", guest->name);
 	new = fln_ranges_with(guest, guest->advised.locked, addr, addr + len_bytes, 1);
 	if (!new)
-		return fln_fail(ENOMEM, "guest %s: no memory for what is locked", guest->name);
-	/* A discard that is under way is refused, after its event. */
+		return fln_fail(ENOMEM, "guest %s: no memory for its list of locked ranges",
+				guest->name);
+	/* Before mlock2(), after which the kernel refuses discards under way (residency.c). */
 	atomic_store_explicit(&guest->advised.was_locked, true, memory_order_release);
-	/* On fault: this thread maps nothing, and what goes and comes back is locked as well. */
+	/* ONFAULT: this thread maps nothing, and pages that are mapped again are locked, too. */
 	if (mlock2(at, len_bytes, MLOCK_ONFAULT) != 0) {
 		err = errno;
 		undo_lock(guest, addr, addr + len_bytes);
@@ -232,7 +233,7 @@ int fln_guest_lock(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes)
 	return rc;
 }
 
-/* Unlock what is locked of [addr, end), of mappings that are still there.  In the guest's turn. */
+/* Unlock the locked ranges within [addr, end).  In the guest's turn. */
 static int unlock_range(struct fln_guest *guest, uint64_t addr, uint64_t end)
 {
 	struct fln_ranges *old = guest->advised.locked, *new;
@@ -242,7 +243,8 @@ static int unlock_range(struct fln_guest *guest, uint64_t addr, uint64_t end)
 		return 0;
 	new = fln_ranges_with(guest, old, addr, end, 0);
 	if (!new)
-		return fln_fail(ENOMEM, "guest %s: no memory for what is locked", guest->name);
+		return fln_fail(ENOMEM, "guest %s: no memory for its list of locked ranges",
+				guest->name);
 	for (; next < old->range + old->nr && next->addr < end; next++) {
 		uint64_t lo = next->addr > addr ? next->addr : addr;
 		uint64_t hi = next->end < end ? next->end : end;

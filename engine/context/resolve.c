@@ -1,22 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Resolving a fault in the context of the thread that faults.
+ * Resolving a fault on the faulting thread, in a SIGBUS handler.  The interface is
+ * <faultlane/context.h>.
  *
- * The kernel has raised SIGBUS; this runs in its handler, on top of anything: of
- * malloc(), of the library itself, of another call of this.  So it takes no lock,
- * allocates nothing, and never waits for a claim: its owner may be the very thread
- * that this signal has interrupted.  A page that somebody else has claimed is mapped
- * without; to map a page twice does no harm.
+ * The signal may have interrupted any code: malloc(), the library itself, or this code.  So it
+ * takes no lock, allocates nothing, and never waits for a claim, whose owner may be the
+ * interrupted thread.  It maps a page that is claimed without a claim of its own; mapping a page
+ * twice does no harm.
  *
- * A thread that waits here for contents holds nothing that filling them needs: a thread
- * that has entered runs no handlers while it holds a lock of ours or reads under RCU
- * (base/signals.h).  The rounds below are read sections of their own for that reason,
- * in which no other handler runs, and the region is looked up anew in each: it may have
- * gone in between.
+ * A thread that waits here for contents holds nothing that filling them needs: a thread that has
+ * entered runs no handlers while it holds a lock of the library or is in an RCU read section
+ * (base/signals.h).  Therefore each round below is a read section of its own, in which no other
+ * handler runs, and looks the region up anew, as it may have been removed in between.
  *
- * A region that is being closed is served on: what is filled is mapped, what is not
- * is passed on as a SIGBUS that is not ours.  It leaves the registry when its pages
- * are poisoned or the kernel's own, so that no access is lost in between.
+ * A region that is being closed is still served: filled pages are mapped, and faults on unfilled
+ * pages are passed on.  It leaves the registry only when every page is inaccessible or served by
+ * the kernel, so that no access is lost in between.
  */
 #include <faultlane/advice.h>
 #include <faultlane/context.h>
@@ -59,33 +58,32 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define AGAIN_NS (50 * FLN_NS_PER_US) /* until an event is read, memory comes free */
-#define AGAIN_LONG_NS FLN_NS_PER_MS   /* when that has not been soon */
+#define AGAIN_NS (50 * FLN_NS_PER_US) /* pause for an unread event, or for memory */
+#define AGAIN_LONG_NS FLN_NS_PER_MS   /* the same after AGAIN_SHORT_ROUNDS */
 #define AGAIN_SHORT_ROUNDS 20u
-#define FIRST_STACK_MAX_BYTES (UINT64_C(1) << 32) /* where RLIMIT_STACK has no end */
-#define NOT_STARTED_NS FLN_NS_PER_MS /* until the guest is started, a slot comes free */
+#define FIRST_STACK_MAX_BYTES (UINT64_C(1) << 32) /* if RLIMIT_STACK is unlimited */
+#define NOT_STARTED_NS FLN_NS_PER_MS /* pause until the guest is started, or a slot is free */
 
-/* Where the thread's own stack is: not that of an alternate stack for signals. */
+/* The bounds of the thread's own stack, as opposed to an alternate signal stack. */
 static _Thread_local struct {
 	uintptr_t lo, hi;
 	bool rcu_entered;
 } own_stack __attribute__((tls_model("initial-exec")));
 
-/* What this thread has last found in no region, and how many had left then. */
+/* The last fault of this thread outside any region, and fln_context_nr_left() at that time. */
 static _Thread_local struct {
 	uint64_t addr, nr_left;
 } stranger __attribute__((tls_model("initial-exec")));
 
-/* And what it has last found in a region, and not registered there. */
+/* The last fault of this thread within a region on a page that was not registered. */
 static _Thread_local struct {
 	uint64_t addr, nr_left;
 	bool found, closing;
 } gone __attribute__((tls_model("initial-exec")));
 
 /*
- * Of the process' first thread, without /proc, which the C library reads for it: the kernel
- * puts the program's name at the top of that stack, and its mappings below what the stack
- * may grow to.
+ * The stack of the process's first thread if /proc, where the C library looks, is missing: the
+ * kernel puts the program's name at its top, and leaves RLIMIT_STACK below it free.
  */
 static int first_stack(uintptr_t *lo, uintptr_t *hi)
 {
@@ -94,8 +92,8 @@ static int first_stack(uintptr_t *lo, uintptr_t *hi)
 	uint64_t room = FIRST_STACK_MAX_BYTES;
 
 	if (syscall(SYS_gettid) != getpid() || name == 0)
-		return fln_fail(ENOMEM, "fln_thread_enter: the bounds of this thread's stack are "
-					"unknown; free memory, or mount /proc");
+		return fln_fail(ENOMEM, "fln_thread_enter: cannot find the bounds of this thread's "
+					"stack; mount /proc, or free memory");
 	if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur < room)
 		room = limit.rlim_cur;
 	*hi = fln_align_up(name, FLN_PAGE_BYTES) + FLN_PAGE_BYTES;
@@ -138,7 +136,7 @@ int fln_thread_enter(void)
 	own_stack.lo = lo;
 	own_stack.hi = hi;
 	own_stack.rcu_entered = fln_rcu_enter();
-	/* A handler that faults finds the rest in place. */
+	/* Last: from here on a handler of this thread may fault, and uses the other fields. */
 	fln_signals_thread.entered = 1;
 	fln_signals_restore(&before);
 	return 0;
@@ -156,7 +154,7 @@ void fln_thread_leave(void)
 	}
 	fln_signals_block(&before);
 	fln_signals_thread.entered = 0;
-	/* In a forked child liburcu's locks may be taken, by threads that it has not. */
+	/* In a forked child liburcu's locks may be held by threads that do not exist there. */
 	if (!fln_forked)
 		fln_rcu_leave(own_stack.rcu_entered);
 	fln_signals_restore(&before);
@@ -169,25 +167,25 @@ static bool on_own_stack(void)
 	return at >= own_stack.lo && at < own_stack.hi;
 }
 
-/* One access on its way through its rounds. */
+/* A faulting access, over all its rounds. */
 struct access {
 	uint64_t addr; /* of its page */
 	uint64_t t0_ns;
-	uint64_t starved_since_ns; /* there is no memory to map it, since then; 0: there was */
+	uint64_t starved_since_ns; /* since when there is no memory to map it; 0: there is */
 	uint64_t
 		looked_ns; /* when it was last credited with time in which the process was stopped */
-	bool counted;      /* it waits, or has, and a worker ends its fault */
-	bool failed;       /* its contents are unavailable */
-	bool again;        /* this is not its first round */
+	bool counted;      /* it was handed to a worker, which counts the end of its fault */
+	bool failed;       /* its page has failed */
+	bool again;        /* not the first round */
 	struct fln_wanted *wanted;
 };
 
 enum round {
-	ROUND_DONE,    /* the access can be tried again */
-	ROUND_PASS_ON, /* it is not ours, or has failed */
-	ROUND_AGAIN,
-	ROUND_LATER, /* the same, after a longer while */
-	ROUND_WAIT,  /* on a->wanted */
+	ROUND_DONE,    /* return from the handler: the access is repeated */
+	ROUND_PASS_ON, /* not ours, or its page has failed */
+	ROUND_AGAIN,   /* another round soon */
+	ROUND_LATER,   /* another round after a longer pause */
+	ROUND_WAIT,    /* wait for a->wanted, then another round */
 };
 
 static void end_fault(const struct fln_block_round *b, const struct access *a,
@@ -199,7 +197,7 @@ static void end_fault(const struct fln_block_round *b, const struct access *a,
 	fln_context_end_fault(b->in.shard, ending, a->t0_ns);
 }
 
-/* Ask a worker for the page: to have it filled, or to note that it is a hole. */
+/* Ask a worker to fill the page or, with @hole_pages, to note that it is a hole. */
 static enum round ask(struct fln_block_round *b, struct access *a, uint32_t page,
 		      uint32_t hole_pages)
 {
@@ -213,7 +211,7 @@ static enum round ask(struct fln_block_round *b, struct access *a, uint32_t page
 	s->shard = shard;
 	s->image_page = fln_region_image_page(b->in.region, b->in.block_page + page);
 	s->fault = (struct fln_fault){ .addr = a->addr, .t0_ns = a->t0_ns, .nr = 1 };
-	/* The source has not been asked so far: what came before is none of its time. */
+	/* The source timeout begins now, because the source has not been asked before. */
 	s->fault.since_ns = fln_now_ns();
 	s->hole_pages = hole_pages;
 	s->counts = !a->counted;
@@ -226,11 +224,10 @@ static enum round ask(struct fln_block_round *b, struct access *a, uint32_t page
 }
 
 /*
- * The page's range is not registered.  Where a region is being added it is not yet, and the
- * fault is older than the region: one that lay there before has raised it.  Where a region
- * is being closed it is not any more.  The kernel serves the page meanwhile, so the access
- * is tried again.  If it faults all the same, the range was unmapped and something else
- * lies there, or it was mapped over (cover.c), though its contents have come since.
+ * The page's range is not registered: either not yet, and the fault comes from an earlier region
+ * at this place; or no longer, as the region is being closed.  In both cases the kernel serves the
+ * page, so the access is repeated.  If it faults again, the range was unmapped or mapped over
+ * (deny.c), and the signal is passed on.
  */
 static enum round serve_gone(const struct fln_block_round *b, const struct access *a)
 {
@@ -257,7 +254,7 @@ static enum round poison(struct fln_block_round *b, struct access *a, uint32_t p
 	if (fln_mask_test(poisoned, page))
 		fln_failure_tell(b->in.region, a->addr, -EIO);
 	if (fln_mask_test(&b->in.present, page)) {
-		/* Mapped, because it came after all; or poisoned, by somebody without a claim. */
+		/* Mapped meanwhile; or poisoned by another thread that had no claim. */
 		fln_block_look(b);
 		if (fln_mask_test(&b->filled, page) || fln_mask_test(&b->zero, page))
 			return ROUND_AGAIN;
@@ -273,7 +270,7 @@ static enum round poison(struct fln_block_round *b, struct access *a, uint32_t p
 	return ROUND_AGAIN;
 }
 
-/* Has the access been without memory for as long as a source may take? */
+/* Has there been no memory to map the page for longer than the source timeout? */
 static bool is_late(const struct fln_block_round *b, struct access *a)
 {
 	uint64_t limit = b->in.region->guest->engine->opts.source_timeout_ns;
@@ -285,9 +282,9 @@ static bool is_late(const struct fln_block_round *b, struct access *a)
 }
 
 /*
- * In a region that is being closed no worker is asked any more: it may be gone before it
- * looks.  The page is FILLED and was taken out of the cache, so it was given up: zeros are
- * due, as they are when the kernel serves it.  The image need not be told: the cache says it.
+ * In a region that is being closed no worker is asked, because the region may be gone before the
+ * worker looks.  A FILLED page that is not in the cache was punched out: it reads zero, as it will
+ * when the kernel serves it.  The image need not be told, as the cache shows the hole.
  */
 static void zero_hole(struct fln_block_round *b, uint32_t page)
 {
@@ -295,13 +292,13 @@ static void zero_hole(struct fln_block_round *b, uint32_t page)
 	uint64_t image_page = fln_region_image_page(r, b->in.block_page + page);
 
 	b->in.hole = fln_mask_andnot(&b->in.hole, &b->in.faulting);
-	/* It may have come back, which zeros would hide in a private mapping. */
+	/* The page may have been written again, and zeros would hide that in a private mapping. */
 	if (r->is_private && fln_image_hole(r->image, image_page, 1) == 0)
 		return;
 	fln_install_zero(&b->in, &b->in.faulting);
 }
 
-/* What the installs of a round mean for the page that was touched. */
+/* The outcome of a round's installs for the touched page. */
 static enum round judge(struct fln_block_round *b, struct access *a, uint32_t page,
 			struct fln_mask *poisoned)
 {
@@ -333,14 +330,14 @@ static enum round judge(struct fln_block_round *b, struct access *a, uint32_t pa
 		end_fault(b, a, ending);
 		return ROUND_PASS_ON;
 	}
-	/* What the guest's policy says of pages that have failed is the worker's affair. */
+	/* A worker carries out on_failure; FLN_WANTED_FAILED then says to poison the page. */
 	if (!a->failed && !atomic_load_explicit(&b->in.region->guest->failed, memory_order_relaxed))
 		return ask(b, a, page, 0);
 	return fln_lift_too_late(b->in.region, b->block, page) ? ROUND_AGAIN
 							       : poison(b, a, page, poisoned);
 }
 
-/* Zeros take memory: only next to the page that was touched. */
+/* Map the window.  Zeros take memory, so only those next to the touched page are mapped. */
 static void install(struct fln_block_round *b, uint32_t page)
 {
 	uint32_t lo = (uint32_t)fln_align_down(page, FLN_FRONT_PAGES);
@@ -354,10 +351,10 @@ static void install(struct fln_block_round *b, uint32_t page)
 }
 
 /*
- * The map calls the page POISONED, which a discard may have lifted while the map was told
- * of it.  Unlike in a queue a fault is no proof of that: it can be older than the poison,
- * and some kernels raise the same signal for it.  Of a huge page poison cannot be seen,
- * nor where access was taken away for want of it.
+ * The map calls the page POISONED, but a discard may have dropped the poison before the map learns
+ * of it.  Unlike in a queue, a fault does not prove that: it can be older than the poison, and
+ * some kernels raise the same signal for poison.  Poison cannot be seen in a huge page, nor where
+ * PROT_NONE replaces it.
  */
 static bool was_lifted(const struct fln_block_round *b, const struct access *a)
 {
@@ -366,7 +363,7 @@ static bool was_lifted(const struct fln_block_round *b, const struct access *a)
 	return !fln_block_is_huge(b) && fln_uffd_can_poison(u) && fln_uffd_is_empty(u, a->addr);
 }
 
-/* Or the page was given up, and its poison is still there: zeros are due over it. */
+/* Was the page discarded, with its poison still in the page tables?  Then zeros go over it. */
 static bool was_given_up(const struct fln_block_round *b, uint32_t page)
 {
 	struct fln_mask one = fln_mask_range(page, page + 1);
@@ -394,13 +391,13 @@ static enum round serve(struct fln_region *r, struct access *a)
 	page = fln_block_fault(&b, page);
 	if (!fln_strays_are_known(r->guest))
 		return ROUND_AGAIN;
-	/* What mremap() has put there has contents of its own. */
+	/* mremap() has moved other memory there. */
 	if (fln_region_is_stray(r, a->addr)) {
 		end_fault(&b, a, (struct fln_context_ending){ .failed = true });
 		return ROUND_PASS_ON;
 	}
 	b.chunk = fln_blockmap_chunk(&r->map, b.block);
-	/* Read-ahead is left out: to order it takes a lock. */
+	/* No read-ahead: submitting it takes a lock. */
 	range = fln_advice_at(r->guest, a->addr);
 	b.advice = range ? (enum fln_advice)range->what : FLN_ADVICE_NORMAL;
 	if (b.chunk) {
@@ -416,7 +413,7 @@ static enum round serve(struct fln_region *r, struct access *a)
 			return ROUND_AGAIN;
 		fln_block_go_without(&b, &fault, 1);
 	}
-	/* Never wait for somebody else's claim: map the page without. */
+	/* Never wait for another thread's claim: map the page without one. */
 	own = b.claimed;
 	b.claimed = fln_mask_or(&b.claimed, &b.in.faulting);
 	fln_block_look(&b);
@@ -429,9 +426,8 @@ static enum round serve(struct fln_region *r, struct access *a)
 }
 
 /*
- * The address is in no region.  But the fault may be older than the departure of
- * one: then the access has to be tried again, and goes through if the page is filled.
- * A fault of somebody else's comes again.
+ * The address is in no region.  But the fault may come from a region that was removed since: then
+ * the access is repeated, and succeeds if the page is filled.  A foreign fault comes again.
  */
 static enum round serve_stranger(const struct access *a)
 {
@@ -489,7 +485,7 @@ static enum fln_resolved resolve(struct access *a)
 			end = fln_wanted_wait(a->wanted);
 			a->starved_since_ns = 0;
 			if (end == FLN_WANTED_GONE)
-				return FLN_RESOLVED; /* the access finds what is there now */
+				return FLN_RESOLVED; /* unmapped: the access is repeated */
 			a->failed = end == FLN_WANTED_FAILED;
 			break;
 		}
@@ -507,7 +503,7 @@ enum fln_resolved fln_resolve(const siginfo_t *info)
 		return FLN_RESOLVED_NOT_OURS;
 	a.addr = fln_align_down((uintptr_t)info->si_addr, FLN_PAGE_BYTES);
 	a.t0_ns = fln_now_ns();
-	/* A thread cancelled in the middle would leave a claim and a read section behind. */
+	/* If the thread were cancelled here, it would leak a claim and a read section. */
 	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	result = resolve(&a);
 	(void)pthread_setcancelstate(cancel, NULL);
