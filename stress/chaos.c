@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What goes wrong: a thread per kind, which takes a step now and then.
+ * Injected trouble: a thread per kind, which takes a step from time to time.
  *
- * Steps read-lock the world; the one that takes the guest down write-locks it.  All that is
- * random comes from the seed and the number of the step, so that a kind takes the same
- * steps again; when they fall between the touches is the scheduler's affair.
+ * Steps read-lock the world; a step that stops the guest write-locks it.  All random choices
+ * follow from the seed and the number of the step, so the same seed repeats each kind's steps,
+ * but not their timing.
  */
 #include "stress/chaos.h"
 
@@ -41,7 +41,7 @@ static char *base_of(struct stress *s)
 	return atomic_load(&s->base);
 }
 
-/* A child must not have the guest's memory, and the parent goes on. */
+/* A child must not have the guest's memory, and the parent must not be affected. */
 static bool chaos_fork(struct stress *s, struct rng *rng)
 {
 	char *base = base_of(s);
@@ -109,14 +109,14 @@ static bool chaos_signals(struct stress *s, struct rng *rng)
 	for (uint32_t i = 0; i < 16; i++) {
 		uint64_t n = rng_below(rng, s->opts.nr_threads);
 
-		/* A signal lets a thread fault again that waits for ever: some get none. */
+		/* A signal makes a thread fault again, which would hide a lost wake: some get none. */
 		if (n % 4)
 			(void)pthread_kill(s->touchers[n].thread, SIGUSR1);
 	}
 	return true;
 }
 
-/* Refused where a block has holes, or is not wholly mapped: as it should be. */
+/* The library refuses blocks that have holes or are not wholly mapped. */
 static bool chaos_huge(struct stress *s, struct rng *rng)
 {
 	uint64_t block = rng_below(rng, s->opts.memory_bytes / HUGE_BYTES), nr = 0;
@@ -129,7 +129,7 @@ static bool chaos_huge(struct stress *s, struct rng *rng)
 }
 
 static const struct {
-	chaos_fn step; /* NULL: happens elsewhere */
+	chaos_fn step; /* NULL: no thread, done elsewhere */
 	uint32_t pause_ms;
 	bool alone; /* locks the world itself */
 } kinds[CHAOS_NR] = {
@@ -166,7 +166,7 @@ struct chaos_thread {
 
 static struct chaos_thread threads[CHAOS_NR];
 
-/* With random layouts each restart may bring another one: the more the better. */
+/* With random layouts a restart may draw another layout, so there are more restarts. */
 static uint32_t pause_of(const struct chaos_thread *t)
 {
 	uint32_t ms = kinds[t->kind].pause_ms;
@@ -184,7 +184,7 @@ static void *chaos_main(void *arg)
 	stage_thread(t->kind);
 	task_raise_priority();
 	while (!atomic_load(&s->stop)) {
-		/* The same step again by its number, whatever became of those before. */
+		/* From the number of the step, whatever the steps before have drawn. */
 		struct rng rng = { mix(seed ^ n++) };
 		bool done;
 
@@ -216,14 +216,14 @@ bool chaos_ended(void)
 	return true;
 }
 
-/* Why a kind is left out here; NULL: it is not. */
+/* Prepare a kind.  Return: why it is left out here, or NULL. */
 static const char *prepare(struct stress *s, enum chaos_kind kind)
 {
 	switch (kind) {
 	case CHAOS_EMULATED:
-		return s->opts.kvm ? NULL : "only vCPUs have instructions that are emulated";
+		return s->opts.kvm ? NULL : "only vCPUs have emulated instructions";
 	case CHAOS_REMAP:
-		return s->opts.huge ? "huge pages are moved as whole mappings only" : NULL;
+		return s->opts.huge ? "mremap() moves huge pages only as whole mappings" : NULL;
 	case CHAOS_HUGE:
 		return s->opts.huge ? "the pages are large already" : NULL;
 	case CHAOS_HOST:

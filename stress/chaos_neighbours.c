@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Neighbours: other guests of the same engine whose source hangs, or whose other process
- * is hostile.  While they are at it a guest that has just begun reads pages that nobody
- * has filled, and the judged guest goes on: neither may notice anything.
+ * Neighbours: other guests of the same engine whose source hangs, or whose process is hostile.
+ * Meanwhile a new guest, the victim, reads unfilled pages, and the judged guest continues:
+ * neither may be affected.
  */
 #include "stress/chaos_neighbours.h"
 
@@ -25,14 +25,14 @@
 #define VICTIM_BYTES (UINT64_C(8) << 20)
 #define VICTIM_PAGES (VICTIM_BYTES / PAGE_BYTES)
 #define HANGING_FEW 32u
-#define HANGING_MANY 1600u /* more than an engine reads at a time, or a worker holds */
+#define HANGING_MANY 1600u /* more than an engine reads at a time, and than a worker holds */
 #define FORGED 6000u
-/* Faults that one page of a neighbour may make: more is a livelock. */
+/* Limit of faults on one page of a neighbour: more is a livelock. */
 #define FAULTS_MAX 1000u
 
 extern char **environ;
 
-/* Pages that nobody has filled yet: each must be there, whatever the neighbours do. */
+/* Read unfilled pages: each must arrive, whatever the neighbours do. */
 static bool victim_reads(struct stress *s, struct rng *rng, struct other *v, const char *beside)
 {
 	struct guard g = { .armed = 0 };
@@ -45,7 +45,7 @@ static bool victim_reads(struct stress *s, struct rng *rng, struct other *v, con
 		const char *at = (const char *)fln_region_addr(v->region) + page * PAGE_BYTES;
 		int signo;
 
-		/* Each has its time: on a machine that is full they are many. */
+		/* A time limit for each page: on a busy machine all of them take long. */
 		stage_begin("reads a page beside its neighbours");
 		signo = guard_copy(&g, at, copy);
 
@@ -108,7 +108,7 @@ static uint32_t start_waiters(struct waiter *w, uint32_t nr, const char *base)
 	return n;
 }
 
-/* Most of them have faulted; on a machine that is full some have not. */
+/* Wait until most of them have faulted; on a busy machine some may not have. */
 static void wait_waiters(const struct other *o, uint32_t nr)
 {
 	struct fln_stats st = FLN_STATS_INIT;
@@ -124,7 +124,7 @@ static bool beside_hanging_source(struct stress *s, struct rng *rng)
 {
 	static struct waiter waiters[HANGING_MANY];
 	static uint64_t number;
-	/* In turns, so that a short run has both. */
+	/* Alternately, so that a short run has both. */
 	uint32_t nr = number++ % 2 ? HANGING_FEW : HANGING_MANY;
 	struct other o;
 	bool done = other_image(s, &o, NEIGHBOUR_IMAGE_BYTES, true) == 0 &&
@@ -144,7 +144,7 @@ static bool beside_hanging_source(struct stress *s, struct rng *rng)
 	return done;
 }
 
-/* Messages that no kernel wrote, from a descriptor that is no userfaultfd. */
+/* Forged messages, from a descriptor that is not a userfaultfd. */
 static bool beside_forger(struct stress *s, struct rng *rng)
 {
 	struct other o;
@@ -154,7 +154,7 @@ static bool beside_forger(struct stress *s, struct rng *rng)
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv) != 0)
 		return false;
 	done = other_image(s, &o, NEIGHBOUR_IMAGE_BYTES, true) == 0;
-	/* Refused, as it should be: then nothing comes of it. */
+	/* The engine should refuse the descriptor; otherwise it gets forged messages. */
 	if (done && other_foreign_guest(&o, NEIGHBOUR_IMAGE_BYTES, sv[0], UINT64_C(1) << 28,
 					FLN_DISCARD_DEFAULT) == 0) {
 		for (uint32_t i = 0; i < FORGED; i++) {
@@ -197,7 +197,7 @@ static bool process_start(struct process *p, enum neighbour_kind kind)
 		return false;
 	}
 	(void)posix_spawn_file_actions_init(&actions);
-	/* Out of the way of the numbers that they get. */
+	/* First to high numbers, which cannot collide with the final ones. */
 	(void)posix_spawn_file_actions_adddup2(&actions, talk[1], 200);
 	(void)posix_spawn_file_actions_adddup2(&actions, image[1], 201);
 	(void)posix_spawn_file_actions_adddup2(&actions, 200, NEIGHBOUR_TALK_FD);
@@ -229,7 +229,7 @@ static void process_end(struct process *p)
 	(void)close(p->image);
 }
 
-/* The process may go on, and says when it is at it.  False: it has ended. */
+/* Let the process continue, and wait until it reports that it has begun.  False: it has exited. */
 static bool process_go(struct process *p)
 {
 	char c;
@@ -256,7 +256,7 @@ static void *sharer_main(void *arg)
 	return NULL;
 }
 
-/* A process that attaches wants everything at once, of a source that hangs. */
+/* A process that attaches requests everything at once, of a source that hangs. */
 static bool beside_greedy_peer(struct stress *s, struct rng *rng)
 {
 	struct process p;
@@ -284,7 +284,7 @@ static bool beside_greedy_peer(struct stress *s, struct rng *rng)
 	return done;
 }
 
-/* The victim's own image has been given to a process that seals it. */
+/* The victim's own image is shared with a process that seals it. */
 static bool beside_sealing_peer(struct stress *s, struct rng *rng)
 {
 	struct process p;
@@ -357,7 +357,7 @@ static bool beside_foreign(struct stress *s, struct rng *rng, enum neighbour_kin
 		return false;
 	uffd = receive_uffd(p.talk, &hello);
 	done = uffd >= 0 && other_image(s, &o, NEIGHBOUR_BYTES, false) == 0;
-	/* Refused it may be; then nothing comes of it. */
+	/* The engine may refuse it. */
 	if (done &&
 	    other_foreign_guest(&o, NEIGHBOUR_BYTES, uffd, hello.addr, FLN_DISCARD_DEFAULT) == 0)
 		done = process_go(&p);
@@ -376,8 +376,9 @@ static bool beside_foreign(struct stress *s, struct rng *rng, enum neighbour_kin
 }
 
 /*
- * A process gives pages up while they are copied, whose image is due there again.  When the
- * guest has stopped it looks at all of them: contents or a signal, and no zeros.
+ * A process discards pages while they are copied; afterwards the image's contents are due there
+ * again.  When the guest has stopped the process checks all of them: contents or a signal, and
+ * never zeros.
  */
 bool chaos_foreign(struct stress *s, struct rng *rng)
 {
@@ -393,17 +394,17 @@ bool chaos_foreign(struct stress *s, struct rng *rng)
 		return false;
 	uffd = receive_uffd(p.talk, &hello);
 	done = uffd >= 0 && other_image(s, &o, NEIGHBOUR_BYTES, false) == 0;
-	/* All of it is there: what is copied is copied at once. */
+	/* Fill all of it, so that a fault is answered at once. */
 	done = done && fln_image_fill(o.image, 0, NEIGHBOUR_BYTES) == 0;
 	if (done)
 		done = other_foreign_guest(&o, NEIGHBOUR_BYTES, uffd, hello.addr,
 					   FLN_DISCARD_IMAGE) == 0;
 	if (uffd >= 0 && !o.guest)
 		(void)close(uffd);
-	stage_begin("lets a process give its pages up");
+	stage_begin("lets a process discard its pages");
 	done = done && process_go(&p);
 	done = done && fln_guest_stop(o.guest) == 0;
-	stage_begin("lets a process look at its pages");
+	stage_begin("lets a process check its pages");
 	done = done && send(p.talk, "!", 1, MSG_NOSIGNAL) == 1 && recv(p.talk, &said, 1, 0) == 1;
 	if (done && said != '!')
 		complain(s, "a process reads zeros where its image is due, after the stop");
@@ -412,7 +413,7 @@ bool chaos_foreign(struct stress *s, struct rng *rng)
 	return done;
 }
 
-/* One after the other, so that a short run has all of them; where it begins is the seed's. */
+/* In turn, so that a short run has all of them; the seed decides which is first. */
 bool chaos_neighbours(struct stress *s, struct rng *rng)
 {
 	static uint64_t number;
@@ -438,6 +439,7 @@ bool chaos_neighbours(struct stress *s, struct rng *rng)
 const char *chaos_neighbours_prepare(struct stress *s)
 {
 	(void)s;
-	return access("/proc/self/exe", X_OK) == 0 ? NULL
-						   : "/proc is not there, by which it runs itself";
+	return access("/proc/self/exe", X_OK) == 0
+		       ? NULL
+		       : "/proc is missing, by which the program starts itself";
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Others of the same engine that hang or misbehave. */
+/* Other guests of the same engine that hang or misbehave. */
 #ifndef STRESS_CHAOS_NEIGHBOURS_H
 #define STRESS_CHAOS_NEIGHBOURS_H
 
@@ -7,7 +7,7 @@
 
 const char *chaos_neighbours_prepare(struct stress *s);
 bool chaos_neighbours(struct stress *s, struct rng *rng);
-/* A process that means no ill, and looks at its own memory. */
+/* A process that is not hostile, and checks its own memory. */
 bool chaos_foreign(struct stress *s, struct rng *rng);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guests of which nobody but these steps knows, so that what happens to their pages is
- * known exactly.  A thread that is kept waiting for what is owed is found by the watch.
+ * Private guests touched only by these steps, so that the expected contents are exact.  A thread
+ * that never gets its page is caught by the watchdog (watch.c).
  */
 #include "stress/chaos_owed.h"
 
@@ -46,31 +46,34 @@ static void *reader_main(void *arg)
 	return NULL;
 }
 
-/* A thread waits for a page whose read hangs; it is given up, and the thread goes on. */
-static bool owed_zeros(struct stress *s, struct rng *rng)
+/*
+ * A thread waits for a page whose read hangs; the page is discarded (MADV_REMOVE) and the thread
+ * must resume with zeros.
+ */
+static bool discard_during_read(struct stress *s, struct rng *rng)
 {
 	static struct reader r;
 	struct other o;
 	uint64_t page = rng_below(rng, OWED_PAGES);
-	bool done = other_image(s, &o, OWED_BYTES, true) == 0 && other_guest(&o, OWED_BYTES) == 0;
+	bool ran = other_image(s, &o, OWED_BYTES, true) == 0 && other_guest(&o, OWED_BYTES) == 0;
 
-	r.at = done ? page_of(&o, page) : NULL;
-	done = done && pthread_create(&r.thread, NULL, reader_main, &r) == 0;
-	if (done) {
+	r.at = ran ? page_of(&o, page) : NULL;
+	ran = ran && pthread_create(&r.thread, NULL, reader_main, &r) == 0;
+	if (ran) {
 		sleep_ms(10 + rng_below(rng, 50));
-		stage_begin("gives up what is being read");
-		done = madvise(page_of(&o, page), PAGE_BYTES, MADV_REMOVE) == 0;
-		stage_begin("waits for zeros in place of what is being read");
+		stage_begin("discards a page that is being read");
+		ran = madvise(page_of(&o, page), PAGE_BYTES, MADV_REMOVE) == 0;
+		stage_begin("waits for zeros on a page that was discarded while it was read");
 		(void)pthread_join(r.thread, NULL);
-		if (done && r.signo)
+		if (ran && r.signo)
 			complain(s, "page %llu of a neighbour: signal %d where zero is due",
 				 (unsigned long long)page, r.signo);
-		else if (done && (r.copy[0] || r.copy[PAGE_WORDS - 1]))
+		else if (ran && (r.copy[0] || r.copy[PAGE_WORDS - 1]))
 			complain(s, "page %llu of a neighbour reads %016llx where zero is due",
 				 (unsigned long long)page, (unsigned long long)r.copy[0]);
 	}
 	other_end(&o);
-	return done;
+	return ran;
 }
 
 struct populater {
@@ -88,32 +91,35 @@ static void *populate_main(void *arg)
 	return NULL;
 }
 
-/* Of what it populates a page has failed, another is being read, and the region goes. */
-static bool owed_an_end(struct stress *s, struct rng *rng)
+/*
+ * Remove a region during a populate with one failed and one hanging page; populate must return,
+ * and not with -EIO.
+ */
+static bool remove_during_populate(struct stress *s, struct rng *rng)
 {
 	struct other o;
 	struct populater p = { .o = &o };
-	bool done = other_image(s, &o, OWED_BYTES, true) == 0;
+	bool ran = other_image(s, &o, OWED_BYTES, true) == 0;
 
 	o.nr_failing = 1;
-	done = done && other_guest(&o, OWED_BYTES) == 0;
-	done = done && pthread_create(&p.thread, NULL, populate_main, &p) == 0;
-	if (done) {
+	ran = ran && other_guest(&o, OWED_BYTES) == 0;
+	ran = ran && pthread_create(&p.thread, NULL, populate_main, &p) == 0;
+	if (ran) {
 		sleep_ms(50 + rng_below(rng, 100));
-		stage_begin("removes a region that is populated");
-		done = fln_region_remove(o.region) == 0;
-		stage_begin("waits for the end of a populate whose region has gone");
+		stage_begin("removes a region that is being populated");
+		ran = fln_region_remove(o.region) == 0;
+		stage_begin("waits for the end of a populate whose region was removed");
 		(void)pthread_join(p.thread, NULL);
-		/* It has waited for pages of a region that is not there. */
-		if (done && p.rc == -EIO)
+		/* -EIO here is the failed page's error, not the region's removal. */
+		if (ran && p.rc == -EIO)
 			complain(s, "populating a region that was removed ended with %d", p.rc);
 	}
 	other_end(&o);
-	return done;
+	return ran;
 }
 
-/* How many pages of a range no page table has. */
-static uint64_t nr_unmapped(const char *at, uint64_t nr)
+/* Count pages without a page-table entry (pagemap bit 63). */
+static uint64_t count_unmapped(const char *at, uint64_t nr)
 {
 	uint64_t entry, missing = 0;
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -129,7 +135,7 @@ static uint64_t nr_unmapped(const char *at, uint64_t nr)
 	return missing;
 }
 
-/* A thread that touches the page that it is told to. */
+/* A thread that touches the page at @at when that is set. */
 struct toucher_of_one {
 	pthread_t thread;
 	_Atomic(const char *) at;
@@ -155,9 +161,9 @@ static void *touch_one_main(void *arg)
 	return NULL;
 }
 
-#define OWED_RUN 64u /* what a fault maps at once */
+#define OWED_RUN 64u /* pages that one fault maps */
 
-/* Pages are mapped by a fault and punched out at the same time, and then populated. */
+/* Let a fault map pages while they are punched out of the page cache; then populate them. */
 static int punch_and_populate(const struct other *o, struct toucher_of_one *t, uint64_t first,
 			      uint64_t nap_ns)
 {
@@ -178,26 +184,27 @@ static int punch_and_populate(const struct other *o, struct toucher_of_one *t, u
 }
 
 /*
- * What is punched out of the cache tells nobody, and the caller of populate may hand the pages
- * to a call that cannot wait.  Once they may be missing: the kernel takes entries away, too.
+ * A punch through the descriptor raises no event, and the caller of populate may pass the pages to
+ * a system call that does not wait, so all of them must be mapped after populate.  Tolerate one
+ * miss: the kernel may zap PTEs itself.
  */
-static bool owed_pages(struct stress *s, struct rng *rng)
+static bool populate_after_punch(struct stress *s, struct rng *rng)
 {
 	struct toucher_of_one t = { .over = false };
 	uint64_t nr_missing = 0;
 	struct other o;
-	bool done = other_image(s, &o, OWED_BYTES, false) == 0 &&
-		    fln_image_fill(o.image, 0, OWED_BYTES) == 0 &&
-		    other_guest(&o, OWED_BYTES) == 0 &&
-		    pthread_create(&t.thread, NULL, touch_one_main, &t) == 0;
+	bool ran = other_image(s, &o, OWED_BYTES, false) == 0 &&
+		   fln_image_fill(o.image, 0, OWED_BYTES) == 0 &&
+		   other_guest(&o, OWED_BYTES) == 0 &&
+		   pthread_create(&t.thread, NULL, touch_one_main, &t) == 0;
 
-	if (done) {
-		for (uint32_t i = 0; done && i < 100; i++) {
+	if (ran) {
+		for (uint32_t i = 0; ran && i < 100; i++) {
 			uint64_t first = rng_below(rng, OWED_PAGES / OWED_RUN) * OWED_RUN;
 
-			stage_begin("populates what was punched out of the cache");
-			done = punch_and_populate(&o, &t, first, rng_below(rng, 200000)) == 0;
-			nr_missing += done && nr_unmapped(page_of(&o, first), OWED_RUN) > 0;
+			stage_begin("populates pages that were punched out of the page cache");
+			ran = punch_and_populate(&o, &t, first, rng_below(rng, 200000)) == 0;
+			nr_missing += ran && count_unmapped(page_of(&o, first), OWED_RUN) > 0;
 		}
 		atomic_store(&t.over, true);
 		(void)pthread_join(t.thread, NULL);
@@ -207,12 +214,12 @@ static bool owed_pages(struct stress *s, struct rng *rng)
 		complain(s, "of 100 runs of pages %llu are not mapped after a populate",
 			 (unsigned long long)nr_missing);
 	other_end(&o);
-	return done;
+	return ran;
 }
 
-#define OWED_FAILED 32u /* pages that fail, from the first on */
+#define OWED_FAILED 32u /* failing pages, from the first on */
 
-/* Has pages that have failed, or been given up since, populated in the background. */
+/* A thread that populates failed and discarded pages in the background, by WILLNEED. */
 struct willing {
 	pthread_t thread;
 	struct other *o;
@@ -232,10 +239,10 @@ static void *willing_main(void *arg)
 }
 
 /*
- * A page is given up by its guest, by the embedder, or by both: where the image is due after
- * the guest's discard, zero is after the embedder's.
+ * Discard a failed page by its guest, by the embedder, or by both.  Where the guest's discards
+ * read the image, only the embedder's discard makes the page zero.
  */
-static bool give_failed_up(const struct other *o, uint64_t page, bool image_due, bool by_guest)
+static bool discard_failed(const struct other *o, uint64_t page, bool image_due, bool by_guest)
 {
 	if ((image_due || by_guest) && madvise(page_of(o, page), PAGE_BYTES, MADV_REMOVE) != 0)
 		return false;
@@ -243,7 +250,7 @@ static bool give_failed_up(const struct other *o, uint64_t page, bool image_due,
 	       fln_image_discard(o->image, page * PAGE_BYTES, PAGE_BYTES) == 0;
 }
 
-/* Its poison is taken off by a worker, which may get no processor for a while. */
+/* A worker lifts the page's poison, and may get no processor for a while. */
 static void wait_for_zeros(struct stress *s, struct guard *g, const struct other *o, uint64_t page)
 {
 	static uint64_t copy[PAGE_WORDS];
@@ -253,14 +260,14 @@ static void wait_for_zeros(struct stress *s, struct guard *g, const struct other
 	while ((signo = guard_copy(g, page_of(o, page), copy)) != 0 && now_ns() < until)
 		sleep_ms(1);
 	if (signo)
-		complain(s, "page %llu of a neighbour has failed, and was given up: signal %d",
+		complain(s, "page %llu of a neighbour failed and was discarded: signal %d",
 			 (unsigned long long)page, signo);
 	else if (copy[0] || copy[PAGE_WORDS - 1])
 		complain(s, "page %llu of a neighbour reads %016llx where zero is due",
 			 (unsigned long long)page, (unsigned long long)copy[0]);
 }
 
-static bool give_all_failed_up(struct stress *s, struct rng *rng, const struct other *o,
+static bool discard_all_failed(struct stress *s, struct rng *rng, const struct other *o,
 			       bool image_due)
 {
 	static uint64_t copy[PAGE_WORDS];
@@ -269,19 +276,19 @@ static bool give_all_failed_up(struct stress *s, struct rng *rng, const struct o
 
 	guard_set(&g);
 	for (uint64_t page = 0; page < OWED_FAILED; page++) {
-		stage_begin("touches a page that fails");
+		stage_begin("touches a failing page");
 		if (guard_copy(&g, page_of(o, page), copy) == 0)
-			complain(s, "page %llu of a neighbour fails, and is read",
+			complain(s, "page %llu of a neighbour fails, but could be read",
 				 (unsigned long long)page);
 	}
-	/* Then the last that is given up makes its block whole. */
+	/* Then the last page that is discarded makes its block whole. */
 	if (rng_below(rng, 2))
 		done = fln_image_fill(o->image, OWED_FAILED * PAGE_BYTES,
 				      OWED_BYTES - OWED_FAILED * PAGE_BYTES) == 0;
 	for (uint64_t page = 0; done && page < OWED_FAILED; page++) {
-		stage_begin("gives up a page that has failed");
-		done = give_failed_up(o, page, image_due, rng_below(rng, 2));
-		stage_begin("waits for zeros in place of a page that has failed");
+		stage_begin("discards a failed page");
+		done = discard_failed(o, page, image_due, rng_below(rng, 2));
+		stage_begin("waits for zeros on a failed page that was discarded");
 		if (done)
 			wait_for_zeros(s, &g, o, page);
 	}
@@ -289,8 +296,8 @@ static bool give_all_failed_up(struct stress *s, struct rng *rng, const struct o
 	return done;
 }
 
-/* Pages that have failed are given up while they are populated, and read zero. */
-static bool owed_zeros_for_failed(struct stress *s, struct rng *rng)
+/* Failed pages are discarded while they are populated, and must read zero. */
+static bool discard_failed_during_populate(struct stress *s, struct rng *rng)
 {
 	bool image_due = rng_below(rng, 2);
 	struct other o;
@@ -303,7 +310,7 @@ static bool owed_zeros_for_failed(struct stress *s, struct rng *rng)
 				      image_due ? FLN_DISCARD_IMAGE : FLN_DISCARD_ZERO) == 0 &&
 	       pthread_create(&w.thread, NULL, willing_main, &w) == 0;
 	if (done) {
-		done = give_all_failed_up(s, rng, &o, image_due);
+		done = discard_all_failed(s, rng, &o, image_due);
 		atomic_store(&w.over, true);
 		(void)pthread_join(w.thread, NULL);
 	}
@@ -311,10 +318,11 @@ static bool owed_zeros_for_failed(struct stress *s, struct rng *rng)
 	return done;
 }
 
-#define EVENTS_PAGES 4096u /* more than there is room for in the queue of events */
+#define EVENTS_PAGES 4096u /* more than the queue has room for poisoned pages */
 #define EVENTS_BYTES ((uint64_t)EVENTS_PAGES * PAGE_BYTES)
 #define EVENTS_THREADS 16u
-#define EVENTS_GUESTS 3u /* one may have its share in common with the guest that fills the queue */
+#define EVENTS_GUESTS \
+	3u /* several, because one may share its share with the guest that fills the queue */
 
 struct fails {
 	pthread_t thread;
@@ -334,7 +342,7 @@ static void *fails_main(void *arg)
 	return NULL;
 }
 
-/* A guest all of whose pages fail, and are touched. */
+/* Create a guest whose pages all fail, and touch all of them. */
 static bool fail_all(struct stress *s, struct other *o)
 {
 	static struct fails f[EVENTS_THREADS];
@@ -354,7 +362,7 @@ static bool fail_all(struct stress *s, struct other *o)
 	return done;
 }
 
-/* Takes all events.  Did one tell of a poisoned page of one of these guests? */
+/* Take all events.  True: one reported a poisoned page of one of these guests. */
 static bool take_events(struct stress *s, const struct other *of, uint32_t nr)
 {
 	struct fln_event e = FLN_EVENT_INIT;
@@ -367,8 +375,8 @@ static bool take_events(struct stress *s, const struct other *of, uint32_t nr)
 	return found;
 }
 
-/* The embedder is told of a page that fails, beside a guest of which thousands do. */
-static bool owed_an_event(struct stress *s, struct rng *rng)
+/* A failed page must be reported, although thousands of another guest's pages have failed, too. */
+static bool report_beside_flood(struct stress *s, struct rng *rng)
 {
 	static struct other o[EVENTS_GUESTS + 1];
 	struct guard g = { .armed = 0 };
@@ -382,7 +390,7 @@ static bool owed_an_event(struct stress *s, struct rng *rng)
 	done = fail_all(s, &o[EVENTS_GUESTS]);
 	guard_set(&g);
 	for (uint32_t i = 0; done && i < EVENTS_GUESTS; i++) {
-		stage_begin("has a page fail beside a guest with many");
+		stage_begin("touches a failing page beside a guest with many");
 		done = other_image(s, &o[i], OWED_BYTES, false) == 0;
 		o[i].nr_failing = 1;
 		done = done && other_guest(&o[i], OWED_BYTES) == 0 &&
@@ -390,28 +398,28 @@ static bool owed_an_event(struct stress *s, struct rng *rng)
 	}
 	guard_set(NULL);
 	if (!take_events(s, o, EVENTS_GUESTS) && done)
-		complain(s, "no event tells of a page that has failed, beside a guest with %u",
+		complain(s, "no event reports a failed page beside a guest with %u of them",
 			 EVENTS_PAGES);
 	for (uint32_t i = 0; i <= EVENTS_GUESTS; i++)
 		other_end(&o[i]);
 	return done;
 }
 
-/* One after the other, so that a short run has all of them. */
+/* In turn, so that a short run has all of them. */
 bool chaos_owed(struct stress *s, struct rng *rng)
 {
 	static uint64_t number;
 
 	switch ((mix(s->opts.seed) % 5 + number++) % 5) {
 	case 0:
-		return owed_zeros(s, rng);
+		return discard_during_read(s, rng);
 	case 1:
-		return owed_an_end(s, rng);
+		return remove_during_populate(s, rng);
 	case 2:
-		return owed_zeros_for_failed(s, rng);
+		return discard_failed_during_populate(s, rng);
 	case 3:
-		return owed_an_event(s, rng);
+		return report_beside_flood(s, rng);
 	default:
-		return owed_pages(s, rng);
+		return populate_after_punch(s, rng);
 	}
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What a guest, or its embedder, is owed although a source hangs or fails. */
+/*
+ * Owed: what a guest or its embedder must get although a source hangs or fails, such as zeros
+ * after a discard, the end of a populate, or an event.
+ */
 #ifndef STRESS_CHAOS_OWED_H
 #define STRESS_CHAOS_OWED_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Regions that come and go beside the one that all touch: the same image once more,
- * read and verified here, taken away in part, moved, removed.
+ * Additional regions of the image under test: added, read and verified here, unmapped in part,
+ * moved, removed.
  */
 #include "stress/chaos_regions.h"
 
@@ -25,11 +25,11 @@
 struct extra {
 	struct fln_region *region;
 	char *addr;
-	uint64_t first_page; /* of the guest: the same image page once more */
+	uint64_t first_page; /* number of the guest page with the same contents */
 	uint32_t nr;
 };
 
-/* With @own_mapping the mapping is ours, and stays when the region is removed. */
+/* With @own_mapping this program makes the mapping, which stays when the region is removed. */
 static bool extra_add(struct stress *s, struct rng *rng, struct extra *x, bool own_mapping)
 {
 	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
@@ -57,7 +57,7 @@ static bool extra_add(struct stress *s, struct rng *rng, struct extra *x, bool o
 			return false;
 		o.addr = (uint64_t)(uintptr_t)p;
 	}
-	/* Refused where descriptors or mappings have run out: nothing may be left of it. */
+	/* Refused where descriptors or mappings have run out. */
 	if (fln_region_add(s->guest, &o, &x->region) != 0) {
 		if (own_mapping)
 			(void)munmap((void *)(uintptr_t)o.addr, o.len_bytes);
@@ -77,7 +77,7 @@ static bool extra_remove(struct stress *s, struct extra *x)
 	return false;
 }
 
-/* A private region sees the image only; a shared one what the model says. */
+/* A new private region has the image's contents; a shared one what the model says. */
 static bool page_is_images(const struct stress *s, uint64_t page, const uint64_t *words)
 {
 	uint64_t stamp = page_is_hole(s->opts.seed, page) ? 0 : page_stamp(s->opts.seed, page, 0);
@@ -125,7 +125,7 @@ static bool extra_read(struct stress *s, struct guard *g, const char *at, uint64
 	return true;
 }
 
-/* Huge pages fail as a whole where one page of them is dead. */
+/* A huge page fails as a whole where one of its pages is dead. */
 static bool near_dead(const struct stress *s, uint64_t page)
 {
 	return s->opts.huge && stress_is_dead(s, page);
@@ -146,7 +146,7 @@ static bool extra_touch(struct stress *s, struct rng *rng, struct guard *g, cons
 	return true;
 }
 
-/* What is left mapped fails closed, whatever the host does with its page tables. */
+/* A mapping that is left fails closed, whatever the kernel does with its page tables. */
 static void look_at_removed(struct stress *s, struct rng *rng, const struct extra *x)
 {
 	struct guard g = { .armed = 0 };
@@ -177,7 +177,7 @@ static void *reader_main(void *arg)
 	int entered = r->s->opts.in_context ? fln_thread_enter() : -1;
 
 	guard_set(&g);
-	/* Once what it touches has gone it has seen what it is for. */
+	/* Until the run ends, or a touch fails because the region is gone. */
 	while (!atomic_load(&r->stop) &&
 	       extra_touch(r->s, &rng, &g, r->x, 0, 0, r->x->nr, 16, true))
 		;
@@ -241,7 +241,7 @@ bool chaos_unmap(struct stress *s, struct rng *rng)
 	if (pthread_create(&thread, NULL, reader_main, &r) != 0)
 		return extra_remove(s, &x);
 	sleep_ms(rng_below(rng, 5));
-	/* Covered by something of ours at once, so that nobody else's mapping lands there. */
+	/* Map over it in the same call, so that no other mapping can land there. */
 	cover = mmap(x.addr + (size_t)lo * PAGE_BYTES, (size_t)(hi - lo) * PAGE_BYTES, PROT_NONE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 	sleep_ms(rng_below(rng, 5));
@@ -292,7 +292,7 @@ static bool move_block(struct stress *s, struct rng *rng, struct guard *g, struc
 	return ok;
 }
 
-/* A block of the region is moved elsewhere, where it fails closed, and left behind on removal. */
+/* A block of the region is moved; it fails closed at its new place, and stays there on removal. */
 bool chaos_remap(struct stress *s, struct rng *rng)
 {
 	uint32_t lo = (uint32_t)rng_below(rng, EXTRA_PAGES / HUGE_PAGES) * HUGE_PAGES;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Regions come, go and move. */
+/* Regions are added, removed, moved and unmapped. */
 #ifndef STRESS_CHAOS_REGIONS_H
 #define STRESS_CHAOS_REGIONS_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The memory under test: engine, image, guest, region; made, taken down with
- * faults in flight, and made again.
+ * The memory under test: engine, image, guest, region; created, destroyed with faults in
+ * flight, and created again.
  */
 #include "stress/memory.h"
 
@@ -51,7 +51,7 @@ static void on_log(void *ctx, enum fln_log_level level, const char *msg)
 	struct stress *s = ctx;
 
 	remember(s, msg);
-	/* With chaos most of what is said is what was asked for. */
+	/* With chaos most messages are expected. */
 	if (s->opts.chaos == 0 && level <= FLN_LOG_WARNING)
 		(void)fprintf(s->messages, "faultlane: %s\n", msg);
 }
@@ -81,7 +81,7 @@ static int create_engine(struct stress *s)
 	 * one that fails for ever should come to its end between two restarts (0.5 s).
 	 */
 	o.source_retries = has_chaos(&s->opts, CHAOS_SOURCE_ERRORS) ? 12 : 0;
-	/* So that a neighbour's faults can fill a table. */
+	/* Small enough for a neighbour's faults to fill the table. */
 	if (has_chaos(&s->opts, CHAOS_NEIGHBOURS))
 		o.held_max = NEIGHBOURS_HELD_MAX;
 	if (has_chaos(&s->opts, CHAOS_HOST))
@@ -139,19 +139,19 @@ int memory_create(struct stress *s)
 	return create_guest(s);
 }
 
-/* The guest has been stopped, and nobody touches it. */
+/* Check and destroy the guest, which has been stopped and is not being touched. */
 static int end_guest(struct stress *s)
 {
 	int rc;
 
-	stage_begin("looks at what was stopped");
+	stage_begin("checks the stopped memory");
 	look_at_stopped(s);
 	stage_begin("destroys the guest");
 	rc = fln_guest_destroy(s->guest);
 	s->guest = NULL;
 	if (rc)
 		return failed("destroy", rc);
-	stage_begin("looks at what was destroyed");
+	stage_begin("checks the memory after the guest was destroyed");
 	look_at_destroyed(s);
 	images_unmap(s);
 	return 0;
@@ -192,7 +192,7 @@ int memory_restart(struct stress *s, const struct restart *how)
 		if (rc)
 			return rc;
 	}
-	/* What private guests wrote has gone with their mapping. */
+	/* A private guest's writes are lost with its mapping. */
 	if (s->opts.is_private || how->new_image) {
 		model_reset(&s->model);
 		atomic_store(&s->dead_given_up_ns, 0);
@@ -200,9 +200,9 @@ int memory_restart(struct stress *s, const struct restart *how)
 	rc = create_guest(s);
 	if (rc)
 		return rc;
-	stage_begin("begins anew");
+	stage_begin("starts again");
 	atomic_store(&s->closing, false);
-	/* Nothing is filled yet. */
+	/* While nothing is filled yet. */
 	if (how->new_image && has_chaos(&s->opts, CHAOS_STAMPEDE))
 		crowd_stampede(s, mix(fresh_page++) % s->nr_pages);
 	gate_open(s);

@@ -6,16 +6,16 @@
 #include "stress/stress.h"
 
 int memory_create(struct stress *s);
-/* Return: 0; -1 when something was left behind or unaccounted for (it has been said). */
+/* Return: 0; -1 when memory was leaked or faults are unaccounted for (a message was printed). */
 int memory_destroy(struct stress *s);
-/* How the guest is stopped, and begins anew. */
+/* How the guest is stopped and created anew. */
 struct restart {
 	bool engine_too;
-	bool new_image; /* from an image of which nothing is filled */
-	bool open;      /* touches go on all through the stop; else none begins */
+	bool new_image; /* with a new image, which is unfilled */
+	bool open;      /* touches continue during the stop; otherwise no new one begins */
 };
 
-/* With faults in flight. */
+/* Stop the guest with faults in flight, and create it anew. */
 int memory_restart(struct stress *s, const struct restart *how);
 
 #endif

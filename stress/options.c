@@ -48,30 +48,30 @@ static void usage(FILE *to)
 		to,
 		"usage: faultlane-stress [OPTIONS]\n"
 		"\n"
-		"Hundreds of threads touch lazily served memory while things go wrong; every page\n"
+		"Hundreds of threads touch lazily served memory under injected trouble; every page\n"
 		"that is read is verified, every fault accounted for.\n"
 		"\n"
-		"  --threads N       threads that touch (default 200)\n"
+		"  --threads N       touching threads (default 200)\n"
 		"  --memory SIZE     such as 512M or 2G (default 1G)\n"
-		"  --seconds S       how long (default 10)\n"
-		"  --touches T       or how many touches in all\n"
-		"  --chaos LIST      what goes wrong: all, none (default), or of\n"
+		"  --seconds S       length of the run (default 10)\n"
+		"  --touches T       or the number of touches in all\n"
+		"  --chaos LIST      the trouble: all, none (default), or some of\n"
 		"                    ");
 	for (uint32_t i = 0; i < CHAOS_NR; i++)
 		(void)fprintf(to, "%s%s%s", chaos_names[i], i + 1 < CHAOS_NR ? "," : "\n",
-			      i % 8 == 7 ? "\n                    " : "");
+			      i % 8 == 7 && i + 1 < CHAOS_NR ? "\n                    " : "");
 	(void)fprintf(
 		to,
-		"  --seed X          of all that is random (default 1)\n"
-		"  --guest threads|kvm   what touches: threads, or vCPUs of KVM (default threads)\n"
-		"  --sharing shared|private    whose writes are (default shared)\n"
+		"  --seed X          seed of all random choices (default 1)\n"
+		"  --guest threads|kvm   touch from threads or KVM vCPUs (default threads)\n"
+		"  --sharing shared|private    the image's writes, or each guest's own (default shared)\n"
 		"  --delivery queued|in-context  how faults are served (default queued)\n"
 		"  --layout one|random   one region, or many of several images (default one)\n"
 		"  --page-size 4K|2M (default 4K)\n"
 		"  --max-wait S      a touch that takes longer is lost (default %.0f, vCPUs %.0f)\n"
-		"  --until-wrong     end at the first thing that is wrong\n"
-		"  --workers N, --shards N, --window PAGES   of the engine\n"
-		"  --user-mode-only  without privilege\n"
+		"  --until-wrong     end at the first error\n"
+		"  --workers N, --shards N, --window PAGES   engine options\n"
+		"  --user-mode-only  userfaultfds that need no privilege\n"
 		"  --json            the summary as JSON\n"
 		"  --quiet           no status line\n"
 		"\n"
@@ -312,10 +312,10 @@ int options_parse(struct options *o, int argc, char **argv)
 			return rc;
 	}
 	if (optind < argc)
-		return wrong("", argv[optind], "is no option");
+		return wrong("", argv[optind], "unexpected argument; see --help");
 	if (o->max_wait_s <= 0)
 		o->max_wait_s = o->kvm ? 2 * DEFAULT_MAX_WAIT_S : DEFAULT_MAX_WAIT_S;
-	/* "all" are all that there are. */
+	/* "all" means all kinds that this kind of guest has. */
 	if (!o->kvm)
 		o->chaos &= ~(1u << CHAOS_EMULATED);
 	if (o->kvm && o->in_context)
@@ -323,7 +323,7 @@ int options_parse(struct options *o, int argc, char **argv)
 			     "a vCPU cannot resolve its own faults: leave --delivery out");
 	if (o->kvm && o->user_mode_only)
 		return wrong("guest", "kvm",
-			     "a vCPU's faults are the kernel's: leave --user-mode-only out");
+			     "vCPU faults are taken in kernel mode: leave --user-mode-only out");
 	if (o->huge && o->random_layout)
 		return wrong("layout", "random",
 			     "regions of any size have pages of 4 KiB: leave --page-size out");

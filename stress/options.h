@@ -50,14 +50,14 @@ struct options {
 	bool random_layout; /* many regions of several images */
 	bool json;
 	bool quiet;       /* no status line */
-	bool until_wrong; /* end at the first thing that is wrong */
+	bool until_wrong; /* end at the first error */
 	bool user_mode_only;
 	uint32_t nr_workers; /* 0: the default */
 	uint32_t nr_shards;  /* 0: the default */
 	uint32_t window;     /* 0: the default */
 };
 
-/* Return: 0; 2 when the command line is wrong (it has been said); 1 for --help. */
+/* Return: 0; 2 when the command line is wrong (a message was printed); 1 for --help. */
 int options_parse(struct options *o, int argc, char **argv);
 
 static inline bool has_chaos(const struct options *o, enum chaos_kind kind)

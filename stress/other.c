@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A guest of the same engine beside the one that is judged. */
+/* Another guest of the engine beside the judged one. */
 #include "stress/other.h"
 
 #include "stress/complain.h"
@@ -17,14 +17,14 @@ static int64_t read_other(void *ctx, uint64_t offset_bytes, void *buf, uint64_t 
 	const struct other *o = ctx;
 	bool hung = false;
 
-	/* Lasting, so that it is not tried again. */
+	/* An error that the engine does not retry. */
 	if (offset_bytes / PAGE_BYTES < o->nr_failing)
 		return -EPERM;
 	while (atomic_load(&o->hangs)) {
 		hung = true;
 		sleep_ms(1);
 	}
-	/* Nobody may wait for what comes late. */
+	/* Fail late reads, so that no thread can depend on them. */
 	if (hung)
 		return -EIO;
 	for (uint64_t i = 0; i < len_bytes / PAGE_BYTES; i++)
@@ -56,7 +56,7 @@ int other_image(struct stress *s, struct other *o, uint64_t bytes, bool hangs)
 	return fln_image_create(s->engine, &io, &o->image);
 }
 
-/* @uffd: -1: our own memory. */
+/* @uffd: -1 for memory of this process. */
 static int make_guest(struct other *o, uint64_t bytes, int uffd, uint64_t addr,
 		      enum fln_discard discard)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A touch that came to another end than it should. */
+/* Touches that ended in a signal or with wrong contents. */
 #include "stress/touch.h"
 
 #include "stress/complain.h"
@@ -7,10 +7,10 @@
 
 #include <string.h>
 
-/* The poison of a page that was given up is taken off by a worker, which may take a while. */
+/* A worker lifts the poison of a discarded page, which may take this long. */
 #define LIFT_NS UINT64_C(4000000000)
 
-static bool is_owed_zeros(struct stress *s)
+static bool must_read_zero(struct stress *s)
 {
 	uint64_t given_up_ns = atomic_load(&s->dead_given_up_ns);
 
@@ -24,7 +24,7 @@ void touch_after_signal(struct toucher *t, uint64_t page, int signo, bool settle
 
 	if (atomic_load(&s->closing) && !(settled && model_is_settled(&s->model, page)))
 		return;
-	if (stress_is_dead(s, page) && !is_owed_zeros(s)) {
+	if (stress_is_dead(s, page) && !must_read_zero(s)) {
 		atomic_fetch_add_explicit(&t->nr_declared, 1, memory_order_relaxed);
 		return;
 	}

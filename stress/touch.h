@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* The steps of a touch that threads and vCPUs have in common. */
+/* The parts of a touch that threads and vCPUs share. */
 #ifndef STRESS_TOUCH_H
 #define STRESS_TOUCH_H
 
 #include "stress/stress.h"
 
-/* What is to be touched now. */
+/* One touch. */
 struct touch {
 	uint64_t page;
 	bool writes;
 };
 
-/* The gate is closed, but not for a crowd's threads. */
+/* Whether the thread belongs to a crowd, which passes the closed gate. */
 static inline bool touch_belongs_to_crowd(const struct toucher *t)
 {
 	const struct stress *s = t->s;
@@ -20,7 +20,7 @@ static inline bool touch_belongs_to_crowd(const struct toucher *t)
 	       (atomic_load(&s->hot) || atomic_load(&s->stampede) != atomic_load(&t->stampede));
 }
 
-/* Through the gate; false: it is closed. */
+/* Pass the gate; false: it is closed. */
 static inline bool touch_enter(struct toucher *t)
 {
 	atomic_store(&t->inside, true);
@@ -35,13 +35,13 @@ static inline bool touch_has_next(const struct toucher *t)
 	return atomic_load_explicit(&t->nr_touches, memory_order_relaxed) < t->limit;
 }
 
-/* With discards the rest is cold: see TRAIL_NR. */
+/* Number of warm pages; with discards the rest is cold, see TRAIL_NR. */
 static inline uint64_t touch_nr_warm(const struct stress *s)
 {
 	return has_chaos(&s->opts, CHAOS_DISCARD) ? s->nr_pages / 2 : s->nr_pages;
 }
 
-/* Where regions meet they share a block; false: there is one region. */
+/* Choose a page near a border of two regions, which share a block; false: there is one region. */
 static inline bool touch_go_to_border(struct toucher *t, uint64_t *page)
 {
 	const struct layout *l = &t->s->layout;
@@ -53,7 +53,7 @@ static inline bool touch_go_to_border(struct toucher *t, uint64_t *page)
 	return true;
 }
 
-/* Where chaos has been; false: nowhere yet. */
+/* Choose a page that chaos has recently changed; false: there is none yet. */
 static inline bool touch_follow_trail(struct toucher *t, uint64_t *page)
 {
 	struct stress *s = t->s;
@@ -75,12 +75,12 @@ static inline struct touch touch_pick(struct toucher *t)
 
 	if (stampede != atomic_load_explicit(&t->stampede, memory_order_relaxed)) {
 		atomic_store(&t->stampede, stampede);
-		/* It reads: a writer would have the page to itself. */
+		/* Read, because a writer would have the page to itself. */
 		return (struct touch){ .page = stampede & ((UINT64_C(1) << 40) - 1) };
 	}
 	if (hot)
 		page = hot - 1 + rng_below(&t->rng, 4);
-	/* Some look often where a page has failed: its neighbours must notice nothing. */
+	/* Some threads often touch pages near the failed one, which must not be affected. */
 	else if (t->index % 32 == 0 && dead != UINT64_MAX && rng_below(&t->rng, 16) == 0)
 		page = dead + (rng_next(&t->rng) & rng_next(&t->rng) & 7);
 	else if ((rng_below(&t->rng, 4) != 0 || !touch_follow_trail(t, &page)) &&
@@ -113,7 +113,7 @@ static inline void touch_end(struct toucher *t, uint64_t took_ns)
  * began the page held something for certain, which an end of the guest does not take away.
  */
 void touch_after_signal(struct toucher *t, uint64_t page, int signo, bool settled);
-/* The page that is in t->copy is not what was due. */
+/* Report the page in t->copy as wrong. */
 void touch_describe_wrong(struct toucher *t, uint64_t page);
 
 #endif
