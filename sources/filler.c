@@ -273,10 +273,19 @@ static void leave_line(struct fln_filler *filler, struct fln_fill_queue *queue)
 	queue->in_line = false;
 }
 
-/* A thread for what may begin; it sees to it that there is one more if there is more. */
+/* All threads but one work, and there are fills that may begin once those turn out to be stuck. */
+static bool must_be_watched(const struct fln_filler *filler)
+{
+	return filler->line && filler->nr_active + 1 == filler->opts.nr_threads;
+}
+
+/*
+ * A thread for what may begin; it sees to it that there is one more if there is more.  Without
+ * anything that may begin, the last thread is woken to watch the others: no kick comes for that.
+ */
 static void wake_one(struct fln_filler *filler) FLN_REQUIRES(filler->lock)
 {
-	if (pick(filler))
+	if (pick(filler) || (must_be_watched(filler) && !filler->is_watched))
 		(void)pthread_cond_signal(&filler->work);
 }
 
@@ -323,10 +332,12 @@ static void *filler_main(void *arg)
 		struct fln_fill_queue *queue = pick(filler);
 		struct fln_fill *fill;
 
-		if (!queue && filler->line && filler->nr_active + 1 == filler->opts.nr_threads) {
+		if (!queue && must_be_watched(filler)) {
 			/* What may not begin now may when the others turn out to be stuck. */
+			filler->is_watched = true;
 			(void)fln_cond_wait_until(&filler->work, &filler->lock,
 						  fln_now_ns() + STUCK_NS);
+			filler->is_watched = false;
 			continue;
 		}
 		if (!queue) {

@@ -150,6 +150,7 @@ struct fln_filler {
 	uint32_t nr_sources;                      /* different ones */
 	uint32_t nr_busy_sources;                 /* of them, those that have fills in work */
 	uint32_t nr_active;                       /* fills in work */
+	bool is_watched; /* a thread looks now and then whether the others are stuck */
 	struct fln_log_limit log_limit;
 	_Atomic uint64_t starved; /* waiters that found no free fill; changed under lock */
 	uint32_t nr_demand;       /* fills of faults that are queued */

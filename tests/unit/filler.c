@@ -629,6 +629,28 @@ static uint32_t nr_asleep(void)
 	return nr;
 }
 
+/* The same, when the thread that is left has slept since before there was anything to do. */
+static void the_last_thread_watches_the_others(void **state)
+{
+	(void)state;
+	setup(3, 256, FLN_SOURCE_PARALLEL);
+	close_book(&f.b);
+	atomic_store(&f.a.gate_shut, true);
+	assert_int_equal(fln_filler_start(&f.filler), 0);
+	for (uint64_t p = 0; p < 2; p++) {
+		while (nr_asleep() < 3 - p)
+			(void)sched_yield();
+		request(&f.a, p);
+		wait_inside(&f.a, (uint32_t)p + 1);
+	}
+	request(&f.a, 2);
+	open_book(&f.b, 'b', FLN_SOURCE_PARALLEL);
+	assert_int_equal(begin(&f.b, 0, 4, true, false), 4);
+	wait_filled(&f.b, 4);
+	atomic_store(&f.a.gate_shut, false);
+	teardown();
+}
+
 /* Two fills of nobody's fault hang; a third waits, until a fault waits for it. */
 static void a_promoted_fill_finds_an_idle_thread(void **state)
 {
@@ -696,6 +718,7 @@ int main(void)
 		cmocka_unit_test(an_image_alone_has_the_whole_pool),
 		cmocka_unit_test(images_of_a_stuck_source_leave_threads_to_others),
 		cmocka_unit_test(populating_goes_on_beside_a_stuck_source),
+		cmocka_unit_test(the_last_thread_watches_the_others),
 		cmocka_unit_test(a_promoted_fill_finds_an_idle_thread),
 		cmocka_unit_test(only_waiters_that_there_are_are_waited_for),
 	};
