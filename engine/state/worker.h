@@ -53,22 +53,22 @@ enum fln_fault_kind {
 struct fln_fault {
 	uint64_t addr;           /* page-aligned, as the kernel gave it */
 	uint64_t t0_ns;          /* when its (first) message was read */
-	uint64_t since_ns;       /* from when on its source is waited for; 0: from t0_ns */
-	uint64_t stopped_ns;     /* since t0_ns the process was stopped for so long */
-	uint64_t not_before_ns;  /* held: leave it alone until then */
-	uint64_t again_since_ns; /* it is tried again and again; 0: it is not */
-	uint64_t nr_let_go;      /* of its image, when this worker was noted to wait */
+	uint64_t since_ns;       /* when its source timeout began; 0: at t0_ns */
+	uint64_t stopped_ns;     /* time since t0_ns in which the process was stopped */
+	uint64_t not_before_ns;  /* held: do not retry before */
+	uint64_t again_since_ns; /* when retries without result began; 0: there are none */
+	uint64_t nr_let_go;      /* image->nr_let_go when the worker became a waiter there */
 	uint32_t nr;             /* messages that it stands for */
 	uint32_t nr_failures;    /* how often its page has failed */
 	uint32_t nr_asked;       /* how often the embedder was asked about it */
 	enum fln_next next;
 	enum fln_fault_kind kind;
-	uint8_t nr_starved; /* pauses for want of memory so far */
-	bool held;          /* its contents had to be fetched */
-	bool fresh;         /* of this read: nobody has looked whether it is remote */
-	bool reported;      /* of what it waits for, in the log */
-	bool claimed;       /* tried again because somebody else maps its page */
-	bool kept;          /* looked at before: all of a batch, or none */
+	uint8_t nr_starved; /* pauses so far because the kernel had no memory */
+	bool held;          /* it waited for contents: counts as major */
+	bool fresh;         /* just read: not yet checked whether it is remote */
+	bool reported;      /* the log has said what it waits for */
+	bool claimed;       /* retried because another thread is mapping its page */
+	bool kept;          /* it was held before; true for all faults of a batch, or none */
 };
 
 /* Why a fault is held. */
@@ -121,19 +121,19 @@ struct fln_command {
 struct fln_worker_opts {
 	struct fln_allocator alloc;
 	struct fln_log log;
-	struct fln_event_queue *events;       /* NULL: nobody is told */
-	struct fln_filler *filler;            /* of the images that its shards map */
-	const struct fln_thread_hooks *hooks; /* that make the thread; NULL: the library does */
+	struct fln_event_queue *events;       /* NULL: no events are posted */
+	struct fln_filler *filler;            /* fills the images that its shards map */
+	const struct fln_thread_hooks *hooks; /* create the thread; NULL: the library does */
 	uint32_t index;
 	uint32_t batch_max;
 	uint32_t held_max;
 	uint64_t spin_ns;
 	uint64_t source_timeout_ns;
-	int64_t pu;                    /* processor to run on; -1: see cpus */
-	const struct fln_cpuset *cpus; /* processors to move among; NULL: any */
-	uint32_t node;                 /* the kernel's number */
-	uint32_t node_index;           /* of the topology */
-	_Atomic bool *said_unpinned;   /* shared by an engine's workers; NULL: always said */
+	int64_t pu;                    /* processor to pin it to; -1: see cpus */
+	const struct fln_cpuset *cpus; /* processors that it may run on; NULL: any */
+	uint32_t node;                 /* the kernel's number of its node */
+	uint32_t node_index;           /* the node's index in the topology */
+	_Atomic bool *said_unpinned;   /* log it once per engine; NULL: always */
 	_Atomic bool *said_nice;       /* the same */
 	int32_t nice;                  /* as fln_engine_opts.worker_nice */
 };
@@ -142,52 +142,52 @@ struct fln_worker {
 	/* Set before its thread runs. */
 	struct fln_worker_opts opts;
 	struct fln_thread thread;
-	int epoll_fd; /* the thread's alone from then on: it may put another in its place */
+	int epoll_fd; /* from then on only the thread uses it, and may replace it */
 	int event_fd;
 
-	/* By any thread, also in signal handlers; taken by the worker. */
-	_Atomic(struct fln_job_part *) given;    /* parts of jobs that have just begun */
-	_Atomic(struct fln_wanted *) wanted_new; /* pages that threads wait for in context */
-	_Atomic bool kicked;                     /* states have changed: it is to look */
+	/* Pushed by any thread, also in signal handlers; taken by the worker. */
+	_Atomic(struct fln_job_part *) given;    /* parts of new jobs */
+	_Atomic(struct fln_wanted *) wanted_new; /* new requests of threads in context */
+	_Atomic bool kicked;                     /* page states have changed: look at held faults */
 
 	/* Guarded by lock. */
 	struct fln_lock lock; /* FLN_RANK_WORKER */
 	pthread_cond_t done;
 	struct fln_command *commands;
-	bool ended; /* takes no command any more */
+	bool ended; /* accepts no more commands */
 
-	/* By the thread alone; read by anybody. */
-	_Atomic uint64_t beat;   /* odd: in a round; even: it waits for something to do */
-	_Atomic bool lifts_left; /* poison is to be lifted, tried again */
+	/* Written only by the worker; read by any thread. */
+	_Atomic uint64_t beat;   /* odd: in a round; even: waiting for events */
+	_Atomic bool lifts_left; /* some poison could not be dropped yet, and is retried */
 
-	/* The guard's alone; stalled_since_ns is read by anybody. */
+	/* Written only by the guard; stalled_since_ns is read by any thread. */
 	uint64_t seen_beat, seen_ns;
 	bool told_stalled;
-	_Atomic uint64_t stalled_since_ns; /* it has not come back; 0: it has */
+	_Atomic uint64_t stalled_since_ns; /* begin of a round that has not ended; 0: none known */
 
-	/* All that follows is the thread's alone. */
+	/* Everything from here on is used only by the worker. */
 	bool only_ms;             /* epoll_pwait2() is refused here */
 	bool polls;               /* so is epoll: it polls all its shards every millisecond */
-	uint32_t nr_renewed;      /* epoll sets that took another's place */
-	struct fln_shard *shards; /* that it has, but for those that cannot be read */
-	struct fln_shard *cursor; /* where in that list poll_all() goes on */
-	struct fln_shard *noted;  /* that have a note of their oldest fault */
-	uint64_t last_note_ns;    /* when those were written */
-	uint64_t nr_lifts;        /* of the filler's, those that it has seen */
+	uint32_t nr_renewed;      /* how often the epoll set was replaced */
+	struct fln_shard *shards; /* its readable shards */
+	struct fln_shard *cursor; /* where in that list poll_all() continues */
+	struct fln_shard *noted;  /* shards with a note of their oldest fault */
+	uint64_t last_note_ns;    /* when the notes were last written */
+	uint64_t nr_lifts;        /* value of filler->nr_lifts that it has last seen */
 	bool stopping;
-	uint32_t nr_guests; /* that it has shards of */
+	uint32_t nr_guests; /* guests with shards here */
 	uint32_t nr_held;
-	uint32_t nr_again; /* of them, those to be tried at once */
+	uint32_t nr_again; /* held faults that are retried soon */
 	struct fln_held *held;
-	struct fln_held *held_spare;  /* for a round of looking at them */
-	uint32_t *held_index;         /* by shard and page: number in held, plus 1 */
-	struct fln_shard *overflowed; /* shards that have faults put back with the kernel */
-	struct fln_wanted *wanted;    /* pages that threads wait for in context */
+	struct fln_held *held_spare;  /* copy during a pass over them */
+	uint32_t *held_index;         /* by shard and page: index in held, plus 1 */
+	struct fln_shard *overflowed; /* shards with faults that were left with the kernel */
+	struct fln_wanted *wanted;    /* open requests of threads in context */
 	struct fln_shard *in_context; /* its shards of in-context regions */
-	bool has_whole;               /* they have blocks that are whole, and not many */
-	uint64_t last_whole_ns;       /* when those were looked at */
-	struct fln_later *later;      /* by region and block, FLN_NR_LATER slots */
-	uint32_t *later_queue;        /* slots in use, oldest first, a ring */
+	bool has_whole;               /* some of those have a few wholly mapped blocks */
+	uint64_t last_whole_ns;       /* when it last looked for such blocks */
+	struct fln_later *later;      /* FLN_NR_LATER slots, by region and block */
+	uint32_t *later_queue;        /* ring of slots in use, oldest first */
 	uint32_t later_head, nr_later;
 	struct fln_job_part *parts; /* of jobs that it works on: all, and by what they need */
 	struct fln_job_list parts_that[FLN_JOB_NEEDS_NR];
@@ -200,16 +200,16 @@ struct fln_worker {
 	uint64_t last_jobs_ns;      /* of the last fln_populate_tick() */
 	uint64_t last_jobs_look_ns; /* when all that waits in them was looked at */
 	struct uffd_msg *msgs;
-	struct fln_fault *faults; /* of one read or one round of held ones */
+	struct fln_fault *faults; /* of one read, or of one pass over held faults */
 	uint64_t last_arrival_ns;
-	uint64_t gap_ns;       /* between arrivals, smoothed */
-	uint64_t last_held_ns; /* when held faults were looked at */
+	uint64_t gap_ns;       /* smoothed time between arrivals */
+	uint64_t last_held_ns; /* when it last looked at held faults */
 	/*
-	 * When what waits was last credited with the time in which the process was stopped, by
-	 * which limits of time are judged; 0: nothing waits.
+	 * When waiting faults were last credited with time in which the process was stopped; the
+	 * present time for their deadlines.  0: none waits.
 	 */
 	uint64_t looked_ns;
-	uint64_t next_due_ns; /* of those that pause, the first; UINT64_MAX: none */
+	uint64_t next_due_ns; /* earliest not_before_ns of held faults; UINT64_MAX: none */
 	uint32_t nr_idle_rounds;
 };
 
