@@ -29,7 +29,7 @@
 #include "engine/window.h"
 #include "sources/image.h"
 #include "sources/image_cache.h"
-#include "sources/image_state.h"
+#include "sources/image_ready.h"
 
 #include <faultlane/advice.h>
 #include <faultlane/base.h>

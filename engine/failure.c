@@ -21,7 +21,7 @@
 #include "engine/state/worker.h"
 #include "sources/filler.h"
 #include "sources/image.h"
-#include "sources/image_state.h"
+#include "sources/image_ready.h"
 #include "sources/image_want.h"
 
 #include <errno.h>

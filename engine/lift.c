@@ -13,7 +13,7 @@
 #include "sources/image.h"
 #include "sources/image_discard.h"
 #include "sources/image_poison.h"
-#include "sources/image_state.h"
+#include "sources/image_ready.h"
 
 bool fln_lift_serves(const struct fln_region *r)
 {

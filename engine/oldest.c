@@ -21,7 +21,7 @@
 #include "engine/state/job.h"
 #include "engine/state/wanted.h"
 #include "engine/state/worker.h"
-#include "sources/image_state.h"
+#include "sources/image_ready.h"
 
 #include <errno.h>
 #include <faultlane/stats.h>

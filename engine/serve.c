@@ -26,7 +26,8 @@
 #include "engine/watch.h"
 #include "sources/filler.h"
 #include "sources/image.h"
-#include "sources/image_state.h"
+#include "sources/image_ready.h"
+#include "sources/reading.h"
 
 #include <errno.h>
 #include <faultlane/base.h>

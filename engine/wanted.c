@@ -26,7 +26,7 @@
 #include "engine/whole.h"
 #include "sources/image.h"
 #include "sources/image_discard.h"
-#include "sources/image_state.h"
+#include "sources/image_ready.h"
 
 #include <limits.h>
 #include <linux/futex.h>

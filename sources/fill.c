@@ -3,6 +3,7 @@
  * A fill from the source: read, write into the page cache, publish, by pieces.
  */
 #include "sources/fill.h"
+#include "sources/filler_threads.h"
 #include "sources/image_cache.h"
 #include "sources/image_state.h"
 

@@ -1,25 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fillers: a pool of threads, a pool of fills, and queues that take turns.
+ * Fills: a pool of them, queues that take turns, and which may begin.
  *
- * A queue is in line while it has fills.  A thread takes the first queue that may
- * begin one, takes its first fill, puts the queue back at the end if it has more,
- * and works on the fill with no lock held (I2).
+ * A queue is in line while it has fills.  A thread (filler_threads.c) takes the first queue that
+ * may begin one, takes its first fill, and the queue goes back to the end if it has more.
  */
 #include "sources/filler.h"
 
 #include "base/clock.h"
 #include "base/plant.h"
-#include "base/rcu.h"
 #include "sources/source.h"
 
 #include <errno.h>
-#include <sched.h>
-#include <stdio.h>
-
-#define YIELDS 64u /* before a wait for readers of events sleeps */
-
-#define STUCK_NS FLN_NS_PER_S
 
 /* The free fills of a pool or a reserve of @nr: the first half is for faults alone. */
 static void put_free(struct fln_fill *fill, const struct fln_fill *fills, uint32_t nr,
@@ -182,7 +174,7 @@ static bool all_are_stuck(const struct fln_filler *filler, uint64_t now_ns)
 	for (uint32_t i = 0; i < filler->nr_started; i++) {
 		uint64_t begun_ns = filler->threads[i].begun_ns;
 
-		if (begun_ns && now_ns - begun_ns < STUCK_NS)
+		if (begun_ns && now_ns - begun_ns < FLN_FILLER_STUCK_NS)
 			return false;
 	}
 	return true;
@@ -235,8 +227,7 @@ static bool none_may_begin(const struct fln_filler *filler)
 	       (nr_active + 1 >= nr && !all_are_stuck(filler, fln_now_ns()));
 }
 
-/* The first queue in line that may begin a fill, or NULL. */
-static struct fln_fill_queue *pick(const struct fln_filler *filler)
+struct fln_fill_queue *fln_filler_pick(const struct fln_filler *filler)
 {
 	struct fln_fill_queue *queue = filler->line;
 
@@ -273,8 +264,7 @@ static void leave_line(struct fln_filler *filler, struct fln_fill_queue *queue)
 	queue->in_line = false;
 }
 
-/* All threads but one work, and there are fills that may begin once those turn out to be stuck. */
-static bool must_be_watched(const struct fln_filler *filler)
+bool fln_filler_must_watch(const struct fln_filler *filler)
 {
 	return filler->line && filler->nr_active + 1 == filler->opts.nr_threads;
 }
@@ -285,7 +275,7 @@ static bool must_be_watched(const struct fln_filler *filler)
  */
 static void wake_one(struct fln_filler *filler) FLN_REQUIRES(filler->lock)
 {
-	if (pick(filler) || (must_be_watched(filler) && !filler->is_watched))
+	if (fln_filler_pick(filler) || (fln_filler_must_watch(filler) && !filler->is_watched))
 		(void)pthread_cond_signal(&filler->work);
 }
 
@@ -305,192 +295,22 @@ static struct fln_fill *take(struct fln_filler *filler, struct fln_fill_queue *q
 	return fill;
 }
 
-/*
- * Resident from the first fill on: a copy out of it into the page cache never stops half-way.
- * Before that it takes no memory.  The rest is for fills of huge pages, which are at work on all
- * of it long before.
- */
-static void make_resident(struct fln_filler_thread *self)
+struct fln_fill *fln_filler_begin(struct fln_filler *filler, struct fln_fill_queue *queue)
 {
-	if (self->is_resident)
-		return;
-	memset(self->buffer, 0, fln_pages_to_bytes(self->filler->opts.fill_pages));
-	self->is_resident = true;
+	struct fln_fill *fill;
+
+	leave_line(filler, queue);
+	fill = take(filler, queue);
+	count_active(filler, queue, true);
+	enter_line(filler, queue);
+	wake_one(filler);
+	return fill;
 }
 
-static void *filler_main(void *arg)
+void fln_filler_end(struct fln_filler *filler, struct fln_fill_queue *queue)
 {
-	struct fln_filler_thread *self = arg;
-	struct fln_filler *filler = self->filler;
-	struct fln_thread_before before;
-	bool entered;
-
-	fln_thread_begin(&before, FLN_THREAD_FILLER, (uint32_t)(self - filler->threads));
-	entered = fln_rcu_enter();
-	fln_lock(&filler->lock);
-	while (!filler->stopping) {
-		struct fln_fill_queue *queue = pick(filler);
-		struct fln_fill *fill;
-
-		if (!queue && must_be_watched(filler)) {
-			/* What may not begin now may when the others turn out to be stuck. */
-			filler->is_watched = true;
-			(void)fln_cond_wait_until(&filler->work, &filler->lock,
-						  fln_now_ns() + STUCK_NS);
-			filler->is_watched = false;
-			continue;
-		}
-		if (!queue) {
-			fln_cond_wait(&filler->work, &filler->lock);
-			continue;
-		}
-		leave_line(filler, queue);
-		fill = take(filler, queue);
-		count_active(filler, queue, true);
-		self->begun_ns = fln_now_ns();
-		enter_line(filler, queue);
-		wake_one(filler);
-		fln_unlock(&filler->lock);
-
-		make_resident(self);
-		fill->stoppable = true;
-		atomic_store_explicit(&fill->begun_ns, self->begun_ns, memory_order_relaxed);
-		filler->opts.run(fill->image, fill, self->buffer);
-		fln_filler_free(filler, queue, fill);
-
-		fln_lock(&filler->lock);
-		self->begun_ns = 0;
-		count_active(filler, queue, false);
-		(void)pthread_cond_broadcast(&filler->idle);
-	}
-	filler->nr_running--;
+	count_active(filler, queue, false);
 	(void)pthread_cond_broadcast(&filler->idle);
-	fln_unlock(&filler->lock);
-	fln_rcu_leave(entered);
-	fln_thread_end(&before);
-	return NULL;
-}
-
-static int start_one(struct fln_filler *filler, struct fln_filler_thread *t)
-{
-	const struct fln_allocator *a = &filler->opts.alloc;
-	int rc;
-
-	t->filler = filler;
-	t->buffer = a->alloc(a->ctx, FLN_BLOCK_BYTES, FLN_PAGE_BYTES, FLN_NODE_ANY);
-	if (!t->buffer)
-		return fln_fail(ENOMEM, "no memory for filler thread %u of %u and its buffer",
-				(uint32_t)(t - filler->threads) + 1, filler->opts.nr_threads);
-	t->is_resident = false;
-	fln_lock(&filler->lock);
-	filler->nr_running++;
-	fln_unlock(&filler->lock);
-	rc = fln_thread_create(&t->thread, filler->opts.hooks, FLN_THREAD_FILLER,
-			       (uint32_t)(t - filler->threads), filler_main, t);
-	if (rc == 0)
-		return 0;
-	fln_lock(&filler->lock);
-	filler->nr_running--;
-	fln_unlock(&filler->lock);
-	a->free(a->ctx, t->buffer, FLN_BLOCK_BYTES, FLN_NODE_ANY);
-	return rc;
-}
-
-int fln_filler_start(struct fln_filler *filler)
-{
-	int rc = 0;
-
-	if (filler->nr_started > 0)
-		return fln_fail(EBUSY, "a source read has not come back since the engine was "
-				       "stopped; repair the source and stop the engine again");
-	filler->stopping = false;
-	while (rc == 0 && filler->nr_started < filler->opts.nr_threads) {
-		rc = start_one(filler, &filler->threads[filler->nr_started]);
-		filler->nr_started += rc == 0;
-	}
-	/* Nothing fails on the way back that would take the sentence's place. */
-	if (rc)
-		(void)fln_filler_stop(filler, UINT64_MAX);
-	return rc;
-}
-
-int fln_filler_stop(struct fln_filler *filler, uint64_t limit_ns)
-{
-	unsigned long long left = limit_ns;
-	bool in_time = true;
-
-	fln_lock(&filler->lock);
-	filler->stopping = true;
-	(void)pthread_cond_broadcast(&filler->work);
-	(void)pthread_cond_broadcast(&filler->stop);
-	while (filler->nr_running > 0 && in_time)
-		in_time = fln_cond_wait_part(&filler->idle, &filler->lock, &left);
-	in_time = filler->nr_running == 0;
-	fln_unlock(&filler->lock);
-	if (!in_time)
-		return fln_fail(ETIMEDOUT, "a source read has not come back; repair the source, "
-					   "then call again");
-	for (uint32_t i = 0; i < filler->nr_started; i++) {
-		fln_thread_join(&filler->threads[i].thread);
-		filler->opts.alloc.free(filler->opts.alloc.ctx, filler->threads[i].buffer,
-					FLN_BLOCK_BYTES, FLN_NODE_ANY);
-	}
-	filler->nr_started = 0;
-	return 0;
-}
-
-void fln_filler_pause(struct fln_filler *filler, uint64_t ns)
-{
-	uint64_t until = fln_now_ns() + ns;
-
-	fln_lock(&filler->lock);
-	while (!filler->stopping && fln_cond_wait_until(&filler->stop, &filler->lock, until))
-		;
-	fln_unlock(&filler->lock);
-}
-
-void fln_filler_closer_begin(struct fln_filler *filler)
-{
-	_Atomic uint64_t *seq = &filler->reading[FLN_MAX_WAITERS].seq;
-	uint64_t before;
-
-	/* Fills that publish wait for this section: no handler that waits for contents runs in it. */
-	fln_signals_hold();
-	before = atomic_load(seq);
-	while (before % 2 == 1 || !atomic_compare_exchange_weak(seq, &before, before + 1)) {
-		(void)sched_yield();
-		before = atomic_load(seq);
-	}
-}
-
-void fln_filler_closer_end(struct fln_filler *filler)
-{
-	fln_filler_reading_end(filler, FLN_MAX_WAITERS);
-	fln_signals_release();
-}
-
-/* Wait until a waiter that is reading events has acted upon them. */
-static void wait_reader(const struct fln_reading *reading)
-{
-	uint64_t seq = atomic_load(&reading->seq);
-
-	if (seq % 2 == 0)
-		return;
-	for (uint32_t round = 0; atomic_load(&reading->seq) == seq; round++) {
-		if (round < YIELDS)
-			(void)sched_yield();
-		else
-			fln_sleep_ns(50 * FLN_NS_PER_US);
-	}
-}
-
-void fln_filler_wait_readers(struct fln_filler *filler)
-{
-	fln_lock_assert_none();
-	/* Of those that there are: each is a cache line, and this is done for each publish. */
-	for (uint32_t i = 0; i < filler->opts.nr_waiters; i++)
-		wait_reader(&filler->reading[i]);
-	wait_reader(&filler->reading[FLN_MAX_WAITERS]);
 }
 
 /* Of the pool, as far as @queue's share goes: no more than it leaves to others. */

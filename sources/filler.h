@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fillers: the threads that read sources, and the fills that they work on.
+ * Fills, and which of them the filler threads may begin.
  *
  * A fill is one run of an image's pages on its way from the source (or from
  * fln_image_put()) into the page cache.  Fills wait in a queue per image; images
@@ -108,6 +108,9 @@ struct fln_filler_opts {
 	void (*filled)(void *ctx, struct fln_image *image);
 };
 
+/* A thread that has been inside its source for so long counts as stuck. */
+#define FLN_FILLER_STUCK_NS FLN_NS_PER_S
+
 struct fln_filler_thread {
 	struct fln_filler *filler;
 	struct fln_thread thread;
@@ -162,19 +165,6 @@ struct fln_filler {
 int fln_filler_init(struct fln_filler *filler, const struct fln_filler_opts *opts);
 void fln_filler_deinit(struct fln_filler *filler);
 
-/* Return: 0; as fln_thread_create(), or -ENOMEM, and nothing left running; -EBUSY after a stop that timed out. */
-int fln_filler_start(struct fln_filler *filler);
-
-/*
- * End the threads after what they are reading now; the rest of their fills goes
- * back to UNFILLED.  Queued fills stay queued.
- * Return: 0; -ETIMEDOUT when one is still inside its source after @limit_ns (UINT64_MAX: waits for ever).
- */
-int fln_filler_stop(struct fln_filler *filler, uint64_t limit_ns);
-
-/* Sleep before another attempt; not longer than until the fillers are to stop. */
-void fln_filler_pause(struct fln_filler *filler, uint64_t ns);
-
 /*
  * A fill for the image of @queue; or NULL, and @waiter is kicked when one comes free: told of
  * FLN_CHANGE_FILLS where it was one of this image's, which it may have again before others.
@@ -199,46 +189,6 @@ static inline bool fln_filler_starves(const struct fln_filler *filler, uint32_t 
 void fln_filler_tell(struct fln_filler *filler, uint64_t waiters, enum fln_change what,
 		     uint32_t set);
 
-/*
- * A waiter reads events, between these two, and tells the image what was given up.
- *
- * Reading an event lets the thread that caused it go on: MADV_REMOVE punches its
- * pages out.  A fill that writes such a page afterwards, and publishes it before
- * the waiter has got round to the event, would bring contents back that were
- * given up: the waiter cannot tell such a page from one that was there all the
- * time and that MADV_DONTNEED leaves alone.  So a fill that has written pages and is
- * about to publish them waits until no reader is in between that was when the pages
- * had been written.  If the page was given up, the image knows it then.  A waiter that
- * begins to read later lets the thread go on later: it punches out what was written.
- */
-static inline void fln_filler_reading_begin(struct fln_filler *filler, uint32_t waiter)
-{
-	/* Sequentially consistent, as the look in fln_filler_wait_readers(): one sees the other. */
-	uint64_t before = atomic_fetch_add(&filler->reading[waiter].seq, 1);
-
-	FLN_DEBUG_ASSERT(waiter < filler->opts.nr_waiters || waiter == FLN_MAX_WAITERS);
-	FLN_DEBUG_ASSERT(before % 2 == 0);
-	(void)before;
-}
-
-static inline void fln_filler_reading_end(struct fln_filler *filler, uint32_t waiter)
-{
-	uint64_t before = atomic_fetch_add(&filler->reading[waiter].seq, 1);
-
-	FLN_DEBUG_ASSERT(before % 2 == 1);
-	(void)before;
-}
-
-/*
- * The same for a thread that closes a region and reads the events of shards that no worker
- * has.  One at a time; others wait, as long as the events of one read take.
- */
-void fln_filler_closer_begin(struct fln_filler *filler);
-void fln_filler_closer_end(struct fln_filler *filler);
-
-/* Between writing and publishing; no lock held.  As long as events take, mostly microseconds. */
-void fln_filler_wait_readers(struct fln_filler *filler);
-
 /* @source: NULL for an image that has none.  Return: 0; -ENOMEM. */
 int fln_filler_add_queue(struct fln_filler *filler, struct fln_fill_queue *queue,
 			 const struct fln_source *source);
@@ -256,6 +206,18 @@ void fln_filler_promote(struct fln_filler *filler, struct fln_fill_queue *queue,
  * by next.  Fills in work go on.
  */
 struct fln_fill *fln_filler_withdraw(struct fln_filler *filler, struct fln_fill_queue *queue);
+
+/* The first queue in line that may begin a fill, or NULL.  filler->lock held, as for those below. */
+struct fln_fill_queue *fln_filler_pick(const struct fln_filler *filler);
+
+/* All threads but one work, and there are fills that may begin once those turn out to be stuck. */
+bool fln_filler_must_watch(const struct fln_filler *filler);
+
+/* Its first fill is in work, until fln_filler_end(); another thread is woken if there is more. */
+struct fln_fill *fln_filler_begin(struct fln_filler *filler, struct fln_fill_queue *queue)
+	FLN_REQUIRES(filler->lock);
+void fln_filler_end(struct fln_filler *filler, struct fln_fill_queue *queue)
+	FLN_REQUIRES(filler->lock);
 
 /* Wait until no thread works on @queue; false when that has taken @limit_ns. */
 bool fln_filler_drain(struct fln_filler *filler, struct fln_fill_queue *queue, uint64_t limit_ns);

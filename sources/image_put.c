@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "base/fork.h"
-#include "sources/link.h"
+#include "sources/link_fill.h"
 
 #include <errno.h>
 

@@ -5,6 +5,7 @@
 #include "sources/image_want.h"
 
 #include "base/signals.h"
+#include "sources/image_ready.h"
 #include "sources/image_state.h"
 #include "sources/link.h"
 

@@ -46,7 +46,4 @@ void fln_link_ask(struct fln_link *link, struct fln_fill *fill);
 /* Pages that had failed are wanted anew: from here on the owner reads them once more. */
 void fln_link_ask_anew(struct fln_link *link);
 
-/* fln_image_fill() of an attached image: ask for a range, and wait for the answers. */
-int fln_link_fill(struct fln_image *image, uint64_t page, uint64_t nr_pages);
-
 #endif

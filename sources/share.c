@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/fork.h"
+#include "sources/image_ready.h"
 #include "sources/image_state.h"
 #include "sources/image_want.h"
 #include "sources/link.h"

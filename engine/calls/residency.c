@@ -15,7 +15,7 @@
 #include "engine/region_map.h"
 #include "engine/state/guest.h"
 #include "sources/image.h"
-#include "sources/image_state.h"
+#include "sources/image_ready.h"
 
 #include <errno.h>
 #include <faultlane/advice.h>

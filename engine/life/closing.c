@@ -40,6 +40,7 @@
 #include "engine/uffd.h"
 #include "sharding/stripes.h"
 #include "sources/filler.h"
+#include "sources/reading.h"
 
 #include <errno.h>
 #include <faultlane/base.h>

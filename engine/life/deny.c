@@ -47,7 +47,7 @@
 #include "engine/uffd.h"
 #include "sharding/stripes.h"
 #include "sources/image_empty.h"
-#include "sources/image_state.h"
+#include "sources/image_ready.h"
 
 #include <errno.h>
 #include <faultlane/base.h>

@@ -32,6 +32,7 @@
 #include "numa/topology.h"
 #include "sources/fill.h"
 #include "sources/filler.h"
+#include "sources/filler_threads.h"
 #include "sources/image.h"
 
 #include <errno.h>

@@ -2,6 +2,7 @@
 /* Fillers: turns between images, one read at a time of a serial source, stop, starvation. */
 #include "sources/filler.h"
 #include "sources/fill.h"
+#include "sources/filler_threads.h"
 #include "sources/image_state.h"
 
 #include "base/alloc.h"
@@ -10,6 +11,7 @@
 #include "sources/image_discard.h"
 #include "sources/image_life.h"
 #include "sources/image_want.h"
+#include "sources/reading.h"
 #include "tests/support/cm.h"
 
 #include <dirent.h>

@@ -4,6 +4,7 @@
 #include "sources/fill.h"
 #include "sources/image_discard.h"
 #include "sources/image_life.h"
+#include "sources/image_ready.h"
 #include "sources/image_state.h"
 #include "sources/image_want.h"
 

@@ -4,6 +4,7 @@
 #include "sources/image_discard.h"
 #include "sources/image_state.h"
 #include "sources/image_want.h"
+#include "sources/reading.h"
 
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"

@@ -9,6 +9,7 @@
 #include "base/rcu.h"
 #include "engine/directory.h"
 #include "engine/region_map.h"
+#include "sources/image_ready.h"
 #include "sources/image_state.h"
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
