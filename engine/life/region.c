@@ -14,9 +14,7 @@
 #include "base/error.h"
 #include "base/fork.h"
 #include "base/lock.h"
-#include "base/map.h"
 #include "base/page.h"
-#include "base/plant.h"
 #include "engine/calls/advice.h"
 #include "engine/command.h"
 #include "engine/context/registry.h"
@@ -28,14 +26,13 @@
 #include "engine/life/closing.h"
 #include "engine/life/deny.h"
 #include "engine/life/nodes.h"
+#include "engine/life/region_mapping.h"
 #include "engine/life/region_opts.h"
-#include "engine/mapping.h"
 #include "engine/owners.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/turn.h"
 #include "engine/uffd.h"
-#include "engine/vacant.h"
 #include "sharding/stripes.h"
 #include "sources/image.h"
 
@@ -45,207 +42,16 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/sysmacros.h>
 
 /* Stripes of a region that spread its hot parts over the shards; larger ones have more. */
 #define ENOUGH_PER_SHARD 64u
 #define ENOUGH_BYTES (UINT64_C(64) << 20)
 
-static int map_error(const struct fln_region *r, int err)
-{
-	return fln_fail(err,
-			"region: mapping %" PRIu64 " bytes of image %s: %s; raise "
-			"vm.max_map_count if mappings ran out%s%s",
-			r->len_bytes, r->image->name, strerror(err),
-			r->is_private ? ", or allow overcommit (vm.overcommit_memory)" : "",
-			fln_map_remedy(err));
-}
-
-/*
- * A mapping of ours, aligned to blocks, so that no window is cut by its beginning.  Without
- * access until it is registered: what is touched before would read zeros for good.
- */
-static int map_region(struct fln_region *r)
-{
-	uint64_t room = r->len_bytes + FLN_BLOCK_BYTES;
-	uint64_t at, want;
-	int flags = r->is_private ? MAP_PRIVATE : MAP_SHARED;
-	void *p;
-	int err;
-
-	if (r->image->read_only && !r->is_private)
-		return fln_fail(EPERM,
-				"region: the memfd of image %s is sealed against writing; use "
-				"FLN_SHARING_PRIVATE",
-				r->image->name);
-	p = fln_map_closed(NULL, room, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	err = errno;
-	if (p == MAP_FAILED)
-		return fln_fail(err == EAGAIN ? EAGAIN : ENOMEM,
-				"region: no address space for %" PRIu64 " bytes: %s%s",
-				r->len_bytes, strerror(err), fln_map_remedy(err));
-	at = (uint64_t)(uintptr_t)p;
-	want = fln_align_up(at, FLN_BLOCK_BYTES);
-	p = fln_map_closed((void *)(uintptr_t)want, r->len_bytes, flags | MAP_FIXED | MAP_NORESERVE,
-			   r->image->memfd, (off_t)fln_pages_to_bytes(r->image_page));
-	if (p == MAP_FAILED) {
-		err = errno;
-		(void)munmap((void *)(uintptr_t)at, room);
-		return map_error(r, err);
-	}
-	if (want > at)
-		(void)munmap((void *)(uintptr_t)at, want - at);
-	if (at + room > want + r->len_bytes)
-		(void)munmap((void *)(uintptr_t)(want + r->len_bytes),
-			     at + room - (want + r->len_bytes));
-	r->addr = want;
-	r->mapped_by_us = true;
-	return 0;
-}
-
-static int register_error(const struct fln_region *r, int err, uint64_t addr, uint64_t nr)
-{
-	switch (err) {
-	case EBUSY:
-		return fln_fail(EBUSY,
-				"region: 0x%" PRIx64 " belongs to another userfaultfd; "
-				"unregister it there first",
-				addr);
-	case ENOMEM:
-		return fln_fail(ENOMEM,
-				"region: no mapping left for stripe %" PRIu64 " of %" PRIu64
-				"; raise vm.max_map_count or lower max_stripes",
-				nr, r->plan.nr_stripes);
-	default:
-		return fln_fail(err, "region: registering 0x%" PRIx64 ": %s%s", addr, strerror(err),
-				err == EINVAL
-					? "; this mapping is not one that userfaultfd can serve"
-					: "");
-	}
-}
-
-static int unmap_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
-{
-	(void)r;
-	(void)moved;
-	return munmap((void *)(uintptr_t)addr, len_bytes) == 0 ? 0 : -errno;
-}
-
-/* As it was before the region: an earlier one's end had left it so. */
-static int leave_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
-{
-	(void)moved;
-	return fln_vacant_map(&r->guest->engine->vacant, addr, len_bytes,
-			      fln_pages_to_bytes(r->image_page) + (addr - r->addr), r->is_private);
-}
-
-/* The image in place of what the end of an earlier region has left; no access until later. */
-static int restore_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
-{
-	int flags = (r->is_private ? MAP_PRIVATE : MAP_SHARED) | MAP_FIXED | MAP_NORESERVE;
-	off_t offset = (off_t)(fln_pages_to_bytes(r->image_page) + (addr - r->addr));
-	void *p =
-		fln_map_closed((void *)(uintptr_t)addr, len_bytes, flags, r->image->memfd, offset);
-
-	(void)moved;
-	if (p == MAP_FAILED)
-		return map_error(r, errno);
-	r->restored = true;
-	return madvise(p, len_bytes, MADV_DONTFORK) == 0 ? 0 : -errno;
-}
-
-static int allow_children(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
-{
-	(void)r;
-	(void)moved;
-	return madvise((void *)(uintptr_t)addr, len_bytes, MADV_DOFORK) == 0 ? 0 : -errno;
-}
-
-/*
- * Nothing is registered any more.  What we mapped goes, except where the embedder
- * has put something else.  What the caller mapped stays; and stays out of children, where
- * the kernel does not copy poison, if there is something that nobody may read.  A
- * range that was refused is left as it is: it may be another region's.
- */
-static void unmap_region(struct fln_region *r)
-{
-	if (r->foreign || r->unsafe)
-		return;
-	if (r->mapped_by_us) {
-		fln_mapping_each_of_ours(r, unmap_piece);
-		if (fln_planted(FLN_BUG_UNMAPS_TWICE))
-			fln_mapping_each_of_ours(r, unmap_piece);
-	} else if (r->kept_from_children && !r->sealed) {
-		(void)fln_mapping_each(r, r->addr, r->addr + r->len_bytes, 0, allow_children);
-	}
-}
-
-/*
- * Nobody else's userfaultfd has the range: what is emptied there would be told to
- * its owner as a discard.  Asked with the engine's own that nobody reads: the process
- * may have given up by now what another one would take.  One at a time: a range is given
- * back only where the answer was that it was free, and kernels give it back whichever userfaultfd has it.
- */
-static int check_unowned(const struct fln_region *r)
-{
-	struct fln_engine *engine = r->guest->engine;
-	int rc;
-
-	fln_lock(&engine->asking_lock);
-	rc = fln_uffd_register(&engine->asking, r->addr, r->len_bytes,
-			       UFFDIO_REGISTER_MODE_MISSING);
-	if (rc == 0)
-		(void)fln_uffd_unregister(&engine->asking, r->addr, r->len_bytes);
-	fln_uffd_wake(&engine->asking, r->addr, r->len_bytes);
-	fln_unlock(&engine->asking_lock);
-	return rc ? register_error(r, -rc, r->addr, 0) : 0;
-}
-
-/*
- * A caller's mapping: what it has touched before is in the page tables, perhaps
- * as zeros, and would never fault.  The page cache keeps what it has: zeros there
- * do no harm, because the image's state decides what is served.  What it has
- * written to a private mapping is lost.
- */
-static int take_over(struct fln_region *r)
-{
-	int rc = fln_mapping_check(r);
-
-	if (rc == 0)
-		rc = check_unowned(r);
-	if (rc == 0 && madvise((void *)(uintptr_t)r->addr, r->len_bytes, MADV_DONTNEED) != 0)
-		rc = fln_fail(EINVAL,
-			      "region: the mapping at 0x%" PRIx64 " cannot be emptied: %s; "
-			      "it must not be locked with mlock()%s",
-			      r->addr, strerror(errno),
-			      r->page_bytes > FLN_PAGE_BYTES
-				      ? ", and huge pages can be since 5.18; else give addr 0"
-				      : "");
-	return rc;
-}
-
-static int keep_from_children(struct fln_region *r)
-{
-	/* What the embedder has kept from children before is not given back to them. */
-	bool before = !r->mapped_by_us && fln_mapping_is_kept_from_children(r);
-
-	/* What a child touched unserved would put zeros into the image. */
-	if (madvise((void *)(uintptr_t)r->addr, r->len_bytes, MADV_DONTFORK) == 0) {
-		r->kept_from_children = !before;
-		return 0;
-	}
-	return fln_fail(errno,
-			"region: 0x%" PRIx64 " cannot be kept from forked children "
-			"(MADV_DONTFORK): %s",
-			r->addr, strerror(errno));
-}
-
 /*
  * Register every stripe with its shard.  What was registered is counted, also on failure.
  * A caller's mapping is emptied once more, at the last moment: a page that was touched
- * since take_over() would never fault.
+ * since fln_region_take_over() would never fault.
  */
 static int register_stripes(struct fln_region *r)
 {
@@ -262,7 +68,7 @@ static int register_stripes(struct fln_region *r)
 		rc = fln_uffd_register(u, addr, len,
 				       UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR);
 		if (rc)
-			return register_error(r, -rc, addr, i);
+			return fln_region_register_error(r, -rc, addr, i);
 		r->nr_registered++;
 		if ((u->range_ioctls & need) != need)
 			return fln_fail(EOPNOTSUPP,
@@ -409,26 +215,17 @@ static int open_region(struct fln_region *r)
 		if (r->guest->shards[0].worker)
 			fln_worker_kick(r->guest->shards[0].worker);
 	} else if (rc == 0) {
-		rc = r->mapped_by_us ? 0 : fln_mapping_each_left(r, restore_piece);
+		rc = r->mapped_by_us ? 0 : fln_region_restore(r);
 		rc = rc ? rc : register_stripes(r);
 	}
-	/* It is served from here on. */
-	if (rc == 0 && !r->foreign && !r->mapped_by_us && fln_mapping_allow(r) != 0)
-		rc = fln_fail(ENOMEM,
-			      "region: the access that an earlier region took away at 0x%" PRIx64
-			      " cannot be given back; raise vm.max_map_count, or map anew",
-			      r->addr);
 	/* A thread that touches a page from here on faults, and is served. */
-	if (rc == 0 && r->mapped_by_us) {
-		rc = fln_map_open((void *)(uintptr_t)r->addr, r->len_bytes, true);
-		rc = rc ? map_error(r, -rc) : 0;
-	}
+	if (rc == 0 && !r->foreign)
+		rc = fln_region_allow(r);
 	if (rc == 0)
 		return 0;
 	atomic_store_explicit(&r->closing, true, memory_order_release);
 	take_out(r);
-	if (r->restored)
-		(void)fln_mapping_each_denied(r, leave_piece);
+	fln_region_undo_restore(r);
 	return rc;
 }
 
@@ -439,17 +236,17 @@ static int build_region(struct fln_guest *guest, struct fln_region *r, uint32_t 
 
 	rc = r->in_context ? fln_context_open(guest) : 0;
 	if (rc == 0 && r->addr == 0)
-		rc = map_region(r);
+		rc = fln_region_map(r);
 	if (rc)
 		return rc;
 	rc = check_overlap(guest, r);
 	if (rc == 0 && r->foreign)
 		rc = fln_foreign_check_region(r);
 	if (rc == 0 && !r->foreign && !r->mapped_by_us)
-		rc = take_over(r);
+		rc = fln_region_take_over(r);
 	if (rc)
 		goto unmap;
-	rc = r->foreign ? 0 : keep_from_children(r);
+	rc = r->foreign ? 0 : fln_region_keep_from_children(r);
 	if (rc)
 		goto unmap;
 	rc = plan_stripes(r);
@@ -470,7 +267,7 @@ give_back:
 	if (!r->foreign)
 		fln_engine_give_back_stripes(guest->engine, r->plan.nr_stripes);
 unmap:
-	unmap_region(r);
+	fln_region_unmap(r);
 	return rc;
 }
 
@@ -533,7 +330,7 @@ void fln_region_release(struct fln_region *region)
 	struct fln_guest *guest = region->guest;
 
 	fln_advised_forget(region);
-	unmap_region(region);
+	fln_region_unmap(region);
 	fln_region_deny_free(region);
 	if (!region->foreign)
 		fln_engine_give_back_stripes(guest->engine, region->plan.nr_stripes);
