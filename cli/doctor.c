@@ -77,7 +77,7 @@ static void heading(const struct doctor *d, const char *text)
 		(void)printf("\n%s\n", text);
 }
 
-static const char *device_mend(int err)
+static const char *device_remedy(int err)
 {
 	if (err == ENOENT)
 		return "kernels from 6.1 have it; without it the system call serves as well";
@@ -89,17 +89,17 @@ static const char *device_mend(int err)
 static void check_access(struct doctor *d)
 {
 	struct fln_probe_access a;
-	const char *syscall_mend =
+	const char *syscall_remedy =
 		"one of: access to /dev/userfaultfd, CAP_SYS_PTRACE, sysctl vm.unprivileged_userfaultfd=1";
 
 	fln_probe_access(&a);
 	heading(d, "userfaultfd, and which users may have it");
 	d->privileged = a.device == 0 || a.syscall == 0;
-	say(d, a.device ? STATE_NOTE : STATE_OK, "/dev/userfaultfd", device_mend(a.device), "%s",
+	say(d, a.device ? STATE_NOTE : STATE_OK, "/dev/userfaultfd", device_remedy(a.device), "%s",
 	    a.device == ENODEV || a.device == ENXIO ? "is another device of that name"
 	    : a.device                              ? strerror(a.device)
 						    : "gives userfaultfds (since Linux 6.1)");
-	say(d, a.syscall ? STATE_NOTE : STATE_OK, "system call", syscall_mend, "%s",
+	say(d, a.syscall ? STATE_NOTE : STATE_OK, "system call", syscall_remedy, "%s",
 	    a.syscall ? strerror(a.syscall) : "permitted for all faults (since Linux 4.3)");
 	say(d, a.syscall_user_mode ? STATE_NOTE : STATE_OK, "system call, user mode",
 	    "allow userfaultfd(2) in the seccomp filter or container profile", "%s",
@@ -108,13 +108,13 @@ static void check_access(struct doctor *d)
 	if (d->privileged)
 		say(d, STATE_OK, "faults of KVM", NULL, "are served");
 	else if (a.syscall_user_mode == 0 || a.device_user_mode == 0)
-		say(d, STATE_NOTE, "faults of KVM", syscall_mend,
+		say(d, STATE_NOTE, "faults of KVM", syscall_remedy,
 		    "cannot be served: the engine runs for threads of user mode only");
 	else
 		say(d, STATE_MISSING, "userfaultfd",
 		    a.syscall_user_mode == ENOSYS
 			    ? "a kernel from 5.14 with CONFIG_USERFAULTFD=y; in a container, its seccomp profile"
-			    : syscall_mend,
+			    : syscall_remedy,
 		    "is unavailable in every way");
 }
 

@@ -102,7 +102,7 @@ static bool has_one_memory_node(void)
 	return nodes == MEMORY_NODES_ONE;
 }
 
-static const char *bind_mend(int err)
+static const char *bind_remedy(int err)
 {
 	switch (err) {
 	case EINVAL:
@@ -132,7 +132,7 @@ static int bind_to_node(void *addr, uint64_t len_bytes, uint32_t node_os_index)
 		return 0;
 	err = errno;
 	return fln_fail(err, "binding %" PRIu64 " bytes to node %" PRIu32 ": %s; %s", len_bytes,
-			node_os_index, strerror(err), bind_mend(err));
+			node_os_index, strerror(err), bind_remedy(err));
 }
 
 int fln_bind_memory(void *addr, uint64_t len_bytes, uint32_t node_os_index)

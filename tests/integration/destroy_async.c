@@ -283,7 +283,7 @@ static void the_engine_stops(void)
 	many_guests(true);
 }
 
-/* Nobody is there who could do it: it is done, and told of, when the call returns. */
+/* No engine runs that could do it: it is done, and told of, when the call returns. */
 static void the_engine_does_not_run(void)
 {
 	const struct fln_guest *was;

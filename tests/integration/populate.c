@@ -237,7 +237,7 @@ static int64_t never(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_b
 	return (int64_t)len_bytes;
 }
 
-static void what_cannot_be_had_is_named(void)
+static void a_page_that_cannot_be_read_is_named(void)
 {
 	struct fln_source_ops ops = { .size = sizeof(ops),
 				      .name = "broken",
@@ -623,7 +623,7 @@ int main(void)
 	RUN(after_a_punch);
 	RUN(after_reclaim);
 	RUN(cancelled);
-	RUN(what_cannot_be_had_is_named);
+	RUN(a_page_that_cannot_be_read_is_named);
 	RUN(a_source_that_is_late);
 	RUN(faults_go_first);
 	RUN(beside_many_threads);

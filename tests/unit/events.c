@@ -249,7 +249,7 @@ static void unmap_forgets_and_gives_nothing_up(void **state)
 	rig_destroy(r);
 }
 
-static void who_waits_in_what_is_unmapped_is_let_go(void **state)
+static void a_fault_in_what_is_unmapped_ends(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64 });
 	uint32_t t = rig_touch(r, 5);
@@ -265,7 +265,7 @@ static void who_waits_in_what_is_unmapped_is_let_go(void **state)
 }
 
 /* And whatever mremap() puts there next was asked for by nobody. */
-static void who_waited_there_does_not_wait_for_what_comes(void **state)
+static void a_fault_that_waited_there_does_not_wait_for_what_comes(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .timeout_ns = FLN_NS_PER_S });
 	uint32_t held = rig_touch(r, 5), read;
@@ -410,8 +410,8 @@ int main(void)
 		cmocka_unit_test(discarded_foreign_memory_stays_zero),
 		cmocka_unit_test(a_whole_block_remembers_its_discards),
 		cmocka_unit_test(unmap_forgets_and_gives_nothing_up),
-		cmocka_unit_test(who_waits_in_what_is_unmapped_is_let_go),
-		cmocka_unit_test(who_waited_there_does_not_wait_for_what_comes),
+		cmocka_unit_test(a_fault_in_what_is_unmapped_ends),
+		cmocka_unit_test(a_fault_that_waited_there_does_not_wait_for_what_comes),
 		cmocka_unit_test(what_was_moved_is_unreadable),
 		cmocka_unit_test(what_was_moved_onto_the_region),
 		cmocka_unit_test(a_place_that_was_left_is_served),

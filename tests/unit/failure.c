@@ -427,7 +427,7 @@ static void memory_is_waited_for_with_pauses(void **state)
 	rig_destroy(r);
 }
 
-static void who_an_install_waits_for_is_told(void **state)
+static void the_cause_of_a_put_off_install_is_told(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 64, .window = 1 });
 	uint32_t t;
@@ -624,7 +624,7 @@ int main(void)
 		cmocka_unit_test(asked_about_a_late_page),
 		cmocka_unit_test(a_retry_waits_for_a_fill),
 		cmocka_unit_test(memory_is_waited_for_with_pauses),
-		cmocka_unit_test(who_an_install_waits_for_is_told),
+		cmocka_unit_test(the_cause_of_a_put_off_install_is_told),
 		cmocka_unit_test(options),
 		cmocka_unit_test(an_image_and_a_guest_become_whole),
 	};

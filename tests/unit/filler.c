@@ -397,7 +397,7 @@ static uint32_t nr_free(void)
 	return nr;
 }
 
-static void who_finds_no_fill_is_told_when_there_is_one(void **state)
+static void a_worker_without_a_fill_is_told_when_there_is_one(void **state)
 {
 	struct fln_fill *fill;
 	static _Alignas(4096) char buffer[FLN_PAGE_BYTES];
@@ -711,7 +711,7 @@ int main(void)
 		cmocka_unit_test(retries_end_with_the_fillers_and_with_the_image),
 		cmocka_unit_test(a_start_that_fails_leaves_nothing_running),
 		cmocka_unit_test(an_image_waits_for_its_read),
-		cmocka_unit_test(who_finds_no_fill_is_told_when_there_is_one),
+		cmocka_unit_test(a_worker_without_a_fill_is_told_when_there_is_one),
 		cmocka_unit_test(a_fill_is_told_to_those_that_may_have_it),
 		cmocka_unit_test(a_request_that_needs_no_fill_gives_it_back),
 		cmocka_unit_test(each_image_has_its_share_of_the_fills),

@@ -238,7 +238,7 @@ static void cache_that_we_filled_is_mapped(void **state)
 }
 
 /* It can be neither filled nor poisoned: said aloud, once, and held. */
-static void what_cannot_even_be_poisoned(void **state)
+static void a_page_that_cannot_even_be_poisoned(void **state)
 {
 	struct rig *r = foreign(64);
 	uint32_t t = rig_touch(r, 5);
@@ -482,7 +482,7 @@ int main(void)
 		cmocka_unit_test(unknown_cache_is_not_read),
 		cmocka_unit_test(cache_of_discarded_memory_is_mapped),
 		cmocka_unit_test(cache_that_we_filled_is_mapped),
-		cmocka_unit_test(what_cannot_even_be_poisoned),
+		cmocka_unit_test(a_page_that_cannot_even_be_poisoned),
 		cmocka_unit_test(a_refused_page_spares_its_block),
 		cmocka_unit_test(a_huge_page_is_poisoned_as_a_whole),
 		cmocka_unit_test(a_refused_page_of_no_region),

@@ -126,7 +126,7 @@ static void put_loses_to_what_is_there(void **state)
 	rig_destroy(r);
 }
 
-static void put_tells_who_waits(void **state)
+static void put_tells_waiting_workers(void **state)
 {
 	struct rig *r = rig_create(&(struct rig_opts){ .nr_pages = 64, .pushed = true });
 
@@ -463,7 +463,7 @@ int main(void)
 		cmocka_unit_test(two_requests_are_one_fill),
 		cmocka_unit_test(a_fill_covers_its_window_as_far_as_that_is_open),
 		cmocka_unit_test(put_loses_to_what_is_there),
-		cmocka_unit_test(put_tells_who_waits),
+		cmocka_unit_test(put_tells_waiting_workers),
 		cmocka_unit_test(no_page_cache_is_to_be_had),
 		cmocka_unit_test(what_is_given_up_is_never_read),
 		cmocka_unit_test(given_up_while_it_is_read),

@@ -149,7 +149,7 @@ static void a_block_is_zero_as_a_whole(void **state)
 }
 
 /* A page that cannot be emptied is not zero. */
-static void what_cannot_be_emptied(void **state)
+static void a_page_that_cannot_be_emptied(void **state)
 {
 	struct rig *r = with_old_bytes((struct rig_opts){ .fill_pages = 4 });
 	char path[32];
@@ -179,7 +179,7 @@ int main(void)
 		cmocka_unit_test(among_others),
 		cmocka_unit_test(by_the_embedder),
 		cmocka_unit_test(a_block_is_zero_as_a_whole),
-		cmocka_unit_test(what_cannot_be_emptied),
+		cmocka_unit_test(a_page_that_cannot_be_emptied),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -77,7 +77,7 @@ static void nothing_is_published_while_events_are_read(void **state)
 	rig_destroy(r);
 }
 
-static void who_begins_to_read_later_is_not_waited_for(void **state)
+static void a_worker_that_reads_later_is_not_waited_for(void **state)
 {
 	struct rig *r = rig_of_two_fills();
 
@@ -131,7 +131,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_is_published_while_events_are_read),
-		cmocka_unit_test(who_begins_to_read_later_is_not_waited_for),
+		cmocka_unit_test(a_worker_that_reads_later_is_not_waited_for),
 		cmocka_unit_test(a_removed_page_that_is_filled_before_its_event_is_acted_upon),
 	};
 

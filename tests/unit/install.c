@@ -59,7 +59,7 @@ static void one_call_per_run(void **state)
 	rig_destroy(r);
 }
 
-static void a_lost_race_wakes_only_who_waits(void **state)
+static void a_lost_race_wakes_only_waiting_threads(void **state)
 {
 	struct rig *r = filled_rig();
 	struct fln_mask pages = fln_mask_range(0, 8);
@@ -79,7 +79,7 @@ static void a_lost_race_wakes_only_who_waits(void **state)
 	rig_destroy(r);
 }
 
-static void a_hole_is_zero_for_who_waits(void **state)
+static void a_hole_is_zero_where_a_thread_waits(void **state)
 {
 	struct rig *r = filled_rig();
 	struct fln_mask pages = fln_mask_range(0, 16);
@@ -267,8 +267,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_call_per_run),
-		cmocka_unit_test(a_lost_race_wakes_only_who_waits),
-		cmocka_unit_test(a_hole_is_zero_for_who_waits),
+		cmocka_unit_test(a_lost_race_wakes_only_waiting_threads),
+		cmocka_unit_test(a_hole_is_zero_where_a_thread_waits),
 		cmocka_unit_test(an_event_stops_everything),
 		cmocka_unit_test(no_memory_is_tried_again),
 		cmocka_unit_test(other_errors_are_of_one_page),

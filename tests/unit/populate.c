@@ -258,7 +258,7 @@ static void fills_are_left_for_faults(void **state)
 	rig_destroy(r);
 }
 
-static void what_cannot_be_had_is_reported_and_not_poisoned(void **state)
+static void a_page_that_cannot_be_read_is_reported_and_not_poisoned(void **state)
 {
 	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 512, .fill_pages = 64 });
 	struct fln_job *job = begin(r, 0, 512);
@@ -780,7 +780,7 @@ int main(void)
 		cmocka_unit_test(what_is_given_is_seen_as_a_whole),
 		cmocka_unit_test(faults_overtake),
 		cmocka_unit_test(fills_are_left_for_faults),
-		cmocka_unit_test(what_cannot_be_had_is_reported_and_not_poisoned),
+		cmocka_unit_test(a_page_that_cannot_be_read_is_reported_and_not_poisoned),
 		cmocka_unit_test(poison_is_not_forgotten),
 		cmocka_unit_test(holes_and_pages_left_out),
 		cmocka_unit_test(events_in_between),

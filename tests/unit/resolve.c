@@ -224,7 +224,7 @@ static void a_hole_is_noted_by_the_worker(void **state)
 	context_end(r);
 }
 
-static void what_cannot_be_had_is_poisoned(void **state)
+static void a_page_that_cannot_be_read_is_poisoned(void **state)
 {
 	struct rig *r = context_rig((struct rig_opts){ .window = 1 }, false);
 	struct helper h = { .delay_ms = 0 };
@@ -342,7 +342,7 @@ static void unmap_three(struct rig *r)
 }
 
 /* A thread that waits where something is unmapped looks itself what is there now. */
-static void who_waits_in_what_is_unmapped(void **state)
+static void a_thread_that_waits_in_what_is_unmapped(void **state)
 {
 	struct rig *r = context_rig((struct rig_opts){ .window = 1, .pushed = true }, false);
 	struct helper h = { .first = unmap_three };
@@ -395,7 +395,7 @@ static void close_it(struct rig *r)
 	atomic_store(&r->region.closing, true);
 }
 
-static void who_waits_is_let_go_when_the_region_closes(void **state)
+static void a_waiting_thread_goes_on_when_the_region_closes(void **state)
 {
 	struct rig *r = context_rig((struct rig_opts){ .window = 1, .pushed = true }, false);
 	struct helper h = { .once_asked = true, .first = close_it };
@@ -834,15 +834,15 @@ int main(void)
 		cmocka_unit_test(what_is_put_off_is_tried_again),
 		cmocka_unit_test(contents_are_waited_for),
 		cmocka_unit_test(a_hole_is_noted_by_the_worker),
-		cmocka_unit_test(what_cannot_be_had_is_poisoned),
+		cmocka_unit_test(a_page_that_cannot_be_read_is_poisoned),
 		cmocka_unit_test(poison_that_is_put_off),
 		cmocka_unit_test(what_comes_before_the_poison_is_read),
 		cmocka_unit_test(poison_that_was_lifted),
 		cmocka_unit_test(what_was_moved_onto_a_page),
-		cmocka_unit_test(who_waits_in_what_is_unmapped),
+		cmocka_unit_test(a_thread_that_waits_in_what_is_unmapped),
 		cmocka_unit_test(a_failed_page_that_has_gone),
 		cmocka_unit_test(a_region_that_closes_asks_nobody),
-		cmocka_unit_test(who_waits_is_let_go_when_the_region_closes),
+		cmocka_unit_test(a_waiting_thread_goes_on_when_the_region_closes),
 		cmocka_unit_test(a_hole_of_a_region_that_closes_is_zero),
 		cmocka_unit_test(a_source_is_late_from_when_it_is_asked),
 		cmocka_unit_test(no_handler_runs_within_a_round),
