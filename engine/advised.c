@@ -2,6 +2,8 @@
 /*
  * What workers look up about ranges of a guest: its advice, and whether a discard is one that
  * fln_guest_advise() has made itself.
+ *
+ * Tested by unit.populate, integration.advice.
  */
 #include "engine/advised.h"
 

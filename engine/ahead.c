@@ -9,6 +9,8 @@
  *
  * A fault elsewhere begins another stream, with a small piece; of FLN_NR_STREAMS streams the one
  * whose last fault is longest ago is replaced.
+ *
+ * Tested by integration.advice.
  */
 #include "engine/ahead.h"
 

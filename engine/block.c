@@ -5,6 +5,8 @@
  * The map is a hint.  A page that a thread waits for is installed again whatever the map says:
  * if it is mapped the call fails with EEXIST, and the thread is woken; if it was zapped the call
  * maps it.
+ *
+ * Tested by unit.serve, unit.serve_blocks, unit.resolve.
  */
 #include "engine/block.h"
 

@@ -4,6 +4,8 @@
  *
  * A kick says that page states have changed; a command hands a shard over or takes it back.
  * Both write the worker's eventfd.  What workers do then is in worker.c.
+ *
+ * Tested by unit.guard, integration.regions, integration.life_calls.
  */
 #include "engine/command.h"
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Confirming by the page tables what a region's map calls PRESENT.
+ *
+ * Tested by unit.populate, unit.pagemap.
  */
 #include "engine/confirm.h"
 

@@ -2,6 +2,8 @@
 /*
  * One block of a job: its filled pages are mapped, fills of the others are requested, and what the
  * block waits for is noted.
+ *
+ * Tested by unit.populate.
  */
 #include "engine/job_block.h"
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A job's life: it is made, handed to workers, waited for, and ended.
+ *
+ * Tested by unit.populate, integration.populate.
  */
 #include "engine/jobs.h"
 

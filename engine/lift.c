@@ -4,6 +4,8 @@
  *
  * The maps are the list of what remains to be done: a page is due while it is POISONED in its
  * region's map, and DISCARDED there or ZERO in the image.
+ *
+ * Tested by unit.serve_fill, unit.populate, unit.serve_random.
  */
 #include "engine/lift.h"
 

@@ -6,6 +6,8 @@
  * its shards after it has looked at all of them, and no more often than it checks deadlines.
  * It publishes only what no other thread can know; the caller finds out the rest, such as what a
  * fill waits for.
+ *
+ * Tested by unit.guard.
  */
 #include "engine/oldest.h"
 

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #define PAGEMAP_SWAPPED (UINT64_C(1) << 62)
+
 bool fln_pagemap_is_empty(uint64_t addr)
 {
 	int fd = fln_fd_keep(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));

@@ -7,6 +7,8 @@
  * between rounds, so that a large window keeps no thread waiting (I7).  What is noted is not
  * claimed: pages are claimed when they are mapped, so faults on them in between are served as
  * usual.
+ *
+ * Tested by unit.serve, unit.serve_blocks, unit.serve_random.
  */
 #include "engine/serve_block.h"
 

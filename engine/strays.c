@@ -17,6 +17,8 @@
  * event.  If that were closed at once the child would read zeros; if it were kept the child would
  * wait for ever.  So the ender poisons the pages that the child lacks, which takes as long as the
  * guest is large, and closes it then.
+ *
+ * Tested by unit.events, unit.resolve, integration.strays.
  */
 #include "engine/strays.h"
 

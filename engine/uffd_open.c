@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Opening, probing and adopting userfaultfds.
+ *
+ * Tested by integration.privilege, integration.host_refuses, integration.bad_input.
  */
 #include "engine/uffd_open.h"
 

@@ -11,6 +11,8 @@
  * the hole: zeros that are mapped before are zapped by the punch, and the page faults again.  But
  * the discarding thread resumes when the event has been read, and a touch of the page before its
  * poison has been lifted still raises SIGBUS.
+ *
+ * Tested by unit.populate, unit.serve_random.
  */
 #include "engine/unpoison.h"
 

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Mappings that take the place of a region's pages when it is closed. */
+/*
+ * Mappings that take the place of a region's pages when it is closed.
+ *
+ * Tested by unit.mapping.
+ */
 #include "engine/vacant.h"
 
 #include "base/fd.h"

@@ -6,6 +6,8 @@
  * because its descriptor was closed, the worker makes a new one.  Where no set can be made, or
  * sets fail again and again (a seccomp filter refuses the calls), it polls all its shards every
  * millisecond: slow, but no fault is lost.
+ *
+ * Tested by unit.guard.
  */
 #include "engine/waiting.h"
 

@@ -12,6 +12,8 @@
  * gone.  Only the worker follows the pointers in a slot, and they are valid then: a slot is
  * submitted in a read section that found its region not closing; the closing thread waits for
  * such sections, and then for a PASS of the worker, by which all slots of the region have ended.
+ *
+ * Tested by unit.resolve.
  */
 #include "engine/wanted.h"
 

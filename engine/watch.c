@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The shards that a worker watches: with an epoll set, or by polling where it has none.
+ *
+ * Tested by unit.guard.
  */
 #include "engine/watch.h"
 

@@ -2,6 +2,8 @@
 /*
  * Faults that threads resolve in their own context: their counters, and the collapse of blocks
  * that have become whole.
+ *
+ * Tested by unit.resolve.
  */
 #include "engine/whole.h"
 

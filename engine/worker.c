@@ -10,6 +10,8 @@
  * A kick says that page states have changed, not which.  The first kicker sets `kicked` and
  * writes the eventfd; the worker clears `kicked` before it looks at the states.  A change that
  * comes after that look finds `kicked` cleared, and so writes the eventfd again.
+ *
+ * Tested by unit.guard, unit.populate, integration.life_calls.
  */
 #include "engine/worker.h"
 

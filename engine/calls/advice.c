@@ -5,6 +5,8 @@
  * NORMAL, SEQUENTIAL and RANDOM go into a sorted list that the fault path reads under RCU; a guest
  * without advice has no list.  WILLNEED is a background job (jobs.c).  DONTNEED is madvise() by
  * the library itself, whose REMOVE events must not count as discards by the guest.
+ *
+ * Tested by integration.advice.
  */
 #include "engine/calls/advice.h"
 

@@ -2,6 +2,8 @@
 /*
  * fln_guest_collapse(): madvise(MADV_COLLAPSE) of wholly mapped blocks, on the caller's thread.
  * The page-state map does not change: mapped pages stay mapped.
+ *
+ * Tested by integration.collapse.
  */
 #include "base/blockmap.h"
 #include "base/cancel.h"

@@ -2,6 +2,8 @@
 /*
  * fln_engine_event_fd() and fln_engine_next_event(): the embedder's side of the event queue.
  * Any thread; never blocks.
+ *
+ * Tested by unit.event_queue.
  */
 #include "base/cancel.h"
 #include "base/error.h"

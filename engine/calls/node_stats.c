@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Counters of each NUMA node: of the guests that exist, and of those that are gone.
+ *
+ * Tested by integration.numa.
  */
 #include "engine/calls/node_stats.h"
 

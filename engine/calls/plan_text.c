@@ -2,6 +2,8 @@
 /*
  * fln_plan_print(): the plan of an engine and a guest as text or JSON.  It calls the functions
  * that the engine itself plans with.  Runs on the caller's thread.
+ *
+ * Tested by unit.plan.
  */
 #include "base/alloc.h"
 #include "base/blockmap.h"

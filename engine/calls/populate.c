@@ -4,6 +4,8 @@
  *
  * The job is allocated, and lives until all its parts have ended.  The workers fill and map, while
  * the calling thread waits and reports progress.
+ *
+ * Tested by integration.populate.
  */
 #include "engine/calls/populate.h"
 

@@ -2,6 +2,8 @@
 /*
  * fln_guest_residency(): page states from the region's map, and below it from the image's.
  * Runs on the caller's thread and never blocks.
+ *
+ * Tested by integration.advice.
  */
 #include "base/blockmap.h"
 #include "base/cancel.h"

@@ -4,6 +4,8 @@
  * caller's thread.
  *
  * Uses no floating point, whose printing depends on the embedder's locale.
+ *
+ * Tested by integration.stats_text.
  */
 #include "base/alloc.h"
 #include "base/cancel.h"

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Compares the pages that a guest's map calls PRESENT with the page tables; see verify.h.
+ *
+ * Tested by integration.populate.
  */
 #include "engine/calls/verify.h"
 

@@ -6,6 +6,8 @@
  * fault is ever read from them.  Still each is attached to a worker, which reads their events (no
  * mremap() or discard goes unnoticed), gives back the chunks of wholly mapped blocks, and fills
  * pages for threads in fln_resolve().
+ *
+ * Tested by integration.context, integration.context_life.
  */
 #include "engine/context/shards.h"
 

@@ -6,6 +6,8 @@
  * The handler is async-signal-safe and takes no lock.  SA_NODEFER: a handler that interrupts the
  * wait may itself fault on guest memory.  No SA_ONSTACK: fln_resolve() rejects threads on an
  * alternate stack.
+ *
+ * Tested by integration.context, integration.vmm_sigbus.
  */
 #include <faultlane/context.h>
 

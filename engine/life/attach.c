@@ -3,6 +3,8 @@
  * fln_image_attach(): use an image that another process owns.  It is an ordinary image of an
  * adopted memfd, except that it asks the owner for contents instead of a source
  * (sources/link.h).  Runs on the caller's thread, and blocks until the owner has answered.
+ *
+ * Tested by integration.attach, integration.attach_peers.
  */
 #include "base/cancel.h"
 #include "base/error.h"

@@ -6,6 +6,8 @@
  * is anonymous and mapped exclusively, or swapped out.  A page of the image is a file page.  The
  * zero page is neither exclusive nor a file page.  Pages merged by KSM look like the zero page, so
  * if KSM has merged any, the answer is "unknown".
+ *
+ * Tested by integration.private, integration.ends.
  */
 #include "engine/life/deny_kernel.h"
 

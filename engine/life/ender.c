@@ -4,6 +4,8 @@
  *
  * Only two callers wait for it: fln_engine_stop(), and fln_guest_destroy() of a guest that the
  * ender is just stopping.
+ *
+ * Tested by unit.guard, integration.destroy_async.
  */
 #include "engine/life/ender.h"
 

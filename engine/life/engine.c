@@ -2,6 +2,8 @@
 /*
  * The engine's life cycle: options and defaults, creation, start, stop, destruction.  The public
  * calls run on the caller's thread, one after the other in the engine's turn.
+ *
+ * Tested by integration.bad_input, integration.life_calls.
  */
 #include "engine/state/engine.h"
 #include "base/alloc.h"

@@ -4,6 +4,8 @@
  * kernel version.
  *
  * Pinning and the nice value change the calling thread, so they are tried on a temporary one.
+ *
+ * Tested by integration.stats_text, integration.privilege.
  */
 #include "engine/life/features.h"
 

@@ -2,6 +2,8 @@
 /*
  * The life cycle of guests: fln_guest_create() to fln_guest_destroy().  The public calls take the
  * guest's turn, so they run one after the other, on the caller's thread, and may block.
+ *
+ * Tested by integration.bad_input, integration.life_calls.
  */
 #include "engine/state/guest.h"
 #include "base/alloc.h"

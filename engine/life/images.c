@@ -2,6 +2,8 @@
 /*
  * fln_image_create() and fln_image_destroy(): checks the options, and counts the engine's images.
  * The image itself is made in sources/image_life.c.  Runs on the caller's thread.
+ *
+ * Tested by integration.bad_input, integration.regions.
  */
 #include "base/alloc.h"
 #include "base/cancel.h"

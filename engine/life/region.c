@@ -5,6 +5,8 @@
  * A region is made in steps, each undone in reverse order when a later one
  * fails, so that nothing stays half registered: check, map, plan stripes,
  * reserve the map, register every stripe with its shard, publish.
+ *
+ * Tested by integration.regions, integration.adopt, integration.life_add.
  */
 #include "engine/life/region.h"
 

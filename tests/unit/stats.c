@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Statistics of guests and shards, and the directory of regions, built by hand. */
+/* Statistics of guests and shards, built by hand. */
 #include <faultlane/guest.h>
 #include <faultlane/stats.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 
 #include "base/alloc.h"
 #include "base/lock.h"
-#include "base/page.h"
-#include "base/rcu.h"
-#include "engine/directory.h"
+#include "engine/life/engine.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/uffd.h"
@@ -19,14 +16,10 @@
 #include <stddef.h>
 #include <string.h>
 
-#define NR_REGIONS 20u
-
 struct fixture {
 	struct fln_engine engine;
 	struct fln_guest guest;
 	struct fln_shard shards[2];
-	struct fln_region regions[NR_REGIONS];
-	bool entered;
 };
 
 static struct fixture f;
@@ -35,7 +28,6 @@ static int setup(void **state)
 {
 	(void)state;
 	memset(&f, 0, sizeof(f));
-	f.entered = fln_rcu_enter();
 	assert_int_equal(fln_alloc_init(&f.engine.alloc, NULL), 0);
 	f.guest.engine = &f.engine;
 	f.guest.shards = f.shards;
@@ -48,9 +40,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
-	fln_directory_destroy(&f.guest);
 	fln_lock_deinit(&f.guest.lock);
-	fln_rcu_leave(f.entered);
 	return 0;
 }
 
@@ -123,73 +113,6 @@ static void structs_of_other_versions(void **state)
 	assert_int_equal(fln_guest_stats(&f.guest, &out.stats), -EINVAL);
 }
 
-static int publish(const struct fln_region *without)
-{
-	int rc;
-
-	fln_lock(&f.guest.lock);
-	rc = fln_directory_publish(&f.guest, without);
-	fln_unlock(&f.guest.lock);
-	return rc;
-}
-
-static struct fln_region *find(uint64_t addr)
-{
-	struct fln_region *r;
-
-	fln_rcu_read_lock();
-	r = fln_directory_find(&f.guest, addr);
-	fln_rcu_read_unlock();
-	return r;
-}
-
-/* Regions in an order of their own, some of them touching, others apart. */
-static void add_regions(void)
-{
-	for (uint32_t i = 0; i < NR_REGIONS; i++) {
-		struct fln_region *r = &f.regions[i * 7 % NR_REGIONS];
-		uint64_t at = (uint64_t)(r - f.regions);
-
-		r->addr = (at + 1) << 30;
-		r->len_bytes = at % 2 ? UINT64_C(1) << 30 : FLN_PAGE_BYTES;
-		r->next = f.guest.regions;
-		f.guest.regions = r;
-	}
-}
-
-static void every_address_has_its_region_or_none(void **state)
-{
-	(void)state;
-	assert_null(find(0));
-	assert_null(find(UINT64_MAX));
-	add_regions();
-	assert_int_equal(publish(NULL), 0);
-	for (uint32_t i = 0; i < NR_REGIONS; i++) {
-		struct fln_region *r = &f.regions[i];
-
-		assert_ptr_equal(find(r->addr), r);
-		assert_ptr_equal(find(r->addr + r->len_bytes - 1), r);
-		assert_ptr_equal(find(r->addr + r->len_bytes),
-				 i % 2 && i + 1 < NR_REGIONS ? r + 1 : NULL);
-	}
-	assert_null(find(0));
-	assert_null(find(f.regions[0].addr - 1));
-	assert_null(find(UINT64_MAX));
-}
-
-static void a_region_that_is_left_out(void **state)
-{
-	(void)state;
-	add_regions();
-	assert_int_equal(publish(NULL), 0);
-	assert_int_equal(publish(&f.regions[5]), 0);
-	assert_null(find(f.regions[5].addr));
-	assert_ptr_equal(find(f.regions[4].addr), &f.regions[4]);
-	assert_ptr_equal(find(f.regions[6].addr), &f.regions[6]);
-	fln_directory_destroy(&f.guest);
-	assert_null(find(f.regions[4].addr));
-}
-
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -197,8 +120,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(sums_and_what_is_in_flight),
 		TEST(structs_of_other_versions),
-		TEST(every_address_has_its_region_or_none),
-		TEST(a_region_that_is_left_out),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
