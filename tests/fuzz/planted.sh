@@ -6,14 +6,15 @@
 set -uo pipefail
 
 program=$1
-corpus=$(dirname "$0")/corpus/serve
+corpus=$(mktemp -d)
 bugs=(wake-left-out neighbour zeros-for-failed discard-refilled left-claimed counted-twice
 	wake-only continue-unfilled poison-overwritten eexist-served)
 rc=0
 ulimit -c 0
 
 said=$(mktemp)
-trap 'rm -f "$said"' EXIT
+trap 'rm -rf "$said" "$corpus"' EXIT
+"$(dirname "$0")"/unpack serve "$corpus"
 for bug in none "${bugs[@]}"; do
 	{
 		FAULTLANE_PLANT=$bug timeout 60 "$program" "$corpus" >"$said" 2>&1
