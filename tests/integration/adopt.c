@@ -180,7 +180,7 @@ static void overlapping(void)
 	read_all(&bed, 50);
 	/* Another guest may not have it. */
 	OK(fln_guest_create(bed.engine, &bed.guest_opts, &second));
-	REFUSED(fln_region_add(second, &o, &r), -EBUSY, "0x");
+	REFUSED(fln_region_add(second, &o, &r), -EBUSY, test_hex(o.addr));
 	OK(fln_guest_destroy(second));
 	read_all(&bed, 4);
 	OK(fln_region_remove(r));
@@ -189,7 +189,7 @@ static void overlapping(void)
 	uffd = raw_uffd(0);
 	CHECK(raw_register(uffd, p + 1400 * PAGE, PAGE, UFFDIO_REGISTER_MODE_MISSING) == 0,
 	      "register");
-	REFUSED(fln_region_add(bed.guest, &o, &r), -EBUSY, "another userfaultfd");
+	REFUSED(fln_region_add(bed.guest, &o, &r), -EBUSY, test_hex(o.addr));
 	CHECK(raw_unregister(uffd, p + 1400 * PAGE, PAGE) == 0, "unregister");
 	(void)close(uffd);
 	expect_free(p + 1000 * PAGE, LEN - 1000 * PAGE);

@@ -193,7 +193,7 @@ static void regions_of_two_guests_do_not_overlap(void)
 		   fln_image_memfd(b->image), 0) == mem,
 	      "mmap: %s", strerror(errno));
 	OK(fln_guest_create(b->engine, NULL, &other));
-	REFUSED(fln_region_add(other, &opts, &region), -EEXIST, "overlaps");
+	REFUSED(fln_region_add(other, &opts, &region), -EEXIST, test_hex(opts.addr));
 	OK(fln_region_remove(b->region));
 	OK(fln_region_add(other, &opts, &region));
 	OK(fln_guest_destroy(other));

@@ -420,12 +420,12 @@ static void private_again(void)
 		o = bed.region_opts;
 		o.image = bed.image;
 		o.sharing = FLN_SHARING_SHARED;
-		REFUSED(fln_region_add(bed.guest, &o, &r), -EINVAL, "mapping");
+		REFUSED(fln_region_add(bed.guest, &o, &r), -EINVAL, test_hex(o.addr));
 		o = bed.region_opts;
 		o.image = bed.image;
 		o.addr += 500 * PAGE;
 		o.len_bytes = 100 * PAGE;
-		REFUSED(fln_region_add(bed.guest, &o, &r), -EINVAL, "mapping");
+		REFUSED(fln_region_add(bed.guest, &o, &r), -EINVAL, test_hex(o.addr));
 		expect_clone(c, true);
 		bed.region_opts.image = bed.image;
 		OK(fln_region_add(bed.guest, &bed.region_opts, &bed.region));

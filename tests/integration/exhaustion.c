@@ -175,7 +175,7 @@ static void budget(void)
 	o.len_bytes = bed.nr_pages * PAGE;
 	while (nr < 8 && (rc = fln_region_add(bed.guest, &o, &r[nr])) == 0)
 		nr++;
-	REFUSED(rc, -ENOMEM, "of 8");
+	REFUSED(rc, -ENOMEM, "8 max_stripes");
 	CHECK(nr >= 1, "no second region");
 	read_all(&bed, 16);
 	while (nr > 0)

@@ -160,7 +160,7 @@ static void stop_the_guest(void)
 		e = next_event(&b, "the poisoned pages");
 		CHECK(e.kind == FLN_EVENT_PAGE_POISONED, "kind %u", e.kind);
 	}
-	CHECK(log_has(&b.log, "has failed"), "nobody said so");
+	CHECK(log_names(&b.log, FLN_LOG_ERROR, NULL), "nobody said so");
 	atomic_store(&b.maker.gate_closed, false);
 	bed_down(&b);
 }
@@ -304,12 +304,14 @@ static void refused(void)
 	b.guest_opts.on_failure = FLN_ON_FAILURE_NR;
 	REFUSED(fln_guest_create(b.engine, &b.guest_opts, &guest), -EINVAL, "on_failure");
 	b.guest_opts.on_failure = FLN_ON_FAILURE_ASK;
-	REFUSED(fln_guest_create(b.engine, &b.guest_opts, &guest), -EINVAL, "needs ask");
+	REFUSED(fln_guest_create(b.engine, &b.guest_opts, &guest), -EINVAL,
+		"FLN_ON_FAILURE_ASK ask");
 	b.guest_opts.ask = ask;
 	b.guest_opts.max_failures = 2;
 	REFUSED(fln_guest_create(b.engine, &b.guest_opts, &guest), -EINVAL, "max_failures");
 	b.guest_opts.on_failure = FLN_ON_FAILURE_POISON;
-	REFUSED(fln_guest_create(b.engine, &b.guest_opts, &guest), -EINVAL, "without");
+	REFUSED(fln_guest_create(b.engine, &b.guest_opts, &guest), -EINVAL,
+		"ask FLN_ON_FAILURE_ASK");
 	OK(fln_engine_destroy(b.engine));
 }
 

@@ -219,7 +219,7 @@ static void truncated_source(void)
 	/* In the same fill as the end: what is there is not taken along. */
 	expect(1999, TOUCH_OK);
 	expect(2000, TOUCH_SIGBUS);
-	REFUSED(fln_image_fill(bed.image, (FAR + 100) * PAGE, PAGE), -EFAULT, "memory");
+	REFUSED(fln_image_fill(bed.image, (FAR + 100) * PAGE, PAGE), -EFAULT, NULL);
 	/* An unmapped one is an error, too. */
 	CHECK(munmap(map + 100 * PAGE, PAGE) == 0, "munmap: %s", strerror(errno));
 	expect(100, TOUCH_SIGBUS);
@@ -271,7 +271,7 @@ static void full_file_system(void)
 	with_source();
 	bed_up(&bed);
 	OK(fln_image_fill(bed.image, 0, 200 * PAGE));
-	REFUSED(fln_image_fill(bed.image, 1000 * PAGE, 200 * PAGE), -ENOSPC, "file system");
+	REFUSED(fln_image_fill(bed.image, 1000 * PAGE, 200 * PAGE), -ENOSPC, "remount");
 	REFUSED(fln_image_put(bed.image, 2000 * PAGE, memset(buf, 1, PAGE), PAGE), -ENOSPC,
 		"remount");
 	bed_down(&bed);
@@ -371,7 +371,7 @@ static void sealed_snapshot(int seal, const char *name)
 	expect(FAR, TOUCH_OK);
 	CHECK(touch_write(bed_page(&bed, FAR), 7) == TOUCH_OK, "a write of the clone's");
 	expect(FAR + 1, TOUCH_OK);
-	REFUSED(fln_image_discard(bed.image, 0, PAGE), -EPERM, "sealed");
+	REFUSED(fln_image_discard(bed.image, 0, PAGE), -EPERM, NULL);
 	expect(0, TOUCH_OK);
 	ro.image = bed.image;
 	ro.len_bytes = LEN;

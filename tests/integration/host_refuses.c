@@ -267,7 +267,7 @@ static void another_device(void)
 	flags = 0;
 	/* An engine may be, for foreign guests. */
 	OK(make_engine(&engine));
-	REFUSED(fln_guest_create(engine, NULL, &guest), -EPERM, "another device");
+	REFUSED(fln_guest_create(engine, NULL, &guest), -EPERM, "/dev/userfaultfd");
 	CHECK(!guest, "out was written");
 	OK(fln_engine_destroy(engine));
 }
@@ -317,7 +317,7 @@ static void privileges_given_up(void)
 		o.delivery = i == 0 ? FLN_DELIVERY_QUEUED : FLN_DELIVERY_IN_CONTEXT;
 		OK(fln_region_add(b.guest, &o, &region));
 		/* A second one there is still seen. */
-		REFUSED(fln_region_add(b.guest, &o, &(struct fln_region *){ NULL }), -EEXIST, "");
+		REFUSED(fln_region_add(b.guest, &o, &(struct fln_region *){ NULL }), -EEXIST, NULL);
 		OK(fln_sigbus_install());
 		OK(fln_thread_enter());
 		for (uint64_t page = 0; page < b.nr_pages; page++)

@@ -154,8 +154,10 @@ static void served_by_another(void)
 	bed_up(&bed);
 	OK(fln_guest_create(bed.engine, &bed.guest_opts, &other));
 	bed.region_opts.addr = (uintptr_t)bed.mem;
-	REFUSED(fln_region_add(other, &bed.region_opts, &region), -EBUSY, "userfaultfd");
-	REFUSED(fln_region_add(bed.guest, &bed.region_opts, &region), -EEXIST, "overlaps");
+	REFUSED(fln_region_add(other, &bed.region_opts, &region), -EBUSY,
+		test_hex(bed.region_opts.addr));
+	REFUSED(fln_region_add(bed.guest, &bed.region_opts, &region), -EEXIST,
+		test_hex(bed.region_opts.addr));
 	CHECK(touch_read(bed_page(&bed, 5), &value) == TOUCH_OK && value == word_of(1, 5, 0),
 	      "0x%llx", (unsigned long long)value);
 	CHECK(seen_by_child(bed.mem, 6) == 2, "a child has the memory");

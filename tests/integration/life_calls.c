@@ -52,7 +52,7 @@ static void stops_at_the_same_time(void)
 		STEP("stopping %u", i);
 		crew_start(&crew, 8, any_caller, NULL);
 		crew_wait(&crew, WAIT_S, "threads that stop");
-		REFUSED(fln_guest_start(bed.guest), -EINVAL, "stopped");
+		REFUSED(fln_guest_start(bed.guest), -EINVAL, NULL);
 		OK(fln_engine_start(bed.engine));
 		bed_down(&bed);
 	}
@@ -216,7 +216,7 @@ static void a_start_that_fails(void)
 	toucher_read(&t, bed_page(&bed, 5));
 	for (uint32_t i = 0; i < 50; i++) {
 		STEP("start %u that fails", i);
-		REFUSED(fln_guest_start(bed.guest), -EEXIST, "userfaultfd");
+		REFUSED(fln_guest_start(bed.guest), -EEXIST, NULL);
 	}
 	CHECK(fln_worker_command(w, FLN_COMMAND_DETACH, &bed.guest->shards[1]) == 0, "DETACH");
 	atomic_store(&bed.maker.gate_closed, false);

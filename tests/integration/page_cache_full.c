@@ -67,7 +67,7 @@ static void faults_wait_for_memory(void)
 	toucher_expect_asleep(&held, 500, "there is no page cache");
 	CHECK(TEST_TSAN || cpu_ns() - before < 250 * MS, "%llu ms of processor time for waiting",
 	      (unsigned long long)((cpu_ns() - before) / MS));
-	wait_log(&b.log, "tried again");
+	wait_log(&b.log, FLN_LOG_WARNING, "remount");
 	REFUSED(fln_image_put(b.image, (NR_PAGES - 2) * PAGE, buf, PAGE), -ENOSPC, "remount");
 	CHECK(mount("none", dir, "tmpfs", MS_REMOUNT, "size=4m") == 0, "%s", strerror(errno));
 	toucher_expect_value(&held, word_of(1, NR_PAGES - 1, 0), "there is memory again");

@@ -232,7 +232,7 @@ static void mapped_by_populate(void)
 	OK(fln_guest_populate(bed.guest, (uintptr_t)mem[0] + 5 * PAGE, PAGE, NULL));
 	expect_zero(5, false);
 	REFUSED(fln_guest_populate(bed.guest, (uintptr_t)mem[0] + 6 * PAGE, PAGE, NULL), -EIO,
-		"has failed");
+		test_hex((uintptr_t)mem[0] + 6 * PAGE));
 	end();
 }
 

@@ -101,17 +101,19 @@ static void bad_calls(void)
 	bed_init(&b, 512);
 	bed_up(&b);
 	REFUSED(fln_guest_populate(NULL, 0, PAGE, NULL), -EINVAL, "NULL");
-	REFUSED(fln_guest_populate(b.guest, base(&b), 0, NULL), -EINVAL, "empty");
-	REFUSED(fln_guest_populate(b.guest, base(&b) + 1, PAGE, NULL), -EINVAL, "multiple");
-	REFUSED(fln_guest_populate(b.guest, base(&b), 513 * PAGE, NULL), -EINVAL, "gap");
+	REFUSED(fln_guest_populate(b.guest, base(&b), 0, NULL), -EINVAL, test_hex(base(&b)));
+	REFUSED(fln_guest_populate(b.guest, base(&b) + 1, PAGE, NULL), -EINVAL,
+		test_hex(base(&b) + 1));
+	REFUSED(fln_guest_populate(b.guest, base(&b), 513 * PAGE, NULL), -EINVAL,
+		test_hex(base(&b) + 512 * PAGE));
 	REFUSED(fln_guest_populate(b.guest, UINT64_MAX - PAGE + 1, 2 * PAGE, NULL), -EINVAL,
-		"wraps");
+		test_hex(UINT64_MAX - PAGE + 1));
 	o.size = 3;
 	REFUSED(fln_guest_populate(b.guest, base(&b), PAGE, &o), -EINVAL, "size");
 	REFUSED(fln_guest_advise(b.guest, base(&b), PAGE, FLN_ADVICE_NR), -EINVAL, "advice");
 	OK(fln_guest_stop(b.guest));
-	REFUSED(fln_guest_populate(b.guest, base(&b), PAGE, NULL), -ESHUTDOWN, "run");
-	REFUSED(fln_guest_advise(b.guest, base(&b), PAGE, FLN_ADVICE_WILLNEED), -ESHUTDOWN, "run");
+	REFUSED(fln_guest_populate(b.guest, base(&b), PAGE, NULL), -ESHUTDOWN, NULL);
+	REFUSED(fln_guest_advise(b.guest, base(&b), PAGE, FLN_ADVICE_WILLNEED), -ESHUTDOWN, NULL);
 	bed_down(&b);
 }
 
@@ -219,8 +221,7 @@ static void cancelled(void)
 	o.progress = progress;
 	o.progress_ctx = &seen;
 	o.interval_ns = 5 * MS;
-	REFUSED(fln_guest_populate(b.guest, base(&b), b.nr_pages * PAGE, &o), -ECANCELED,
-		"cancelled");
+	REFUSED(fln_guest_populate(b.guest, base(&b), b.nr_pages * PAGE, &o), -ECANCELED, NULL);
 	CHECK(seen.nr == 3, "progress was called %u times", seen.nr);
 	check_page(&b, 5);
 	bed_down(&b);
@@ -273,7 +274,8 @@ static void a_source_that_is_late(void)
 	bed_up(&b);
 	OK(fln_guest_populate(b.guest, base(&b), BLOCK, NULL));
 	atomic_store(&b.maker.gate_closed, true);
-	REFUSED(fln_guest_populate(b.guest, base(&b), 4 * BLOCK, NULL), -EIO, "has failed");
+	REFUSED(fln_guest_populate(b.guest, base(&b), 4 * BLOCK, NULL), -EIO,
+		test_hex(base(&b) + BLOCK));
 	atomic_store(&b.maker.gate_closed, false);
 	/* It was late, and no more: it can be asked again. */
 	OK(fln_guest_populate(b.guest, base(&b), 4 * BLOCK, NULL));
@@ -328,8 +330,7 @@ static void faults_go_first(void)
 	o.progress = stop_when_touched;
 	o.progress_ctx = &s;
 	o.interval_ns = MS;
-	REFUSED(fln_guest_populate(b.guest, base(&b), b.nr_pages * PAGE, &o), -ECANCELED,
-		"cancelled");
+	REFUSED(fln_guest_populate(b.guest, base(&b), b.nr_pages * PAGE, &o), -ECANCELED, NULL);
 	atomic_store(&s.stop, true);
 	crew_wait(&crew, 60, "64 threads beside a populate");
 	bed_down(&b);

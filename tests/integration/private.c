@@ -361,15 +361,12 @@ static void adopted(void)
 	o.image = bed.image;
 	o.len_bytes = LEN;
 	o.addr = (uintptr_t)p;
-	REFUSED(fln_region_add(bed.guest, &o, &region), -EINVAL,
-		"map fln_image_memfd() with MAP_SHARED");
+	REFUSED(fln_region_add(bed.guest, &o, &region), -EINVAL, "MAP_SHARED");
 	o.sharing = FLN_SHARING_PRIVATE;
 	o.addr = (uintptr_t)mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
-	REFUSED(fln_region_add(bed.guest, &o, &region), -EINVAL,
-		"map fln_image_memfd() with MAP_PRIVATE");
+	REFUSED(fln_region_add(bed.guest, &o, &region), -EINVAL, "MAP_PRIVATE");
 	CHECK(munmap((void *)(uintptr_t)o.addr, LEN) == 0, "munmap");
-	REFUSED(fln_region_add(bed.guest, &o, &region), -EINVAL,
-		"with MAP_PRIVATE there, or give addr 0");
+	REFUSED(fln_region_add(bed.guest, &o, &region), -EINVAL, "MAP_PRIVATE addr");
 
 	/* What was written before goes; and so do zeros that were read too early. */
 	CHECK(touch_write(p + 9 * PAGE, 4711) == TOUCH_OK, "write");

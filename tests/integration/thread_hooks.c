@@ -285,9 +285,9 @@ static void hooks_that_fail(void)
 		pool.nr_created = pool.nr_joined = 0;
 		pool.fail_at = nth;
 		REFUSED(fln_engine_start(b.engine), -EXDEV,
-			nth <= NR_FILLERS                ? "filler thread"
-			: nth <= NR_FILLERS + NR_WORKERS ? "worker thread"
-							 : "guard thread");
+			nth <= NR_FILLERS                ? "filler"
+			: nth <= NR_FILLERS + NR_WORKERS ? "worker"
+							 : "guard");
 		CHECK(pool.nr_created == nth && pool.nr_joined == nth - 1, "%u lent, %u back",
 		      pool.nr_created, pool.nr_joined);
 		for (uint32_t i = 0; i < NR_THREADS; i++)
@@ -310,10 +310,10 @@ static void hooks_that_are_refused(void)
 
 	o.flags = test_engine_flags();
 	o.thread_hooks = &hooks;
-	REFUSED(fln_engine_create(&o, &engine), -EINVAL, "create without join");
+	REFUSED(fln_engine_create(&o, &engine), -EINVAL, "thread_hooks create join");
 	hooks.create = NULL;
 	hooks.join = get_back;
-	REFUSED(fln_engine_create(&o, &engine), -EINVAL, "join without create");
+	REFUSED(fln_engine_create(&o, &engine), -EINVAL, "thread_hooks join create");
 	hooks.size = 0;
 	REFUSED(fln_engine_create(&o, &engine), -EINVAL, "fln_thread_hooks");
 	/* None of both is as good as no hooks. */

@@ -252,6 +252,15 @@ static void wait_event(struct round *r, uint32_t kind, const char *what)
 	}
 }
 
+/* The guest has been stopped for it, whether all of it could be made unreadable or not. */
+static void wait_stopped(struct test_log *log)
+{
+	for (uint64_t t0 = now_ns(); !log_names(log, FLN_LOG_WARNING, "been stopped") &&
+				     !log_names(log, FLN_LOG_ERROR, "been stopped");
+	     sleep_ms(1))
+		CHECK(now_ns() - t0 < WAIT_S * 1000 * MS, "the guest is not stopped");
+}
+
 static void happen(struct round *r, struct crew *discards)
 {
 	struct bed *b = &r->bed;
@@ -277,15 +286,14 @@ static void happen(struct round *r, struct crew *discards)
 	case WORKER_SCANS:
 		close_epoll(r);
 		wait_event(r, FLN_EVENT_WORKER_FAILED, "a worker whose epoll set is closed");
-		wait_log(&r->bed.log,
-			 r->ending == WORKER_SCANS ? "each millisecond" : "begins anew");
+		wait_log(&r->bed.log, FLN_LOG_ERROR, "epoll_wait()");
 		break;
 	case WORKER_UNREAD:
 	default:
 		atomic_store(&unreadable, true);
 		crew_start(discards, NR_SHARDS / 2, discard_one, r);
 		wait_event(r, FLN_EVENT_GUEST_FAILED, "userfaultfds that cannot be read");
-		wait_log(&r->bed.log, "has been stopped");
+		wait_stopped(&r->bed.log);
 		break;
 	}
 	atomic_store(&r->happened, true);

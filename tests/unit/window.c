@@ -99,7 +99,7 @@ static void kvm_begins_larger(void **state)
 	}
 	/* What is wrong is still told by its own name. */
 	assert_int_equal(fln_window_policy_init(&p, fln_window_first_kvm(0, 3), 3), -EINVAL);
-	assert_non_null(strstr(fln_last_error(), "window_max is 3"));
+	assert_non_null(strstr(fln_last_error(), "window_max"));
 }
 
 static void bad_options(void **state)

@@ -3,6 +3,7 @@
 #include "tests/integration/harness/log.h"
 
 #include "tests/integration/harness/verdict.h"
+#include "tests/support/names.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@ void test_log_fn(void *ctx, enum fln_log_level level, const char *msg)
 		(void)fprintf(stderr, "log %d: %s\n", (int)level, msg);
 	(void)pthread_mutex_lock(&log->lock);
 	(void)snprintf(log->lines[log->nr % 64], sizeof(log->lines[0]), "%s", msg);
+	log->levels[log->nr % 64] = level;
 	log->nr++;
 	(void)pthread_mutex_unlock(&log->lock);
 }
@@ -30,19 +32,20 @@ uint32_t log_nr(struct test_log *log)
 	return nr;
 }
 
-bool log_has(struct test_log *log, const char *word)
+bool log_names(struct test_log *log, enum fln_log_level level, const char *names)
 {
-	bool has = false;
+	bool does = false;
 
 	(void)pthread_mutex_lock(&log->lock);
 	for (uint32_t i = 0; i < log->nr && i < 64; i++)
-		has |= strstr(log->lines[i], word) != NULL;
+		does |= log->levels[i] == level && names_all(log->lines[i], names);
 	(void)pthread_mutex_unlock(&log->lock);
-	return has;
+	return does;
 }
 
-void wait_log(struct test_log *log, const char *word)
+void wait_log(struct test_log *log, enum fln_log_level level, const char *names)
 {
-	for (uint64_t t0 = now_ns(); !log_has(log, word); sleep_ms(1))
-		CHECK(now_ns() - t0 < WAIT_S * 1000 * MS, "the log does not say \"%s\"", word);
+	for (uint64_t t0 = now_ns(); !log_names(log, level, names); sleep_ms(1))
+		CHECK(now_ns() - t0 < WAIT_S * 1000 * MS, "no line of level %d names \"%s\"",
+		      (int)level, names ? names : "");
 }

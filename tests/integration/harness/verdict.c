@@ -2,6 +2,8 @@
 /* Cases, their steps and their verdicts. */
 #include "tests/integration/harness/verdict.h"
 
+#include "tests/support/names.h"
+
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -28,13 +30,24 @@ void test_fail(const char *file, int line, const char *what, const char *fmt, ..
 	_exit(1);
 }
 
-void test_refused(const char *file, int line, const char *call, int rc, int want, const char *word)
+const char *test_hex(uint64_t addr)
+{
+	static _Thread_local char text[4][24];
+	static _Thread_local uint32_t next;
+	char *into = text[next++ % 4];
+
+	(void)snprintf(into, sizeof(text[0]), "0x%llx", (unsigned long long)addr);
+	return into;
+}
+
+void test_refused(const char *file, int line, const char *call, int rc, int want, const char *names)
 {
 	if (rc != want)
 		test_fail(file, line, call, "returned %d and not %d (%s)", rc, want,
 			  fln_last_error());
-	if (!strstr(fln_last_error(), word))
-		test_fail(file, line, call, "'%s' does not name '%s'", fln_last_error(), word);
+	if (!names_all(fln_last_error(), names))
+		test_fail(file, line, call, "'%s' does not name '%s'", fln_last_error(),
+			  names ? names : "anything");
 }
 
 void test_step(const char *fmt, ...)

@@ -58,8 +58,11 @@
 				  fln_last_error());                                    \
 	} while (0)
 
-/* A call that must fail with @want (negative), and whose sentence holds @word. */
-#define REFUSED(call, want, word) test_refused(__FILE__, __LINE__, #call, (call), (want), (word))
+/*
+ * A call that must fail with @want (negative), and whose sentence names the values @names: as for
+ * names_all().
+ */
+#define REFUSED(call, want, names) test_refused(__FILE__, __LINE__, #call, (call), (want), (names))
 
 /* Names what goes on from here, for the watchdog. */
 #define STEP(...) test_step(__VA_ARGS__)
@@ -69,7 +72,10 @@
 
 _Noreturn void test_fail(const char *file, int line, const char *what, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
-void test_refused(const char *file, int line, const char *call, int rc, int want, const char *word);
+void test_refused(const char *file, int line, const char *call, int rc, int want,
+		  const char *names);
+/* An address as sentences have it; of the last four calls. */
+const char *test_hex(uint64_t addr);
 void test_step(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void test_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void test_run(const char *name, void (*fn)(void));
