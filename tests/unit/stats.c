@@ -6,7 +6,6 @@
 
 #include "base/alloc.h"
 #include "base/lock.h"
-#include "engine/life/engine.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/uffd.h"
