@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Regions: adding a range of memory to a guest, and taking it away.
+ * fln_region_add() and fln_region_remove(); see region.h.
  *
- * A region is made in steps, each undone in reverse order when a later one
- * fails, so that nothing stays half registered: check, map, plan stripes,
- * reserve the map, register every stripe with its shard, publish.
+ * A region is made in steps: check, map, plan stripes, reserve the page-state map, publish,
+ * register every stripe with its shard.  If a step fails, those before it are undone in reverse
+ * order, so that nothing stays half registered.
  *
  * Tested by integration.regions, integration.adopt, integration.life_add.
  */
@@ -46,7 +46,7 @@
 #include <stdbool.h>
 #include <sys/mman.h>
 
-/* Stripes of a region that spread its hot parts over the shards; larger ones have more. */
+/* Enough stripes per shard to spread hot ranges; larger regions get more, one per ENOUGH_BYTES. */
 #define ENOUGH_PER_SHARD 64u
 #define ENOUGH_BYTES (UINT64_C(64) << 20)
 
@@ -93,7 +93,7 @@ static int check_overlap(const struct fln_guest *guest, const struct fln_region 
 	return 0;
 }
 
-/* Stripes for the region out of the budget of all guests. */
+/* Choose the region's stripes, and take them from the engine's budget. */
 static int plan_stripes(struct fln_region *r)
 {
 	struct fln_guest *guest = r->guest;
@@ -104,11 +104,11 @@ static int plan_stripes(struct fln_region *r)
 	int rc;
 
 	fln_region_shards(r, &first, &nr);
-	/* Half of what is left, so that a next region finds something too; in the end many do. */
+	/* Half of what is left, or less near the end, so that later regions get stripes, too. */
 	share = left < guest->engine->opts.max_stripes / 4 ? left / 16 : left / 2;
 	if (nr == 1)
 		share = 1;
-	/* And no more than is of use: many small guests, clones of one image, go a long way. */
+	/* No more than are useful, so that the budget serves many small guests. */
 	if (enough < (uint64_t)nr * ENOUGH_PER_SHARD)
 		enough = (uint64_t)nr * ENOUGH_PER_SHARD;
 	if (share > enough)
@@ -125,8 +125,8 @@ static int plan_stripes(struct fln_region *r)
 }
 
 /*
- * A chunk for every block, unless the caller has said otherwise: they are untouched memory
- * until they are used, and a block without one is mapped page by page.
+ * Reserve a chunk for every block, unless max_chunks says otherwise.  Chunks take no memory until
+ * they are used; a block without one is mapped page by page.
  */
 static int init_map(struct fln_region *r, uint32_t max_chunks)
 {
@@ -137,7 +137,7 @@ static int init_map(struct fln_region *r, uint32_t max_chunks)
 	uint64_t nr_chunks = max_chunks;
 	int rc;
 
-	/* And some on their way back. */
+	/* Plus some for chunks that wait for a grace period. */
 	if (max_chunks && !must)
 		nr_chunks += nr_chunks / 8 + 8;
 	else
@@ -147,13 +147,13 @@ static int init_map(struct fln_region *r, uint32_t max_chunks)
 		nr_chunks = UINT32_MAX - 1;
 	r->base_addr = fln_align_down(r->addr, FLN_BLOCK_BYTES);
 	rc = fln_blockmap_init(&r->map, lead, nr_pages, (uint32_t)nr_chunks, 0);
-	/* Strict overcommit, or a limit of the address space: fewer will do, slower. */
+	/* Under strict overcommit or a limit of the address space fewer will do, but slower. */
 	if (rc == -ENOMEM && !must && nr_chunks > FLN_CHUNKS_FEW)
 		rc = fln_blockmap_init(&r->map, lead, nr_pages, FLN_CHUNKS_FEW, 0);
 	return rc;
 }
 
-/* Take a region that is closed, or was never served, out of the guest. */
+/* Remove a region that is closed, or was never served, from the guest's list and directory. */
 static void take_out(struct fln_region *r)
 {
 	struct fln_guest *guest = r->guest;
@@ -164,7 +164,7 @@ static void take_out(struct fln_region *r)
 		fln_region_unregister(r);
 	if (r->in_context)
 		fln_context_leave_region(r);
-	/* Workers still know it: what they have read of it ends as it should. */
+	/* While workers can still find it: faults that they have read for it end properly. */
 	fln_guest_pass_workers(guest);
 	fln_lock(&guest->lock);
 	for (at = &guest->regions; *at != r; at = &(*at)->next)
@@ -174,7 +174,7 @@ static void take_out(struct fln_region *r)
 	FLN_ASSERT(rc == 0); /* there is a spare */
 	fln_unlock(&guest->lock);
 	fln_directory_reap(guest);
-	/* An event that found the region has been acted upon. */
+	/* After this no worker is handling an event that has found the region. */
 	fln_guest_pass_workers(guest);
 }
 
@@ -197,14 +197,14 @@ static int publish_region(struct fln_region *r)
 }
 
 /*
- * Workers know the region before its first fault can come.  If it fails half-way
- * faults have perhaps been served already, and those that wait are let go.
+ * Publish the region before its first fault can come, then register it.  If that fails half-way,
+ * faults may have been served already; take_out() wakes the waiters.
  */
 static int open_region(struct fln_region *r)
 {
 	int rc;
 
-	/* What the guest did here before is past. */
+	/* First, workers finish with events at this place from before the region. */
 	fln_guest_pass_workers(r->guest);
 	rc = publish_region(r);
 	if (rc)
@@ -213,14 +213,14 @@ static int open_region(struct fln_region *r)
 		rc = fln_context_enter_region(r);
 	if (r->foreign) {
 		r->nr_registered = r->plan.nr_stripes;
-		/* Faults of it may have been held until now. */
+		/* Faults may be held since before the region was added. */
 		if (r->guest->shards[0].worker)
 			fln_worker_kick(r->guest->shards[0].worker);
 	} else if (rc == 0) {
 		rc = r->mapped_by_us ? 0 : fln_region_restore(r);
 		rc = rc ? rc : register_stripes(r);
 	}
-	/* A thread that touches a page from here on faults, and is served. */
+	/* Only now make the engine's own mapping accessible: touches fault, and are served. */
 	if (rc == 0 && !r->foreign)
 		rc = fln_region_allow(r);
 	if (rc == 0)
@@ -231,7 +231,7 @@ static int open_region(struct fln_region *r)
 	return rc;
 }
 
-/* Everything about a region that can fail, and its undoing.  In the guest's turn. */
+/* All steps that can fail, and their undoing.  In the guest's turn. */
 static int build_region(struct fln_guest *guest, struct fln_region *r, uint32_t max_chunks)
 {
 	int rc;
@@ -326,7 +326,6 @@ void *fln_region_addr(const struct fln_region *region)
 	return (void *)(uintptr_t)region->addr;
 }
 
-/* The region is closed and not in the directory, and no worker is inside it. */
 void fln_region_release(struct fln_region *region)
 {
 	struct fln_guest *guest = region->guest;

@@ -39,8 +39,8 @@ static int map_error(const struct fln_region *r, int err)
 }
 
 /*
- * A mapping of ours, aligned to blocks, so that no window is cut by its beginning.  Without
- * access until it is registered: what is touched before would read zeros for good.
+ * Make a mapping, aligned to a block so that its start cuts no window.  It is PROT_NONE until it
+ * is registered: a page touched before would read zeros for good.
  */
 int fln_region_map(struct fln_region *r)
 {
@@ -108,7 +108,7 @@ static int unmap_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, 
 	return munmap((void *)(uintptr_t)addr, len_bytes) == 0 ? 0 : -errno;
 }
 
-/* As it was before the region: an earlier one's end had left it so. */
+/* fln_mapping_each_denied() callback: restore what an earlier region's end had left there. */
 static int leave_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
 {
 	(void)moved;
@@ -116,7 +116,7 @@ static int leave_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, 
 			      fln_pages_to_bytes(r->image_page) + (addr - r->addr), r->is_private);
 }
 
-/* The image in place of what the end of an earlier region has left; no access until later. */
+/* fln_mapping_each_left() callback: map the image again, PROT_NONE until it is registered. */
 static int restore_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
 {
 	int flags = (r->is_private ? MAP_PRIVATE : MAP_SHARED) | MAP_FIXED | MAP_NORESERVE;
@@ -139,10 +139,10 @@ static int allow_children(struct fln_region *r, uint64_t addr, uint64_t len_byte
 }
 
 /*
- * Nothing is registered any more.  What we mapped goes, except where the embedder
- * has put something else.  What the caller mapped stays; and stays out of children, where
- * the kernel does not copy poison, if there is something that nobody may read.  A
- * range that was refused is left as it is: it may be another region's.
+ * Requires: nothing is registered any more.  Unmaps the engine's own mapping, except where the
+ * embedder has mapped something else since.  The caller's mapping stays; if it has inaccessible
+ * pages it also stays MADV_DONTFORK, because the kernel does not copy poison to children.  A range
+ * that was refused is left alone: it may be another region's.
  */
 void fln_region_unmap(struct fln_region *r)
 {
@@ -158,10 +158,10 @@ void fln_region_unmap(struct fln_region *r)
 }
 
 /*
- * Nobody else's userfaultfd has the range: what is emptied there would be told to
- * its owner as a discard.  Asked with the engine's own that nobody reads: the process
- * may have given up by now what another one would take.  One at a time: a range is given
- * back only where the answer was that it was free, and kernels give it back whichever userfaultfd has it.
+ * Check that no other userfaultfd has registered the range: emptying it would look like a discard
+ * to that one's owner.  Uses engine->asking, which no thread reads, because the process may have
+ * dropped the privilege to open another.  One check at a time, and unregister only after a
+ * successful register: kernels unregister a range from whichever userfaultfd has it.
  */
 static int check_unowned(const struct fln_region *r)
 {
@@ -179,10 +179,9 @@ static int check_unowned(const struct fln_region *r)
 }
 
 /*
- * A caller's mapping: what it has touched before is in the page tables, perhaps
- * as zeros, and would never fault.  The page cache keeps what it has: zeros there
- * do no harm, because the image's state decides what is served.  What it has
- * written to a private mapping is lost.
+ * Empty the page tables of the caller's mapping: pages touched before, perhaps as zeros, would
+ * never fault.  The page cache is left alone: zeros there do no harm, because the image's state
+ * decides what is served.  Writes to a private mapping are lost.
  */
 int fln_region_take_over(struct fln_region *r)
 {
@@ -203,10 +202,10 @@ int fln_region_take_over(struct fln_region *r)
 
 int fln_region_keep_from_children(struct fln_region *r)
 {
-	/* What the embedder has kept from children before is not given back to them. */
+	/* If the embedder has already kept the range from children, it stays so at the end. */
 	bool before = !r->mapped_by_us && fln_mapping_is_kept_from_children(r);
 
-	/* What a child touched unserved would put zeros into the image. */
+	/* A forked child's touch is not served, and would put zeros into the image. */
 	if (madvise((void *)(uintptr_t)r->addr, r->len_bytes, MADV_DONTFORK) == 0) {
 		r->kept_from_children = !before;
 		return 0;
