@@ -121,8 +121,12 @@ void micro_queued_free(struct micro_queued *q)
 		fln_uffd_close(&q->uffd);
 	if (q->mem && q->mem != MAP_FAILED)
 		(void)munmap(q->mem, NR_PAGES * FLN_PAGE_BYTES);
-	for (int *fd = (int[]){ q->memfd, q->epoll, q->stop, -1 }; *fd >= 0; fd++)
-		(void)close(*fd);
+	if (q->memfd >= 0)
+		(void)close(q->memfd);
+	if (q->epoll >= 0)
+		(void)close(q->epoll);
+	if (q->stop >= 0)
+		(void)close(q->stop);
 	(void)micro_pin(-1);
 	free(q);
 }
