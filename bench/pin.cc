@@ -2,10 +2,14 @@
 /* Which processor each touching thread runs on. */
 #include "bench/bench.h"
 #include "measure/cpus.h"
+#include "measure/error.h"
 #include "measure/line.h"
 #include "measure/machine.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <map>
 #include <sched.h>
 #include <tuple>
@@ -37,8 +41,13 @@ std::vector<processor> processors()
 	cpu_set_t *set = CPU_ALLOC(MEASURE_MAX_CPUS);
 	size_t bytes = CPU_ALLOC_SIZE(MEASURE_MAX_CPUS);
 
-	CPU_ZERO_S(bytes, set);
-	(void)sched_getaffinity(0, bytes, set);
+	if (set)
+		CPU_ZERO_S(bytes, set);
+	if (!set || sched_getaffinity(0, bytes, set) != 0) {
+		measure_error("--pin: cannot read this process's CPU affinity: %s; leave --pin out",
+			      std::strerror(errno));
+		std::exit(1);
+	}
 	for (uint64_t n = 0; n < MEASURE_MAX_CPUS; n++) {
 		if (CPU_ISSET_S(n, bytes, set))
 			all.push_back({ n, topology(n, "physical_package_id"),
