@@ -233,7 +233,8 @@ static bool advise(struct cli_memory *m, uint32_t i)
 		rc = fln_guest_lock(m->guests[i], addr, len);
 	else if (m->o.populate)
 		rc = fln_guest_populate(m->guests[i], addr, len, NULL);
-	return rc == 0 || failed("cannot populate the memory", rc);
+	return rc == 0 ||
+	       failed(m->o.lock ? "cannot lock the memory" : "cannot populate the memory", rc);
 }
 
 static bool create_guest(struct cli_memory *m, uint32_t i)
