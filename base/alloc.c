@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The allocator table, and its default: the C library. */
+/* Checks the embedder's allocator table; the default table calls the C library. */
 #include "base/alloc.h"
 
 #include "base/error.h"

@@ -3,15 +3,16 @@
  * The block map: slots, chunks and their pool.
  *
  * A slot is 0 (uniform, no plane set), odd (uniform: planes << 1 | 1) or the
- * address of a chunk.  It changes by compare-and-swap only.  A reader that
- * loaded a chunk's address may use the chunk until it leaves its RCU section,
- * also after the slot has moved on; what it then reads is what was true a
- * moment ago, and users of the map treat it as a hint for that reason.
+ * address of a chunk.  Slots change by compare-and-swap only.  A reader that
+ * loaded a chunk's address may use the chunk until the end of its RCU section,
+ * even after the slot has changed.  What it reads may then be stale, so users
+ * of the map treat it as a hint.
+
  *
- * The pool is a stack of free chunks, linked by index, with a tag in its head
- * that changes at every pop and push, so that a head which went away and came
- * back is not taken for the same (ABA).  Chunks are pushed by fln_rcu_call() only,
- * and fresh ones are carved off the array so that a reserve costs no memory.
+ * The pool is a stack of free chunks, linked by index.  A tag in its head changes
+ * at every pop and push, which defeats ABA.  A chunk that has been in a slot is pushed
+ * only after a grace period (fln_rcu_call()).  Chunks that were never used are carved off
+ * the array on demand, so a large pool costs no memory until it is needed.
  */
 #include "base/blockmap.h"
 #include "base/clock.h"
@@ -32,7 +33,7 @@ static uint32_t slot_planes(uintptr_t slot)
 	return (uint32_t)(slot >> 1);
 }
 
-/* Untouched zero pages: a slot nobody looked at costs nothing. */
+/* Zero pages that the kernel allocates on first touch: unused slots and chunks cost nothing. */
 static void *reserve(uint64_t bytes)
 {
 	void *ptr = fln_map_closed(NULL, bytes, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -150,7 +151,7 @@ static void chunk_return(struct fln_rcu_head *head)
 	FLN_TSAN_ACQUIRE();
 	pool = c->pool;
 	pool_push(pool, c);
-	/* The last look at the pool: it may be gone after this. */
+	/* The last access to the pool: fln_blockmap_deinit() may unmap it after this. */
 	atomic_fetch_sub_explicit(&pool->nr_returning, 1, memory_order_release);
 }
 
@@ -255,7 +256,7 @@ struct fln_chunk *fln_blockmap_peek(const struct fln_blockmap *map, uint64_t blo
 	return slot_is_uniform(slot) ? NULL : (struct fln_chunk *)slot;
 }
 
-/* A slot has gone from one uniform state to another; 0 is also "to or from a chunk". */
+/* Account for a slot that went from planes @from to planes @to; a chunk counts as 0. */
 static void count_uniform(struct fln_blockmap *map, uint32_t from, uint32_t to)
 {
 	for (uint32_t p = 0; p < FLN_MAP_PLANES; p++) {
@@ -275,7 +276,7 @@ struct fln_chunk *fln_blockmap_chunk(struct fln_blockmap *map, uint64_t block)
 	while (slot_is_uniform(slot)) {
 		struct fln_chunk *c = chunk_new(map, slot_planes(slot));
 
-		/* None: but the one that it was looked for may have come back since. */
+		/* The pool was empty, but a chunk may have returned since. */
 		if (!c && !fln_blockmap_chunks_return(map))
 			c = chunk_new(map, slot_planes(slot));
 		if (!c)
@@ -286,7 +287,7 @@ struct fln_chunk *fln_blockmap_chunk(struct fln_blockmap *map, uint64_t block)
 			count_uniform(map, slot_planes(slot), 0);
 			return c;
 		}
-		pool_push(&map->pool, c); /* nobody has seen it */
+		pool_push(&map->pool, c); /* never published, so no grace period is needed */
 	}
 	return (struct fln_chunk *)slot;
 }

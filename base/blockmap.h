@@ -4,13 +4,14 @@
  *
  * One slot per 2 MiB block.  A slot holds either the state that all pages of
  * the block share (four planes, one bit each) or a chunk: four planes of 512
- * bits.  What the planes mean is the user's affair (engine/region_map.h,
- * sources/image_state.c).  A map without chunks costs 8 bytes per 2 MiB, and not even
- * that where nobody ever looked: the slots come from untouched memory.
+ * bits.  The users of the map define what the planes mean (engine/region_map.h,
+ * sources/image_state.c).  A map without chunks costs 8 bytes per 2 MiB, and less
+ * where slots were never accessed: the kernel allocates their pages on first touch.
+
  *
- * Readers hold the RCU read lock and never block.  Chunks come from a pool of
- * the map's own, lock-free, reserved at the start; they go back to it a grace
- * period after their block became uniform.
+ * Readers hold the RCU read lock and never block.  Chunks come from the map's own
+ * lock-free pool, whose address space is reserved by fln_blockmap_init().  A chunk returns
+ * to the pool a grace period after its block became uniform.
  */
 #ifndef FLN_BASE_BLOCKMAP_H
 #define FLN_BASE_BLOCKMAP_H
@@ -35,9 +36,9 @@ struct fln_chunk {
 struct fln_chunk_pool {
 	struct fln_chunk *chunks; /* touched when first used */
 	uint32_t nr_chunks;
-	_Atomic uint32_t nr_carved;    /* handed out for the first time so far */
-	_Atomic uint64_t free_head;    /* index + 1 of the first, and a tag against ABA */
-	_Atomic uint32_t nr_returning; /* wait for a grace period */
+	_Atomic uint32_t nr_carved; /* the first chunks of the array, handed out at least once */
+	_Atomic uint64_t free_head; /* low half: index + 1 of the first; high: a tag against ABA */
+	_Atomic uint32_t nr_returning; /* chunks that await their grace period */
 	_Atomic uint32_t nr_used; /* not in the free list: in slots or awaiting a grace period */
 };
 
@@ -46,34 +47,37 @@ struct fln_blockmap {
 	uint64_t nr_blocks;
 	uint64_t nr_pages;
 	uint32_t lead_pages; /* pages of the first block that lie before the map */
-	/* Blocks that are uniformly in a state that has the plane's bit. */
+	/* For each plane: the uniform blocks whose state has the plane's bit. */
 	_Atomic uint64_t nr_uniform[FLN_MAP_PLANES];
 	struct fln_chunk_pool pool;
 };
 
 /*
- * Pages are numbered from the beginning of the first block: @lead_pages of it
- * are not the map's.  All are in the state @uniform (a bit per plane).
- * Return: 0; -ENOMEM.
+ * Pages are numbered from the beginning of the first block, whose first @lead_pages do not
+ * belong to the map.  Every page starts in the state @uniform (a bit per plane).
+ * Return: 0; -ENOMEM; or as fln_rcu_get().
  */
 int fln_blockmap_init(struct fln_blockmap *map, uint32_t lead_pages, uint64_t nr_pages,
 		      uint32_t nr_chunks, uint32_t uniform);
 
-/* Nobody may read any more.  Waits for chunks on their way back.  Not in a reader. */
+/*
+ * Release the map, which must have no readers left.  Blocks until chunks that await their
+ * grace period are back, so never call it inside an RCU read section.
+ */
 void fln_blockmap_deinit(struct fln_blockmap *map);
 
-/* Wait until no chunk is on its way back to the pool.  Not in a reader. */
+/* Block until no chunk awaits its grace period.  Never inside an RCU read section. */
 void fln_blockmap_drain(struct fln_blockmap *map);
 
 /* The pages of @block that belong to the map. */
 struct fln_mask fln_blockmap_valid(const struct fln_blockmap *map, uint64_t block);
 
-/* One plane of a block as it is now.  RCU read lock held. */
+/* A snapshot of one plane of a block.  RCU read lock held. */
 struct fln_mask fln_blockmap_load(const struct fln_blockmap *map, uint32_t plane, uint64_t block);
 
 /*
- * The same for any @nr_pages (at most 512) from @page on: bit 0 is @page.  What
- * lies beyond the map reads as 0.  RCU read lock held.
+ * A snapshot of one plane for @nr_pages (at most 512) pages from @page on; bit 0 is @page.
+ * Pages beyond the map read as 0.  RCU read lock held.
  */
 struct fln_mask fln_blockmap_load_span(const struct fln_blockmap *map, uint32_t plane,
 				       uint64_t page, uint32_t nr_pages);
@@ -82,14 +86,15 @@ struct fln_mask fln_blockmap_load_span(const struct fln_blockmap *map, uint32_t 
 int fln_blockmap_uniform(const struct fln_blockmap *map, uint64_t block);
 
 /*
- * The chunk of a block; made from the uniform state when there is none.  NULL
- * when the pool is empty.  RCU read lock held, for as long as it is used.
+ * The chunk of a block, made from the uniform state when the block has none.  NULL
+ * when the pool is empty.  The RCU read lock must be held while the chunk is in use.
  */
 struct fln_chunk *fln_blockmap_chunk(struct fln_blockmap *map, uint64_t block);
 
 /*
- * There was no chunk, and will be one: the pool has more than there are blocks, and some
- * are on their way back.  A caller that needs one tries again a grace period later at the latest.
+ * After fln_blockmap_chunk() returned NULL: will a chunk be free soon?  It will if the pool
+ * has more chunks than the map has blocks and some await their grace period.  The caller
+ * tries again; one grace period later there is a chunk at the latest.
  */
 static inline bool fln_blockmap_chunks_return(const struct fln_blockmap *map)
 {
@@ -97,13 +102,13 @@ static inline bool fln_blockmap_chunks_return(const struct fln_blockmap *map)
 	       atomic_load_explicit(&map->pool.nr_returning, memory_order_acquire) > 0;
 }
 
-/* The same, but never makes one. */
+/* The chunk of a block, or NULL when the block is uniform.  RCU read lock held. */
 struct fln_chunk *fln_blockmap_peek(const struct fln_blockmap *map, uint64_t block);
 
 /*
- * Replace @chunk by the state @uniform and give it back after a grace period.
- * The caller has made sure that nobody changes the chunk meanwhile.  False when
- * the slot held something else.  RCU read lock held.
+ * Replace @chunk by the state @uniform and return it to the pool after a grace period.
+ * The caller ensures that no thread changes the chunk meanwhile.  False when
+ * the slot no longer held @chunk.  RCU read lock held.
  */
 bool fln_blockmap_collapse(struct fln_blockmap *map, uint64_t block, struct fln_chunk *chunk,
 			   uint32_t uniform);
@@ -121,7 +126,7 @@ static inline bool fln_blockmap_all(const struct fln_blockmap *map, uint32_t pla
 	return atomic_load(&map->nr_uniform[plane]) == map->nr_blocks;
 }
 
-/* Memory in use: slots, and chunks that are not in the pool. */
+/* The size of the slots and of the chunks that are not in the free list. */
 uint64_t fln_blockmap_bytes(const struct fln_blockmap *map);
 
 static inline struct fln_mask fln_chunk_load(const struct fln_chunk *c, uint32_t plane)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Threads of the embedder's inside a call.
+ * Disables pthread_cancel() while a thread of the embedder is inside a public call.
+
  *
- * A thread that pthread_cancel() ends in the middle of a call leaves behind what it holds:
- * a lock, a turn, a fill, a claim; others then wait for it for ever.  Any system call on the
- * way may be where it ends.  So every public function begins with FLN_UNCANCELLABLE, but
- * those that neither lock nor call the kernel (cmake/check-symbols lists them): a request
- * to end the thread is kept until it has returned, callbacks of the embedder's included.
+ * A thread that is cancelled inside a call never releases what it holds (a lock, a turn, a
+ * fill, a claim), and other threads wait for that forever.  Almost any system call is a
+ * cancellation point.  So every public function begins with FLN_UNCANCELLABLE, except those
+ * that neither lock nor make system calls (cmake/check-symbols lists them).  The request stays
+ * pending until the function has returned, also while it runs the embedder's callbacks.
  */
 #ifndef FLN_BASE_CANCEL_H
 #define FLN_BASE_CANCEL_H
@@ -26,7 +27,7 @@ static inline void fln_cancel_restore(const int *before)
 	(void)pthread_setcancelstate(*before, NULL);
 }
 
-/* The first declaration of a function; lasts until it returns, and nests. */
+/* Must be the first declaration of a function.  In effect until the function returns; nests. */
 #define FLN_UNCANCELLABLE                                                                  \
 	const int fln_cancel_before __attribute__((cleanup(fln_cancel_restore), unused)) = \
 		fln_cancel_disable()

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Time: monotonic, in nanoseconds. */
+/* Time, in nanoseconds of CLOCK_MONOTONIC. */
 #ifndef FLN_BASE_CLOCK_H
 #define FLN_BASE_CLOCK_H
 
@@ -20,9 +20,10 @@ static inline uint64_t fln_now_ns(void)
 }
 
 /*
- * A thread that looks again after @planned_ns and finds that much more has passed did not
- * run: the process was stopped, its container frozen, its machine suspended.  A wait for
- * others does not count that.  Return: what is too much, beyond what a busy machine takes.
+ * Estimate how long the process did not run.  A thread that planned to run again after
+ * @planned_ns and finds that much more has passed was not scheduled: the process was stopped,
+ * its container frozen or its machine suspended.  Timeouts for other threads exclude that time.
+ * Return: the excess beyond @planned_ns and the slack that a busy machine needs; 0: none.
  */
 #define FLN_STOPPED_SLACK_NS (250 * FLN_NS_PER_MS)
 
@@ -34,15 +35,15 @@ static inline uint64_t fln_stopped_ns(uint64_t passed_ns, uint64_t planned_ns)
 }
 
 /*
- * More than @limit_ns ago.  A wait that is credited with time in which the process did not run
- * may have begun within that time, and then begins in the future: that is not long ago.
+ * Is @since_ns more than @limit_ns ago?  @since_ns may lie in the future: a wait that began
+ * while the process was stopped is credited with all of that time (fln_stopped_ns()).
  */
 static inline bool fln_is_over(uint64_t since_ns, uint64_t now_ns, uint64_t limit_ns)
 {
 	return now_ns > since_ns && now_ns - since_ns > limit_ns;
 }
 
-/* At least so long, unless a signal comes. */
+/* Sleep for at least @ns, or until a signal handler has run. */
 static inline void fln_sleep_ns(uint64_t ns)
 {
 	struct timespec ts = { .tv_sec = (time_t)(ns / FLN_NS_PER_S),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Errors, assertions, and the copying of options that can grow. */
+/* Error messages, assertions, and copying of structs that can grow between versions. */
 #include "base/error.h"
 
 #include "base/tls.h"

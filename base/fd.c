@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Descriptors: none of ours is 0, 1 or 2. */
+/* Keeps the library's descriptors above the numbers of the standard streams. */
 #include "base/fd.h"
 
 #include "base/plant.h"
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define FIRST_FD 3 /* after the standard streams */
+#define FIRST_FD 3 /* the first number above the standard streams */
 
 int fln_fd_keep(int fd)
 {

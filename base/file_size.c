@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Files against RLIMIT_FSIZE; the reason is in file_size.h. */
+/* Respects RLIMIT_FSIZE without raising SIGXFSZ (see file_size.h). */
 #include "base/file_size.h"
 
 #include "base/signals.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Forked children are told by a handler that sets a flag, and does nothing else. */
+/* Detects forked children with a fork handler that sets a flag, and refuses their calls. */
 #include "base/fork.h"
 
 #include "base/error.h"
@@ -13,7 +13,7 @@ bool fln_forked;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int watch_rc;
 
-/* The child's only thread; nobody else looks. */
+/* Runs in the child, which has one thread: no atomics needed. */
 static void in_child(void)
 {
 	fln_forked = true;
@@ -27,7 +27,7 @@ static void watch(void)
 int fln_fork_watch(void)
 {
 	(void)pthread_once(&once, watch);
-	return watch_rc ? fln_fail(ENOMEM, "no memory for a fork handler") : 0;
+	return watch_rc ? fln_fail(-watch_rc, "pthread_atfork: %s", strerror(-watch_rc)) : 0;
 }
 
 int fln_fork_refused(const char *call)

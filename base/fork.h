@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Forked children: what the library refuses them.
+ * Refuses library calls in forked children.
+
  *
- * A child has neither the threads nor, unless forks are followed, the memory of its
- * parent's engine, and locks may have been held when it was born.  It shares the
- * parent's descriptors: what it did with them would be done to the parent.  So calls
- * fail in it before they touch anything; exec() makes it a process of its own.
+ * A child has neither the threads nor the guest memory of its parent's engine, and another
+ * thread may have held locks at the time of the fork.  The child shares the parent's
+ * descriptors: what it did with them would affect the parent.  So calls
+ * fail in it before they touch anything, until exec().
  */
 #ifndef FLN_BASE_FORK_H
 #define FLN_BASE_FORK_H
@@ -13,18 +14,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Set in a child by its fork(); visibility is hidden, so a look is a load. */
+/* True in forked children.  Visibility is hidden, so reading it is a plain load. */
 extern bool fln_forked;
 
-/* Children that are born from here on are refused.  Return: 0; -ENOMEM. */
+/* From now on, library calls fail in forked children.  Return: 0; -errno. */
 int fln_fork_watch(void);
 
-/* fln_fail(ECHILD) with a sentence that names the call. */
+/* Return: -ECHILD, with a message that names @call. */
 int fln_fork_refused(const char *call);
 
 /*
- * What a public call begins with: it is refused in a child, and where one of these arguments
- * of its is NULL.  Return: 0; -ECHILD or -EINVAL, with a sentence.
+ * Prologue of every public call.  Return: 0; -ECHILD in a forked child; -EINVAL if a listed
+ * argument is NULL.
  */
 #define FLN_CALL_REFUSED(...)                                                          \
 	fln_call_refused(__func__, #__VA_ARGS__, (const void *const[]){ __VA_ARGS__ }, \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A multiplicative hash: neighbouring numbers and addresses come to lie far apart.  The high
- * bits are the good ones.
+ * A multiplicative hash that spreads neighbouring numbers and addresses.  Use its high bits:
+ * the low ones are poorly mixed.
  */
 #ifndef FLN_BASE_HASH_H
 #define FLN_BASE_HASH_H
@@ -13,7 +13,7 @@ static inline uint64_t fln_hash(uint64_t key)
 	return key * UINT64_C(0x9e3779b97f4a7c15);
 }
 
-/* Of an object that lies at a multiple of a cache line, as all of ours do. */
+/* Hash the address of an object that is aligned to a cache line (64 bytes). */
 static inline uint64_t fln_hash_ptr(const void *object)
 {
 	return fln_hash((uintptr_t)object >> 6);

@@ -5,7 +5,7 @@
 #include <assert.h>
 #include <stdbool.h>
 
-#define LINEAR 16u /* values below have a bucket each */
+#define LINEAR 16u /* each value below has a bucket of its own */
 #define PER_OCTAVE 8u
 #define OCTAVE_SHIFT 3u
 
@@ -34,7 +34,7 @@ uint64_t fln_histogram_bucket_end(uint32_t bucket)
 	return (UINT64_C(1) << top) + ((bucket - LINEAR) % PER_OCTAVE) * step + (step - 1);
 }
 
-/* One writer; readers may look at any time and see each field whole. */
+/* For a single writer.  Readers may run at any time; they never see a torn field. */
 static void add(uint64_t *field, uint64_t n)
 {
 	__atomic_store_n(field, *field + n, __ATOMIC_RELAXED);

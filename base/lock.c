@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Ranked mutexes, and the check of their order in debug builds. */
+/* Ranked mutexes; debug builds check their order. */
 #include "base/lock.h"
 
 #include "base/clock.h"

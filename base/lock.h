@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Ranked mutexes: acquired strictly upward; debug builds abort on an inversion.
- * The fault path of a page that is filled takes none.
+ * Ranked mutexes.  A thread acquires them in strictly ascending rank; debug builds abort on
+ * an inversion.  A fault on a page that is already filled takes none of them.
  */
 #ifndef FLN_BASE_LOCK_H
 #define FLN_BASE_LOCK_H
@@ -43,23 +43,25 @@ void fln_lock_deinit(struct fln_lock *lock);
 void fln_lock(struct fln_lock *lock) FLN_ACQUIRES(lock);
 void fln_unlock(struct fln_lock *lock) FLN_RELEASES(lock);
 
-/* Wait on @cond (of CLOCK_MONOTONIC, see fln_cond_init()) with @lock held. */
+/* Initialise @cond for waits on CLOCK_MONOTONIC, as fln_cond_wait_until() needs. */
 void fln_cond_init(pthread_cond_t *cond);
+
+/* Wait on @cond, releasing @lock meanwhile.  May return spuriously. */
 void fln_cond_wait(pthread_cond_t *cond, struct fln_lock *lock) FLN_REQUIRES(lock);
 
-/* The same until @deadline_ns of fln_now_ns(); false when that has passed. */
+/* The same, until @deadline_ns (of fln_now_ns()).  False: the deadline has passed. */
 _Bool fln_cond_wait_until(pthread_cond_t *cond, struct fln_lock *lock,
 			  unsigned long long deadline_ns) FLN_REQUIRES(lock);
 
 /*
- * A part of a wait of at most *left_ns, which becomes less by what has passed, without time in
- * which the process was stopped; ULLONG_MAX: for ever.  False when nothing is left.  Comes back
- * now and then, as any wait for a condition may.
+ * One step of a wait of at most *left_ns (ULLONG_MAX: forever), which excludes time in which the
+ * process was stopped (fln_stopped_ns()).  Returns after 100 ms at the latest, and reduces
+ * *left_ns by the time that has passed.  The caller loops.  False: nothing is left.
  */
 _Bool fln_cond_wait_part(pthread_cond_t *cond, struct fln_lock *lock, unsigned long long *left_ns)
 	FLN_REQUIRES(lock);
 
-/* I2: before install ioctls, source reads and the log callback. */
+/* I2: assert that the thread holds no lock, before install ioctls, source reads, callbacks. */
 #ifdef FLN_DEBUG
 void fln_lock_assert_none(void);
 #else

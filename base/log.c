@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The log hook: formatting and rate limit. */
+/* Formats and rate-limits log messages for the embedder's callback. */
 #include "base/log.h"
 
 #include "base/clock.h"
@@ -12,7 +12,7 @@
 
 __attribute__((format(printf, 4, 0))) static void log_line(const struct fln_log *log,
 							   enum fln_log_level level,
-							   uint64_t nr_held_back, const char *fmt,
+							   uint64_t nr_suppressed, const char *fmt,
 							   va_list ap)
 {
 	char line[LOG_LINE_BYTES];
@@ -20,9 +20,9 @@ __attribute__((format(printf, 4, 0))) static void log_line(const struct fln_log 
 
 	fln_lock_assert_none(); /* I2: the callback is the embedder's code */
 	n = vsnprintf(line, sizeof(line), fmt, ap);
-	if (nr_held_back && n > 0 && (size_t)n < sizeof(line))
-		(void)snprintf(line + n, sizeof(line) - (size_t)n, " (%llu more like it)",
-			       (unsigned long long)nr_held_back);
+	if (nr_suppressed && n > 0 && (size_t)n < sizeof(line))
+		(void)snprintf(line + n, sizeof(line) - (size_t)n, " (%llu similar suppressed)",
+			       (unsigned long long)nr_suppressed);
 	log->fn(log->ctx, level, line);
 }
 
@@ -48,10 +48,10 @@ void fln_log_limited(const struct fln_log *log, struct fln_log_limit *limit,
 		return;
 	if (now < next ||
 	    !atomic_compare_exchange_strong(&limit->next_ns, &next, now + FLN_NS_PER_S)) {
-		atomic_fetch_add_explicit(&limit->nr_held_back, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&limit->nr_suppressed, 1, memory_order_relaxed);
 		return;
 	}
 	va_start(ap, fmt);
-	log_line(log, level, atomic_exchange(&limit->nr_held_back, 0), fmt, ap);
+	log_line(log, level, atomic_exchange(&limit->nr_suppressed, 0), fmt, ap);
 	va_end(ap);
 }

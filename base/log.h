@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The log hook of an engine: formatted in a stack buffer, never under a lock.
+ * Log messages of an engine, passed to the embedder's callback.  They are formatted in a stack
+ * buffer; no lock may be held (I2), because the callback is the embedder's code.
  */
 #ifndef FLN_BASE_LOG_H
 #define FLN_BASE_LOG_H
@@ -17,12 +18,12 @@ void fln_log(const struct fln_log *log, enum fln_log_level level, const char *fm
 	__attribute__((format(printf, 3, 4)));
 
 /*
- * Lets a message through at most once per second, for the data plane; tells how
- * many were held back before this one.
+ * The rate limit of messages from the data plane: one per second.  Each says how many were
+ * suppressed before it.
  */
 struct fln_log_limit {
 	_Atomic uint64_t next_ns;
-	_Atomic uint64_t nr_held_back;
+	_Atomic uint64_t nr_suppressed;
 };
 
 void fln_log_limited(const struct fln_log *log, struct fln_log_limit *limit,

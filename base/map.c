@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Mappings that nobody has touched when they are opened. */
+/* Mappings without populated pages, even under mlockall() (see map.h). */
 #include "base/map.h"
 
 #include "base/plant.h"
@@ -9,8 +9,8 @@
 #include <sys/mman.h>
 
 /*
- * Only what is locked cannot be emptied.  Asked in this way because munlock() is a call
- * that few threads need, and seccomp filters may refuse.
+ * Call munlock() only if the mapping is locked, because seccomp filters may forbid it.
+ * MADV_DONTNEED fails on locked mappings only, and so tells.
  */
 static int unlock(void *addr, uint64_t len_bytes)
 {
@@ -28,7 +28,7 @@ void *fln_map_closed(void *addr, uint64_t len_bytes, int flags, int fd, off_t of
 
 	if (p == MAP_FAILED || early)
 		return p;
-	/* Without access there is nothing that the kernel could have read meanwhile. */
+	/* Until here mlockall() could not populate it: the mapping has no access. */
 	rc = unlock(p, len_bytes);
 	if (rc == 0)
 		return p;
@@ -46,7 +46,7 @@ int fln_map_open(void *addr, uint64_t len_bytes, bool writable)
 
 const char *fln_map_remedy(int err)
 {
-	return err == EAGAIN ? "; this process locks what it maps (mlockall(MCL_FUTURE)): raise "
-			       "RLIMIT_MEMLOCK, or give CAP_IPC_LOCK"
+	return err == EAGAIN ? "; this process locks its mappings (mlockall(MCL_FUTURE)): raise "
+			       "RLIMIT_MEMLOCK or grant CAP_IPC_LOCK"
 			     : "";
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Mappings that nobody has touched when they are opened.
+ * Maps memory without populating any page of it.
+
  *
- * mmap() alone does not give one: where the host has called mlockall(MCL_FUTURE) the
- * kernel reads every page of a new mapping at once, and a wrapper of mmap() may ask for
- * the same with MAP_POPULATE.  Of an image's memfd that is a page of zeros in the cache
- * for each that was never filled; of a region, a page table full of them, and no fault.
+ * mmap() alone may populate: after mlockall(MCL_FUTURE) the kernel faults in every page of a
+ * new mapping at once, and a wrapper of mmap() may add MAP_POPULATE.  For an image's memfd that
+ * would put a zero page into the page cache for every unfilled page; for a region it would
+ * fill the page tables with zero pages, and no fault would ever occur.
  */
 #ifndef FLN_BASE_MAP_H
 #define FLN_BASE_MAP_H
@@ -20,15 +21,15 @@
 #endif
 
 /*
- * mmap() without access (PROT_NONE), and not locked.  Return: MAP_FAILED with errno, EAGAIN
- * where locked memory would exceed RLIMIT_MEMLOCK.
+ * mmap() with PROT_NONE and without VM_LOCKED.  Return: the address; MAP_FAILED with errno,
+ * which is EAGAIN when locked memory would exceed RLIMIT_MEMLOCK.
  */
 void *fln_map_closed(void *addr, uint64_t len_bytes, int flags, int fd, off_t offset_bytes);
 
-/* Give access to it, to read and, if @writable, to write.  Return: 0; -errno. */
+/* Make such a mapping readable and, if @writable, writable.  Return: 0; -errno. */
 int fln_map_open(void *addr, uint64_t len_bytes, bool writable);
 
-/* What to do about @err of the two, to follow the reason in a sentence; may be empty. */
+/* The remedy for an errno of these two calls, to append to a message; may be empty. */
 const char *fln_map_remedy(int err);
 
 #endif

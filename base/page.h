@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pages, blocks and masks: the one place where bytes and pages are converted.
+ * Pages, blocks and masks, and all conversions between bytes and pages.
+
  *
- * A page has 4 KiB, a block 2 MiB: what one page table of the kernel covers,
- * and the unit of the page-state map and of windows.
+ * A page has 4 KiB.  A block has 2 MiB, the range of one page table; it is the unit of
+ * the page-state map, and windows never cross it.
  */
 #ifndef FLN_BASE_PAGE_H
 #define FLN_BASE_PAGE_H
@@ -46,7 +47,7 @@ static inline uint64_t fln_align_up(uint64_t value, uint64_t to)
 	return (value + to - 1) & ~(to - 1);
 }
 
-/* The end of the block that an address, or a page, lies in; not beyond @end. */
+/* The end of the block that contains an address, at most @end. */
 static inline uint64_t fln_block_end(uint64_t addr, uint64_t end)
 {
 	uint64_t stop = fln_align_down(addr, FLN_BLOCK_BYTES) + FLN_BLOCK_BYTES;
@@ -54,6 +55,7 @@ static inline uint64_t fln_block_end(uint64_t addr, uint64_t end)
 	return stop < end ? stop : end;
 }
 
+/* The same in page numbers. */
 static inline uint64_t fln_block_end_page(uint64_t page, uint64_t end)
 {
 	uint64_t stop = fln_align_down(page, FLN_BLOCK_PAGES) + FLN_BLOCK_PAGES;
@@ -158,7 +160,7 @@ static inline struct fln_mask fln_mask_andnot(const struct fln_mask *a, const st
 	return m;
 }
 
-/* First bit that is set at or after @from, or FLN_BLOCK_PAGES. */
+/* The first set bit at or after @from, or FLN_BLOCK_PAGES. */
 static inline uint32_t fln_mask_next_set(const struct fln_mask *m, uint32_t from)
 {
 	while (from < FLN_BLOCK_PAGES) {
@@ -171,7 +173,7 @@ static inline uint32_t fln_mask_next_set(const struct fln_mask *m, uint32_t from
 	return FLN_BLOCK_PAGES;
 }
 
-/* First bit that is clear at or after @from, or FLN_BLOCK_PAGES. */
+/* The first clear bit at or after @from, or FLN_BLOCK_PAGES. */
 static inline uint32_t fln_mask_next_clear(const struct fln_mask *m, uint32_t from)
 {
 	while (from < FLN_BLOCK_PAGES) {
@@ -185,8 +187,8 @@ static inline uint32_t fln_mask_next_clear(const struct fln_mask *m, uint32_t fr
 }
 
 /*
- * The next run of set bits at or after *lo: [*lo, *hi).  False when none is
- * left.  To go through all: lo = 0; while (fln_mask_next_run(m, &lo, &hi)) { …; lo = hi; }
+ * Find the next run of set bits at or after *lo: [*lo, *hi).  False when none is left.
+ * To visit all: for (lo = 0; fln_mask_next_run(m, &lo, &hi); lo = hi) …
  */
 static inline bool fln_mask_next_run(const struct fln_mask *m, uint32_t *lo, uint32_t *hi)
 {
@@ -197,7 +199,7 @@ static inline bool fln_mask_next_run(const struct fln_mask *m, uint32_t *lo, uin
 	return true;
 }
 
-/* Shift a mask towards higher pages. */
+/* Shift a mask towards higher pages; bits beyond the block are dropped. */
 static inline struct fln_mask fln_mask_up(const struct fln_mask *m, uint32_t by)
 {
 	struct fln_mask out = { { 0 } };

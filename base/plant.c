@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Which bug is planted; see plant.h. */
+/* Selects the planted bug (see plant.h). */
 #include "base/plant.h"
 #include "base/clock.h"
 
@@ -51,7 +51,7 @@ static const char *const names[FLN_BUG_NR] = {
 
 static enum fln_bug chosen;
 
-/* Before main(), so that nobody reads it while it is set. */
+/* Runs before main(), so that no thread reads `chosen` while it is written. */
 __attribute__((constructor)) static void choose(void)
 {
 	const char *name = getenv("FAULTLANE_PLANT");
@@ -64,7 +64,7 @@ __attribute__((constructor)) static void choose(void)
 			return;
 		}
 	}
-	(void)fprintf(stderr, "FAULTLANE_PLANT=%s is none of:", name);
+	(void)fprintf(stderr, "FAULTLANE_PLANT=%s is no planted bug; choose one of:", name);
 	for (unsigned i = 0; i < FLN_BUG_NR; i++)
 		(void)fprintf(stderr, " %s", names[i]);
 	(void)fputc('\n', stderr);

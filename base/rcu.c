@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * RCU: the thread that carries out what is put off for a grace period.
+ * RCU: the thread that runs callbacks after a grace period.
+
  *
- * liburcu's own (call_rcu) ends the process where the thread cannot be made, and lives until
- * the process ends; this one is an error in the first case, and goes with the last engine.
+ * liburcu's call_rcu() aborts the process when its thread cannot be created, and that thread
+ * lives until the process exits.  Here a failed creation is an error code, and the thread
+ * ends with the last engine.
+
  *
- * What is put off is a stack: pushed by anybody, taken whole by the thread, which waits for
- * one grace period for all of it.  The thread sleeps only after it has said so (LATER_ASLEEP)
- * and then seen the stack empty, and a push looks at that word after it has pushed: one of
- * the two sees the other.  While there is work it rounds up: LATER_NAP_NS between two grace
- * periods, in which pushes wake nobody.
+ * Pending callbacks are a lock-free stack.  Any thread pushes; the RCU thread takes the whole
+ * stack and waits one grace period for all of it.  No push is missed: the thread sets
+ * LATER_ASLEEP, then checks the stack again, then sleeps; a push reads that state after it has
+ * pushed.  One of the two sees the other.  While callbacks keep coming the thread naps
+ * LATER_NAP_NS between grace periods, to batch them; pushes do not wake it from a nap.
  */
 #include "base/rcu.h"
 
@@ -29,7 +32,7 @@
 #define LATER_NAP_NS (10 * FLN_NS_PER_MS)
 
 #ifdef FLN_TSAN
-/* By which ThreadSanitizer is told of grace periods. */
+/* The address by which ThreadSanitizer is told of grace periods. */
 char fln_rcu_tsan_token;
 #endif
 
@@ -40,8 +43,8 @@ enum later_state {
 };
 
 static struct {
-	pthread_mutex_t
-		lock; /* of users and the thread's life; nothing else is held or waits for it */
+	/* Guards nr_users and thread.  Taken with no other lock held, and takes none inside. */
+	pthread_mutex_t lock;
 	uint32_t nr_users;
 	pthread_t thread;
 	_Atomic(struct fln_rcu_head *) pushed;
@@ -60,13 +63,13 @@ static void futex_wake(void)
 	(void)syscall(SYS_futex, &later.state, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
-static void carry_out(struct fln_rcu_head *head)
+static void run_callbacks(struct fln_rcu_head *head)
 {
 	fln_rcu_synchronize();
 	while (head) {
 		struct fln_rcu_head *next = head->next;
 
-		head->fn(head); /* frees it */
+		head->fn(head); /* may free @head */
 		head = next;
 	}
 }
@@ -78,7 +81,7 @@ static void sleep_until_pushed(void)
 	if (!atomic_compare_exchange_strong(&later.state, &awake, LATER_ASLEEP))
 		return;
 	if (atomic_load(&later.pushed)) {
-		/* Fails where a push or the end has been quicker. */
+		/* Fails if a push or fln_rcu_put() changed the state first; that is fine. */
 		(void)atomic_compare_exchange_strong(&later.state, &asleep, LATER_AWAKE);
 		return;
 	}
@@ -95,11 +98,11 @@ static void *later_main(void *arg)
 	do {
 		struct fln_rcu_head *head;
 
-		/* In this order: what was pushed before the end was announced is carried out. */
+		/* Read the state first: callbacks pushed before LATER_ENDING are still run. */
 		ending = atomic_load(&later.state) == LATER_ENDING;
 		head = atomic_exchange(&later.pushed, NULL);
 		if (head) {
-			carry_out(head);
+			run_callbacks(head);
 			futex_wait(LATER_AWAKE, &nap);
 		} else if (!ending) {
 			sleep_until_pushed();

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * RCU: the one header that includes liburcu (memb flavour).
+ * RCU, by liburcu (memb flavour).  No other file includes liburcu.
+
  *
- * Debian's liburcu is not built for ThreadSanitizer, which therefore sees
- * neither its barriers nor its grace periods.  Pointers are published with C11
- * atomics, and the two orders that a grace period gives are told to it here:
- * what a reader did comes before what follows the grace period.
+ * Distributions do not build liburcu for ThreadSanitizer, which therefore sees
+ * neither its barriers nor its grace periods.  We publish pointers with C11
+ * atomics, and FLN_TSAN_RELEASE() and FLN_TSAN_ACQUIRE() tell ThreadSanitizer that
+ * readers happen before whatever follows their grace period.
  */
 #ifndef FLN_BASE_RCU_H
 #define FLN_BASE_RCU_H
@@ -14,7 +15,7 @@
 #include "base/signals.h"
 
 #include <urcu/urcu-memb.h>
-/* For one field, "registered": the functions of this header are not used. */
+/* Only for the field "registered"; the inline functions of this header are not used. */
 #include <urcu/static/urcu-memb.h>
 
 #include <stdbool.h>
@@ -38,21 +39,21 @@ extern char fln_rcu_tsan_token;
 #endif
 
 /*
- * The thread that does what fln_rcu_call() puts off runs from the first get to the last put:
- * every map is a user, and every engine, so that adding a region makes no thread.  Not started
- * by the first call: that is on the fault path, which must not allocate (I5), and the thread
- * would have the worker's processor and nice value.
- * Of this process only: a forked child has neither the thread nor a right to call.
+ * Start, or keep running, the thread that runs the callbacks of fln_rcu_call().  It runs from
+ * the first get to the last put.  Every block map and every engine is a user; the engine is
+ * one so that adding a region starts no thread.  fln_rcu_call() does not start the thread
+ * itself: it is on the fault path, which must not allocate (I5), and the thread
+ * would inherit the worker's affinity and nice value.
  * Return: 0; or as fln_thread_refused().
  */
 int fln_rcu_get(void);
-/* What this user has put off must have been carried out. */
+/* All callbacks of this user must have run.  The last put blocks until the thread has ended. */
 void fln_rcu_put(void);
 
 /*
- * Every thread that reads is registered.  Threads of ours are from begin to end;
- * a thread of the embedder's is for the time of its call, unless it has
- * registered itself.  Returns what fln_rcu_leave() wants to know.
+ * Register the calling thread as an RCU reader.  The library's own threads are registered for
+ * their whole life, the embedder's for the duration of a call unless they have
+ * registered themselves.  Return: the argument for fln_rcu_leave().
  */
 static inline bool fln_rcu_enter(void)
 {
@@ -82,9 +83,9 @@ static inline void fln_rcu_read_unlock(void)
 }
 
 /*
- * The same in a signal handler, on a thread that has entered (fln_thread_enter()).
- * No other handler interrupts it: that one could touch memory which must be filled,
- * and wait for it inside this section.
+ * A read section in a signal handler, on a thread that has called fln_thread_enter().
+ * Other signals are blocked: their handlers could touch memory that must be filled,
+ * and would wait for it inside this section.
  */
 static inline void fln_rcu_handler_lock(sigset_t *before)
 {
@@ -99,37 +100,40 @@ static inline void fln_rcu_handler_unlock(const sigset_t *before)
 	fln_signals_restore(before);
 }
 
-/* What the caller looks at stays until its read section ends. */
+/* Assert that the caller is in a read section. */
 static inline void fln_rcu_assert_reading(void)
 {
 	FLN_DEBUG_ASSERT(urcu_memb_read_ongoing());
 }
 
-/* Between two looks at what another thread is about to change. */
+/* Pause between two reads of a value that another thread is about to change. */
 static inline void fln_cpu_relax(void)
 {
 	caa_cpu_relax();
 }
 
-/* Wait until every reader that runs now has ended.  Not inside a reader. */
+/* Block until all read sections in progress have ended.  Never inside a read section. */
 static inline void fln_rcu_synchronize(void)
 {
-	/* liburcu's locks are held meanwhile, which every call that reads needs. */
+	/*
+	 * This holds liburcu's registry lock, which a signal handler's call would need as well:
+	 * run no handlers meanwhile.
+	 */
 	fln_signals_hold();
 	urcu_memb_synchronize_rcu();
 	fln_signals_release();
 	FLN_TSAN_ACQUIRE();
 }
 
-/* Part of what is freed later. */
+/* Embedded in objects that are freed after a grace period. */
 struct fln_rcu_head {
 	struct fln_rcu_head *next;
 	void (*fn)(struct fln_rcu_head *head);
 };
 
 /*
- * Call @fn(head) after a grace period, on the thread of fln_rcu_get(); @fn begins with
- * FLN_TSAN_ACQUIRE().  Not in a signal handler: it may make a system call.
+ * Run @fn(head) after a grace period, on the thread of fln_rcu_get(); @fn begins with
+ * FLN_TSAN_ACQUIRE().  Never blocks.  Not for signal handlers.
  */
 void fln_rcu_call(struct fln_rcu_head *head, void (*fn)(struct fln_rcu_head *head));
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Holding signals off while a thread has what others need; the reason is in signals.h. */
+/* Blocks signals in the library's threads and critical sections (see signals.h). */
 #include "base/signals.h"
 
 #include "base/error.h"
@@ -10,16 +10,17 @@ FLN_THREAD_LOCAL struct fln_signals_thread fln_signals_thread;
 
 void fln_signals_block_others(sigset_t *before)
 {
-	static const int caused[] = { SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGABRT };
+	/* Signals that the thread causes itself, by a fault or abort(). */
+	static const int synchronous[] = { SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGABRT };
 	sigset_t others;
 
 	(void)sigfillset(&others);
-	for (uint32_t i = 0; i < sizeof(caused) / sizeof(caused[0]); i++)
-		(void)sigdelset(&others, caused[i]);
+	for (uint32_t i = 0; i < sizeof(synchronous) / sizeof(synchronous[0]); i++)
+		(void)sigdelset(&others, synchronous[i]);
 	(void)pthread_sigmask(SIG_BLOCK, &others, before);
 }
 
-static void ours_of(sigset_t *set)
+static void set_ours(sigset_t *set)
 {
 	(void)sigemptyset(set);
 	(void)sigaddset(set, SIGXFSZ);
@@ -30,7 +31,7 @@ void fln_signals_ours_begin(struct fln_signals_ours *ours)
 {
 	sigset_t set;
 
-	ours_of(&set);
+	set_ours(&set);
 	(void)pthread_sigmask(SIG_BLOCK, &set, &ours->before);
 	if (sigpending(&ours->pending) != 0)
 		(void)sigfillset(&ours->pending);
@@ -41,12 +42,12 @@ void fln_signals_ours_end(const struct fln_signals_ours *ours)
 	static const struct timespec now = { 0, 0 };
 	sigset_t set, pending;
 
-	ours_of(&set);
+	set_ours(&set);
 	if (sigismember(&ours->pending, SIGXFSZ))
 		(void)sigdelset(&set, SIGXFSZ);
 	if (sigismember(&ours->pending, SIGPIPE))
 		(void)sigdelset(&set, SIGPIPE);
-	/* Mostly nothing is pending: one cheap look says so. */
+	/* Usually nothing is pending, and one sigpending() is all it costs. */
 	if (sigpending(&pending) == 0 &&
 	    ((sigismember(&pending, SIGXFSZ) && sigismember(&set, SIGXFSZ)) ||
 	     (sigismember(&pending, SIGPIPE) && sigismember(&set, SIGPIPE)))) {

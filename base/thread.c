@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The engine's threads: made, named, and given back. */
+/* Creates, names and ends the engine's threads. */
 #include "base/thread.h"
 
 #include "base/error.h"
@@ -20,7 +20,7 @@ static const char *const kind_names[] = {
 _Static_assert(sizeof(kind_names) / sizeof(kind_names[0]) == FLN_THREAD_NR_KINDS,
 	       "every kind has a name");
 
-/* The policy of a thread whose clones the kernel refuses; C libraries name it late or never. */
+/* SCHED_DEADLINE, which some C libraries do not define.  Such a thread cannot create threads. */
 #define POLICY_DEADLINE 6
 
 int fln_thread_refused(int err, const char *name, uint32_t index)
@@ -30,15 +30,15 @@ int fln_thread_refused(int err, const char *name, uint32_t index)
 	struct rlimit locked;
 
 	if (err == EPERM || err == EACCES)
-		remedy = "let the seccomp filter answer ENOSYS to clone3, or permit it";
+		remedy = "permit clone3 in the seccomp filter, or let it fail with ENOSYS";
 	else if (policy >= 0 && (policy & ~SCHED_RESET_ON_FORK) == POLICY_DEADLINE &&
 		 !(policy & SCHED_RESET_ON_FORK))
 		remedy =
-			"this thread is SCHED_DEADLINE and may make none: call from another one, or "
+			"a SCHED_DEADLINE thread may not create threads: call from another one, or "
 			"set SCHED_FLAG_RESET_ON_FORK";
 	else if (getrlimit(RLIMIT_MEMLOCK, &locked) == 0 && locked.rlim_cur != RLIM_INFINITY)
-		remedy = "raise RLIMIT_NPROC or the cgroup's pids.max, and after "
-			 "mlockall(MCL_FUTURE) RLIMIT_MEMLOCK, which counts stacks";
+		remedy = "raise RLIMIT_NPROC or the cgroup's pids.max; after "
+			 "mlockall(MCL_FUTURE) also RLIMIT_MEMLOCK, which counts thread stacks";
 	return fln_fail(err == EPERM || err == EACCES ? EPERM : EAGAIN, "%s thread %u: %s; %s",
 			name, index, strerror(err), remedy);
 }
@@ -63,7 +63,7 @@ int fln_thread_create(struct fln_thread *t, const struct fln_thread_hooks *hooks
 	if (rc == 0)
 		return 0;
 	if (t->hooks)
-		return fln_fail(-rc, "%s thread %u: the hook that makes threads failed: %s",
+		return fln_fail(-rc, "%s thread %u: the embedder's create hook failed: %s",
 				kind_names[kind], index, strerror(-rc));
 	return fln_thread_refused(-rc, kind_names[kind], index);
 }
@@ -76,7 +76,7 @@ void fln_thread_join(struct fln_thread *t)
 		(void)pthread_join(t->thread, NULL);
 }
 
-static pid_t self(void)
+static pid_t thread_id(void)
 {
 	return (pid_t)syscall(SYS_gettid);
 }
@@ -91,25 +91,25 @@ void fln_thread_begin(struct fln_thread_before *before, enum fln_thread_kind kin
 	if (pthread_getname_np(pthread_self(), before->name, sizeof(before->name)) != 0)
 		before->name[0] = '\0';
 	before->cpu_bytes =
-		syscall(SYS_sched_getaffinity, self(), sizeof(before->cpus), before->cpus);
-	/* -1 is a nice value too; an error leaves errno set, and the thread as it is. */
+		syscall(SYS_sched_getaffinity, thread_id(), sizeof(before->cpus), before->cpus);
+	/* -1 is also a valid nice value: errno tells an error. */
 	errno = 0;
-	before->nice = getpriority(PRIO_PROCESS, (id_t)self());
+	before->nice = getpriority(PRIO_PROCESS, (id_t)thread_id());
 	(void)snprintf(name, sizeof(name), "fln-%s-%u", kind_names[kind], index % 1000);
 	(void)pthread_setname_np(pthread_self(), name);
 }
 
 void fln_thread_end(const struct fln_thread_before *before)
 {
-	/* What the kernel does not permit stays as it is: nobody can do more. */
-	if (getpriority(PRIO_PROCESS, (id_t)self()) != before->nice)
-		(void)setpriority(PRIO_PROCESS, (id_t)self(), before->nice);
+	/* Best effort: the kernel may not permit a lower nice value. */
+	if (getpriority(PRIO_PROCESS, (id_t)thread_id()) != before->nice)
+		(void)setpriority(PRIO_PROCESS, (id_t)thread_id(), before->nice);
 	if (before->cpu_bytes > 0)
-		(void)syscall(SYS_sched_setaffinity, self(), (size_t)before->cpu_bytes,
+		(void)syscall(SYS_sched_setaffinity, thread_id(), (size_t)before->cpu_bytes,
 			      before->cpus);
 	if (before->name[0])
 		(void)pthread_setname_np(pthread_self(), before->name);
-	/* What its work has raised must not wait for the mask that it came with. */
+	/* Leaves SIGXFSZ and SIGPIPE blocked until fln_signals_ours_end() has discarded ours. */
 	fln_signals_restore(&before->signals);
 	fln_signals_ours_end(&before->ours);
 	(void)pthread_setcancelstate(before->cancel, NULL);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The engine's threads, made by pthread_create(), or by the hooks of
- * the embedder, which may lend threads of its own.
+ * The engine's threads, created by pthread_create() or by the embedder's hooks, which may
+ * lend existing threads.
+
  *
- * A borrowed thread goes back as it came: name, processors, nice value and signal
- * mask are what they were before.
+ * A lent thread is returned with its previous name, affinity, nice value, signal mask and
+ * cancellation state.
  */
 #ifndef FLN_BASE_THREAD_H
 #define FLN_BASE_THREAD_H
@@ -16,41 +17,41 @@
 #define FLN_THREAD_CPU_WORDS 128u /* 8192 processors */
 
 struct fln_thread {
-	const struct fln_thread_hooks *hooks; /* NULL: ours */
+	const struct fln_thread_hooks *hooks; /* NULL: created by pthread_create() */
 	pthread_t thread;
-	void *handle; /* the hooks' */
+	void *handle; /* what the hooks returned */
 };
 
 /*
- * Run @main(@arg) on a thread of its own.  All signals are blocked in one that we
- * make, from its first instruction on.
- * Return: 0; what the hook returned; or as fln_thread_refused().
+ * Run @main(@arg) on a new thread.  A thread created by pthread_create() starts with all
+ * signals blocked.  Return: 0; what the hook returned; or as fln_thread_refused().
  */
 int fln_thread_create(struct fln_thread *t, const struct fln_thread_hooks *hooks,
 		      enum fln_thread_kind kind, uint32_t index, void *(*main)(void *), void *arg);
 
 /*
- * What pthread_create() failed with, in a sentence that names the thread.
- * Return: -EPERM where a filter refuses threads; else -EAGAIN.
+ * Set the error message for a pthread_create() that failed with @err.
+ * Return: -EPERM when a seccomp filter forbids it; else -EAGAIN.
  */
 int fln_thread_refused(int err, const char *name, uint32_t index);
 
 void fln_thread_join(struct fln_thread *t);
 
-/* What a thread was like before it became one of the engine's. */
+/* What fln_thread_begin() changed, for fln_thread_end() to restore. */
 struct fln_thread_before {
 	struct fln_signals_ours ours;
 	sigset_t signals;
 	char name[16];
-	long cpu_bytes; /* of cpus; at most 0: not known */
+	long cpu_bytes; /* valid bytes of cpus; at most 0: unknown */
 	unsigned long cpus[FLN_THREAD_CPU_WORDS];
 	int nice;
 	int cancel;
 };
 
 /*
- * First and last in @main: block signals, take a name and refuse to be cancelled, which in
- * the middle of a round would leave claims and read sections behind; and undo all of it.
+ * The first and the last call of @main.  Begin blocks signals, names the thread and disables
+ * cancellation, which in the middle of a round would leave claims and read sections behind;
+ * end undoes that.
  */
 void fln_thread_begin(struct fln_thread_before *before, enum fln_thread_kind kind, uint32_t index);
 void fln_thread_end(const struct fln_thread_before *before);

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Thread-local data that a thread can use at any point of its life.
+ * Thread-local variables that are allocated with the thread.
+
  *
- * In a library that is loaded late (dlopen()) the general model allocates a
- * variable at a thread's first use of it: by malloc, perhaps on the fault path or in
- * a signal handler.  The initial-exec model has its place in every thread from the
- * beginning.  That place is small: keep such variables small.
+ * In a library loaded by dlopen(), the default TLS model allocates a variable with
+ * malloc() at a thread's first access, which may be on the fault path or in
+ * a signal handler.  The initial-exec model allocates it with the thread.  Its space (static
+ * TLS) is scarce: keep such variables small.
+
  *
- * It is said of each variable and not of the whole library by a compiler option:
- * liburcu's own variable has an alignment which such a place cannot give.  A thread
- * touches that one first when it registers (fln_rcu_enter()).
+ * The model is set for each variable and not by a compiler option for the whole library,
+ * because liburcu's own variable has an alignment that static TLS cannot provide.  A thread
+ * first accesses that one when it registers (fln_rcu_enter()).
  */
 #ifndef FLN_BASE_TLS_H
 #define FLN_BASE_TLS_H

@@ -227,7 +227,7 @@ static void the_log_is_limited(void **state)
 	assert_string_equal(lines.last, "page 0");
 	limit.next_ns = 0; /* a second later */
 	fln_log_limited(&log, &limit, FLN_LOG_WARNING, "page 5");
-	assert_string_equal(lines.last, "page 5 (4 more like it)");
+	assert_string_equal(lines.last, "page 5 (4 similar suppressed)");
 }
 
 int main(void)
