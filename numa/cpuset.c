@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Reads and writes lists of processors. */
+/* Parses and formats lists of processors. */
 #include "numa/cpuset.h"
 
 #include "base/error.h"
@@ -7,8 +7,8 @@
 #include <errno.h>
 #include <string.h>
 
-/* A number of a list; false when there is none, or it is beyond all processors. */
-static bool take_number(const char **at, uint32_t *out)
+/* Parse a number and advance *at; false when there is none or it is FLN_MAX_PUS or above. */
+static bool parse_number(const char **at, uint32_t *out)
 {
 	uint32_t n = 0;
 
@@ -31,12 +31,12 @@ int fln_cpuset_parse(struct fln_cpuset *set, const char *list, const char *what)
 	for (;;) {
 		uint32_t lo, hi;
 
-		if (!take_number(&at, &lo))
+		if (!parse_number(&at, &lo))
 			break;
 		hi = lo;
 		if (*at == '-') {
 			at++;
-			if (!take_number(&at, &hi) || hi < lo)
+			if (!parse_number(&at, &hi) || hi < lo)
 				break;
 		}
 		for (uint32_t i = lo; i <= hi; i++)
@@ -49,8 +49,8 @@ int fln_cpuset_parse(struct fln_cpuset *set, const char *list, const char *what)
 			break;
 	}
 	return fln_fail(EINVAL,
-			"%s is '%.100s', no list of processors; write it as '0-3,8', "
-			"numbers up to %u",
+			"%s is '%.100s', which is not a list of processors; write it as "
+			"'0-3,8', with numbers up to %u",
 			what, list, FLN_MAX_PUS - 1);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sets of processors, and the lists that people write: "0-3,8".
+ * Sets of processors, and their text form: lists such as "0-3,8".
  */
 #ifndef FLN_NUMA_CPUSET_H
 #define FLN_NUMA_CPUSET_H
@@ -9,14 +9,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What the kernel can be built for at most, on x86 and Arm today. */
+/* The largest NR_CPUS that the kernel can be configured for, on x86 and Arm today. */
 #define FLN_MAX_PUS 8192u
 
 struct fln_cpuset {
 	uint64_t w[FLN_MAX_PUS / 64];
 };
 
-/* Processors, or nodes, beyond the set's end are in no set. */
+/* Processors from FLN_MAX_PUS on are in no set. */
 static inline bool fln_cpuset_has(const struct fln_cpuset *set, uint32_t os_index)
 {
 	return os_index < FLN_MAX_PUS && (set->w[os_index / 64] >> (os_index % 64) & 1);
@@ -29,10 +29,10 @@ static inline void fln_cpuset_add(struct fln_cpuset *set, uint32_t os_index)
 }
 
 /**
- * fln_cpuset_parse() - Read a list such as "0-3,8"
+ * fln_cpuset_parse() - Parse a list such as "0-3,8"
  * @set:  written only on success
  * @list: at least one number
- * @what: what the list is called, for the sentence
+ * @what: the name of the list, for the error message
  *
  * Return:  0; -EINVAL
  * Threads: any
@@ -41,8 +41,8 @@ static inline void fln_cpuset_add(struct fln_cpuset *set, uint32_t os_index)
 int fln_cpuset_parse(struct fln_cpuset *set, const char *list, const char *what);
 
 /**
- * fln_cpuset_format() - Write a set as a list, "-" for an empty one
- * @buf:     receives it, ended by a zero byte; cut with "..." when it is longer
+ * fln_cpuset_format() - Format a set as a list; an empty set gives "-"
+ * @buf:     receives the list, NUL-terminated; a list that does not fit ends in "..."
  * @buf_len: at least 16
  *
  * Return:  @buf

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The jemalloc adapter: an arena per node, whose extents are bound when mapped.
+ * The jemalloc adapter: an arena per node; its extents are bound to the node when mapped.
+
  *
- * Thread caches are left out on purpose.  A cache hands out what was freed into
- * it, of whichever arena, so a thread that serves two nodes would mix them; and
- * the library allocates when objects are created, where a lock costs little.
+ * Thread caches are bypassed on purpose.  A cache returns memory that was freed into it,
+ * whatever its arena, so a thread that serves two nodes would mix them.  The library
+ * allocates only when objects are created, where the arena's lock costs little.
  */
 #include "numa/jemalloc.h"
 
@@ -21,22 +22,22 @@
 
 struct jemalloc_ctx;
 
-/* jemalloc keeps a pointer to the hooks for as long as the arena lives. */
+/* jemalloc keeps a pointer to the hooks for the lifetime of the arena. */
 struct node_arena {
-	extent_hooks_t hooks; /* first: the hook gets back from it to this */
+	extent_hooks_t hooks; /* must be first: the hook casts it back to its arena */
 	struct jemalloc_ctx *ctx;
 	uint32_t node_os_index;
 	unsigned int arena_idx;
 };
 
 struct jemalloc_ctx {
-	extent_hooks_t *dflt;   /* jemalloc's own */
-	_Atomic int bind_error; /* the first, or 0 */
+	extent_hooks_t *dflt;   /* jemalloc's default hooks */
+	_Atomic int bind_error; /* the first error of fln_bind_memory(), or 0 */
 	uint32_t nr_arenas;
 	struct node_arena arenas[];
 };
 
-/* Map as jemalloc would, then bind.  It may hold a lock of the arena: allocate nothing here. */
+/* Map as jemalloc does, then bind.  jemalloc may hold the arena's lock: allocate nothing here. */
 static void *extent_alloc_bound(extent_hooks_t *hooks, void *new_addr, size_t size,
 				size_t alignment, bool *zero, bool *commit, unsigned int arena_idx)
 {
@@ -79,7 +80,7 @@ static void adapter_free(void *vctx, void *ptr, size_t size_bytes, uint32_t node
 	(void)vctx;
 	(void)size_bytes;
 	(void)node;
-	/* jemalloc knows whose it is. */
+	/* jemalloc finds the arena by the address. */
 	if (ptr)
 		dallocx(ptr, MALLOCX_TCACHE_NONE);
 }
@@ -106,11 +107,11 @@ static int add_arena(struct jemalloc_ctx *ctx, uint32_t node_os_index)
 	arena->hooks.alloc = extent_alloc_bound;
 	arena->ctx = ctx;
 	arena->node_os_index = node_os_index;
-	/* With the hooks from the start, so that the arena itself lies on the node. */
+	/* Pass the hooks at creation, so that the arena's own metadata lies on the node too. */
 	err = mallctl("arenas.create", &arena->arena_idx, &size, &hooks, sizeof(void *));
 	if (err)
-		return fln_fail(err, "jemalloc gave no arena for node %u: %s", node_os_index,
-				strerror(err));
+		return fln_fail(err, "jemalloc: cannot create an arena for node %u: %s",
+				node_os_index, strerror(err));
 	ctx->nr_arenas++;
 	return 0;
 }
@@ -119,14 +120,14 @@ int fln_jemalloc_allocator_create(const struct fln_topology *t, struct fln_alloc
 {
 	uint32_t nr_nodes = fln_topology_nr_nodes(t);
 	struct jemalloc_ctx *ctx = calloc(1, sizeof(*ctx) + nr_nodes * sizeof(ctx->arenas[0]));
-	size_t size = sizeof(void *); /* of a pointer to hooks */
+	size_t size = sizeof(void *); /* mallctl() returns a pointer to hooks */
 	int rc;
 
 	if (!ctx)
 		return fln_fail(ENOMEM, "no memory for %u arenas", nr_nodes);
 	rc = mallctl("arena.0.extent_hooks", &ctx->dflt, &size, NULL, 0);
 	if (rc) {
-		rc = fln_fail(rc, "jemalloc did not tell its extent hooks: %s; use jemalloc 5",
+		rc = fln_fail(rc, "jemalloc: cannot read its extent hooks: %s; use jemalloc 5",
 			      strerror(rc));
 		goto out_free;
 	}

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An allocator table backed by jemalloc, with an arena per NUMA node.
+ * An allocator (struct fln_allocator) backed by jemalloc, with an arena per NUMA node.
+
  *
- * For programs.  The library never links it: libjemalloc exports malloc, and
- * a program that links it has the allocator of the whole process replaced.
+ * For programs only.  The library never links it: libjemalloc exports malloc(), so linking
+ * it replaces the allocator of the whole process.
  */
 #ifndef FLN_NUMA_JEMALLOC_H
 #define FLN_NUMA_JEMALLOC_H
@@ -11,37 +12,37 @@
 #include "numa/topology.h"
 
 /**
- * fln_jemalloc_allocator_create() - Make an arena for each node, and the table
- * @t:   not kept
- * @out: the table; written only on success.  Its @node argument is the kernel's
- *       number of a node; FLN_NODE_ANY, or a node that @t does not know, is
+ * fln_jemalloc_allocator_create() - Create an arena for each node, and the allocator
+ * @t:   the topology, used during the call only
+ * @out: the allocator; written only on success.  Its functions take the kernel's
+ *       number of a node; FLN_NODE_ANY and nodes that @t lacks are
  *       served by the process's ordinary arenas
  *
- * Return:  0; -ENOMEM; -EAGAIN when jemalloc has no arena left; or what its
- *          mallctl() failed with
- * Threads: any; the table's functions too
+ * Return:  0; -ENOMEM; -EAGAIN when jemalloc has no arena left; or the error of
+ *          mallctl()
+ * Threads: any; the allocator's functions too
  * Blocks:  briefly (maps memory)
  */
 int fln_jemalloc_allocator_create(const struct fln_topology *t, struct fln_allocator *out);
 
 /**
- * fln_jemalloc_allocator_destroy() - Give the arenas back, clear the table
+ * fln_jemalloc_allocator_destroy() - Destroy the arenas and clear the allocator
  * @a: from fln_jemalloc_allocator_create(), or all zeros; NULL is permitted
  *
- * All that was allocated must have been freed: the memory goes, used or not.
+ * Everything allocated from it must have been freed: the arenas' memory is unmapped.
  *
- * Threads: any, when nobody uses a copy of the table any more
+ * Threads: any, once no copy of the allocator is in use
  * Blocks:  briefly (unmaps memory)
  */
 void fln_jemalloc_allocator_destroy(struct fln_allocator *a);
 
 /**
- * fln_jemalloc_bind_error() - Whether memory could be bound to its node so far
+ * fln_jemalloc_bind_error() - The first failure to bind memory to its node
  * @a: from fln_jemalloc_allocator_create()
  *
- * Memory that could not be bound is handed out all the same.
+ * Memory that could not be bound is returned to the caller nevertheless.
  *
- * Return:  0, or the first negative errno of fln_bind_memory(), to be told once
+ * Return:  0: none so far; else the first negative errno of fln_bind_memory()
  * Threads: any
  * Blocks:  no
  */

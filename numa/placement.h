@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where threads run and where memory lies: the two calls that act on a plan.
+ * Pins threads to processors and binds memory to NUMA nodes.
  */
 #ifndef FLN_NUMA_PLACEMENT_H
 #define FLN_NUMA_PLACEMENT_H
@@ -11,20 +11,20 @@
 #include <stdint.h>
 
 /**
- * fln_pin_thread() - Let the calling thread run on one processor only
- * @pu_os_index: of a live topology
+ * fln_pin_thread() - Pin the calling thread to one processor
+ * @pu_os_index: the kernel's number of the processor
  *
  * Return:  0; -EINVAL when there is no such processor or the cpuset forbids it;
- *          -EPERM or -ENOSYS when the call itself is forbidden.  Unpinned is
- *          slower, not wrong: say so once and go on
+ *          -EPERM or -ENOSYS when the system call is forbidden.  Running unpinned is
+ *          slower but correct: warn once and continue
  * Threads: any; acts on the caller
  * Blocks:  until the thread has moved
  */
 int fln_pin_thread(uint32_t pu_os_index);
 
 /**
- * fln_pin_thread_to() - Let the calling thread run on some processors only
- * @cpus: of a live topology, at least one
+ * fln_pin_thread_to() - Restrict the calling thread to a set of processors
+ * @cpus: at least one processor
  *
  * Return:  as fln_pin_thread()
  * Threads: any; acts on the caller
@@ -33,19 +33,19 @@ int fln_pin_thread(uint32_t pu_os_index);
 int fln_pin_thread_to(const struct fln_cpuset *cpus);
 
 /**
- * fln_bind_memory() - Have the pages of a range come from a node, while it has any
+ * fln_bind_memory() - Prefer a node for the pages of a range
  * @addr:          a mapping, page aligned
  * @len_bytes:     a multiple of the page size, not 0
  * @node_os_index: the kernel's number of the node; FLN_NODE_ANY changes nothing
  *
- * Acts on pages that are allocated from now on, of a shared mapping for every
- * process that maps the object.  On a machine with memory on one node only it
- * does nothing but check @addr and @len_bytes.
+ * Applies to pages allocated from now on; for a shared mapping, in every process
+ * that maps the object.  On a machine with memory on one node only it
+ * just checks @addr and @len_bytes.
  *
  * Return:  0; -EINVAL for a range that is unaligned or empty, or a node without
  *          memory that this process may use; -EFAULT for a range with holes;
- *          -EPERM or -ENOSYS when the call itself is forbidden; -ENOMEM.  Memory
- *          elsewhere is slower, not wrong: say so once and go on
+ *          -EPERM or -ENOSYS when the system call is forbidden; -ENOMEM.  Remote memory
+ *          is slower but correct: warn once and continue
  * Threads: any
  * Blocks:  takes mmap_lock
  */

@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Plans a machine: workers to nodes, workers to processors, shards to workers.
+ * Plans a machine: assigns workers to nodes and processors, and shards to workers.
  *
  * Theory of operation
  *
- * First the processors are sorted into candidates of their nodes: what workers may
- * have, without vCPUs' processors where that leaves a node any, and of these without
- * strays, which are far from the node's memory for all we know.  Then the memory of
- * every node is laid to the charge of a node that has candidates: itself, or the
- * nearest.  Workers are dealt to nodes by that charge, one at a time to the one that is
- * due the next most (the divisors 1, 3, 5 … of Sainte-Laguë, which favour neither
- * large nor small); a node is passed over when its candidates are taken, until all
- * nodes' are.  On a node that has only vCPUs' processors one is enough to be full.
+ * First each node gets its candidates: the processors that workers may use, minus those of
+ * vCPUs if that leaves the node any, minus strays (which may be far from the node's memory)
+ * if that leaves any.  Then every node's memory is charged to a node with candidates:
+ * itself, or the nearest one.  Workers are apportioned to nodes by that charge with the
+ * Sainte-Laguë method (divisors 1, 3, 5 …), which favours neither large nor small nodes.
+ * A node whose candidates all have a worker is skipped until all nodes' candidates have one.
+ * A node that has only vCPUs' processors counts as full with one worker.
  *
- * The work is of the order of nodes squared, plus workers times nodes, plus sorting
- * the processors.
+ * Cost: nodes squared, plus workers times nodes, plus sorting the processors.
  */
 #include "numa/plan.h"
 
@@ -26,29 +24,29 @@
 #include <string.h>
 
 #define PUS_PER_WORKER 8u
-#define MIN_WORKERS 2u /* where there are as many processors */
+#define MIN_WORKERS 2u /* if there are that many processors */
 
 __extension__ typedef unsigned __int128 wide;
 
-/* A processor that workers of its node may get, and where it stands among them. */
+/* A processor that a worker of its node may run on, with its sort keys. */
 struct candidate {
 	const struct fln_pu *pu;
 	bool beside_vcpu;
-	uint32_t rank; /* among the candidates of its core */
-	uint32_t turn; /* among those of its cache that are as good */
+	uint32_t rank; /* index among the candidates of its core */
+	uint32_t turn; /* index among the candidates of its cache that are as good */
 };
 
-/* What is needed while a plan is made; one piece of memory. */
-struct making {
+/* The working state of the planner; its arrays are one allocation. */
+struct planner {
 	struct fln_plan *plan;
 	const struct fln_topology *topology;
 	size_t size_bytes;
-	struct candidate *candidates; /* node by node */
+	struct candidate *candidates; /* grouped by node */
 	bool *core_has_vcpu;          /* by core */
-	uint32_t *first;              /* a node's first candidate */
-	uint32_t *nr;                 /* how many it has */
-	uint32_t *flaws;              /* what its best processors have of them */
-	uint64_t *charge;             /* memory that its workers serve, in some unit */
+	uint32_t *first;              /* by node: index of its first candidate */
+	uint32_t *nr;                 /* by node: number of candidates, later of workers */
+	uint32_t *flaws;              /* by node: flaws_of() its best processor */
+	uint64_t *charge; /* by node: memory that its workers serve, MiB or processors */
 };
 
 static int by_core(const void *va, const void *vb)
@@ -61,7 +59,7 @@ static int by_core(const void *va, const void *vb)
 	return a->logical < b->logical ? -1 : a->logical > b->logical;
 }
 
-/* Which is better, not looking at caches. */
+/* Compare two candidates by quality, ignoring caches. */
 static int by_worth(const struct candidate *a, const struct candidate *b)
 {
 	if (a->rank != b->rank)
@@ -93,7 +91,7 @@ static int by_turn(const void *va, const void *vb)
 	return by_cache(va, vb);
 }
 
-/* Put a node's candidates into the order in which workers get them. */
+/* Sort a node's candidates into the order in which workers are placed on them. */
 static void order_candidates(struct candidate *c, uint32_t nr)
 {
 	qsort(c, nr, sizeof(*c), by_core);
@@ -109,14 +107,14 @@ static void order_candidates(struct candidate *c, uint32_t nr)
 	qsort(c, nr, sizeof(*c), by_turn);
 }
 
-/* What speaks against a processor: a vCPU that runs on it more than to be a stray. */
+/* How unsuitable a processor is: a vCPU on it weighs more than being a stray. */
 static uint32_t flaws_of(const struct fln_plan *plan, const struct fln_pu *pu)
 {
 	return (fln_cpuset_has(&plan->vcpu_cpus, pu->os_index) ? 2u : 0u) + pu->stray;
 }
 
-/* What a node's processors are for; @may is NULL when workers may have all. */
-static void count_pus(struct making *m, const struct fln_cpuset *may)
+/* Count each node's processors by kind.  @may: processors for workers; NULL: all. */
+static void count_pus(struct planner *m, const struct fln_cpuset *may)
 {
 	const struct fln_plan *plan = m->plan;
 
@@ -139,14 +137,14 @@ static void count_pus(struct making *m, const struct fln_cpuset *may)
 	}
 }
 
-static void gather_candidates(struct making *m, const struct fln_cpuset *may)
+static void gather_candidates(struct planner *m, const struct fln_cpuset *may)
 {
 	const struct fln_plan *plan = m->plan;
 	uint32_t nr = 0;
 
 	FLN_ASSERT(m->core_has_vcpu && m->nr && m->first && m->flaws);
 	count_pus(m, may);
-	/* The topology has them node by node. */
+	/* The topology lists processors node by node, so each node's candidates are contiguous. */
 	for (uint32_t i = 0; i < fln_topology_nr_pus(m->topology); i++) {
 		const struct fln_pu *pu = fln_topology_pu(m->topology, i);
 		struct fln_plan_node *node = &plan->nodes[pu->node];
@@ -169,8 +167,8 @@ static void gather_candidates(struct making *m, const struct fln_cpuset *may)
 		order_candidates(&m->candidates[m->first[node]], m->nr[node]);
 }
 
-/* The node that is nearest to @node and has some of @nr; UINT32_MAX when none has. */
-static uint32_t nearest(const struct making *m, uint32_t node, const uint32_t *nr)
+/* The node nearest to @node for which @nr is not zero; UINT32_MAX when there is none. */
+static uint32_t nearest(const struct planner *m, uint32_t node, const uint32_t *nr)
 {
 	uint32_t best = UINT32_MAX;
 
@@ -186,8 +184,8 @@ static uint32_t nearest(const struct making *m, uint32_t node, const uint32_t *n
 	return best;
 }
 
-/* Lay every node's memory to the charge of a node that can have workers. */
-static void lay_charges(struct making *m)
+/* Charge every node's memory to a node that can have workers. */
+static void charge_memory(struct planner *m)
 {
 	struct fln_plan *plan = m->plan;
 	bool known = false;
@@ -200,13 +198,13 @@ static void lay_charges(struct making *m)
 		node->has_memory = !known || node->memory_bytes > 0;
 		if (!node->has_memory)
 			continue;
-		/* In MiB, so that sums and products stay within bounds. */
+		/* MiB, so that sums and products do not overflow; plus 1, so that it is never 0. */
 		m->charge[nearest(m, i, m->nr)] +=
 			known ? (node->memory_bytes >> 20) + 1 : node->nr_pus + 1;
 	}
 }
 
-static uint32_t default_nr_workers(const struct making *m)
+static uint32_t default_nr_workers(const struct planner *m)
 {
 	uint32_t nr_pus = fln_topology_nr_pus(m->topology);
 	uint32_t want = nr_pus / PUS_PER_WORKER;
@@ -216,7 +214,7 @@ static uint32_t default_nr_workers(const struct making *m)
 	for (uint32_t i = 0; i < m->plan->nr_nodes; i++)
 		any_free |= m->plan->nodes[i].nr_free > 0;
 	for (uint32_t i = 0; i < m->plan->nr_nodes; i++) {
-		/* Beside nodes that have some free, one is enough where all are vCPUs'. */
+		/* If other nodes have free processors, a node with only vCPUs' takes one worker. */
 		nr_candidates +=
 			m->plan->nodes[i].nr_free > 0 || !any_free ? m->nr[i] : m->nr[i] > 0;
 		nr_serving += m->charge[i] > 0;
@@ -230,8 +228,8 @@ static uint32_t default_nr_workers(const struct making *m)
 	return want < FLN_PLAN_MAX_WORKERS ? want : FLN_PLAN_MAX_WORKERS;
 }
 
-/* Is a worker due to @a rather than to @b? */
-static bool goes_before(const struct making *m, uint32_t a, uint32_t b)
+/* Does node @a get the next worker rather than node @b? */
+static bool goes_before(const struct planner *m, uint32_t a, uint32_t b)
 {
 	uint64_t na = m->plan->nodes[a].nr_workers, nb = m->plan->nodes[b].nr_workers;
 
@@ -240,7 +238,7 @@ static bool goes_before(const struct making *m, uint32_t a, uint32_t b)
 	return (wide)m->charge[a] * (2 * nb + 1) > (wide)m->charge[b] * (2 * na + 1);
 }
 
-static void deal_workers(struct making *m)
+static void apportion_workers(struct planner *m)
 {
 	struct fln_plan *plan = m->plan;
 	uint32_t laps = 1;
@@ -258,7 +256,10 @@ static void deal_workers(struct making *m)
 				best = i;
 		}
 		if (best == UINT32_MAX) {
-			/* All are taken: begin anew.  Somebody is in charge. */
+			/*
+			 * All candidates have a worker: start another lap.  At least one node has
+			 * a charge, so this terminates.
+			 */
 			laps++;
 			continue;
 		}
@@ -267,7 +268,7 @@ static void deal_workers(struct making *m)
 	}
 }
 
-static void place_workers(struct making *m)
+static void place_workers(struct planner *m)
 {
 	struct fln_plan *plan = m->plan;
 	uint32_t nr = 0;
@@ -289,14 +290,14 @@ static void place_workers(struct making *m)
 		}
 	}
 	FLN_ASSERT(nr == plan->nr_workers);
-	/* From here on m->nr counts workers. */
+	/* From here on m->nr counts workers instead of candidates. */
 	for (uint32_t i = 0; i < plan->nr_nodes; i++)
 		m->nr[i] = plan->nodes[i].nr_workers;
 	for (uint32_t i = 0; i < plan->nr_nodes; i++)
 		plan->nodes[i].server = nearest(m, i, m->nr);
 }
 
-static int making_init(struct making *m, struct fln_plan *plan, const struct fln_topology *t)
+static int planner_init(struct planner *m, struct fln_plan *plan, const struct fln_topology *t)
 {
 	uint32_t nr_pus = fln_topology_nr_pus(t);
 	char *at;
@@ -309,7 +310,7 @@ static int making_init(struct making *m, struct fln_plan *plan, const struct fln
 			(size_t)3 * plan->nr_nodes * sizeof(*m->first) + nr_pus * sizeof(bool);
 	at = fln_zalloc(&plan->allocator, m->size_bytes, FLN_NODE_ANY);
 	if (!at)
-		return fln_fail(ENOMEM, "no memory to plan %u processors", nr_pus);
+		return fln_fail(ENOMEM, "no memory for a plan of %u processors", nr_pus);
 	m->candidates = (struct candidate *)(void *)at;
 	at += nr_pus * sizeof(*m->candidates);
 	m->charge = (uint64_t *)(void *)at;
@@ -321,8 +322,8 @@ static int making_init(struct making *m, struct fln_plan *plan, const struct fln
 	return 0;
 }
 
-/* Nobody can have a worker: say what there would be. */
-static int no_candidate(const struct fln_topology *t, const struct fln_plan_input *input)
+/* Fail because workers may use none of the processors; name those that exist. */
+static int fail_no_candidate(const struct fln_topology *t, const struct fln_plan_input *input)
 {
 	struct fln_cpuset all = { .w = { 0 } };
 	char list[96];
@@ -330,8 +331,8 @@ static int no_candidate(const struct fln_topology *t, const struct fln_plan_inpu
 	for (uint32_t i = 0; i < fln_topology_nr_pus(t); i++)
 		fln_cpuset_add(&all, fln_topology_pu(t, i)->os_index);
 	return fln_fail(EINVAL,
-			"worker_cpus is '%.60s', and none of these may be used here; use some "
-			"of %s",
+			"worker_cpus is '%.60s', but this process may use none of these; choose "
+			"from %s",
 			input->worker_cpus ? input->worker_cpus : "",
 			fln_cpuset_format(&all, list, sizeof(list)));
 }
@@ -340,7 +341,7 @@ static int fill_plan(struct fln_plan *plan, const struct fln_topology *t,
 		     const struct fln_plan_input *input)
 {
 	struct fln_cpuset may;
-	struct making m;
+	struct planner m;
 	uint32_t nr = 0;
 	int rc = 0;
 
@@ -353,7 +354,7 @@ static int fill_plan(struct fln_plan *plan, const struct fln_topology *t,
 		rc = fln_cpuset_parse(&plan->vcpu_cpus, input->vcpu_cpus, "vcpu_cpus");
 	plan->apart = input->vcpu_cpus != NULL;
 	if (rc == 0)
-		rc = making_init(&m, plan, t);
+		rc = planner_init(&m, plan, t);
 	if (rc)
 		return rc;
 	for (uint32_t i = 0; i < plan->nr_nodes; i++) {
@@ -364,11 +365,11 @@ static int fill_plan(struct fln_plan *plan, const struct fln_topology *t,
 	for (uint32_t i = 0; i < plan->nr_nodes; i++)
 		nr += m.nr[i];
 	if (nr == 0) {
-		rc = no_candidate(t, input);
+		rc = fail_no_candidate(t, input);
 	} else {
-		lay_charges(&m);
+		charge_memory(&m);
 		plan->nr_workers = input->nr_workers ? input->nr_workers : default_nr_workers(&m);
-		deal_workers(&m);
+		apportion_workers(&m);
 		place_workers(&m);
 	}
 	fln_free(&plan->allocator, m.candidates, m.size_bytes, FLN_NODE_ANY);
@@ -408,15 +409,15 @@ void fln_plan_destroy(struct fln_plan *plan)
 }
 
 /*
- * Where the shards of the workers before @worker end.  Turns move the rounding about,
- * so that it is not always the same workers that get one more.
+ * How many of a guest's shards belong to the workers before @worker.  @turn varies the rounding
+ * between guests, so that the extra shards do not always go to the same workers.
  */
 static uint32_t shards_before(const struct fln_plan *plan, uint32_t nr_shards, uint32_t turn,
 			      uint32_t worker)
 {
-	uint64_t off = turn % plan->nr_workers;
+	uint64_t offset = turn % plan->nr_workers;
 
-	return (uint32_t)(((uint64_t)nr_shards * worker + off) / plan->nr_workers);
+	return (uint32_t)(((uint64_t)nr_shards * worker + offset) / plan->nr_workers);
 }
 
 bool fln_plan_node_shards(const struct fln_plan *plan, uint32_t node, uint32_t nr_shards,
@@ -452,7 +453,7 @@ uint32_t fln_plan_shard_worker(const struct fln_plan *plan, uint32_t nr_shards, 
 		return node->first_worker +
 		       (uint32_t)(((uint64_t)turn + (shard - first)) % node->nr_workers);
 	}
-	/* Every shard has a node. */
+	/* Unreachable: the nodes' ranges cover all shards. */
 	fln_assert_failed("shard < nr_shards", __FILE__, __LINE__);
 }
 
@@ -475,7 +476,7 @@ bool fln_plan_extent(const struct fln_plan *plan, uint32_t node, uint64_t memory
 	FLN_ASSERT(all > 0);
 	lo = (uint64_t)(nr_blocks * before / all) * FLN_BLOCK_BYTES;
 	hi = (uint64_t)(nr_blocks * (before + own) / all) * FLN_BLOCK_BYTES;
-	/* Where the last node with memory ends, all ends. */
+	/* The last node with memory also takes the remainder of the division. */
 	if (before + own == all)
 		hi = own ? memory_bytes : lo;
 	*offset_bytes = own || before < all ? lo : memory_bytes;

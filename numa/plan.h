@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The plan of a machine: which worker serves which node's memory, and where it runs.
+ * The plan of a machine: which worker serves which node's memory, and where the worker runs.
+
  *
- * Pure arithmetic on a topology: nothing is started, pinned or bound here.  The
- * engine acts on it, and fln_plan_print() shows it, from the same functions.
+ * Pure arithmetic on a topology: nothing is started, pinned or bound here.  The engine
+ * carries the plan out, and fln_plan_print() prints it, by the same functions.
  */
 #ifndef FLN_NUMA_PLAN_H
 #define FLN_NUMA_PLAN_H
@@ -14,12 +15,12 @@
 #define FLN_PLAN_MAX_WORKERS 64u
 
 /**
- * struct fln_plan_input - What is wanted of a plan
- * @worker_cpus: processors that workers may have, as "0-3,8"; NULL: all
- * @vcpu_cpus:   processors that vCPUs run on; NULL: not known
- * @nr_workers:  0: one per 8 processors, at least two and one for each node that has
- *               processors and memory to serve, at most one for each processor that
- *               workers may have, and FLN_PLAN_MAX_WORKERS
+ * struct fln_plan_input - Parameters of a plan
+ * @worker_cpus: processors that workers may use, as "0-3,8"; NULL: all
+ * @vcpu_cpus:   processors that vCPUs run on; NULL: unknown
+ * @nr_workers:  0: one per 8 processors; at least two, and one for each node that has
+ *               processors and memory to serve; at most one for each processor that
+ *               workers may use, and FLN_PLAN_MAX_WORKERS
  */
 struct fln_plan_input {
 	const char *worker_cpus;
@@ -29,21 +30,21 @@ struct fln_plan_input {
 
 /**
  * struct fln_plan_node - A node of the plan, in the order of the topology
- * @os_index:     the kernel's number
- * @server:       node whose workers serve its memory: itself when it has workers,
- *                else the nearest that has
- * @nr_pus:       processors that this process may use
- * @nr_may:       of them, those that workers may have
- * @nr_free:      of these, those that are no vCPU's; without strays (struct fln_pu)
- *                where there are others
- * @nr_strays:    of @nr_pus, those that no node names
- * @nr_vcpu_pus:  of @nr_pus, those of vCPUs
- * @first_worker: its workers are @nr_workers from here on
- * @nr_workers:   0 for a node that another serves, or that has nothing to be served
- * @has_memory:   it has memory; where no node's is known, all have
- * @memory_bytes: how much, 0 where it is not known
- * @nr_worker_pus: processors in @worker_cpus
- * @worker_cpus:  processors among which its workers move, see fln_plan_is_pinned()
+ * @os_index:     the kernel's number of the node
+ * @server:       index of the node whose workers serve its memory: itself if it has
+ *                workers, else the nearest that has some
+ * @nr_pus:       its processors that this process may use
+ * @nr_may:       of @nr_pus, those that workers may use
+ * @nr_free:      of @nr_may, those on which no vCPU runs; excludes strays (struct
+ *                fln_pu) if there are others
+ * @nr_strays:    of @nr_pus, the strays
+ * @nr_vcpu_pus:  of @nr_pus, those that vCPUs run on
+ * @first_worker: index of its first worker
+ * @nr_workers:   number of its workers; 0 if another node serves it, or it has no memory
+ * @has_memory:   it has memory; if no node's memory size is known, true for all
+ * @memory_bytes: size of its memory; 0: none, or unknown
+ * @nr_worker_pus: number of processors in @worker_cpus
+ * @worker_cpus:  processors that its unpinned workers run on, see fln_plan_is_pinned()
  */
 struct fln_plan_node {
 	uint32_t os_index;
@@ -64,9 +65,9 @@ struct fln_plan_node {
 /**
  * struct fln_plan_worker - Where a worker runs
  * @pu:             its processor, on its node
- * @shares_vcpu:    the processor is a vCPU's, too: its node has no other
- * @shares_worker:  the processor has another worker, too
- * @sibling_of_vcpu: another processor of its core is a vCPU's
+ * @shares_vcpu:    a vCPU runs on the same processor, because the node has no other
+ * @shares_worker:  another worker runs on the same processor
+ * @sibling_of_vcpu: a vCPU runs on another processor of the same core
  */
 struct fln_plan_worker {
 	struct fln_pu pu;
@@ -81,28 +82,28 @@ struct fln_plan {
 	struct fln_plan_node *nodes;
 	uint32_t nr_nodes;
 	uint32_t nr_workers;
-	struct fln_plan_worker workers[FLN_PLAN_MAX_WORKERS]; /* node by node */
+	struct fln_plan_worker workers[FLN_PLAN_MAX_WORKERS]; /* grouped by node */
 	struct fln_cpuset vcpu_cpus;
-	bool apart; /* vCPUs' processors are known, and workers keep off them where they can */
+	bool apart; /* vCPUs' processors are known, and workers avoid them where possible */
 };
 
 /**
  * fln_plan_create() - Plan a machine
  * @out:   the plan; written only on success
- * @a:     where its memory comes from; copied
- * @t:     the machine; not kept
- * @input: what is wanted; not kept
+ * @a:     the allocator; copied
+ * @t:     the machine, used during the call only
+ * @input: the parameters, used during the call only
  *
- * Workers are dealt to nodes in proportion to the memory that they serve, one each
- * before any gets a second, and no node more than it has processors before all are
- * taken.  A node without processors for workers is served by the nearest node that
- * has some.  On a node, processors that are no vCPU's come first (and alone, when
- * there are any), cores before second processors of a core, cores without vCPUs
- * before cores with some; and neighbours in this order are on different caches.
- * Processors that no node names come only where there are no others as free.
+ * Nodes get workers in proportion to the memory that they serve: one each before any
+ * gets a second, and no node more than it has candidate processors while other nodes have
+ * unused ones.  A node without processors for workers is served by the nearest node that
+ * has some.  Within a node, workers use processors without vCPUs if there are any; the first
+ * processor of each core before the second of any; cores without vCPUs before cores with
+ * some; and consecutive workers use different caches.  Strays (struct fln_pu) are used
+ * only if the node has no others that are as free.
  *
- * Return:  0; -EINVAL for lists that are not understood, that leave workers no
- *          processor, or more workers than FLN_PLAN_MAX_WORKERS; -ENOMEM
+ * Return:  0; -EINVAL for a list that does not parse or leaves workers no
+ *          processor, or for more workers than FLN_PLAN_MAX_WORKERS; -ENOMEM
  * Threads: any
  * Blocks:  no
  */
@@ -112,20 +113,20 @@ int fln_plan_create(struct fln_plan **out, const struct fln_allocator *a,
 /**
  * fln_plan_destroy() - Release; NULL is permitted
  *
- * Threads: any, when nobody uses it any more
+ * Threads: any, once no thread uses the plan
  * Blocks:  no
  */
 void fln_plan_destroy(struct fln_plan *plan);
 
 /**
- * fln_plan_is_pinned() - Whether a worker stays on its one processor
- * @worker: its number
+ * fln_plan_is_pinned() - Whether a worker is pinned to its processor
+ * @worker: index of the worker
  *
- * It does where vCPUs' processors are known and it has another.  Else it moves among
- * the processors of its node, and the scheduler tends to put it where it was woken:
- * beside the thread that faults, which sleeps meanwhile.
+ * It is if the vCPUs' processors are known and its own is none of them.  Otherwise it may run
+ * on all of its node's worker_cpus, and the scheduler tends to wake it on the processor of the
+ * faulting thread, which sleeps meanwhile.
  *
- * Return:  true; false: see struct fln_plan_node.worker_cpus
+ * Return:  true; false: it runs on struct fln_plan_node.worker_cpus
  * Threads: any
  * Blocks:  no
  */
@@ -137,17 +138,17 @@ static inline bool fln_plan_is_pinned(const struct fln_plan *plan, uint32_t work
 /**
  * fln_plan_node_shards() - The shards of a guest that serve a node's memory
  * @node:      node index
- * @nr_shards: the guest's
- * @turn:      the guest's running number, so that guests with fewer shards than there
- *             are workers use all workers among them
- * @first:     receives the first, the others follow
- * @nr:        receives how many, at least 1
+ * @nr_shards: shards of the guest
+ * @turn:      the guest's serial number, so that guests with fewer shards than
+ *             workers together use all workers
+ * @first:     receives the first shard
+ * @nr:        receives the number of consecutive shards, at least 1
  *
- * In proportion to workers, so that no worker of any node has two shards more than
- * another.  A node that would get none uses all.
+ * Nodes get shards in proportion to their workers, so the workers' numbers of shards
+ * differ by at most one.  A node that would get none uses all shards.
  *
- * Return:  whether they belong to the node's server: false when all are used for
- *          want of one
+ * Return:  true: the shards belong to the node's server; false: it got none, and
+ *          *first and *nr cover all shards
  * Threads: any
  * Blocks:  no
  */
@@ -156,13 +157,13 @@ bool fln_plan_node_shards(const struct fln_plan *plan, uint32_t node, uint32_t n
 
 /**
  * fln_plan_shard_worker() - The worker that serves a shard
- * @nr_shards: the guest's
+ * @nr_shards: shards of the guest
  * @turn:      as for fln_plan_node_shards()
  * @shard:     below @nr_shards
  *
  * Neighbouring shards of a node have different workers.
  *
- * Return:  the worker's number; its node is that of the shard
+ * Return:  index of the worker, which belongs to the shard's node
  * Threads: any
  * Blocks:  no
  */
@@ -172,14 +173,14 @@ uint32_t fln_plan_shard_worker(const struct fln_plan *plan, uint32_t nr_shards, 
 /**
  * fln_plan_extent() - The part of a guest's memory that should lie on a node
  * @node:         node index
- * @memory_bytes: the guest's memory, spread in proportion to the nodes' memory, in
- *                blocks of 2 MiB; the last node takes what is left
- * @offset_bytes: receives where the part begins
- * @len_bytes:    receives its length
+ * @memory_bytes: size of the guest's memory
+ * @offset_bytes: receives the offset of the part
+ * @len_bytes:    receives the length of the part
  *
- * The parts of all nodes follow one another, and are the whole.
+ * The guest's memory is split in proportion to the nodes' memory, in blocks of 2 MiB; the last
+ * node takes the remainder.  The parts are consecutive and cover all of it.
  *
- * Return:  whether it is more than nothing
+ * Return:  whether the part is not empty
  * Threads: any
  * Blocks:  no
  */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What hwloc takes for granted of /sys.
+ * Validate /sys before hwloc parses it.
+
  *
- * Where it finds no processors there it writes to standard error, which is the embedder's;
- * where the folder of nodes is empty an assertion of its own ends the process (2.9).  Jails
- * and sandboxes have such trees.
+ * Without processor entries hwloc prints to standard error, which is the embedder's; with an
+ * empty node directory hwloc 2.9 aborts on an assertion.  Chroots and sandboxes expose such
+ * trees.
  */
 #ifndef FLN_NUMA_SYSFS_H
 #define FLN_NUMA_SYSFS_H
@@ -12,8 +13,8 @@
 #include <stdbool.h>
 
 /*
- * Has the tree under @root ("" for this machine) processors, and nodes where it has a place
- * for them?  Two processes that change it meanwhile are not looked for.
+ * True if under @root ("" for this machine) cpu0 has topology files and every node directory
+ * that exists has a node.  Not atomic against concurrent changes to the tree.
  */
 bool fln_sysfs_has_topology(const char *root);
 

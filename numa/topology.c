@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Reads the topology through hwloc once, into tables that need hwloc no more. */
+/* Reads the topology through hwloc once, into tables of its own. */
 #include "numa/topology.h"
 
 #include "base/error.h"
@@ -16,15 +16,15 @@
 
 struct topology_node {
 	uint32_t os_index;
-	uint32_t nr_local; /* processors near its memory, permitted or not */
-	uint32_t first_pu; /* in the topology's table */
+	uint32_t nr_local; /* processors local to its memory, permitted or not */
+	uint32_t first_pu; /* index into the topology's pus */
 	uint32_t nr_pus;
 	uint64_t memory_bytes;
 };
 
 /*
- * Where nobody tells how far nodes are from each other: what firmware says of itself
- * (10), of memory beside other memory, of the same package, and of another one.
+ * Distances between nodes when firmware gives none, in its scale: the node itself (10), a node
+ * with the same processors, one of the same package, one of another package.
  */
 #define DISTANCE_SELF 10u
 #define DISTANCE_BESIDE 13u
@@ -32,8 +32,8 @@ struct topology_node {
 #define DISTANCE_FAR 21u
 
 /*
- * One piece of memory: the struct, then nodes, then processors by (node, rank, logical),
- * then distances, a row for each node.
+ * One allocation: the struct, then nodes, then processors sorted by (node, smt_rank, logical),
+ * then distances, one row for each node.
  */
 struct fln_topology {
 	struct fln_allocator allocator;
@@ -48,24 +48,24 @@ struct fln_topology {
 
 static int hw_fail(int err, const char *what)
 {
-	/* hwloc promises an errno only here and there. */
+	/* Not every hwloc function sets errno. */
 	if (err <= 0)
 		err = EIO;
 	return fln_fail(err,
-			"reading the topology: %s failed: %s; try lstopo, or give a "
-			"description with HWLOC_XMLFILE",
+			"cannot read the topology: %s failed: %s; try lstopo, or describe "
+			"the machine with HWLOC_XMLFILE",
 			what, strerror(err));
 }
 
 static int xml_fail(const char *path)
 {
 	return fln_fail(EINVAL,
-			"topology file '%.150s' is not to be read%s%s; make one with "
+			"cannot read topology file '%.150s'%s%s; make one with "
 			"'lstopo file.xml', or install hwloc's XML plug-in (libhwloc-plugins)",
 			path, errno ? ": " : "", errno ? strerror(errno) : "");
 }
 
-/* Where a topology comes from; both NULL: this machine. */
+/* Where to read a topology from; both NULL: this machine. */
 struct origin {
 	const char *synthetic;
 	const char *xml;
@@ -75,21 +75,21 @@ static int hw_load(hwloc_topology_t hw, const struct origin *from)
 {
 	const char *synthetic = from->synthetic;
 
-	/* Without the first flag hwloc may move the calling thread about while it looks. */
+	/* Without the first flag hwloc may move the calling thread between processors. */
 	unsigned long flags = HWLOC_TOPOLOGY_FLAG_DONT_CHANGE_BINDING |
 			      HWLOC_TOPOLOGY_FLAG_NO_MEMATTRS | HWLOC_TOPOLOGY_FLAG_NO_CPUKINDS;
 
 	errno = 0;
 	/*
-	 * No type is filtered out: without groups and packages hwloc says that every
-	 * node is as near to every processor.
+	 * Filter out no type: without groups and packages hwloc reports all
+	 * nodes as local to every processor.
 	 */
 	if (hwloc_topology_set_flags(hw, flags))
 		return hw_fail(errno, "hwloc_topology_set_flags()");
 	if (synthetic && hwloc_topology_set_synthetic(hw, synthetic))
 		return fln_fail(EINVAL,
-				"topology description '%.100s' is not understood; "
-				"write it as in 'node:4 core:4 pu:2'",
+				"invalid topology description '%.100s'; "
+				"write it as 'node:4 core:4 pu:2'",
 				synthetic);
 	if (from->xml && hwloc_topology_set_xml(hw, from->xml))
 		return xml_fail(from->xml);
@@ -99,7 +99,7 @@ static int hw_load(hwloc_topology_t hw, const struct origin *from)
 	return 0;
 }
 
-/* What the process may use, and on the live machine this thread. */
+/* The processors that the process may use; on the live machine also limited to this thread's. */
 static int hw_allowed(hwloc_topology_t hw, hwloc_bitmap_t *out)
 {
 	hwloc_bitmap_t allowed = hwloc_bitmap_dup(hwloc_topology_get_allowed_cpuset(hw));
@@ -110,13 +110,13 @@ static int hw_allowed(hwloc_topology_t hw, hwloc_bitmap_t *out)
 		rc = fln_fail(ENOMEM, "no memory for a set of processors");
 		goto out;
 	}
-	/* No answer means no restriction that we could know of. */
+	/* A failure of hwloc_get_cpubind() means no known restriction. */
 	if (hwloc_topology_is_thissystem(hw) &&
 	    hwloc_get_cpubind(hw, bound, HWLOC_CPUBIND_THREAD) == 0 &&
 	    hwloc_bitmap_and(allowed, allowed, bound) != 0)
 		rc = fln_fail(ENOMEM, "no memory for a set of processors");
 	if (rc == 0 && hwloc_bitmap_iszero(allowed))
-		rc = fln_fail(ENODEV, "no processor of the topology may be used; "
+		rc = fln_fail(ENODEV, "this process may use no processor of the topology; "
 				      "check cpuset, taskset and HWLOC_THISSYSTEM");
 out:
 	hwloc_bitmap_free(bound);
@@ -138,7 +138,7 @@ static void read_nodes(struct fln_topology *t, hwloc_topology_t hw)
 	}
 }
 
-/* How far two nodes are by their places in the tree. */
+/* Guess the distance of two nodes by their positions in the tree. */
 static uint32_t guess_distance(hwloc_topology_t hw, uint32_t from, uint32_t to)
 {
 	hwloc_obj_t a = hwloc_get_obj_by_type(hw, HWLOC_OBJ_NUMANODE, from);
@@ -152,7 +152,7 @@ static uint32_t guess_distance(hwloc_topology_t hw, uint32_t from, uint32_t to)
 	return above && above->type != HWLOC_OBJ_MACHINE ? DISTANCE_PACKAGE : DISTANCE_FAR;
 }
 
-/* What firmware says, where it says something; the rest is guessed. */
+/* Take distances from firmware where available; guess the others. */
 static void read_distances(struct fln_topology *t, hwloc_topology_t hw)
 {
 	struct hwloc_distances_s *d = NULL;
@@ -180,12 +180,13 @@ static void read_distances(struct fln_topology *t, hwloc_topology_t hw)
 }
 
 /*
- * The node whose memory is nearest.  Several nodes can name a processor: memory
- * without processors of its own counts as near to all that surround it, so the
- * node with the fewest wins, then the first.  UINT32_MAX when no node names the
- * processor: its node's memory is not permitted.
+ * The node whose memory is nearest to a processor.  A processor can be local to several nodes:
+ * memory without processors of its own counts as local to all that surround it.  So the
+ * node with the fewest local processors wins, then the first.  UINT32_MAX: a stray, local to
+ * no node, because the process may not use its node's memory.
  */
-static uint32_t home_of(const struct fln_topology *t, hwloc_topology_t hw, uint32_t pu_os_index)
+static uint32_t nearest_node(const struct fln_topology *t, hwloc_topology_t hw,
+			     uint32_t pu_os_index)
 {
 	uint32_t best = UINT32_MAX;
 	uint32_t best_local = UINT32_MAX;
@@ -214,7 +215,7 @@ static int pu_order(const void *va, const void *vb)
 	return a->logical < b->logical ? -1 : a->logical > b->logical;
 }
 
-/* The outermost cache that a processor shares, or what else stands for it. */
+/* The outermost cache of a processor; its package when no cache is known. */
 static hwloc_obj_t last_cache(hwloc_obj_t pu)
 {
 	hwloc_obj_t found = NULL;
@@ -227,7 +228,7 @@ static hwloc_obj_t last_cache(hwloc_obj_t pu)
 	return found;
 }
 
-/* Objects of a kind are met one after the other in hwloc's order: number them so. */
+/* Numbers the objects of one type from 0; hwloc's order visits equal objects consecutively. */
 struct numbering {
 	hwloc_obj_t last;
 	uint32_t nr; /* so far */
@@ -244,31 +245,31 @@ static uint32_t number_of(struct numbering *n, hwloc_obj_t obj, bool alone)
 static void read_pus(struct fln_topology *t, hwloc_topology_t hw, hwloc_const_bitmap_t allowed)
 {
 	struct numbering cores = { 0 }, caches = { 0 }, packages = { 0 };
-	hwloc_obj_t core = NULL;
+	hwloc_obj_t last_core = NULL;
 	hwloc_obj_t obj = NULL;
 	uint32_t nr = 0;
 	uint32_t rank = 0;
 	uint32_t home;
 
 	while ((obj = hwloc_get_next_obj_by_type(hw, HWLOC_OBJ_PU, obj)) != NULL) {
-		hwloc_obj_t of = hwloc_get_ancestor_obj_by_type(hw, HWLOC_OBJ_CORE, obj);
-		hwloc_obj_t in = hwloc_get_ancestor_obj_by_type(hw, HWLOC_OBJ_PACKAGE, obj);
+		hwloc_obj_t core = hwloc_get_ancestor_obj_by_type(hw, HWLOC_OBJ_CORE, obj);
+		hwloc_obj_t package = hwloc_get_ancestor_obj_by_type(hw, HWLOC_OBJ_PACKAGE, obj);
 
 		if (!hwloc_bitmap_isset(allowed, obj->os_index))
 			continue;
-		/* The processors of a core follow one another; without cores each is one. */
-		rank = of && of == core ? rank + 1 : 0;
-		core = of;
-		home = home_of(t, hw, obj->os_index);
+		/* A core's processors are consecutive; without core objects each is a core. */
+		rank = core && core == last_core ? rank + 1 : 0;
+		last_core = core;
+		home = nearest_node(t, hw, obj->os_index);
 		FLN_ASSERT(nr < t->nr_pus);
 		t->pus[nr] = (struct fln_pu){
 			.os_index = obj->os_index,
-			/* Strays are counted somewhere, to be of use where nothing else is. */
+			/* Strays go to node 0, to be usable when there is nothing else. */
 			.node = home == UINT32_MAX ? 0 : home,
 			.stray = home == UINT32_MAX,
-			.core = number_of(&cores, of, !of),
+			.core = number_of(&cores, core, !core),
 			.cache = number_of(&caches, last_cache(obj), false),
-			.package = number_of(&packages, in, false),
+			.package = number_of(&packages, package, false),
 			.smt_rank = rank,
 			.logical = nr,
 		};
@@ -321,10 +322,11 @@ static int build(struct fln_topology **out, const struct fln_allocator *a, hwloc
 	struct fln_topology *t;
 
 	if (nr_nodes < 1 || nr_pus < 1)
-		return fln_fail(ENODEV,
-				"the topology has %d nodes and %u usable processors; "
-				"check cpuset and taskset",
-				nr_nodes, nr_pus);
+		return fln_fail(
+			ENODEV,
+			"the topology has %d nodes and %u processors that this process may use; "
+			"check cpuset and taskset",
+			nr_nodes, nr_pus);
 	t = allocate(a, (uint32_t)nr_nodes, nr_pus);
 	if (!t)
 		return fln_fail(ENOMEM, "no memory for a topology of %d nodes and %u processors",
@@ -338,8 +340,8 @@ static int build(struct fln_topology **out, const struct fln_allocator *a, hwloc
 }
 
 /*
- * This machine where /sys does not describe it: one node, and the processors that the
- * thread may use, each a core.
+ * Describe this machine without /sys: one node, and the processors that the calling thread
+ * may use, each a core of its own.
  */
 static int build_flat(struct fln_topology **out, const struct fln_allocator *a)
 {
@@ -350,8 +352,8 @@ static int build_flat(struct fln_topology **out, const struct fln_allocator *a)
 
 	if (syscall(SYS_sched_getaffinity, 0, sizeof(cpus), &cpus) <= 0)
 		return fln_fail(errno,
-				"neither /sys nor sched_getaffinity() tells what processors "
-				"there are: %s",
+				"cannot find the processors: /sys does not describe them, and "
+				"sched_getaffinity() fails: %s",
 				strerror(errno));
 	for (uint32_t i = 0; i < FLN_MAX_PUS; i++)
 		nr += fln_cpuset_has(&cpus, i);
@@ -375,8 +377,8 @@ static int build_flat(struct fln_topology **out, const struct fln_allocator *a)
 	return 0;
 }
 
-/* Does hwloc look at /sys, and would it find nothing there? */
-static bool is_undescribed(const struct origin *from, const char **root)
+/* Would hwloc read /sys and find no usable topology there?  *root: HWLOC_FSROOT or NULL. */
+static bool lacks_sysfs(const struct origin *from, const char **root)
 {
 	static const char *const others[] = { "HWLOC_SYNTHETIC", "HWLOC_XMLFILE",
 					      "HWLOC_COMPONENTS" };
@@ -401,11 +403,11 @@ static int load(struct fln_topology **out, const struct fln_allocator *a, const 
 
 	if (rc)
 		return rc;
-	if (is_undescribed(from, &root))
+	if (lacks_sysfs(from, &root))
 		return root ? fln_fail(ENODEV,
 				       "HWLOC_FSROOT '%.150s' describes no machine: it lacks "
-				       "/sys/devices/system/cpu/cpu0/topology, or has a folder "
-				       "for nodes without any",
+				       "/sys/devices/system/cpu/cpu0/topology, or its node "
+				       "directory is empty",
 				       root)
 			    : build_flat(out, &allocator);
 	errno = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The machine as placement sees it: nodes, and the processors on each that may
- * be used.
+ * The topology of a machine: its NUMA nodes, and the processors of each that this
+ * process may use.
  */
 #ifndef FLN_NUMA_TOPOLOGY_H
 #define FLN_NUMA_TOPOLOGY_H
@@ -12,23 +12,23 @@
 #include <stdint.h>
 
 /*
- * Nodes are counted from 0 here (a node index).  The kernel's number of a node
- * or a processor is its OS index; those can have gaps.  A processor (PU) is what
- * the kernel schedules on: one hardware thread of a core.
+ * A node index counts the nodes from 0 without gaps.  An OS index is the kernel's number of
+ * a node or a processor; OS indexes can have gaps.  A processor (PU) is one hardware
+ * thread of a core, which the kernel calls a CPU.
  */
 struct fln_topology;
 
 /**
- * struct fln_pu - A processor that may be used
+ * struct fln_pu - A processor that this process may use
  * @os_index: the kernel's number
  * @node:     node index
  * @core:     its core; cores, caches and packages are counted from 0 over the machine
- * @cache:    its last-level cache; where none is known, its package
+ * @cache:    its last-level cache; its package if no cache is known
  * @package:  its package
- * @smt_rank: 0: the first processor of its core that may be used
- * @logical:  its place in hwloc's order, in which neighbours are near each other
- * @stray:    1: no node names it, as where cpuset.mems leaves its node out; @node is 0
- *            then, which may be far.  Else 0
+ * @smt_rank: index among the usable processors of its core
+ * @logical:  its position in hwloc's order, in which neighbours are near each other
+ * @stray:    1: it is local to no node, for instance because cpuset.mems excludes its node;
+ *            @node is 0 then, which may be far away.  0 otherwise
  */
 struct fln_pu {
 	uint32_t os_index;
@@ -42,36 +42,36 @@ struct fln_pu {
 };
 
 /**
- * fln_topology_load() - Read the machine, or a description of one
+ * fln_topology_load() - Read the topology of this machine, or a description of one
  * @out:       the topology; written only on success
- * @a:         where its memory comes from; NULL: the C library.  Copied.  hwloc's
- *             own memory is the C library's, and is given back before this returns
+ * @a:         the allocator; NULL: the C library.  Copied.  hwloc allocates from the C
+ *             library, and that memory is freed before this returns
  * @synthetic: hwloc's synthetic description, such as "node:4 core:4 pu:2"; NULL: this
- *             machine, or what HWLOC_SYNTHETIC, HWLOC_XMLFILE or HWLOC_FSROOT describe
+ *             machine, or the one that HWLOC_SYNTHETIC, HWLOC_XMLFILE or HWLOC_FSROOT describe
  *
- * Where /sys does not describe the machine (a jail) it has one node, and each
+ * If /sys does not describe the machine (in a chroot), the topology has one node, and each
  * processor is a core of its own.
  *
- * On this machine only processors count that the cpuset of the process and the
- * affinity of the calling thread permit: call it before a thread is pinned.
+ * On this machine, the topology has only processors that the cpuset of the process and the
+ * affinity of the calling thread permit: call it before pinning the thread.
  *
- * Return:  0; -EINVAL for a description that hwloc refuses; -ENODEV when no
- *          processor may be used, or HWLOC_FSROOT has none; -ENOMEM; or what hwloc failed with
- * Threads: any; nobody may change the environment meanwhile
+ * Return:  0; -EINVAL for a description that hwloc refuses; -ENODEV when the process may use
+ *          no processor, or HWLOC_FSROOT has none; -ENOMEM; or the errno of hwloc
+ * Threads: any, while no thread changes the environment
  * Blocks:  reads /sys, some milliseconds
  */
 int fln_topology_load(struct fln_topology **out, const struct fln_allocator *a,
 		      const char *synthetic);
 
 /**
- * fln_topology_load_xml() - Read a machine from a file of hwloc's
+ * fln_topology_load_xml() - Read a topology from an hwloc XML file
  * @out:  the topology; written only on success
  * @a:    as for fln_topology_load()
- * @path: what "lstopo file.xml" has written on that machine
+ * @path: the file, written by "lstopo file.xml" on that machine
  *
- * Return:  0; -EINVAL for a file that is not there or not understood; else as
+ * Return:  0; -EINVAL for a file that does not exist or does not parse; else as
  *          fln_topology_load()
- * Threads: any; nobody may change the environment meanwhile
+ * Threads: any, while no thread changes the environment
  * Blocks:  reads the file
  */
 int fln_topology_load_xml(struct fln_topology **out, const struct fln_allocator *a,
@@ -80,22 +80,22 @@ int fln_topology_load_xml(struct fln_topology **out, const struct fln_allocator 
 /**
  * fln_topology_destroy() - Release; NULL is permitted
  *
- * Threads: any, when nobody uses it any more
+ * Threads: any, once no thread uses the topology
  * Blocks:  no
  */
 void fln_topology_destroy(struct fln_topology *t);
 
 /**
- * fln_topology_is_live() - Whether it is this machine, so that pinning makes sense
+ * fln_topology_is_live() - Whether it describes this machine, so that pinning makes sense
  *
- * Return:  false for a description
+ * Return:  false for a synthetic or XML description
  * Threads: any
  * Blocks:  no
  */
 bool fln_topology_is_live(const struct fln_topology *t);
 
 /**
- * fln_topology_nr_nodes() - Number of NUMA nodes, those without processors too
+ * fln_topology_nr_nodes() - Number of NUMA nodes, including those without processors
  *
  * Return:  at least 1
  * Threads: any
@@ -104,7 +104,7 @@ bool fln_topology_is_live(const struct fln_topology *t);
 uint32_t fln_topology_nr_nodes(const struct fln_topology *t);
 
 /**
- * fln_topology_nr_pus() - Number of processors that may be used, on all nodes
+ * fln_topology_nr_pus() - Number of usable processors, on all nodes
  *
  * Return:  at least 1
  * Threads: any
@@ -116,20 +116,20 @@ uint32_t fln_topology_nr_pus(const struct fln_topology *t);
  * fln_topology_node_os_index() - The kernel's number of a node
  * @node: node index
  *
- * Return:  the OS index: what allocators and fln_bind_memory() take
+ * Return:  the OS index, which allocators and fln_bind_memory() take
  * Threads: any
  * Blocks:  no
  */
 uint32_t fln_topology_node_os_index(const struct fln_topology *t, uint32_t node);
 
 /**
- * fln_topology_node_nr_pus() - Number of processors of a node that may be used
+ * fln_topology_node_nr_pus() - Number of usable processors of a node
  * @node: node index
  *
- * Each processor belongs to one node.  Where the memory of several nodes is equally
- * near (HBM or CXL beside DRAM), that is the first of them.
+ * Each processor belongs to one node.  If it is equally near to several (HBM or CXL
+ * beside DRAM), it belongs to the first.
  *
- * Return:  0 for a node that has memory only, or whose processors are not permitted
+ * Return:  0 for a node without processors, or whose processors are not permitted
  * Threads: any
  * Blocks:  no
  */
@@ -152,17 +152,17 @@ uint32_t fln_topology_node_pu(const struct fln_topology *t, uint32_t node, uint3
  * @nth: below fln_topology_nr_pus(); node by node, within a node as
  *       fln_topology_node_pu()
  *
- * Return:  it; lives as long as the topology
+ * Return:  the processor; valid as long as the topology
  * Threads: any
  * Blocks:  no
  */
 const struct fln_pu *fln_topology_pu(const struct fln_topology *t, uint32_t nth);
 
 /**
- * fln_topology_node_memory_bytes() - How much memory a node has
+ * fln_topology_node_memory_bytes() - The size of a node's memory
  * @node: node index
  *
- * Return:  bytes; 0 for a node that has processors only, and where it is not known
+ * Return:  bytes; 0: none, or unknown
  * Threads: any
  * Blocks:  no
  */
@@ -173,15 +173,15 @@ uint64_t fln_topology_node_memory_bytes(const struct fln_topology *t, uint32_t n
  * @from: node index
  * @to:   node index
  *
- * Return:  what firmware says, 10 for a node itself; a guess by packages where it
- *          says nothing
+ * Return:  the distance that firmware gives, 10 for the node itself; without one, a guess
+ *          by packages
  * Threads: any
  * Blocks:  no
  */
 uint32_t fln_topology_distance(const struct fln_topology *t, uint32_t from, uint32_t to);
 
 /**
- * fln_topology_find_node() - The node that the kernel knows by a number
+ * fln_topology_find_node() - Find a node by the kernel's number
  * @os_index: the kernel's number
  *
  * Return:  the node index; FLN_NODE_ANY when there is none

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Cuts a region into stripes and deals them out to shards.
+ * Cuts a region into stripes and assigns them to shards.
  *
  * Theory of operation
  *
@@ -9,30 +9,30 @@
  *      |--------[=====|===============|===============|===========]---|
  *       stripe 0      |    stripe 1   |    stripe 2   |   stripe 3
  *
- * Stripes are 2^stripe_shift bytes and are counted from base_addr, the 2 MiB
- * block that the region begins in.  So every boundary between two stripes is a
- * boundary of a block in address space, whatever the size of a stripe: no page
- * table, and no chunk of the page-state map, has two shards.  (Counting from a
- * multiple of the stripe size would do too, and would waste up to a stripe.)
+ * Stripes are 2^stripe_shift bytes and are counted from base_addr, the start of the
+ * 2 MiB block that the region begins in.  So every boundary between two stripes is a
+ * block boundary in address space, whatever the size of a stripe: no page
+ * table or map chunk straddles two shards.  (Counting from a
+ * multiple of the stripe size would work too, but waste up to a stripe.)
  * The first and the last stripe are cut to the region and may be a page long.
  *
  * Stripe i goes to shard base_shard + (first_shard + i) % nr_shards: a hot part of the guest
- * that is longer than a few stripes lands on many shards, and no shard has two
- * stripes more than another.
+ * that is longer than a few stripes lands on many shards, and the shards' stripe counts
+ * differ by at most one.
  *
- * Each stripe is a mapping (VMA) of its own, because its neighbours belong to
- * other userfaultfds, and mappings are limited per process.  The caller shares
- * out that budget, and the stripes grow until it is kept.  With one shard the
- * kernel would merge neighbours anyway, so there is one stripe.
+ * Each stripe is a VMA of its own, because its neighbours are registered with
+ * other userfaultfds, and the number of VMAs per process is limited.  The caller passes the
+ * region's share of that budget, and stripes are doubled until they fit it.  With one shard
+ * the kernel would merge neighbours anyway, so there is one stripe.
  *
- * A region that is large for its budget has three parts, each with stripes of one size:
+ * A region that is large for its budget has three parts, each with one stripe size:
  *
  *      |8M|8M| … |8M|       4 GiB       |      4 GiB      | … |8M|8M| … |8M|
  *       head                                                   tail
  *
- * A plan is constant after init, so readers need no lock.  Sums below stay in
- * 64 bits because a range that would wrap is refused, and because the end of a
- * stripe is found by what is left of the region, never by adding its full size.
+ * A plan is constant after init, so readers need no lock.  Sums below do not overflow
+ * 64 bits, because check_range() refuses ranges that wrap, and because the end of a
+ * stripe is computed from what is left of the region, never by adding the stripe's size.
  */
 #include "sharding/stripes.h"
 
@@ -41,7 +41,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
-/* Fewer are not divided: the middle would have next to none. */
+/* Below this, splitting off fine ends leaves too few stripes for the middle. */
 #define MIN_FOR_FINE_ENDS 64u
 
 static int check_range(uint64_t addr, uint64_t len_bytes)
@@ -53,8 +53,8 @@ static int check_range(uint64_t addr, uint64_t len_bytes)
 				addr, FLN_PAGE_BYTES);
 	if (len_bytes == 0 || !fln_is_aligned(len_bytes, FLN_PAGE_BYTES))
 		return fln_fail(EINVAL,
-				"region length %" PRIu64 " is not a multiple of %" PRIu64
-				" above zero; round it",
+				"region length %" PRIu64 " must be a non-zero multiple of %" PRIu64
+				"; round it",
 				len_bytes, FLN_PAGE_BYTES);
 	if (len_bytes > FLN_STRIPE_REGION_MAX_BYTES)
 		return fln_fail(EINVAL,
@@ -69,7 +69,7 @@ static int check_range(uint64_t addr, uint64_t len_bytes)
 	return 0;
 }
 
-/* The smallest stripes of which @max_stripes reach beyond @last_offset. */
+/* The smallest shift at which @max_stripes stripes cover offset @last_offset. */
 static uint32_t smallest_shift(uint64_t last_offset, uint64_t max_stripes)
 {
 	uint32_t shift = FLN_BLOCK_SHIFT;
@@ -80,13 +80,13 @@ static uint32_t smallest_shift(uint64_t last_offset, uint64_t max_stripes)
 	return shift;
 }
 
-/* Half of the budget for the ends, which take a small part of the region; the rest for the rest. */
+/* Half the budget goes to 8 MiB stripes at both ends; coarse stripes cover the middle. */
 static void refine_ends(struct fln_stripe_plan *plan, uint64_t last_offset, uint64_t max_stripes)
 {
 	uint64_t fine_bytes = UINT64_C(1) << FLN_STRIPE_FINE_SHIFT, nr_ends = max_stripes / 4;
 	uint64_t head_bytes = nr_ends * fine_bytes, nr_middle, nr_tail;
 
-	/* Where the end is no boundary of a stripe, the tail has one more. */
+	/* If the region's end is not 8 MiB-aligned, the tail has one more stripe. */
 	plan->tail_offset =
 		fln_align_down(last_offset + 1 - (nr_ends - 1) * fine_bytes, fine_bytes);
 	FLN_ASSERT(plan->tail_offset > head_bytes);
@@ -114,8 +114,8 @@ int fln_stripe_plan_init(struct fln_stripe_plan *plan, uint64_t addr, uint64_t l
 				FLN_STRIPE_SHARDS_MAX);
 	if (max_stripes == 0)
 		return fln_fail(ENOSPC,
-				"no mapping is left for the region at 0x%" PRIx64
-				"; raise max_stripes, and vm.max_map_count with it",
+				"the budget of mappings is used up for the region at 0x%" PRIx64
+				"; raise max_stripes, and with it vm.max_map_count",
 				addr);
 
 	if (nr_shards == 1)
@@ -148,7 +148,7 @@ void fln_stripe_plan_set_base(struct fln_stripe_plan *plan, uint32_t base_shard)
 
 uint32_t fln_stripe_first_shard(uint32_t number, uint32_t nr_shards)
 {
-	/* Multiples of the golden ratio: each falls into the largest gap that those before left. */
+	/* Multiples of the golden ratio: each falls into the largest gap between earlier ones. */
 	return (uint32_t)((uint64_t)(number * UINT32_C(0x9e3779b9)) * nr_shards >> 32);
 }
 
@@ -177,7 +177,7 @@ uint32_t fln_stripe_shard(const struct fln_stripe_plan *plan, uint64_t addr)
 	return shard_of_index(plan, fln_stripe_index(plan, addr));
 }
 
-/* The part of stripe @index that is in the region: [*lo_addr, *hi_addr). */
+/* The part of stripe @index that lies in the region: [*lo_addr, *hi_addr). */
 static void stripe_bounds(const struct fln_stripe_plan *plan, uint64_t index, uint64_t *lo_addr,
 			  uint64_t *hi_addr)
 {

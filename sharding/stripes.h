@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The stripe plan of a region: which shard serves which address.
+ * The stripe plan of a region: which shard serves which address.  Pure arithmetic.
  */
 #ifndef FLN_SHARDING_STRIPES_H
 #define FLN_SHARDING_STRIPES_H
@@ -10,31 +10,31 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What a plan can describe. */
+/* Limits of a plan. */
 #define FLN_STRIPE_REGION_MAX_BYTES (UINT64_C(1) << 44) /* 16 TiB */
 #define FLN_STRIPE_SHARDS_MAX 1024u
 
-/* Stripes at both ends of a region whose others have to be larger than the second of these. */
+/* If stripes would exceed COARSE, both ends of the region use FINE ones. */
 #define FLN_STRIPE_FINE_SHIFT 23u   /* 8 MiB */
 #define FLN_STRIPE_COARSE_SHIFT 26u /* 64 MiB */
 
-/* The defaults of fln_default_nr_shards(), to be tuned by measurement. */
+/* Parameters of fln_default_nr_shards(), to be tuned by measurement. */
 #define FLN_SHARDS_VCPUS_PER_SHARD 8u
 #define FLN_SHARDS_DEFAULT_MAX 256u
 
 /**
- * struct fln_stripe_plan - How a region is cut and dealt out; constant once made
+ * struct fln_stripe_plan - How a region is cut into stripes; constant after init
  * @addr:         first byte of the region, page aligned
- * @len_bytes:    its length, a multiple of the page size
- * @base_addr:    @addr aligned down to 2 MiB: where stripe 0 would begin
- * @nr_stripes:   stripes that hold a part of the region, at least one
- * @stripe_shift: a stripe has 2^stripe_shift bytes, at least 2 MiB
- * @nr_head:      of them, small ones at the beginning; 0: all are of one size
- * @tail_index:   the first of the small ones at the end; nr_stripes: there are none
- * @tail_offset:  where that begins, counted from @base_addr
- * @nr_shards:    shards that the stripes are dealt out to
+ * @len_bytes:    length of the region, a multiple of the page size
+ * @base_addr:    @addr aligned down to 2 MiB, from which stripes are counted
+ * @nr_stripes:   number of stripes, at least one
+ * @nr_head:      of @nr_stripes, the fine ones at the beginning; 0: all have one size
+ * @tail_index:   index of the first fine stripe at the end; nr_stripes: there is none
+ * @tail_offset:  offset of that stripe from @base_addr
+ * @stripe_shift: other stripes have 2^stripe_shift bytes, at least 2 MiB
+ * @nr_shards:    number of shards that the stripes are assigned to
  * @first_shard:  shard of stripe 0, below @nr_shards, counted from @base_shard
- * @base_shard:   the first of the shards that the stripes are dealt out to
+ * @base_shard:   the first of these shards
  */
 struct fln_stripe_plan {
 	uint64_t addr;
@@ -52,21 +52,20 @@ struct fln_stripe_plan {
 
 /**
  * fln_stripe_plan_init() - Cut [addr, addr + len_bytes) into stripes
- * @plan:        written only on success; there is nothing to deinit
+ * @plan:        written only on success; needs no deinit
  * @addr:        page aligned; need not be aligned to 2 MiB
  * @len_bytes:   a multiple of the page size, one page to 16 TiB
  * @nr_shards:   1 to FLN_STRIPE_SHARDS_MAX; 1 gives one stripe
- * @first_shard: shard of the first stripe; counted modulo @nr_shards, so that a
- *               running number spreads small regions over the shards
- * @max_stripes: mappings that the region may use
+ * @first_shard: shard of the first stripe, taken modulo @nr_shards
+ * @max_stripes: number of mappings that the region may use
  *
- * Stripes get the smallest size that keeps to @max_stripes.  Where that is large, a
- * quarter of them each go to the beginning and the end of the region, in small ones: what
- * is hot in the memory of a large guest, its kernel and what was allocated first, is most
- * often there, and would lie on one shard.
+ * Stripes get the smallest size that fits @max_stripes.  If that is above
+ * FLN_STRIPE_COARSE_SHIFT, a quarter of the budget each goes to fine stripes at the beginning
+ * and at the end of the region: the hot memory of a large guest (its kernel, early
+ * allocations) is mostly there, and coarse stripes would put all of it on one shard.
  *
  * Return:  0; -EINVAL for a range that is unaligned, empty, too long or wraps,
- *          or a number of shards out of range; -ENOSPC when @max_stripes is 0
+ *          or for @nr_shards out of range; -ENOSPC when @max_stripes is 0
  * Threads: any
  * Blocks:  no
  */
@@ -74,10 +73,10 @@ int fln_stripe_plan_init(struct fln_stripe_plan *plan, uint64_t addr, uint64_t l
 			 uint32_t nr_shards, uint32_t first_shard, uint64_t max_stripes);
 
 /**
- * fln_stripe_plan_set_base() - Deal the stripes to shards from @base_shard on
- * @base_shard: so that the last is below FLN_STRIPE_SHARDS_MAX
+ * fln_stripe_plan_set_base() - Assign the stripes to the shards from @base_shard on
+ * @base_shard: @base_shard + nr_shards must not exceed FLN_STRIPE_SHARDS_MAX
  *
- * Before that they are the shards from 0 on.
+ * Initially the shards are those from 0 on.
  *
  * Threads: one, before others use the plan
  * Blocks:  no
@@ -85,12 +84,12 @@ int fln_stripe_plan_init(struct fln_stripe_plan *plan, uint64_t addr, uint64_t l
 void fln_stripe_plan_set_base(struct fln_stripe_plan *plan, uint32_t base_shard);
 
 /**
- * fln_stripe_first_shard() - Where the stripes of a guest's next region begin
- * @number:    of regions that the guest has had before
- * @nr_shards: that the stripes are dealt out to
+ * fln_stripe_first_shard() - Choose the shard of the first stripe of a guest's next region
+ * @number:    index of the region within its guest, from 0
+ * @nr_shards: number of shards that the stripes are assigned to
  *
- * Successive regions begin far from each other, and evenly spread however many there are:
- * small regions, and the beginnings of larger ones, lie on different shards.
+ * The results for successive regions are far apart, and evenly spread for any number of
+ * regions.  So small regions, and the beginnings of larger ones, lie on different shards.
  *
  * Return:  below @nr_shards; 0 for the first region
  * Threads: any
@@ -102,7 +101,7 @@ uint32_t fln_stripe_first_shard(uint32_t number, uint32_t nr_shards);
  * fln_stripe_index() - Which stripe an address is in
  * @addr: in the region, any byte
  *
- * Return:  the index, below nr_stripes
+ * Return:  the stripe's index, below nr_stripes
  * Threads: any
  * Blocks:  no
  */
@@ -112,22 +111,22 @@ uint64_t fln_stripe_index(const struct fln_stripe_plan *plan, uint64_t addr);
  * fln_stripe_shard() - Which shard serves an address
  * @addr: in the region, any byte
  *
- * Return:  the shard, from base_shard on, below base_shard + nr_shards
+ * Return:  the shard, in [base_shard, base_shard + nr_shards)
  * Threads: any
  * Blocks:  no
  */
 uint32_t fln_stripe_shard(const struct fln_stripe_plan *plan, uint64_t addr);
 
 /**
- * fln_stripe_get() - The part of the region that is one stripe
- * @index:     stripe, in address order
- * @addr:      first byte
- * @len_bytes: length; the first and the last stripe can be shorter than others
- * @shard:     that serves it
+ * fln_stripe_get() - Get the range and the shard of a stripe
+ * @index:     index of the stripe, in address order
+ * @addr:      receives its first byte
+ * @len_bytes: receives its length; the first and the last stripe can be shorter than others
+ * @shard:     receives the shard that serves it
  *
- * To go through all: for (i = 0; fln_stripe_get(plan, i, &a, &l, &s); i++)
+ * To visit all: for (i = 0; fln_stripe_get(plan, i, &a, &l, &s); i++)
  *
- * Return:  true; false when there is no such stripe, and nothing is written
+ * Return:  true; false: there is no such stripe, and nothing was written
  * Threads: any
  * Blocks:  no
  */
@@ -135,12 +134,12 @@ bool fln_stripe_get(const struct fln_stripe_plan *plan, uint64_t index, uint64_t
 		    uint64_t *len_bytes, uint32_t *shard);
 
 /**
- * fln_stripe_clip() - Cut a window to the stripe of an address
+ * fln_stripe_clip() - Clip a window to the stripe of an address
  * @addr:    in the region and in the window
  * @lo_addr: first byte of the window; raised to the stripe's when below
  * @hi_addr: end of the window, exclusive; lowered to the stripe's when above
  *
- * The window may reach beyond the region; what is left of it does not.
+ * The window may reach beyond the region; the result never does.
  *
  * Threads: any
  * Blocks:  no
@@ -149,12 +148,12 @@ void fln_stripe_clip(const struct fln_stripe_plan *plan, uint64_t addr, uint64_t
 		     uint64_t *hi_addr);
 
 /**
- * fln_default_nr_shards() - Number of shards for a guest that did not say
- * @nr_vcpus:   threads that are expected to fault at a time
- * @nr_workers: threads that serve the guest
+ * fln_default_nr_shards() - The default number of shards of a guest
+ * @nr_vcpus:   number of threads that are expected to fault at once
+ * @nr_workers: number of threads that serve the guest
  *
- * A shard per FLN_SHARDS_VCPUS_PER_SHARD vCPUs keeps the threads that wait on
- * one userfaultfd few, and each worker gets a shard at least.
+ * One shard per FLN_SHARDS_VCPUS_PER_SHARD vCPUs keeps few threads waiting on
+ * each userfaultfd, and every worker gets at least one shard.
  *
  * Return:  a power of two, 1 to FLN_SHARDS_DEFAULT_MAX, at least @nr_workers
  *          unless that is above the maximum
