@@ -238,7 +238,7 @@ static void zero_huge(struct fln_install *in)
 	enum fln_uffd_result result;
 	uint64_t done = 0;
 
-	if (fln_image_allocate(in->region->image, image_page_of(in, 0)) != 0) {
+	if (fln_huge_allocate(in->region->image, image_page_of(in, 0)) != 0) {
 		in->starved = all;
 		in->again = all;
 		return;

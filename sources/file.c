@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A source that is a raw file or a block device.
+ * A source that reads a raw file or a block device.
+
  *
- * The descriptor is our own, never shared with the embedder: lseek() with
- * SEEK_DATA and SEEK_HOLE moves its file offset, from several threads at a time,
- * and that is harmless because reads are pread() and nobody looks at the offset.
+ * The descriptor is our own, never shared with the embedder.  lseek() with
+ * SEEK_DATA and SEEK_HOLE moves its file offset, from several threads at once;
+ * that is harmless, because all reads are pread().
+
  *
- * The length is taken once, when the file is opened.  A file that is truncated
- * later fails the reads behind its new end; those pages are never taken for holes.
+ * The length is read once, when the file is opened.  If the file is truncated
+ * later, reads beyond its new end fail; those pages are never treated as holes.
  */
 #include "base/cancel.h"
 #include "base/fd.h"
@@ -22,7 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static_assert(sizeof(off_t) == 8, "offsets in files have 64 bits");
+static_assert(sizeof(off_t) == 8, "file offsets have 64 bits");
 
 struct file {
 	int fd;
@@ -31,14 +33,14 @@ struct file {
 	char path[];
 };
 
-/* What is in the file now, from its beginning; 0 when that cannot be said. */
+/* The file's current size; 0 when unknown. */
 static uint64_t file_size_now(const struct file *f)
 {
 	struct stat st;
 
 	if (fstat(f->fd, &st) != 0)
 		return 0;
-	/* fstat() gives no size for a block device, and its size does not shrink in use. */
+	/* fstat() gives no size for a block device; assume that it does not shrink in use. */
 	return S_ISREG(st.st_mode) ? (uint64_t)st.st_size : f->offset_bytes + f->len_bytes;
 }
 
@@ -58,8 +60,8 @@ static int64_t file_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t l
 		return -errno;
 	if (n == 0)
 		return fln_fail(ENODATA,
-				"the file has %llu bytes now, and had %llu when it was opened; "
-				"leave it alone while it is in use",
+				"the file has shrunk to %llu bytes from %llu when it was opened; "
+				"do not truncate it while it is in use",
 				(unsigned long long)file_size_now(f),
 				(unsigned long long)(f->offset_bytes + f->len_bytes));
 	return n;
@@ -74,7 +76,7 @@ static int64_t file_extent(void *ctx, uint64_t offset_bytes, uint64_t len_bytes,
 	off_t hole;
 
 	if (data < 0 && errno == ENXIO) {
-		/* No data up to the end: a hole, unless the end has come towards us (I6). */
+		/* No data up to the end of the file: a hole, unless the file was truncated (I6). */
 		if (file_size_now(f) < f->offset_bytes + f->len_bytes)
 			return -ENODATA;
 		data = (off_t)end;
@@ -82,7 +84,7 @@ static int64_t file_extent(void *ctx, uint64_t offset_bytes, uint64_t len_bytes,
 	if (data < 0)
 		return -errno;
 
-	/* Holes are as fine as the file system's blocks, which may be smaller than a page. */
+	/* The file system's blocks, and so holes, may be smaller than a page. */
 	if (fln_align_down((uint64_t)data, FLN_PAGE_BYTES) > begin) {
 		uint64_t to = fln_align_down((uint64_t)data, FLN_PAGE_BYTES);
 
@@ -123,14 +125,14 @@ static int open_failed(int err, const char *path)
 	return fln_fail(err, "%s: %s", fln_strerror(err, text), path);
 }
 
-/* Open @f->path, and find where its contents end; f->fd is set on success only. */
+/* Open @f->path and determine its length; f->fd is set on success only. */
 static int file_open(struct file *f, struct stat *st)
 {
 	off_t size;
 	int fd;
 	int rc;
 
-	/* Asked before open(), which would wait at a FIFO, and again of what was opened. */
+	/* Check the type before open(), which would block on a FIFO, and again after it. */
 	if (stat(f->path, st) != 0)
 		return open_failed(errno, f->path);
 	rc = check_type(f->path, st);
@@ -154,9 +156,9 @@ static int file_open(struct file *f, struct stat *st)
 	}
 	if (f->offset_bytes >= (uint64_t)size) {
 		rc = fln_fail(EINVAL,
-			      "the file has %llu bytes, so nothing begins at offset %llu; use a "
-			      "smaller offset or another file: %s",
-			      (unsigned long long)size, (unsigned long long)f->offset_bytes,
+			      "offset %llu is not inside the file of %llu bytes; use a smaller "
+			      "offset or another file: %s",
+			      (unsigned long long)f->offset_bytes, (unsigned long long)size,
 			      f->path);
 		goto err_close;
 	}
@@ -186,11 +188,11 @@ int fln_source_open_file(const char *path, uint64_t offset_bytes, struct fln_sou
 	if (!path || !out)
 		return fln_fail(EINVAL, "fln_source_open_file: %s is NULL", path ? "out" : "path");
 	if (!fln_is_aligned(offset_bytes, FLN_PAGE_BYTES))
-		return fln_fail(EINVAL,
-				"fln_source_open_file: offset %llu is no multiple of %llu; align "
-				"the contents in the file",
-				(unsigned long long)offset_bytes,
-				(unsigned long long)FLN_PAGE_BYTES);
+		return fln_fail(
+			EINVAL,
+			"fln_source_open_file: offset %llu is not a multiple of %llu; align "
+			"the contents in the file",
+			(unsigned long long)offset_bytes, (unsigned long long)FLN_PAGE_BYTES);
 
 	path_bytes = strlen(path) + 1;
 	f = malloc(sizeof(*f) + path_bytes);
@@ -203,7 +205,7 @@ int fln_source_open_file(const char *path, uint64_t offset_bytes, struct fln_sou
 		goto err_free;
 
 	ops.name = f->path;
-	/* A block device knows no holes: SEEK_DATA is -EINVAL there. */
+	/* Block devices do not support SEEK_DATA (EINVAL). */
 	if (S_ISREG(st.st_mode))
 		ops.extent = file_extent;
 	rc = fln_source_make(&ops, f, f->len_bytes, out);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A fill from the source: read, write into the page cache, publish, by pieces.
+ * Runs a fill from the source: read, write into the page cache, publish, one run after another.
  */
 #include "sources/fill.h"
 #include "sources/filler_threads.h"
@@ -14,9 +14,12 @@
 #include <errno.h>
 #include <unistd.h>
 
-#define NO_CACHE_PAUSE_NS (20 * FLN_NS_PER_MS) /* before a fill is put off for want of memory */
+#define NO_MEMORY_PAUSE_NS (20 * FLN_NS_PER_MS) /* before a fill without memory is put off */
 
-/* From here on nobody takes pages of the fill over.  Returns those of [lo, hi) that are its own. */
+/*
+ * From here on no other fill takes over pages of this one.  Return: the pages of [lo, hi) that
+ * the fill still owns.
+ */
 static struct fln_mask begin_writing(struct fln_image *image, struct fln_fill *fill, uint32_t lo,
 				     uint32_t hi)
 {
@@ -29,7 +32,7 @@ static struct fln_mask begin_writing(struct fln_image *image, struct fln_fill *f
 	return owned;
 }
 
-/* Without having published. */
+/* Undo begin_writing() when nothing was published. */
 static void end_writing(struct fln_image *image, struct fln_fill *fill)
 {
 	fln_lock(&image->lock);
@@ -38,7 +41,10 @@ static void end_writing(struct fln_image *image, struct fln_fill *fill)
 	fln_unlock(&image->lock);
 }
 
-/* Write what has been read of [lo, hi), as far as it is still due; on success publish it next. */
+/*
+ * Write the pages of [lo, hi) that the fill still owns.  On success the caller must publish
+ * them next.
+ */
 static int write_owned(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
 		       const char *buffer)
 {
@@ -56,7 +62,7 @@ static int write_owned(struct fln_image *image, struct fln_fill *fill, uint32_t 
 	return rc;
 }
 
-/* Has a fill of the fillers to end: are they to stop, or is the image to go? */
+/* Must a filler thread end the fill early, because the fillers stop or the image is destroyed? */
 static bool must_end(const struct fln_image *image, const struct fln_fill *fill)
 {
 	return fill->stoppable &&
@@ -69,15 +75,15 @@ static void back_off(struct fln_image *image, uint32_t attempt)
 	fln_filler_pause(image->filler, FLN_NS_PER_MS << (attempt < 6 ? attempt : 6));
 }
 
-/* A limit, a seal, memory that is not there: another attempt would find the same. */
+/* Errors that a retry cannot cure: a file size limit, a seal, unreadable source memory. */
 static bool is_lasting(const struct fln_image *image, int rc)
 {
 	return rc == -EFBIG || rc == -EPERM || (rc == -EFAULT && image->source->memory);
 }
 
 /*
- * Read pages [lo, hi) of a fill from the source into the cache; tried again when
- * that fails.  Sets fill->put_off when the pages are not to be called failed.
+ * Read pages [lo, hi) of a fill from the source into the page cache, with up to @nr_retries
+ * retries.  Sets fill->put_off when the pages must go back to UNFILLED rather than fail.
  */
 static int fetch(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
 		 void *buffer, uint32_t nr_retries)
@@ -90,7 +96,8 @@ static int fetch(struct fln_image *image, struct fln_fill *fill, uint32_t lo, ui
 		fln_lock_assert_none(); /* I2 */
 		fill->put_off = must_end(image, fill);
 		if (fill->put_off)
-			return fln_fail(ECANCELED, "image %s: the fillers stop", image->name);
+			return fln_fail(ECANCELED, "image %s: the fillers are stopping",
+					image->name);
 		if (fln_planted_in(FLN_BUG_NEIGHBOUR, 16) &&
 		    fill->page + hi < fln_bytes_to_pages(image->len_bytes))
 			shift = 1;
@@ -98,7 +105,7 @@ static int fetch(struct fln_image *image, struct fln_fill *fill, uint32_t lo, ui
 				      buffer, fln_pages_to_bytes(hi - lo), &contents);
 		if (rc == 0) {
 			rc = write_owned(image, fill, lo, hi, contents);
-			/* The source is well, and memory may come back. */
+			/* Not the source's failure, and memory may become free again. */
 			fill->put_off = rc == -ENOMEM || rc == -ENOSPC;
 		}
 		if (rc == 0 || fill->put_off || attempt >= nr_retries || is_lasting(image, rc))
@@ -107,14 +114,14 @@ static int fetch(struct fln_image *image, struct fln_fill *fill, uint32_t lo, ui
 	}
 }
 
-/* The source has spoken: pages [lo, hi) of a fill are there, or have failed. */
-static int settle_fetched(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
-			  int rc)
+/* Publish pages [lo, hi) of a fill as FILLED, or as FAILED with the error @rc. */
+static int publish_fetched(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
+			   int rc)
 {
 	fln_fill_publish(image, fill, lo, hi, rc ? FLN_IMAGE_FAILED : FLN_IMAGE_FILLED);
 	if (rc)
 		fln_log_limited(&image->filler->opts.log, &image->log_limit, FLN_LOG_ERROR,
-				"image %s: page %llu (offset %llu) has failed: %s", image->name,
+				"image %s: page %llu (offset %llu) failed: %s", image->name,
 				(unsigned long long)(fill->page + lo),
 				(unsigned long long)fln_pages_to_bytes(fill->page + lo),
 				fln_last_error());
@@ -122,9 +129,9 @@ static int settle_fetched(struct fln_image *image, struct fln_fill *fill, uint32
 }
 
 /*
- * Fill pages [lo, hi) of a fill, all data.  When the run cannot be read at once,
- * page by page, so that a page that fails takes no other with it; in a huge
- * page it does.
+ * Fill pages [lo, hi) of a fill, which are all data.  If reading the whole run fails, read
+ * page by page, so that a failing page does not fail its neighbours.  A huge page
+ * fails as a whole.
  */
 static int fill_data(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
 		     void *buffer)
@@ -135,7 +142,7 @@ static int fill_data(struct fln_image *image, struct fln_fill *fill, uint32_t lo
 	int first = 0;
 
 	if (rc == 0 || (at_once && !fill->put_off))
-		return settle_fetched(image, fill, lo, hi, rc);
+		return publish_fetched(image, fill, lo, hi, rc);
 	if (at_once)
 		return rc;
 	for (uint32_t i = lo; i < hi; i++) {
@@ -146,15 +153,15 @@ static int fill_data(struct fln_image *image, struct fln_fill *fill, uint32_t lo
 		}
 		if (fill->put_off)
 			return first ? first : rc;
-		(void)settle_fetched(image, fill, i, i + 1, rc);
+		(void)publish_fetched(image, fill, i, i + 1, rc);
 		first = first ? first : rc;
 	}
 	return first;
 }
 
 /*
- * Pages [lo, hi) of a fill, which the source calls a hole.  That the cache is empty there
- * is not taken for granted: an adopted memfd has what was in it.
+ * Fill pages [lo, hi) of a fill, which are a hole of the source.  The page cache need not be
+ * empty there: an adopted memfd may arrive with contents.
  */
 static int fill_hole(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi)
 {
@@ -166,23 +173,23 @@ static int fill_hole(struct fln_image *image, struct fln_fill *fill, uint32_t lo
 		rc = fln_image_empty(image, fill->page + at, end - at);
 	if (rc) {
 		end_writing(image, fill);
-		return settle_fetched(image, fill, lo, hi, rc);
+		return publish_fetched(image, fill, lo, hi, rc);
 	}
 	fln_fill_publish(image, fill, lo, hi, FLN_IMAGE_ZERO);
 	return 0;
 }
 
 /*
- * What is left of a fill goes back to UNFILLED.  Faults ask for it again, as long
- * as they have patience with the source, so a want of memory is waited out; not in
- * a circle that takes a whole processor.
+ * Put the rest of a fill back to UNFILLED.  Faults request it again until the region's
+ * source timeout, so a shortage of memory is waited out.  The pause keeps that
+ * from becoming a busy loop.
  */
 static void put_off(struct fln_image *image, struct fln_fill *fill)
 {
 	if (fill->stoppable && !must_end(image, fill)) {
 		fln_log_limited(&image->filler->opts.log, &image->log_limit, FLN_LOG_WARNING,
-				"%s; tried again", fln_last_error());
-		fln_filler_pause(image->filler, NO_CACHE_PAUSE_NS);
+				"%s; the fill will be tried again", fln_last_error());
+		fln_filler_pause(image->filler, NO_MEMORY_PAUSE_NS);
 	}
 	fln_fill_publish(image, fill, 0, fill->nr_pages, FLN_IMAGE_UNFILLED);
 }

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Huge pages: what hugetlbfs does otherwise than shmem.
+ * The page cache of images of huge pages: where hugetlbfs differs from shmem.
  *
- * There is no write(), so contents are copied into the alias; and a copy into a hole for
- * which no huge page is left would be a SIGBUS.  So a page is allocated by fallocate(),
- * which fails with ENOSPC, and written by process_vm_writev() to ourselves, which fails
- * with EFAULT where memcpy() would be killed: somebody may punch the page out between.
+ * hugetlbfs has no write(2).  A memcpy() to the alias raises SIGBUS in a hole when the pool is
+ * empty, so we first fallocate(), which fails with ENOSPC, and then copy with
+ * process_vm_writev(), which fails with EFAULT if the page is punched out meanwhile.
  *
- * Punching takes whole huge pages out.  Parts of one are overwritten with zeros: kernels
- * before 5.19 leave them as they are.
+ * FALLOC_FL_PUNCH_HOLE frees whole huge pages only.  We zero partial pages by hand, because
+ * kernels before 5.19 leave their contents.
  */
 #include "sources/huge.h"
 #include "sources/image.h"
@@ -19,13 +18,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #define POOL_DIR "/sys/kernel/mm/hugepages/hugepages-2048kB/"
-#define ATTEMPTS 4u /* at a page that is punched out while it is written */
+#define PUNCH_RACE_RETRIES 4u /* for a page that is punched out while it is written */
 
-static uint64_t pool_value(const char *name)
+static uint64_t read_pool_count(const char *name)
 {
 	char path[96];
 	uint64_t value = 0;
@@ -35,20 +35,22 @@ static uint64_t pool_value(const char *name)
 	return value;
 }
 
-int fln_huge_fail(const struct fln_image *image, int err, uint64_t nr_pages)
+int fln_huge_fail(const struct fln_image *image, int err, uint64_t nr_huge)
 {
-	uint64_t free_pages = pool_value("free_hugepages"), taken = pool_value("resv_hugepages");
-	uint64_t left = free_pages > taken ? free_pages - taken : 0;
+	uint64_t nr_free = read_pool_count("free_hugepages");
+	uint64_t nr_reserved = read_pool_count("resv_hugepages");
+	uint64_t nr_left = nr_free > nr_reserved ? nr_free - nr_reserved : 0;
 
-	return fln_fail(err,
-			"image %s: %llu huge pages of 2 MiB are needed, and %llu are free and not "
-			"reserved, of %llu; raise vm.nr_hugepages by %llu",
-			image->name, (unsigned long long)nr_pages, (unsigned long long)left,
-			(unsigned long long)pool_value("nr_hugepages"),
-			(unsigned long long)(nr_pages > left ? nr_pages - left : 1));
+	return fln_fail(
+		err,
+		"image %s: needs %llu huge pages of 2 MiB, but only %llu of %llu are free and "
+		"unreserved; raise vm.nr_hugepages by %llu",
+		image->name, (unsigned long long)nr_huge, (unsigned long long)nr_left,
+		(unsigned long long)read_pool_count("nr_hugepages"),
+		(unsigned long long)(nr_huge > nr_left ? nr_huge - nr_left : 1));
 }
 
-int fln_huge_check(const struct fln_image *image)
+int fln_huge_check_writev(const struct fln_image *image)
 {
 	char from = 1, to = 0;
 	struct iovec local = { &from, 1 }, remote = { &to, 1 };
@@ -56,17 +58,17 @@ int fln_huge_check(const struct fln_image *image)
 	if (process_vm_writev(getpid(), &local, 1, &remote, 1, 0) == 1)
 		return 0;
 	return fln_fail(EOPNOTSUPP,
-			"image %s: process_vm_writev() to this process: %s; huge pages need it, "
-			"allow it in the seccomp filter",
+			"image %s: process_vm_writev() fails: %s; images of huge pages need it: "
+			"permit it in the seccomp filter",
 			image->name, strerror(errno));
 }
 
-int fln_image_allocate(struct fln_image *image, uint64_t page)
+int fln_huge_allocate(struct fln_image *image, uint64_t page)
 {
 	uint64_t at = fln_pages_to_bytes(fln_align_down(page, FLN_BLOCK_PAGES));
 
 	FLN_DEBUG_ASSERT(fln_image_is_huge(image));
-	fln_lock_assert_none(); /* I2: it clears a page, and may wait for others that do */
+	fln_lock_assert_none(); /* I2: fallocate() clears the page, and may wait for others */
 	for (;;) {
 		if (fallocate(image->memfd, 0, (off_t)at, (off_t)FLN_BLOCK_BYTES) == 0)
 			return 0;
@@ -98,20 +100,26 @@ int fln_huge_write(struct fln_image *image, uint64_t page, const void *buf, uint
 	int rc = 0;
 
 	FLN_DEBUG_ASSERT(page / FLN_BLOCK_PAGES == (page + nr_pages - 1) / FLN_BLOCK_PAGES);
-	for (uint32_t i = 0; i < ATTEMPTS; i++) {
-		rc = fln_image_allocate(image, page);
+	for (uint32_t i = 0; i < PUNCH_RACE_RETRIES; i++) {
+		rc = fln_huge_allocate(image, page);
 		if (rc)
 			return rc;
 		rc = fln_alias_write(image, fln_pages_to_bytes(page), buf,
 				     fln_pages_to_bytes(nr_pages));
-		/* Punched out just now, and no other page free?  fallocate() knows. */
+		/*
+		 * EFAULT: the page was punched out after fallocate() with the pool empty (retry:
+		 * fallocate() then reports ENOSPC), or @buf is unreadable (every retry fails).
+		 */
 		if (rc != -EFAULT)
 			return rc;
 	}
 	return rc;
 }
 
-/* Where there is no page, and none is free, zeros are read anyway. */
+/*
+ * -EFAULT means a hole while the pool is empty: the file already reads as zeros there.
+ * (With huge pages free this allocates one.)
+ */
 int fln_alias_zero(const struct fln_image *image, uint64_t page, uint64_t end)
 {
 	static const char zeros[FLN_PAGE_BYTES];
@@ -134,7 +142,7 @@ int fln_huge_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 	int rc;
 
 	if (lo >= hi) {
-		/* In one page, or the end of one and the beginning of the next. */
+		/* No whole huge page in the range: zero all of it. */
 		return fln_alias_zero(image, page, end);
 	}
 	rc = fln_alias_zero(image, page, lo);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What an image tells of itself, and what calls on it have in common.
+ * Argument checks that public calls on images share, and simple getters.
  */
 #include "sources/image.h"
 
@@ -13,13 +13,13 @@ int fln_image_check_range(const struct fln_image *image, uint64_t offset_bytes, 
 {
 	if (len_bytes == 0 || !fln_is_aligned(offset_bytes | len_bytes, unit_bytes))
 		return fln_fail(EINVAL,
-				"image %s: range of %llu bytes at %llu is empty or no "
+				"image %s: range of %llu bytes at offset %llu must be a non-empty "
 				"multiple of %llu",
 				image->name, (unsigned long long)len_bytes,
 				(unsigned long long)offset_bytes, (unsigned long long)unit_bytes);
 	if (offset_bytes > image->len_bytes || len_bytes > image->len_bytes - offset_bytes)
 		return fln_fail(EINVAL,
-				"image %s: range of %llu bytes at %llu ends beyond the "
+				"image %s: range of %llu bytes at offset %llu ends beyond the "
 				"image's %llu bytes",
 				image->name, (unsigned long long)len_bytes,
 				(unsigned long long)offset_bytes,

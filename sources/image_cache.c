@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An image's page cache: contents in, contents out, and where there are none.
+ * Access to an image's page cache: write, punch out, find holes.
  */
 #include "sources/image_cache.h"
 
@@ -19,22 +19,22 @@ static int write_failed(const struct fln_image *image, int err, uint64_t offset_
 {
 	if (err == EFAULT)
 		return fln_fail(EFAULT,
-				"image %s: the buffer with the contents of %llu bytes at "
-				"offset %llu cannot be read",
+				"image %s: cannot read the buffer with the %llu bytes for "
+				"offset %llu",
 				image->name, (unsigned long long)len_bytes,
 				(unsigned long long)offset_bytes);
 	if (err == EFBIG)
 		return fln_fail(
 			EFBIG,
-			"image %s: %llu bytes at offset %llu end beyond RLIMIT_FSIZE, which is "
-			"%llu; raise it to the image's length, %llu",
+			"image %s: %llu bytes at offset %llu end beyond RLIMIT_FSIZE (%llu); "
+			"raise it to the image's length, %llu",
 			image->name, (unsigned long long)len_bytes,
 			(unsigned long long)offset_bytes, (unsigned long long)fln_file_size_limit(),
 			(unsigned long long)image->len_bytes);
 	if (err == ENOSPC && image->room_bytes)
 		return fln_fail(ENOSPC,
-				"image %s: no room for %llu bytes at offset %llu: the file system "
-				"that its file lies on is full, at %llu KiB; raise its size (mount "
+				"image %s: no space for %llu bytes at offset %llu: the file's "
+				"tmpfs of %llu KiB is full; enlarge it (mount "
 				"-o remount,size=)",
 				image->name, (unsigned long long)len_bytes,
 				(unsigned long long)offset_bytes,
@@ -42,13 +42,12 @@ static int write_failed(const struct fln_image *image, int err, uint64_t offset_
 	if (fln_image_is_huge(image) && (err == ENOSPC || err == ENOMEM))
 		return fln_huge_fail(image, err, 1);
 	return fln_fail(err,
-			"image %s: no page cache for %llu bytes at offset %llu: %s; give the "
-			"machine or the cgroup more memory",
+			"image %s: cannot write %llu bytes at offset %llu to the page cache: %s; "
+			"give the machine or the cgroup more memory",
 			image->name, (unsigned long long)len_bytes,
 			(unsigned long long)offset_bytes, strerror(err));
 }
 
-/* Write whole pages into the page cache; all of them, or none stays there. */
 int fln_image_write(struct fln_image *image, uint64_t page, const void *buf, uint32_t nr_pages)
 {
 	uint64_t done = 0, len = fln_pages_to_bytes(nr_pages), at = fln_pages_to_bytes(page);
@@ -70,14 +69,14 @@ int fln_image_write(struct fln_image *image, uint64_t page, const void *buf, uin
 
 		if (n < 0 && err == EINTR)
 			continue;
-		/* Sealed against writing, an adopted memfd, since: our mapping is older. */
+		/* An adopted memfd was sealed meanwhile.  The alias is older than the seal. */
 		if (n < 0 && err == EPERM && !image->read_only) {
 			err = -fln_alias_write(image, at + done, (const char *)buf + done,
 					       len - done);
 			n = err ? -1 : (ssize_t)(len - done);
 		}
 		if (n <= 0) {
-			/* A guest that gives the pages up before they are filled must find zeros. */
+			/* A guest that discards these pages must read zeros. */
 			(void)fln_image_punch(image, page, nr_pages);
 			return write_failed(image, err, at + done, len - done);
 		}
@@ -93,7 +92,7 @@ int fln_image_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 	if (fallocate(image->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		      (off_t)fln_pages_to_bytes(page), (off_t)fln_pages_to_bytes(nr_pages)) == 0)
 		return 0;
-	/* Somebody has sealed an adopted memfd against writing since: our mapping is older. */
+	/* An adopted memfd was sealed meanwhile.  The alias is older than the seal. */
 	if (errno == EPERM && !image->read_only)
 		return fln_alias_zero(image, page, page + nr_pages);
 	return fln_fail(errno, "image %s: punching %llu pages at page %llu: %s", image->name,
@@ -104,7 +103,7 @@ int fln_image_empty(struct fln_image *image, uint64_t page, uint32_t nr_pages)
 {
 	if (fln_planted(FLN_BUG_HOLE_OVER_OLD))
 		return 0;
-	/* Nothing tells on hugetlbfs; a memfd of our own has nothing but what was written. */
+	/* hugetlbfs does not tell holes.  Our own memfds hold only what we wrote. */
 	if (fln_image_is_huge(image))
 		return image->adopted ? fln_image_punch(image, page, nr_pages) : 0;
 	return fln_image_hole(image, page, nr_pages) == nr_pages
@@ -125,10 +124,10 @@ uint32_t fln_image_hole(const struct fln_image *image, uint64_t page, uint32_t n
 	uint64_t end = page + nr_pages;
 	off_t next;
 
-	/* On hugetlbfs nothing tells a hole but the install that has found it. */
+	/* On hugetlbfs only an install discovers a hole. */
 	FLN_ASSERT(!fln_image_is_huge(image));
 	next = lseek(image->memfd, (off_t)fln_pages_to_bytes(page), SEEK_DATA);
-	/* ENXIO: nothing but holes from here on. */
+	/* ENXIO: a hole up to the end of the file. */
 	if (next >= 0 && fln_bytes_to_pages((uint64_t)next) < end)
 		end = fln_bytes_to_pages((uint64_t)next);
 	return (uint32_t)(end - page);

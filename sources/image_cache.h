@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An image's page cache: contents in, contents out, and where there are none.
+ * Access to an image's page cache: write, punch out, find holes.
  */
 #ifndef FLN_SOURCES_IMAGE_CACHE_H
 #define FLN_SOURCES_IMAGE_CACHE_H
@@ -10,20 +10,23 @@
 struct fln_image;
 struct fln_mask;
 
-/* Write whole pages into the page cache.  Return: 0 or -errno. */
+/* Write whole pages.  On failure all of them are punched out.  Return: 0; -errno. */
 int fln_image_write(struct fln_image *image, uint64_t page, const void *buf, uint32_t nr_pages);
 
 /*
- * Have the page cache be empty at pages that are FILLING and the caller's, before they are
- * published as ZERO.  Return: 0 or -errno.
+ * Ensure that the page cache reads as zeros at pages that the caller has claimed as FILLING,
+ * before it publishes them as ZERO.  Return: 0; -errno.
  */
 int fln_image_empty(struct fln_image *image, uint64_t page, uint32_t nr_pages);
 
-/* Take pages out of the page cache.  Return: 0 or -errno. */
+/* Punch pages out of the page cache.  Return: 0; -errno. */
 int fln_image_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages);
 void fln_image_punch_runs(struct fln_image *image, uint64_t page, const struct fln_mask *pages);
 
-/* How many pages from @page on the cache lacks, at most @nr_pages; 0: it has @page. */
+/*
+ * The length of the hole at @page, at most @nr_pages; 0: the cache has @page.  Not for
+ * hugetlbfs, where SEEK_DATA does not tell holes.
+ */
 uint32_t fln_image_hole(const struct fln_image *image, uint64_t page, uint32_t nr_pages);
 
 #endif

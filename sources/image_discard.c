@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Contents that are given up.
+ * Discards.
  *
- * A discard may come while a page is FILLING.  Before its fill writes it is taken
- * from it, and is ZERO at once, however long the source takes.  A write cannot be
- * called back, so then the page is marked as given up; its fill punches it out again
- * before it publishes it, as ZERO.  So does the fill of an attached image: its owner
- * writes.  Nothing else can have touched it: nobody installs a page that is
- * not published.  That also holds for a discard whose event has
- * been read and not been acted upon yet: publishing waits for it (filler.h).
- * When several guests share the image, a discard by one is a discard for all.
+ * A discard may come while a page is FILLING.  If the fill has not begun to write, the page
+ * is taken from it and becomes ZERO at once, however slow the source is.  A write in progress
+ * cannot be undone, so then the page is marked in fill->given_up; the fill punches it out again
+ * and publishes it as ZERO.  In an attached image it is always marked, because the
+ * owner process writes.  The page cannot be mapped meanwhile, because only published pages are
+ * installed.  That also holds for a discard whose event has been read but not
+ * handled yet: publishing waits for it (filler.h).
+ * If several guests share the image, a discard by one is a discard for all.
  */
 #include "sources/image_discard.h"
 
@@ -25,12 +25,12 @@
 #include <errno.h>
 
 /*
- * Pages of a block that are FILLING were given up.  What no fill writes yet is taken from its
- * fill, and returned; into *waiters those that wait for it.  What is being written is marked:
- * its fill makes it ZERO.
+ * Discard pages of a block that are FILLING.  Pages that their fill does not write yet are
+ * taken from it and returned, and its waiters are added to *waiters.  Pages being
+ * written are marked, and their fill makes them ZERO.
  */
-static struct fln_mask take_given_up(struct fln_image *image, uint64_t block,
-				     const struct fln_mask *filling, uint64_t *waiters)
+static struct fln_mask discard_filling(struct fln_image *image, uint64_t block,
+				       const struct fln_mask *filling, uint64_t *waiters)
 	FLN_REQUIRES(image->lock)
 {
 	struct fln_mask taken = { { 0 } };
@@ -41,7 +41,7 @@ static struct fln_mask take_given_up(struct fln_image *image, uint64_t block,
 		struct fln_fill *fill = fln_fill_find(image, page);
 
 		FLN_ASSERT(fill);
-		/* Of an attached image the owner writes, at a time that nobody here knows. */
+		/* In an attached image the owner process writes, at a time unknown to us. */
 		if (fill->writing || image->link || fln_planted(FLN_BUG_DISCARD_WAITS)) {
 			fln_mask_set(&fill->given_up, (uint32_t)(page - fill->page));
 			continue;
@@ -54,11 +54,11 @@ static struct fln_mask take_given_up(struct fln_image *image, uint64_t block,
 }
 
 /*
- * The pages of [lo, hi) of a block that are UNFILLED or FAILED, and @taken, become @fill's.
- * False: none.
+ * Claim for @fill the pages of [lo, hi) of a block that are UNFILLED or FAILED, and @taken.
+ * False: there are none.
  */
-static bool claim_given_up(struct fln_image *image, struct fln_chunk *c, struct fln_fill *fill,
-			   uint64_t block, uint32_t lo, uint32_t hi, const struct fln_mask *taken)
+static bool claim_discarded(struct fln_image *image, struct fln_chunk *c, struct fln_fill *fill,
+			    uint64_t block, uint32_t lo, uint32_t hi, const struct fln_mask *taken)
 	FLN_REQUIRES(image->lock)
 {
 	struct fln_mask range = fln_mask_range(lo, hi);
@@ -78,16 +78,16 @@ static bool claim_given_up(struct fln_image *image, struct fln_chunk *c, struct 
 		if (!fln_mask_test(&ours, i))
 			fln_mask_set(&fill->gone, i - lo);
 	}
-	/* Nobody takes it over: what is pushed would be punched out again. */
+	/* Prevents fln_image_put() from taking over the pages: we would punch out its data. */
 	fill->writing = true;
 	return true;
 }
 
 /*
- * Within one block: what is FILLED becomes ZERO with @filled_too, and what is not filled
- * becomes @fill's.  Returns whether that has any.
+ * Discard pages [lo, hi) of one block: with @filled_too FILLED pages become ZERO, and @fill
+ * claims those that are not filled.  Return: whether @fill has claimed any.
  */
-static bool give_up_block(struct fln_image *image, struct fln_fill *fill, uint64_t block,
+static bool discard_block(struct fln_image *image, struct fln_fill *fill, uint64_t block,
 			  uint32_t lo, uint32_t hi, bool filled_too) FLN_REQUIRES(image->lock)
 {
 	int uniform = fln_blockmap_uniform(&image->map, block);
@@ -106,18 +106,18 @@ static bool give_up_block(struct fln_image *image, struct fln_fill *fill, uint64
 	}
 	pages = fln_image_in_state(c, FLN_IMAGE_FILLING);
 	pages = fln_mask_and(&pages, &range);
-	pages = take_given_up(image, block, &pages, &waiters);
-	if (!claim_given_up(image, c, fill, block, lo, hi, &pages))
+	pages = discard_filling(image, block, &pages, &waiters);
+	if (!claim_discarded(image, c, fill, block, lo, hi, &pages))
 		return false;
 	fill->waiters = waiters;
 	return true;
 }
 
 /*
- * The pages of a fill of give_up_block() become ZERO.  An adopted memfd may have had
- * something there: it goes first, for from then on they may be mapped, and written.
+ * Make the pages of a fill of discard_block() ZERO.  An adopted memfd may have contents there:
+ * these are punched out first, because ZERO pages may be mapped and written at once.
  */
-static void publish_given_up(struct fln_image *image, struct fln_fill *fill)
+static void publish_discarded(struct fln_image *image, struct fln_fill *fill)
 {
 	struct fln_mask owned;
 	uint32_t at = 0, end;
@@ -143,18 +143,18 @@ void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, b
 		uint64_t waiters;
 		bool claimed;
 
-		/* No handler of this thread waits for what is FILLING here. */
+		/* A signal handler on this thread would wait forever for pages that we claimed. */
 		fln_signals_hold();
 		fln_rcu_read_lock();
 		fln_lock(&image->lock);
-		claimed = give_up_block(image, &fill, block, (uint32_t)(page - base),
+		claimed = discard_block(image, &fill, block, (uint32_t)(page - base),
 					(uint32_t)(stop - base), filled_too);
 		fln_image_note_change(image, page);
 		waiters = claimed ? 0 : fln_image_take_waiters(image);
 		fln_unlock(&image->lock);
 		fln_rcu_read_unlock();
 		if (claimed)
-			publish_given_up(image, &fill);
+			publish_discarded(image, &fill);
 		fln_image_kick(image, waiters);
 		fln_signals_release();
 		page = stop;
@@ -196,8 +196,8 @@ int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t l
 		rc = fln_image_not_ours(image, "fln_image_discard");
 	else if (image->read_only)
 		rc = fln_fail(EPERM,
-			      "image %s: its memfd is sealed against writing, so nothing of "
-			      "it can be given up",
+			      "image %s: its memfd is sealed against writing, so its pages "
+			      "cannot be discarded",
 			      image->name);
 	if (rc)
 		return rc;
@@ -217,11 +217,11 @@ int fln_image_discard(struct fln_image *image, uint64_t offset_bytes, uint64_t l
 
 uint32_t fln_image_note_hole(struct fln_image *image, uint64_t page, uint32_t nr_pages)
 {
-	/* A huge page that has come back since is left alone by fln_image_allocate(). */
+	/* A huge page that was allocated again since is left alone by fln_huge_allocate(). */
 	uint32_t nr = fln_image_is_huge(image) ? nr_pages : fln_image_hole(image, page, nr_pages);
 
 	if (nr == 0)
-		return 1; /* it has come back since; the caller looks again */
+		return 1; /* the page was allocated again since; the caller retries the install */
 	fln_image_drop(image, page, nr, true);
 	return nr;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How an image begins and ends.
+ * Creation and destruction of an image.
  */
 #include "sources/image_life.h"
 
@@ -11,7 +11,6 @@
 
 #include <errno.h>
 
-/* The one making of the states; the memfd is opened in memfd.c. */
 int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *init)
 {
 	const struct fln_image_opts *opts = &init->opts;
@@ -31,8 +30,9 @@ int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *in
 	(void)snprintf(image->name, sizeof(image->name), "%s",
 		       opts->name ? opts->name : "faultlane");
 	if (nr_blocks > (UINT32_MAX >> 1))
-		return fln_fail(EINVAL, "image %s: %llu bytes are more than an image can hold",
-				image->name, (unsigned long long)opts->len_bytes);
+		return fln_fail(EINVAL, "image %s: len_bytes is %llu, above the maximum of %llu",
+				image->name, (unsigned long long)opts->len_bytes,
+				(unsigned long long)(UINT32_MAX >> 1) * FLN_BLOCK_BYTES);
 	rc = fln_image_open_memfd(image, opts);
 	if (rc)
 		return rc;
@@ -59,7 +59,7 @@ err_memfd:
 	return rc;
 }
 
-/* Pages of a fill that no thread has begun go back to UNFILLED. */
+/* Put the pages of a queued fill back to UNFILLED and free it. */
 static void cancel_fill(struct fln_image *image, struct fln_fill *fill)
 {
 	fln_fill_publish(image, fill, 0, fill->nr_pages, FLN_IMAGE_UNFILLED);
@@ -84,7 +84,7 @@ int fln_image_deinit(struct fln_image *image, uint64_t limit_ns)
 	if (!fln_filler_drain(image->filler, &image->queue, limit_ns)) {
 		atomic_store_explicit(&image->ending, false, memory_order_relaxed);
 		return fln_fail(ETIMEDOUT,
-				"image %s: a read of source %s has not come back; repair "
+				"image %s: a read of source '%s' has not come back; repair "
 				"the source, then call again",
 				image->name, image->source->ops.name);
 	}

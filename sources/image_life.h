@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How an image begins and ends.
+ * Creation and destruction of an image, on the embedder's thread.
  */
 #ifndef FLN_SOURCES_IMAGE_LIFE_H
 #define FLN_SOURCES_IMAGE_LIFE_H
@@ -16,12 +16,12 @@ struct fln_image_init_opts {
 	struct fln_image_opts opts;
 };
 
-/* Return: as fln_image_create(). */
+/* Initialise an image.  Return: as fln_image_create(). */
 int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *opts);
 
 /*
- * Return: 0; -ETIMEDOUT when a read is in flight after @limit_ns: the image is as
- * usable as before, but fills that no thread had begun have been cancelled.
+ * Destroy an image.  Blocks until its fills have ended.  Return: 0; -ETIMEDOUT when a read is
+ * still in progress after @limit_ns: the image remains usable, but queued fills are cancelled.
  */
 int fln_image_deinit(struct fln_image *image, uint64_t limit_ns);
 

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where regions of an image have poison, at most: one range, which only grows.
+ * A conservative range of the pages of an image that regions have poisoned.  It only grows.
  *
- * A thread that poisons notes it, then looks at the states; one that gives pages up changes
- * the states, then looks at the note: one of the two sees the other.
+ * The fences implement the store-load order that image_poison.h describes.
  */
 #include "sources/image_poison.h"
 
@@ -19,7 +18,7 @@ void fln_image_note_poison(struct fln_image *image, uint64_t page)
 		;
 	while (page >= hi && !atomic_compare_exchange_weak(&image->poison_hi, &hi, page + 1))
 		;
-	/* It may have been noted before: then nothing was written here. */
+	/* If the page was recorded before, nothing was written above: order the later reads. */
 	atomic_thread_fence(memory_order_seq_cst);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where regions of an image have poison, at most.
+ * A conservative range of the pages of an image that regions have poisoned, so that discards
+ * elsewhere need not look for poison to lift.
  */
 #ifndef FLN_SOURCES_IMAGE_POISON_H
 #define FLN_SOURCES_IMAGE_POISON_H
@@ -11,16 +12,16 @@
 struct fln_image;
 
 /*
- * A region is about to have poison on @page, or has it, and is to be told when that is given
- * up.  A thread that looks at the page's state after this sees that it was, or the one that
- * gives it up sees the note.  Async-signal-safe.
+ * Record that a region has poisoned @page, or is about to.  A thread that poisons calls this,
+ * then reads the page's state; a thread that discards changes the state, then calls
+ * fln_image_may_have_poison().  One of the two sees the other.  Async-signal-safe.
  */
 void fln_image_note_poison(struct fln_image *image, uint64_t page);
 
-/* Where regions have had poison, at most: [*lo, *hi).  False: nowhere. */
+/* Get the range that contains all poison ever: [*lo, *hi).  False: it is empty. */
 bool fln_image_poison(const struct fln_image *image, uint64_t *lo, uint64_t *hi);
 
-/* May there be poison on some of [page, page + nr)?  After their states were changed. */
+/* May a region have poison in [page, page + nr)?  Call it after changing the pages' states. */
 bool fln_image_may_have_poison(const struct fln_image *image, uint64_t page, uint64_t nr_pages);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Contents that are brought: pushed by the embedder, or read on the calling thread.
+ * Synchronous fills, on the calling thread: contents pushed by the embedder (fln_image_put()) or
+ * read from the source (fln_image_fill()).
  */
 #include "base/cancel.h"
 #include "sources/fill.h"
@@ -19,7 +20,7 @@ enum claim {
 	CLAIM_BUSY
 };
 
-/* Take the run from @page on, which is FILLING, over from its fill, for @fill. */
+/* Take over, for @fill, pages that are FILLING from @page on from the fill that owns them. */
 static enum claim take_over(struct fln_image *image, struct fln_fill *fill, uint64_t page,
 			    uint64_t end) FLN_REQUIRES(image->lock)
 {
@@ -31,7 +32,7 @@ static enum claim take_over(struct fln_image *image, struct fln_fill *fill, uint
 		return CLAIM_BUSY;
 	for (at = (uint32_t)(page - from->page); page + nr < end && at + nr < from->nr_pages;
 	     nr++) {
-		/* What was given up stays with the fill that was told of it. */
+		/* Discarded pages stay with the fill, which makes them ZERO. */
 		if (fln_mask_test(&from->gone, at + nr) || fln_mask_test(&from->given_up, at + nr))
 			break;
 		fln_mask_set(&from->gone, at + nr);
@@ -44,15 +45,15 @@ static enum claim take_over(struct fln_image *image, struct fln_fill *fill, uint
 }
 
 /*
- * Claim the first run of [*page, end), within one block, that waits to be filled,
- * and let *page be where it begins; CLAIM_NONE: there is none from *page on, or
- * none at *page.  With @may_take_over also what is FILLING.
+ * Claim for @fill the first run of [*page, end), within one block, that is not filled;
+ * *page becomes its beginning.  With @may_take_over also pages that are FILLING.
+ * CLAIM_NONE: nothing was claimed, and *page is where to continue.
  */
 static enum claim claim_run(struct fln_image *image, struct fln_fill *fill, uint64_t *page,
 			    uint64_t end, bool may_take_over) FLN_REQUIRES(image->lock)
 {
 	uint64_t block = *page / FLN_BLOCK_PAGES, base = block * FLN_BLOCK_PAGES;
-	struct fln_mask passed, zero, filling;
+	struct fln_mask skipped, zero, filling;
 	enum claim claim = CLAIM_BEGUN;
 	struct fln_chunk *c;
 
@@ -62,12 +63,12 @@ static enum claim claim_run(struct fln_image *image, struct fln_fill *fill, uint
 	}
 	c = fln_image_chunk(image, block);
 	filling = fln_image_in_state(c, FLN_IMAGE_FILLING);
-	passed = fln_image_in_state(c, FLN_IMAGE_FILLED);
+	skipped = fln_image_in_state(c, FLN_IMAGE_FILLED);
 	zero = fln_image_in_state(c, FLN_IMAGE_ZERO);
-	passed = fln_mask_or(&passed, &zero);
+	skipped = fln_mask_or(&skipped, &zero);
 	if (!may_take_over)
-		passed = fln_mask_or(&passed, &filling);
-	*page = base + fln_mask_next_clear(&passed, (uint32_t)(*page - base));
+		skipped = fln_mask_or(&skipped, &filling);
+	*page = base + fln_mask_next_clear(&skipped, (uint32_t)(*page - base));
 	if (*page >= end) {
 		*page = end;
 		return CLAIM_NONE;
@@ -76,7 +77,7 @@ static enum claim claim_run(struct fln_image *image, struct fln_fill *fill, uint
 		claim = take_over(image, fill, *page, end);
 	else
 		claim = fln_fill_begin(image, fill, *page, end, true) ? CLAIM_BEGUN : CLAIM_NONE;
-	/* A caller that may take over has the contents, and writes them at once. */
+	/* A caller that may take over has the contents, and writes them without delay. */
 	if (claim == CLAIM_BEGUN)
 		fill->writing = may_take_over;
 	else if (claim == CLAIM_NONE)
@@ -84,11 +85,11 @@ static enum claim claim_run(struct fln_image *image, struct fln_fill *fill, uint
 	return claim;
 }
 
-/* What is done with each run of unfilled pages of a range. */
+/* Fills one claimed run of pages. */
 typedef int (*fill_run_fn)(struct fln_image *image, struct fln_fill *fill, void *arg);
 
-/* Claim and treat every run of [page, end) that waits to be filled. */
-static int each_open_run(struct fln_image *image, uint64_t page, uint64_t end, bool may_take_over,
+/* Claim every unfilled run of [page, end) and fill it with @fn.  Return: the first error. */
+static int fill_each_run(struct fln_image *image, uint64_t page, uint64_t end, bool may_take_over,
 			 fill_run_fn fn, void *arg)
 {
 	int first = 0;
@@ -99,8 +100,8 @@ static int each_open_run(struct fln_image *image, uint64_t page, uint64_t end, b
 		int rc;
 
 		/*
-		 * What is FILLING here is this thread's to fill: no handler that could touch
-		 * it, and wait for itself, interrupts that.
+		 * A signal handler on this thread would wait forever for pages that we claimed:
+		 * hold signals off.
 		 */
 		fln_signals_hold();
 		fln_rcu_read_lock();
@@ -124,7 +125,7 @@ static int each_open_run(struct fln_image *image, uint64_t page, uint64_t end, b
 
 struct put {
 	const char *buf;
-	uint64_t page; /* of the image, at the beginning of buf */
+	uint64_t page; /* the image's page to which buf begins */
 };
 
 static int put_run(struct fln_image *image, struct fln_fill *fill, void *arg)
@@ -157,7 +158,7 @@ int fln_image_put(struct fln_image *image, uint64_t offset_bytes, const void *bu
 	if (!buf)
 		return fln_fail(EINVAL, "image %s: buf is NULL", image->name);
 	entered = fln_rcu_enter();
-	rc = each_open_run(image, put.page, put.page + fln_bytes_to_pages(len_bytes), true, put_run,
+	rc = fill_each_run(image, put.page, put.page + fln_bytes_to_pages(len_bytes), true, put_run,
 			   &put);
 	fln_rcu_leave(entered);
 	return rc;
@@ -184,14 +185,14 @@ int fln_image_fill(struct fln_image *image, uint64_t offset_bytes, uint64_t len_
 		return rc;
 	}
 	if (!image->source)
-		return fln_fail(ENODATA, "image %s has no source to be filled from", image->name);
+		return fln_fail(ENODATA, "image %s has no source to fill it from", image->name);
 	a = &image->filler->opts.alloc;
 	buffer = a->alloc(a->ctx, FLN_BLOCK_BYTES, FLN_PAGE_BYTES, FLN_NODE_ANY);
 	if (!buffer)
-		return fln_fail(ENOMEM, "no memory to fill image %s", image->name);
+		return fln_fail(ENOMEM, "image %s: no memory for a fill buffer", image->name);
 	memset(buffer, 0, FLN_BLOCK_BYTES);
 	entered = fln_rcu_enter();
-	rc = each_open_run(image, page, page + fln_bytes_to_pages(len_bytes), false, fln_fill_run,
+	rc = fill_each_run(image, page, page + fln_bytes_to_pages(len_bytes), false, fln_fill_run,
 			   buffer);
 	fln_rcu_leave(entered);
 	a->free(a->ctx, buffer, FLN_BLOCK_BYTES, FLN_NODE_ANY);

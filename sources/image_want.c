@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a fault asks of an image: that a page be filled, and to be told when it is.
+ * Requests for pages of an image: start a fill if needed, and register the waiter.
  */
 #include "sources/image_want.h"
 
@@ -9,7 +9,7 @@
 #include "sources/image_state.h"
 #include "sources/link.h"
 
-/* Fills are the fillers', or of the link of an attached image. */
+/* Allocate a fill from the fillers' pool or, for an attached image, from its link. */
 static struct fln_fill *fill_alloc(struct fln_image *image, uint32_t waiter,
 				   const struct fln_image_want *want)
 {
@@ -37,23 +37,23 @@ static void fill_submit(struct fln_image *image, struct fln_fill *fill)
 		fln_filler_submit(image->filler, &image->queue, fill);
 }
 
-/* Is there a source, or an owner, to be asked for pages? */
-static bool can_be_asked(const struct fln_image *image)
+/* Can pages be filled on request, by a source or by the owner of an attached image? */
+static bool is_fillable(const struct fln_image *image)
 {
 	return image->source || image->link;
 }
 
-/* A request, and what it comes to besides its answer. */
+/* The state of a request besides its result. */
 struct request {
 	uint64_t page;
 	uint32_t waiter;
 	struct fln_image_want *want;
-	struct fln_fill *spare; /* used when a fill is needed */
-	bool promote;           /* a fault waits for a fill that was begun for none */
+	struct fln_fill *spare; /* an allocated fill; NULL once used */
+	bool promote;           /* a fault waits for a background fill */
 };
 
-/* What a fault on a page that no fill covers comes to; registers the waiter. */
-static enum fln_image_request wait_unfilled(struct fln_image *image, struct request *q)
+/* Answer a request for a page that no fill covers: begin a fill, or register the waiter. */
+static enum fln_image_request request_unfilled(struct fln_image *image, struct request *q)
 	FLN_REQUIRES(image->lock)
 {
 	uint64_t window = fln_image_is_huge(image) ? FLN_BLOCK_PAGES
@@ -61,20 +61,21 @@ static enum fln_image_request wait_unfilled(struct fln_image *image, struct requ
 						   : image->filler->opts.fill_pages;
 	uint64_t lo = q->page, first = fln_align_down(lo, window), end = first + window;
 	struct fln_fill *fill = q->spare;
-	struct fln_mask open;
+	struct fln_mask unfilled;
 	bool begun;
 
-	if (!can_be_asked(image) || !fill) {
-		q->want->starved = can_be_asked(image);
+	if (!is_fillable(image) || !fill) {
+		q->want->starved = is_fillable(image);
 		image->waiters |= fln_waiter_bit(q->waiter);
 		q->want->nr_covered = UINT64_MAX;
 		return FLN_IMAGE_IS_PENDING;
 	}
 	if (end > fln_bytes_to_pages(image->len_bytes))
 		end = fln_bytes_to_pages(image->len_bytes);
-	/* The pages of the window before the fault too, as far as they wait to be filled. */
-	open = fln_image_in_state(fln_image_chunk(image, lo / FLN_BLOCK_PAGES), FLN_IMAGE_UNFILLED);
-	while (lo > first && fln_mask_test(&open, (uint32_t)((lo - 1) % FLN_BLOCK_PAGES)))
+	/* Include the window's contiguous unfilled pages before the fault. */
+	unfilled = fln_image_in_state(fln_image_chunk(image, lo / FLN_BLOCK_PAGES),
+				      FLN_IMAGE_UNFILLED);
+	while (lo > first && fln_mask_test(&unfilled, (uint32_t)((lo - 1) % FLN_BLOCK_PAGES)))
 		lo--;
 	begun = fln_fill_begin(image, fill, lo, end, false);
 	FLN_ASSERT(begun);
@@ -85,7 +86,7 @@ static enum fln_image_request wait_unfilled(struct fln_image *image, struct requ
 	return FLN_IMAGE_IS_PENDING;
 }
 
-/* A fault asks once more for a page that has failed. */
+/* Answer a request that retries a FAILED page. */
 static enum fln_image_request refill(struct fln_image *image, struct request *q)
 	FLN_REQUIRES(image->lock)
 {
@@ -106,7 +107,7 @@ static enum fln_image_request refill(struct fln_image *image, struct request *q)
 	return FLN_IMAGE_IS_PENDING;
 }
 
-/* What a request comes to, with the lock held. */
+/* Answer a request, by the state of its page. */
 static enum fln_image_request answer(struct fln_image *image, struct request *q)
 	FLN_REQUIRES(image->lock)
 {
@@ -118,8 +119,8 @@ static enum fln_image_request answer(struct fln_image *image, struct request *q)
 	case FLN_IMAGE_ZERO:
 		return FLN_IMAGE_IS_READY;
 	case FLN_IMAGE_FAILED:
-		return q->want->retry && can_be_asked(image) ? refill(image, q)
-							     : FLN_IMAGE_IS_FAILED;
+		return q->want->retry && is_fillable(image) ? refill(image, q)
+							    : FLN_IMAGE_IS_FAILED;
 	case FLN_IMAGE_FILLING:
 		covering = fln_fill_find(image, q->page);
 		FLN_ASSERT(covering);
@@ -130,16 +131,16 @@ static enum fln_image_request answer(struct fln_image *image, struct request *q)
 		return FLN_IMAGE_IS_PENDING;
 	case FLN_IMAGE_UNFILLED:
 	default:
-		return wait_unfilled(image, q);
+		return request_unfilled(image, q);
 	}
 }
 
-/* Does the page need a fill before it can be mapped? */
+/* Would a request for the page begin a fill? */
 static bool needs_fill(const struct fln_image *image, uint64_t page, bool retry)
 {
 	enum fln_image_page state;
 
-	if (!can_be_asked(image))
+	if (!is_fillable(image))
 		return false;
 	state = fln_image_due(image, page);
 	return state == FLN_IMAGE_UNFILLED || (retry && state == FLN_IMAGE_FAILED);
@@ -155,15 +156,15 @@ enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, ui
 
 	FLN_ASSERT(waiter <= FLN_NO_WAITER);
 	want->starved = false;
-	/* A handler of this thread must not wait for a fill that nobody else can submit. */
+	/* A signal handler on this thread would wait forever for a fill not yet submitted. */
 	fln_signals_hold();
 	do {
-		/* Not under the image's lock: the fillers' comes before it. */
+		/* Outside image->lock: filler->lock has the lower rank. */
 		taken = may_fill ? fill_alloc(image, waiter, want) : NULL;
 		q.spare = taken;
 		fln_rcu_read_lock();
 		fln_lock(&image->lock);
-		/* Its fill was put off since the first look: then one is needed after all. */
+		/* The page's fill was put off since needs_fill(): allocate one after all. */
 		again = !may_fill && needs_fill(image, page, want->retry);
 		if (!again)
 			result = answer(image, &q);
@@ -204,7 +205,7 @@ void fln_image_forget_failed(struct fln_image *image, uint64_t page, uint64_t nr
 		range = fln_mask_range((uint32_t)(page - base), (uint32_t)(stop - base));
 		fln_rcu_read_lock();
 		fln_lock(&image->lock);
-		/* A block whose pages are all alike is never FAILED: it had a chunk then. */
+		/* Without a chunk no page of the block is FAILED. */
 		c = fln_blockmap_peek(&image->map, base / FLN_BLOCK_PAGES);
 		if (c) {
 			failed = fln_image_in_state(c, FLN_IMAGE_FAILED);

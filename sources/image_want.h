@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a fault asks of an image: that a page be filled, and to be told when it is.
+ * Requests for pages of an image, by faults and by background work: start a fill if one is
+ * needed, and kick the waiter when the page's state has changed.
  */
 #ifndef FLN_SOURCES_IMAGE_WANT_H
 #define FLN_SOURCES_IMAGE_WANT_H
@@ -11,31 +12,31 @@
 #include <stdint.h>
 
 enum fln_image_request {
-	FLN_IMAGE_IS_READY,   /* look again: it is FILLED or ZERO */
-	FLN_IMAGE_IS_PENDING, /* @waiter is kicked when it has changed */
-	FLN_IMAGE_IS_FAILED,
-	FLN_IMAGE_IS_STARVED, /* to retry: too many fills; @waiter is kicked, ask again */
+	FLN_IMAGE_IS_READY,   /* the page is FILLED or ZERO: install it */
+	FLN_IMAGE_IS_PENDING, /* @waiter is kicked when the page's state has changed */
+	FLN_IMAGE_IS_FAILED,  /* the source has failed for this page */
+	FLN_IMAGE_IS_STARVED, /* no free fill for a retry: @waiter is kicked, then request again */
 };
 
-/* See to it that @page is filled.  Never blocks on a source.  @waiter may be FLN_NO_WAITER. */
+/* Request @page for a fault.  Never blocks on a source.  @waiter may be FLN_NO_WAITER. */
 enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page, uint32_t waiter);
 
-/* How a page is wanted that no fault waits for, or whose neighbours are not wanted. */
+/* The parameters and results of a request by fln_image_want(). */
 struct fln_image_want {
-	uint32_t fill_pages; /* a fill covers at most so many, a power of two; 0: the fillers' */
-	bool background;     /* fills of faults go before */
-	bool peer;           /* another process asks */
-	bool retry;          /* also if it has FAILED: it is read once more, alone */
-	uint64_t nr_covered; /* out, PENDING: pages from @page on whose change is told as well */
-	bool starved;        /* out: a fill is needed, and none was free; the waiter is kicked */
-	uint64_t nr_let_go;  /* out, PENDING: when the image's has grown, ask again */
+	uint32_t fill_pages; /* maximum pages of a fill, a power of two; 0: the fillers' default */
+	bool background;     /* no fault waits: fills for faults take precedence */
+	bool peer;           /* another process requests the page */
+	bool retry;          /* if the page is FAILED, read it once more, alone */
+	uint64_t nr_covered; /* out, PENDING: pages from @page on whose change kicks as well */
+	bool starved;        /* out: a fill is needed but none was free; the waiter is kicked */
+	uint64_t nr_let_go;  /* out, PENDING: request again when image->nr_let_go has grown */
 };
 
-/* The same as fln_image_request(), with more to say. */
+/* fln_image_request() with parameters. */
 enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, uint32_t waiter,
 				      struct fln_image_want *want);
 
-/* FAILED pages are UNFILLED again: the next fault on one asks its source anew. */
+/* Make FAILED pages of the range UNFILLED, so that the next fault reads the source again. */
 void fln_image_forget_failed(struct fln_image *image, uint64_t page, uint64_t nr_pages);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The messages of an image that two processes use, and how the two greet: what
- * link.h says of the socket, and nothing of what the messages mean for the image.
+ * The messages between two processes that share an image, and the handshake of the attached
+ * side.
  */
 #include "sources/link_message.h"
 
@@ -25,10 +25,11 @@ int fln_link_check_socket(int fd)
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) != 0 ||
 	    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len2) != 0 || domain != AF_UNIX ||
 	    type != SOCK_SEQPACKET)
-		return fln_fail(EINVAL,
-				"descriptor %d is no Unix socket of type SOCK_SEQPACKET; make one "
-				"with socketpair() or connect()",
-				fd);
+		return fln_fail(
+			EINVAL,
+			"descriptor %d is not a Unix socket of type SOCK_SEQPACKET; create one "
+			"with socketpair() or connect()",
+			fd);
 	return 0;
 }
 
@@ -110,7 +111,7 @@ ssize_t fln_link_receive(int fd, void *msg, size_t len, int *memfd)
 	return n;
 }
 
-/* The greeting, of the attached side. */
+/* The handshake of the attached side. */
 
 static int await_hello(int fd, struct fln_link_hello *hello, int *memfd)
 {
@@ -123,7 +124,7 @@ static int await_hello(int fd, struct fln_link_hello *hello, int *memfd)
 
 		if (now >= until)
 			return fln_fail(ETIMEDOUT,
-					"attach: nobody has answered within 10 s; call "
+					"attach: no answer within 10 s; call "
 					"fln_image_share() on the other end of descriptor %d",
 					fd);
 		if (part > until - now)
@@ -162,17 +163,19 @@ int fln_link_hello(int fd, struct fln_link_hello *hello, int *memfd)
 	rc = await_hello(fd, hello, memfd);
 	if (rc == 0 && hello->version != FLN_LINK_VERSION)
 		rc = fln_fail(EPROTO,
-			      "attach: the other end speaks version %u of the protocol, this "
-			      "library %u; use the same library on both sides",
+			      "attach: the other end speaks version %u of the protocol and this "
+			      "library version %u; use the same library on both sides",
 			      hello->version, FLN_LINK_VERSION);
 	if (rc == 0 && *memfd < 0)
-		rc = fln_fail(EPROTO, "attach: no descriptor of the image came along");
+		rc = fln_fail(EPROTO, "attach: the hello from descriptor %d carries no memfd", fd);
 	if (rc == 0 && (hello->len_bytes == 0 || hello->len_bytes > INT64_MAX ||
 			hello->page_bytes < FLN_PAGE_BYTES || !fln_is_pow2(hello->page_bytes) ||
 			!fln_is_aligned(hello->len_bytes, hello->page_bytes)))
-		rc = fln_fail(EPROTO,
-			      "attach: an image of %llu bytes in pages of %u makes no sense",
-			      (unsigned long long)hello->len_bytes, hello->page_bytes);
+		rc = fln_fail(
+			EPROTO,
+			"attach: the hello from descriptor %d has an invalid size: %llu bytes "
+			"in pages of %u",
+			fd, (unsigned long long)hello->len_bytes, hello->page_bytes);
 	if (rc && *memfd >= 0) {
 		(void)close(*memfd);
 		*memfd = -1;

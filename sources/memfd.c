@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The memfd behind an image: made, or adopted, and mapped for the engine.
+ * The memfd of an image: created or adopted, and mapped for our own use (the alias).
+
  *
- * The engine's own mapping (the alias) is never registered with a userfaultfd
- * and not inherited by children: a child that read a hole of it would put a
- * page of zeros into the image.
+ * The alias is never registered with a userfaultfd, and not inherited by children: a
+ * child that read a hole through it would put a zero page into the page cache.
  */
 #include "sources/memfd.h"
 #include "base/error.h"
@@ -40,15 +40,15 @@ static int make_memfd(struct fln_image *image)
 	if (fd < 0)
 		return fln_fail(errno, "image %s: memfd_create: %s%s", image->name, strerror(errno),
 				errno == EMFILE ? "; raise RLIMIT_NOFILE"
-				: huge ? "; this kernel may have no huge pages of 2 MiB (hugetlbfs)"
+				: huge ? "; this kernel may lack huge pages of 2 MiB (hugetlbfs)"
 				       : "");
 	rc = fln_file_size_set(fd, image->len_bytes);
-	/* And against more seals: a process that is given the descriptor could forbid us to write. */
+	/* F_SEAL_SEAL: a process that gets the descriptor must not seal it against our writes. */
 	if (rc == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
 		rc = -errno;
 	if (rc) {
-		rc = fln_fail(-rc, "image %s: cannot make a memfd of %llu bytes: %s%s", image->name,
-			      (unsigned long long)image->len_bytes, strerror(-rc),
+		rc = fln_fail(-rc, "image %s: cannot create a memfd of %llu bytes: %s%s",
+			      image->name, (unsigned long long)image->len_bytes, strerror(-rc),
 			      rc == -EFBIG ? "; raise RLIMIT_FSIZE" : "");
 		(void)close(fd);
 		return rc;
@@ -79,8 +79,8 @@ static int check_kind(const struct fln_image *image, int fd)
 }
 
 /*
- * A process with the descriptor could make the memfd shorter, and take contents away
- * that the image calls FILLED.  The kernel forbids it once there is a seal.
+ * Another process with the descriptor could truncate the memfd, and so remove contents of
+ * FILLED pages.  F_SEAL_SHRINK prevents that.
  */
 static int seal_adopted(const struct fln_image *image, int fd)
 {
@@ -88,25 +88,26 @@ static int seal_adopted(const struct fln_image *image, int fd)
 
 	if (seals < 0)
 		return fln_fail(EINVAL,
-				"image %s: descriptor %d knows no seals (%s), and could be made "
-				"shorter at any time; use memfd_create() with MFD_ALLOW_SEALING, "
-				"or FLN_IMAGE_F_UNSEALED to take the risk",
+				"image %s: descriptor %d does not support seals (%s) and could be "
+				"truncated at any time; use memfd_create() with MFD_ALLOW_SEALING, "
+				"or FLN_IMAGE_F_UNSEALED to accept the risk",
 				image->name, fd, strerror(errno));
 	if (seals & F_SEAL_SHRINK || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) == 0)
 		return 0;
-	return fln_fail(EPERM,
-			"image %s: descriptor %d cannot be sealed against shrinking (%s); use "
-			"memfd_create() with MFD_ALLOW_SEALING, or FLN_IMAGE_F_UNSEALED to take "
-			"the risk",
-			image->name, fd,
-			seals & F_SEAL_SEAL
-				? "made without MFD_ALLOW_SEALING, a file, or F_SEAL_SEAL"
-				: strerror(errno));
+	return fln_fail(
+		EPERM,
+		"image %s: descriptor %d cannot be sealed against shrinking (%s); use "
+		"memfd_create() with MFD_ALLOW_SEALING, or FLN_IMAGE_F_UNSEALED to accept "
+		"the risk",
+		image->name, fd,
+		seals & F_SEAL_SEAL
+			? "F_SEAL_SEAL is set: a tmpfs file, or made without MFD_ALLOW_SEALING"
+			: strerror(errno));
 }
 
 /*
  * A memfd that is sealed against writing cannot be filled, punched, or mapped by shared
- * regions.  If all of it is filled already its private regions need none of that.
+ * regions.  Private regions of a completely filled image need none of that.
  */
 static int check_writable(struct fln_image *image, int fd, bool filled)
 {
@@ -120,12 +121,12 @@ static int check_writable(struct fln_image *image, int fd, bool filled)
 	return fln_fail(EPERM,
 			"image %s: descriptor %d is sealed against writing (%s), so it cannot be "
 			"filled; use one without that seal, or FLN_IMAGE_F_FILLED if its contents "
-			"are there",
+			"are complete",
 			image->name, fd,
 			seals & F_SEAL_WRITE ? "F_SEAL_WRITE" : "F_SEAL_FUTURE_WRITE");
 }
 
-/* The length last: once there is a seal it stays. */
+/* Check the length last: once F_SEAL_SHRINK is set the memfd cannot become shorter. */
 static int check_adopted(const struct fln_image *image, int fd, bool unsealed)
 {
 	struct stat st;
@@ -141,13 +142,13 @@ static int check_adopted(const struct fln_image *image, int fd, bool unsealed)
 	if ((uint64_t)st.st_size < image->len_bytes)
 		return fln_fail(ENODATA,
 				"image %s: descriptor %d is %lld bytes long, shorter than "
-				"the image's %llu; make it longer or the image shorter",
+				"the image's %llu; enlarge it or reduce len_bytes",
 				image->name, fd, (long long)st.st_size,
 				(unsigned long long)image->len_bytes);
 	return 0;
 }
 
-/* The size of an adopted memfd's pages is its own. */
+/* Take the page size from an adopted memfd. */
 static int take_page_bytes(struct fln_image *image, int fd)
 {
 	uint32_t page_bytes = FLN_PAGE_BYTES;
@@ -159,27 +160,30 @@ static int take_page_bytes(struct fln_image *image, int fd)
 				strerror(errno));
 	if (fs.f_type == HUGETLBFS_MAGIC) {
 		if (st.st_blksize != (blksize_t)FLN_BLOCK_BYTES)
-			return fln_fail(EINVAL,
-					"image %s: descriptor %d has huge pages of %lld bytes; "
-					"make it with MFD_HUGE_2MB, or pagesize=2M",
-					image->name, fd, (long long)st.st_blksize);
+			return fln_fail(
+				EINVAL,
+				"image %s: descriptor %d has huge pages of %lld bytes; "
+				"create it with MFD_HUGE_2MB, or on a mount with pagesize=2M",
+				image->name, fd, (long long)st.st_blksize);
 		page_bytes = FLN_BLOCK_BYTES;
 	}
 	if (image->page_bytes && image->page_bytes != page_bytes)
-		return fln_fail(EINVAL,
-				"image %s: page_bytes is %u, and descriptor %d has pages of %u; "
-				"give 0 or that",
-				image->name, image->page_bytes, fd, page_bytes);
+		return fln_fail(
+			EINVAL,
+			"image %s: page_bytes is %u, but descriptor %d has pages of %u bytes; "
+			"use that or 0",
+			image->name, image->page_bytes, fd, page_bytes);
 	if (!fln_is_aligned(image->len_bytes, page_bytes))
-		return fln_fail(EINVAL,
-				"image %s: len_bytes is %llu, no multiple of %u, the size of "
-				"descriptor %d's pages",
-				image->name, (unsigned long long)image->len_bytes, page_bytes, fd);
+		return fln_fail(
+			EINVAL,
+			"image %s: len_bytes is %llu; it must be a multiple of %u, the page "
+			"size of descriptor %d",
+			image->name, (unsigned long long)image->len_bytes, page_bytes, fd);
 	image->page_bytes = page_bytes;
 	return 0;
 }
 
-/* What the size of a mounted file system permits; 0: that of the kernel's own is none. */
+/* The size limit of a tmpfs mount; 0: none, as on the kernel's internal mount. */
 static uint64_t room_of(int fd)
 {
 	struct statfs fs;
@@ -201,7 +205,7 @@ static int adopt_memfd(struct fln_image *image, const struct fln_image_opts *opt
 	image->room_bytes = room_of(fd);
 	if (rc)
 		return rc;
-	/* A file description of our own: looking for holes moves its offset. */
+	/* Reopen for a file description of our own, because lseek(SEEK_DATA) moves its offset. */
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	image->memfd = fln_fd_keep(open(path, O_RDWR | O_CLOEXEC));
 	if (image->memfd < 0)
@@ -215,10 +219,10 @@ static int adopt_memfd(struct fln_image *image, const struct fln_image_opts *opt
 }
 
 /*
- * The engine's mapping.  Of huge pages that we make ourselves, all are reserved with it:
- * memory that the machine does not have is refused here, and not found out when the
- * guest runs.  What is given up afterwards is not reserved any more; a host with more
- * guests than memory adopts a memfd, of which nothing is reserved.
+ * Map the alias.  For our own memfd of huge pages this reserves all of them, so that a shortage
+ * is reported here and not while the guest runs.  Pages discarded later lose their
+ * reservation.  Nothing is reserved for an adopted memfd, so hosts that overcommit huge pages
+ * adopt.
  */
 static int map_alias(struct fln_image *image, bool adopted)
 {
@@ -251,7 +255,7 @@ int fln_image_open_memfd(struct fln_image *image, const struct fln_image_opts *o
 	rc = adopt ? adopt_memfd(image, opts) : make_memfd(image);
 	if (rc)
 		return rc;
-	rc = fln_image_is_huge(image) ? fln_huge_check(image) : 0;
+	rc = fln_image_is_huge(image) ? fln_huge_check_writev(image) : 0;
 	if (rc == 0)
 		rc = map_alias(image, adopt);
 	if (rc) {
@@ -259,8 +263,8 @@ int fln_image_open_memfd(struct fln_image *image, const struct fln_image_opts *o
 		return rc;
 	}
 	/*
-	 * A core dump reads all that it may: through the alias it would fill every hole
-	 * with a page of zeros, and write down contents that the guest never asked for.
+	 * A core dump reads every mapping: through the alias it would fill every hole
+	 * with a zero page, and include contents that the guest never accessed.
 	 */
 	if (fstat(image->memfd, &st) != 0 ||
 	    madvise(image->alias, image->len_bytes, MADV_DONTFORK) != 0 ||
@@ -277,7 +281,7 @@ int fln_image_open_memfd(struct fln_image *image, const struct fln_image_opts *o
 
 void fln_image_seal_seals(const struct fln_image *image)
 {
-	/* Where it fails there are no seals, or there is this one. */
+	/* This fails only without support for seals, or when F_SEAL_SEAL is set already. */
 	(void)fcntl(image->memfd, F_ADD_SEALS, F_SEAL_SEAL);
 }
 

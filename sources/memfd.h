@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The memfd behind an image: made, or adopted, and mapped for the engine.
+ * The memfd of an image: created or adopted, and mapped for our own use (the alias).
  */
 #ifndef FLN_SOURCES_MEMFD_H
 #define FLN_SOURCES_MEMFD_H
@@ -11,11 +11,11 @@
 struct fln_image;
 struct fln_image_opts;
 
-/* Make or adopt the memfd and map the alias (memfd.c). */
+/* Create or adopt the memfd and map the alias.  Return: 0; as fln_image_create(). */
 int fln_image_open_memfd(struct fln_image *image, const struct fln_image_opts *opts);
 void fln_image_close_memfd(struct fln_image *image);
 
-/* Before another process has the memfd: it could forbid our writes by a seal. */
+/* Forbid further seals, before another process gets the memfd and could seal it against us. */
 void fln_image_seal_seals(const struct fln_image *image);
 
 #endif

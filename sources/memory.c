@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A source whose contents lie in this process's memory; all of it counts as data. */
+/* A source in this process's memory.  It has no holes. */
 #include "base/cancel.h"
 #include "base/error.h"
 #include "sources/source.h"
@@ -16,8 +16,8 @@ struct memory {
 };
 
 /*
- * Where memcpy() would be a signal, because a mapping is longer than its file by now, this
- * is an error.  For wrappers of the source; fills do without a copy (fln_source_fetch()).
+ * Copy with an error where memcpy() would raise SIGBUS, because a mapped file was truncated.
+ * Only wrappers of the source copy; fills do without (fln_source_fetch()).
  */
 static int64_t copy_out(void *buf, const char *from, uint64_t len)
 {
@@ -26,8 +26,8 @@ static int64_t copy_out(void *buf, const char *from, uint64_t len)
 
 	if (n < 0 && errno == EFAULT)
 		return fln_fail(EFAULT,
-				"its memory cannot be read: a mapping whose file was made "
-				"shorter, or nothing at all; leave it alone while it is in use");
+				"its memory is unreadable: the mapped file was truncated, or "
+				"nothing is mapped; leave it unchanged while it is in use");
 	return n < 0 ? -errno : n;
 }
 
@@ -59,10 +59,11 @@ int fln_source_from_memory(const void *addr, uint64_t len_bytes, struct fln_sour
 		return fln_fail(EINVAL, "fln_source_from_memory: %s is NULL",
 				addr ? "out" : "addr");
 	if (len_bytes == 0 || len_bytes > UINTPTR_MAX - (uintptr_t)addr)
-		return fln_fail(EINVAL,
-				"fln_source_from_memory: length %llu at address %p; it must be "
-				"positive and end inside the address space",
-				(unsigned long long)len_bytes, addr);
+		return fln_fail(
+			EINVAL,
+			"fln_source_from_memory: length %llu at address %p; the length must be "
+			"positive and the range end inside the address space",
+			(unsigned long long)len_bytes, addr);
 	m = malloc(sizeof(*m));
 	if (!m)
 		return fln_fail(ENOMEM, "no memory for a source");

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The owner's side of an image that two processes use; see link.h.
+ * The owner's side of an image that is shared with another process (protocol: link.h).
  *
- * One thread, the embedder's, per process that it is shared with.  It answers what
- * is ready at once.  For the rest it has fills begun, as a fault would, and looks
- * again when the image tells that pages have changed: it is a listener, which is
- * kicked under the lock under which pages are published.
+ * Runs on one thread of the embedder per attached process, inside fln_image_share().  It
+ * answers at once for pages that are ready.  For others it requests fills, as a fault
+ * would, and checks again when pages have changed: it is a listener of the image, which
+ * is notified under the lock under which pages are published.
  */
 #include "base/cancel.h"
 #include "base/error.h"
@@ -25,36 +25,37 @@
 #include <unistd.h>
 
 #define LOOK_AHEAD_BLOCKS 1024u
-#define RETRY_MS 20 /* when no fill was free, or one was put off */
-#define ASKS_AT_A_TIME 64u
+#define RETRY_MS 20 /* after no fill was free, or one was put off */
+#define ASKS_PER_ROUND 64u
 /*
- * Fills of one process at a time, twice the filler threads if that is more: enough to keep
- * those busy, and what another process or a fault of our own waits behind at most (I7).
+ * A process may have this many fills in use, or twice the number of filler threads if that is
+ * more.  That keeps the threads busy, and bounds the queue that requests of other processes
+ * and our own faults wait behind (I7).
  */
 #define MIN_PEER_FILLS 16u
 
 struct ask {
 	uint64_t page;
 	uint32_t nr_pages;    /* 0: the id is free */
-	struct fln_mask told; /* of its block */
-	uint32_t nr_fills;    /* of the share, that it has now */
-	uint32_t nr_anew;     /* first pages of which what has failed is still to be read anew */
+	struct fln_mask told; /* pages of its block that were answered */
+	uint32_t nr_fills;    /* fills in use for it, counted in share->nr_fills */
+	uint32_t nr_anew; /* FAILED ones among the first nr_anew pages are still to be read again */
 };
 
 struct share {
 	struct fln_image *image;
 	int fd;
 	struct fln_listener listener;
-	bool stalled;                       /* something was neither ready nor being filled */
-	uint32_t max_fills, nr_fills;       /* its share; how many of it are in use */
-	bool put_off;                       /* an ask waits for the share of others */
-	uint32_t nr_active;                 /* asks in flight */
+	bool stalled;                 /* a page is neither ready nor filling: retry by timer */
+	uint32_t max_fills, nr_fills; /* limit and number of the process's fills in use */
+	bool put_off;                 /* an ask waits until nr_fills is below max_fills */
+	uint32_t nr_active;           /* asks in flight */
 	uint32_t active[FLN_LINK_MAX_ASKS]; /* their ids */
 	struct ask asks[FLN_LINK_MAX_ASKS]; /* by id */
 };
 
-/* What is known of a block; RCU read lock held. */
-static void look(const struct fln_image *image, uint64_t block, struct fln_link_news *news)
+/* Read the states of a block.  RCU read lock held. */
+static void read_block(const struct fln_image *image, uint64_t block, struct fln_link_news *news)
 {
 	struct fln_mask settled;
 
@@ -62,14 +63,14 @@ static void look(const struct fln_image *image, uint64_t block, struct fln_link_
 			&news->zero);
 	news->failed = fln_blockmap_load(&image->map, FLN_IMAGE_PLANE_FAILED, block);
 	settled = fln_mask_or(&news->filled, &news->zero);
-	/* Of a huge page a part that has failed takes the others with it. */
+	/* A huge page fails as a whole. */
 	if (fln_image_is_huge(image) && !fln_mask_empty(&news->failed))
 		news->failed = fln_blockmap_valid(&image->map, block);
 	news->failed = fln_mask_andnot(&news->failed, &settled);
 }
 
-/* How many blocks from @block on are wholly filled, as far as one looks; at least 1. */
-static uint64_t filled_blocks(const struct fln_image *image, uint64_t block)
+/* Count the FILLED blocks from @block on, at most LOOK_AHEAD_BLOCKS; return at least 1. */
+static uint64_t count_filled_blocks(const struct fln_image *image, uint64_t block)
 {
 	uint64_t end = block;
 
@@ -87,28 +88,28 @@ static enum fln_image_request want(struct fln_image *image, uint64_t page, bool 
 }
 
 /*
- * Have filled what is neither there nor on its way.  True: something is so still,
- * because no fill was free, or one was put off; there is no sense in going on then.
+ * Request fills for the missing pages that are not FILLING.  True: some page still is not,
+ * because no fill was free or one was put off; the rest would fail likewise.
  */
-static bool have_filled(struct fln_image *image, const struct fln_mask *missing, uint64_t block)
+static bool request_missing(struct fln_image *image, const struct fln_mask *missing, uint64_t block)
 {
-	struct fln_mask filling, open;
+	struct fln_mask filling, unfilled;
 	uint32_t at;
 
 	if (fln_image_is_huge(image)) {
-		/* All of it, whatever part was asked for: one run after the other. */
+		/* A huge page is filled as a whole, one run after another. */
 		(void)want(image, block * FLN_BLOCK_PAGES, false);
 		return fln_image_due(image, block * FLN_BLOCK_PAGES) == FLN_IMAGE_UNFILLED;
 	}
 	fln_rcu_read_lock();
 	filling = fln_blockmap_load(&image->map, FLN_IMAGE_PLANE_FILLING, block);
 	fln_rcu_read_unlock();
-	open = fln_mask_andnot(missing, &filling);
-	for (at = fln_mask_next_set(&open, 0); at < FLN_BLOCK_PAGES;
-	     at = fln_mask_next_set(&open, at + 1)) {
+	unfilled = fln_mask_andnot(missing, &filling);
+	for (at = fln_mask_next_set(&unfilled, 0); at < FLN_BLOCK_PAGES;
+	     at = fln_mask_next_set(&unfilled, at + 1)) {
 		uint64_t page = block * FLN_BLOCK_PAGES + at;
 
-		/* One request has its neighbours filled too. */
+		/* An earlier request may have started a fill of its neighbours too. */
 		if (fln_image_state(image, page) != FLN_IMAGE_UNFILLED)
 			continue;
 		(void)want(image, page, false);
@@ -118,8 +119,8 @@ static bool have_filled(struct fln_image *image, const struct fln_mask *missing,
 	return false;
 }
 
-/* How many fills pages of one block come to. */
-static uint32_t fills_of(const struct fln_image *image, const struct fln_mask *missing)
+/* The number of fills that missing pages of one block need. */
+static uint32_t count_fills(const struct fln_image *image, const struct fln_mask *missing)
 {
 	uint32_t window =
 		fln_image_is_huge(image) ? FLN_BLOCK_PAGES : image->filler->opts.fill_pages;
@@ -130,8 +131,8 @@ static uint32_t fills_of(const struct fln_image *image, const struct fln_mask *m
 	return nr;
 }
 
-/* Has the process a share left, beside what other asks of it have? */
-static bool has_share(struct share *s)
+/* May the process use another fill?  If not, notes that an ask is put off. */
+static bool may_use_fill(struct share *s)
 {
 	if (s->nr_fills < s->max_fills)
 		return true;
@@ -139,24 +140,24 @@ static bool has_share(struct share *s)
 	return false;
 }
 
-/* See to what an ask misses, within the share. */
+/* Request the pages that an ask still misses, within the process's limit. */
 static void serve_missing(struct share *s, struct ask *ask, const struct fln_mask *missing,
 			  uint64_t block)
 {
 	if (!s->image->source || fln_mask_empty(missing))
-		return; /* it comes when it is pushed */
-	if (!has_share(s))
+		return; /* nothing missing, or it must be pushed by the embedder */
+	if (!may_use_fill(s))
 		return;
-	s->stalled |= have_filled(s->image, missing, block);
-	ask->nr_fills = fills_of(s->image, missing);
+	s->stalled |= request_missing(s->image, missing, block);
+	ask->nr_fills = count_fills(s->image, missing);
 	s->nr_fills += ask->nr_fills;
 }
 
 /*
- * What has failed is read once more, before the first look at it.  False: not all of
- * it has been begun, for want of fills.
+ * Retry the FAILED pages of an ask, before their states are read for the answer.  False: no
+ * fill was free for some of them.
  */
-static bool ask_anew(struct share *s, struct ask *ask)
+static bool retry_failed(struct share *s, struct ask *ask)
 {
 	uint32_t nr_begun = 0;
 
@@ -165,7 +166,7 @@ static bool ask_anew(struct share *s, struct ask *ask)
 
 		if (fln_image_state(s->image, page) != FLN_IMAGE_FAILED)
 			continue;
-		if (!has_share(s) || nr_begun == s->max_fills ||
+		if (!may_use_fill(s) || nr_begun == s->max_fills ||
 		    want(s->image, page, true) == FLN_IMAGE_IS_STARVED) {
 			s->stalled = true;
 			return false;
@@ -176,15 +177,15 @@ static bool ask_anew(struct share *s, struct ask *ask)
 }
 
 /*
- * Answer an ask as far as that is possible now; *done when there is nothing left of
- * it.  @first: it has just come.  Return: 0, or what the socket returned.
+ * Answer an ask as far as possible now; *done: it is completely answered.  @first: the
+ * first answer to this ask.  Return: 0; -errno of the socket.
  */
 static int answer(struct share *s, uint32_t id, bool first, bool *done)
 {
 	struct ask *ask = &s->asks[id];
 	uint64_t block = ask->page / FLN_BLOCK_PAGES;
 	uint32_t lo = (uint32_t)(ask->page % FLN_BLOCK_PAGES);
-	struct fln_mask want = fln_mask_range(lo, lo + ask->nr_pages), known, fresh, missing;
+	struct fln_mask wanted = fln_mask_range(lo, lo + ask->nr_pages), known, fresh, missing;
 	struct fln_link_news news = {
 		.head = { FLN_LINK_MAGIC, FLN_LINK_NEWS },
 		.id = id,
@@ -194,19 +195,19 @@ static int answer(struct share *s, uint32_t id, bool first, bool *done)
 	*done = false;
 	s->nr_fills -= ask->nr_fills;
 	ask->nr_fills = 0;
-	if (!ask_anew(s, ask))
+	if (!retry_failed(s, ask))
 		return 0;
 	fln_rcu_read_lock();
-	look(s->image, block, &news);
-	news.nr_blocks = first ? filled_blocks(s->image, block) : 1;
+	read_block(s->image, block, &news);
+	news.nr_blocks = first ? count_filled_blocks(s->image, block) : 1;
 	fln_rcu_read_unlock();
 	known = fln_mask_or(&news.filled, &news.zero);
 	known = fln_mask_or(&known, &news.failed);
-	missing = fln_mask_andnot(&want, &known);
+	missing = fln_mask_andnot(&wanted, &known);
 	*done = fln_mask_empty(&missing);
 	news.done = *done;
 	serve_missing(s, ask, &missing, block);
-	fresh = fln_mask_and(&known, &want);
+	fresh = fln_mask_and(&known, &wanted);
 	fresh = fln_mask_andnot(&fresh, &ask->told);
 	if (fln_mask_empty(&fresh) && !*done)
 		return 0;
@@ -214,7 +215,7 @@ static int answer(struct share *s, uint32_t id, bool first, bool *done)
 	return fln_link_send(s->fd, &news, sizeof(news), -1, true);
 }
 
-/* Look at all that has not been answered. */
+/* Answer all asks in flight as far as possible. */
 static int answer_active(struct share *s)
 {
 	uint32_t nr = 0;
@@ -236,17 +237,17 @@ static int answer_active(struct share *s)
 }
 
 /*
- * Those that wait for the share of others are looked at again when something changes; at
- * once if the others have come to their end meanwhile, for then nothing does.
+ * Asks that were put off are answered again when a page changes.  If the fills they waited for
+ * have ended meanwhile, nothing may change any more: retry by timer.
  */
-static void look_at_put_off(struct share *s)
+static void recheck_put_off(struct share *s)
 {
 	s->stalled |= s->put_off && s->nr_fills < s->max_fills;
 	s->put_off = false;
 }
 
-/* Before a look: what changes after it is told. */
-static void listen_on(struct share *s)
+/* Called before states are read: later changes are notified. */
+static void arm_listener(struct share *s)
 {
 	fln_lock(&s->image->lock);
 	s->listener.waits = true;
@@ -256,8 +257,8 @@ static void listen_on(struct share *s)
 static int refuse(const struct share *s, const char *why)
 {
 	return fln_fail(EPROTO,
-			"image %s: the process at the other end of descriptor %d %s; it is not "
-			"served any more",
+			"image %s: the process at the other end of descriptor %d %s; it is no "
+			"longer served",
 			s->image->name, s->fd, why);
 }
 
@@ -269,11 +270,11 @@ static int take_ask(struct share *s, const struct fln_link_ask *m)
 	int rc;
 
 	if (m->id >= FLN_LINK_MAX_ASKS || s->asks[m->id].nr_pages)
-		return refuse(s, "uses a number for two questions");
+		return refuse(s, "sent an ask with an invalid or busy id");
 	if (m->nr_pages == 0 || m->nr_pages > FLN_BLOCK_PAGES || m->page >= nr_pages ||
 	    m->nr_pages > nr_pages - m->page ||
 	    m->page / FLN_BLOCK_PAGES != (m->page + m->nr_pages - 1) / FLN_BLOCK_PAGES)
-		return refuse(s, "asks for pages that there are not");
+		return refuse(s, "asked for pages outside the image or across a block boundary");
 	ask = &s->asks[m->id];
 	ask->page = m->page;
 	ask->nr_pages = m->nr_pages;
@@ -281,7 +282,7 @@ static int take_ask(struct share *s, const struct fln_link_ask *m)
 	ask->nr_anew = m->anew ? m->nr_pages : 0;
 	rc = answer(s, m->id, true, &done);
 	if (rc == 0 && !done) {
-		listen_on(s);
+		arm_listener(s);
 		rc = answer(s, m->id, false, &done);
 	}
 	if (rc)
@@ -294,15 +295,15 @@ static int take_ask(struct share *s, const struct fln_link_ask *m)
 }
 
 /*
- * Asks that are there; not more than some, so that what is filled meanwhile is told to
- * whatever waits for it, however many others ask.
- * Return: -EAGAIN; 0 when the other end is closed; -EPROTO …
+ * Receive pending asks, at most ASKS_PER_ROUND, so that a flood of asks does not delay the
+ * answers to earlier ones.
+ * Return: -EAGAIN: continue; 0: the other end was closed; -EPROTO; -errno.
  */
 static int receive_asks(struct share *s)
 {
-	for (uint32_t i = 0; i < ASKS_AT_A_TIME; i++) {
+	for (uint32_t i = 0; i < ASKS_PER_ROUND; i++) {
 		struct fln_link_ask ask;
-		/* Descriptors that come along are dropped by the kernel: no room for them. */
+		/* No buffer for descriptors: the kernel drops any that were sent. */
 		ssize_t n = recv(s->fd, &ask, sizeof(ask), MSG_DONTWAIT | MSG_TRUNC);
 		int rc;
 
@@ -336,15 +337,15 @@ static int serve(struct share *s)
 		if (!s->nr_active)
 			s->stalled = false;
 		rc = 0;
-		/* While it has been told of nothing the listener waits on, and nothing is new. */
+		/* Without a notification or a timeout no state has changed. */
 		if (s->nr_active && (s->stalled || p[1].revents)) {
 			s->stalled = false;
-			listen_on(s);
+			arm_listener(s);
 			rc = answer_active(s);
 		}
 		if (rc == 0)
 			rc = receive_asks(s);
-		look_at_put_off(s);
+		recheck_put_off(s);
 		if (rc == -EPIPE)
 			return 0;
 		if (rc != -EAGAIN)
@@ -352,8 +353,8 @@ static int serve(struct share *s)
 	}
 }
 
-/* Hello, and the answer to it.  Return: 0; 1 when the other end was closed before. */
-static int greet(const struct share *s)
+/* The handshake of the owner's side.  Return: 0; 1: the other end was closed; -errno. */
+static int shake_hands(const struct share *s)
 {
 	const struct fln_image *image = s->image;
 	struct pollfd p = { .fd = s->fd, .events = POLLIN };
@@ -412,7 +413,7 @@ static void delist(struct share *s)
 static int share(struct share *s)
 {
 	bool entered;
-	int rc = greet(s);
+	int rc = shake_hands(s);
 
 	if (rc)
 		return rc > 0 ? 0 : rc;
@@ -421,7 +422,7 @@ static int share(struct share *s)
 	rc = serve(s);
 	delist(s);
 	fln_rcu_leave(entered);
-	/* A refusal has its sentence; what the socket says has none yet. */
+	/* -EPROTO has its message already; errors of the socket have none. */
 	return rc == 0 || rc == -EPROTO ? rc
 					: fln_fail(-rc, "image %s: descriptor %d: %s",
 						   s->image->name, s->fd, strerror(-rc));
@@ -444,7 +445,7 @@ int fln_image_share(struct fln_image *image, int fd)
 	a = &image->filler->opts.alloc;
 	s = fln_zalloc(a, sizeof(*s), FLN_NODE_ANY);
 	if (!s)
-		return fln_fail(ENOMEM, "image %s: no memory to be shared", image->name);
+		return fln_fail(ENOMEM, "image %s: no memory for sharing it", image->name);
 	s->image = image;
 	s->fd = fd;
 	s->max_fills = 2 * image->filler->opts.nr_threads;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What all sources share: references, reading on after short reads, extents in
- * whole pages, and one call at a time for sources that ask for it.
+ * What all sources share: reference counts, continued short reads, extents rounded to
+ * whole pages, and serialized calls for sources that need them.
  */
 #include "sources/source.h"
 
@@ -24,9 +24,9 @@
 #define NAME_BYTES_MAX 96u
 
 /*
- * FLN_SOURCE_SERIAL is kept with a turnstile, not a lock held during the call:
- * the lock only guards busy (I2).  It belongs to the source, so that images and
- * wrappers that share one keep out of each other's way as well.
+ * Calls of an FLN_SOURCE_SERIAL source are serialized by the busy flag and not by a lock held
+ * during the call: the lock only guards the flag (I2).  Both belong to the source, so that
+ * images and wrappers that share one are serialized as well.
  */
 struct source {
 	struct fln_source pub;
@@ -41,8 +41,8 @@ static struct source *source_of(struct fln_source *pub)
 	return (struct source *)pub;
 }
 
-/* The end of a long name: of a path it is the part that tells. */
-static const char *name_end(const struct fln_source *source)
+/* The name for messages: of a long one (a path) its end, which is the telling part. */
+static const char *short_name(const struct fln_source *source)
 {
 	size_t len = strlen(source->ops.name);
 
@@ -53,7 +53,7 @@ static void call_begin(struct fln_source *source)
 {
 	struct source *s = source_of(source);
 
-	fln_lock_assert_none(); /* I2: what follows is the embedder's code, or I/O */
+	fln_lock_assert_none(); /* I2: the call is the embedder's code, or I/O */
 	if (source->ops.concurrency == FLN_SOURCE_PARALLEL)
 		return;
 	fln_lock(&s->lock);
@@ -89,7 +89,7 @@ int fln_source_make(const struct fln_source_ops *ops, void *ctx, uint64_t len_by
 	if (rc)
 		return rc;
 	if (!copy.read)
-		return fln_fail(EINVAL, "fln_source_ops: read is NULL; a source needs it");
+		return fln_fail(EINVAL, "fln_source_ops: read is NULL; it is mandatory");
 	if ((unsigned int)copy.concurrency >= FLN_SOURCE_NR_CONCURRENCY)
 		return fln_fail(EINVAL,
 				"fln_source_ops: concurrency is %u; use FLN_SOURCE_SERIAL or "
@@ -130,7 +130,7 @@ void fln_source_destroy(struct fln_source *source)
 
 void fln_source_get(struct fln_source *source)
 {
-	/* Relaxed: a thread that takes a reference has one, or is kept alive by one that has. */
+	/* Relaxed: the caller holds a reference, or relies on one that another thread holds. */
 	uint32_t before = atomic_fetch_add_explicit(&source->nr_refs, 1, memory_order_relaxed);
 
 	FLN_ASSERT(before > 0);
@@ -144,7 +144,7 @@ void fln_source_put(struct fln_source *source)
 
 	if (!source)
 		return;
-	/* Release what this holder did with the source; acquire what all others did. */
+	/* Release our accesses to the source; acquire those of all other holders. */
 	before = atomic_fetch_sub_explicit(&source->nr_refs, 1, memory_order_acq_rel);
 	FLN_ASSERT(before > 0);
 	if (before > 1)
@@ -166,8 +166,8 @@ static int64_t read_once(struct fln_source *source, uint64_t offset_bytes, void 
 	int64_t n;
 
 	/*
-	 * Our own sources leave a sentence when they fail and embedders' do not:
-	 * what stands there afterwards must be of this call, not of an older one.
+	 * Our own sources set an error message when they fail; the embedder's do not.  Clear
+	 * it, so that read_failed() does not use the message of an older call.
 	 */
 	(void)fln_fail(EIO, "%s", "");
 	call_begin(source);
@@ -176,14 +176,14 @@ static int64_t read_once(struct fln_source *source, uint64_t offset_bytes, void 
 	return n;
 }
 
-/* The source's own reason, or else the errno's, behind the source's name and the offset. */
+/* Fail with the source's name, the offset and the source's message or the errno's text. */
 static int read_failed(const struct fln_source *source, uint64_t offset_bytes, int err)
 {
 	char text[64];
 	char reason[160];
 
 	(void)snprintf(reason, sizeof(reason), "%s", fln_last_error());
-	return fln_fail(err, "source '%s' failed at offset %llu: %s", name_end(source),
+	return fln_fail(err, "source '%s' failed at offset %llu: %s", short_name(source),
 			(unsigned long long)offset_bytes,
 			reason[0] ? reason : fln_strerror(err, text));
 }
@@ -191,11 +191,12 @@ static int read_failed(const struct fln_source *source, uint64_t offset_bytes, i
 static int check_end(const struct fln_source *source, uint64_t offset_bytes, uint64_t len_bytes)
 {
 	if (offset_bytes > source->len_bytes || len_bytes > source->len_bytes - offset_bytes)
-		return fln_fail(ENODATA,
-				"source '%s' has %llu bytes, and %llu bytes from offset %llu are "
-				"wanted; make the image no longer than its source",
-				name_end(source), (unsigned long long)source->len_bytes,
-				(unsigned long long)len_bytes, (unsigned long long)offset_bytes);
+		return fln_fail(
+			ENODATA,
+			"source '%s' has %llu bytes, too few to read %llu bytes at offset %llu; "
+			"make the image no longer than its source",
+			short_name(source), (unsigned long long)source->len_bytes,
+			(unsigned long long)len_bytes, (unsigned long long)offset_bytes);
 	return 0;
 }
 
@@ -213,15 +214,16 @@ int fln_source_fetch(struct fln_source *source, uint64_t offset_bytes, void *buf
 	if (rc)
 		return rc;
 	/*
-	 * Have it in memory before anybody waits for the write: a mapping may be slow.  The
-	 * look may be refused, or unknown to the kernel; then the write finds out.
+	 * Fault the range in now, before the fill begins to write and others wait for it: a mapped
+	 * file may be slow.  The madvise() may be forbidden or unsupported; then the write itself
+	 * reports unreadable memory.
 	 */
 	fln_lock_assert_none(); /* I2 */
 	if (madvise((void *)(uintptr_t)(at - lead), len_bytes + lead, MADV_POPULATE_READ) != 0 &&
 	    (errno == EFAULT || errno == ENOMEM)) {
 		(void)fln_fail(EFAULT,
-			       "its memory cannot be read: a mapping whose file was made "
-			       "shorter, or nothing at all; leave it alone while it is in use");
+			       "its memory is unreadable: the mapped file was truncated, or "
+			       "nothing is mapped; leave it unchanged while it is in use");
 		return read_failed(source, offset_bytes, EFAULT);
 	}
 	return 0;
@@ -241,32 +243,34 @@ int fln_source_read_all(struct fln_source *source, uint64_t offset_bytes, void *
 	if (rc)
 		return rc;
 
-	/* After a short read the rest may begin inside a page: a stream ends where it ends. */
+	/* After a short read, later offsets may be unaligned. */
 	while (done < len_bytes) {
 		int64_t n = read_once(source, offset_bytes + done, (char *)buf + done,
 				      len_bytes - done);
 
 		if (n < -ERRNO_MAX)
 			return fln_fail(EIO,
-					"source '%s' returned %lld at offset %llu, which is no "
+					"source '%s' returned %lld at offset %llu, which is not an "
 					"errno; correct its read function",
-					name_end(source), (long long)n,
+					short_name(source), (long long)n,
 					(unsigned long long)(offset_bytes + done));
 		if (n < 0)
 			return read_failed(source, offset_bytes + done, (int)-n);
 		if (n == 0)
 			return fln_fail(ENODATA,
-					"source '%s' ends at offset %llu, and contents are due up "
-					"to %llu; make the image no longer than its source",
-					name_end(source), (unsigned long long)(offset_bytes + done),
+					"source '%s' ends at offset %llu, before offset %llu; "
+					"make the image no longer than its source",
+					short_name(source),
+					(unsigned long long)(offset_bytes + done),
 					(unsigned long long)(offset_bytes + len_bytes));
 		if ((uint64_t)n > len_bytes - done)
-			return fln_fail(EIO,
-					"source '%s' returned %lld bytes at offset %llu where %llu "
-					"were asked for; correct its read function",
-					name_end(source), (long long)n,
-					(unsigned long long)(offset_bytes + done),
-					(unsigned long long)(len_bytes - done));
+			return fln_fail(
+				EIO,
+				"source '%s' returned %lld bytes at offset %llu, more than the "
+				"%llu requested; correct its read function",
+				short_name(source), (long long)n,
+				(unsigned long long)(offset_bytes + done),
+				(unsigned long long)(len_bytes - done));
 		done += (uint64_t)n;
 	}
 	return 0;
@@ -291,14 +295,14 @@ uint64_t fln_source_extent(struct fln_source *source, uint64_t offset_bytes, uin
 	n = source->ops.extent(source->ctx, offset_bytes, len_bytes, &hole);
 	call_end(source);
 
-	/* I6: after an error or nonsense everything is read, which is never wrong. */
+	/* I6: after an error or an invalid value treat all as data, which is always correct. */
 	if (n <= 0 || (uint64_t)n > len_bytes)
 		return len_bytes;
 	bytes = (uint64_t)n;
 	if (!hole)
 		return fln_align_up(bytes, FLN_PAGE_BYTES);
 
-	/* I6: what lies behind the end is missing, not zero. */
+	/* I6: beyond the end contents are missing, not zero. */
 	if (bytes > source->len_bytes - offset_bytes)
 		bytes = source->len_bytes - offset_bytes;
 	bytes = fln_align_down(bytes, FLN_PAGE_BYTES);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A source, seen from inside: the embedder's table, a name, and references.
+ * A source from the inside: the embedder's functions, and a reference count.  Its calls may
+ * block for as long as the embedder's functions do; no lock may be held (I2).
  */
 #ifndef FLN_SOURCES_SOURCE_H
 #define FLN_SOURCES_SOURCE_H
@@ -12,16 +13,16 @@
 struct fln_source {
 	struct fln_source_ops ops;
 	void *ctx;
-	uint64_t len_bytes; /* length when it is known, else UINT64_MAX */
+	uint64_t len_bytes; /* UINT64_MAX: unknown */
 	/*
-	 * The contents lie here, in memory of this process that may be a mapping of a file:
-	 * they are handed to system calls, never read, which could be a signal.  Or NULL.
+	 * A source in memory: its address; else NULL.  It may be a mapping of a file that is
+	 * truncated, so it is only passed to system calls: reading it directly could raise SIGBUS.
 	 */
 	const char *memory;
 	_Atomic uint32_t nr_refs;
 };
 
-/* Like fln_source_create(), with the length, for sources that know it. */
+/* fln_source_create() for sources of known length. */
 int fln_source_make(const struct fln_source_ops *ops, void *ctx, uint64_t len_bytes,
 		    struct fln_source **out);
 
@@ -29,23 +30,23 @@ void fln_source_get(struct fln_source *source);
 void fln_source_put(struct fln_source *source);
 
 /*
- * Read all of [offset, offset + len), going on after short reads.
- * Return: 0; -ENODATA when the contents end before (the sentence names the
- * offset); -EIO for a source that returns nonsense; or what the source returned.
+ * Read all of [offset, offset + len), continuing after short reads.
+ * Return: 0; -ENODATA when the contents end earlier (the message names the
+ * offset); -EIO when the source returned an invalid value; or the error of the source.
  */
 int fln_source_read_all(struct fln_source *source, uint64_t offset_bytes, void *buf,
 			uint64_t len_bytes);
 
 /*
- * The same, for a caller that hands the contents to a system call: *contents is @buf, or where the
- * source has them.  Return: as fln_source_read_all(); -EFAULT when they cannot be read.
+ * The same for callers that only pass the contents to a system call: *contents is @buf, or
+ * points into a source in memory.  Return: as fln_source_read_all(); -EFAULT when unreadable.
  */
 int fln_source_fetch(struct fln_source *source, uint64_t offset_bytes, void *buf,
 		     uint64_t len_bytes, const void **contents);
 
 /*
- * How many bytes from @offset on are alike, at most @len_bytes, in whole pages
- * (a page that is partly a hole counts as data); *is_hole says which.
+ * The length of the hole or of the data at @offset, at most @len_bytes; *is_hole tells which.
+ * Always whole pages: a page that is partly a hole counts as data.
  */
 uint64_t fln_source_extent(struct fln_source *source, uint64_t offset_bytes, uint64_t len_bytes,
 			   int *is_hole);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sources around another source, for tests: one is slow, the other fails.
+ * Sources that wrap another source, for tests: one delays reads, the other fails them.
+
  *
- * A wrapper is as concurrent as what it wraps and has its length.  Extents are
- * the inner source's; a hole is not read, so it is neither delayed nor failed.
+ * A wrapper has the concurrency and the length of the inner source, and its extents.  Holes
+ * are not read, so they are neither delayed nor failed.
  */
 #include "base/cancel.h"
 #include "base/clock.h"
@@ -23,11 +24,11 @@ struct delay {
 struct errors {
 	struct fln_source *inner; /* a reference */
 	struct fln_source_error_opts opts;
-	_Atomic uint64_t nr_reads;  /* that touched the range, so far */
-	_Atomic uint64_t nr_failed; /* of those */
+	_Atomic uint64_t nr_reads;  /* reads that overlapped the range, so far */
+	_Atomic uint64_t nr_failed; /* of those, the ones that failed */
 };
 
-/* Make the source around @inner; takes the reference on it, and takes over @ctx, on success. */
+/* Create a source around @inner.  On success it takes a reference on @inner and owns @ctx. */
 static int wrap(struct fln_source *inner, const struct fln_source_ops *ops, void *ctx,
 		struct fln_source **out)
 {
@@ -45,7 +46,7 @@ static int check_wrap(const char *what, const struct fln_source *inner, struct f
 	return fln_fail(EINVAL, "%s: %s is NULL", what, inner ? "out" : "inner");
 }
 
-/* Every second part is delayed, beginning with the second. */
+/* Of the parts of every_pages pages, every second one is delayed, beginning with the second. */
 static bool touches_delayed(const struct fln_source_delay_opts *opts, uint64_t offset_bytes,
 			    uint64_t len_bytes)
 {
@@ -81,7 +82,7 @@ static int64_t delay_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t 
 	return rc ? rc : (int64_t)len_bytes;
 }
 
-/* Cut where delayed and undelayed parts meet: a read by extents pays for its own part only. */
+/* Cut at the boundaries of delayed parts, so that a fill by extents is delayed only for its own. */
 static int64_t delay_extent(void *ctx, uint64_t offset_bytes, uint64_t len_bytes, int *is_hole)
 {
 	const struct delay *d = ctx;
@@ -138,7 +139,7 @@ err_free:
 	return rc;
 }
 
-/* SplitMix64 of the read's number: the choice depends on nothing else, not even on threads. */
+/* SplitMix64 of the read's index, so that the choice is reproducible. */
 static uint64_t hash_read(uint64_t seed, uint64_t read_idx)
 {
 	uint64_t x = seed + (read_idx + 1) * UINT64_C(0x9e3779b97f4a7c15);
@@ -148,7 +149,7 @@ static uint64_t hash_read(uint64_t seed, uint64_t read_idx)
 	return x ^ (x >> 31);
 }
 
-/* Take one of the failures that are left. */
+/* Count a failure, unless nr_failures have occurred already. */
 static bool take_failure(struct errors *e)
 {
 	uint64_t n = atomic_load_explicit(&e->nr_failed, memory_order_relaxed);
@@ -162,7 +163,7 @@ static bool take_failure(struct errors *e)
 	return true;
 }
 
-/* Does this read fail?  Reads beside the range are not counted: they change no later choice. */
+/* Does this read fail?  Reads outside the range are not counted, so they change no later choice. */
 static bool choose_failure(struct errors *e, uint64_t offset_bytes, uint64_t len_bytes,
 			   uint64_t *read_idx)
 {
@@ -186,9 +187,9 @@ static int64_t errors_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t
 
 	if (choose_failure(e, offset_bytes, len_bytes, &read_idx)) {
 		if (e->opts.error)
-			return fln_fail((int)e->opts.error, "made to fail, as read %llu",
+			return fln_fail((int)e->opts.error, "injected failure of read %llu",
 					(unsigned long long)read_idx);
-		/* Half of the pages; of a single page nothing, which says that the contents end. */
+		/* Short read: half of the pages; for a single page 0, which means the end. */
 		len_bytes = fln_align_down(len_bytes / 2, FLN_PAGE_BYTES);
 		if (len_bytes == 0)
 			return 0;
@@ -220,11 +221,12 @@ static int check_error_opts(const struct fln_source_error_opts *o)
 				"for short reads",
 				(unsigned int)o->error);
 	if (o->fail_percent > 100)
-		return fln_fail(EINVAL, "fln_source_error_opts: fail_percent is %u; at most 100",
+		return fln_fail(EINVAL,
+				"fln_source_error_opts: fail_percent is %u; the maximum is 100",
 				(unsigned int)o->fail_percent);
 	if (o->len_bytes > UINT64_MAX - o->offset_bytes)
 		return fln_fail(EINVAL,
-				"fln_source_error_opts: %llu bytes from offset %llu end behind "
+				"fln_source_error_opts: %llu bytes at offset %llu end beyond "
 				"2^64; use len_bytes 0 for all the rest",
 				(unsigned long long)o->len_bytes,
 				(unsigned long long)o->offset_bytes);

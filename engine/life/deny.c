@@ -46,7 +46,7 @@
 #include "engine/turn.h"
 #include "engine/uffd.h"
 #include "sharding/stripes.h"
-#include "sources/image_empty.h"
+#include "sources/image_punch_unfilled.h"
 #include "sources/image_ready.h"
 
 #include <errno.h>
@@ -365,7 +365,7 @@ void fln_region_empty_given_up(struct fln_region *r)
 		fln_rcu_read_unlock();
 		m = fln_mask_and(&m, &valid);
 		for (; fln_mask_next_run(&m, &lo, &hi); lo = hi)
-			fln_image_empty_unfilled(r->image, fln_region_image_page(r, page + lo),
+			fln_image_punch_unfilled(r->image, fln_region_image_page(r, page + lo),
 						 hi - lo);
 	}
 }

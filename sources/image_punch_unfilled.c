@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Punch the contents that an adopted memfd arrived with out of pages not filled yet.
+ *
+ * To avoid racing a fill, pages are claimed as FILLING, punched, then put back in their
+ * previous state.
+ */
+#include "sources/image_punch_unfilled.h"
+
+#include "base/log.h"
+#include "base/page.h"
+#include "base/signals.h"
+#include "sources/image_cache.h"
+#include "sources/image_state.h"
+
+/*
+ * Claim the first run of [*page, end), within one block, whose pages are all UNFILLED or all
+ * FAILED; *prev_state receives which.  Advances *page past what was examined.  False: nothing
+ * to claim in this block.
+ */
+static bool claim_run(struct fln_image *image, struct fln_fill *fill, uint64_t *page, uint64_t end,
+		      enum fln_image_page *prev_state) FLN_REQUIRES(image->lock)
+{
+	uint64_t block = *page / FLN_BLOCK_PAGES, base = block * FLN_BLOCK_PAGES;
+	uint64_t stop = fln_block_end_page(*page, end);
+	int uniform = fln_blockmap_uniform(&image->map, block);
+	struct fln_mask range, unfilled, failed, claimable;
+	struct fln_chunk *c;
+	uint32_t lo;
+	bool begun;
+
+	range = fln_mask_range((uint32_t)(*page - base), (uint32_t)(stop - base));
+	*page = stop;
+	/* The whole block is ZERO or FILLED. */
+	if (uniform == 1 << FLN_IMAGE_PLANE_ZERO || uniform == 1 << FLN_IMAGE_PLANE_FILLED)
+		return false;
+	c = fln_image_chunk(image, block);
+	unfilled = fln_image_in_state(c, FLN_IMAGE_UNFILLED);
+	failed = fln_image_in_state(c, FLN_IMAGE_FAILED);
+	unfilled = fln_mask_and(&unfilled, &range);
+	failed = fln_mask_and(&failed, &range);
+	claimable = fln_mask_or(&unfilled, &failed);
+	lo = fln_mask_next_set(&claimable, 0);
+	if (lo == FLN_BLOCK_PAGES)
+		return false;
+	*prev_state = fln_mask_test(&failed, lo) ? FLN_IMAGE_FAILED : FLN_IMAGE_UNFILLED;
+	*page = base +
+		fln_mask_next_clear(*prev_state == FLN_IMAGE_FAILED ? &failed : &unfilled, lo);
+	begun = fln_fill_begin(image, fill, base + lo, *page, *prev_state == FLN_IMAGE_FAILED);
+	FLN_ASSERT(begun); /* the lock has been held since the states were read */
+	/* Makes fln_image_put() wait rather than take over: we would punch out its data. */
+	fill->writing = true;
+	return true;
+}
+
+void fln_image_punch_unfilled(struct fln_image *image, uint64_t page, uint64_t nr_pages)
+{
+	uint64_t end = page + nr_pages;
+
+	/* Our own memfds hold only what we wrote; attached images belong to their owner. */
+	if (!image->adopted || image->link)
+		return;
+	while (page < end) {
+		enum fln_image_page prev_state = FLN_IMAGE_UNFILLED;
+		struct fln_fill fill;
+		bool claimed;
+
+		/*
+		 * An in-context SIGBUS handler on this thread would wait for our own FILLING pages:
+		 * hold signals off to avoid that deadlock.
+		 */
+		fln_signals_hold();
+		fln_rcu_read_lock();
+		fln_lock(&image->lock);
+		claimed = claim_run(image, &fill, &page, end, &prev_state);
+		fln_unlock(&image->lock);
+		fln_rcu_read_unlock();
+		if (claimed) {
+			if (fln_image_empty(image, fill.page, fill.nr_pages) != 0)
+				fln_log_limited(
+					&image->filler->opts.log, &image->log_limit,
+					FLN_LOG_WARNING,
+					"%s; after the private region ends, discarded pages may "
+					"expose the memfd's original contents",
+					fln_last_error());
+			fln_fill_publish(image, &fill, 0, fill.nr_pages, prev_state);
+			fln_fill_end(image, &fill);
+		}
+		fln_signals_release();
+	}
+}
