@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Readings of memory cgroups. */
+/* Reads the limits and the usage of memory cgroups. */
 #include "measure/cgroup.h"
 
 #include "measure/line.h"
@@ -11,7 +11,7 @@
 
 #define PATH_BYTES 4096u
 
-/* Files of the two versions; version 1 writes no limit as a very large number. */
+/* The files of both versions.  Version 1 represents "no limit" by a very large number. */
 static const struct version {
 	const char *fs, *limit, *used, *cache[2];
 } versions[] = {
@@ -22,20 +22,20 @@ static const struct version {
 	{ "cgroup2", "memory.max", "memory.current", { "inactive_file ", "active_file " } },
 };
 
-static bool number_in(const char *folder, const char *file, uint64_t *out)
+static bool read_number(const char *dir, const char *file, uint64_t *out)
 {
 	char path[PATH_BYTES + 64];
 
-	(void)snprintf(path, sizeof(path), "%s/%s", folder, file);
+	(void)snprintf(path, sizeof(path), "%s/%s", dir, file);
 	return measure_read_number(path, out);
 }
 
-static uint64_t cache_in(const char *folder, const struct version *v)
+static uint64_t read_cache(const char *dir, const struct version *v)
 {
 	char path[PATH_BYTES + 64], line[128];
 	uint64_t sum = 0;
 
-	(void)snprintf(path, sizeof(path), "%s/memory.stat", folder);
+	(void)snprintf(path, sizeof(path), "%s/memory.stat", dir);
 	for (int i = 0; i < 2; i++) {
 		if (measure_read_line(path, v->cache[i], line, sizeof(line)))
 			sum += strtoull(line + strlen(v->cache[i]), NULL, 10);
@@ -43,22 +43,22 @@ static uint64_t cache_in(const char *folder, const struct version *v)
 	return sum;
 }
 
-/* "max" is no number: no limit. */
-static bool available_in(const char *folder, const struct version *v, uint64_t *bytes)
+/* False: no limit ("max" in version 2 does not parse as a number). */
+static bool read_available(const char *dir, const struct version *v, uint64_t *bytes)
 {
 	uint64_t limit, used, cache;
 
-	if (!number_in(folder, v->limit, &limit) || limit >= UINT64_MAX / 4 ||
-	    !number_in(folder, v->used, &used))
+	if (!read_number(dir, v->limit, &limit) || limit >= UINT64_MAX / 4 ||
+	    !read_number(dir, v->used, &used))
 		return false;
-	cache = cache_in(folder, v);
+	cache = read_cache(dir, v);
 	used -= cache < used ? cache : used;
 	*bytes = used < limit ? limit - used : 0;
 	return true;
 }
 
-/* The hierarchy's line is N:CONTROLLERS:PATH; of version 2 the list is empty. */
-static bool find_cgroup(const char *root, bool second, char *path)
+/* A line of /proc/self/cgroup is N:CONTROLLERS:PATH; version 2 has an empty CONTROLLERS. */
+static bool find_cgroup(const char *root, bool v2, char *path)
 {
 	char name[PATH_BYTES], line[PATH_BYTES];
 	bool found = false;
@@ -74,8 +74,8 @@ static bool find_cgroup(const char *root, bool second, char *path)
 			continue;
 		*at++ = '\0';
 		at[strcspn(at, "\n")] = '\0';
-		found = second && list[1] == '\0';
-		for (controller = strtok_r(list + 1, ",", &rest); !second && controller;
+		found = v2 && list[1] == '\0';
+		for (controller = strtok_r(list + 1, ",", &rest); !v2 && controller;
 		     controller = strtok_r(NULL, ",", &rest))
 			found |= strcmp(controller, "memory") == 0;
 		if (found)
@@ -87,10 +87,10 @@ static bool find_cgroup(const char *root, bool second, char *path)
 }
 
 /*
- * Where the hierarchy is mounted, and what of it.  A line of mountinfo: ID PARENT DEVICE ROOT
- * PLACE OPTIONS … - FS SOURCE SUPER-OPTIONS.
+ * Find the hierarchy's mount point, and the cgroup (@top) that is its root.  A line of mountinfo
+ * is ID PARENT DEVICE ROOT MOUNT-POINT OPTIONS … - FS SOURCE SUPER-OPTIONS.
  */
-static bool find_mount(const char *root, const char *fs, char *place, char *top)
+static bool find_mount(const char *root, const char *fs, char *mount_point, char *top)
 {
 	char name[PATH_BYTES], line[2 * PATH_BYTES];
 	bool found = false;
@@ -106,37 +106,38 @@ static bool find_mount(const char *root, const char *fs, char *place, char *top)
 			continue;
 		if (strcmp(fs, "cgroup") == 0 && !strstr(options, "memory"))
 			continue;
-		found = sscanf(line, "%*s %*s %*s %4095s %4095s", top, place) == 2;
+		found = sscanf(line, "%*s %*s %*s %4095s %4095s", top, mount_point) == 2;
 	}
 	if (f)
 		(void)fclose(f);
 	return found;
 }
 
-/* From the process' own cgroup up to what is mounted, which may be less than all of them. */
-static bool tightest(const char *root, const struct version *v, uint64_t *bytes)
+/* The minimum over the process's own cgroup and its ancestors, as far as they are mounted. */
+static bool find_tightest(const char *root, const struct version *v, uint64_t *bytes)
 {
-	char path[PATH_BYTES], place[PATH_BYTES], top[PATH_BYTES], folder[PATH_BYTES];
+	char path[PATH_BYTES], mount_point[PATH_BYTES], top[PATH_BYTES], dir[PATH_BYTES];
 	size_t base, skip;
 	bool found = false;
 
-	if (!find_cgroup(root, v == &versions[1], path) || !find_mount(root, v->fs, place, top))
+	if (!find_cgroup(root, v == &versions[1], path) ||
+	    !find_mount(root, v->fs, mount_point, top))
 		return false;
 	skip = strcmp(top, "/") == 0 ? 0 : strlen(top);
-	/* Of another part of the hierarchy, as in a cgroup namespace: its own top, at least. */
+	/* The path lies outside the mounted part, as in a cgroup namespace: use the part's root. */
 	if (strncmp(path, top, skip) != 0) {
 		path[0] = '\0';
 		skip = 0;
 	}
-	base = (size_t)snprintf(folder, sizeof(folder), "%s%s", root, place);
-	if (base + strlen(path + skip) >= sizeof(folder))
+	base = (size_t)snprintf(dir, sizeof(dir), "%s%s", root, mount_point);
+	if (base + strlen(path + skip) >= sizeof(dir))
 		return false;
-	(void)snprintf(folder + base, sizeof(folder) - base, "%s", path + skip);
+	(void)snprintf(dir + base, sizeof(dir) - base, "%s", path + skip);
 	for (;;) {
-		char *end = strrchr(folder + base, '/');
+		char *end = strrchr(dir + base, '/');
 		uint64_t have;
 
-		if (available_in(folder, v, &have) && (!found || have < *bytes)) {
+		if (read_available(dir, v, &have) && (!found || have < *bytes)) {
 			*bytes = have;
 			found = true;
 		}
@@ -153,7 +154,7 @@ bool measure_cgroup_available(const char *root, uint64_t *bytes)
 	for (size_t i = 0; i < sizeof(versions) / sizeof(versions[0]); i++) {
 		uint64_t have;
 
-		if (tightest(root, &versions[i], &have) && (!found || have < *bytes)) {
+		if (find_tightest(root, &versions[i], &have) && (!found || have < *bytes)) {
 			*bytes = have;
 			found = true;
 		}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What memory cgroups leave this process.
+ * The memory that cgroup limits leave to this process.
  */
 #ifndef MEASURE_CGROUP_H
 #define MEASURE_CGROUP_H
@@ -13,10 +13,10 @@ extern "C" {
 #endif
 
 /*
- * Bytes that the process may still take, by the tightest of its memory cgroup and those
- * around it: the limit, less what is used, but for file cache, which the kernel drops.
- * Version 1 and 2, where they are mounted.  @root comes before each path ("": this machine).
- * False where no limit is known.
+ * Bytes that the process may still allocate, by the tightest limit among its memory cgroup and
+ * the cgroup's ancestors: the limit minus the usage without file cache, which the kernel can
+ * reclaim.  Supports cgroup versions 1 and 2 where mounted.  @root is prepended to each path
+ * ("": this machine).  False: no limit is known.
  */
 bool measure_cgroup_available(const char *root, uint64_t *bytes);
 

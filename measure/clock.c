@@ -19,8 +19,8 @@ static uint64_t raw_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* The kernel has watched the counter since boot: if it uses it, it is even. */
-static bool counter_is_even(void)
+/* The kernel monitors the counter since boot and uses it only if its rate is constant. */
+static bool counter_is_constant(void)
 {
 	char name[32] = "";
 	FILE *f = fopen("/sys/devices/system/clocksource/clocksource0/current_clocksource", "re");
@@ -33,7 +33,7 @@ static bool counter_is_even(void)
 	return strcmp(name, "tsc\n") == 0 || strcmp(name, "kvm-clock\n") == 0;
 }
 
-/* Both clocks at the same moment: the closest of a few tries. */
+/* Read both clocks at once: of 16 tries, keep the one with the shortest interval. */
 static void read_pair(uint64_t *ns, uint64_t *ticks)
 {
 	uint64_t best = UINT64_MAX;
@@ -55,7 +55,7 @@ void measure_clock_init(void)
 {
 	uint64_t ns0 = 0, ns1 = 0, ticks0 = 0, ticks1 = 0;
 
-	if (!counter_is_even())
+	if (!counter_is_constant())
 		return;
 	read_pair(&ns0, &ticks0);
 	while (raw_ns() - ns0 < CALIBRATION_NS)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The clock that times touches: the processor's time-stamp counter where it runs
- * evenly, else the system's monotonic clock.
+ * The clock that times touches: the time-stamp counter if it runs at a constant rate, else
+ * CLOCK_MONOTONIC.
  */
 #ifndef MEASURE_CLOCK_H
 #define MEASURE_CLOCK_H
@@ -21,7 +21,7 @@ extern "C" {
 extern bool measure_clock_is_counter;
 extern double measure_clock_ns_per_tick;
 
-/* Decide and calibrate; takes some 20 ms.  Call once, before threads. */
+/* Choose the clock and calibrate it; takes some 20 ms.  Call once, before starting threads. */
 void measure_clock_init(void);
 
 static inline uint64_t measure_now_ns(void)
@@ -41,7 +41,7 @@ static inline uint64_t measure_ticks(void)
 	return measure_now_ns();
 }
 
-/* Two processors' counters may differ by a few ticks: that is no negative time. */
+/* The counters of two processors may differ by a few ticks: clamp negative times to 0. */
 static inline uint64_t measure_ticks_between_ns(uint64_t from, uint64_t to)
 {
 	return to > from ? (uint64_t)((double)(to - from) * measure_clock_ns_per_tick) : 0;

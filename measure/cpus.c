@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Lists of processors. */
+/* Parses lists of processors. */
 #include "measure/cpus.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
 
-/* Take "4" or "0-3" from a list, and the comma behind it; false when it is neither. */
-static bool take_range(const char **at, uint32_t *lo, uint32_t *hi)
+/* Parse "4" or "0-3" and a comma that follows it, and advance *at; false when invalid. */
+static bool parse_range(const char **at, uint32_t *lo, uint32_t *hi)
 {
 	char *end;
 	unsigned long n;
@@ -38,7 +38,7 @@ uint32_t measure_cpus_count(const char *list)
 	uint32_t lo, hi, nr = 0;
 
 	do {
-		if (!take_range(&list, &lo, &hi))
+		if (!parse_range(&list, &lo, &hi))
 			return 0;
 		nr += hi - lo + 1;
 	} while (*list && nr < MEASURE_MAX_CPUS);
@@ -51,7 +51,7 @@ uint32_t measure_cpus_nth(const char *list, uint32_t nth)
 	uint32_t lo = 0, hi;
 
 	nth %= measure_cpus_count(list);
-	while (take_range(&at, &lo, &hi) && nth > hi - lo)
+	while (parse_range(&at, &lo, &hi) && nth > hi - lo)
 		nth -= hi - lo + 1;
 	return lo + nth;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Lists of processors: "0-3,8".
+ * Lists of processors, such as "0-3,8".
  */
 #ifndef MEASURE_CPUS_H
 #define MEASURE_CPUS_H
@@ -13,10 +13,10 @@ extern "C" {
 
 #define MEASURE_MAX_CPUS 8192u
 
-/* How many processors a list names, in the order given; 0 when it is no list. */
+/* The number of entries of a list; 0 when it does not parse. */
 uint32_t measure_cpus_count(const char *list);
 
-/* The processor that the @nth entry of a list names, counted modulo their number. */
+/* The processor of entry @nth (modulo the number of entries) of a valid list. */
 uint32_t measure_cpus_nth(const char *list, uint32_t nth);
 
 #ifdef __cplusplus

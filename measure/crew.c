@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Work shared by a few threads. */
+/* Processes items on a few threads. */
 #include "measure/crew.h"
 
 #include "measure/error.h"
@@ -16,7 +16,7 @@
 static void *crew_main(void *arg)
 {
 	struct measure_crew *crew = arg;
-	/* Memory that was mapped can fault again: the kernel moves pages, for one. */
+	/* Mapped memory can fault again, for instance after page migration. */
 	bool entered = fln_thread_enter() == 0;
 
 	while (!__atomic_load_n(&crew->failed, __ATOMIC_SEQ_CST)) {
@@ -65,7 +65,7 @@ bool measure_crew_run(struct measure_crew *crew, const char *title, uint64_t nr_
 	crew->work = work;
 	crew->ctx = ctx;
 	measure_progress_start(&progress, title, nr_items, items_done, crew);
-	/* This thread is one of the crew, so that it works when none can be started. */
+	/* The calling thread works too, so it makes progress even if no thread can be started. */
 	while (nr + 1 < want && pthread_create(&threads[nr], NULL, crew_main, crew) == 0)
 		nr++;
 	(void)crew_main(crew);

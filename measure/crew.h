@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A crew: a few threads that work off numbered items, outside any timing, with a
- * progress bar.  The first failure ends the work and leaves a sentence.
+ * A crew: a few threads that process numbered items, outside any timing, with a
+ * progress bar.  The first failure stops them, and its message is printed.
  */
 #ifndef MEASURE_CREW_H
 #define MEASURE_CREW_H
@@ -22,17 +22,18 @@ struct measure_crew {
 	uint64_t nr_done; /* atomic */
 	bool failed;      /* atomic */
 	pthread_mutex_t mutex;
-	char error[512]; /* guarded by mutex; the first one stays */
+	char error[512]; /* the first message; guarded by mutex */
 };
 
 /*
- * Without a @title there is no bar.
- * Return: true when every item is done; else it has said on stderr why not.
+ * Process items 0 to @nr_items - 1 by work(); blocks until all are done or one has failed.
+ * @title: of the progress bar; NULL: none.
+ * Return: true when every item is done; else an error has been printed.
  */
 bool measure_crew_run(struct measure_crew *crew, const char *title, uint64_t nr_items,
 		      bool (*work)(struct measure_crew *crew, uint64_t item), void *ctx);
 
-/* To be called by work(), which then returns false. */
+/* Record a failure.  Called by work(), which then returns false as well. */
 bool measure_crew_fail(struct measure_crew *crew, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Threads that begin together.
+ * A pool of threads that start work together.
  *
- * Threads that work wait at one word, the gate; the others of the crowd at another one, so
- * that a piece of work for four threads does not wake two hundred.  Both are futexes:
- * a mutex would let the threads through one by one.
+ * Working threads wait on one futex, the gate; idle ones on another, the park, so that work
+ * for four threads does not wake two hundred.  A mutex or condition variable would release
+ * the threads one by one.
  *
- * What the gate itself costs is in nobody's figures: threads read their own clocks
- * behind it.
+ * The gate's own cost is not measured: threads read their clocks after passing it.
  */
 #include "measure/crowd.h"
 
@@ -40,7 +39,7 @@ struct member {
 	struct measure_crowd *crowd;
 	pthread_t thread;
 	uint32_t index;
-	_Atomic uint32_t seen; /* the gate's number when it was last gone through */
+	_Atomic uint32_t seen; /* the gate's value when this thread last passed it */
 	_Atomic pid_t tid;
 	bool prepared;
 	uint64_t first_ticks;
@@ -55,15 +54,15 @@ struct measure_crowd {
 	_Atomic uint32_t nr_active;
 	_Atomic uint32_t nr_busy;
 	_Atomic bool end;
-	enum step step; /* these two change while nobody is busy */
+	enum step step; /* changes only while nr_busy is 0, as does work */
 	const struct measure_work *work;
 	uint32_t nr;
-	uint32_t nr_room;
+	uint32_t capacity; /* of members and tids */
 	struct member **members;
 	pid_t *tids;
-	bool placed; /* some member is not where the process may run */
+	bool pinned; /* some member's affinity differs from the process's */
 	size_t set_bytes;
-	cpu_set_t *all; /* where it may run */
+	cpu_set_t *all; /* the process's affinity */
 };
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t value)
@@ -76,7 +75,7 @@ static void futex_wake_all(_Atomic uint32_t *word)
 	(void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
-/* Until there is a step to take.  Return: false when the crowd ends. */
+/* Wait until there is a step to take.  Return: false when the crowd is destroyed. */
 static bool wait_for_step(struct member *m)
 {
 	struct measure_crowd *c = m->crowd;
@@ -92,8 +91,8 @@ static bool wait_for_step(struct member *m)
 			continue;
 		}
 		/*
-		 * Newer, not other: one that is preempted between these lines while it is
-		 * made active comes with a gate from before.
+		 * Compare for newer, not for different: a member that is preempted between these
+		 * loads while it becomes active holds an older value of the gate.
 		 */
 		if ((int32_t)(gate - atomic_load(&m->seen)) > 0) {
 			atomic_store(&m->seen, gate);
@@ -164,8 +163,8 @@ static void *member_main(void *arg)
 	return NULL;
 }
 
-/* All active members take one step. */
-static void go(struct measure_crowd *c, enum step step)
+/* Have all active members take one step, and wait for them. */
+static void run_step(struct measure_crowd *c, enum step step)
 {
 	uint32_t busy = atomic_load(&c->nr_active);
 
@@ -213,7 +212,7 @@ void measure_crowd_destroy(struct measure_crowd *c)
 	free(c);
 }
 
-static void say_no_thread(uint32_t started, uint32_t wanted, int err)
+static void report_thread_failure(uint32_t started, uint32_t wanted, int err)
 {
 	struct rlimit limit = { .rlim_cur = RLIM_INFINITY };
 	char text[64] = "";
@@ -222,40 +221,39 @@ static void say_no_thread(uint32_t started, uint32_t wanted, int err)
 	if (limit.rlim_cur != RLIM_INFINITY)
 		(void)snprintf(text, sizeof(text), ", now %llu",
 			       (unsigned long long)limit.rlim_cur);
-	measure_error(
-		"only %u of --threads %u could be started: %s; raise the limit of processes "
-		"(ulimit -u%s), of the container (pids.max) or kernel.threads-max, or ask for fewer",
-		started, wanted, strerror(err), text);
+	measure_error("only %u of --threads %u could be started: %s; raise the process limit "
+		      "(ulimit -u%s), the container's pids.max or kernel.threads-max, or use fewer",
+		      started, wanted, strerror(err), text);
 }
 
-static bool make_room(struct measure_crowd *c, uint32_t nr)
+static bool reserve(struct measure_crowd *c, uint32_t nr)
 {
 	struct member **members;
 	pid_t *tids;
 
-	if (nr <= c->nr_room)
+	if (nr <= c->capacity)
 		return true;
 	members = realloc(c->members, nr * sizeof(struct member *));
 	if (members)
 		c->members = members;
-	tids = realloc(c->tids, (nr + 1) * sizeof(*tids)); /* and the caller's */
+	tids = realloc(c->tids, (nr + 1) * sizeof(*tids)); /* one for the caller */
 	if (tids)
 		c->tids = tids;
 	if (members && tids) {
-		c->nr_room = nr;
+		c->capacity = nr;
 		return true;
 	}
 	measure_error("out of memory for %u threads", nr);
 	return false;
 }
 
-/* A crowd of at least @nr; new members wait in the park. */
+/* Grow the crowd to at least @nr members; new ones wait in the park. */
 static bool grow(struct measure_crowd *c, uint32_t nr)
 {
 	pthread_attr_t attr;
 	int err = 0;
 
-	if (!make_room(c, nr))
+	if (!reserve(c, nr))
 		return false;
 	(void)pthread_attr_init(&attr);
 	(void)pthread_attr_setstacksize(&attr, STACK_BYTES);
@@ -275,17 +273,17 @@ static bool grow(struct measure_crowd *c, uint32_t nr)
 	}
 	(void)pthread_attr_destroy(&attr);
 	if (err)
-		say_no_thread(c->nr, nr, err);
+		report_thread_failure(c->nr, nr, err);
 	return err == 0;
 }
 
-static bool place(struct measure_crowd *c, uint32_t nr, const char *cpus)
+static bool set_affinities(struct measure_crowd *c, uint32_t nr, const char *cpus)
 {
 	cpu_set_t *set;
 	uint32_t i = 0;
 	int err = 0;
 
-	if (!cpus && !c->placed)
+	if (!cpus && !c->pinned)
 		return true;
 	set = CPU_ALLOC(MEASURE_MAX_CPUS);
 	for (; set && i < nr && !err; i++) {
@@ -297,19 +295,19 @@ static bool place(struct measure_crowd *c, uint32_t nr, const char *cpus)
 		err = pthread_setaffinity_np(c->members[i]->thread, c->set_bytes, set);
 	}
 	CPU_FREE(set);
-	c->placed = true;
+	c->pinned = true;
 	if (!err)
 		return true;
 	if (cpus)
 		measure_error(
-			"processors '%s': this process may not run on processor %u; use others",
+			"processor list '%s': this process may not run on processor %u; use others",
 			cpus, measure_cpus_nth(cpus, i - 1));
 	else
-		measure_error("threads cannot leave their processors: %s", strerror(err));
+		measure_error("cannot unpin the threads: %s", strerror(err));
 	return false;
 }
 
-/* The members that work from now on. */
+/* Set the number of members that work from now on. */
 static void activate(struct measure_crowd *c, uint32_t nr)
 {
 	uint32_t before = atomic_load(&c->nr_active);
@@ -348,7 +346,7 @@ static void gather(struct measure_crowd *c, uint32_t nr, struct measure_crowd_re
 {
 	uint64_t first = UINT64_MAX, last = 0;
 
-	/* The clocks that were read behind the gate know better than those before it. */
+	/* The members' own readings, taken after the gate, are more precise. */
 	out->touchers.cpu_ns = 0;
 	out->touchers.nr_switches = 0;
 	for (uint32_t i = 0; i < nr; i++) {
@@ -368,7 +366,7 @@ static void run(struct measure_crowd *c, uint32_t nr, struct measure_crowd_resul
 
 	read_tasks(c, nr, &touchers, &others);
 	measure_usage_read(&out->from);
-	go(c, STEP_RUN);
+	run_step(c, STEP_RUN);
 	measure_usage_read(&out->to);
 	read_tasks(c, nr, &out->touchers, &out->others);
 	subtract(&out->touchers, &touchers);
@@ -382,15 +380,15 @@ bool measure_crowd_run(struct measure_crowd *c, uint32_t nr, const char *cpus,
 	bool ok = true;
 
 	memset(out, 0, sizeof(*out));
-	if (!grow(c, nr) || !place(c, nr, cpus))
+	if (!grow(c, nr) || !set_affinities(c, nr, cpus))
 		return false;
 	c->work = work;
 	activate(c, nr);
-	go(c, STEP_PREPARE);
+	run_step(c, STEP_PREPARE);
 	for (uint32_t i = 0; i < nr; i++)
 		ok = ok && c->members[i]->prepared;
 	if (ok)
 		run(c, nr, out);
-	go(c, STEP_FINISH);
+	run_step(c, STEP_FINISH);
 	return ok;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What goes wrong, said to people. */
+/* Error messages of programs. */
 #include "measure/error.h"
 
 #include <errno.h>
@@ -35,7 +35,7 @@ static void check_output(void)
 	errno = 0;
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return;
-	/* What failed earlier has left no reason. */
+	/* If an earlier write failed, its errno is lost. */
 	measure_error("cannot write to standard output%s%s", errno ? ": " : "",
 		      errno ? strerror(errno) : "");
 	_exit(1);

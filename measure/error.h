@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One line on stderr, with the program's name before it.
+ * Error messages of programs.
  */
 #ifndef MEASURE_ERROR_H
 #define MEASURE_ERROR_H
@@ -9,14 +9,15 @@
 extern "C" {
 #endif
 
+/* Print one line to stderr, prefixed by the program's name.  Threads: any. */
 void measure_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* The last sentence of this process, for callers that report it elsewhere too; "" when there is none. */
+/* The last message that was printed, for callers that also report it elsewhere; "": none. */
 const char *measure_last_error(void);
 
 /*
- * From here on the process ends with status 1 and a sentence where something that was written
- * to standard output has not arrived, whichever way it ends (but by a signal or _exit()).
+ * From now on, if output to stdout could not be written, exit() prints an error and the exit
+ * status is 1.  Has no effect when the process ends by a signal or _exit().
  */
 void measure_guard_output(void);
 

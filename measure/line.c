@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* One line of a file. */
+/* Reads single lines of files. */
 #include "measure/line.h"
 
 #include <inttypes.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Files of /proc and /sys that have what is asked for in one line.
+ * Reads single lines of /proc and /sys files.
  */
 #ifndef MEASURE_LINE_H
 #define MEASURE_LINE_H
@@ -13,10 +13,10 @@
 extern "C" {
 #endif
 
-/* The first line of a file that begins so; false when there is none. */
+/* Read the first line that begins with @begins; false when there is none. */
 bool measure_read_line(const char *path, const char *begins, char *line, size_t size);
 
-/* The number in a file that begins with one, such as /proc/sys/vm/max_map_count. */
+/* Read the number at the beginning of a file such as /proc/sys/vm/max_map_count. */
 bool measure_read_number(const char *path, uint64_t *out);
 
 #ifdef __cplusplus

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Readings of /proc and of the scheduler. */
+/* Reads /proc and the scheduler's state. */
 #include "measure/machine.h"
 
 #include "measure/cgroup.h"
@@ -19,7 +19,7 @@ uint32_t measure_nr_cpus(void)
 	int nr;
 
 	if (sched_getaffinity(0, sizeof(set), &set) != 0) {
-		long online = sysconf(_SC_NPROCESSORS_ONLN); /* more than a cpu_set_t holds */
+		long online = sysconf(_SC_NPROCESSORS_ONLN); /* more CPUs than cpu_set_t holds */
 
 		return online > 0 ? (uint32_t)online : 1;
 	}
@@ -54,7 +54,7 @@ static uint64_t machine_busy_ns(void)
 	for (int i = 0; i < 8; i++) {
 		uint64_t n = strtoull(at, &at, 10);
 
-		if (i != 3 && i != 4) /* idle, and idle with I/O under way */
+		if (i != 3 && i != 4) /* skip idle and iowait */
 			ticks += n;
 	}
 	return ticks * (1000000000u / (uint64_t)(hz > 0 ? hz : 100));

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Choosing, shuffling and dealing pages. */
+/* Chooses pages, shuffles them and assigns them to threads. */
 #include "measure/order.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-/* splitmix64: small, seeded by any number, good enough to choose pages by. */
+/* splitmix64: small, accepts any seed, good enough to choose pages. */
 static uint64_t mix(uint64_t x)
 {
 	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
@@ -19,13 +19,13 @@ static uint64_t next_random(uint64_t *state)
 	return mix(*state);
 }
 
-/* 0 to @below - 1; a bias of below / 2^64 is beneath notice. */
+/* A number in [0, @below); the bias of @below / 2^64 is negligible. */
 static uint64_t random_below(uint64_t *state, uint64_t below)
 {
 	return next_random(state) % below;
 }
 
-/* A sample without replacement, ascending: each page by the odds that are left. */
+/* Choose a random sample without replacement, in ascending order (selection sampling). */
 static void choose(struct measure_plan *plan, uint64_t *state)
 {
 	uint64_t chosen = 0;
@@ -39,7 +39,7 @@ static void choose(struct measure_plan *plan, uint64_t *state)
 	}
 }
 
-/* The pages from @lo to @hi - 1 of the list in random order. */
+/* Shuffle entries [@lo, @hi) of the list (Fisher-Yates). */
 static void shuffle(struct measure_plan *plan, uint64_t lo, uint64_t hi, uint64_t *state)
 {
 	for (uint64_t i = hi; i > lo + 1; i--) {
@@ -51,7 +51,7 @@ static void shuffle(struct measure_plan *plan, uint64_t lo, uint64_t hi, uint64_
 	}
 }
 
-/* Deal the ascending list as cards are dealt.  Return: 0 or -ENOMEM. */
+/* Deal the ascending list to the threads round-robin.  Return: 0; -ENOMEM. */
 static int deal(struct measure_plan *plan)
 {
 	uint32_t *dealt = calloc(plan->nr_pages, sizeof(*dealt));
@@ -73,7 +73,7 @@ static int deal(struct measure_plan *plan)
 	return 0;
 }
 
-/* Put the ascending list into the order of touching. */
+/* Bring the ascending list into the order of touching. */
 static int arrange(struct measure_plan *plan, const struct measure_plan_opts *opts, uint64_t *state)
 {
 	if (!opts->shuffled)

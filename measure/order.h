@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which pages are touched, by which thread, and in which order.
+ * A touch plan: which pages are touched, by which thread, in which order.
  */
 #ifndef MEASURE_ORDER_H
 #define MEASURE_ORDER_H
@@ -16,19 +16,19 @@ extern "C" {
 struct measure_plan {
 	uint32_t *pages;  /* the chosen pages in the order of touching */
 	uint16_t *owners; /* per page of the image: the thread that touches it, plus one; 0: none */
-	uint64_t nr_pages; /* chosen */
+	uint64_t nr_pages; /* number of chosen pages */
 	uint64_t total_pages;
 	uint32_t nr_threads;
 	uint64_t seed;
 };
 
-/* Which thread touches which pages. */
+/* Parameters of a touch plan. */
 struct measure_plan_opts {
 	uint64_t total_pages;
-	uint32_t density; /* one page in so many is chosen, at random; at least one */
+	uint32_t density; /* one page in @density is chosen, at random; at least one page */
 	uint32_t nr_threads;
-	bool shuffled; /* each thread goes through its pages in random order, not ascending */
-	bool mixed;    /* pages are dealt out over all threads; else each has a part of its own */
+	bool shuffled; /* each thread touches its pages in random order, else ascending */
+	bool mixed;    /* pages are interleaved between threads; else each has a contiguous part */
 	uint64_t seed;
 };
 
@@ -40,7 +40,7 @@ void measure_plan_deinit(struct measure_plan *plan);
 void measure_plan_slice(const struct measure_plan *plan, uint32_t thread, uint64_t *lo,
 			uint64_t *hi);
 
-/* What @thread writes into @page; never zero. */
+/* The token that @thread writes to @page; never zero. */
 uint64_t measure_plan_token(const struct measure_plan *plan, uint32_t page, uint32_t thread);
 
 #ifdef __cplusplus

@@ -70,6 +70,6 @@ void measure_progress_stop(struct measure_progress *p)
 	(void)pthread_join(p->thread, NULL);
 	(void)pthread_cond_destroy(&p->cond);
 	(void)pthread_mutex_destroy(&p->mutex);
-	(void)fputs("\r\033[K", stderr); /* the figures come next: leave a clean line */
+	(void)fputs("\r\033[K", stderr); /* clear the line for the output that follows */
 	p->running = false;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A progress bar on stderr, when that is a terminal: a thread looks ten times a
- * second.  Elsewhere, and without a title, nothing is started and nothing is printed.
+ * A progress bar on stderr, updated ten times a second by a thread of its own.  If stderr is not
+ * a terminal, or without a title, no thread is started and nothing is printed.
  */
 #ifndef MEASURE_PROGRESS_H
 #define MEASURE_PROGRESS_H

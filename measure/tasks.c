@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Readings of /proc/self/task and of threads' clocks. */
+/* Reads /proc/self/task and threads' CPU clocks. */
 #include "measure/tasks.h"
 
 #include "measure/line.h"
@@ -12,13 +12,13 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The kernel's clock of another thread's processor time (CPUCLOCK_SCHED, per thread). */
+/* The id of another thread's CPU-time clock (CPUCLOCK_SCHED, per thread). */
 static clockid_t thread_clock(pid_t tid)
 {
 	return (clockid_t)((~(unsigned int)tid << 3) | 6u);
 }
 
-/* "run-time wait-time slices" */
+/* The second number of schedstat, whose format is "run-time wait-time slices". */
 static uint64_t wait_ns(pid_t tid)
 {
 	char path[64], line[128], *end;

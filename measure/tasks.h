@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What single threads of this process have used, as the kernel counts it.
+ * Resources used by single threads of this process, as the kernel accounts them.
  */
 #ifndef MEASURE_TASKS_H
 #define MEASURE_TASKS_H
@@ -15,14 +15,14 @@ extern "C" {
 
 struct measure_task {
 	uint64_t cpu_ns;  /* user and system time */
-	uint64_t wait_ns; /* ready to run, and without a processor; 0 where that is not counted */
-	uint64_t nr_switches; /* voluntary ones: it slept */
+	uint64_t wait_ns; /* runnable, waiting for a processor; 0 if the kernel does not count it */
+	uint64_t nr_switches; /* voluntary context switches */
 };
 
-/* Add what @tid has used so far; a thread that has ended adds nothing. */
+/* Add the usage of @tid so far; a thread that has ended adds nothing. */
 void measure_task_add(pid_t tid, struct measure_task *sum);
 
-/* Add what all threads have used, but for the @nr in @except. */
+/* Add the usage of all threads except the @nr in @except. */
 void measure_tasks_add_others(const pid_t *except, uint32_t nr, struct measure_task *sum);
 
 /* Does this kernel count wait_ns? */

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Touching threads.
+ * Threads that touch pages and measure each touch.
  *
- * A touch costs one reading of the counter and one histogram entry: the end of a
- * touch is the beginning of the next.  Only a touch that was slow is looked at
- * closer.
+ * The overhead of a touch is one reading of the counter and one histogram entry: the end of a
+ * touch is the beginning of the next.  Only slow touches are examined further.
  */
 #include "measure/touch.h"
 
@@ -18,8 +17,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#define SLOW_NS 2000u       /* no fault that is served by another thread is faster */
-#define KERNEL_SLOW_NS 700u /* the kernel's own faults; a miss of caches and TLB takes less */
+#define SLOW_NS 2000u       /* below the fastest fault resolved by another thread */
+#define KERNEL_SLOW_NS 700u /* below the kernel's own faults, above a cache and TLB miss */
 #define LONG_WAIT_NS 10000000u
 #define PAGE_BYTES 4096u
 
@@ -27,7 +26,7 @@ struct toucher {
 	uint64_t slow_ns;
 	uint64_t fault_marks;
 	uint64_t waits_over_10ms;
-	uint64_t sum; /* of what was read, so that reading is not optimized away */
+	uint64_t sum; /* of the words read, so that reads are not optimized away */
 	_Atomic uint64_t nr_done;
 	struct fln_histogram all;
 	struct fln_histogram faulted;
@@ -40,7 +39,7 @@ struct touching {
 	struct toucher *touchers;
 };
 
-/* What rises when this thread's touch faults. */
+/* The counter that grows when a touch of this thread faults. */
 static uint64_t fault_marks(enum measure_fault_mark mark)
 {
 	struct rusage usage;
@@ -51,7 +50,7 @@ static uint64_t fault_marks(enum measure_fault_mark mark)
 	return (uint64_t)(mark == MEASURE_COUNTED ? usage.ru_minflt : usage.ru_nvcsw);
 }
 
-/* A slow touch: did it fault?  Return: the time from which the next touch counts. */
+/* Record a slow touch, and whether it faulted.  Return: the start time of the next touch. */
 static uint64_t note_slow(const struct measure_touch_opts *o, struct toucher *t, uint32_t page,
 			  uint64_t ns)
 {
@@ -73,12 +72,12 @@ static bool prepare(void *ctx, uint32_t thread)
 	struct touching *all = ctx;
 	struct toucher *t = &all->touchers[thread];
 
-	/* Their pages shall be there before the clock runs. */
+	/* Also populates its pages before measurement starts. */
 	memset(t, 0, sizeof(*t));
 	t->slow_ns = all->o->kernel ? KERNEL_SLOW_NS : SLOW_NS;
 	if (!all->o->in_context || fln_thread_enter() == 0)
 		return true;
-	measure_error("a thread cannot resolve its faults: %s", fln_last_error());
+	measure_error("fln_thread_enter() failed: %s", fln_last_error());
 	return false;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Touching threads, and what they measure.
+ * Threads that touch pages and measure each touch.
  */
 #ifndef MEASURE_TOUCH_H
 #define MEASURE_TOUCH_H
@@ -16,43 +16,44 @@
 extern "C" {
 #endif
 
-/* What tells that a slow touch has faulted. */
+/* How to tell whether a slow touch has faulted. */
 enum measure_fault_mark {
-	MEASURE_SLEPT,   /* its thread went to sleep: somebody else serves */
-	MEASURE_COUNTED, /* the kernel, which serves alone, counted a fault */
-	MEASURE_SLOW,    /* that it was slow: the kernel's faults on writes, in context */
+	MEASURE_SLEPT,   /* the thread slept: another thread resolves faults */
+	MEASURE_COUNTED, /* the thread's minor-fault count grew: the kernel resolves faults */
+	MEASURE_SLOW,    /* by its duration alone: the kernel's write faults, in-context faults */
 };
 
 struct measure_touch_opts {
-	const struct measure_plan *plan; /* of the threads of one guest */
-	char *const *addrs;              /* where each guest begins */
+	const struct measure_plan *plan; /* for the threads of one guest */
+	char *const *addrs;              /* the address of each guest's memory */
 	uint32_t nr_guests;
 	const char *cpus;  /* as measure_crowd_run() */
 	const char *title; /* of the progress bar; NULL: none */
 	enum measure_fault_mark mark;
-	bool kernel; /* nobody serves but the kernel: faults are faster */
+	bool kernel; /* the kernel alone resolves faults, which is faster */
 	bool writes;
 	bool in_context;
-	/* Optional: measured with the touches, as a part of no touch. */
+	/* Optional: called on each thread before its first touch, inside the measured time. */
 	void (*before)(void *ctx, uint32_t thread);
 	void *before_ctx;
-	uint32_t part_pages; /* touches in every second part, beginning with the first, are
-				recorded as prompt, too; 0: in all of it */
+	uint32_t part_pages; /* of the parts of so many pages, faulted touches in every second one,
+				beginning with the first, count as prompt too; 0: in all */
 };
 
 struct measure_touch_result {
 	struct measure_crowd_result crowd;
 	struct fln_histogram all;     /* every touch */
 	struct fln_histogram faulted; /* touches that faulted */
-	struct fln_histogram prompt;  /* of those, in every second part */
+	struct fln_histogram prompt;  /* faulted touches in every second part */
 	uint64_t waits_over_10ms;
 };
 
 /*
- * Touch every page of the plan once, in each guest.  False: it has said why not.
+ * Touch every page of the plan once, in each guest; blocks until done.  False: an error has
+ * been printed.
  *
- * A touch has faulted when it took longer than a miss of caches and TLB does, and has
- * the mark of a fault.
+ * A touch counts as faulted when it took longer than a cache and TLB miss and @mark
+ * indicates a fault.
  */
 bool measure_touch(struct measure_crowd *crowd, const struct measure_touch_opts *o,
 		   struct measure_touch_result *out);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Verification: a crew goes through the image in its order. */
+/* Verifies memory: a crew compares it chunk by chunk. */
 #include "measure/verify.h"
 
 #include "measure/crew.h"
@@ -39,7 +39,7 @@ static bool page_is_right(const struct verify *v, uint64_t page, char *got, cons
 	return true;
 }
 
-static bool is_due(const struct verify *v, uint64_t page)
+static bool must_verify(const struct verify *v, uint64_t page)
 {
 	return v->o->whole || v->plan->owners[page];
 }
@@ -53,7 +53,7 @@ static void note_wrong(struct verify *v, uint64_t page)
 		;
 }
 
-/* @expected has room for a chunk: more than a small stack has. */
+/* @expected: a buffer for a chunk, too large for a small stack. */
 static bool verify_into(struct measure_crew *crew, uint64_t item, char *expected)
 {
 	struct verify *v = crew->ctx;
@@ -63,10 +63,10 @@ static bool verify_into(struct measure_crew *crew, uint64_t item, char *expected
 	uint64_t nr = 0;
 
 	hi = hi < v->plan->total_pages ? hi : v->plan->total_pages;
-	/* Nobody touched the ends: do not read them. */
-	while (lo < hi && !is_due(v, lo))
+	/* Skip pages at both ends that need no verification, so as not to read them. */
+	while (lo < hi && !must_verify(v, lo))
 		lo++;
-	while (lo < hi && !is_due(v, hi - 1))
+	while (lo < hi && !must_verify(v, hi - 1))
 		hi--;
 	if (lo == hi)
 		return true;
@@ -75,11 +75,11 @@ static bool verify_into(struct measure_crew *crew, uint64_t item, char *expected
 	for (uint64_t page = lo; page < hi; page++) {
 		char *got = v->o->addr ? v->o->addr + page * PAGE_BYTES : image;
 
-		if (!is_due(v, page))
+		if (!must_verify(v, page))
 			continue;
 		if (!v->o->addr && pread(v->o->fd, image, sizeof(image),
 					 (off_t)(page * PAGE_BYTES)) != (ssize_t)sizeof(image))
-			return measure_crew_fail(crew, "the image's page %llu cannot be read",
+			return measure_crew_fail(crew, "cannot read page %llu of the image",
 						 (unsigned long long)page);
 		nr++;
 		if (!page_is_right(v, page, got, expected + (page - lo) * PAGE_BYTES))
@@ -95,7 +95,7 @@ static bool verify_chunk(struct measure_crew *crew, uint64_t item)
 	bool ok;
 
 	if (!expected)
-		return measure_crew_fail(crew, "out of memory for %u pages to compare with",
+		return measure_crew_fail(crew, "out of memory for a buffer of %u pages",
 					 CHUNK_PAGES);
 	ok = verify_into(crew, item, expected);
 	free(expected);

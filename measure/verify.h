@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Comparing what threads touched with the contents that are due.
+ * Verifies touched memory against its expected contents.
  */
 #ifndef MEASURE_VERIFY_H
 #define MEASURE_VERIFY_H
@@ -22,30 +22,30 @@ struct measure_verify_result {
 };
 
 /*
- * What contents are due at @offset_bytes.  False: measure_crew_fail() has said why
- * they are unavailable.
+ * Get the expected contents at @offset_bytes.  False: failed, and measure_crew_fail() was
+ * called.
  */
 typedef bool (*measure_contents_fn)(struct measure_crew *crew, const void *ctx,
 				    uint64_t offset_bytes, void *buf, uint64_t len_bytes);
 
-/* What is compared with the contents. */
+/* The memory to verify. */
 struct measure_verify_opts {
 	const char *title; /* of the progress bar; NULL: none */
 	const struct measure_plan *plan;
 	measure_contents_fn contents;
 	const void *ctx;
-	char *addr;            /* the mapping */
-	int fd;                /* or, with NULL there, an image */
-	bool written;          /* touched pages begin with their toucher's token */
-	bool restore;          /* and get their contents back there, when they are right */
-	uint32_t first_thread; /* the threads that touched them are counted from here */
-	bool whole;            /* pages that nobody touched, too */
+	char *addr;            /* the mapping; NULL: use fd */
+	int fd;                /* a file, read by pread() */
+	bool written;          /* touched pages begin with their thread's token */
+	bool restore;          /* overwrite correct tokens with the expected contents */
+	uint32_t first_thread; /* number of the first thread that touched the memory */
+	bool whole;            /* also verify pages that no thread touched */
 };
 
 /*
- * Compare every touched page, whole: with the contents, or with the toucher's
- * token and the rest of the contents.  Adds to @out, in which all is 0 to begin with.
- * False: it could not be done, and it has said why.
+ * Compare all of every touched page with the expected contents, in which the thread's token
+ * replaces the first word if @written.  Adds to @out, which the caller zeroes before the
+ * first call.  False: it could not be verified, and an error has been printed.
  */
 bool measure_verify(const struct measure_verify_opts *opts, struct measure_verify_result *out);
 

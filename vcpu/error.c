@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The sentence of a thread's last call that failed. */
+/* The error message of a thread's last failed call. */
 #include "vcpu/error.h"
 
 #include "vcpu/vcpu.h"

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The sentence of a thread's last call that failed; vcpu_last_error() gives it out.
+ * The error message of a thread's last failed call, which vcpu_last_error() returns.
  */
 #ifndef VCPU_ERROR_H
 #define VCPU_ERROR_H
 
-/* Remembers the sentence, returns @rc. */
+/* Store the message for this thread; returns @rc. */
 int vcpu_fail(int rc, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

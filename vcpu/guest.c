@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What runs in guests; compiled for them. */
+/* Code that runs in the guest, compiled for it (fln_guest_code()). */
 #include "vcpu/state.h"
 
 uint32_t vcpu_load_emulated(const uint32_t *from)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a guest can reach: slots, and page tables that map each address to itself.
+ * The guest's memory: slots, and page tables that map each process address to itself.
  *
- * A guest physical address may have fewer bits than an address of the process, so
- * ranges are given places one after the other, congruent modulo 2 MiB: then the guest's
- * tables need an entry per 2 MiB, and 4 KiB entries at the ends of a range only.  Access
- * bits are set beforehand, so nothing writes there while vCPUs run.
+ * Guest physical addresses may have fewer bits than the process's addresses, so
+ * ranges are placed one after the other, congruent modulo 2 MiB.  Then the guest's
+ * tables need one entry per 2 MiB, and 4 KiB entries only at the ends of a range.  Accessed and
+ * dirty bits are preset, so that the processor never writes the tables while vCPUs run.
  */
 #include "vcpu/memory.h"
 
@@ -19,7 +19,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
-/* Below 4 GiB a machine has things of KVM's own. */
+/* KVM uses some addresses below 4 GiB itself. */
 #define GPA_BEGIN (UINT64_C(4) << 30)
 #define TABLES_MAX 16384u
 #define ENTRIES 512u
@@ -54,8 +54,11 @@ static int set_slot(struct vcpu_vm *vm, uint32_t slot, const struct vcpu_range *
 	return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &m) ? -errno : 0;
 }
 
-/* The entry for @addr at @level (1: 4 KiB, 2: 2 MiB), with the tables above it. */
-static uint64_t *entry_of(struct vcpu_vm *vm, uint64_t addr, uint32_t level)
+/*
+ * The page-table entry for @addr at @level (1: 4 KiB, 2: 2 MiB), creating the tables above it.
+ * NULL: no table is left.
+ */
+static uint64_t *get_entry(struct vcpu_vm *vm, uint64_t addr, uint32_t level)
 {
 	uint64_t *table = vm->tables;
 
@@ -74,7 +77,7 @@ static uint64_t *entry_of(struct vcpu_vm *vm, uint64_t addr, uint32_t level)
 	}
 }
 
-/* Large entries in the middle; where ranges share 2 MiB neither has all of it. */
+/* Map or unmap a range, with 2 MiB entries where it covers all of them. */
 static int set_entries(struct vcpu_vm *vm, const struct vcpu_range *r, bool present)
 {
 	uint64_t flags = PRESENT | USER | USED | (r->writable ? WRITABLE : 0), step;
@@ -84,13 +87,13 @@ static int set_entries(struct vcpu_vm *vm, const struct vcpu_range *r, bool pres
 		bool large = addr % VCPU_LARGE == 0 && r->len_bytes - at >= VCPU_LARGE;
 
 		step = large ? VCPU_LARGE : VCPU_PAGE;
-		e = entry_of(vm, addr, large ? 2 : 1);
+		e = get_entry(vm, addr, large ? 2 : 1);
 		if (!e)
 			return -ENOMEM;
 		if (large && (*e & (PRESENT | LARGE)) == PRESENT) {
-			/* Small entries were here once: their table stays for the next. */
+			/* A table of 4 KiB entries was created here before: keep using it. */
 			step = VCPU_PAGE;
-			e = entry_of(vm, addr, 1);
+			e = get_entry(vm, addr, 1);
 			large = false;
 		}
 		__atomic_store_n(e, present ? value | (large ? LARGE : 0) : 0, __ATOMIC_RELEASE);
@@ -98,8 +101,8 @@ static int set_entries(struct vcpu_vm *vm, const struct vcpu_range *r, bool pres
 	return 0;
 }
 
-/* The first place that is free for @len_bytes, congruent to @addr; 0: none. */
-static uint64_t find_place(const struct vcpu_vm *vm, uint64_t addr, uint64_t len_bytes)
+/* The first free guest physical range of @len_bytes, congruent to @addr; 0: none. */
+static uint64_t find_free_gpa(const struct vcpu_vm *vm, uint64_t addr, uint64_t len_bytes)
 {
 	uint64_t gpa = GPA_BEGIN + TABLES_MAX * VCPU_PAGE + addr % VCPU_LARGE;
 
@@ -110,7 +113,7 @@ static uint64_t find_place(const struct vcpu_vm *vm, uint64_t addr, uint64_t len
 			continue;
 		gpa = ((r->gpa + r->len_bytes + VCPU_LARGE - 1) & ~(VCPU_LARGE - 1)) +
 		      addr % VCPU_LARGE;
-		i = UINT32_MAX; /* look at all again */
+		i = UINT32_MAX; /* restart: an earlier range may overlap the new address */
 	}
 	return gpa + len_bytes <= vm->gpa_end ? gpa : 0;
 }
@@ -134,7 +137,7 @@ static struct vcpu_range *free_range(struct vcpu_vm *vm)
 	return &vm->ranges[vm->nr_ranges++];
 }
 
-/* Slot 0 is the tables'. */
+/* Slot 0 holds the page tables. */
 static uint32_t slot_of(const struct vcpu_vm *vm, const struct vcpu_range *r)
 {
 	return (uint32_t)(r - vm->ranges) + 1;
@@ -149,10 +152,10 @@ static int map_locked(struct vcpu_vm *vm, struct vcpu_range want)
 		r = &vm->ranges[i];
 		if (r->len_bytes && want.addr < r->addr + r->len_bytes &&
 		    r->addr < want.addr + want.len_bytes)
-			return vcpu_fail(-EEXIST, "0x%llx is mapped in the guest already",
+			return vcpu_fail(-EEXIST, "0x%llx is already mapped in the guest",
 					 (unsigned long long)want.addr);
 	}
-	want.gpa = find_place(vm, want.addr, want.len_bytes);
+	want.gpa = find_free_gpa(vm, want.addr, want.len_bytes);
 	if (!want.gpa)
 		return vcpu_fail(-ENOSPC,
 				 "%llu bytes do not fit into the guest's physical addresses, "
@@ -176,7 +179,7 @@ static int map_locked(struct vcpu_vm *vm, struct vcpu_range want)
 		gone.len_bytes = 0;
 		(void)set_slot(vm, slot_of(vm, r), &gone);
 		r->len_bytes = 0;
-		return vcpu_fail(rc, "the guest has no room for more page tables: map less");
+		return vcpu_fail(rc, "the guest's page tables are full: map less");
 	}
 	return 0;
 }
@@ -190,10 +193,11 @@ int vcpu_vm_map(struct vcpu_vm *vm, const void *addr, uint64_t len_bytes, bool w
 
 	if (want.addr % VCPU_PAGE || len_bytes % VCPU_PAGE || len_bytes == 0 ||
 	    want.addr + len_bytes > UINT64_C(1) << 47)
-		return vcpu_fail(-EINVAL,
-				 "0x%llx, %llu bytes: a guest is given whole pages of 4 KiB below "
-				 "2^47",
-				 (unsigned long long)want.addr, (unsigned long long)len_bytes);
+		return vcpu_fail(
+			-EINVAL,
+			"0x%llx, %llu bytes: the range must consist of whole pages of 4 KiB "
+			"below 2^47",
+			(unsigned long long)want.addr, (unsigned long long)len_bytes);
 	(void)pthread_mutex_lock(&vm->lock);
 	rc = map_locked(vm, want);
 	(void)pthread_mutex_unlock(&vm->lock);
@@ -221,16 +225,16 @@ int vcpu_vm_unmap(struct vcpu_vm *vm, const void *addr)
 			r = &vm->ranges[i];
 	}
 	if (!r) {
-		rc = vcpu_fail(-ENOENT, "0x%llx is not where a range of the guest begins",
+		rc = vcpu_fail(-ENOENT, "0x%llx is not the beginning of a mapped range",
 			       (unsigned long long)(uintptr_t)addr);
 	} else {
-		/* First the tables: what is found there is forgotten when the slot goes. */
+		/* Clear the tables first: removing the slot flushes cached translations. */
 		(void)set_entries(vm, r, false);
 		gone = *r;
 		gone.len_bytes = 0;
 		rc = set_slot(vm, slot_of(vm, r), &gone);
 		if (rc)
-			rc = vcpu_fail(rc, "KVM keeps a slot: %s", strerror(-rc));
+			rc = vcpu_fail(rc, "KVM refuses to remove a slot: %s", strerror(-rc));
 		r->len_bytes = 0;
 	}
 	(void)pthread_mutex_unlock(&vm->lock);
@@ -241,7 +245,7 @@ uint64_t vcpu_memory_find(struct vcpu_vm *vm, uint64_t gpa)
 {
 	uint64_t found = 0;
 
-	/* Ranges move in memory when there are more of them. */
+	/* The lock is needed because free_range() may move the array. */
 	(void)pthread_mutex_lock(&vm->lock);
 	for (uint32_t i = 0; i < vm->nr_ranges && !found; i++) {
 		const struct vcpu_range *r = &vm->ranges[i];
@@ -253,7 +257,7 @@ uint64_t vcpu_memory_find(struct vcpu_vm *vm, uint64_t gpa)
 	return found;
 }
 
-/* The first object is the program itself: its code, its constants, its data. */
+/* Map the program itself (the first object): its code, constants and data. */
 static int map_program(struct dl_phdr_info *info, size_t size, void *arg)
 {
 	struct vcpu_vm *vm = arg;
@@ -291,7 +295,7 @@ int vcpu_memory_init(struct vcpu_vm *vm)
 	int rc;
 
 	if (p == MAP_FAILED)
-		return vcpu_fail(-ENOMEM, "no room for the guest's page tables");
+		return vcpu_fail(-ENOMEM, "no memory for the guest's page tables");
 	(void)madvise(p, tables.len_bytes, MADV_DONTFORK);
 	vm->tables = p;
 	vm->nr_tables = 1;

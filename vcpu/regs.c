@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The state of a vCPU: long mode, flat, privilege level 3 or 0. */
+/* The registers of a vCPU: 64-bit long mode, flat segments, privilege level 3 or 0. */
 #include "vcpu/regs.h"
 
 #include "vcpu/error.h"
@@ -16,8 +16,8 @@
 #define RFLAGS 0x2u
 
 /*
- * Calls what the mail says and tells when it has returned, over and over: so a run
- * changes no register of the vCPU's, and costs one exit.
+ * A loop that calls the function in the mailbox and rings the doorbell when it has returned.
+ * So vcpu_run() need not set registers, and costs one exit.
  */
 __asm__(".text\n"
 	".globl vcpu_stub\n"
@@ -57,7 +57,7 @@ static int set_sregs(struct vcpu *v)
 	s.cs = code;
 	s.ds = s.es = s.ss = s.fs = s.gs = data;
 	s.fs.base = s.gs.base = (uint64_t)(uintptr_t)v->mail;
-	/* Without interrupts it is never used, and must be there. */
+	/* KVM_RUN requires a valid TR, although nothing uses it without interrupts. */
 	s.tr = (struct kvm_segment){ .limit = 0x67, .type = 0xb, .present = 1, .selector = 0x40 };
 	s.ldt = (struct kvm_segment){ .unusable = 1 };
 	s.gdt = s.idt = (struct kvm_dtable){ .limit = 0 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A vCPU runs: what it exits for, and what its thread's SIGBUS means. */
+/* Runs a vCPU: handles its exits, and SIGBUS in its thread. */
 #include "vcpu/error.h"
 #include "vcpu/memory.h"
 #include "vcpu/regs.h"
@@ -10,14 +10,17 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
-/* The one that this thread runs.  Read in a handler, so it has its place from the start. */
+/* The vCPU that this thread runs.  Initial-exec, because the signal handler reads it. */
 static _Thread_local struct vcpu *volatile running __attribute__((tls_model("initial-exec")));
 
 bool vcpu_sigbus(const siginfo_t *info)
 {
 	struct vcpu *v = running;
 
-	/* While a vCPU runs no code here touches guest memory; what is not there is BUS_ADRERR. */
+	/*
+	 * While KVM_RUN runs, no code of this thread touches guest memory itself.  Accesses beyond
+	 * the end of a file raise BUS_ADRERR instead.
+	 */
 	if (!v || info->si_code != BUS_MCEERR_AR)
 		return false;
 	v->fault_addr = (uint64_t)(uintptr_t)info->si_addr;
@@ -30,8 +33,9 @@ static void on_sigbus(int signo, siginfo_t *info, void *context)
 	struct sigaction dfl = { .sa_handler = SIG_DFL };
 
 	(void)context;
+	/* Not ours: the access is retried with the default action, and kills the process. */
 	if (!vcpu_sigbus(info))
-		(void)sigaction(signo, &dfl, NULL); /* and the access is tried again */
+		(void)sigaction(signo, &dfl, NULL);
 }
 
 int vcpu_sigbus_install(void)
@@ -46,13 +50,13 @@ uint64_t vcpu_fault_addr(const struct vcpu *v)
 	return v->fault_addr;
 }
 
-static int end(struct vcpu *v, int rc)
+static int kill_vcpu(struct vcpu *v, int rc)
 {
 	v->dead = true;
 	return rc;
 }
 
-/* I6: what an answer says would be read as if it were there. */
+/* I6: an answer would be taken for the contents of memory. */
 static int on_mmio(struct vcpu *v)
 {
 	struct kvm_run *run = v->run;
@@ -66,34 +70,36 @@ static int on_mmio(struct vcpu *v)
 	}
 	addr = vcpu_memory_find(v->vm, gpa);
 	if (addr)
-		return end(v, vcpu_fail(-EIO,
-					"KVM asks for %u bytes %s 0x%llx, which is memory: a page "
-					"has failed, and an instruction that KVM emulates "
-					"touched it; the vCPU is at an end",
-					run->mmio.len, run->mmio.is_write ? "to write at" : "of",
-					(unsigned long long)addr));
-	return end(v, vcpu_fail(-EIO,
-				"the guest touched the physical address 0x%llx, where "
-				"nothing is mapped (any more)",
-				(unsigned long long)gpa));
+		return kill_vcpu(
+			v, vcpu_fail(-EIO,
+				     "MMIO exit for a %u-byte %s at 0x%llx, which is memory: an "
+				     "instruction that KVM emulates touched a failed page; the "
+				     "vCPU is dead",
+				     run->mmio.len, run->mmio.is_write ? "write" : "read",
+				     (unsigned long long)addr));
+	return kill_vcpu(v, vcpu_fail(-EIO,
+				      "the guest accessed the physical address 0x%llx, where "
+				      "nothing is mapped now",
+				      (unsigned long long)gpa));
 }
 
-/* It has no handlers of its own, so an exception ends it. */
+/* The guest has no exception handlers, so any exception shuts it down. */
 static int on_shutdown(struct vcpu *v)
 {
 	struct kvm_sregs s;
 	struct kvm_regs r;
 
 	if (ioctl(v->fd, KVM_GET_SREGS, &s) || ioctl(v->fd, KVM_GET_REGS, &r))
-		return end(v, vcpu_fail(-EIO, "an exception in the guest"));
-	return end(v, vcpu_fail(-EIO,
-				"an exception in the guest at 0x%llx (last page fault: 0x%llx): "
-				"was what it touched mapped, was it compiled for a guest?",
-				(unsigned long long)r.rip, (unsigned long long)s.cr2));
+		return kill_vcpu(v, vcpu_fail(-EIO, "exception in the guest"));
+	return kill_vcpu(
+		v, vcpu_fail(-EIO,
+			     "exception in the guest at 0x%llx (last page fault: 0x%llx): "
+			     "check that its memory is mapped and its code compiled for guests",
+			     (unsigned long long)r.rip, (unsigned long long)s.cr2));
 }
 
-/* Return: 0 when its function has returned; -EAGAIN: go on; else it is at an end. */
-static int on_exit_reason(struct vcpu *v)
+/* Return: 0: the function has returned; -EAGAIN: run on; else the vCPU is dead. */
+static int handle_exit(struct vcpu *v)
 {
 	struct kvm_run *run = v->run;
 
@@ -104,7 +110,7 @@ static int on_exit_reason(struct vcpu *v)
 			memcpy(&v->mail->echo, (char *)run + run->io.data_offset, 4);
 			return -EAGAIN;
 		}
-		return end(v, vcpu_fail(-EIO, "the guest used port 0x%x", run->io.port));
+		return kill_vcpu(v, vcpu_fail(-EIO, "the guest used port 0x%x", run->io.port));
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 		return -EAGAIN;
@@ -113,51 +119,51 @@ static int on_exit_reason(struct vcpu *v)
 	case KVM_EXIT_SHUTDOWN:
 		return on_shutdown(v);
 	case KVM_EXIT_INTERNAL_ERROR:
-		return end(v, vcpu_fail(-EIO, "KVM gave the vCPU up: internal error %u",
-					run->internal.suberror));
+		return kill_vcpu(v,
+				 vcpu_fail(-EIO, "KVM internal error %u", run->internal.suberror));
 	case KVM_EXIT_FAIL_ENTRY:
-		return end(v, vcpu_fail(-EIO, "KVM cannot enter the vCPU: 0x%llx",
-					(unsigned long long)
-						run->fail_entry.hardware_entry_failure_reason));
+		return kill_vcpu(v, vcpu_fail(-EIO, "KVM cannot enter the vCPU: 0x%llx",
+					      (unsigned long long)run->fail_entry
+						      .hardware_entry_failure_reason));
 	default:
-		return end(v, vcpu_fail(-EIO, "an exit of the vCPU that is not expected: %u",
-					run->exit_reason));
+		return kill_vcpu(v, vcpu_fail(-EIO, "unexpected exit reason %u of the vCPU",
+					      run->exit_reason));
 	}
 }
 
-/* It stays in the middle of a function: the next begins anew. */
-static int leave_function(struct vcpu *v, int rc, const char *why)
+/* Abandon the current function; the next run starts a new one. */
+static int abandon_function(struct vcpu *v, int rc, const char *why)
 {
 	int err = vcpu_regs_restart(v);
 
 	if (err)
-		return end(v, vcpu_fail(err, "KVM refuses registers: %s", strerror(-err)));
+		return kill_vcpu(v, vcpu_fail(err, "KVM refuses registers: %s", strerror(-err)));
 	return vcpu_fail(rc, "%s", why);
 }
 
-static int run_to_end(struct vcpu *v)
+static int run_until_return(struct vcpu *v)
 {
 	for (;;) {
-		int rc = ioctl(v->fd, KVM_RUN, 0) ? -errno : on_exit_reason(v);
+		int rc = ioctl(v->fd, KVM_RUN, 0) ? -errno : handle_exit(v);
 
 		if (v->poisoned) {
-			/* The signal of a page; nothing else ends in one of these. */
+			/* SIGBUS for a failed page, which the handler has recorded. */
 			v->poisoned = 0;
-			return leave_function(v, -EHWPOISON, "a page has failed");
+			return abandon_function(v, -EHWPOISON, "the vCPU touched a failed page");
 		}
 		switch (rc) {
 		case -EINTR:
 		case -EAGAIN:
 			continue;
 		case -EFAULT:
-			return leave_function(v, rc,
-					      "KVM cannot reach memory of the guest's, and "
-					      "does not say where");
+			return abandon_function(v, rc,
+						"KVM cannot access guest memory (EFAULT, no "
+						"address)");
 		case 0:
 		case -EIO:
 			return rc;
 		default:
-			return end(v, vcpu_fail(rc, "KVM_RUN: %s", strerror(-rc)));
+			return kill_vcpu(v, vcpu_fail(rc, "KVM_RUN: %s", strerror(-rc)));
 		}
 	}
 }
@@ -167,12 +173,12 @@ int vcpu_run(struct vcpu *v, vcpu_fn fn, void *arg, uint64_t *result)
 	int rc;
 
 	if (v->dead)
-		return vcpu_fail(-EIO, "the vCPU is at an end since an earlier run");
+		return vcpu_fail(-EIO, "the vCPU died in an earlier run");
 	v->mail->fn = fn;
 	v->mail->arg = arg;
 	v->poisoned = 0;
 	running = v;
-	rc = run_to_end(v);
+	rc = run_until_return(v);
 	running = NULL;
 	if (rc == 0 && result)
 		*result = v->mail->result;
@@ -187,7 +193,7 @@ static uint64_t monotonic_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* The two read together: of some tries the one that was interrupted least. */
+/* Read both clocks at once: of 20 tries, keep the one with the shortest interval. */
 static void read_both(struct vcpu_clock *c)
 {
 	uint64_t best = UINT64_MAX;

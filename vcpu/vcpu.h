@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * KVM vCPUs that run plain C functions of this program.
+
  *
- * A guest here has no kernel, no devices and no address space of its own: what it can
- * reach has the address that it has in this process.  It can reach the program's own
- * code and data, a stack for each vCPU, and what was mapped by vcpu_vm_map().
- * vcpu_run() calls a function there, on the calling thread, and returns when the
- * function returns.  Page faults of such a function are those of a vCPU: KVM takes them
+ * Such a guest has no kernel, no devices and no address space of its own: memory has the
+ * same address in the guest and in this process.  The guest can access the program's own
+ * code and data, a stack for each vCPU, and ranges mapped by vcpu_vm_map().
+ * vcpu_run() calls a function in the guest, on the calling thread, and returns when the
+ * function returns.  Page faults of the function are those of a vCPU: KVM handles them
  * in kernel mode, on the thread that runs it.
+
  *
- * Functions that run there, and all that they call, are compiled by fln_guest_code() of
- * cmake/Faultlane.cmake: without sanitizers, and without calls that the compiler makes
- * up (memcpy).  They use no system call, no library function (all of these are other
- * objects' code), no thread-local variable, no floating point.  They run at privilege
- * level 3 in long mode, which is native speed, and have no interrupts: they end by
- * themselves or not at all, so they look at a flag.
+ * Guest functions, and all functions that they call, are compiled by fln_guest_code() of
+ * cmake/Faultlane.cmake: without sanitizers, and without calls that the compiler inserts
+ * (memcpy).  They must not use system calls, library functions (other
+ * objects' code), thread-local variables or floating point.  They run at privilege
+ * level 3 in long mode, at native speed, without interrupts: nothing stops
+ * them from outside, so a long-running one must poll a flag.
  *
  * x86-64 only.  Depends on nothing of the engine.
  */
@@ -35,41 +37,40 @@ struct vcpu;
 /* Runs in the guest. */
 typedef uint64_t (*vcpu_fn)(void *arg);
 
-/* Why there are no vCPUs here, as a sentence with the remedy; NULL: there are. */
+/* NULL: vCPUs are available here; else a message with the reason and the remedy. */
 const char *vcpu_unavailable(void);
 
-/* Of this thread's last call that failed. */
+/* The error message of this thread's last failed call. */
 const char *vcpu_last_error(void);
 
-/* Privilege level 0, where there are ports.  Slow on machines that emulate it. */
+/* Run at privilege level 0, where I/O ports work.  Slow on machines that emulate it. */
 #define VCPU_VM_F_LEVEL0 0x1u
 /*
- * Wrong, for tests that have to find it: MMIO exits are answered with zeros, as monitors
- * do for devices that are not there.
+ * A deliberate bug, for tests that must detect it: MMIO exits are answered with zeros, as
+ * monitors do for absent devices.
  */
 #define VCPU_VM_F_ANSWER_MMIO 0x2u
 
 /*
- * A virtual machine with @nr_vcpus vCPUs, which reaches the program's code and data.
- * Return: 0; -EOPNOTSUPP there is no KVM; -EINVAL; -ENOMEM; else an errno of KVM's.
+ * Create a virtual machine with @nr_vcpus vCPUs and map the program's code and data in it.
+ * Return: 0; -EOPNOTSUPP: no KVM; -EINVAL; -ENOMEM; else an errno from KVM.
  */
 int vcpu_vm_create(uint32_t nr_vcpus, uint32_t flags, struct vcpu_vm **out);
-/* Nobody is inside vcpu_run().  NULL is nothing. */
+/* No thread may be inside vcpu_run().  NULL is permitted. */
 void vcpu_vm_destroy(struct vcpu_vm *vm);
 
 /*
- * Let the guest reach [addr, addr + len_bytes) at the same addresses: a memory slot.
- * Whole pages.  The mapping behind it may be replaced while it is mapped here, as KVM
- * follows the host's page tables.  Threads: any, one at a time.  vCPUs may run.
+ * Map [addr, addr + len_bytes), whole pages, in the guest at the same addresses, by a memory
+ * slot.  The process may replace its own mapping meanwhile, because KVM follows the host's page
+ * tables.  Threads: any.  vCPUs may be running.
  *
- * Return: 0; -EINVAL unaligned or empty; -EEXIST overlaps what is mapped; -ENOSPC
- * there is no room in the guest's physical addresses; -ENOMEM; else an errno of KVM's.
+ * Return: 0; -EINVAL: unaligned or empty; -EEXIST: overlaps a mapped range; -ENOSPC: no
+ * free guest physical addresses; -ENOMEM; else an errno from KVM.
  */
 int vcpu_vm_map(struct vcpu_vm *vm, const void *addr, uint64_t len_bytes, bool writable);
 /*
- * The reverse, of a range as it was mapped: nothing of it is reached any more when this
- * returns.  A vCPU that touches it all the same is at an end (-EIO).
- * Return: 0; -ENOENT
+ * Unmap the range that was mapped at @addr.  When this returns no vCPU can access it; one that
+ * tries to is dead (-EIO).  Return: 0; -ENOENT.
  */
 int vcpu_vm_unmap(struct vcpu_vm *vm, const void *addr);
 
@@ -77,43 +78,43 @@ uint32_t vcpu_vm_nr(const struct vcpu_vm *vm);
 struct vcpu *vcpu_vm_vcpu(struct vcpu_vm *vm, uint32_t index);
 
 /*
- * Run @fn(@arg) on the vCPU, on this thread; one thread at a time.  Signals of others
- * are handled between, and do not end it.
+ * Run @fn(@arg) on the vCPU, on this thread; one thread at a time.  Blocks until @fn returns.
+ * Signals are handled meanwhile, and do not end the run.
  *
- * Return: 0 and *@result (may be NULL) when @fn has returned.
- * -EHWPOISON: it touched a page that has failed.  The thread got SIGBUS, which
- *   vcpu_sigbus() took note of; vcpu_fault_addr() is where.  @fn was left in the middle,
- *   and the vCPU can run another.
- * -EFAULT: the same where the kernel does not say which page: memory that was made
- *   inaccessible, that lies beyond the end of its file, or that is resolved in context.
- * -EIO: the vCPU did what it may not (vcpu_last_error() says what), and is at an end:
- *   every later call fails with -EIO.  In particular KVM asked this program for the
- *   contents of memory (an MMIO exit inside a slot), which nobody can give: answered it
- *   would have read what is not there.
- * else: an errno of KVM_RUN's; the vCPU is at an end.
+ * Return: 0: @fn has returned; *@result (may be NULL) receives its result.
+ * -EHWPOISON: @fn touched a failed page.  The thread got SIGBUS, which vcpu_sigbus()
+ *   recorded; vcpu_fault_addr() returns the address.  @fn was abandoned, and the
+ *   vCPU can run another function.
+ * -EFAULT: likewise, but the kernel does not report the page: its memory is
+ *   inaccessible, beyond the end of its file, or in a region resolved in context.
+ * -EIO: the vCPU is dead, for the reason in vcpu_last_error(), and
+ *   every later call fails with -EIO.  One reason is an MMIO exit inside a slot: KVM
+ *   asks this program for the contents of failed memory, and any answer would be
+ *   wrong data.
+ * else: an errno of KVM_RUN; the vCPU is dead.
  */
 int vcpu_run(struct vcpu *v, vcpu_fn fn, void *arg, uint64_t *result);
 
-/* Of the last vcpu_run() that returned -EHWPOISON. */
+/* The failed address of the last vcpu_run() that returned -EHWPOISON. */
 uint64_t vcpu_fault_addr(const struct vcpu *v);
 
 /*
- * In a handler of SIGBUS: true when the signal is about a page of the vCPU that this
- * thread runs; then return, and vcpu_run() does.  Async-signal-safe.
+ * For SIGBUS handlers: true when the signal is for a failed page that this thread's vCPU
+ * touched.  The handler then returns, and so does vcpu_run().  Async-signal-safe.
  */
 bool vcpu_sigbus(const siginfo_t *info);
-/* For programs without a handler of their own: all other SIGBUS end the program. */
+/* Install a handler that calls vcpu_sigbus(); any other SIGBUS kills the process. */
 int vcpu_sigbus_install(void);
 
 /*
- * The time stamp counter is the host's: what a vCPU reads can be compared with what
- * other vCPUs and the program's threads read.  False where this machine cannot: before
- * Linux 5.16 it lags by the time that setting it takes.
+ * Do vCPUs read the host's time-stamp counter, so that their readings compare with those of
+ * other vCPUs and of threads?  False before Linux 5.16, where the counter lags by the time
+ * that setting it takes.
  */
 bool vcpu_vm_tsc_is_host(const struct vcpu_vm *vm);
 
 /*
- * For code in the guest and outside.
+ * For code inside and outside the guest.
  */
 static inline uint64_t vcpu_rdtsc(void)
 {
@@ -128,15 +129,15 @@ static inline void vcpu_pause(void)
 	__asm__ volatile("pause" ::: "memory");
 }
 
-/* CLOCK_MONOTONIC as of a time stamp; exact to some 100 us a second. */
+/* Converts time stamps to CLOCK_MONOTONIC; drifts by up to some 100 us per second. */
 struct vcpu_clock {
-	uint64_t tsc, ns;   /* the same moment */
-	uint64_t ns_by_tsc; /* times 2 to the 32nd */
+	uint64_t tsc, ns;   /* both clocks at the same moment */
+	uint64_t ns_by_tsc; /* nanoseconds per tick, times 2^32 */
 };
 
 __extension__ typedef unsigned __int128 vcpu_u128;
 
-/* Takes 20 ms, to see how fast the counter counts. */
+/* Calibrate the counter; blocks for 20 ms. */
 void vcpu_clock_init(struct vcpu_clock *c);
 
 static inline uint64_t vcpu_clock_ns(const struct vcpu_clock *c)
@@ -147,9 +148,9 @@ static inline uint64_t vcpu_clock_ns(const struct vcpu_clock *c)
 }
 
 /*
- * In the guest: reads 4 bytes by an instruction that KVM emulates on every machine (a
- * string output), some 20 us each.  Needs VCPU_VM_F_LEVEL0.  Where the memory cannot be
- * had there is no SIGBUS, but an MMIO exit.
+ * In the guest: read 4 bytes by an instruction that KVM emulates on every machine (a
+ * string output), some 20 us each.  Needs VCPU_VM_F_LEVEL0.  Failed memory
+ * causes an MMIO exit there instead of SIGBUS.
  */
 uint32_t vcpu_load_emulated(const uint32_t *from);
 

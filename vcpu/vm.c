@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A virtual machine and its vCPUs: made and destroyed. */
+/* Creates and destroys a virtual machine and its vCPUs. */
 #include "vcpu/state.h"
 
 #include "vcpu/error.h"
@@ -31,13 +31,14 @@ static int open_kvm(void)
 	if (fd < 0) {
 		rc = errno == ENOENT ? -EOPNOTSUPP : -errno;
 		return vcpu_fail(rc, "/dev/kvm: %s: %s", strerror(errno),
-				 errno == EACCES ? "join its group (kvm)"
-						 : "load the module kvm, on a machine that lets "
-						   "its guests have virtual machines");
+				 errno == EACCES
+					 ? "join the group that owns it (kvm)"
+					 : "load the kvm module; in a virtual machine, enable "
+					   "nested virtualization");
 	}
 	if (ioctl(fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION) {
 		(void)close(fd);
-		return vcpu_fail(-EOPNOTSUPP, "/dev/kvm: not the interface of version %d",
+		return vcpu_fail(-EOPNOTSUPP, "/dev/kvm: the API version is not %d",
 				 KVM_API_VERSION);
 	}
 	return fd;
@@ -53,18 +54,17 @@ const char *vcpu_unavailable(void)
 	return NULL;
 }
 
-/* Everything that KVM can do here; and how long its physical addresses are. */
-static int take_cpuid(struct vcpu_vm *vm)
+/* Read the CPUID leaves that KVM supports, and from them the end of guest physical addresses. */
+static int read_cpuid(struct vcpu_vm *vm)
 {
 	struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + CPUID_MAX * sizeof(c->entries[0]));
 
 	vm->cpuid = c;
 	if (!c)
-		return vcpu_fail(-ENOMEM, "no memory for a CPU's features");
+		return vcpu_fail(-ENOMEM, "no memory for the CPUID leaves");
 	c->nent = CPUID_MAX;
 	if (ioctl(vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, c))
-		return vcpu_fail(-errno, "KVM does not say what a vCPU can do: %s",
-				 strerror(errno));
+		return vcpu_fail(-errno, "KVM_GET_SUPPORTED_CPUID: %s", strerror(errno));
 	vm->gpa_end = UINT64_C(1) << 36;
 	for (uint32_t i = 0; i < c->nent; i++) {
 		uint32_t bits = c->entries[i].eax & 0xff;
@@ -75,7 +75,7 @@ static int take_cpuid(struct vcpu_vm *vm)
 	return 0;
 }
 
-/* By writing the counter: all vCPUs alike, and as far behind the host's as this takes. */
+/* Write the counter: it then lags behind the host's by the time that this call takes. */
 static void set_tsc_roughly(struct vcpu *v)
 {
 	char room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)]
@@ -88,7 +88,7 @@ static void set_tsc_roughly(struct vcpu *v)
 	(void)ioctl(v->fd, KVM_SET_MSRS, m);
 }
 
-/* An offset of 0; false: before Linux 5.16 it is only nearly so. */
+/* Set the counter's offset to 0.  False: this kernel cannot (before Linux 5.16); approximated. */
 static bool set_tsc(struct vcpu *v)
 {
 	uint64_t zero = 0;
@@ -112,18 +112,17 @@ static int init_vcpu(struct vcpu_vm *vm, uint32_t index)
 	v->vm = vm;
 	v->fd = ioctl(vm->fd, KVM_CREATE_VCPU, (unsigned long)index);
 	if (v->fd < 0)
-		return vcpu_fail(-errno, "KVM makes no vCPU %u: %s", index, strerror(errno));
+		return vcpu_fail(-errno, "KVM cannot create vCPU %u: %s", index, strerror(errno));
 	run = mmap(NULL, vm->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
 	if (run == MAP_FAILED)
-		return vcpu_fail(-errno, "vCPU %u cannot be mapped: %s", index, strerror(errno));
+		return vcpu_fail(-errno, "cannot map vCPU %u: %s", index, strerror(errno));
 	v->run = run;
 	v->mail = (struct vcpu_mail *)(void *)own;
 	v->mail->self = v->mail;
 	if (ioctl(v->fd, KVM_SET_CPUID2, vm->cpuid))
-		return vcpu_fail(-errno, "KVM refuses its own features for vCPU %u: %s", index,
-				 strerror(errno));
+		return vcpu_fail(-errno, "KVM_SET_CPUID2 for vCPU %u: %s", index, strerror(errno));
 	vm->tsc_is_host &= set_tsc(v);
-	/* A page between: what runs over its stack is stopped. */
+	/* Leave the page between unmapped, to catch stack overflows. */
 	rc = vcpu_vm_map(vm, own, VCPU_PAGE, true);
 	if (rc == 0)
 		rc = vcpu_vm_map(vm, own + VCPU_STACK_AT, VCPU_OWN_BYTES - VCPU_STACK_AT, true);
@@ -140,24 +139,25 @@ static int init_vm(struct vcpu_vm *vm)
 		return vm->kvm_fd;
 	vm->fd = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0UL);
 	if (vm->fd < 0)
-		return vcpu_fail(-errno, "KVM makes no virtual machine: %s", strerror(errno));
+		return vcpu_fail(-errno, "KVM cannot create a virtual machine: %s",
+				 strerror(errno));
 	size = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
 	if (size < (int)sizeof(struct kvm_run))
-		return vcpu_fail(-EOPNOTSUPP, "KVM's vCPUs are %d bytes long", size);
+		return vcpu_fail(-EOPNOTSUPP, "KVM's vCPU mapping has only %d bytes", size);
 	vm->run_bytes = (size_t)size;
-	/* Intel's need both where guests cannot begin in real mode; others do not mind. */
+	/* Needed on Intel processors without unrestricted guests; harmless elsewhere. */
 	(void)ioctl(vm->fd, KVM_SET_TSS_ADDR, 0xfffbd000UL);
 	own = mmap(NULL, vm->nr * VCPU_OWN_BYTES + VCPU_PAGE, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	vm->own = own == MAP_FAILED ? NULL : own;
 	vm->vcpus = calloc(vm->nr, sizeof(*vm->vcpus));
-	/* At once: what fails from here on closes them, and 0 is somebody's. */
+	/* Before anything can fail: vcpu_vm_destroy() closes descriptors that are not negative. */
 	for (uint32_t i = 0; vm->vcpus && i < vm->nr; i++)
 		vm->vcpus[i].fd = -1;
 	if (!vm->own || !vm->vcpus)
 		return vcpu_fail(-ENOMEM, "no memory for %u vCPUs", vm->nr);
 	(void)madvise(own, vm->nr * VCPU_OWN_BYTES + VCPU_PAGE, MADV_DONTFORK);
-	rc = take_cpuid(vm);
+	rc = read_cpuid(vm);
 	if (rc == 0)
 		rc = vcpu_memory_init(vm);
 	if (rc == 0)
@@ -174,9 +174,9 @@ int vcpu_vm_create(uint32_t nr_vcpus, uint32_t flags, struct vcpu_vm **out)
 	int rc;
 
 	if (nr_vcpus == 0)
-		return vcpu_fail(-EINVAL, "a virtual machine of no vCPUs: use 1 or more");
+		return vcpu_fail(-EINVAL, "nr_vcpus is 0; use 1 or more");
 	if (flags & ~(VCPU_VM_F_LEVEL0 | VCPU_VM_F_ANSWER_MMIO))
-		return vcpu_fail(-EINVAL, "flags 0x%x: use those of vcpu/vcpu.h", flags);
+		return vcpu_fail(-EINVAL, "flags are 0x%x; use those of vcpu/vcpu.h", flags);
 	vm = calloc(1, sizeof(*vm));
 	if (!vm)
 		return vcpu_fail(-ENOMEM, "no memory for a virtual machine");

@@ -95,7 +95,7 @@ static void data_and_stack(void)
 	CHECK(run(0, guest_deep, (void *)(uintptr_t)200) == 200, "a stack of some KiB");
 	/* One that runs over its stack is stopped, and nobody else notices. */
 	expect_end(0, guest_deep, (void *)(uintptr_t)1000000, -EIO, "exception");
-	expect_end(0, guest_deep, NULL, -EIO, "at an end");
+	expect_end(0, guest_deep, NULL, -EIO, "an earlier run");
 	CHECK(run(1, guest_deep, (void *)(uintptr_t)200) == 200, "the other vCPU's stack");
 	end();
 }
