@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the families of benchmarks share.
+ * Shared declarations of the benchmark families.
  *
- * A family registers itself by a static object, so that a file of its own and its name
- * in CMakeLists.txt are all that it takes:
+ * A family registers itself by a static object, so a new family needs only a source file,
+ * listed in CMakeLists.txt:
  *
  *	static bench::family family("touch", register_touch);
  *
  * register_touch() is called once, before benchmarks are listed or run, and calls
- * benchmark::RegisterBenchmark() with each name.  It must be cheap: there are thousands.
+ * benchmark::RegisterBenchmark() for each benchmark.  It must be cheap: there are thousands.
  */
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
@@ -29,18 +29,18 @@ struct family {
 	family(const char *name, void (*register_all)());
 };
 
-/* Threads that touch, kept from run to run. */
+/* The touching threads, reused by all runs. */
 measure_crowd *the_crowd();
 
-/* The numbers of threads of the default grid, or those of --threads. */
+/* The numbers of threads to measure: --threads, or the default grid. */
 std::vector<uint32_t> thread_counts();
 
-/* The processors of --pin, as measure_crowd_run() wants them; nullptr: none. */
+/* The CPU list of --pin, for measure_crowd_run(); nullptr: not pinned. */
 const char *pin_cpus();
 
 int run_main(int argc, char **argv);
 
-/* A run in which pages are to be found wrong, for tests of that (FAULTLANE_BENCH_SPOIL). */
+/* FAULTLANE_BENCH_SPOIL is set: corrupt a page, to test that verification detects it. */
 bool spoils();
 
 } /* namespace bench */

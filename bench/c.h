@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * C from C++: the baselines' headers, and what old ones of the C library lack.
+ * C headers for C++: those of the baselines, and constants that old C libraries lack.
  */
 #ifndef BENCH_C_H
 #define BENCH_C_H
 
 #include <sys/mman.h>
 
-/* A function may have the name of a struct there. */
+/* In C a function and a struct may share a name. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wshadow"
 extern "C" {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * clone/<design>/<op>/density:<D>/guests:<N>: N guests of one image, each with its writes
- * to itself and one thread, until each has touched its working set.
+ * clone/<design>/<op>/density:<D>/guests:<N>: N guests of one image with private writes, each
+ * with one thread, until each has touched its working set.
  *
- * The working set is one page in D, the same pages in every guest, in the same random
- * order: clones of one snapshot do alike.  The image is filled before the clock starts.
- * The baseline is what a kernel without userfaultfd does for clones: a private mapping
- * of the filled memfd each.
+ * The working set is one page in D: the same pages in the same random order in every
+ * guest, because clones of one snapshot behave alike.  The image is filled before the clock
+ * starts.  The baseline is the kernel without userfaultfd: each clone is a private mapping
+ * of the filled memfd.
  */
 #include "bench/bench.h"
 #include "bench/c.h"
@@ -37,7 +37,7 @@ struct clone_case {
 	uint32_t nr_guests;
 };
 
-/* What one try measured besides the touches. */
+/* Results of one try besides the touches. */
 struct clone_figures {
 	double set_up_seconds = 0;
 	uint64_t pss_bytes = 0;
@@ -48,7 +48,7 @@ uint64_t image_bytes()
 	return std::min(opts.memory_bytes, max_image_bytes);
 }
 
-/* What maps: a host, or the kernel alone. */
+/* The clones, of an engine or as plain private mappings. */
 class clones {
       public:
 	clones(const clone_case &c, uint64_t len_bytes) : c_(c), len_bytes_(len_bytes)
@@ -58,7 +58,7 @@ class clones {
 	~clones()
 	{
 		if (c_.engine)
-			return; /* the host's */
+			return; /* host_ unmaps them */
 		for (char *addr : addrs_)
 			(void)munmap(addr, len_bytes_);
 	}
@@ -137,7 +137,7 @@ bool verify_one(measure_verify_opts *v, std::string *why)
 	return false;
 }
 
-/* What each guest has touched, and that the image is what it was, all of it. */
+/* Verify the touched pages of each guest, and that all of the image is unchanged. */
 bool verify(const clone_case &c, const clones &all, const memory &mem, const measure_plan &p,
 	    std::string *why)
 {
@@ -159,7 +159,7 @@ bool verify(const clone_case &c, const clones &all, const memory &mem, const mea
 	v.whole = true;
 	if (verify_one(&v, why))
 		return true;
-	*why = "the image, which nobody may write to: " + *why;
+	*why = "the image, which must not change: " + *why;
 	return false;
 }
 
@@ -193,7 +193,7 @@ bool touch(const clone_case &c, const clones &all, const measure_plan &p, figure
 	return true;
 }
 
-/* Written pages are copied; and page tables. */
+/* Each guest needs memory for copies of written pages and for page tables. */
 bool fits(const clone_case &c, uint64_t len_bytes, std::string *why)
 {
 	uint64_t need = (c.writes ? len_bytes / c.density : 0) + len_bytes / 512;
@@ -202,7 +202,7 @@ bool fits(const clone_case &c, uint64_t len_bytes, std::string *why)
 	if (!measure_memory_available(&have) || need * c.nr_guests < have / 10 * 8)
 		return true;
 	*why = "left out: it takes " + std::to_string(need * c.nr_guests >> 20) +
-	       " MiB of memory, and " + std::to_string(have >> 20) + " MiB are available";
+	       " MiB of memory, but only " + std::to_string(have >> 20) + " MiB are available";
 	return false;
 }
 

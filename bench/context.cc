@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What figures depend on besides the program. */
+/* Reports the machine and the settings, on which results depend. */
 #include "bench/context.h"
 #include "bench/host.h"
 
@@ -22,7 +22,7 @@ namespace bench {
 
 namespace {
 
-constexpr timespec watch_time = { 0, 100000000 };
+constexpr timespec sample_time = { 0, 100000000 };
 
 void add(const char *key, const std::string &value)
 {
@@ -64,7 +64,7 @@ uint32_t count_nodes()
 	return nr;
 }
 
-/* "meltdown: Mitigation: PTI; ..." of what this processor is vulnerable to. */
+/* The vulnerabilities of this processor, as "meltdown: Mitigation: PTI | ...". */
 std::string mitigations()
 {
 	const std::string folder = "/sys/devices/system/cpu/vulnerabilities";
@@ -91,8 +91,8 @@ std::string mitigations()
 }
 
 /*
- * What a touch of a page that is there measures: the least that a touch can show,
- * clock and histogram included.
+ * The measured time of a touch without a fault: the lower bound of any touch,
+ * including clock and histogram.
  */
 uint64_t touch_overhead_ns()
 {
@@ -114,7 +114,7 @@ double others_now()
 	measure_usage from, to;
 
 	measure_usage_read(&from);
-	(void)nanosleep(&watch_time, nullptr);
+	(void)nanosleep(&sample_time, nullptr);
 	measure_usage_read(&to);
 	return measure_usage_others(&from, &to);
 }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state of the machine, for the report.
+ * The state of the machine and the settings, for the report.
  */
 #ifndef BENCH_CONTEXT_H
 #define BENCH_CONTEXT_H
 
 namespace bench {
 
-/* Hand it to Google Benchmark; takes a tenth of a second, in which others are watched. */
+/* Pass it to Google Benchmark; blocks for 0.1 s to measure other load. */
 void add_context();
 
 } /* namespace bench */

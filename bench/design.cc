@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The designs: the kernel, handlers, the engine. */
+/* The designs: the kernel alone, baseline handlers, the engine. */
 #include "bench/design.h"
 
 #include "bench/c.h"
@@ -41,8 +41,8 @@ class by_kernel : public served {
 };
 
 /*
- * No userfaultfd, and each thread has its part of the memory mapped by one call before
- * it touches: what is known to be needed, and all of it.
+ * No userfaultfd; each thread populates its part of the memory by one call before
+ * it touches: all pages are known to be needed.
  */
 class by_populate : public by_kernel {
       public:
@@ -50,7 +50,7 @@ class by_populate : public by_kernel {
 
 	void before_touching(uint32_t thread) override
 	{
-		/* Its own part to the page: what it touches is not another one's to map. */
+		/* Populate exactly the pages that this thread touches. */
 		uint64_t nr_pages = s_.len_bytes / page_bytes;
 		uint64_t lo = nr_pages * thread / s_.nr_threads * page_bytes;
 		uint64_t hi = nr_pages * (thread + 1) / s_.nr_threads * page_bytes;
@@ -62,8 +62,8 @@ class by_populate : public by_kernel {
 };
 
 /*
- * No userfaultfd, and the page cache in large pages of 2 MiB: a fault maps one of them.  It
- * has memory of its own, because what has become large stays so.
+ * No userfaultfd, and a page cache of 2 MiB pages: a fault maps one of them.  It has
+ * memory of its own, because collapsed pages stay collapsed.
  */
 class by_huge : public served {
       public:
@@ -91,9 +91,9 @@ class by_huge : public served {
 		if (fln_shmem_collapse(&shmem, &large_bytes))
 			*why = std::string("left out: ") + fln_last_error();
 		else if (large_bytes != s_.len_bytes)
-			*why = "left out: the kernel had large pages for " +
+			*why = "left out: the kernel collapsed only " +
 			       std::to_string(large_bytes >> 20) + " of " +
-			       std::to_string(s_.len_bytes >> 20) + " MiB";
+			       std::to_string(s_.len_bytes >> 20) + " MiB to large pages";
 		else
 			return true;
 		return false;
@@ -110,7 +110,7 @@ class by_huge : public served {
 	char *addr_ = nullptr;
 };
 
-/* One userfaultfd, one thread; or one of both for each touching thread. */
+/* One userfaultfd and one handler thread; or one of each per touching thread. */
 class by_handler : public by_kernel {
       public:
 	using by_kernel::by_kernel;
@@ -154,7 +154,7 @@ class by_handler : public by_kernel {
 	}
 
       private:
-	/* Each beside the thread whose faults it serves, where that has a processor. */
+	/* Pin each reader to the processor of the thread whose faults it handles, if pinned. */
 	void give_readers(fln_handler_opts *o)
 	{
 		o->nr_readers = s_.nr_threads;
@@ -167,7 +167,7 @@ class by_handler : public by_kernel {
 	struct fln_handler *handler_ = nullptr;
 };
 
-/* The engine; the guest's memory is the image, which holds everything already. */
+/* The engine, with an image that is completely filled. */
 class by_engine : public served {
       public:
 	explicit by_engine(const setup &s) : s_(s)
@@ -226,7 +226,7 @@ class by_engine : public served {
 		o.flags = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_FILLED;
 		o.memfd = mem.memfd();
 		rc = fln_image_create(engine_, &o, &image_);
-		return rc == 0 || library_failed("cannot make the image", rc, why);
+		return rc == 0 || library_failed("cannot create the image", rc, why);
 	}
 
 	bool start_guest(uint32_t window, fln_delivery delivery, std::string *why)
@@ -242,7 +242,7 @@ class by_engine : public served {
 		g.window_max = window;
 		rc = fln_guest_create(engine_, &g, &guest_);
 		if (rc)
-			return library_failed("cannot make the guest", rc, why);
+			return library_failed("cannot create the guest", rc, why);
 		r.image = image_;
 		r.len_bytes = s_.len_bytes;
 		r.delivery = static_cast<uint32_t>(delivery);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Designs: what serves the faults of a mapping, and how.
+ * Designs: ways to resolve the faults of a mapping.
  *
- * A design is a row of the table in design.cc and a function that opens one: maps the
- * memory, registers it, and starts what serves it.  Destroying what it returns undoes
- * all of that.
+ * A design is a row of the table in design.cc.  Its open function maps the
+ * memory, registers it, and starts the threads that resolve its faults; destroying the
+ * returned object undoes that.
  */
 #ifndef BENCH_DESIGN_H
 #define BENCH_DESIGN_H
@@ -18,17 +18,17 @@
 
 namespace bench {
 
-/* A mapping that is being served. */
+/* A mapping whose faults a design resolves. */
 class served {
       public:
 	virtual ~served() = default;
 
-	/* Where it is mapped, at a multiple of 2 MiB. */
+	/* Its address, a multiple of 2 MiB. */
 	virtual char *addr() const = 0;
 
 	/*
-	 * What has been done so far, as the engine counts; zero what a design does not
-	 * have.  False: @why has the sentence.
+	 * Read the counters so far; 0 where a design has none.  False: failed, @why
+	 * receives the message.
 	 */
 	virtual bool stats(fln_stats *out, std::string *why)
 	{
@@ -37,22 +37,22 @@ class served {
 		return true;
 	}
 
-	/* Called on each touching thread before its first touch, and measured with it. */
+	/* Called on each touching thread before its first touch, inside the measured time. */
 	virtual void before_touching(uint32_t thread)
 	{
 		(void)thread;
 	}
 };
 
-/* What is asked of a design. */
+/* Parameters of a design. */
 struct setup {
 	uint64_t len_bytes;
 	uint32_t nr_threads; /* that will touch it */
 	bool writes;
-	bool disjoint;    /* each thread has a part of its own, of equal lengths */
-	uint32_t window;  /* fixed, in pages; 0: the design's own */
-	bool kvm;         /* vCPUs will */
-	const char *cpus; /* where the touching threads run, one each in turn; nullptr: anywhere */
+	bool disjoint;    /* each thread touches a part of its own; parts have equal lengths */
+	uint32_t window;  /* fixed window in pages; 0: the design's default */
+	bool kvm;         /* vCPUs will touch it */
+	const char *cpus; /* the touching threads are pinned there in turn; nullptr: not pinned */
 };
 
 typedef std::unique_ptr<served> open_fn(memory &mem, const setup &s, std::string *why);
@@ -60,16 +60,16 @@ typedef std::unique_ptr<served> open_fn(memory &mem, const setup &s, std::string
 struct design {
 	const char *name;
 	open_fn *open;
-	bool kernel;     /* nobody serves but the kernel */
-	bool in_context; /* threads serve themselves */
-	bool has_window; /* setup.window is heeded */
+	bool kernel;     /* the kernel alone resolves faults */
+	bool in_context; /* threads resolve their own faults */
+	bool has_window; /* setup.window has an effect */
 	bool populates;  /* before_touching() does something */
 };
 
 extern const design designs[];
 extern const uint32_t nr_designs;
 
-/* nullptr when there is none of this name. */
+/* Find a design by its name; nullptr: none. */
 const design *find_design(const std::string &name);
 
 } /* namespace bench */

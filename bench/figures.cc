@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Counters. */
+/* Converts results to counters of the report. */
 #include "bench/figures.h"
 
 #include "bench/memory.h"

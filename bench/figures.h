@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a run measured, and how it becomes the counters of the report.
+ * The results of a run, and their conversion to counters of the report.
  */
 #ifndef BENCH_FIGURES_H
 #define BENCH_FIGURES_H
@@ -17,40 +17,39 @@ struct figures {
 	uint64_t nr_pages = 0; /* touched */
 	double seconds = 0;    /* from the first touch to the last */
 	measure_task touchers = {};
-	measure_task workers = {}; /* all threads that serve */
-	double others = 0;         /* processors' worth of time that went to others */
-	bool noisy = false;        /* and that was too much */
+	measure_task workers = {}; /* all threads that handle faults */
+	double others = 0;         /* average number of processors that other load used */
+	bool noisy = false;        /* others exceeded --max-others */
 	uint32_t nr_retries = 0;
 	uint64_t nr_faults = 0;
 	fln_histogram touch = {};   /* every touch */
 	fln_histogram faulted = {}; /* touches that faulted */
 	fln_histogram fault = {};   /* from read to wake */
 
-	/* What touching measured; fault and nr_faults are the design's to tell. */
+	/* Set all but fault and nr_faults, which come from the design's counters. */
 	void take(const measure_touch_result &from, uint64_t pages);
-	/* Judge whether others used so much that it does not count. */
+	/* Decide whether the run is noisy. */
 	void judge(const measure_crowd_result &from);
-	/* Add another run, as an iteration. */
+	/* Add the results of another iteration. */
 	void add(const figures &from);
-	/* Write the counters; all of them, zero where there is no such thing. */
+	/* Write all counters; 0 where a design has none. */
 	void report(benchmark::State &state) const;
 };
 
 /*
- * A benchmark has failed: says so in the report, and the program's exit status.
- * What begins with "left out: " is no failure.
+ * Report a failed benchmark, which also makes the program's exit status 1.
+ * A reason that begins with "left out: " does not count as a failure.
  */
 void fail(benchmark::State &state, const std::string &why);
 bool any_failed();
 
 /*
- * One iteration after the other: @once measures, and is repeated when others disturbed
- * it; the quietest try counts.  It returns false with a sentence when there are no
- * figures available.
+ * Run all iterations.  @once measures one; it is repeated while noisy, and the try with the
+ * least other load counts.  It returns false, with a message, when it failed.
  */
 template <class Once> void run(benchmark::State &state, Once once);
 
-/* Of run(), what does not depend on the type. */
+/* The part of run() that does not depend on its template parameter. */
 bool is_last_try(const figures &f, uint32_t nr_tries);
 
 template <class Once> void run(benchmark::State &state, Once once)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The file that restore/ restores. */
+/* The file that the family restore/ reads. */
 #include "bench/file.h"
 
 #include "bench/memory.h"
@@ -21,16 +21,16 @@ namespace bench {
 namespace {
 
 constexpr uint64_t piece_bytes = UINT64_C(2) << 20;
-/* Beyond that it was not emptied, or not filled. */
-constexpr double little = 0.01;
+/* The tolerated share of pages that are cached, or not cached, contrary to the request. */
+constexpr double tolerance = 0.01;
 
-bool because(std::string *why, const std::string &what)
+bool fail_errno(std::string *why, const std::string &what)
 {
 	*why = what + ": " + std::strerror(errno);
 	return false;
 }
 
-const char *folder()
+const char *directory()
 {
 	const char *dir = std::getenv("TMPDIR");
 
@@ -41,17 +41,17 @@ bool has_room(uint64_t len_bytes, std::string *why)
 {
 	struct statvfs s;
 
-	if (statvfs(folder(), &s) != 0)
-		return because(why, std::string(folder()) + " (TMPDIR)");
+	if (statvfs(directory(), &s) != 0)
+		return fail_errno(why, std::string(directory()) + " (TMPDIR)");
 	if (s.f_bavail * s.f_frsize / 10 * 9 > len_bytes)
 		return true;
-	*why = std::string("left out: ") + folder() + " has no room for a file of " +
-	       std::to_string(len_bytes >> 20) + " MiB; set TMPDIR to a folder that has";
+	*why = std::string("left out: ") + directory() + " has no space for a file of " +
+	       std::to_string(len_bytes >> 20) + " MiB; set TMPDIR to a directory that has";
 	return false;
 }
 
-/* A file without a name. */
-int open_in(const char *dir)
+/* Create an unnamed file. */
+int create_unnamed(const char *dir)
 {
 	std::string name = std::string(dir) + "/faultlane-bench-XXXXXX";
 	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
@@ -77,7 +77,7 @@ bool write_piece(int fd, uint64_t offset_bytes, std::vector<char> *buf, std::str
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return because(why, "cannot write the file");
+			return fail_errno(why, "cannot write the file");
 		done += static_cast<uint64_t>(n);
 	}
 	return true;
@@ -112,15 +112,16 @@ bool file::need(uint64_t len_bytes, std::string *why)
 	if (!has_room(len_bytes - len_bytes_, why))
 		return false;
 	if (fd_ < 0)
-		fd_ = open_in(folder());
+		fd_ = create_unnamed(directory());
 	if (fd_ < 0)
-		return because(why, std::string("cannot make a file in ") + folder() + " (TMPDIR)");
+		return fail_errno(why, std::string("cannot create a file in ") + directory() +
+					       " (TMPDIR)");
 	for (; len_bytes_ < len_bytes; len_bytes_ += piece_bytes) {
 		if (!write_piece(fd_, len_bytes_, &buf, why))
 			return false;
 	}
-	/* Pages that are not on disk cannot be dropped. */
-	return fsync(fd_) == 0 || because(why, "cannot write the file");
+	/* Dirty pages cannot be dropped from the page cache. */
+	return fsync(fd_) == 0 || fail_errno(why, "cannot write the file");
 }
 
 void file::spoil(uint64_t page)
@@ -138,7 +139,7 @@ double file::cached_share(std::string *why) const
 	uint64_t nr = 0;
 
 	if (at == MAP_FAILED || mincore(at, len_bytes_, there.data()) != 0) {
-		(void)because(why, "cannot see what of the file is cached");
+		(void)fail_errno(why, "cannot find out how much of the file is cached");
 		nr = there.size() / 2;
 	} else {
 		for (unsigned char c : there)
@@ -156,20 +157,20 @@ bool file::set_cached(bool cached, std::string *why)
 	double share;
 
 	if (!cached && fstatfs(fd_, &s) == 0 && s.f_type == TMPFS_MAGIC) {
-		*why = std::string("left out: ") + folder() +
-		       " is memory itself (tmpfs), and has no cold cache; set TMPDIR to a disk";
+		*why = std::string("left out: ") + directory() +
+		       " is a tmpfs, whose files are always cached; set TMPDIR to a disk";
 		return false;
 	}
 	(void)posix_fadvise(fd_, 0, 0, cached ? POSIX_FADV_WILLNEED : POSIX_FADV_DONTNEED);
 	for (uint64_t at = 0; cached && at < len_bytes_; at += piece_bytes) {
 		if (pread(fd_, buf.data(), piece_bytes, static_cast<off_t>(at)) < 0)
-			return because(why, "cannot read the file");
+			return fail_errno(why, "cannot read the file");
 	}
 	share = cached_share(why);
-	if (cached ? share >= 1 - little : share <= little)
+	if (cached ? share >= 1 - tolerance : share <= tolerance)
 		return true;
 	*why = "left out: " + std::to_string(static_cast<int>(share * 100)) +
-	       " % of the file is in page cache, and that cannot be changed here";
+	       " % of the file is in the page cache, and posix_fadvise() does not change that here";
 	return false;
 }
 

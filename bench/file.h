@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A file with the contents of the memory under test (memory::contents()), in the folder
- * TMPDIR or /var/tmp.  It has no name by the time it could be left behind.
+ * A file with the contents of the memory under test (memory::contents()), in the directory
+ * TMPDIR or /var/tmp.  It is unlinked at once, so it is never left behind.
  */
 #ifndef BENCH_FILE_H
 #define BENCH_FILE_H
@@ -18,16 +18,16 @@ class file {
 	file(const file &) = delete;
 	file &operator=(const file &) = delete;
 
-	/* At least so many bytes, on disk.  False: @why has the sentence. */
+	/* Extend it to at least @len_bytes, on disk.  False: failed, @why receives the message. */
 	bool need(uint64_t len_bytes, std::string *why);
 
 	/*
-	 * Have all of it in page cache, or nothing.  False: that failed, @why
-	 * says so and begins with "left out: ".
+	 * Load all of it into the page cache, or drop all of it.  False: failed; @why begins
+	 * with "left out: " if this machine cannot do it.
 	 */
 	bool set_cached(bool cached, std::string *why);
 
-	/* For tests: a page with a wrong word. */
+	/* For tests: corrupt a page. */
 	void spoil(uint64_t page);
 
 	int fd() const
@@ -35,7 +35,7 @@ class file {
 		return fd_;
 	}
 
-	/* Opens the same file, while this lives. */
+	/* A path that opens the same file, during the lifetime of this object. */
 	std::string path() const;
 
       private:
@@ -45,7 +45,7 @@ class file {
 	uint64_t len_bytes_ = 0;
 };
 
-/* The one of all runs. */
+/* The file that all runs share. */
 file &the_file();
 
 } /* namespace bench */

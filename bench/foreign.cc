@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * foreign/<design>/<order>/density:<D>/threads:<N>: memory that somebody else registered,
- * anonymous, whose pages are copied from a filled image.
+ * foreign/<design>/<order>/density:<D>/threads:<N>: anonymous memory behind a userfaultfd that was
+ * handed over (foreign memory), into which pages are copied from a filled image.
  *
- * The baseline ("loop") is what a handler process does that was handed a userfaultfd:
- * one message, one UFFDIO_COPY of one page.  "engine" is a guest with FLN_GUEST_F_FOREIGN,
- * "engine_page" the same with a window of one page.
+ * The baseline ("loop") is the usual handler process that received a userfaultfd: for each
+ * message, one UFFDIO_COPY of one page.  "engine" is a guest with FLN_GUEST_F_FOREIGN;
+ * "engine_page" is the same with a window of one page.
  */
 #include "bench/bench.h"
 #include "bench/c.h"
@@ -60,7 +60,7 @@ class anonymous {
 	anonymous(const anonymous &) = delete;
 	anonymous &operator=(const anonymous &) = delete;
 
-	/* nullptr: there is no memory. */
+	/* nullptr: out of memory. */
 	char *addr() const
 	{
 		return addr_;
@@ -71,7 +71,7 @@ class anonymous {
 	char *room_ = nullptr, *addr_ = nullptr;
 };
 
-/* What serves: the engine, or a loop. */
+/* The fault handler: the engine, or the baseline's loop. */
 class server {
       public:
 	server(memory &mem, uint64_t len) : mem_(mem), len_(len), guest_memory_(len)
@@ -178,7 +178,7 @@ class server {
 		rc = fln_guest_create(engine_, &g, &guest_);
 		if (rc) {
 			(void)close(fd);
-			return library_failed("cannot make the guest", rc, why);
+			return library_failed("cannot create the guest", rc, why);
 		}
 		r.image = image_;
 		r.addr = reinterpret_cast<uintptr_t>(addr());
@@ -251,7 +251,7 @@ bool measure_once(const foreign_case &c, figures *f, quietest<double> *copied, s
 	return mem.verify(s.addr(), p.get(), false, why);
 }
 
-/* The number of threads is the argument of a family; touch.cc says why. */
+/* The number of threads is an argument of the family; see touch.cc. */
 void add(const foreign_case &of)
 {
 	std::string name = std::string("foreign/") + of.name +

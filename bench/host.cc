@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* One engine, one image, some guests. */
+/* An engine with one image and its guests. */
 #include "bench/host.h"
 
 #include "bench/c.h"
@@ -15,9 +15,9 @@ namespace bench {
 
 bool library_failed(const char *what, int rc, std::string *why)
 {
-	const char *sentence = fln_last_error();
+	const char *message = fln_last_error();
 
-	*why = std::string(what) + ": " + (sentence[0] ? sentence : std::strerror(-rc));
+	*why = std::string(what) + ": " + (message[0] ? message : std::strerror(-rc));
 	return false;
 }
 
@@ -53,7 +53,7 @@ bool host::adopt(int memfd, uint64_t len_bytes, std::string *why)
 	o.flags = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_FILLED;
 	o.memfd = memfd;
 	rc = fln_image_create(engine_, &o, &image_);
-	return rc == 0 || library_failed("cannot make the image", rc, why);
+	return rc == 0 || library_failed("cannot create the image", rc, why);
 }
 
 bool host::make_image(source_ptr source, uint64_t len_bytes, std::string *why)
@@ -65,7 +65,7 @@ bool host::make_image(source_ptr source, uint64_t len_bytes, std::string *why)
 	o.len_bytes = len_bytes_ = len_bytes;
 	o.source = source_.get();
 	rc = fln_image_create(engine_, &o, &image_);
-	return rc == 0 || library_failed("cannot make the image", rc, why);
+	return rc == 0 || library_failed("cannot create the image", rc, why);
 }
 
 bool host::add_guest(fln_sharing sharing, uint32_t nr_threads, char **addr, std::string *why)
@@ -80,7 +80,7 @@ bool host::add_guest(fln_sharing sharing, uint32_t nr_threads, char **addr, std:
 	g.nr_shards = opts.nr_shards;
 	rc = fln_guest_create(engine_, &g, &guest);
 	if (rc)
-		return library_failed("cannot make the guest", rc, why);
+		return library_failed("cannot create the guest", rc, why);
 	guests_.push_back(guest);
 	r.image = image_;
 	r.len_bytes = len_bytes_;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An engine with one image and guests of it, as families that are not about designs
- * need them; and the memory that mappings take.
+ * An engine with one image and its guests, for families that do not compare designs; and
+ * the memory use of mappings.
  */
 #ifndef BENCH_HOST_H
 #define BENCH_HOST_H
@@ -23,7 +23,7 @@ struct destroy_source {
 
 typedef std::unique_ptr<fln_source, destroy_source> source_ptr;
 
-/* Every function: false when it failed; @why has the sentence then. */
+/* Functions return false when they failed; @why receives the message then. */
 class host {
       public:
 	host() = default;
@@ -33,14 +33,14 @@ class host {
 
 	bool start(std::string *why);
 
-	/* The image: of a memfd that holds everything, or filled by a source, or pushed into. */
+	/* Create the image: adopt a filled memfd, or fill from a source (may be null: pushed). */
 	bool adopt(int memfd, uint64_t len_bytes, std::string *why);
 	bool make_image(source_ptr source, uint64_t len_bytes, std::string *why);
 
-	/* A guest with the whole image as its memory; @addr is where. */
+	/* Add a guest with the whole image as its memory, at *addr. */
 	bool add_guest(fln_sharing sharing, uint32_t nr_threads, char **addr, std::string *why);
 
-	/* Of all guests together. */
+	/* The sum of all guests' counters. */
 	bool stats(fln_stats *out, std::string *why) const;
 
 	fln_image *image() const
@@ -57,8 +57,8 @@ class host {
 };
 
 /*
- * What a family measures beside the figures: kept of the try that run() keeps, which is
- * the quietest.
+ * Additional results of a family: keeps those of the same try as run(), the one with the
+ * least other load.
  */
 template <class T> class quietest {
       public:
@@ -78,16 +78,16 @@ template <class T> class quietest {
 	double others_ = 0;
 };
 
-/* A library call failed: its sentence says more than its code.  Always false. */
+/* Set *why to the library's error message.  Always returns false. */
 bool library_failed(const char *what, int rc, std::string *why);
 
 /*
- * What the mappings that begin in [@addrs[i], @addrs[i] + @len_bytes) take, a page that
- * several have counted in parts ("Pss").  Others' mappings of the page count as well.
+ * The proportional set size (PSS) of the mappings that begin in [@addrs[i], @addrs[i] +
+ * @len_bytes): a page shared by n mappings, of any process, counts as 1/n.
  */
 uint64_t memory_in_use(const std::vector<char *> &addrs, uint64_t len_bytes);
 
-/* Faults of user mode only are all that this user may have served. */
+/* This user may handle user-mode faults only. */
 bool user_mode_only();
 
 } /* namespace bench */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kvm/<design>/<order>/<op>/density:<D>/vcpus:<N>: as touch/, with vCPUs of KVM.
+ * kvm/<design>/<order>/<op>/density:<D>/vcpus:<N>: like touch/, with KVM vCPUs.
  *
- * Each vCPU runs on a thread of the crowd, has a part of the memory of its own, and
- * measures its touches itself, by the time-stamp counter.  What it needs for that lies
- * in memory of its own, which is mapped in the guest before anything is measured.
+ * Each vCPU runs on a thread of the crowd, touches its own part of the memory, and
+ * measures its touches itself by the time-stamp counter.  Its work list and results lie in an
+ * arena, which is mapped in the guest and faulted in before the measurement.
  */
 #include "bench/bench.h"
 #include "bench/c.h"
@@ -34,7 +34,7 @@ struct test_case {
 	uint32_t window;
 };
 
-/* The machine, its memory, and what its vCPUs are to do. */
+/* A virtual machine with its arena. */
 class machine {
       public:
 	machine() = default;
@@ -60,7 +60,7 @@ class machine {
 		    vcpu_vm_map(vm_, arena_, arena_bytes_, true) == 0 &&
 		    vcpu_vm_map(vm_, s->addr(), len_bytes, true) == 0)
 			return true;
-		*why = std::string("cannot make a virtual machine: ") + vcpu_last_error();
+		*why = std::string("cannot create a virtual machine: ") + vcpu_last_error();
 		return false;
 	}
 
@@ -84,7 +84,7 @@ class machine {
 	}
 
       private:
-	/* All that follows one another in one mapping: a list of slots takes time. */
+	/* Use one mapping for everything, because creating memory slots takes time. */
 	bool make_arena(const measure_plan &p, std::string *why)
 	{
 		uint64_t touchers_bytes = p.nr_threads * sizeof(kvm_toucher);
@@ -95,7 +95,7 @@ class machine {
 		arena = mmap(nullptr, arena_bytes_, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 		if (arena == MAP_FAILED) {
-			*why = "out of memory for what vCPUs are to touch";
+			*why = "out of memory for the vCPUs' work lists";
 			return false;
 		}
 		arena_ = arena;
@@ -123,7 +123,7 @@ class machine {
 						   : contents[0];
 			}
 		}
-		/* Of what is read the vCPU is the judge: that is to be tested. */
+		/* Reads are verified by the vCPU itself: make it expect a wrong word. */
 		if (spoils() && !writes)
 			slots_[0]++;
 	}
@@ -177,7 +177,7 @@ class machine {
 		if (nr_wrong == 0)
 			return true;
 		*why = std::to_string(nr_wrong) +
-		       " pages are wrong: a vCPU has read something else";
+		       " pages are wrong: a vCPU has read unexpected words";
 		return false;
 	}
 
@@ -192,7 +192,7 @@ class machine {
 	std::atomic<bool> failed_{ false };
 };
 
-/* Why there is nothing to be measured here; empty: there is. */
+/* The reason to leave a case out; empty: none. */
 std::string left_out(const test_case &c)
 {
 	const char *why = vcpu_unavailable();
@@ -200,8 +200,8 @@ std::string left_out(const test_case &c)
 	if (why)
 		return std::string("left out: ") + why;
 	if (user_mode_only() && !c.d->kernel)
-		return "left out: the faults of vCPUs are the kernel's, and only faults of user "
-		       "mode may be served by this user; 'faultlane doctor' names the remedy";
+		return "left out: vCPUs fault in kernel mode, and this user may handle user-mode "
+		       "faults only; 'faultlane doctor' names the remedy";
 	return "";
 }
 
@@ -253,7 +253,7 @@ bool measure_once(const test_case &c, figures *f, std::string *why)
 	under_test = c.d->open(mem, s, why);
 	if (!under_test)
 		return false;
-	/* Of what is read, the vCPU's judgement is to be tested. */
+	/* Reads are verified by the vCPU, see fill_arena(). */
 	if (spoils() && c.writes)
 		mem.spoil(p.get().pages[0]);
 	return touch(c, under_test.get(), s.len_bytes, p.get(), f, why) &&
@@ -297,7 +297,7 @@ void add_vcpus(test_case c)
 void register_kvm()
 {
 	for (uint32_t d = 0; d < nr_designs; d++) {
-		/* KVM gets EFAULT where threads get SIGBUS, and does not say where. */
+		/* Where threads get SIGBUS, KVM_RUN fails with EFAULT, without the address. */
 		if (designs[d].in_context)
 			continue;
 		for (unsigned bits = 0; bits < 4; bits++) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What runs in guests; compiled for them. */
+/* Code that runs in the guest, compiled for it (fln_guest_code()). */
 #include "bench/kvm_guest.h"
 
 #include "vcpu/vcpu.h"
@@ -14,14 +14,14 @@ uint64_t kvm_guest_prepare(void *arg)
 	for (uint64_t i = 0; i < t->nr; i++) {
 		volatile uint64_t *slot = &t->slots[i];
 
-		*slot = *slot; /* it will be written, and that is another fault */
+		*slot = *slot; /* write it as well: the first write is another fault */
 		sum += ((const volatile uint32_t *)t->pages)[i];
 	}
 	t->nr_wrong = 0;
 	return sum;
 }
 
-/* The end of a touch is the beginning of the next: a touch costs one reading of the counter. */
+/* The end of a touch is the beginning of the next, so a touch needs one reading of the counter. */
 uint64_t kvm_guest_touch(void *arg)
 {
 	struct kvm_toucher *t = arg;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The touching loop of a vCPU.  It runs in a guest, where there is nothing but the
- * memory that it was given: what it measures lies there, too.
+ * The touching loop of a vCPU.  It runs in a guest, which can access only the memory mapped
+ * for it, so the results are stored there as well.
  */
 #ifndef BENCH_KVM_GUEST_H
 #define BENCH_KVM_GUEST_H
@@ -12,23 +12,23 @@
 extern "C" {
 #endif
 
-/* What one vCPU does, and what came of it. */
+/* The work of one vCPU, and its results. */
 struct kvm_toucher {
-	char *addr;            /* where the memory is, in the guest as outside */
+	char *addr;            /* the memory under test, at the same address inside and outside */
 	const uint32_t *pages; /* in the order of touching */
 	/*
-	 * One for each page: beforehand what is written there, or must be read; afterwards
-	 * how many ticks of the time-stamp counter the touch took.
+	 * One for each page.  Before: the word to write, or the word expected when reading.
+	 * After: the duration of the touch in ticks of the time-stamp counter.
 	 */
 	uint64_t *slots;
 	uint64_t nr;
 	uint64_t writes;
-	uint64_t nr_wrong; /* words that were read and should have been others */
+	uint64_t nr_wrong; /* words read that differ from the expected ones */
 };
 
-/* Functions for vcpu_run(); their argument is a struct kvm_toucher. */
+/* Functions for vcpu_run(), which pass a struct kvm_toucher. */
 
-/* Touch what the loop itself needs, so that no touch pays for it. */
+/* Fault in the memory that the loop itself needs, outside the measurement. */
 uint64_t kvm_guest_prepare(void *arg);
 uint64_t kvm_guest_touch(void *arg);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* faultlane-bench: options, the families of benchmarks, and running them. */
+/* faultlane-bench: parses options, registers the benchmark families and runs them. */
 #include "bench/bench.h"
 #include "bench/context.h"
 #include "bench/reporter.h"
@@ -44,8 +44,8 @@ struct crowd {
 };
 
 /*
- * Google Benchmark repeats until half a second is full, where one touch of everything is
- * what is asked for; and alternates designs only when it is told to.
+ * Override defaults of Google Benchmark: one iteration (each page is touched once) instead of
+ * iterating for half a second; and repetitions interleaved between designs.
  */
 std::vector<std::string> default_flags(int argc, char **argv)
 {
@@ -139,7 +139,7 @@ int run_main(int argc, char **argv)
 	if (!parse_options(&argc, argv))
 		return 2;
 	initialize(argc, argv);
-	/* The order in which files were linked is nobody's business. */
+	/* Sort by name, so that the order of linking does not matter. */
 	std::sort(families().begin(), families().end(),
 		  [](const registered &a, const registered &b) {
 			  return std::string(a.name) < b.name;

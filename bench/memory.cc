@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A memfd of pages that tell their numbers. */
+/* The memory under test: a memfd whose pages all have different contents. */
 #include "bench/memory.h"
 
 #include "measure/clock.h"
@@ -98,16 +98,16 @@ bool memory::need(uint64_t len_bytes, std::string *why)
 	if (measure_memory_available(&have_bytes) &&
 	    want_bytes - filled_bytes_ > have_bytes / 4 * 3) {
 		*why = "left out: it takes " + std::to_string(want_bytes >> 20) +
-		       " MiB of memory, and " + std::to_string(have_bytes >> 20) +
+		       " MiB of memory, but only " + std::to_string(have_bytes >> 20) +
 		       " MiB more are available";
 		return false;
 	}
 	if (fd_ < 0)
 		fd_ = memfd_create("faultlane-bench", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	/* Never smaller: engines seal it against that, and it may be mapped. */
+	/* Never shrink it: engines seal it against that, and it may be mapped. */
 	if (fd_ < 0 ||
 	    (want_bytes > size_bytes_ && ftruncate(fd_, static_cast<off_t>(want_bytes)) != 0)) {
-		*why = std::string("cannot make a memfd: ") + std::strerror(errno);
+		*why = std::string("cannot create a memfd: ") + std::strerror(errno);
 		return false;
 	}
 	size_bytes_ = std::max(size_bytes_, want_bytes);
@@ -127,7 +127,7 @@ bool memory::need(uint64_t len_bytes, std::string *why)
 
 char *memory::map(uint64_t len_bytes, std::string *why) const
 {
-	/* Reserve more, so that a boundary of 2 MiB lies in it; give the rest back. */
+	/* Reserve 2 MiB more, to be able to align the address; unmap the rest. */
 	void *reserved = mmap(nullptr, len_bytes + piece_bytes, PROT_NONE,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	uintptr_t start = reinterpret_cast<uintptr_t>(reserved);
@@ -170,8 +170,8 @@ bool memory::verify(char *addr, const measure_plan &plan, bool written, std::str
 		*why = std::to_string(r.nr_wrong) + " of " + std::to_string(r.nr_verified) +
 		       " pages are wrong, the first is page " + std::to_string(r.first_wrong_page);
 	} else if (r.nr_verified != plan.nr_pages) {
-		*why = std::to_string(r.nr_verified) + " pages were verified where " +
-		       std::to_string(plan.nr_pages) + " are due";
+		*why = std::to_string(r.nr_verified) + " pages were verified, but " +
+		       std::to_string(plan.nr_pages) + " were expected";
 	} else {
 		return true;
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The memory under test: made and filled once, and mapped anew for every run.
+ * The memory under test: created and filled once, mapped again for every run.
  *
- * Every page has contents of its own, so that a page in another one's place is found.
+ * Every page has different contents, so that misplaced pages are detected.
  */
 #ifndef BENCH_MEMORY_H
 #define BENCH_MEMORY_H
@@ -26,12 +26,12 @@ class memory {
 	memory &operator=(const memory &) = delete;
 
 	/*
-	 * At least so many bytes, filled.  False when they are unavailable: @why
-	 * has the sentence.
+	 * Extend it to at least @len_bytes, filled.  False: failed, @why receives the
+	 * message.
 	 */
 	bool need(uint64_t len_bytes, std::string *why);
 
-	/* How long filling it has taken, all in all. */
+	/* The total time spent filling it. */
 	double fill_seconds() const
 	{
 		return fill_seconds_;
@@ -42,23 +42,23 @@ class memory {
 		return fd_;
 	}
 
-	/* A new mapping of it at a multiple of 2 MiB, shared; nothing is mapped in it yet. */
+	/* Map it shared, without populated pages, at a multiple of 2 MiB.  nullptr: failed. */
 	char *map(uint64_t len_bytes, std::string *why) const;
 	static void unmap(char *addr, uint64_t len_bytes);
 
 	/*
-	 * Compare every touched page, whole, and put back what was written.  False when
-	 * a page is wrong; then everything is filled anew before the next use.
+	 * Compare all of every touched page, and restore what was written.  False: a page is
+	 * wrong, or verification failed; then everything is filled again before the next use.
 	 */
 	bool verify(char *addr, const measure_plan &plan, bool written, std::string *why);
 
-	/* For tests: spoil a page behind everybody's back. */
+	/* For tests: corrupt a page, through the memfd. */
 	void spoil(uint64_t page);
 
-	/* What page @page holds. */
+	/* Get the contents of page @page. */
 	static void contents(uint64_t page, void *buf);
 
-	/* The same for whole pages, as measure_verify() asks. */
+	/* The same for a range of whole pages, as a measure_contents_fn. */
 	static bool contents_at(measure_crew *crew, const void *ctx, uint64_t offset_bytes,
 				void *buf, uint64_t len_bytes);
 
@@ -69,7 +69,7 @@ class memory {
 	double fill_seconds_ = 0;
 };
 
-/* The one of all runs. */
+/* The memory that all runs share. */
 memory &the_memory();
 
 } /* namespace bench */

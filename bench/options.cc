@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Our options: "--name=value" or "--name value". */
+/* Parses faultlane-bench's own options: "--name=value" or "--name value". */
 #include "bench/options.h"
 
 #include "measure/error.h"
@@ -48,7 +48,7 @@ bool parse_u32(const char *name, const char *value, uint32_t min, uint32_t max, 
 	return true;
 }
 
-/* "1,16,256" */
+/* Parse a list such as "1,16,256"; @powers: powers of two only. */
 bool parse_list(const char *name, const char *value, uint32_t max, bool powers,
 		std::vector<uint32_t> *out)
 {
@@ -71,7 +71,7 @@ bool parse_list(const char *name, const char *value, uint32_t max, bool powers,
 	return false;
 }
 
-/* "1G", "64M", "65536K" or bytes; whole pages of 2 MiB. */
+/* Parse a size such as "1G", "64M", "65536K" or bytes; rounded up to 2 MiB. */
 bool parse_size(const char *name, const char *value, uint64_t *out)
 {
 	constexpr uint64_t min = UINT64_C(2) << 20, max = UINT64_C(16) << 40;
@@ -187,7 +187,7 @@ const option table[] = {
 	{ "--retries", set_retries, "N  how often a noisy run is measured again (2)" },
 };
 
-/* Return: the option that @arg names, and its value when it has one. */
+/* Find the option that @arg names; *value: what follows "=", or nullptr. */
 const option *find(const char *arg, const char **value)
 {
 	for (const option &o : table) {

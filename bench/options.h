@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The options of faultlane-bench itself; those of Google Benchmark are its own.
+ * faultlane-bench's own options, besides those of Google Benchmark.
  */
 #ifndef BENCH_OPTIONS_H
 #define BENCH_OPTIONS_H
@@ -13,8 +13,8 @@ namespace bench {
 
 enum class pin {
 	none,
-	compact, /* neighbouring processors first */
-	scatter, /* processors far from one another first */
+	compact, /* fill cores and packages one after another */
+	scatter, /* spread over cores and packages */
 };
 
 struct options {
@@ -25,22 +25,22 @@ struct options {
 	uint32_t nr_workers = 0;       /* 0: the engine's default */
 	uint32_t nr_shards = 0;        /* 0: the engine's default */
 	uint64_t seed = 1;
-	double max_others = 0.25; /* processors that others may use */
-	uint32_t nr_retries = 2;  /* of a run in which they use more */
+	double max_others = 0.25; /* average number of processors that other load may use */
+	uint32_t nr_retries = 2;  /* of a run in which other load exceeds that */
 };
 
 extern options opts;
 
 /*
- * Read our options and take them out of the arguments; the rest is Google Benchmark's.
- * False: what is wrong has been said on stderr.
+ * Parse our options and remove them from the arguments, which leaves those of Google
+ * Benchmark.  False: invalid, and an error was printed.
  */
 bool parse_options(int *argc, char **argv);
 
-/* Of our options, after those of Google Benchmark. */
+/* Print the help for our options, then that of Google Benchmark. */
 void print_help();
 
-/* Does the command line, or the environment, give this option of Google Benchmark's? */
+/* Is this option of Google Benchmark set, on the command line or in the environment? */
 bool has_flag(int argc, char **argv, const char *name, std::string *value);
 
 } /* namespace bench */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Which processor each touching thread runs on. */
+/* The CPU list for the touching threads: compact, scatter or none. */
 #include "bench/bench.h"
 #include "measure/cpus.h"
 #include "measure/error.h"
@@ -18,26 +18,26 @@ namespace bench {
 
 namespace {
 
-struct processor {
-	uint64_t number;
+struct cpu {
+	uint64_t id;
 	uint64_t package;
 	uint64_t core;
-	uint64_t sibling; /* among those of its core */
-	uint64_t rank;    /* of its core among those of its package */
+	uint64_t smt_index;  /* index among the CPUs of its core */
+	uint64_t core_index; /* index of its core in its package */
 };
 
-uint64_t topology(uint64_t number, const char *what)
+uint64_t read_topology(uint64_t id, const char *attribute)
 {
-	std::string path = "/sys/devices/system/cpu/cpu" + std::to_string(number) + "/topology/";
+	std::string path = "/sys/devices/system/cpu/cpu" + std::to_string(id) + "/topology/";
 	uint64_t n;
 
-	return measure_read_number((path + what).c_str(), &n) ? n : 0;
+	return measure_read_number((path + attribute).c_str(), &n) ? n : 0;
 }
 
-/* Those that this process may run on. */
-std::vector<processor> processors()
+/* The CPUs in this process's affinity mask, with their SMT and core indices. */
+std::vector<cpu> read_cpus()
 {
-	std::vector<processor> all;
+	std::vector<cpu> all;
 	cpu_set_t *set = CPU_ALLOC(MEASURE_MAX_CPUS);
 	size_t bytes = CPU_ALLOC_SIZE(MEASURE_MAX_CPUS);
 
@@ -48,41 +48,40 @@ std::vector<processor> processors()
 			      std::strerror(errno));
 		std::exit(1);
 	}
-	for (uint64_t n = 0; n < MEASURE_MAX_CPUS; n++) {
-		if (CPU_ISSET_S(n, bytes, set))
-			all.push_back({ n, topology(n, "physical_package_id"),
-					topology(n, "core_id"), 0, 0 });
+	for (uint64_t id = 0; id < MEASURE_MAX_CPUS; id++) {
+		if (CPU_ISSET_S(id, bytes, set))
+			all.push_back({ id, read_topology(id, "physical_package_id"),
+					read_topology(id, "core_id"), 0, 0 });
 	}
 	CPU_FREE(set);
-	std::sort(all.begin(), all.end(), [](const processor &a, const processor &b) {
-		return std::tie(a.package, a.core, a.number) <
-		       std::tie(b.package, b.core, b.number);
+	std::sort(all.begin(), all.end(), [](const cpu &a, const cpu &b) {
+		return std::tie(a.package, a.core, a.id) < std::tie(b.package, b.core, b.id);
 	});
 	for (size_t i = 1; i < all.size(); i++) {
-		const processor &before = all[i - 1];
-		processor &p = all[i];
+		const cpu &before = all[i - 1];
+		cpu &c = all[i];
 
-		if (p.package != before.package)
+		if (c.package != before.package)
 			continue;
-		p.sibling = p.core == before.core ? before.sibling + 1 : 0;
-		p.rank = p.core == before.core ? before.rank : before.rank + 1;
+		c.smt_index = c.core == before.core ? before.smt_index + 1 : 0;
+		c.core_index = c.core == before.core ? before.core_index : before.core_index + 1;
 	}
 	return all;
 }
 
 std::string make_list()
 {
-	std::vector<processor> all = processors();
+	std::vector<cpu> all = read_cpus();
 	std::string list;
 
-	/* One thread for each core before cores get a second one; packages take turns. */
+	/* Fill one SMT thread per core first, round-robin over packages. */
 	if (opts.pin == pin::scatter)
-		std::sort(all.begin(), all.end(), [](const processor &a, const processor &b) {
-			return std::tie(a.sibling, a.rank, a.package, a.number) <
-			       std::tie(b.sibling, b.rank, b.package, b.number);
+		std::sort(all.begin(), all.end(), [](const cpu &a, const cpu &b) {
+			return std::tie(a.smt_index, a.core_index, a.package, a.id) <
+			       std::tie(b.smt_index, b.core_index, b.package, b.id);
 		});
-	for (const processor &p : all)
-		list += (list.empty() ? "" : ",") + std::to_string(p.number);
+	for (const cpu &c : all)
+		list += (list.empty() ? "" : ",") + std::to_string(c.id);
 	return list;
 }
 

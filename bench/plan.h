@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which pages a run touches, and of how much memory.
+ * The touch plan of a run, and the size of its memory.
  */
 #ifndef BENCH_PLAN_H
 #define BENCH_PLAN_H
@@ -15,7 +15,7 @@
 
 namespace bench {
 
-/* Memory of which one page in @density is touched: as the options say, or what it takes. */
+/* The size of the memory: --memory, or more if a low density needs it for enough touches. */
 inline uint64_t memory_bytes_at(uint32_t density)
 {
 	constexpr uint64_t min_touches = 2000;
@@ -24,7 +24,7 @@ inline uint64_t memory_bytes_at(uint32_t density)
 	return (len + block_bytes - 1) / block_bytes * block_bytes;
 }
 
-/* Workers finish the windows of the last faults a moment after the last touch. */
+/* Wait until workers have installed the windows of the last faults. */
 inline void settle()
 {
 	constexpr timespec a_moment = { 0, 20000000 };
@@ -32,10 +32,10 @@ inline void settle()
 	(void)nanosleep(&a_moment, nullptr);
 }
 
-/* Freed with its run. */
+/* Owns a struct measure_plan. */
 class plan {
       public:
-	/* @o: all but the seed, which is that of the options. */
+	/* @o: all parameters but the seed, which comes from --seed. */
 	explicit plan(measure_plan_opts o)
 	{
 		o.seed = opts.seed;
@@ -50,7 +50,7 @@ class plan {
 	plan(const plan &) = delete;
 	plan &operator=(const plan &) = delete;
 
-	/* False: there is nothing to be measured, and @why says why. */
+	/* False: the plan cannot be run; @why receives the reason. */
 	bool usable(std::string *why) const
 	{
 		if (!ok_)

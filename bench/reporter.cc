@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Times: of figures that have "seconds" and "cpu_seconds". */
+/* Replaces reported times by the counters "seconds" and "cpu_seconds". */
 #include "bench/reporter.h"
 
 #include <algorithm>
 #include <cmath>
 #include <sstream>
 
-/* Its CSV is marked as deprecated, and still is what --benchmark_out_format offers. */
+/* CSVReporter is deprecated, but --benchmark_out_format still offers it. */
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
 namespace bench {
@@ -15,7 +15,7 @@ namespace {
 
 typedef benchmark::BenchmarkReporter::Run run;
 
-/* Times are divided by the iterations when they are printed; counters are not. */
+/* Multiply by the iterations: Google Benchmark divides times, but not counters, by them. */
 void put_time(const run &r, const char *counter, double *time)
 {
 	auto found = r.counters.find(counter);
@@ -29,8 +29,8 @@ void put_time(const run &r, const char *counter, double *time)
 		*time *= static_cast<double>(std::max<int64_t>(r.iterations, 1));
 }
 
-/* How much nothing varies is not a number, and no JSON either. */
-void put_numbers(run &r)
+/* Replace NaN (the coefficient of variation of zeros), which JSON cannot represent. */
+void replace_nan(run &r)
 {
 	for (auto &counter : r.counters) {
 		if (!std::isfinite(counter.second.value))
@@ -46,19 +46,19 @@ reporter::reporter(std::unique_ptr<benchmark::BenchmarkReporter> inner) : inner_
 
 bool reporter::ReportContext(const Context &context)
 {
-	std::ostringstream said;
+	std::ostringstream errors;
 	std::string line;
 	bool go_on;
 
 	/*
-	 * Debian builds its library in a way that makes it say that timings may be
-	 * affected: those of its own clock, which is not used.
+	 * Debian's build of the library warns that timings may be affected.  That concerns
+	 * its own clock, which we do not use: filter the warning.
 	 */
 	inner_->SetOutputStream(&GetOutputStream());
-	inner_->SetErrorStream(&said);
+	inner_->SetErrorStream(&errors);
 	go_on = inner_->ReportContext(context);
 	inner_->SetErrorStream(&GetErrorStream());
-	for (std::istringstream lines(said.str()); std::getline(lines, line);) {
+	for (std::istringstream lines(errors.str()); std::getline(lines, line);) {
 		if (line.find("Library was built as DEBUG") == std::string::npos)
 			GetErrorStream() << line << '\n';
 	}
@@ -70,7 +70,7 @@ void reporter::ReportRuns(const std::vector<Run> &runs)
 	std::vector<Run> all(runs);
 
 	for (Run &r : all) {
-		put_numbers(r);
+		replace_nan(r);
 		put_time(r, "seconds", &r.real_accumulated_time);
 		put_time(r, "cpu_seconds", &r.cpu_accumulated_time);
 	}

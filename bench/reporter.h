@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Google Benchmark's reports, with the times that were measured in place of those of
- * its own clock, which runs also while memory is made and verified.
+ * Google Benchmark's reports with our measured times instead of those of its own clock, which
+ * includes the creation and verification of memory.
  *
- * Its own way to do that (manual time) would add "/manual_time" to every name.
+ * Its own feature for that (manual time) would append "/manual_time" to every name.
  */
 #ifndef BENCH_REPORTER_H
 #define BENCH_REPORTER_H
@@ -25,10 +25,10 @@ class reporter : public benchmark::BenchmarkReporter {
 	std::unique_ptr<benchmark::BenchmarkReporter> inner_;
 };
 
-/* What --benchmark_format asks for. */
+/* The reporter for --benchmark_format. */
 std::unique_ptr<reporter> make_display_reporter();
 
-/* What --benchmark_out_format asks for. */
+/* The reporter for --benchmark_out_format. */
 std::unique_ptr<reporter> make_file_reporter(const std::string &format);
 
 } /* namespace bench */

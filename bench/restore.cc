@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * restore/<source>/<how>/<op>/density:<D>/cache:<C>/threads:<N>: a memory whose contents are
- * elsewhere, until threads have touched one page in D of it.  Source is one of
+ * restore/<source>/<how>/<op>/density:<D>/cache:<C>/threads:<N>: restore memory from a source
+ * until threads have touched one page in D of it.  The source is one of
  *
  *   file          a raw file, read by the engine
- *   memory        contents that lie in this process already
- *   put           nobody to ask: they are pushed, as by a migration stream
+ *   memory        contents in this process's memory
+ *   put           none: contents are pushed, as by a migration stream
  *   mmap_private  the baseline: a private mapping of the file, no userfaultfd
  *
- * How: "ahead" fills everything before the first touch (fill_seconds, beside the touches'
- * own seconds); "late" fills what is touched, when it is touched.  Cache says whether the
- * file lies in this kernel's page cache when the clock starts; what is below the kernel
- * (a disk's cache, a virtual machine's host) may have its own.
+ * How: "ahead" fills everything before the first touch (reported as fill_seconds, separate from
+ * the touches' seconds); "late" fills pages when they are touched.  Cache: whether the
+ * file is in this kernel's page cache when the clock starts; layers below the kernel
+ * (a disk's cache, a virtual machine's host) may still cache it.
  */
 #include "bench/bench.h"
 #include "bench/c.h"
@@ -68,7 +68,7 @@ struct restore_case {
 	uint32_t nr_threads;
 };
 
-/* Of filling ahead of the touches; zero when that is not done. */
+/* The cost of filling ahead; 0 with "late". */
 struct filling {
 	double seconds = 0;
 	double cpu_seconds = 0;
@@ -91,7 +91,7 @@ measure_plan_opts plan_opts(const restore_case &c, uint64_t len_bytes)
 	return o;
 }
 
-/* The contents in this process: what "memory" and "put" begin with. */
+/* The contents in this process's memory, for the sources "memory" and "put". */
 const char *contents_in_memory(uint64_t len_bytes, std::string *why)
 {
 	static char *addr;
@@ -101,7 +101,7 @@ const char *contents_in_memory(uint64_t len_bytes, std::string *why)
 		return nullptr;
 	if (!addr) {
 		addr = mem.map(len_bytes, why);
-		/* Else the first one to read it pays for its faults. */
+		/* Otherwise the first run would pay for the faults of reading it. */
 		if (addr)
 			(void)madvise(addr, len_bytes, MADV_POPULATE_READ);
 	}
@@ -119,7 +119,7 @@ bool put_piece(measure_crew *crew, uint64_t item)
 	int rc = fln_image_put(p->image, item * piece_bytes, p->from + item * piece_bytes,
 			       piece_bytes);
 
-	return rc == 0 || measure_crew_fail(crew, "cannot push: %s", fln_last_error());
+	return rc == 0 || measure_crew_fail(crew, "fln_image_put() failed: %s", fln_last_error());
 }
 
 bool fill_piece(measure_crew *crew, uint64_t item)
@@ -127,7 +127,7 @@ bool fill_piece(measure_crew *crew, uint64_t item)
 	int rc = fln_image_fill(static_cast<fln_image *>(crew->ctx), item * piece_bytes,
 				piece_bytes);
 
-	return rc == 0 || measure_crew_fail(crew, "cannot fill: %s", fln_last_error());
+	return rc == 0 || measure_crew_fail(crew, "fln_image_fill() failed: %s", fln_last_error());
 }
 
 class restored {
@@ -238,7 +238,8 @@ bool verify(const restore_case &c, const restored &r, const measure_plan &p, std
 		*why = measure_last_error();
 	else if (found.nr_wrong || found.nr_verified != p.nr_pages)
 		*why = std::to_string(found.nr_wrong) + " of " + std::to_string(found.nr_verified) +
-		       " pages are wrong, where " + std::to_string(p.nr_pages) + " are due";
+		       " verified pages are wrong; " + std::to_string(p.nr_pages) +
+		       " were expected";
 	else
 		return true;
 	return false;
@@ -293,7 +294,7 @@ bool measure_once(const restore_case &c, figures *f, quietest<filling> *quiet, s
 
 	if (!p.usable(why))
 		return false;
-	/* The image, copies of written pages, and contents beside them. */
+	/* Twice: the image, and either copies of written pages or the source's contents. */
 	if (measure_memory_available(&have) && 2 * len_bytes > have / 10 * 9) {
 		*why = "left out: it takes " + std::to_string(2 * len_bytes >> 20) +
 		       " MiB of memory";

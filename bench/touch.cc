@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * touch/<design>/<order>/<op>/density:<D>/share:<S>/threads:<N>, and weak/ with memory
- * that grows with the threads.
+ * touch/<design>/<order>/<op>/density:<D>/share:<S>/threads:<N>: threads touch memory.  weak/ is
+ * the same with memory that grows with the number of threads (weak scaling).
  */
 #include "bench/bench.h"
 #include "bench/c.h"
@@ -12,7 +12,7 @@ namespace bench {
 
 namespace {
 
-constexpr uint64_t weak_bytes = UINT64_C(64) << 20; /* a thread */
+constexpr uint64_t weak_bytes = UINT64_C(64) << 20; /* per thread */
 
 const uint32_t densities[] = { 1, 8, 64, 512 };
 
@@ -95,7 +95,7 @@ bool measure_once(const test_case &c, figures *f, std::string *why)
 	setup s = { len_bytes(c), c.nr_threads, c.writes, !c.mixed, c.window, false, pin_cpus() };
 	std::unique_ptr<served> under_test;
 
-	/* Before the plan, which takes memory, too. */
+	/* Before the plan, which needs memory too. */
 	if (!mem.need(s.len_bytes, why))
 		return false;
 	plan p(plan_of(c, s.len_bytes));
@@ -110,7 +110,7 @@ bool measure_once(const test_case &c, figures *f, std::string *why)
 	       mem.verify(under_test->addr(), p.get(), c.writes, why);
 }
 
-/* All but the number of threads and the window, which are the arguments of a family. */
+/* Without threads and window, which are arguments of the Google Benchmark family. */
 std::string name_of(const test_case &c)
 {
 	std::string name = c.weak ? "weak/" : "touch/";
@@ -124,8 +124,8 @@ std::string name_of(const test_case &c)
 }
 
 /*
- * Google Benchmark copies what it has found for each family that it looks at: thousands of
- * families of one are half a minute.
+ * Use arguments rather than single benchmarks: Google Benchmark copies its list for each family,
+ * which takes half a minute for thousands of families.
  */
 benchmark::internal::Benchmark *add(const test_case &of, bool windows)
 {

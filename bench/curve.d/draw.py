@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The pictures: rate, CPU per page, latency; each as SVG and PNG."""
+"""Draws rate, CPU per page and latency, each as SVG and PNG."""
 import os
 import statistics
 import textwrap
@@ -15,7 +15,7 @@ import machine  # noqa: E402
 import published  # noqa: E402
 from points import density_words, grouped, label, series_of  # noqa: E402
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; a marker each besides.
+# The Okabe-Ito palette, which is safe for colour-blind readers; each design has a marker too.
 LOOKS = {
     "kernel": ("#000000", "s"),
     "kernel_populate": ("#555555", "P"),
@@ -29,7 +29,7 @@ LOOKS = {
 }
 OURS = ("engine", "engine_in_context")
 PUBLISHED = "#888888"
-# Many pixels, for screens that have them; a README shows it at half that width.
+# High resolution for HiDPI screens; the README shows it at half the width.
 PNG_DPI = 150
 LABEL_GAP_POINTS = 14
 
@@ -88,7 +88,7 @@ def values_log(ax, formatter) -> None:
 
 
 def spread(wanted: "list[float]", gap: float, low: float, high: float) -> "list[float]":
-    """Positions near those, in their order, that are at least @gap apart."""
+    """Moves positions apart, in their order, so that they differ by at least @gap."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     placed = [wanted[i] for i in order]
     for _ in range(200):
@@ -112,7 +112,7 @@ def spread(wanted: "list[float]", gap: float, low: float, high: float) -> "list[
 
 
 def label_ends(ax, ends: "list[tuple]") -> None:
-    """@ends: x, y, text, colour, weight of each line's last point; right of the axes, none on another."""
+    """Labels each line's end, right of the axes, without overlaps.  @ends: x, y, text, colour, weight."""
     if not ends:
         return
     fig = ax.figure
@@ -148,7 +148,7 @@ def filling_words(points: list) -> str:
 
 
 def size_words(size: str) -> str:
-    """1G as 1 GiB."""
+    """Formats "1G" as "1 GiB"."""
     return f"{size[:-1]} {size[-1]}iB" if size[-1:] in "KMGT" and size[:-1].isdigit() else size
 
 
@@ -167,16 +167,16 @@ def subtitle(about: dict, points: list, family: str) -> str:
 
 
 def wrapped(text: str, width_inches: float) -> str:
-    """Lines that a figure of that width has room for."""
+    """Wraps text to the width of a figure."""
     return "\n".join(textwrap.fill(line, int(width_inches * 12.5)) for line in text.split("\n"))
 
 
 def panels(family_points: list, about: dict, title: str, size: "tuple[float, float]"):
-    """A figure with a panel per density: figure, [(density, axes)]."""
+    """Creates a figure with one panel per density.  Returns figure, [(density, axes)]."""
     densities = sorted({p.name.density for p in family_points})
     width = size[0] if len(densities) > 1 else size[0] * 0.62
     words = wrapped(subtitle(about, family_points, family_points[0].name.family), width)
-    # The title, that many lines, and the panels' titles.
+    # Space for the title, the lines of text and the panels' titles.
     top = 1 - (0.95 + 0.2 * (words.count("\n") + 1)) / size[1]
     fig, axes = plt.subplots(1, len(densities), figsize=(width, size[1]), sharey=True, squeeze=False)
     fig.suptitle(title, x=0.01, y=0.985, ha="left", fontsize=15, fontweight="bold")
@@ -196,7 +196,7 @@ def unit_of(family: str) -> str:
 
 
 def draw_lines(ax, family: str, density: int, points: list, counter: str) -> "list[tuple]":
-    """Every design's medians, with what the runs span.  Returns the ends, for labels."""
+    """Plots every design's medians, and the range of its runs.  Returns the line ends, for labels."""
     ends = []
     for (f, design, d), series in series_of(points).items():
         xs, ys = series.medians(counter)
@@ -213,7 +213,7 @@ def draw_lines(ax, family: str, density: int, points: list, counter: str) -> "li
 
 
 def draw_published(ax, most: int) -> "list[tuple]":
-    """As far as threads were measured."""
+    """Plots the published curves up to @most threads.  Returns the line ends, for labels."""
     xs = [n for n in published.THREADS if n <= most]
     ends = []
     for name, dash in zip(published.CURVES, ((0, (5, 2)), (0, (1.5, 1.5)))):
@@ -306,7 +306,7 @@ def has(points: list, counter: str) -> bool:
 
 
 def all_pictures(folder: str, about: dict, points: list) -> "list[str]":
-    """Draws what the points have.  Returns the paths."""
+    """Draws all pictures for which there are points.  Returns their paths."""
     needs = {"rate": "pages_per_second", "cpu": "cpu_us_per_page", "latency": "touch_p50_us"}
     paths = []
     for family in sorted({p.name.family for p in points}):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The output folder: each finished point is a file of its own, written whole or not at all."""
+"""The output folder: each finished point is a file of its own, written atomically."""
 import fcntl
 import json
 import os
@@ -9,7 +9,7 @@ from points import BadResults, Name, Point, parse_benchmark_json
 
 
 class Refusal(Exception):
-    """What the user asked for would give figures that do not belong together."""
+    """The request would mix results that are not comparable."""
 
 
 def write_whole(path: str, text: str) -> None:
@@ -20,7 +20,7 @@ def write_whole(path: str, text: str) -> None:
 
 
 class Folder:
-    """Points that were measured with one program, on one machine, by the same settings."""
+    """Points that were measured with one program, on one machine, with the same settings."""
 
     def __init__(self, path: str):
         self.path = path
@@ -31,7 +31,7 @@ class Folder:
         return os.path.join(self.path, name)
 
     def open(self, conditions: dict, fresh: bool) -> None:
-        """@conditions: what must be the same for all points, by its name."""
+        """@conditions: the values that must be the same for all points, by name."""
         if fresh and os.path.exists(self.path):
             os.rename(self.path, self.path + time.strftime(".until-%Y%m%d-%H%M%S"))
         os.makedirs(self.points_path, exist_ok=True)
@@ -68,14 +68,14 @@ class Folder:
         return os.path.join(self.points_path, f"{slug}-{repetition}.json")
 
     def scratch_path(self) -> str:
-        """Where the program writes; it becomes a point's file when it is whole."""
+        """The temporary file that the program writes; it is renamed to the point's file when complete."""
         return self.file("running.json")
 
     def keep(self, name: Name, repetition: int) -> None:
         os.replace(self.scratch_path(), self.point_path(name, repetition))
 
     def load(self, name: Name, repetition: int) -> "Point | None":
-        """None when it has not been measured."""
+        """Returns the point; None if it has not been measured."""
         try:
             with open(self.point_path(name, repetition), encoding="utf-8") as file:
                 _, points = parse_benchmark_json(file.read())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is to be said of the machine beside every figure."""
+"""Describes the machine, for the captions of figures."""
 import os
 import platform
 import re

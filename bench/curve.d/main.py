@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Command line, and the order of things."""
+"""The command line and the sequence of steps."""
 import argparse
 import hashlib
 import os
@@ -14,7 +14,7 @@ from run import Failed, Interrupted, Program, left_out, measure_all, plan
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 DESIGNS = ("kernel", "single", "single_window", "per_vcpu", "engine", "engine_in_context")
-# Where one is not in the program, others may be, and nobody has to be told.
+# Designs that the program may lack; they are then skipped silently.
 MAY_LACK = ("per_vcpu", "engine_in_context")
 QUICK_THREADS = (1, 4, 16, 64, 256)
 OK, FAILED, USAGE = 0, 1, 2
@@ -97,7 +97,7 @@ def parse(argv: "list[str] | None") -> argparse.Namespace:
 
 
 def complete(o: argparse.Namespace) -> None:
-    """What was not said."""
+    """Fills in the defaults of options that were not given."""
     processors = machine.describe()["processors"]
     if o.threads is None:
         o.threads = list(QUICK_THREADS) if o.quick else all_threads(processors)
@@ -126,7 +126,7 @@ def say(text: str) -> None:
 
 
 def quietly(what: str, command: "list[str]") -> None:
-    """Run a step of the preparation; show the end of its output when it fails."""
+    """Runs a preparation step; shows the end of its output when it fails."""
     done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           check=False)
     if done.returncode != 0:
@@ -136,7 +136,7 @@ def quietly(what: str, command: "list[str]") -> None:
 
 
 def prepare(o: argparse.Namespace) -> str:
-    """Packages and program.  Returns where the program is."""
+    """Installs packages and builds the program.  Returns its path."""
     if not o.no_setup:
         command = [os.path.join(ROOT, "setup"), "--curve"] + (["--yes"] if o.yes else [])
         if subprocess.run(command, check=False).returncode != 0:
@@ -156,7 +156,7 @@ def prepare(o: argparse.Namespace) -> str:
 
 
 def conditions(o: argparse.Namespace, program: str) -> dict:
-    """What has to be the same for all points of a folder."""
+    """The values that must be the same for all points of a folder."""
     try:
         with open(program, "rb") as file:
             digest = hashlib.sha256(file.read()).hexdigest()[:16]
@@ -166,7 +166,7 @@ def conditions(o: argparse.Namespace, program: str) -> dict:
 
 
 def wanted(o: argparse.Namespace, there: "dict[Name, str]") -> "list[Name]":
-    """The names to be measured; says what this build does not have."""
+    """The benchmark names to measure; reports those that this build lacks."""
     families = ["weak" if o.weak else "touch"] + (["kvm"] if o.kvm else [])
     found = []
     for family in families:
@@ -219,7 +219,7 @@ def measure(o: argparse.Namespace, program_path: str) -> "tuple[dict, list, list
 
 
 def fits_of(about: dict, points: list) -> "tuple[list[dict], str]":
-    """As data, and as text."""
+    """Fits all series.  Returns the fits as data and as text."""
     import usl
     from points import series_of
 
@@ -241,7 +241,7 @@ def fits_of(about: dict, points: list) -> "tuple[list[dict], str]":
 
 
 def deliver(o: argparse.Namespace, about: dict, points: list, failures: list) -> None:
-    """Fit, write and draw."""
+    """Fits, writes and draws the results."""
     from write import to_csv, to_json
 
     if not points:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Names of benchmarks, and what Google Benchmark writes about a run of one."""
+"""Parses names of benchmarks and Google Benchmark's output."""
 import json
 import statistics
 from dataclasses import asdict, dataclass, field
 
-# What is measured, in the order in which CSV files and documents name it.
+# The measured values, in the order of CSV files and documents.
 COUNTERS = (
     "pages_per_second",
     "cpu_us_per_page",
@@ -28,7 +28,7 @@ COUNTERS = (
     "fill_seconds",
 )
 
-# How documents call the designs.
+# The names of the designs in documents.
 LABELS = {
     "kernel": "plain kernel",
     "kernel_populate": "plain kernel, populated",
@@ -46,7 +46,7 @@ FAMILIES = ("touch", "weak", "kvm")
 
 
 class BadResults(Exception):
-    """A file that does not say what it should."""
+    """A file has unexpected contents."""
 
 
 def label(design: str) -> str:
@@ -58,12 +58,12 @@ def density_words(density: int) -> str:
 
 
 def grouped(value: float) -> str:
-    """1234567 as "1 234 567"."""
+    """Formats 1234567 as "1 234 567"."""
     return f"{value:,.0f}".replace(",", " ")
 
 
 def si(value: float) -> str:
-    """A rate in as few characters as say it: 36 k, 1.25 M."""
+    """Formats a rate compactly: 36 k, 1.25 M."""
     for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= limit:
             return f"{value / limit:.3g}{unit}"
@@ -95,7 +95,7 @@ class Name:
 
 
 def parse_name(text: str) -> "Name | None":
-    """The name, whatever Google Benchmark has put behind it; None for another family's."""
+    """Parses a name, ignoring Google Benchmark's suffixes; None for other families."""
     words = [w for w in text.split("/") if ":" not in w]
     values = dict(w.split(":", 1) for w in text.split("/") if ":" in w)
     threads = values.get("vcpus" if words[0] == "kvm" else "threads")
@@ -110,7 +110,7 @@ def parse_name(text: str) -> "Name | None":
 
 @dataclass
 class Point:
-    """One run of one benchmark."""
+    """The result of one run of one benchmark."""
 
     name: Name
     repetition: int
@@ -124,7 +124,7 @@ class Point:
         return {**asdict(self.name), "repetition": self.repetition, **self.counters}
 
 
-# What Google Benchmark says of every run; all other numbers in it are counters.
+# Google Benchmark's own keys of a run; all other numbers are counters.
 NOT_COUNTERS = {
     "name", "family_index", "per_family_instance_index", "run_name", "run_type", "repetitions",
     "repetition_index", "threads", "iterations", "real_time", "cpu_time", "time_unit", "label",
@@ -133,7 +133,7 @@ NOT_COUNTERS = {
 
 
 def parse_benchmark_json(text: str) -> "tuple[dict, list[Point]]":
-    """Its context, and the points of families with a number of threads."""
+    """Reads a file.  Returns its context, and the points of families with a number of threads."""
     try:
         data = json.loads(text)
         runs = data["benchmarks"]
@@ -168,7 +168,7 @@ class Series:
         return [v for v in found if v is not None]
 
     def medians(self, counter: str) -> "tuple[list[int], list[float]]":
-        """Leaves out numbers of threads for which nobody counted that."""
+        """Returns threads and medians, without numbers of threads that lack this counter."""
         xs, ys = [], []
         for threads in self.threads:
             values = self.values(threads, counter)
@@ -184,7 +184,7 @@ class Series:
 
 
 def series_of(points: "list[Point]") -> "dict[tuple[str, str, int], Series]":
-    """By (family, design, density); designs in the order of LABELS."""
+    """Groups points by (family, design, density), with designs in the order of LABELS."""
     order = list(LABELS)
     keys = {(p.name.family, p.name.design, p.name.density) for p in points if not p.error}
 

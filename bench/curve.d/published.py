@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The curve that others have published: for reference, from another machine."""
+"""A curve published by others, measured on another machine, for reference."""
 
 # KVM's selftest demand_paging_test -b 64M -u MINOR -s shmem -a -v N -r N: thousands of pages/s of all
 # vCPUs together, on an x86 machine with 256 processors.

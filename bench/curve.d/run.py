@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs the points that are not there yet, one process each."""
+"""Runs the missing points, one process each."""
 import ctypes
 import os
 import signal
@@ -12,11 +12,11 @@ from points import BadResults, Name, Point, parse_benchmark_json, parse_name, si
 
 
 class Failed(Exception):
-    """Nothing can be measured."""
+    """Measuring is impossible."""
 
 
 class Interrupted(Exception):
-    """Somebody wants it to end; what is finished is kept."""
+    """Interrupted by a signal; finished points are kept."""
 
 
 LIBC = ctypes.CDLL(None)
@@ -24,9 +24,9 @@ PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int) -> None:
-    """In the child: should bench/curve be killed, nobody goes on measuring."""
+    """In the child: die together with bench/curve."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was killed before
+    if os.getppid() != parent:  # the parent was killed before prctl()
         os._exit(1)
 
 
@@ -55,7 +55,7 @@ class Program:
         self.stop()
 
     def names(self) -> "dict[Name, str]":
-        """What this build can measure, and how Google Benchmark calls it."""
+        """The benchmarks of this build, with Google Benchmark's names for them."""
         command = [self.path, "--benchmark_list_tests=true", *self.arguments]
         try:
             done = subprocess.run(command, env=self.environment, capture_output=True, text=True,
@@ -73,7 +73,7 @@ class Program:
         return found
 
     def measure(self, name: Name, text: str, out_path: str) -> Point:
-        """A point with an error when it did not come to figures."""
+        """Runs a point; the result has an error if it failed."""
         command = [self.path, f"--benchmark_filter=^{text}$", f"--benchmark_out={out_path}",
                    "--benchmark_out_format=json", *self.arguments]
         own = os.getpid()
@@ -82,7 +82,7 @@ class Program:
                               errors="replace", start_new_session=True,
                               preexec_fn=lambda: die_with_parent(own)) as self.child:
             try:
-                if self.interrupted:  # before there was a child to stop
+                if self.interrupted:  # the signal came before the child was started
                     self.stop()
                 _, said = self.child.communicate(timeout=self.limit_s)
             except subprocess.TimeoutExpired:
@@ -114,12 +114,12 @@ class Program:
 
 
 def left_out(point: Point) -> bool:
-    """It cannot be measured here, and that is no failure."""
+    """The benchmark was left out on this machine, which is not a failure."""
     return point.error.startswith("left out: ")
 
 
 class Progress:
-    """One line on a terminal; a line per point elsewhere."""
+    """Progress: one updated line on a terminal, else a line per point."""
 
     def __init__(self, todo: "list[tuple[Name, int]]", nr_kept: int):
         self.todo = todo
@@ -132,7 +132,7 @@ class Progress:
         return (name.family, name.design, name.density)
 
     def left_s(self) -> "float | None":
-        """By what like points took; None before anything is known."""
+        """Estimates the remaining time by similar points; None if there are none yet."""
         every = [s for times in self.took.values() for s in times]
         if not every:
             return None
@@ -178,7 +178,7 @@ class Progress:
 
 
 def plan(names: "list[Name]", repetitions: int, designs: "list[str]") -> "list[tuple[Name, int]]":
-    """Designs take turns, and another one begins each time: what drifts hits all of them."""
+    """Interleaves designs in rotating order, so that drift affects all alike."""
     def key(entry):
         name, repetition = entry
         turn = designs.index(name.design)
@@ -190,7 +190,7 @@ def plan(names: "list[Name]", repetitions: int, designs: "list[str]") -> "list[t
 
 def measure_all(program: Program, texts: "dict[Name, str]", todo: "list[tuple[Name, int]]",
                 folder: Folder, nr_kept: int) -> "list[Point]":
-    """Keeps what comes out.  Returns the points that failed; raises Interrupted."""
+    """Runs and stores the points.  Returns those that failed; raises Interrupted."""
     progress = Progress(todo, nr_kept)
     failures = []
     handlers = [(s, signal.signal(s, program.interrupt)) for s in (signal.SIGINT, signal.SIGTERM)]

@@ -14,14 +14,14 @@ import numpy
 from scipy.optimize import nnls
 
 BOOTSTRAPS = 1000
-# Beyond that the law does not describe what was measured.
+# Above this error the law does not describe the measurement.
 MAX_ERROR = 0.25
 MIN_THREADS = 5
 
 
 @dataclass
 class Fit:
-    """What came out; ranges are 95 %."""
+    """The result of a fit; ranges are 95 % intervals."""
 
     rate_one: float = math.nan
     sigma: float = math.nan
@@ -49,9 +49,9 @@ def law(n, rate_one: float, sigma: float, kappa: float):
 
 
 def solve(n, x) -> "tuple[float, float, float]":
-    """λ, σ, κ of least relative error; λ is infinite where nothing holds it."""
+    """Fits λ, σ, κ for the least relative error; λ is infinite if unconstrained."""
     columns = numpy.stack([numpy.ones_like(n), n - 1, n * (n - 1)], axis=1)
-    # Columns of like size: κ's is 65 280 at 256 threads.
+    # Scale the columns to similar sizes: κ's is 65 280 at 256 threads.
     scale = columns.max(axis=0)
     scale[scale == 0] = 1
     weight = x / n  # of N/X, so that errors are relative
@@ -69,7 +69,7 @@ def solve(n, x) -> "tuple[float, float, float]":
 
 
 def fit(threads, rates, seed: int = 1) -> Fit:
-    """@threads and @rates are of single runs: each repetition is a point of its own."""
+    """@threads and @rates have one entry per run: each repetition is a point of its own."""
     n = numpy.asarray(threads, dtype=float)
     x = numpy.asarray(rates, dtype=float)
     out = Fit(nr_threads=len(set(threads)))
@@ -91,8 +91,8 @@ def fit(threads, rates, seed: int = 1) -> Fit:
 
 
 def bootstrap(out: Fit, n, fitted, ratio, random) -> None:
-    """Ranges: the law as fitted, disturbed by its own errors, fitted again."""
-    # Three unknowns have eaten three of the errors' freedoms.
+    """Computes the ranges by bootstrapping: perturb the fitted law by its residuals and fit again."""
+    # The three parameters use up three degrees of freedom.
     freedom = max(len(n) - 3, 1)
     errors = (ratio - ratio.mean()) * math.sqrt(len(n) / freedom)
     found = []
@@ -109,7 +109,7 @@ def bootstrap(out: Fit, n, fitted, ratio, random) -> None:
 
 
 def above_zero(value: float, low: float) -> bool:
-    """Can it be told from zero?  What bootstrapping leaves at the bound is rounding."""
+    """Does it differ significantly from zero?  Values at the bound are rounding errors."""
     return low > 1e-9 and value > 1e-9
 
 
@@ -122,7 +122,7 @@ def shape(out: Fit, most: int) -> None:
 
 
 def judge(out: Fit, n, x) -> None:
-    """Why the fit must not be used, if so."""
+    """Sets out.meaningless to the reason why the fit must not be used, if any."""
     if out.meaningless:
         return
     low, high = out.sigma_range
@@ -137,8 +137,8 @@ def judge(out: Fit, n, x) -> None:
 
 
 def with_error(value: float, bounds: tuple) -> str:
-    """0.021 ± 0.010: as many digits as the error has worth."""
-    # No machine tells figures to more than a thousandth.
+    """Formats 0.021 ± 0.010, with as many digits as the error justifies."""
+    # Measurements are not more precise than a thousandth.
     half = max((bounds[1] - bounds[0]) / 2, value / 1000)
     digits = max(0, 1 - math.floor(math.log10(half)))
     if digits > 4:
@@ -149,7 +149,7 @@ def with_error(value: float, bounds: tuple) -> str:
 
 
 def describe(out: Fit, si) -> str:
-    """One sentence or two; @si writes a rate."""
+    """Describes a fit in words; @si formats a rate."""
     if out.meaningless:
         return f"no fit worth the name: {out.meaningless}"
     said = []

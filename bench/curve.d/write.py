@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Results as JSON and CSV, and read back."""
+"""Writes results as JSON and CSV, and reads them back."""
 import csv
 import io
 import json
@@ -34,13 +34,13 @@ def to_csv(points: "list[Point]") -> str:
 
 
 def conditions_of(context: dict) -> dict:
-    """What Google Benchmark says of the machine, as far as it does."""
+    """Google Benchmark's description of the machine, as far as available."""
     return {"machine": {"processors": context.get("num_cpus", 0), "model": "", "kernel": ""},
             "date": str(context.get("date", ""))[:10]}
 
 
 def from_file(path: str) -> "tuple[dict, list[Point], list[Point]]":
-    """Conditions, points and failures, of bench/curve's own file or of Google Benchmark's."""
+    """Reads conditions, points and failures from bench/curve's or Google Benchmark's file."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()

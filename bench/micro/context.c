@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A whole engine by its public calls, and single touches of its memory. */
+/* A whole engine, through its public API, and single touches of its memory. */
 #include "base/clock.h"
 #include "base/page.h"
 #include "bench/micro/subject.h"
@@ -114,7 +114,7 @@ double micro_context_touch_ns(struct micro_context *c)
 	c->next += c->window_pages * FLN_PAGE_BYTES;
 	if (c->next == LEN_BYTES)
 		c->next = 0;
-	/* All has been mapped: its shards' workers hear of this, and it begins anew. */
+	/* All pages are mapped: unmap them, which also sends REMOVE events to the workers. */
 	if (at == 0 && madvise(c->mem, LEN_BYTES, MADV_DONTNEED))
 		return NAN;
 	t0 = fln_now_ns();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The library's own part of a fault: maps, plans, batches, histograms. */
+/* The library's own part of a fault: page-state maps, stripe plans, batches, histograms. */
 #include "base/blockmap.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -139,7 +139,7 @@ bool micro_map_whole(struct micro_map *m, uint64_t nth)
 			fln_blockmap_swap_uniform(&m->map, block, 1u << FLN_PLANE_PRESENT, 0);
 	}
 	fln_rcu_read_unlock();
-	/* Those on their way back are not let run away from the grace periods. */
+	/* Returns are deferred by a grace period: wait before the pool runs out of chunks. */
 	if (nth % (NR_CHUNKS / 2) == 0)
 		fln_blockmap_drain(&m->map);
 	return whole;
@@ -174,7 +174,7 @@ uint32_t micro_plan_shard(const struct micro_plan *p, uint64_t nth)
 
 struct micro_batch {
 	uint32_t nr;
-	struct fln_fault *came, *faults;
+	struct fln_fault *input, *faults;
 };
 
 struct micro_batch *micro_batch_new(uint32_t nr, bool sorted)
@@ -185,9 +185,9 @@ struct micro_batch *micro_batch_new(uint32_t nr, bool sorted)
 	if (!b)
 		return NULL;
 	b->nr = nr;
-	b->came = calloc(nr, sizeof(*b->came));
+	b->input = calloc(nr, sizeof(*b->input));
 	b->faults = calloc(nr, sizeof(*b->faults));
-	if (!b->came || !b->faults) {
+	if (!b->input || !b->faults) {
 		micro_batch_free(b);
 		return NULL;
 	}
@@ -195,10 +195,10 @@ struct micro_batch *micro_batch_new(uint32_t nr, bool sorted)
 		seed ^= seed << 13;
 		seed ^= seed >> 7;
 		seed ^= seed << 17;
-		b->came[i].addr = fln_align_down(seed >> 20, FLN_PAGE_BYTES);
+		b->input[i].addr = fln_align_down(seed >> 20, FLN_PAGE_BYTES);
 	}
 	if (sorted)
-		fln_sort_faults(b->came, nr);
+		fln_sort_faults(b->input, nr);
 	return b;
 }
 
@@ -206,7 +206,7 @@ void micro_batch_free(struct micro_batch *b)
 {
 	if (!b)
 		return;
-	free(b->came);
+	free(b->input);
 	free(b->faults);
 	free(b);
 }
@@ -214,7 +214,7 @@ void micro_batch_free(struct micro_batch *b)
 void micro_batch_sort(struct micro_batch *b)
 {
 	for (uint32_t i = 0; i < b->nr; i++)
-		b->faults[i] = b->came[i];
+		b->faults[i] = b->input[i];
 	fln_sort_faults(b->faults, b->nr);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Micro benchmarks, micro/<what>: what each step of a fault costs, one at a time. */
+/* Micro benchmarks, micro/<subject>: the cost of each step of a fault. */
 #include "bench/micro/subject.h"
 
 #include <benchmark/benchmark.h>
@@ -10,7 +10,7 @@
 
 namespace {
 
-/* Other programs that run here shift means, not medians. */
+/* Report the median, which other load on the machine shifts less than the mean. */
 void set_median(benchmark::State &state, const char *name, std::vector<double> *samples)
 {
 	if (samples->empty())
@@ -21,7 +21,7 @@ void set_median(benchmark::State &state, const char *name, std::vector<double> *
 	state.counters[name] = *middle;
 }
 
-/* Run `once` as often as it takes; it returns the nanoseconds that count. */
+/* Run the benchmark with manual timing: `once` returns the nanoseconds of an iteration. */
 template <typename function> void timed(benchmark::State &state, function once)
 {
 	std::vector<double> samples;
@@ -39,7 +39,7 @@ template <typename function> void timed(benchmark::State &state, function once)
 	set_median(state, "median_ns", &samples);
 }
 
-/* What has a C constructor and destructor, or an error. */
+/* Owns an object with a C constructor and destructor; a failed constructor skips the benchmark. */
 template <typename subject> struct owned {
 	subject *it;
 	void (*free)(subject *);
@@ -91,7 +91,7 @@ void map_whole(benchmark::State &state)
 
 	for (auto _ : state) {
 		if (!micro_map_whole(map.it, ++nth)) {
-			state.SkipWithError("a block did not become whole");
+			state.SkipWithError("a block did not become uniform");
 			break;
 		}
 	}
@@ -155,7 +155,7 @@ BENCHMARK(wall_clock)->Name("micro/hold/clock");
 void trap(benchmark::State &state)
 {
 	if (!micro_trap_prepare())
-		state.SkipWithError("no handler of SIGTRAP");
+		state.SkipWithError("cannot install a SIGTRAP handler");
 	for (auto _ : state)
 		micro_trap();
 }
@@ -223,13 +223,13 @@ BENCHMARK(uffd_op<micro_uffd_touch_ns>)
 	->UseManualTime()
 	->Arg(0);
 
-/* Where the handler is: on the processor of the thread that faults, or on another. */
+/* The server runs on the toucher's processor (other_cpu 0) or on another. */
 void queued(benchmark::State &state)
 {
 	int other = static_cast<int>(state.range(0));
 
 	if (other >= micro_nr_cpus()) {
-		state.SkipWithError("there is no other processor");
+		state.SkipWithError("needs another processor");
 		return;
 	}
 	owned q(state, micro_queued_new(0, other), micro_queued_free);
@@ -290,13 +290,13 @@ BENCHMARK_CAPTURE(engine_touch, queued, false)
 	->Arg(16)
 	->Arg(512);
 
-/* Two threads take turns: they sleep on one processor or two, or both spin. */
+/* Two threads take turns, sleeping on one or two processors, or spinning. */
 void wake_round(benchmark::State &state)
 {
 	int other = static_cast<int>(state.range(0));
 
 	if (other >= micro_nr_cpus()) {
-		state.SkipWithError("there is no other processor");
+		state.SkipWithError("needs another processor");
 		return;
 	}
 	owned p(state, micro_pair_new(0, other, state.range(1) != 0), micro_pair_free);
@@ -317,7 +317,7 @@ void wake_one(benchmark::State &state)
 	int other = static_cast<int>(state.range(0));
 
 	if (other >= micro_nr_cpus()) {
-		state.SkipWithError("there is no other processor");
+		state.SkipWithError("needs another processor");
 		return;
 	}
 	owned p(state, micro_pair_new(0, other, false), micro_pair_free);

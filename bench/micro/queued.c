@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* One fault through a queue: a thread that touches and a thread that serves, each pinned. */
+/* One fault through a userfaultfd: a toucher and a server thread, each pinned. */
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/page.h"
@@ -12,13 +12,14 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define NR_PAGES 512u
-#define PATIENCE_NS (UINT64_C(10) * FLN_NS_PER_S) /* of a machine that others use */
+#define SERVER_TIMEOUT_NS (UINT64_C(10) * FLN_NS_PER_S) /* generous: shared machines */
 
 struct micro_queued {
 	struct fln_uffd uffd;
@@ -28,7 +29,7 @@ struct micro_queued {
 	int touch_cpu, serve_cpu;
 	pthread_t server;
 	bool started;
-	/* Written by the server before it wakes the toucher, or before the next fault. */
+	/* read_at is stored before the wake, served_at after it: the toucher polls for it. */
 	_Atomic uint64_t read_at, served_at;
 };
 
@@ -74,21 +75,23 @@ static int set_up(struct micro_queued *q)
 	q->epoll = epoll_create1(EPOLL_CLOEXEC);
 	q->stop = eventfd(0, EFD_CLOEXEC);
 	if (q->memfd < 0 || q->epoll < 0 || q->stop < 0 || ftruncate(q->memfd, (off_t)len_bytes))
-		return fln_fail(errno, "no descriptors for a handler");
+		return fln_fail(errno, "cannot create a memfd, epoll or eventfd: %s",
+				strerror(errno));
 	plain = mmap(NULL, len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, q->memfd,
 		     0);
 	q->mem = mmap(NULL, len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, q->memfd, 0);
 	if (plain == MAP_FAILED || q->mem == MAP_FAILED)
-		return fln_fail(ENOMEM, "no memory for two mappings");
+		return fln_fail(ENOMEM, "cannot map the memfd twice: %s", strerror(errno));
 	(void)munmap(plain, len_bytes);
 	rc = fln_uffd_register(&q->uffd, (uint64_t)(uintptr_t)q->mem, len_bytes,
 			       UFFDIO_REGISTER_MODE_MINOR);
 	if (rc)
 		return rc;
 	if (watch(q, q->uffd.fd) || watch(q, q->stop))
-		return fln_fail(errno, "epoll takes no userfaultfd");
-	if (pthread_create(&q->server, NULL, server_main, q))
-		return fln_fail(EAGAIN, "no thread for the handler");
+		return fln_fail(errno, "cannot add a descriptor to epoll: %s", strerror(errno));
+	rc = pthread_create(&q->server, NULL, server_main, q);
+	if (rc)
+		return fln_fail(rc, "cannot create the server thread: %s", strerror(rc));
 	q->started = true;
 	return 0;
 }
@@ -143,17 +146,18 @@ bool micro_queued_fault(struct micro_queued *q, struct micro_steps *out)
 	began = fln_now_ns();
 	*(volatile char *)(q->mem + (size_t)q->next++ * FLN_PAGE_BYTES) = 1;
 	ended = fln_now_ns();
-	limit = ended + PATIENCE_NS;
-	/* On one processor the server may have been overtaken by the thread that it woke. */
+	limit = ended + SERVER_TIMEOUT_NS;
+	/* The woken thread may run before the server stores served_at. */
 	while (atomic_load(&q->served_at) == 0 && fln_now_ns() < limit)
 		(void)usleep(10);
 	if (atomic_load(&q->served_at) == 0) {
-		(void)fln_fail(ETIMEDOUT, "the handler got no processor for ten seconds");
+		(void)fln_fail(ETIMEDOUT, "the server thread did not run for ten seconds");
 		return false;
 	}
 	out->touch_ns = (double)(ended - began);
 	out->to_read_ns = (double)(atomic_load(&q->read_at) - began);
 	out->serve_ns = (double)(atomic_load(&q->served_at) - atomic_load(&q->read_at));
+	/* Negative if the toucher finished before the server stored served_at. */
 	out->resume_ns = out->touch_ns - out->to_read_ns - out->serve_ns;
 	return true;
 }

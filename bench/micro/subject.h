@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the micro benchmarks measure: the library's internals and the kernel's calls,
+ * The subjects of the micro benchmarks: the library's internals and the kernel's calls,
  * behind plain functions, because internal headers are C11 and Google Benchmark is C++.
+
  *
- * Functions that return nanoseconds time only what their name says, and set up outside.
- * NAN: it could not be measured; micro_error() says why.
+ * Functions that return nanoseconds time only what their name says, without set-up.
+ * NAN: the measurement failed, and micro_error() returns the reason.
  */
 #ifndef BENCH_MICRO_SUBJECT_H
 #define BENCH_MICRO_SUBJECT_H
@@ -16,32 +17,32 @@
 extern "C" {
 #endif
 
-/* A sentence of this thread. */
+/* The error message of this thread's last failed call. */
 const char *micro_error(void);
 
 /* CPU time of the whole process, user and system. */
 double micro_cpu_ns(void);
 
-/* Pin the calling thread to @cpu; -1: to where it may run at first. */
+/* Pin the calling thread to the @cpu-th permitted processor; -1: restore its first affinity. */
 bool micro_pin(int cpu);
 int micro_nr_cpus(void);
 
-/* map.c: a region's page-state map, and what else is looked up for a fault. */
+/* map.c: a region's page-state map, stripe plans, fault batches, histograms. */
 struct micro_map;
 struct micro_map *micro_map_new(void);
 void micro_map_free(struct micro_map *m);
-/* The state of a page, under RCU. */
+/* Look up the state of a page, under RCU. */
 uint32_t micro_map_lookup(struct micro_map *m, uint64_t page);
-/* Claim a window, settle it as PRESENT, forget it. */
+/* Claim a window, settle it as PRESENT, then make it ABSENT again. */
 uint32_t micro_map_window(struct micro_map *m, uint32_t nr_pages);
-/* A block from its first chunk to wholly PRESENT, and its chunk given back. */
+/* Take a block from a new chunk to uniformly PRESENT, and return the chunk. */
 bool micro_map_whole(struct micro_map *m, uint64_t nth);
-/* The shard of an address in a plan of @nr_shards. */
+/* Look up the shard of an address in a plan of @nr_shards. */
 struct micro_plan;
 struct micro_plan *micro_plan_new(uint32_t nr_shards);
 void micro_plan_free(struct micro_plan *p);
 uint32_t micro_plan_shard(const struct micro_plan *p, uint64_t nth);
-/* Sort a batch of @nr faults that came in random order (or already sorted). */
+/* Sort a batch of @nr faults that arrived in random order (or @sorted). */
 struct micro_batch;
 struct micro_batch *micro_batch_new(uint32_t nr, bool sorted);
 void micro_batch_free(struct micro_batch *b);
@@ -56,48 +57,48 @@ void micro_histogram_merge(struct micro_histogram *h);
 uint64_t micro_clock(void);
 void micro_atomic(void);
 
-/* uffd.c: one userfaultfd on which @nr_blocked threads are blocked, and its calls. */
+/* uffd.c: calls on a userfaultfd on which @nr_blocked threads are blocked. */
 struct micro_uffd;
 struct micro_uffd *micro_uffd_new(uint32_t nr_blocked);
 void micro_uffd_free(struct micro_uffd *u);
-/* One CONTINUE of @nr_pages that are not mapped and for which nobody waits. */
+/* One CONTINUE of @nr_pages that are not mapped and have no waiters. */
 double micro_uffd_continue_ns(struct micro_uffd *u, uint32_t nr_pages, bool wake);
-/* A wake for which nobody waits. */
+/* A WAKE without waiters. */
 double micro_uffd_wake_ns(struct micro_uffd *u);
-/* One read() that takes the messages of all threads that are blocked, per message. */
+/* read() of the messages of all blocked threads, per message. */
 double micro_uffd_read_ns(struct micro_uffd *u);
-/* A page of the same file, mapped without userfaultfd, written for the first time. */
+/* The first write to a page of the same file, mapped without userfaultfd. */
 double micro_uffd_kernel_fault_ns(struct micro_uffd *u);
-/* A first touch when all is mapped: what the touch alone costs. */
+/* The first touch of a page that is mapped already. */
 double micro_uffd_touch_ns(struct micro_uffd *u);
 
-/* queued.c: a thread that faults and one that serves, step by step. */
+/* queued.c: one fault between a toucher and a server thread, step by step. */
 struct micro_steps {
-	double touch_ns;   /* the whole */
-	double to_read_ns; /* from the touch to the handler's having read it */
-	double serve_ns;   /* CONTINUE of one page, and its wake */
-	double resume_ns;  /* until the thread goes on */
+	double touch_ns;   /* the whole touch */
+	double to_read_ns; /* from the touch until the server has read the message */
+	double serve_ns;   /* CONTINUE of one page, including the wake */
+	double resume_ns;  /* the rest, until the toucher runs again; may be negative */
 };
 struct micro_queued;
 struct micro_queued *micro_queued_new(int touch_cpu, int serve_cpu);
 void micro_queued_free(struct micro_queued *q);
 bool micro_queued_fault(struct micro_queued *q, struct micro_steps *out);
 
-/* wake.c: threads that wake each other, and signals. */
+/* wake.c: two threads that wake each other, and signals. */
 struct micro_pair;
-/* @spin: they poll a shared line instead of sleeping. */
+/* @spin: poll a shared cache line instead of sleeping. */
 struct micro_pair *micro_pair_new(int cpu, int other_cpu, bool spin);
 void micro_pair_free(struct micro_pair *p);
-/* There and back. */
+/* One round trip. */
 void micro_pair_round(struct micro_pair *p);
-/* The waker's part: FUTEX_WAKE of a thread that sleeps. */
+/* The cost to the waker: FUTEX_WAKE of a sleeping thread. */
 double micro_pair_wake_ns(struct micro_pair *p);
-/* A signal that the thread itself raises by an instruction, and its handler's return. */
+/* A signal raised by an instruction of the thread, and the return from its handler. */
 bool micro_trap_prepare(void);
 void micro_trap(void);
 void micro_syscall(void);
 
-/* context.c: a whole engine, and touches that are resolved in their own context. */
+/* context.c: a whole engine; touches resolved in context or by its workers. */
 struct micro_context;
 struct micro_context *micro_context_new(uint32_t window_pages, bool in_context);
 void micro_context_free(struct micro_context *c);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The kernel's calls: CONTINUE, WAKE and read() with threads that are blocked. */
+/* The kernel's calls: CONTINUE, WAKE and read() with blocked threads. */
 #include "engine/uffd.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -23,7 +24,7 @@
 struct micro_uffd {
 	struct fln_uffd uffd;
 	int memfd;
-	char *mem, *plain; /* the same file, registered and not */
+	char *mem, *plain; /* two mappings of the same file: registered and not */
 	uint64_t len_bytes;
 	uint32_t nr_blocked, nr_threads;
 	pthread_t threads[MAX_BLOCKED];
@@ -42,13 +43,13 @@ static void *blocked_main(void *arg)
 	return NULL;
 }
 
-/* The first block is for installs; then a page for each thread that is blocked. */
+/* The first block is for installs; then follows one page for each blocked thread. */
 static char *page_of_thread(const struct micro_uffd *u, uint32_t i)
 {
 	return u->mem + FLN_BLOCK_BYTES + (size_t)i * FLN_PAGE_BYTES;
 }
 
-/* Read until @nr messages have come.  Returns the time in read(), or NAN. */
+/* Read @nr messages.  Return: the time spent in read(); NAN: failed. */
 static double read_messages(struct micro_uffd *u, uint32_t nr)
 {
 	struct uffd_msg msgs[BATCH];
@@ -80,11 +81,12 @@ static int map_file(struct micro_uffd *u)
 		return rc;
 	u->memfd = memfd_create("micro", MFD_CLOEXEC);
 	if (u->memfd < 0 || ftruncate(u->memfd, (off_t)u->len_bytes))
-		return fln_fail(errno, "no memfd of %llu bytes", (unsigned long long)u->len_bytes);
+		return fln_fail(errno, "cannot create a memfd of %llu bytes: %s",
+				(unsigned long long)u->len_bytes, strerror(errno));
 	u->mem = mmap(NULL, u->len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, u->memfd, 0);
 	u->plain = mmap(NULL, u->len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, u->memfd, 0);
 	if (u->mem == MAP_FAILED || u->plain == MAP_FAILED)
-		return fln_fail(ENOMEM, "no memory for two mappings");
+		return fln_fail(ENOMEM, "cannot map the memfd twice: %s", strerror(errno));
 	for (uint64_t at = 0; at < u->len_bytes; at += FLN_PAGE_BYTES)
 		*(volatile char *)(u->plain + at) = 1;
 	return fln_uffd_register(&u->uffd, (uint64_t)(uintptr_t)u->mem, u->len_bytes,
@@ -101,7 +103,7 @@ static int start_blocked(struct micro_uffd *u)
 		b->page = page_of_thread(u, u->nr_threads);
 		if (pthread_create(&u->threads[u->nr_threads], NULL, blocked_main, b)) {
 			free(b);
-			return fln_fail(EAGAIN, "only %u threads could be made", u->nr_threads);
+			return fln_fail(EAGAIN, "only %u threads could be created", u->nr_threads);
 		}
 	}
 	return isnan(read_messages(u, u->nr_blocked)) ? -ETIME : 0;
@@ -126,7 +128,7 @@ void micro_uffd_free(struct micro_uffd *u)
 {
 	if (!u)
 		return;
-	/* A blocked thread finds the page in the cache once this is closed. */
+	/* Closing it lets the blocked threads fault in their pages from the page cache. */
 	if (u->uffd.fd >= 0)
 		fln_uffd_close(&u->uffd);
 	for (uint32_t i = 0; i < u->nr_threads; i++)
@@ -146,7 +148,7 @@ double micro_uffd_continue_ns(struct micro_uffd *u, uint32_t nr_pages, bool wake
 	enum fln_uffd_result result;
 
 	(void)madvise(u->mem, FLN_BLOCK_BYTES, MADV_DONTNEED);
-	/* The page table stays, as it does for all but the first page of a block. */
+	/* Keep the page table allocated: only the first fault of a block allocates it. */
 	(void)fln_uffd_continue(&u->uffd,
 				(uint64_t)(uintptr_t)u->mem + FLN_BLOCK_BYTES - FLN_PAGE_BYTES,
 				FLN_PAGE_BYTES, false, &done);
@@ -178,7 +180,7 @@ double micro_uffd_read_ns(struct micro_uffd *u)
 
 	if (u->nr_blocked == 0)
 		return NAN;
-	/* Woken without their page they fault again; all of them are to be there before. */
+	/* Threads woken without their page fault again; wait until all have. */
 	fln_uffd_wake(&u->uffd, (uint64_t)(uintptr_t)page_of_thread(u, 0),
 		      (uint64_t)u->nr_blocked * FLN_PAGE_BYTES);
 	(void)nanosleep(&settle, NULL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the scheduler and signals cost: threads that wake each other, traps, system calls. */
+/* The cost of the scheduler and of signals: wake-ups, traps, system calls. */
 #include "base/clock.h"
 #include "bench/micro/subject.h"
 
@@ -11,10 +11,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define ASLEEP_US 200 /* until the other thread sleeps for sure */
+#define ASLEEP_US 200 /* enough for the other thread to be asleep */
 
 struct micro_pair {
-	_Alignas(64) _Atomic uint32_t turn; /* rounds that were asked for */
+	_Alignas(64) _Atomic uint32_t turn; /* number of requested rounds */
 	_Alignas(64) _Atomic uint32_t answer;
 	int other_cpu;
 	bool spin;
@@ -117,7 +117,7 @@ bool micro_trap_prepare(void)
 void micro_trap(void)
 {
 #if defined(__x86_64__)
-	/* As SIGBUS of a fault: an exception, and the handler returns to what follows. */
+	/* Like SIGBUS of a fault: a synchronous exception. */
 	__asm__ volatile("int3" ::: "memory");
 #else
 	(void)raise(SIGTRAP);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is compared: what serves the faults, on how many userfaultfds, with what windows."""
+"""The compared designs: which threads handle faults, on how many userfaultfds, with which windows."""
 from dataclasses import dataclass, replace
 
 
@@ -17,12 +17,12 @@ class Design:
 
 
 def default_workers(cores: int) -> int:
-    """One for 8 processors, 2 at least, 64 at most: numa/plan.c."""
+    """One per 8 processors, at least 2, at most 64, as in numa/plan.c."""
     return min(64, max(2, cores // 8))
 
 
 def default_shards(vcpus: int, workers: int) -> int:
-    """One for 8 vCPUs, a power of two, a worker's at least: fln_default_nr_shards()."""
+    """One per 8 vCPUs, a power of two, at least one per worker, as fln_default_nr_shards()."""
     need = max((vcpus + 7) // 8, workers)
     return min(256, 1 << (need - 1).bit_length())
 

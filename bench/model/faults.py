@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The way of a fault through the kernel's locks and the serving threads.
+"""The path of a fault through the kernel's locks and the handling threads.
 
 It follows handle_userfault(), userfaultfd_ctx_read() and __wake_userfault() in
 fs/userfaultfd.c, mfill_atomic() in mm/userfaultfd.c, ep_poll_callback() in fs/eventpoll.c and
@@ -33,7 +33,7 @@ class Uffd:
         self.fd_lock = Lock(sim, "uffd: fd_wqh")
         self.ctx = Line(sim, "uffd: map_changing_lock")
         self.pending: Deque[Fault] = deque()
-        self.blocked: Dict[Fault, None] = {}  # pending or read, in the order of their coming
+        self.blocked: Dict[Fault, None] = {}  # pending or read, in order of arrival
         self.readers: List[Thread] = []
         self.waiting: Dict[Thread, None] = {}  # readers in epoll_wait()
         self.read_core = self.wake_core = -1   # that has read, has woken last
@@ -56,7 +56,7 @@ class World:
         self.uffds = [Uffd(sim) for _ in range(design.uffds or vcpus)]
         self.vma_lines: Dict[int, Line] = {}
         self.pte_lines: Dict[int, Line] = {}
-        # Each vCPU's part begins a block, as the engine's stripes do.
+        # Each vCPU's part begins at a block boundary, like the engine's stripes.
         part = -(-pages_each // BLOCK_PAGES) * BLOCK_PAGES
         self.part_pages = part
         self.present = bytearray(part * vcpus)
@@ -93,7 +93,7 @@ class World:
                 self.add_handler("reader", [u])
 
     def add_handler(self, name: str, uffds: List[Uffd]) -> None:
-        # The engine's workers have precedence where that is permitted.
+        # The engine's workers have a higher priority if permitted.
         t = Thread(name, precedence=self.d.workers > 0)
         for u in uffds:
             u.readers.append(t)
@@ -101,7 +101,7 @@ class World:
         self.later[t] = deque()
         self.sim.start(t, self.run_handler(t, uffds))
 
-    # Where things are.
+    # Address arithmetic.
 
     def uffd_of(self, page: int) -> Uffd:
         if self.d.uffds == 0:
@@ -109,7 +109,7 @@ class World:
         return self.uffds[page // BLOCK_PAGES % len(self.uffds)]
 
     def vma_of(self, page: int) -> Line:
-        """Neighbouring stripes of several userfaultfds are mappings of their own."""
+        """Stripes of different userfaultfds are separate VMAs."""
         if self.d.uffds == 1 or self.d.delivery in ("kernel", "exit"):
             key = 0
         else:
@@ -165,7 +165,7 @@ class World:
             yield from self.touch_mapped(t, burst)
 
     def touch_mapped(self, t: Thread, pages: int) -> Iterator:
-        """The process has the page; under KVM the guest's tables have not."""
+        """The page is mapped in the process but, under KVM, not in the guest's tables."""
         m = self.m
         yield pages * m.touch_ns
         if self.d.kvm:
@@ -189,7 +189,7 @@ class World:
         self.end(began)
 
     def take_mm(self, t: Thread, page: int) -> float:
-        """The mapping is looked up and let go again: KVM by mmap_lock, others by the VMA's."""
+        """Takes and releases the mapping's lock: mmap_lock for KVM and old kernels, else the VMA's."""
         line = self.mmap_lock if self.d.kvm or self.m.ioctl_mmap_lock else self.vma_of(page)
         return line.use(t.core, 2)
 
@@ -309,7 +309,7 @@ class World:
             batch.sort(key=lambda f: f.page)
         for fault in batch:
             if fault not in u.blocked:
-                continue  # woken together with a neighbour
+                continue  # already woken together with a neighbour
             lo, hi = self.window(fault.page)
             if self.d.workers and hi - lo > FRONT_PAGES:
                 front = fault.page // FRONT_PAGES * FRONT_PAGES

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What others have published and what was measured: the model is held against it."""
+"""Published and measured results, to which the model is compared."""
 from dataclasses import dataclass, replace
 from typing import List, Tuple
 
@@ -24,7 +24,7 @@ class Point:
 SINGLE_2023 = (150, 191, 210, 155, 130, 108, 86, 62, 36)
 # The same with a userfaultfd per vCPU: published as whole thousands per vCPU, so rounded.
 PER_VCPU_2023 = (180, 170, 320, 312, 288, 256, 256, 128, 256)
-# A KVM that leaves to its caller, which installs the page itself: no queue, no wake.
+# A patched KVM that exits to its caller, which installs the page itself: no queue, no wake.
 EXIT_2023 = (340, 477, 809, 1239, 1595, 2299, 3482, 4134, 4012)
 
 
@@ -51,7 +51,7 @@ def published() -> List[Point]:
 
 
 def measured() -> List[Point]:
-    """On the development machine: CPU per page, which other load shifts least."""
+    """Measured on the development machine: CPU per page, which other load affects least."""
     m, out = here(), []
 
     def add(name: str, kvm: bool, points: List[Tuple[int, float]], within: float = 2,
@@ -85,7 +85,7 @@ def measured() -> List[Point]:
 
 
 def off_by(point: Point, rate_k: float, cpu_us: float) -> float:
-    """Model against known, as a factor of at least 1."""
+    """The ratio of model and known result, as a factor of at least 1."""
     if point.cpu_us:
         ratio = cpu_us / point.cpu_us
         return max(ratio, 1 / ratio)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What things cost, each with where the figure comes from.
+"""The costs of operations, each with the origin of its value.
 
 M  measured on the development machine (docs/SCALING.md has the table)
 A  assumed, from literature or from reading the kernel's source
@@ -61,7 +61,7 @@ class Machine:
 
 
 def bare(cores: int) -> Machine:
-    """A bare-metal server of today, kernel 6.15 or newer."""
+    """A current bare-metal server, with Linux 6.15 or newer."""
     return Machine(cores=cores)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A run and what it comes to."""
+"""Runs a simulation and summarises its result."""
 from dataclasses import dataclass
 from typing import Dict, List, Tuple
 
@@ -25,14 +25,14 @@ class Result:
     @property
     def limit(self) -> str:
         share, name = self.busy[0]
-        # A spinning thread has its processor: then the processors are busy, too, and not the cause.
+        # Spinning threads keep processors busy: then the processors are not the bottleneck.
         if name == "all processors" and self.busy[1][0] > 0.85:
             share, name = self.busy[1]
         return f"{name} {100 * share:.0f} %" if share > 0.5 else f"latency ({name} {100 * share:.0f} %)"
 
 
 def pages_for(design: Design, vcpus: int) -> int:
-    """Enough for a steady state; windows need whole blocks."""
+    """The number of pages for a steady state; windows need whole blocks."""
     if design.window_max > 1:
         return 1024 if vcpus <= 64 else 512
     return max(16, min(400, 4000 // vcpus))

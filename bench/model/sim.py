@@ -21,7 +21,7 @@ PREEMPT = object()
 
 
 class Thread:
-    """One thread of control; `program` is its generator."""
+    """A thread; the generator `program` yields its steps."""
 
     def __init__(self, name: str, precedence: bool = False):
         self.name = name
@@ -36,7 +36,7 @@ class Thread:
 
 
 class Line:
-    """A cache line: its next writer waits until those before have had it."""
+    """A contended cache line: writers get it one after another."""
 
     def __init__(self, sim: "Sim", name: str):
         self.sim, self.name = sim, name
@@ -50,7 +50,7 @@ class Line:
         """Nanoseconds until `times` writes are done, each with `hold_ns` of exclusive work."""
         sim = self.sim
         contended = self.free_at > sim.now
-        # A line that others want moves at every write; else only the first has to fetch it.
+        # A contended line moves at every write; otherwise only the first write fetches it.
         moves = times if contended else (self.last_core != core)
         cost = moves * sim.line_ns + times * (hold_ns + sim.atomic_ns)
         start = max(sim.now, self.free_at)
@@ -133,7 +133,7 @@ class Sim:
         return bool(self.idle)
 
     def wake(self, thread: Thread) -> None:
-        """Let it go on.  What that costs the waker, the waker yields itself."""
+        """Makes a thread runnable.  The waker yields the cost of that itself."""
         if not thread.asleep:
             thread.token = True
             return
@@ -141,7 +141,7 @@ class Sim:
         if not self.idle:
             (self.ready_first if thread.precedence else self.ready).append(thread)
             return
-        # Its last processor if that is free, for its caches; else the longest idle.
+        # Prefer its last processor, for warm caches; else the one idle for longest.
         core = thread.core if thread.core in self.idle else next(iter(self.idle))
         del self.idle[core]
         thread.core = core
@@ -150,7 +150,7 @@ class Sim:
         self.at(self.now + self.idle_wake_ns + delay, thread)
 
     def leave(self, core: int) -> None:
-        """Nobody runs on the processor any more: the next in line, or idle."""
+        """Frees a processor: it runs the next thread in the queue or becomes idle."""
         self.switches.use(core, self.switch_writes)
         queue = self.ready_first or self.ready
         if queue:

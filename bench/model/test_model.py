@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Is the model a model?  It must come out at what is known, and obey what all queues obey."""
+"""Tests the model against known results and against laws that hold for all queues."""
 import os
 import unittest
 
@@ -71,7 +71,7 @@ class Laws(unittest.TestCase):
                 self.assertEqual(w.nr_installed, sum(w.present))
 
     def test_little(self):
-        """Number under way = rate x time each takes; both are counted on their own."""
+        """Little's law: number in flight = rate x time of each; both sides are counted separately."""
         for name, vcpus, (r, _) in self.worlds():
             with self.subTest(name, vcpus=vcpus):
                 self.assertAlmostEqual(r.little, 1, places=6)
@@ -91,7 +91,7 @@ class Laws(unittest.TestCase):
 
 
 class Limits(unittest.TestCase):
-    """Where there is nobody to wait for, what comes out can be added up by hand."""
+    """Without contention, results can be computed by hand."""
 
     # A machine on which lines and waking cost nothing.
     m = Machine(cores=2, line_ns=0, atomic_ns=0, idle_wake_ns=0, waker_idle_ns=0, waker_busy_ns=0,
