@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `faultlane doctor`: what this machine can do, and the remedy for what it cannot.
+ * `faultlane doctor`: reports what works on this machine, and the remedy for what does not.
  *
- * Every line is the result of trying or reading, none of comparing versions.
+ * Every line results from trying or reading; kernel versions are never compared.
  */
 #include "cli/cli.h"
 #include "cli/json.h"
@@ -28,8 +28,8 @@
 
 enum state {
 	STATE_OK,
-	STATE_NOTE,    /* it works, with less */
-	STATE_MISSING, /* the engine does not run */
+	STATE_NOTE,    /* the engine runs with restrictions */
+	STATE_MISSING, /* the engine cannot run */
 };
 
 static const char *const state_names[] = { "ok", "note", "missing" };
@@ -38,10 +38,10 @@ struct doctor {
 	bool as_json;
 	struct cli_json json;
 	bool engine_can_run;
-	bool privileged; /* faults of the kernel's own accesses (KVM) may be served */
+	bool privileged; /* may handle faults of kernel mode (KVM) */
 };
 
-/* One line of the report; @remedy may be NULL. */
+/* Print one line of the report; @remedy may be NULL. */
 static void say(struct doctor *d, enum state state, const char *name, const char *remedy,
 		const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 
@@ -80,10 +80,10 @@ static void heading(const struct doctor *d, const char *text)
 static const char *device_remedy(int err)
 {
 	if (err == ENOENT)
-		return "kernels from 6.1 have it; without it the system call serves as well";
+		return "use Linux 6.1 or newer, or the system call instead";
 	if (err == ENODEV || err == ENXIO)
-		return "as root: mknod /dev/userfaultfd c 10 MINOR, with the number that /proc/misc names";
-	return "as root: setfacl -m u:USER:rw /dev/userfaultfd, or a group that may open it";
+		return "as root: mknod /dev/userfaultfd c 10 MINOR, with the minor number from /proc/misc";
+	return "as root: setfacl -m u:USER:rw /dev/userfaultfd, or give a group access";
 }
 
 static void check_access(struct doctor *d)
@@ -93,29 +93,29 @@ static void check_access(struct doctor *d)
 		"one of: access to /dev/userfaultfd, CAP_SYS_PTRACE, sysctl vm.unprivileged_userfaultfd=1";
 
 	fln_probe_access(&a);
-	heading(d, "userfaultfd, and which users may have it");
+	heading(d, "access to userfaultfd");
 	d->privileged = a.device == 0 || a.syscall == 0;
 	say(d, a.device ? STATE_NOTE : STATE_OK, "/dev/userfaultfd", device_remedy(a.device), "%s",
-	    a.device == ENODEV || a.device == ENXIO ? "is another device of that name"
+	    a.device == ENODEV || a.device == ENXIO ? "is a device node with the wrong number"
 	    : a.device                              ? strerror(a.device)
-						    : "gives userfaultfds (since Linux 6.1)");
+						    : "accessible (since Linux 6.1)");
 	say(d, a.syscall ? STATE_NOTE : STATE_OK, "system call", syscall_remedy, "%s",
 	    a.syscall ? strerror(a.syscall) : "permitted for all faults (since Linux 4.3)");
 	say(d, a.syscall_user_mode ? STATE_NOTE : STATE_OK, "system call, user mode",
-	    "allow userfaultfd(2) in the seccomp filter or container profile", "%s",
+	    "permit userfaultfd(2) in the seccomp filter or container profile", "%s",
 	    a.syscall_user_mode ? strerror(a.syscall_user_mode)
-				: "permitted for faults of user mode (since Linux 5.11)");
+				: "permitted for user-mode faults (since Linux 5.11)");
 	if (d->privileged)
-		say(d, STATE_OK, "faults of KVM", NULL, "are served");
+		say(d, STATE_OK, "faults of KVM", NULL, "can be handled");
 	else if (a.syscall_user_mode == 0 || a.device_user_mode == 0)
 		say(d, STATE_NOTE, "faults of KVM", syscall_remedy,
-		    "cannot be served: the engine runs for threads of user mode only");
+		    "cannot be handled: the engine works for user-mode faults only");
 	else
 		say(d, STATE_MISSING, "userfaultfd",
 		    a.syscall_user_mode == ENOSYS
-			    ? "a kernel from 5.14 with CONFIG_USERFAULTFD=y; in a container, its seccomp profile"
+			    ? "use Linux 5.14 or newer with CONFIG_USERFAULTFD=y; in a container, check its seccomp profile"
 			    : syscall_remedy,
-		    "is unavailable in every way");
+		    "unavailable by device and by system call");
 }
 
 static void check_features(struct doctor *d)
@@ -125,7 +125,7 @@ static void check_features(struct doctor *d)
 	uint64_t touch_ns = 0;
 	int rc;
 
-	heading(d, "what the kernel's userfaultfd can do");
+	heading(d, "features of the kernel's userfaultfd");
 	rc = fln_probe_features(!d->privileged, features, &nr);
 	for (uint32_t i = 0; i < nr; i++) {
 		const struct fln_probe_feature *f = &features[i];
@@ -133,54 +133,53 @@ static void check_features(struct doctor *d)
 		char remedy[128];
 
 		(void)snprintf(remedy, sizeof(remedy), "Linux %s or newer%s", f->first_kernel,
-			       f->needed ? "" : ", if it is wanted");
+			       f->needed ? "" : ", if you need it");
 		say(d, f->present ? STATE_OK : state, f->name,
-		    rc ? "get a userfaultfd first" : remedy, "%s (since Linux %s)", f->purpose,
-		    f->first_kernel);
+		    rc ? "first get access to userfaultfd" : remedy, "%s (since Linux %s)",
+		    f->purpose, f->first_kernel);
 	}
 	if (rc)
 		return;
 	rc = fln_probe_fault(!d->privileged, &touch_ns);
 	if (rc)
-		say(d, STATE_MISSING, "one fault, tried", "report this with the lines above", "%s",
+		say(d, STATE_MISSING, "test fault", "report this with the lines above", "%s",
 		    fln_last_error());
 	else
-		say(d, STATE_OK, "one fault, tried", NULL, "was served in %.1f us",
-		    (double)touch_ns / 1e3);
+		say(d, STATE_OK, "test fault", NULL, "resolved in %.1f us", (double)touch_ns / 1e3);
 }
 
-/* What fln_query_features() says, as far as no line above does. */
+/* Features of fln_query_features() that no other section reports. */
 static void check_engine(struct doctor *d)
 {
 	static const struct {
 		uint64_t bit;
-		const char *name, *there, *remedy;
+		const char *name, *value, *remedy;
 	} features[] = {
 		{ FLN_FEATURE_IN_CONTEXT, "in-context regions",
-		  "threads may resolve their own faults",
-		  "a kernel whose userfaultfd has SIGBUS (4.14)" },
+		  "threads can resolve their own faults",
+		  "use a kernel whose userfaultfd supports SIGBUS (4.14)" },
 		{ FLN_FEATURE_HUGE, "images of huge pages",
-		  "hugetlb memory; reserve it: vm.nr_hugepages",
-		  "a kernel with hugetlb and its minor faults (5.13)" },
+		  "supported; reserve pages with vm.nr_hugepages",
+		  "use a kernel with hugetlb and its minor faults (5.13)" },
 		{ FLN_FEATURE_COLLAPSE, "collapse to large pages", "MADV_COLLAPSE works on shmem",
-		  "a kernel from 6.1 with transparent huge pages of shmem" },
-		{ FLN_FEATURE_PIN, "pinning workers", "is permitted",
+		  "use Linux 6.1 or newer with transparent huge pages of shmem" },
+		{ FLN_FEATURE_PIN, "pinning workers", "permitted",
 		  "permit sched_setaffinity() in the seccomp filter" },
-		{ FLN_FEATURE_NICE, "precedence of workers", "nice -20 is permitted",
-		  "CAP_SYS_NICE, or ulimit -e 40" },
+		{ FLN_FEATURE_NICE, "priority of workers", "nice -20 is permitted",
+		  "grant CAP_SYS_NICE, or set ulimit -e 40" },
 	};
 	uint64_t bits = 0;
 
-	heading(d, "what the engine can do here");
+	heading(d, "features of the engine");
 	if (fln_query_features(d->privileged ? 0 : FLN_ENGINE_F_USER_MODE_ONLY, &bits) != 0)
 		say(d, STATE_NOTE, "features", NULL, "%s", fln_last_error());
 	for (uint32_t i = 0; i < sizeof(features) / sizeof(features[0]); i++)
 		say(d, bits & features[i].bit ? STATE_OK : STATE_NOTE, features[i].name,
 		    features[i].remedy, "%s",
-		    bits & features[i].bit ? features[i].there : "unavailable");
+		    bits & features[i].bit ? features[i].value : "unavailable");
 }
 
-/* How many there are in a list such as "0-3,8". */
+/* Count the entries of a list such as "0-3,8". */
 static uint32_t count_list(const char *path)
 {
 	char line[256];
@@ -210,7 +209,7 @@ static void check_shmem_huge(struct doctor *d)
 	if (chosen)
 		end = strchr(chosen, ']');
 	if (!chosen || !end) {
-		say(d, STATE_OK, "huge pages of shmem", NULL, "the kernel has none");
+		say(d, STATE_OK, "huge pages of shmem", NULL, "not supported by the kernel");
 		return;
 	}
 	*end = '\0';
@@ -222,18 +221,17 @@ static void check_machine(struct doctor *d)
 	uint64_t bytes = 0;
 	uint32_t nr_nodes = count_list("/sys/devices/system/node/online");
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	const char *why = kvm >= 0 ? "may be opened" : strerror(errno);
+	const char *why = kvm >= 0 ? "accessible" : strerror(errno);
 
 	heading(d, "the machine");
 	say(d, STATE_OK, "processors", NULL, "%u that this process may use", measure_nr_cpus());
 	say(d, STATE_OK, "NUMA nodes", NULL, "%u", nr_nodes ? nr_nodes : 1);
 	if (measure_memory_available(&bytes))
 		say(d, STATE_OK, "memory available", NULL,
-		    "%" PRIu64 " MiB to this process, which images (shmem) are taken from",
-		    bytes >> 20);
+		    "%" PRIu64 " MiB for this process; images (shmem) use it", bytes >> 20);
 	check_shmem_huge(d);
 	say(d, kvm >= 0 ? STATE_OK : STATE_NOTE, "/dev/kvm",
-	    "for KVM guests: load kvm, join the group that owns it", "%s", why);
+	    "for KVM guests: load the kvm module, join the group that owns /dev/kvm", "%s", why);
 	if (kvm >= 0)
 		(void)close(kvm);
 }
@@ -247,16 +245,16 @@ static void check_limits(struct doctor *d)
 	if (measure_read_number("/proc/sys/vm/max_map_count", &maps))
 		say(d, maps < 65530 ? STATE_NOTE : STATE_OK, "vm.max_map_count",
 		    "sysctl vm.max_map_count=1048576",
-		    "%" PRIu64 "; a quarter of them are for stripes, %" PRIu64
-		    " GiB at 2 MiB each, larger stripes beyond",
+		    "%" PRIu64 "; a quarter of them is for stripes, enough for %" PRIu64
+		    " GiB with stripes of 2 MiB, which grow beyond that",
 		    maps, maps / 4 * 2 / 1024);
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
 		say(d, limit.rlim_cur < 1024 ? STATE_NOTE : STATE_OK, "RLIMIT_NOFILE",
-		    "ulimit -n 4096", "%llu descriptors; every shard needs one",
+		    "ulimit -n 4096", "%llu descriptors; each shard needs one",
 		    (unsigned long long)limit.rlim_cur);
 	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
 		say(d, STATE_NOTE, "RLIMIT_FSIZE", "ulimit -f unlimited",
-		    "%llu MiB; no image is longer than that",
+		    "%llu MiB; images cannot be longer",
 		    (unsigned long long)(limit.rlim_cur >> 20));
 	if (getrlimit(RLIMIT_NPROC, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
 		say(d, limit.rlim_cur < 512 ? STATE_NOTE : STATE_OK, "RLIMIT_NPROC",
@@ -273,13 +271,12 @@ static int conclude(struct doctor *d)
 		cli_json_close(&d->json, '}');
 		(void)fputc('\n', stdout);
 	} else if (!d->engine_can_run) {
-		(void)puts("\nThe engine cannot run here: see what is missing above.");
+		(void)puts("\nThe engine cannot run here; see the lines marked missing.");
 	} else if (d->privileged) {
 		(void)puts("\nThe engine can run here, for all faults.");
 	} else {
-		(void)puts(
-			"\nThe engine can run here for faults of user mode only; KVM guests need "
-			"the remedy above.");
+		(void)puts("\nThe engine can run here for user-mode faults only; KVM guests need "
+			   "the remedy above.");
 	}
 	return d->engine_can_run ? CLI_OK : CLI_FAILED;
 }
@@ -295,14 +292,14 @@ int cli_doctor(int argc, char **argv)
 		(void)puts(
 			"usage: faultlane doctor [--json]\n"
 			"       faultlane doctor --plan [OPTIONS]\n\n"
-			"Tries what the engine needs, and names the remedy for what is missing.\n"
-			"With --plan: shows where workers would run; --plan --help explains.\n"
+			"Tests what the engine needs, and names the remedy for what is missing.\n"
+			"With --plan: shows where workers would run; see --plan --help.\n"
 			"Exit status: 0 when the engine can run, 1 when it cannot.");
 		return CLI_OK;
 	}
 	d.as_json = argc == 2 && strcmp(argv[1], "--json") == 0;
 	if (argc > 1 && !d.as_json) {
-		measure_error("'%s' is unknown; 'faultlane doctor' takes --json or --plan",
+		measure_error("unknown option '%s'; 'faultlane doctor' takes --json or --plan",
 			      argv[1]);
 		return CLI_USAGE;
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What happens when guest memory cannot be read: only async-signal-safe calls here. */
+/* Handles SIGBUS and SIGSEGV of guest memory, with async-signal-safe calls only. */
 #include "cli/guard.h"
 
 #include "cli/cli.h"
@@ -17,7 +17,7 @@ static void put(const char *text, size_t len)
 {
 	ssize_t n = write(STDERR_FILENO, text, len);
 
-	(void)n; /* there is nobody left to tell */
+	(void)n; /* nothing can be done about a failure here */
 }
 
 static void put_number(uint64_t n)
@@ -36,15 +36,15 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 {
 	static const char before[] = "\nfaultlane: page ";
 	static const char after[] =
-		" could not be served, so the thread that touched it got a signal instead of zeros; "
-		"was the image file shortened or is it unreadable there?\n";
+		" could not be filled, so the thread that touched it got a signal instead of zeros; "
+		"check whether the image file was truncated or is unreadable there\n";
 	uint64_t offset_bytes = UINT64_MAX;
 
 	(void)context;
 	for (uint32_t i = 0; i < guard_nr && offset_bytes >= guard_len_bytes; i++)
 		offset_bytes = (uintptr_t)info->si_addr - (uintptr_t)guard_addrs[i];
 	if (info->si_code <= 0 || offset_bytes >= guard_len_bytes) {
-		(void)signal(sig, SIG_DFL); /* not ours: it comes again, and ends the program */
+		(void)signal(sig, SIG_DFL); /* not ours: the retried access kills the program */
 		return;
 	}
 	put(before, sizeof(before) - 1);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A page that cannot be served raises SIGBUS in the thread that touches it (SIGSEGV on kernels
- * that cannot poison).  The guard turns that into a message and exit status 1.
+ * A failed page raises SIGBUS in the thread that touches it (SIGSEGV on kernels without
+ * UFFDIO_POISON).  The guard turns that signal into a message and exit status 1.
  */
 #ifndef CLI_GUARD_H
 #define CLI_GUARD_H
@@ -9,8 +9,8 @@
 #include <stdint.h>
 
 /*
- * Guard @len_bytes at each of @nr addresses, which stay the caller's; signals from
- * elsewhere take their usual course.
+ * Guard @len_bytes at each of @nr addresses; @addrs must stay valid.  Faults elsewhere get the
+ * default action.
  */
 void cli_guard_install(char *const *addrs, uint32_t nr, uint64_t len_bytes);
 void cli_guard_remove(void);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The image file. */
+/* The image file of `faultlane restore`. */
 #include "cli/input.h"
 
 #include "cli/cli.h"
@@ -27,20 +27,21 @@ static bool check_size(const char *path, uint64_t len_bytes)
 		uint64_t padded = len_bytes + PAGE_BYTES - len_bytes % PAGE_BYTES;
 
 		measure_error(
-			"--image '%s' has %llu bytes, no multiple of 4096; pad it: truncate -s %llu '%s'",
+			"--image '%s' has %llu bytes, not a multiple of 4096; pad it: truncate -s %llu '%s'",
 			path, (unsigned long long)len_bytes, (unsigned long long)padded, path);
 		return false;
 	}
 	if (len_bytes >= MAX_BYTES) {
-		measure_error("--image '%s' has %llu bytes; less than 16 TiB can be restored here",
-			      path, (unsigned long long)len_bytes);
+		measure_error("--image '%s' has %llu bytes; the maximum is below 16 TiB", path,
+			      (unsigned long long)len_bytes);
 		return false;
 	}
 	if (measure_memory_available(&available) && len_bytes + len_bytes / 64 > available) {
-		measure_error("--image '%s' needs %llu MiB of memory and %llu MiB are available; "
-			      "free some or take a smaller image",
-			      path, (unsigned long long)((len_bytes + len_bytes / 64) >> 20),
-			      (unsigned long long)(available >> 20));
+		measure_error(
+			"--image '%s' needs %llu MiB of memory, but only %llu MiB are available; "
+			"free some or use a smaller image",
+			path, (unsigned long long)((len_bytes + len_bytes / 64) >> 20),
+			(unsigned long long)(available >> 20));
 		return false;
 	}
 	return true;
@@ -51,7 +52,7 @@ bool cli_input_open(struct cli_input *in, const char *path)
 	struct stat st;
 
 	in->path = path;
-	/* Not to wait for somebody to open the other end of a pipe: the type is asked below. */
+	/* O_NONBLOCK: do not block on a FIFO; the type is checked below. */
 	in->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (in->fd < 0) {
 		measure_error("--image '%s': %s; give a readable file of raw memory", path,
@@ -59,7 +60,7 @@ bool cli_input_open(struct cli_input *in, const char *path)
 		return false;
 	}
 	if (fstat(in->fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-		measure_error("--image '%s' is no regular file; copy the contents to one", path);
+		measure_error("--image '%s' is not a regular file; copy its contents to one", path);
 		cli_input_close(in);
 		return false;
 	}
@@ -105,14 +106,14 @@ bool cli_input_next_data(const struct cli_input *in, uint64_t *lo, uint64_t end,
 		return false;
 	if (data < 0) {
 		if (errno == ENXIO)
-			return false; /* nothing but a hole up to the end of the file */
-		*hi = end;            /* the file system does not tell */
+			return false; /* a hole up to the end of the file */
+		*hi = end;            /* the file system does not support SEEK_DATA */
 		return true;
 	}
 	if ((uint64_t)data >= end)
 		return false;
 	hole = lseek(in->fd, data, SEEK_HOLE);
-	/* Whole pages, whatever the file system's own unit is. */
+	/* Round to whole pages: the file system's blocks may be smaller. */
 	*lo = (uint64_t)data / PAGE_BYTES * PAGE_BYTES;
 	*hi = hole < 0 ? end : ((uint64_t)hole + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
 	if (*hi > end)

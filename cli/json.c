@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* JSON output. */
+/* A JSON writer. */
 #include "cli/json.h"
 
 #include <inttypes.h>

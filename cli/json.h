@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Writing JSON: one object or array after the other, commas put in by themselves.
+ * A JSON writer, which inserts commas itself.
  */
 #ifndef CLI_JSON_H
 #define CLI_JSON_H
@@ -11,15 +11,15 @@
 
 struct cli_json {
 	FILE *to;
-	bool comma; /* something stands before */
+	bool comma; /* the next element needs a comma before it */
 };
 
-/* In an array, or at the top, @key is NULL. */
+/* @key is NULL in arrays and at the top level. */
 void cli_json_open(struct cli_json *j, const char *key, char bracket);
 void cli_json_close(struct cli_json *j, char bracket);
 void cli_json_string(struct cli_json *j, const char *key, const char *value);
 void cli_json_uint(struct cli_json *j, const char *key, uint64_t value);
-/* Three digits after the point for large values, six significant ones for small. */
+/* Three decimals for values from 1000 on, else six significant digits; null if not finite. */
 void cli_json_real(struct cli_json *j, const char *key, double value);
 void cli_json_bool(struct cli_json *j, const char *key, bool value);
 

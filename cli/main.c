@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The faultlane command: finds the subcommand. */
+/* The faultlane command: dispatches to the subcommands. */
 #include "cli/cli.h"
 #include "measure/error.h"
 
@@ -16,7 +16,7 @@ struct command {
 static const struct command commands[] = {
 	{ "restore", cli_restore,
 	  "restore a memory image lazily under touching threads, verified" },
-	{ "doctor", cli_doctor, "say what this machine can do, and the remedy for what it cannot" },
+	{ "doctor", cli_doctor, "report what works on this machine, with remedies for the rest" },
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -53,6 +53,6 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < NR_COMMANDS; i++)
 		if (strcmp(argv[1], commands[i].name) == 0)
 			return commands[i].run(argc - 1, argv + 1);
-	measure_error("'%s' is no command; 'faultlane --help' lists them", argv[1]);
+	measure_error("unknown command '%s'; 'faultlane --help' lists the commands", argv[1]);
 	return CLI_USAGE;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The designs, behind one face.
+ * One interface to all designs under test.
  *
- * Filling is the same work for all of them: a crew reads pieces of the file and
- * puts them into a memfd; the engine does so through its image.
+ * All are filled in the same way: a crew reads chunks of the file and
+ * writes them to a memfd; the engine does so through its image.
  */
 #include "cli/memory.h"
 
@@ -21,9 +21,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PIECE_BYTES (UINT64_C(2) << 20)
+#define FILL_CHUNK_BYTES (UINT64_C(2) << 20)
 #define MAX_MESSAGES 8u
-#define PART_BYTES (CLI_PART_PAGES * UINT64_C(4096))
+#define DELAY_UNIT_BYTES (CLI_PART_PAGES * UINT64_C(4096))
 
 struct cli_memory {
 	struct cli_options o;
@@ -40,22 +40,23 @@ struct cli_memory {
 	struct fln_guest **guests;
 };
 
-/* A library call failed: its sentence is better than ours.  Always false. */
+/* Report the library's own error message.  Always returns false. */
 static bool failed(const char *what, int rc)
 {
-	const char *sentence = fln_last_error();
+	const char *message = fln_last_error();
 
-	measure_error("%s: %s", what, sentence[0] ? sentence : strerror(-rc));
+	measure_error("%s: %s", what, message[0] ? message : strerror(-rc));
 	return false;
 }
 
-static bool put_piece(struct measure_crew *crew, uint64_t item)
+static bool put_chunk(struct measure_crew *crew, uint64_t item)
 {
 	struct cli_memory *m = crew->ctx;
-	uint64_t lo = item * PIECE_BYTES;
-	uint64_t end = lo + PIECE_BYTES < m->in->len_bytes ? lo + PIECE_BYTES : m->in->len_bytes;
+	uint64_t lo = item * FILL_CHUNK_BYTES;
+	uint64_t end =
+		lo + FILL_CHUNK_BYTES < m->in->len_bytes ? lo + FILL_CHUNK_BYTES : m->in->len_bytes;
 	uint64_t hi;
-	char *buf = aligned_alloc(4096, PIECE_BYTES);
+	char *buf = aligned_alloc(4096, FILL_CHUNK_BYTES);
 	bool ok = true;
 
 	if (!buf)
@@ -64,8 +65,7 @@ static bool put_piece(struct measure_crew *crew, uint64_t item)
 		int rc = cli_input_read(m->in, lo, buf, hi - lo);
 
 		if (rc)
-			ok = measure_crew_fail(crew,
-					       "--image '%s' cannot be read at offset %llu: %s",
+			ok = measure_crew_fail(crew, "cannot read --image '%s' at offset %llu: %s",
 					       m->in->path, (unsigned long long)lo, strerror(-rc));
 		else if (fln_shmem_put(&m->shmem, lo, buf, hi - lo))
 			ok = measure_crew_fail(crew, "%s", fln_last_error());
@@ -85,15 +85,15 @@ static bool fill_range(struct measure_crew *crew, uint64_t offset_bytes, uint64_
 					    (unsigned long long)offset_bytes, fln_last_error());
 }
 
-static bool fill_piece(struct measure_crew *crew, uint64_t item)
+static bool fill_chunk(struct measure_crew *crew, uint64_t item)
 {
-	return fill_range(crew, item * PIECE_BYTES, PIECE_BYTES);
+	return fill_range(crew, item * FILL_CHUNK_BYTES, FILL_CHUNK_BYTES);
 }
 
-/* Every second part, beginning with the first: those that --delay-ms leaves alone. */
-static bool fill_part(struct measure_crew *crew, uint64_t item)
+/* Fill every second unit, beginning with the first: those that --delay-ms does not delay. */
+static bool fill_undelayed_unit(struct measure_crew *crew, uint64_t item)
 {
-	return fill_range(crew, item * 2 * PART_BYTES, PART_BYTES);
+	return fill_range(crew, item * 2 * DELAY_UNIT_BYTES, DELAY_UNIT_BYTES);
 }
 
 static bool fill(struct cli_memory *m, uint64_t stride_bytes,
@@ -124,8 +124,8 @@ static bool create_baseline(struct cli_memory *m)
 		      : fln_shmem_init(&m->shmem, m->in->len_bytes);
 
 	if (rc)
-		return failed("cannot make the memory", rc);
-	if (!fill(m, PIECE_BYTES, put_piece))
+		return failed("cannot create the memory", rc);
+	if (!fill(m, FILL_CHUNK_BYTES, put_chunk))
 		return false;
 	rc = fln_shmem_map(&m->shmem);
 	if (rc)
@@ -138,20 +138,20 @@ static bool create_baseline(struct cli_memory *m)
 	return rc == 0 || failed("cannot start the fault handler", rc);
 }
 
-/* A source that fails does so for many pages; the first few messages tell it all. */
+/* Rate-limit: a failing source logs once per page. */
 static void log_to_stderr(void *ctx, enum fln_log_level level, const char *msg)
 {
-	static _Atomic uint32_t nr_said;
+	static _Atomic uint32_t nr_logged;
 	uint32_t nr;
 
 	(void)ctx;
 	if (level > FLN_LOG_WARNING)
 		return;
-	nr = atomic_fetch_add(&nr_said, 1);
+	nr = atomic_fetch_add(&nr_logged, 1);
 	if (nr < MAX_MESSAGES)
 		measure_error("%s: %s", level == FLN_LOG_ERROR ? "error" : "warning", msg);
 	else if (nr == MAX_MESSAGES)
-		measure_error("further messages are left out");
+		measure_error("further messages suppressed");
 }
 
 static bool start_engine(struct cli_memory *m)
@@ -191,7 +191,7 @@ static bool open_source(struct cli_memory *m)
 	opts.every_pages = CLI_PART_PAGES;
 	rc = fln_source_with_delay(m->source, &opts, &slow);
 	if (rc)
-		return failed("cannot delay the image", rc);
+		return failed("cannot wrap the source with a delay", rc);
 	fln_source_destroy(m->source); /* the wrapper holds a reference */
 	m->source = slow;
 	return true;
@@ -205,16 +205,16 @@ static bool create_image(struct cli_memory *m)
 	opts.len_bytes = m->in->len_bytes;
 	opts.source = m->source;
 	opts.page_bytes = m->o.page_size == CLI_PAGE_2M ? 2u << 20 : 4096;
-	opts.node = (uint32_t)(m->o.node + 1);
+	opts.node = (uint32_t)(m->o.node + 1); /* 0 means any node */
 	rc = fln_image_create(m->engine, &opts, &m->image);
 	if (rc)
-		return failed("cannot make the image", rc);
+		return failed("cannot create the image", rc);
 	if (m->o.source == CLI_MEMORY)
-		return fill(m, PIECE_BYTES, fill_piece);
-	return !m->o.prefill || fill(m, 2 * PART_BYTES, fill_part);
+		return fill(m, FILL_CHUNK_BYTES, fill_chunk);
+	return !m->o.prefill || fill(m, 2 * DELAY_UNIT_BYTES, fill_undelayed_unit);
 }
 
-/* What is said of a guest's memory, and done with it beforehand. */
+/* Advise, lock or populate a guest's memory, as the options say. */
 static bool advise(struct cli_memory *m, uint32_t i)
 {
 	static const enum fln_advice advice[CLI_NR_ADVICES] = {
@@ -228,7 +228,7 @@ static bool advise(struct cli_memory *m, uint32_t i)
 	if (m->o.advice != CLI_NORMAL)
 		rc = fln_guest_advise(m->guests[i], addr, len, advice[m->o.advice]);
 	if (rc)
-		return failed("cannot advise", rc);
+		return failed("fln_guest_advise() failed", rc);
 	if (m->o.lock)
 		rc = fln_guest_lock(m->guests[i], addr, len);
 	else if (m->o.populate)
@@ -250,15 +250,16 @@ static bool create_guest(struct cli_memory *m, uint32_t i)
 	guest_opts.window_max = m->o.window_max;
 	rc = fln_guest_create(m->engine, &guest_opts, &m->guests[i]);
 	if (rc)
-		return failed("cannot make the guest", rc);
+		return failed("cannot create the guest", rc);
 	region_opts.image = m->image;
 	region_opts.len_bytes = m->in->len_bytes;
 	if (m->o.sharing == CLI_PRIVATE)
 		region_opts.sharing = FLN_SHARING_PRIVATE;
-	region_opts.node = (uint32_t)(m->o.node + 1);
+	region_opts.node = (uint32_t)(m->o.node + 1); /* 0 means any node */
 	if (m->o.delivery == CLI_IN_CONTEXT) {
 		region_opts.delivery = FLN_DELIVERY_IN_CONTEXT;
-		region_opts.discard = FLN_DISCARD_IMAGE; /* private regions want it so */
+		/* In-context private regions support only this. */
+		region_opts.discard = FLN_DISCARD_IMAGE;
 	}
 	rc = fln_region_add(m->guests[i], &region_opts, &region);
 	if (rc)
@@ -326,7 +327,7 @@ void cli_memory_destroy(struct cli_memory *m)
 		(void)fln_guest_destroy(m->guests[i]);
 	rc = fln_image_destroy(m->image);
 	if (rc)
-		(void)failed("cannot release the image", rc);
+		(void)failed("cannot destroy the image", rc);
 	fln_source_destroy(m->source);
 	rc = fln_engine_destroy(m->engine);
 	if (rc)
@@ -368,14 +369,14 @@ static void handler_counters(struct cli_memory *m, struct cli_counters *out)
 	out->stats.service = from.service;
 }
 
-/* Of all guests.  All that is printed adds up. */
+/* Add one guest's counters to @to. */
 static bool add_guest_counters(struct fln_guest *guest, struct fln_stats *to)
 {
 	struct fln_stats s = FLN_STATS_INIT;
 	int rc = fln_guest_stats(guest, &s);
 
 	if (rc)
-		return failed("cannot read the statistics", rc);
+		return failed("fln_guest_stats() failed", rc);
 	to->faults += s.faults;
 	to->minor += s.minor;
 	to->major += s.major;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The memory under test: made, filled and served by one of the designs.
+ * The memory under test: one interface to all designs.
  */
 #ifndef CLI_MEMORY_H
 #define CLI_MEMORY_H
@@ -14,7 +14,7 @@
 
 struct cli_memory;
 
-/* What the design did; zero where it has no such thing. */
+/* Counters of the design; 0 where a design has none. */
 struct cli_counters {
 	struct fln_stats stats;
 	uint32_t window_first;
@@ -24,18 +24,19 @@ struct cli_counters {
 };
 
 /*
- * Make the memory, fill it (unless it is filled while it is touched) and start
- * what serves it.  NULL: it has said why not.
+ * Create the memory, fill it (with --source memory) and start the threads that handle
+ * its faults.  NULL: an error was printed.
  */
 struct cli_memory *cli_memory_create(const struct cli_options *o, const struct cli_input *in);
 void cli_memory_destroy(struct cli_memory *m);
 
-/* One address for each of --guests. */
+/* The addresses of the guests' memory, one for each of --guests. */
 char *const *cli_memory_addrs(const struct cli_memory *m);
-/* What --sharing private must leave alone; -1 where there is no image. */
+/* The memfd of the image, which --sharing private must not modify; -1: no image. */
 int cli_memory_image(const struct cli_memory *m);
 double cli_memory_fill_seconds(const struct cli_memory *m);
 
+/* Read the counters.  False: an error was printed. */
 bool cli_memory_counters(struct cli_memory *m, struct cli_counters *out);
 
 #endif

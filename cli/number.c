@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Numbers on command lines. */
+/* Parses numbers of the command line. */
 #include "cli/number.h"
 
 #include "cli/cli.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Parsing and checking the command line of `faultlane restore`. */
+/* Parses and checks the command line of `faultlane restore`. */
 #include "cli/options.h"
 
 #include "cli/cli.h"
@@ -166,15 +166,15 @@ static int parse_window(const char *option, const char *value, uint32_t *out)
 	if (rc)
 		return rc;
 	if (n & (n - 1)) {
-		measure_error("--%s '%s': windows are powers of two: 1, 2, 4 … %u pages", option,
-			      value, MAX_WINDOW);
+		measure_error("--%s '%s': give a power of two from 1 to %u pages", option, value,
+			      MAX_WINDOW);
 		return CLI_USAGE;
 	}
 	*out = n;
 	return CLI_OK;
 }
 
-/* The index of @value among @names, or -1 after a message. */
+/* The index of @value in @names; -1, after an error message. */
 static int parse_name(const char *option, const char *value, const char *const *names, int nr)
 {
 	char list[128] = "";
@@ -189,11 +189,11 @@ static int parse_name(const char *option, const char *value, const char *const *
 			     i == 0 ? "" : (i == nr - 1 ? " or " : ", "), names[i]);
 		len += n > 0 && (size_t)n < sizeof(list) - len ? (size_t)n : 0;
 	}
-	measure_error("--%s '%s' is unknown; use %s", option, value, list);
+	measure_error("--%s: unknown value '%s'; use %s", option, value, list);
 	return -1;
 }
 
-/* Options that are one of some words; all are enums. */
+/* Options whose value is one of several words, stored as an enum. */
 static const struct choice {
 	int opt;
 	int nr;
@@ -212,7 +212,7 @@ static const struct choice {
 	{ OPT_SOURCE, CLI_NR_SOURCES, cli_source_names, offsetof(struct cli_options, source) },
 };
 
-_Static_assert(sizeof(enum cli_order) == sizeof(int), "an enum is written as an int");
+_Static_assert(sizeof(enum cli_order) == sizeof(int), "parse_choice() stores an int");
 
 static int parse_choice(struct cli_options *o, int opt, const char *option, const char *value)
 {
@@ -327,12 +327,12 @@ static int parse_one(struct cli_options *o, int opt, const char *option, const c
 	}
 }
 
-/* An option that would have no effect is refused: the figures would be misread. */
+/* Refuse an option that would have no effect: the results would be misread. */
 static int needs(bool given, bool allowed, const char *option, const char *what)
 {
 	if (!given || allowed)
 		return CLI_OK;
-	measure_error("%s has an effect only with %s; leave one of the two out", option, what);
+	measure_error("%s has an effect only with %s; add that, or drop %s", option, what, option);
 	return CLI_USAGE;
 }
 
@@ -343,7 +343,7 @@ static int check(const struct cli_options *o)
 	int rc = CLI_OK;
 
 	if (!o->image) {
-		measure_error("--image FILE is missing; 'faultlane restore --help' explains");
+		measure_error("--image FILE is missing; see 'faultlane restore --help'");
 		return CLI_USAGE;
 	}
 	rc |= needs(o->window_first || o->window_max, windows, "--window",
@@ -377,8 +377,8 @@ static int check(const struct cli_options *o)
 		return CLI_USAGE;
 	}
 	if (o->nr_threads % o->nr_guests) {
-		measure_error("--threads %u cannot be dealt out evenly over --guests %u; give a "
-			      "multiple of it",
+		measure_error("--threads %u is not a multiple of --guests %u; give a "
+			      "multiple",
 			      o->nr_threads, o->nr_guests);
 		return CLI_USAGE;
 	}
@@ -412,8 +412,8 @@ int cli_options_parse(struct cli_options *o, int argc, char **argv, bool *done)
 		if (opt == '?' || opt == ':') {
 			measure_error(
 				opt == ':'
-					? "option '%s' needs a value; 'faultlane restore --help' explains"
-					: "option '%s' is unknown; 'faultlane restore --help' lists them",
+					? "option '%s' needs a value; see 'faultlane restore --help'"
+					: "unknown option '%s'; see 'faultlane restore --help'",
 				argv[at]);
 			return CLI_USAGE;
 		}
@@ -422,7 +422,7 @@ int cli_options_parse(struct cli_options *o, int argc, char **argv, bool *done)
 			return rc;
 	}
 	if (optind < argc) {
-		measure_error("'%s' is too much; an image is named with --image", argv[optind]);
+		measure_error("unexpected argument '%s'; name an image with --image", argv[optind]);
 		return CLI_USAGE;
 	}
 	return check(o);

@@ -53,7 +53,7 @@ extern const char *const cli_page_size_names[CLI_NR_PAGE_SIZES];
 extern const char *const cli_design_names[CLI_NR_DESIGNS];
 extern const char *const cli_order_names[CLI_NR_ORDERS];
 extern const char *const cli_op_names[CLI_NR_OPS];
-/* As enum fln_advice has them. */
+/* In the order of enum fln_advice. */
 enum cli_advice {
 	CLI_NORMAL,
 	CLI_ADVISE_SEQUENTIAL,
@@ -66,7 +66,7 @@ extern const char *const cli_delivery_names[CLI_NR_DELIVERIES];
 extern const char *const cli_source_names[CLI_NR_SOURCES];
 extern const char *const cli_sharing_names[CLI_NR_SHARINGS];
 
-/* --delay-ms and --prefill cut an image into parts, and tell every second one apart. */
+/* --delay-ms and --prefill divide an image into parts of this size and treat them alternately. */
 #define CLI_PART_PAGES 64u
 
 struct cli_options {
@@ -78,7 +78,7 @@ struct cli_options {
 	enum cli_sharing sharing;
 	enum cli_page_size page_size;
 	uint32_t nr_guests;
-	uint32_t nr_threads; /* of all guests, as many of each */
+	uint32_t nr_threads; /* of all guests together; each guest has the same number */
 	enum cli_delivery delivery;
 	enum cli_advice advice;
 	bool populate;
@@ -89,7 +89,7 @@ struct cli_options {
 	uint32_t nr_shards;      /* 0: the default */
 	uint32_t nr_workers;     /* 0: the default */
 	const char *worker_cpus; /* NULL: the default */
-	const char *vcpu_cpus;   /* touching threads run there, one each in turn; NULL: anywhere */
+	const char *vcpu_cpus;   /* touching threads are pinned there in turn; NULL: not pinned */
 	int64_t node;            /* of memory, shards and workers; -1: any */
 	uint64_t delay_ms;
 	bool keep_nice;
@@ -102,8 +102,8 @@ struct cli_options {
 };
 
 /*
- * Return: enum cli_status; with CLI_OK and *done there is nothing left to do
- * (--help).  What is wrong has been said on stderr.
+ * Return: CLI_OK, with *done if nothing is left to do (--help); CLI_USAGE, after an
+ * error message.
  */
 int cli_options_parse(struct cli_options *o, int argc, char **argv, bool *done);
 

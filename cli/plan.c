@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* `faultlane doctor --plan`: options to fln_plan_print(). */
+/* `faultlane doctor --plan`: passes its options to fln_plan_print(). */
 #include "cli/plan.h"
 
 #include "cli/cli.h"
@@ -68,7 +68,7 @@ bool cli_plan_wanted(int argc, char **argv)
 	return false;
 }
 
-/* Bytes, or with one of K, M, G, T behind. */
+/* Parse a number of bytes, with an optional suffix K, M, G or T. */
 static int parse_size(const char *value, uint64_t *out)
 {
 	static const char units[] = "KMGT";
@@ -93,7 +93,7 @@ static int parse_size(const char *value, uint64_t *out)
 	return CLI_OK;
 }
 
-/* A file where there is one, or where the name says so; else a description. */
+/* @value is an XML file if it exists or ends in .xml; else a synthetic description. */
 static void set_topology(struct fln_plan_opts *o, const char *value)
 {
 	size_t len = strlen(value);
@@ -175,10 +175,11 @@ int cli_plan(int argc, char **argv)
 			return CLI_OK;
 		}
 		if (opt == '?' || opt == ':') {
-			measure_error(opt == ':' ? "option '%s' needs a value; 'faultlane doctor "
-						   "--plan --help' explains"
-						 : "option '%s' is unknown; 'faultlane doctor "
-						   "--plan --help' lists them",
+			measure_error(opt == ':'
+					      ? "option '%s' needs a value; see 'faultlane doctor "
+						"--plan --help'"
+					      : "unknown option '%s'; see 'faultlane doctor "
+						"--plan --help'",
 				      argv[at]);
 			return CLI_USAGE;
 		}
@@ -187,7 +188,8 @@ int cli_plan(int argc, char **argv)
 			return rc;
 	}
 	if (optind < argc) {
-		measure_error("'%s' is too much; a machine is named with --topology", argv[optind]);
+		measure_error("unexpected argument '%s'; describe a machine with --topology",
+			      argv[optind]);
 		return CLI_USAGE;
 	}
 	return print_plan(&o, format);

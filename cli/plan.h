@@ -7,7 +7,7 @@
 
 #include <stdbool.h>
 
-/* Is --plan among the arguments? */
+/* Do the arguments contain --plan? */
 bool cli_plan_wanted(int argc, char **argv);
 
 /* Return: enum cli_status. */

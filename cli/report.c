@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Printing the figures of a restore. */
+/* Prints the results of a restore. */
 #include "cli/report.h"
 
 #include "cli/json.h"
@@ -34,7 +34,7 @@ static uint64_t voluntary_switches(const struct cli_report *r)
 	return r->touch.crowd.to.nr_voluntary_switches - r->touch.crowd.from.nr_voluntary_switches;
 }
 
-/* <prefix>_p50_us … <prefix>_max_us */
+/* Write the keys <prefix>_p50_us … <prefix>_max_us. */
 static void json_latency(struct cli_json *j, const char *prefix, const struct fln_histogram *h)
 {
 	static const struct {
@@ -172,7 +172,7 @@ void cli_report_table(const struct cli_report *r)
 	(void)printf("  touched %" PRIu64 " pages in %.3f s\n\n", r->touch.all.count,
 		     r->touch.crowd.seconds);
 	(void)printf("  %-22s %12.0f\n", "pages/s", pages_per_second(r));
-	(void)printf("  %-22s %12.3f us   (others used %.2f processors meanwhile)\n",
+	(void)printf("  %-22s %12.3f us   (other processes used %.2f processors meanwhile)\n",
 		     "CPU per page", cpu_us_per_page(r),
 		     measure_usage_others(&r->touch.crowd.from, &r->touch.crowd.to));
 	(void)printf("\n  %-22s %12s %11s %11s %11s %11s\n", "time in us", "count", "p50", "p99",

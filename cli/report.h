@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The figures of a restore, for programs and for people.
+ * The results of a restore, as JSON and as a table.
  */
 #ifndef CLI_REPORT_H
 #define CLI_REPORT_H
@@ -20,8 +20,9 @@ struct cli_report {
 	struct measure_verify_result verify;
 };
 
-/* One object on one line. */
+/* Print one JSON object, on one line. */
 void cli_report_json(const struct cli_report *r);
+/* Print a table for people. */
 void cli_report_table(const struct cli_report *r);
 
 #endif

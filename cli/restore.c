@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* `faultlane restore`: fill, map, touch, count, verify. */
+/* `faultlane restore`: fills, maps, touches and verifies memory, and reports counters. */
 #include "cli/cli.h"
 #include "cli/guard.h"
 #include "cli/input.h"
@@ -19,10 +19,10 @@
 #include <string.h>
 #include <time.h>
 
-/* Workers finish the windows of the last faults a moment after the last touch. */
+/* Workers install the windows of the last faults a little after the last touch. */
 #define SETTLE_NS 20000000
 
-/* Where only faults of user mode may be served, that is enough here: say so and go on. */
+/* If this user may handle user-mode faults only, that is enough here: warn and continue. */
 static void choose_mode(struct cli_options *o)
 {
 	struct fln_probe_access access;
@@ -32,8 +32,9 @@ static void choose_mode(struct cli_options *o)
 	fln_probe_access(&access);
 	if (access.device && access.syscall &&
 	    (!access.syscall_user_mode || !access.device_user_mode)) {
-		measure_error("note: only faults of user mode may be served by this user, which is "
-			      "enough for touching threads; 'faultlane doctor' names the remedy");
+		measure_error(
+			"note: this user may handle user-mode faults only, which is enough for "
+			"touching threads; 'faultlane doctor' names the remedy");
 		o->user_mode_only = true;
 	}
 }
@@ -45,12 +46,14 @@ static bool contents(struct measure_crew *crew, const void *ctx, uint64_t offset
 	int rc = cli_input_read(in, offset_bytes, buf, len_bytes);
 
 	return rc == 0 ||
-	       measure_crew_fail(crew,
-				 "--image '%s' cannot be read again at offset %llu to verify: %s",
+	       measure_crew_fail(crew, "cannot read --image '%s' at offset %llu to verify: %s",
 				 in->path, (unsigned long long)offset_bytes, strerror(-rc));
 }
 
-/* Every guest; and where writes are private, all of each, and that the image is as it was. */
+/*
+ * Verify every guest's touched pages.  With private writes, verify all of every guest's memory,
+ * and that the image is unchanged.
+ */
 static bool verify(const struct cli_options *o, const struct cli_input *in, struct cli_memory *m,
 		   struct cli_report *r)
 {
@@ -77,14 +80,14 @@ static bool verify(const struct cli_options *o, const struct cli_input *in, stru
 	return measure_verify(&v, &r->verify);
 }
 
-static uint64_t nr_pages_due(const struct cli_report *r)
+static uint64_t nr_expected_pages(const struct cli_report *r)
 {
 	if (r->o->sharing == CLI_PRIVATE)
 		return r->plan->total_pages * (r->o->nr_guests + 1);
 	return r->plan->nr_pages * r->o->nr_guests;
 }
 
-/* The kernel alone maps nothing ahead of a write: no need to ask whether it faulted. */
+/* The kernel does no fault-around for writes, so every slow write has faulted. */
 static enum measure_fault_mark fault_mark(const struct cli_options *o)
 {
 	if (o->delivery == CLI_IN_CONTEXT || (o->design == CLI_KERNEL && o->op == CLI_WRITE))
@@ -136,7 +139,7 @@ static int report(const struct cli_report *r)
 	else
 		cli_report_table(r);
 	if (fflush(stdout) != 0) {
-		measure_error("cannot write the figures to standard output");
+		measure_error("cannot write the results to standard output");
 		return CLI_FAILED;
 	}
 	if (r->verify.nr_wrong) {
@@ -147,24 +150,24 @@ static int report(const struct cli_report *r)
 			      (unsigned long long)(r->verify.first_wrong_page * 4096));
 		return CLI_FAILED;
 	}
-	if (r->verify.nr_verified != nr_pages_due(r)) {
-		measure_error("%llu pages were verified where %llu are due",
+	if (r->verify.nr_verified != nr_expected_pages(r)) {
+		measure_error("%llu pages were verified, but %llu were expected",
 			      (unsigned long long)r->verify.nr_verified,
-			      (unsigned long long)nr_pages_due(r));
+			      (unsigned long long)nr_expected_pages(r));
 		return CLI_FAILED;
 	}
 	return CLI_OK;
 }
 
-/* The main thread touches the memory too, when it verifies. */
-static bool enter(void)
+/* Verification touches memory on the main thread too, so it must resolve its own faults. */
+static bool enter_context(void)
 {
 	int rc = fln_sigbus_install();
 
 	if (rc == 0)
 		rc = fln_thread_enter();
 	if (rc)
-		measure_error("faults cannot be resolved in context: %s", fln_last_error());
+		measure_error("cannot resolve faults in context: %s", fln_last_error());
 	return rc == 0;
 }
 
@@ -178,8 +181,8 @@ static int restore(const struct cli_options *o, const struct cli_input *in,
 	if (!m)
 		return CLI_FAILED;
 	cli_guard_install(cli_memory_addrs(m), o->nr_guests, in->len_bytes);
-	/* Before the guard: it is told of what fails. */
-	ok = o->delivery == CLI_QUEUED || enter();
+	/* After the guard, so that the library's handler chains to it for failed pages. */
+	ok = o->delivery == CLI_QUEUED || enter_context();
 	if (ok) {
 		ok = measure(o, in, m, &r);
 		if (o->delivery == CLI_IN_CONTEXT)
@@ -219,7 +222,7 @@ int cli_restore(int argc, char **argv)
 		return CLI_FAILED;
 	}
 	if (plan.nr_pages < plan.nr_threads) {
-		measure_error("--threads %u is more than the %llu pages that are to be touched; "
+		measure_error("--threads %u exceeds the %llu pages to touch; "
 			      "use fewer threads, a lower --density or a larger image",
 			      o.nr_threads, (unsigned long long)plan.nr_pages * o.nr_guests);
 		status = CLI_USAGE;

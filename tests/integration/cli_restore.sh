@@ -65,29 +65,29 @@ fallocate --punch-hole --offset $((1 << 20)) --length $((128 << 10)) "$dir/image
 	echo "no holes in this file system: the image has none"
 
 refused 2 "usage:" "$faultlane"
-refused 2 "'fly' is no command" "$faultlane" fly
+refused 2 "unknown command 'fly'" "$faultlane" fly
 refused 2 "--image FILE is missing" "$faultlane" restore
-refused 2 "'--colour' is unknown" "$faultlane" restore --colour blue
+refused 2 "unknown option '--colour'" "$faultlane" restore --colour blue
 refused 2 "'--threads' needs a value" "$faultlane" restore --image "$dir/image" --threads
-refused 2 "'also' is too much" "$faultlane" restore --image "$dir/image" also
+refused 2 "unexpected argument 'also'" "$faultlane" restore --image "$dir/image" also
 for n in 0 4097 -1 1x ""; do
 	refused 2 "--threads '$n': give a whole number from 1 to 4096" \
 		"$faultlane" restore --image "$dir/image" --threads "$n"
 done
-refused 2 "--threads 16 cannot be dealt out evenly over --guests 3" \
+refused 2 "--threads 16 is not a multiple of --guests 3" \
 	"$faultlane" restore --image "$dir/image" --guests 3
 refused 2 "--guests with --op write has an effect only with --sharing private" \
 	"$faultlane" restore --image "$dir/image" --guests 2 --op write
-refused 2 "--sharing 'mine' is unknown; use shared or private" \
+refused 2 "--sharing: unknown value 'mine'; use shared or private" \
 	"$faultlane" restore --image "$dir/image" --sharing mine
-refused 2 "--threads 4096 is more than the 8 pages" \
+refused 2 "--threads 4096 exceeds the 8 pages" \
 	"$faultlane" restore --image "$dir/image" --threads 4096 --density 512 --design kernel
-refused 2 "--design 'magic' is unknown; use engine, single, single_window or kernel" \
+refused 2 "--design: unknown value 'magic'; use engine, single, single_window or kernel" \
 	"$faultlane" restore --image "$dir/image" --design magic
-refused 2 "--order 'up' is unknown" "$faultlane" restore --image "$dir/image" --order up
-refused 2 "--op 'wipe' is unknown" "$faultlane" restore --image "$dir/image" --op wipe
-refused 2 "--source 'tape' is unknown" "$faultlane" restore --image "$dir/image" --source tape
-refused 2 "--window '3': windows are powers of two" \
+refused 2 "--order: unknown value 'up'" "$faultlane" restore --image "$dir/image" --order up
+refused 2 "--op: unknown value 'wipe'" "$faultlane" restore --image "$dir/image" --op wipe
+refused 2 "--source: unknown value 'tape'" "$faultlane" restore --image "$dir/image" --source tape
+refused 2 "--window '3': give a power of two" \
 	"$faultlane" restore --image "$dir/image" --window 3
 refused 2 "--window '1024': give a whole number from 1 to 512" \
 	"$faultlane" restore --image "$dir/image" --window 1024
@@ -101,7 +101,7 @@ refused 2 "--delay-ms has an effect only with --source file" \
 	"$faultlane" restore --image "$dir/image" --delay-ms 5
 
 refused 1 "No such file" "$faultlane" restore --image "$dir/none"
-refused 1 "no regular file" "$faultlane" restore --image "$dir"
+refused 1 "not a regular file" "$faultlane" restore --image "$dir"
 : >"$dir/empty"
 refused 1 "is empty" "$faultlane" restore --image "$dir/empty"
 head -c 5000 /dev/zero >"$dir/odd"
@@ -115,7 +115,7 @@ rm -f "$dir/huge"
 "$faultlane" --version | grep '^faultlane [0-9]' >/dev/null || fail "--version"
 "$faultlane" --help | grep doctor >/dev/null || fail "--help"
 "$faultlane" restore --help | grep -- --density >/dev/null || fail "restore --help"
-refused 2 "is unknown" "$faultlane" doctor --loud
+refused 2 "unknown option '--loud'" "$faultlane" doctor --loud
 "$faultlane" doctor >"$dir/doctor" 2>"$dir/err"
 can_run=$?
 
@@ -136,10 +136,10 @@ planned "cannot" --help
 planned "share a processor with vCPUs" --topology "node:2 core:4 pu:2" --workers 2 --vcpu-cpus 0-15
 refused 2 "give a size such as 64G" "$faultlane" doctor --plan --memory 64Q
 refused 2 "from 1 to 64" "$faultlane" doctor --plan --workers 65
-refused 2 "no list of processors" "$faultlane" doctor --plan --vcpu-cpus 3-
-refused 2 "is not understood" "$faultlane" doctor --plan --topology "a large one"
+refused 2 "not a list of processors" "$faultlane" doctor --plan --vcpu-cpus 3-
+refused 2 "'a large one'" "$faultlane" doctor --plan --topology "a large one"
 refused 2 "nowhere.xml" "$faultlane" doctor --plan --topology "$dir/nowhere.xml"
-refused 2 "is too much" "$faultlane" doctor --plan machine
+refused 2 "unexpected argument 'machine'" "$faultlane" doctor --plan machine
 refused 2 "list of processors" "$faultlane" restore --image "$dir/image" --vcpu-cpus 3-1
 refused 2 "only with --design engine" "$faultlane" restore --image "$dir/image" --design kernel --node 0
 refused 1 "may not run on processor 8191" \
@@ -228,7 +228,7 @@ elif [[ " $designs " == *" engine "* ]]; then
 		fail "an image file that was overwritten: status $status, $(cat "$dir/err")"
 	cp "$dir/image" "$dir/victim"
 	(sleep "$late" && truncate -s 1M "$dir/victim") &
-	refused 1 "could not be served" "$faultlane" restore \
+	refused 1 "could not be filled" "$faultlane" restore \
 		--image "$dir/victim" --threads 20 --source file --delay-ms "$delay_ms" --prefill
 	wait
 fi

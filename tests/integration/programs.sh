@@ -61,7 +61,7 @@ mkfifo "$dir/pipe"
 timeout 20 "$faultlane" restore --image "$dir/pipe" >"$dir/out" 2>"$dir/err"
 status=$?
 [[ $status -eq 1 ]] || fail "restore of a pipe ends with $status, not 1"
-grep -q 'no regular file' "$dir/err" || fail "restore of a pipe does not say what is wrong"
+grep -q 'not a regular file' "$dir/err" || fail "restore of a pipe does not say what is wrong"
 
 [[ $runs -eq 0 ]] || {
 	echo "SKIP: faultlane doctor says that the engine cannot run here"
@@ -117,8 +117,8 @@ if [[ -c /dev/userfaultfd ]] && chmod 711 "$dir" && cp "$faultlane" "$dir/faultl
 			exec "$@"' sh "${as_nobody[@]}" "$dir/faultlane" "$@" >"$dir/out" 2>"$dir/err"
 	}
 	jailed doctor || fail "doctor ends with $? where another device is called userfaultfd"
-	grep -q 'another device' "$dir/out" || fail "doctor does not tell of the other device"
-	grep -q 'user mode only' "$dir/out" || fail "doctor does not say that user mode is served"
+	grep -q 'wrong number' "$dir/out" || fail "doctor does not tell of the other device"
+	grep -q 'user-mode faults only' "$dir/out" || fail "doctor does not say that user mode is served"
 	jailed restore --image "$dir/image" ||
 		fail "restore ends with $? where another device is called userfaultfd"
 else
