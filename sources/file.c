@@ -59,11 +59,11 @@ static int64_t file_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t l
 	if (n < 0)
 		return -errno;
 	if (n == 0)
-		return fln_fail(ENODATA,
-				"the file has shrunk to %llu bytes from %llu when it was opened; "
-				"do not truncate it while it is in use",
-				(unsigned long long)file_size_now(f),
-				(unsigned long long)(f->offset_bytes + f->len_bytes));
+		return fln_fail(
+			ENODATA,
+			"the file shrank from %llu to %llu bytes; do not truncate it while in use",
+			(unsigned long long)(f->offset_bytes + f->len_bytes),
+			(unsigned long long)file_size_now(f));
 	return n;
 }
 
