@@ -318,6 +318,13 @@ static void note_oldest(struct fln_worker *w)
 	w->last_note_ns = w->last_held_ns;
 }
 
+/* Is there anything with a limit of time? */
+static bool anything_waits(struct fln_worker *w)
+{
+	return w->nr_held > 0 || w->wanted || w->overflowed ||
+	       fln_populate_need(w) != FLN_POPULATE_IDLE;
+}
+
 /*
  * While anything waits, the worker comes here at least every HELD_TICK_NS.  If much more time has
  * passed, the process was stopped or this thread had no CPU: that time must not make a source
@@ -330,8 +337,7 @@ static void credit_stopped(struct fln_worker *w)
 	uint64_t before_ns = w->looked_ns, stopped_ns;
 
 	w->looked_ns = 0;
-	if (w->nr_held == 0 && !w->wanted && !w->overflowed &&
-	    fln_populate_need(w) == FLN_POPULATE_IDLE)
+	if (!anything_waits(w))
 		return;
 	w->looked_ns = fln_now_ns();
 	if (before_ns == 0 || fln_planted(FLN_BUG_STOPPED_COUNTS))
@@ -346,9 +352,12 @@ static void credit_stopped(struct fln_worker *w)
 
 void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 {
-	bool rung = false, served = false, kicked;
-	bool idle = !fln_worker_wait(w, timeout_ns, &rung, &served);
+	bool rung = false, served = false, kicked, idle;
 
+	/* How long the worker now sleeps is no time in which the process was stopped. */
+	if (!anything_waits(w))
+		w->looked_ns = 0;
+	idle = !fln_worker_wait(w, timeout_ns, &rung, &served);
 	if (rung) {
 		uint64_t count;
 

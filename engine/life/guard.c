@@ -211,7 +211,8 @@ int fln_guard_start(struct fln_engine *engine)
 	struct fln_guard *guard = &engine->guard;
 
 	fln_lock(&guard->lock);
-	guard->stopping = guard->called = false;
+	/* Not `called`: fln_guest_destroy_async() may have called already. */
+	guard->stopping = false;
 	fln_unlock(&guard->lock);
 	return fln_thread_create(&guard->thread, engine->opts.thread_hooks, FLN_THREAD_GUARD, 0,
 				 guard_main, engine);

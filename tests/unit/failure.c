@@ -8,6 +8,7 @@
 #include "engine/region_map.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
+#include "engine/watch.h"
 #include "engine/worker.h"
 
 #include "tests/support/cm.h"
@@ -562,6 +563,36 @@ static void a_stop_in_the_middle_of_a_round_is_not_the_sources(void **state)
 	rig_destroy(r);
 }
 
+/* A worker that has nothing to do sleeps for as long as that lasts: no fault is credited with it. */
+static void time_in_which_nothing_waited_is_not_credited(void **state)
+{
+	struct rig *r =
+		rig_of((struct rig_opts){ .nr_pages = 128, .timeout_ns = 3 * FLN_NS_PER_S });
+	const struct fln_fault *fault;
+
+	(void)state;
+	(void)rig_touch(r, 5);
+	rig_serve(r);
+	fln_worker_round(&r->worker, 0);
+	(void)rig_fill(r, UINT32_MAX);
+	rig_settle(r);
+	assert_int_equal(r->worker.nr_held, 0);
+	/* What a round leaves that ends the last fault after its look. */
+	r->worker.looked_ns = fln_now_ns() - 3600 * FLN_NS_PER_S;
+	r->worker.polls = true; /* its shard is a fake, which no epoll set takes */
+	assert_int_equal(fln_worker_watch(&r->worker, &r->shard), 0);
+	(void)rig_touch(r, 120);
+	fln_worker_round(&r->worker, 0);
+	assert_int_equal(r->worker.nr_held, 1);
+	fault = &r->worker.held[0].fault;
+	assert_true(fault->stopped_ns < FLN_NS_PER_S);
+	assert_true(fault->since_ns < fault->t0_ns + FLN_NS_PER_S);
+	fln_worker_unwatch(&r->worker, &r->shard);
+	(void)rig_fill(r, UINT32_MAX);
+	rig_settle(r);
+	rig_destroy(r);
+}
+
 /* A fault that is younger than the time its worker did not run is credited with all of it. */
 static void a_fault_credited_with_more_than_its_age_is_not_late(void **state)
 {
@@ -607,6 +638,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(time_in_which_the_process_was_stopped_is_not_the_sources),
 		cmocka_unit_test(a_stop_in_the_middle_of_a_round_is_not_the_sources),
+		cmocka_unit_test(time_in_which_nothing_waited_is_not_credited),
 		cmocka_unit_test(a_fault_credited_with_more_than_its_age_is_not_late),
 		cmocka_unit_test(a_failed_guest_waits_for_no_source),
 		cmocka_unit_test(poisoning_is_told_of),
