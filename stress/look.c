@@ -21,7 +21,9 @@
 static void look_at(struct stress *s, struct guard *g, uint64_t page, const char *when)
 {
 	static uint64_t copy[PAGE_WORDS];
-	bool settled = model_is_settled(&s->model, page), right;
+	bool settled = atomic_load(&s->closing) ? model_stays_settled(&s->model, page)
+						: model_is_settled(&s->model, page);
+	bool right;
 	uint64_t word;
 	char buf[128];
 	int signo;

@@ -164,6 +164,7 @@ int memory_restart(struct stress *s, const struct restart *how)
 
 	if (!how->open)
 		gate_close_begin(s);
+	model_note_settled(&s->model);
 	atomic_store(&s->closing, true);
 	stage_begin("stops the guest");
 	rc = how->engine_too ? fln_engine_stop(s->engine) : fln_guest_stop(s->guest);

@@ -186,12 +186,14 @@ void model_end_write(struct model *m, uint64_t page, bool written)
 
 int model_init(struct model *m, uint64_t nr_pages, uint64_t seed)
 {
-	void *p = mmap(NULL, nr_pages * sizeof(*m->pages), PROT_READ | PROT_WRITE,
+	size_t bytes = nr_pages * (sizeof(*m->pages) + sizeof(*m->settled_before));
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
 		return -1;
 	m->pages = p;
+	m->settled_before = (void *)(m->pages + nr_pages);
 	m->nr_pages = nr_pages;
 	m->seed = seed;
 	return 0;
@@ -199,7 +201,7 @@ int model_init(struct model *m, uint64_t nr_pages, uint64_t seed)
 
 void model_deinit(struct model *m)
 {
-	(void)munmap(m->pages, m->nr_pages * sizeof(*m->pages));
+	(void)munmap(m->pages, m->nr_pages * (sizeof(*m->pages) + sizeof(*m->settled_before)));
 	m->pages = NULL;
 }
 
@@ -265,6 +267,19 @@ void model_set_gap(struct model *m, uint64_t page, uint64_t nr, bool gap)
 			atomic_store(&m->pages[i],
 				     with_kind(w, gap ? PAGE_GAP : PAGE_IMAGE) & ~SEEN);
 	}
+}
+
+void model_note_settled(struct model *m)
+{
+	for (uint64_t i = 0; i < m->nr_pages; i++)
+		atomic_store_explicit(&m->settled_before[i], model_is_settled(m, i),
+				      memory_order_relaxed);
+}
+
+bool model_stays_settled(const struct model *m, uint64_t page)
+{
+	return atomic_load_explicit(&m->settled_before[page], memory_order_relaxed) &&
+	       model_is_settled(m, page);
 }
 
 bool model_is_settled(const struct model *m, uint64_t page)

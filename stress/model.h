@@ -31,6 +31,7 @@ enum page_kind {
 
 struct model {
 	_Atomic uint64_t *pages;
+	_Atomic bool *settled_before; /* by page: model_note_settled() */
 	uint64_t nr_pages;
 	uint64_t seed;
 };
@@ -70,6 +71,14 @@ void model_reset(struct model *m);
 void model_set_gap(struct model *m, uint64_t page, uint64_t nr, bool gap);
 /* Whether the page is known to be filled, written or zero, and so readable without an engine. */
 bool model_is_settled(const struct model *m, uint64_t page);
+
+/*
+ * Note which pages are settled, before the guest is stopped: only these are sure to stay readable.
+ * A page that a fill in flight brings meanwhile may be read, and then be mapped over.
+ */
+void model_note_settled(struct model *m);
+/* Whether a page was settled then, and is. */
+bool model_stays_settled(const struct model *m, uint64_t page);
 
 /* For messages: describe what the page may hold. */
 const char *model_describe(struct model *m, uint64_t page, char *buf, uint32_t len);

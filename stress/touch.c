@@ -22,7 +22,7 @@ void touch_after_signal(struct toucher *t, uint64_t page, int signo, bool settle
 	struct stress *s = t->s;
 	char buf[128];
 
-	if (atomic_load(&s->closing) && !(settled && model_is_settled(&s->model, page)))
+	if (atomic_load(&s->closing) && !(settled && model_stays_settled(&s->model, page)))
 		return;
 	if (stress_is_dead(s, page) && !must_read_zero(s)) {
 		atomic_fetch_add_explicit(&t->nr_declared, 1, memory_order_relaxed);
