@@ -91,7 +91,8 @@ static void free_tables(struct fln_worker *w)
 	fln_free(a, w->held_spare, held_bytes(w), w->opts.node);
 	fln_free(a, w->held_index, index_bytes(w), w->opts.node);
 	fln_free(a, w->later, FLN_NR_LATER * sizeof(*w->later), w->opts.node);
-	fln_free(a, w->job_blocks, FLN_NR_IMAGE_SETS * sizeof(*w->job_blocks), w->opts.node);
+	fln_free(a, w->job_blocks, FLN_NR_IMAGE_SETS * sizeof(struct fln_job_block *),
+		 w->opts.node);
 	fln_free(a, w->later_queue, FLN_NR_LATER * sizeof(*w->later_queue), w->opts.node);
 	fln_free(a, w->msgs, FLN_BATCH_LIMIT * sizeof(*w->msgs), w->opts.node);
 	fln_free(a, w->faults, FLN_BATCH_LIMIT * sizeof(*w->faults), w->opts.node);
@@ -128,8 +129,8 @@ int fln_worker_init(struct fln_worker *w, const struct fln_worker_opts *opts)
 	w->later = fln_zalloc(&opts->alloc, FLN_NR_LATER * sizeof(*w->later), opts->node);
 	w->later_queue =
 		fln_zalloc(&opts->alloc, FLN_NR_LATER * sizeof(*w->later_queue), opts->node);
-	w->job_blocks =
-		fln_zalloc(&opts->alloc, FLN_NR_IMAGE_SETS * sizeof(*w->job_blocks), opts->node);
+	w->job_blocks = fln_zalloc(&opts->alloc, FLN_NR_IMAGE_SETS * sizeof(struct fln_job_block *),
+				   opts->node);
 	if (!w->held || !w->held_spare || !w->held_index || !w->msgs || !w->faults || !w->later ||
 	    !w->later_queue || !w->job_blocks) {
 		free_tables(w);
