@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #define NR_PAGES 4096u
-#define TIMEOUT_MS 1500u
-#define STOPPED_MS 4000u
+#define TIMEOUT_MS 3500u
+#define STOPPED_MS 7000u
 
 static struct bed bed;
 static int to_child[2], to_parent[2];
@@ -79,7 +79,7 @@ static void begin(void)
 {
 	bed_init(&bed, NR_PAGES);
 	bed.engine_opts.source_timeout_ns = TIMEOUT_MS * MS;
-	bed.engine_opts.stall_report_ms = 1000;
+	bed.engine_opts.stall_report_ms = 2500;
 	bed.guest_opts.nr_shards = 2;
 	atomic_store(&bed.maker.gate_closed, true);
 }
