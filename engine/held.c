@@ -122,8 +122,7 @@ void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fa
 		put_back(w, shard, fault);
 		return;
 	}
-	if (w->looked_ns == 0)
-		w->looked_ns = fault->t0_ns;
+	fln_worker_has_waiting(w, fault->t0_ns);
 	h = &w->held[w->nr_held++];
 	*slot = w->nr_held;
 	h->fault = *fault;

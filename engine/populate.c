@@ -204,8 +204,7 @@ static void collect_given(struct fln_worker *w)
 	if (!atomic_load_explicit(&w->given, memory_order_relaxed))
 		return;
 	now = fln_now_ns();
-	if (w->looked_ns == 0)
-		w->looked_ns = now;
+	fln_worker_has_waiting(w, now);
 	part = atomic_exchange_explicit(&w->given, NULL, memory_order_acquire);
 	while (part) {
 		struct fln_job_part *next = part->next;

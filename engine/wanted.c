@@ -140,10 +140,12 @@ static enum fln_wanted_end decide_end(struct fln_worker *w, struct fln_wanted *s
 static void collect_new(struct fln_worker *w)
 {
 	struct fln_wanted *s = atomic_exchange_explicit(&w->wanted_new, NULL, memory_order_acquire);
-	uint64_t now = s ? fln_now_ns() : 0;
+	uint64_t now;
 
-	if (s && w->looked_ns == 0)
-		w->looked_ns = now;
+	if (!s)
+		return;
+	now = fln_now_ns();
+	fln_worker_has_waiting(w, now);
 	while (s) {
 		struct fln_wanted *next = s->next;
 

@@ -82,7 +82,6 @@ void turn_take(struct stress *s)
 {
 	stage_begin(stage_waits_turn);
 	(void)pthread_mutex_lock(&s->turn);
-	atomic_store(&s->turn_since_ns, now_ns());
 	stage_begin("has its turn");
 }
 

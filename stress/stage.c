@@ -49,26 +49,22 @@ void stage_end(void)
  * A step that waits for its turn, or for other steps to end, waits for steps that have their own
  * time limits.  So its wait counts from when the last of them got its turn or made progress.
  */
-static double age_of(const struct stress *s, struct stage *t, uint64_t now)
+static double age_of(struct stage *t, uint64_t now)
 {
-	uint64_t since = atomic_load(&t->since_ns), turn = atomic_load(&s->turn_since_ns);
-	uint64_t worked = atomic_load(&worked_ns);
-	const char *stage = atomic_load(&t->stage);
+	uint64_t since = atomic_load(&t->since_ns), worked = atomic_load(&worked_ns);
 
-	if (since && stage == stage_waits_turn && turn > since)
-		since = turn;
-	if (since && is_wait(stage) && worked > since)
+	if (since && is_wait(atomic_load(&t->stage)) && worked > since)
 		since = worked;
 	return since && since < now ? (double)(now - since) / 1e9 : 0;
 }
 
-double stage_oldest(const struct stress *s, enum chaos_kind *kind)
+double stage_oldest(enum chaos_kind *kind)
 {
 	uint64_t now = now_ns();
 	double oldest = 0;
 
 	for (enum chaos_kind k = 0; k < CHAOS_NR; k++) {
-		double age = age_of(s, &stages[k], now);
+		double age = age_of(&stages[k], now);
 
 		if (age > oldest) {
 			oldest = age;
@@ -78,7 +74,7 @@ double stage_oldest(const struct stress *s, enum chaos_kind *kind)
 	return oldest;
 }
 
-void stage_say_all(const struct stress *s)
+void stage_say_all(void)
 {
 	uint64_t now = now_ns();
 
@@ -88,7 +84,7 @@ void stage_say_all(const struct stress *s)
 		if (atomic_load(&stages[k].since_ns))
 			(void)fprintf(stderr, "  under way: %s%s%s, for %.1f s; it %s\n",
 				      chaos_names[k], stage ? ", which " : "", stage ? stage : "",
-				      age_of(s, &stages[k], now),
+				      age_of(&stages[k], now),
 				      task_state(atomic_load(&stages[k].tid)));
 	}
 }

@@ -18,8 +18,8 @@ void stage_begin(const char *stage);
 void stage_end(void);
 
 /* The age in seconds of the oldest stage of all steps under way, and its kind. */
-double stage_oldest(const struct stress *s, enum chaos_kind *kind);
+double stage_oldest(enum chaos_kind *kind);
 /* Print the steps under way, one per line. */
-void stage_say_all(const struct stress *s);
+void stage_say_all(void);
 
 #endif

@@ -87,7 +87,8 @@ struct stress {
 	struct fln_guest *guest;
 	_Atomic(char *) base;
 	uint64_t nr_pages;
-	uint64_t begin_ns;
+	/* Set again once the engine has started, whose threads may be logging by then. */
+	_Atomic uint64_t begin_ns;
 	_Atomic bool stop;    /* the run is over */
 	_Atomic bool gate;    /* no touch may begin */
 	_Atomic bool alone;   /* except by threads of the crowd */

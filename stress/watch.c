@@ -78,7 +78,7 @@ _Noreturn void watch_lost(struct stress *s, struct toucher *t, double age_s)
 	(void)fprintf(stderr, "  the thread %s\n", task_state(atomic_load(&t->tid)));
 	print_engines_view(s);
 	tell_remembered();
-	stage_say_all(s);
+	stage_say_all();
 	task_say_all();
 	end_at_once(s);
 }
@@ -87,7 +87,7 @@ _Noreturn void watch_lost(struct stress *s, struct toucher *t, double age_s)
 static void watch_chaos(struct stress *s)
 {
 	enum chaos_kind kind = CHAOS_NR;
-	double age = stage_oldest(s, &kind);
+	double age = stage_oldest(&kind);
 
 	if (age <= 2 * s->opts.max_wait_s)
 		return;
@@ -97,7 +97,7 @@ static void watch_chaos(struct stress *s)
 		      chaos_names[kind], age, s->opts.seed);
 	print_engines_view(s);
 	tell_remembered();
-	stage_say_all(s);
+	stage_say_all();
 	task_say_all();
 	end_at_once(s);
 }

@@ -78,27 +78,31 @@ void fln_ender_end(struct fln_guest *guest, uint64_t cookie)
 	fln_event_post(events, &event);
 }
 
-/* Pin a guest that can no longer be served, so that it is not destroyed meanwhile; or NULL. */
-static struct fln_guest *pin_stopping(struct fln_engine *engine)
+static bool has_children(const struct fln_guest *guest)
 {
-	struct fln_guest *guest;
+	return atomic_load_explicit(&guest->nr_children, memory_order_acquire) > 0;
+}
 
-	fln_lock(&engine->lock);
-	for (guest = engine->guests; guest; guest = guest->next) {
-		if (atomic_exchange(&guest->must_stop, false))
-			break;
-	}
-	if (guest)
-		guest->nr_pins++;
-	fln_unlock(&engine->lock);
-	return guest;
+/* It can no longer be served.  True once: the caller stops it. */
+static bool take_must_stop(struct fln_guest *guest, void *ctx)
+{
+	(void)ctx;
+	return atomic_exchange(&guest->must_stop, false);
+}
+
+/* @ctx: ids from this one on have been looked at. */
+static bool is_next_parent(struct fln_guest *guest, void *ctx)
+{
+	const uint64_t *before = ctx;
+
+	return guest->id < *before && has_children(guest);
 }
 
 static void stop_unserved_guests(struct fln_engine *engine)
 {
 	struct fln_guest *guest;
 
-	while ((guest = pin_stopping(engine)) != NULL) {
+	while ((guest = fln_engine_pin(engine, take_must_stop, NULL)) != NULL) {
 		int rc = fln_guest_stop(guest);
 
 		fln_log(&engine->log, rc ? FLN_LOG_ERROR : FLN_LOG_WARNING,
@@ -108,29 +112,13 @@ static void stop_unserved_guests(struct fln_engine *engine)
 	}
 }
 
-/* Pin the newest guest with an id below @before whose process has forked; or NULL. */
-static struct fln_guest *pin_parent(struct fln_engine *engine, uint64_t before)
-{
-	struct fln_guest *guest;
-
-	fln_lock(&engine->lock);
-	for (guest = engine->guests; guest; guest = guest->next) { /* the newest is the first */
-		if (guest->id < before &&
-		    atomic_load_explicit(&guest->nr_children, memory_order_acquire) > 0)
-			break;
-	}
-	if (guest)
-		guest->nr_pins++;
-	fln_unlock(&engine->lock);
-	return guest;
-}
-
 static void close_children(struct fln_engine *engine)
 {
 	struct fln_guest *guest;
+	uint64_t before = UINT64_MAX;
 
-	for (uint64_t id = UINT64_MAX; (guest = pin_parent(engine, id)) != NULL;) {
-		id = guest->id;
+	while ((guest = fln_engine_pin(engine, is_next_parent, &before)) != NULL) {
+		before = guest->id;
 		fln_guest_take_turn(guest);
 		fln_children_close(guest);
 		fln_guest_give_turn(guest);
@@ -176,8 +164,7 @@ static bool has_work(struct fln_engine *engine)
 	fln_unlock(&engine->ender.lock);
 	fln_lock(&engine->lock);
 	for (struct fln_guest *g = engine->guests; g && !has; g = g->next)
-		has = atomic_load_explicit(&g->must_stop, memory_order_relaxed) ||
-		      atomic_load_explicit(&g->nr_children, memory_order_acquire) > 0;
+		has = atomic_load_explicit(&g->must_stop, memory_order_relaxed) || has_children(g);
 	fln_unlock(&engine->lock);
 	return has;
 }

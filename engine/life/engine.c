@@ -432,41 +432,40 @@ int fln_engine_start(struct fln_engine *engine)
 	return rc;
 }
 
-/* Pin a guest that is not stopped yet; or NULL. */
-static struct fln_guest *pin_next_to_stop(struct fln_engine *engine)
+static bool is_not_stopped(struct fln_guest *guest, void *ctx)
+{
+	bool stopped;
+
+	(void)ctx;
+	fln_lock(&guest->lock);
+	stopped = guest->stopped;
+	fln_unlock(&guest->lock);
+	return !stopped;
+}
+
+/* In the engine's turn. */
+static void stop_guests(struct fln_engine *engine)
 {
 	struct fln_guest *guest;
 
 	fln_lock(&engine->lock);
 	engine->stopping = true; /* from here on no guest can be created or started */
-	for (guest = engine->guests; guest; guest = guest->next) {
-		bool stopped;
-
-		fln_lock(&guest->lock);
-		stopped = guest->stopped;
-		fln_unlock(&guest->lock);
-		if (!stopped)
-			break;
-	}
-	if (guest)
-		guest->nr_pins++;
 	fln_unlock(&engine->lock);
-	return guest;
+	while ((guest = fln_engine_pin(engine, is_not_stopped, NULL)) != NULL) {
+		(void)fln_guest_stop(guest);
+		fln_engine_unpin(engine, guest);
+	}
 }
 
 int fln_engine_stop(struct fln_engine *engine)
 {
 	FLN_UNCANCELLABLE;
-	struct fln_guest *guest;
 	int rc = FLN_CALL_REFUSED(engine);
 
 	if (rc)
 		return rc;
 	if (take_turn(engine)) {
-		while ((guest = pin_next_to_stop(engine)) != NULL) {
-			(void)fln_guest_stop(guest);
-			fln_engine_unpin(engine, guest);
-		}
+		stop_guests(engine);
 		fln_guard_stop(engine);
 		fln_ender_stop(engine);
 		for (uint32_t i = 0; i < engine->opts.nr_workers; i++)

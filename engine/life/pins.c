@@ -10,6 +10,21 @@
 
 #include <pthread.h>
 
+struct fln_guest *fln_engine_pin(struct fln_engine *engine,
+				 bool (*is_wanted)(struct fln_guest *guest, void *ctx), void *ctx)
+{
+	struct fln_guest *guest;
+
+	fln_lock(&engine->lock);
+	guest = engine->guests;
+	while (guest && !is_wanted(guest, ctx))
+		guest = guest->next;
+	if (guest)
+		guest->nr_pins++;
+	fln_unlock(&engine->lock);
+	return guest;
+}
+
 void fln_engine_unpin(struct fln_engine *engine, struct fln_guest *guest)
 {
 	fln_lock(&engine->lock);

@@ -213,4 +213,11 @@ struct fln_worker {
 	uint32_t nr_idle_rounds;
 };
 
+/* Something with a deadline waits from @now_ns on: from then on stops of the process are credited. */
+static inline void fln_worker_has_waiting(struct fln_worker *w, uint64_t now_ns)
+{
+	if (w->looked_ns == 0)
+		w->looked_ns = now_ns;
+}
+
 #endif

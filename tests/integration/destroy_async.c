@@ -18,26 +18,34 @@
 
 static struct bed bed;
 
-/* Waits for the end of a guest; other events are passed over.  Returns its cookie. */
-static uint64_t next_end(struct fln_engine *engine, const struct fln_guest **guest)
+/* Waits for an event of the kind; others are passed over, but no guest may end unasked. */
+static struct fln_event next_of(struct fln_engine *engine, uint32_t kind, const char *what)
 {
 	struct pollfd p = { .fd = fln_engine_event_fd(engine), .events = POLLIN };
 	uint64_t end = now_ns() + WAIT_S * 1000 * MS;
 
-	STEP("waiting for a guest's end");
+	STEP("waiting for %s", what);
 	for (;;) {
 		struct fln_event e = FLN_EVENT_INIT;
 		int rc = fln_engine_next_event(engine, &e);
 
 		CHECK(rc >= 0, "%s", fln_last_error());
-		if (rc == 1 && e.kind == FLN_EVENT_GUEST_DESTROYED) {
-			*guest = e.guest;
-			return e.value;
-		}
-		CHECK(now_ns() < end, "no guest's end has come");
+		if (rc == 1 && e.kind == kind)
+			return e;
+		CHECK(rc == 0 || e.kind != FLN_EVENT_GUEST_DESTROYED, "the guest has ended");
+		CHECK(now_ns() < end, "no event tells of %s", what);
 		if (rc == 0)
 			(void)poll(&p, 1, 100);
 	}
+}
+
+/* Returns the cookie of the guest that has ended. */
+static uint64_t next_end(struct fln_engine *engine, const struct fln_guest **guest)
+{
+	struct fln_event e = next_of(engine, FLN_EVENT_GUEST_DESTROYED, "a guest's end");
+
+	*guest = e.guest;
+	return e.value;
 }
 
 static void expect_no_end(struct fln_engine *engine)
@@ -117,26 +125,6 @@ static void hold_workers(void *ctx, enum fln_log_level level, const char *msg)
 	}
 }
 
-static void wait_event(struct fln_engine *engine, uint32_t kind, const char *what)
-{
-	struct pollfd p = { .fd = fln_engine_event_fd(engine), .events = POLLIN };
-	uint64_t t0 = now_ns();
-
-	STEP("waiting for %s", what);
-	for (;;) {
-		struct fln_event e = FLN_EVENT_INIT;
-
-		if (fln_engine_next_event(engine, &e) == 1) {
-			CHECK(e.kind != FLN_EVENT_GUEST_DESTROYED, "the guest has ended");
-			if (e.kind == kind)
-				return;
-			continue;
-		}
-		CHECK(now_ns() - t0 < WAIT_S * 1000 * MS, "no event tells of %s", what);
-		(void)poll(&p, 1, 100);
-	}
-}
-
 /* The end waits for a worker that does not come back, and the engine tells of that worker. */
 static void an_end_that_hangs(void)
 {
@@ -155,7 +143,7 @@ static void an_end_that_hangs(void)
 	for (uint64_t t0 = now_ns(); !atomic_load(&log_holds_one); sleep_ms(1))
 		CHECK(now_ns() - t0 < WAIT_S * 1000 * MS, "no worker has said a word");
 	OK(fln_guest_destroy_async(bed.guest, 7));
-	wait_event(bed.engine, FLN_EVENT_WORKER_STALLED, "the worker that does not come back");
+	(void)next_of(bed.engine, FLN_EVENT_WORKER_STALLED, "the worker that does not come back");
 	atomic_store(&log_holds, false);
 	CHECK(next_end(bed.engine, &was) == 7, "another guest");
 	CHECK(toucher_wait(&t, "the thread that waited") != TOUCH_OK, "contents in spite of that");

@@ -9,13 +9,13 @@
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 
+#include "tests/support/blocks.h"
 #include "tests/support/cm.h"
 
 #include <errno.h>
 #include <faultlane/base.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define NR_REGIONS 20u
@@ -24,39 +24,19 @@ struct fixture {
 	struct fln_engine engine;
 	struct fln_guest guest;
 	struct fln_region regions[NR_REGIONS];
-	uint32_t nr_blocks; /* of memory in use */
-	bool no_memory;
+	struct blocks blocks;
 	bool entered;
 };
 
 static struct fixture f;
 
-static void *take(void *ctx, size_t size_bytes, size_t align_bytes, uint32_t node)
-{
-	(void)ctx;
-	(void)node;
-	if (f.no_memory)
-		return NULL;
-	f.nr_blocks++;
-	return aligned_alloc(align_bytes,
-			     (size_bytes + align_bytes - 1) / align_bytes * align_bytes);
-}
-
-static void give_back(void *ctx, void *ptr, size_t size_bytes, uint32_t node)
-{
-	(void)ctx;
-	(void)size_bytes;
-	(void)node;
-	f.nr_blocks -= ptr != NULL;
-	free(ptr);
-}
-
 static int setup(void **state)
 {
-	struct fln_allocator a = { .size = sizeof(a), .alloc = take, .free = give_back };
+	struct fln_allocator a = blocks_allocator(&f.blocks);
 
 	(void)state;
 	memset(&f, 0, sizeof(f));
+	f.blocks.nr_left = UINT32_MAX;
 	f.entered = fln_rcu_enter();
 	assert_int_equal(fln_alloc_init(&f.engine.alloc, &a), 0);
 	f.guest.engine = &f.engine;
@@ -69,7 +49,7 @@ static int teardown(void **state)
 {
 	(void)state;
 	fln_directory_destroy(&f.guest);
-	assert_int_equal(f.nr_blocks, 0);
+	assert_int_equal(f.blocks.nr, 0);
 	fln_lock_deinit(&f.guest.lock);
 	fln_rcu_leave(f.entered);
 	return 0;
@@ -181,7 +161,7 @@ static void the_old_array_stays_until_it_is_reaped(void **state)
 	assert_int_equal(publish(NULL), 0);
 	old = atomic_load(&f.guest.directory);
 	assert_int_equal(publish(&f.regions[5]), 0);
-	assert_int_equal(f.nr_blocks, 2);
+	assert_int_equal(f.blocks.nr, 2);
 	assert_int_equal(old->nr, NR_REGIONS);
 	assert_ptr_equal(old->regions[5], &f.regions[5]);
 	/* Then it is the spare, large enough for what comes next. */
@@ -190,7 +170,7 @@ static void the_old_array_stays_until_it_is_reaped(void **state)
 	assert_int_equal(publish(NULL), 0);
 	assert_ptr_equal(atomic_load(&f.guest.directory), old);
 	fln_directory_reap(&f.guest);
-	assert_int_equal(f.nr_blocks, 2);
+	assert_int_equal(f.blocks.nr, 2);
 }
 
 /* I6: a region can go when there is no memory; one that comes is refused, and nothing changes. */
@@ -201,7 +181,7 @@ static void without_memory(void **state)
 	assert_int_equal(publish(NULL), 0);
 	fln_directory_reap(&f.guest);
 	assert_int_equal(fln_directory_prepare(&f.guest), 0);
-	f.no_memory = true;
+	f.blocks.nr_left = 0;
 	assert_int_equal(publish(&f.regions[7]), 0);
 	fln_directory_reap(&f.guest);
 	assert_null(find(f.regions[7].addr));
@@ -214,9 +194,9 @@ static void without_memory(void **state)
 	assert_int_equal(publish(NULL), -ENOMEM);
 	assert_ptr_equal(find(f.regions[7].addr), &f.regions[7]);
 	assert_null(find(f.regions[2].addr));
-	f.no_memory = false;
+	f.blocks.nr_left = UINT32_MAX;
 	assert_int_equal(fln_directory_prepare(&f.guest), 0);
-	f.no_memory = true;
+	f.blocks.nr_left = 0;
 	assert_int_equal(publish(NULL), 0);
 	assert_ptr_equal(find(f.regions[2].addr), &f.regions[2]);
 }

@@ -8,47 +8,26 @@
 #include "numa/plan.h"
 #include "numa/topology.h"
 
+#include "tests/support/blocks.h"
 #include "tests/support/cm.h"
 
 #include <errno.h>
 #include <faultlane/base.h>
 #include <faultlane/engine.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define MACHINE "node:2 core:4 pu:1"
 
 static struct fln_engine engine;
-static uint32_t nr_blocks, nr_allocations_left;
-
-static void *take(void *ctx, size_t size_bytes, size_t align_bytes, uint32_t node)
-{
-	(void)ctx;
-	(void)node;
-	if (nr_allocations_left == 0)
-		return NULL;
-	nr_allocations_left--;
-	nr_blocks++;
-	return aligned_alloc(align_bytes,
-			     (size_bytes + align_bytes - 1) / align_bytes * align_bytes);
-}
-
-static void give_back(void *ctx, void *ptr, size_t size_bytes, uint32_t node)
-{
-	(void)ctx;
-	(void)size_bytes;
-	(void)node;
-	nr_blocks -= ptr != NULL;
-	free(ptr);
-}
+static struct blocks blocks;
 
 static void begin(const char *machine)
 {
-	struct fln_allocator a = { .size = sizeof(a), .alloc = take, .free = give_back };
+	struct fln_allocator a = blocks_allocator(&blocks);
 
 	memset(&engine, 0, sizeof(engine));
-	nr_allocations_left = UINT32_MAX;
+	blocks.nr_left = UINT32_MAX;
 	assert_int_equal(fln_alloc_init(&engine.alloc, &a), 0);
 	assert_int_equal(fln_topology_load(&engine.topology, NULL, machine), 0);
 }
@@ -56,7 +35,7 @@ static void begin(const char *machine)
 static void end(void)
 {
 	fln_topology_destroy(engine.topology);
-	assert_int_equal(nr_blocks, 0);
+	assert_int_equal(blocks.nr, 0);
 }
 
 static void the_plan_is_the_engines(void **state)
@@ -99,12 +78,12 @@ static void what_cannot_be_planned(void **state)
 	assert_int_equal(fln_nodes_init(&engine), -EINVAL);
 	assert_non_null(strstr(fln_last_error(), "worker_cpus"));
 	engine.opts.worker_cpus = NULL;
-	for (nr_allocations_left = 0; nr_allocations_left < 2; nr_allocations_left++) {
-		uint32_t nr = nr_allocations_left;
+	for (blocks.nr_left = 0; blocks.nr_left < 2; blocks.nr_left++) {
+		uint32_t nr = blocks.nr_left;
 
 		assert_int_equal(fln_nodes_init(&engine), -ENOMEM);
-		assert_int_equal(nr_blocks, 0);
-		nr_allocations_left = nr;
+		assert_int_equal(blocks.nr, 0);
+		blocks.nr_left = nr;
 	}
 	end();
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Pins: a thread that waits for a guest's last pin is woken when that is taken off. */
+/* Pins: the guest that is wanted gets one, and a thread that waits for a guest's last pin is woken when that is taken off. */
 #include "engine/life/pins.h"
 
 #include "base/clock.h"
@@ -64,10 +64,35 @@ static void the_last_pin_lets_the_guest_go(void **state)
 	fln_lock_deinit(&engine.lock);
 }
 
+static bool is_the_one(struct fln_guest *g, void *ctx)
+{
+	return g == ctx;
+}
+
+static void the_guest_that_is_wanted_is_pinned(void **state)
+{
+	struct fln_guest second = { .next = NULL }, first = { .next = &second };
+
+	(void)state;
+	fln_lock_init(&engine.lock, FLN_RANK_ENGINE);
+	fln_cond_init(&engine.unpinned);
+	engine.guests = &first;
+	assert_ptr_equal(fln_engine_pin(&engine, is_the_one, &second), &second);
+	assert_int_equal(first.nr_pins, 0);
+	assert_int_equal(second.nr_pins, 1);
+	assert_null(fln_engine_pin(&engine, is_the_one, NULL));
+	fln_engine_unpin(&engine, &second);
+	assert_int_equal(second.nr_pins, 0);
+	engine.guests = NULL;
+	assert_int_equal(pthread_cond_destroy(&engine.unpinned), 0);
+	fln_lock_deinit(&engine.lock);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_last_pin_lets_the_guest_go),
+		cmocka_unit_test(the_guest_that_is_wanted_is_pinned),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
