@@ -247,7 +247,7 @@ static bool freeze_long(struct stress *s, struct rng *rng)
 
 static bool may_freeze_long(const struct stress *s)
 {
-	uint64_t since = keeper.frozen_ns ? keeper.frozen_ns : s->begin_ns;
+	uint64_t since = keeper.frozen_ns ? keeper.frozen_ns : atomic_load(&s->begin_ns);
 
 	return s->opts.seconds >= 4 * STRESS_SOURCE_TIMEOUT_MS / 1000.0 &&
 	       now_ns() - since > LONG_FREEZES_APART_NS;

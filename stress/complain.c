@@ -31,7 +31,7 @@ void remember(const struct stress *s, const char *msg)
 
 	(void)pthread_mutex_lock(&remembered_lock);
 	at = nr_remembered++ % REMEMBERED_MAX;
-	remembered[at].at_s = (double)(now_ns() - s->begin_ns) / 1e9;
+	remembered[at].at_s = (double)(now_ns() - atomic_load(&s->begin_ns)) / 1e9;
 	(void)snprintf(remembered[at].text, sizeof(remembered[at].text), "%s", msg);
 	(void)pthread_mutex_unlock(&remembered_lock);
 }
@@ -80,7 +80,7 @@ void complain(struct stress *s, const char *format, ...)
 	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	(void)fprintf(stderr, "\nfaultlane-stress: WRONG: %s (after %.1f s)\n", text,
-		      (double)(now_ns() - s->begin_ns) / 1e9);
+		      (double)(now_ns() - atomic_load(&s->begin_ns)) / 1e9);
 	if (n == 0)
 		tell_remembered();
 	if (s->opts.until_wrong)

@@ -138,7 +138,7 @@ static double watch(struct stress *s)
 		double age;
 
 		sleep_ms(100);
-		elapsed = (double)(now_ns() - s->begin_ns) / 1e9;
+		elapsed = (double)(now_ns() - atomic_load(&s->begin_ns)) / 1e9;
 		age = watch_once(s);
 		if (tty && n++ % 3 == 0)
 			status_line(s, elapsed, age);
@@ -312,12 +312,12 @@ static int run(struct stress *s, double *elapsed_s)
 {
 	int rc = s->opts.kvm ? vcpus_create(s) : 0;
 
-	s->begin_ns = now_ns();
+	atomic_store(&s->begin_ns, now_ns());
 	if (rc == 0)
 		rc = create_without_stdin(s);
 	if (rc)
 		return rc;
-	s->begin_ns = now_ns();
+	atomic_store(&s->begin_ns, now_ns());
 	rc = touchers_start(s);
 	if (rc)
 		return rc;

@@ -98,7 +98,6 @@ struct stress {
 	pthread_mutex_t gate_lock; /* for threads that sleep at the gate */
 	pthread_cond_t gate_changed;
 	pthread_mutex_t turn; /* held by the step that closes the gate; taken before the world */
-	_Atomic uint64_t turn_since_ns; /* when a step last got it */
 	pthread_rwlock_t
 		world; /* write-locked by the step that stops the guest, read-locked by others */
 	_Atomic uint64_t hot;      /* convergence: first page, plus 1; 0: no convergence */
