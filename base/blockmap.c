@@ -2,8 +2,8 @@
 /*
  * The block map: slots, chunks and their pool.
  *
- * A slot is 0 (uniform, no plane set), odd (uniform: planes << 1 | 1) or the
- * address of a chunk.  Slots change by compare-and-swap only.  A reader that
+ * A slot is 0 (uniform, no plane set), odd (uniform: planes << 1 | 1, closed blocks have one bit
+ * more) or the address of a chunk.  Slots change by compare-and-swap only.  A reader that
  * loaded a chunk's address may use the chunk until the end of its RCU section,
  * even after the slot has changed.  What it reads may then be stale, so users
  * of the map treat it as a hint.
@@ -77,7 +77,7 @@ int fln_blockmap_init(struct fln_blockmap *map, uint32_t lead_pages, uint64_t nr
 	}
 	for (uint64_t i = 0; uniform && i < map->nr_blocks; i++)
 		atomic_store_explicit(&map->slots[i], UNIFORM(uniform), memory_order_relaxed);
-	for (uint32_t p = 0; p < FLN_MAP_PLANES; p++)
+	for (uint32_t p = 0; p <= FLN_MAP_PLANES; p++)
 		atomic_store_explicit(&map->nr_uniform[p], (uniform >> p) & 1 ? map->nr_blocks : 0,
 				      memory_order_relaxed);
 	return 0;
@@ -259,7 +259,7 @@ struct fln_chunk *fln_blockmap_peek(const struct fln_blockmap *map, uint64_t blo
 /* Account for a slot that went from planes @from to planes @to; a chunk counts as 0. */
 static void count_uniform(struct fln_blockmap *map, uint32_t from, uint32_t to)
 {
-	for (uint32_t p = 0; p < FLN_MAP_PLANES; p++) {
+	for (uint32_t p = 0; p <= FLN_MAP_PLANES; p++) {
 		uint32_t bit = 1u << p;
 
 		if ((from & bit) && !(to & bit))
@@ -274,8 +274,11 @@ struct fln_chunk *fln_blockmap_chunk(struct fln_blockmap *map, uint64_t block)
 	uintptr_t slot = slot_load(map, block);
 
 	while (slot_is_uniform(slot)) {
-		struct fln_chunk *c = chunk_new(map, slot_planes(slot));
+		struct fln_chunk *c;
 
+		if (slot_planes(slot) & FLN_MAP_CLOSED)
+			return NULL;
+		c = chunk_new(map, slot_planes(slot));
 		/* The pool was empty, but a chunk may have returned since. */
 		if (!c && !fln_blockmap_chunks_return(map))
 			c = chunk_new(map, slot_planes(slot));

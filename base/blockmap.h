@@ -22,6 +22,8 @@
 #include <stdatomic.h>
 
 #define FLN_MAP_PLANES 4u
+/* In a uniform state, above the planes' bits: the block is closed, and never gets a chunk. */
+#define FLN_MAP_CLOSED (1u << FLN_MAP_PLANES)
 
 struct fln_chunk_pool;
 
@@ -47,8 +49,8 @@ struct fln_blockmap {
 	uint64_t nr_blocks;
 	uint64_t nr_pages;
 	uint32_t lead_pages; /* pages of the first block that lie before the map */
-	/* For each plane: the uniform blocks whose state has the plane's bit. */
-	_Atomic uint64_t nr_uniform[FLN_MAP_PLANES];
+	/* For each plane, and for FLN_MAP_CLOSED: the uniform blocks whose state has the bit. */
+	_Atomic uint64_t nr_uniform[FLN_MAP_PLANES + 1];
 	struct fln_chunk_pool pool;
 };
 
@@ -82,12 +84,13 @@ struct fln_mask fln_blockmap_load(const struct fln_blockmap *map, uint32_t plane
 struct fln_mask fln_blockmap_load_span(const struct fln_blockmap *map, uint32_t plane,
 				       uint64_t page, uint32_t nr_pages);
 
-/* The state that all pages of the block share, or -1 when it has a chunk. */
+/* The state that all pages of the block share, with FLN_MAP_CLOSED; -1 when it has a chunk. */
 int fln_blockmap_uniform(const struct fln_blockmap *map, uint64_t block);
 
 /*
  * The chunk of a block, made from the uniform state when the block has none.  NULL
- * when the pool is empty.  The RCU read lock must be held while the chunk is in use.
+ * when the pool is empty or the block is closed.  The RCU read lock must be held while the chunk
+ * is in use.
  */
 struct fln_chunk *fln_blockmap_chunk(struct fln_blockmap *map, uint64_t block);
 
@@ -124,6 +127,12 @@ bool fln_blockmap_swap_uniform(struct fln_blockmap *map, uint64_t block, uint32_
 static inline bool fln_blockmap_all(const struct fln_blockmap *map, uint32_t plane)
 {
 	return atomic_load(&map->nr_uniform[plane]) == map->nr_blocks;
+}
+
+/* How many blocks are closed. */
+static inline uint64_t fln_blockmap_nr_closed(const struct fln_blockmap *map)
+{
+	return atomic_load(&map->nr_uniform[FLN_MAP_PLANES]);
 }
 
 /* The size of the slots and of the chunks that are not in the free list. */

@@ -47,6 +47,10 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_WRITERS_DENIED] = "writers-denied",
 	[FLN_BUG_EVENTS_NO_SHARE] = "events-no-share",
 	[FLN_BUG_UNMAPS_TWICE] = "unmaps-twice",
+	[FLN_BUG_RELEASED_UNFILLED] = "released-unfilled",
+	[FLN_BUG_RELEASED_POISONED] = "released-poisoned",
+	[FLN_BUG_RELEASED_UNWOKEN] = "released-unwoken",
+	[FLN_BUG_RELEASED_DENIED] = "released-denied",
 };
 
 static enum fln_bug chosen;

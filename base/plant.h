@@ -50,6 +50,10 @@ enum fln_bug {
 	FLN_BUG_WRITERS_DENIED,     /* region end signals threads that write to zero pages */
 	FLN_BUG_EVENTS_NO_SHARE,    /* one guest's events may fill the event queue */
 	FLN_BUG_UNMAPS_TWICE,       /* removing a region unmaps newer mappings of others */
+	FLN_BUG_RELEASED_UNFILLED,  /* a block is released while some of its pages are unfilled */
+	FLN_BUG_RELEASED_POISONED,  /* a block is released with a poisoned page */
+	FLN_BUG_RELEASED_UNWOKEN,   /* waiters of a released block are not woken */
+	FLN_BUG_RELEASED_DENIED,    /* region end takes released memory for its own */
 	FLN_BUG_NR
 };
 

@@ -11,6 +11,7 @@
 #include "base/rcu.h"
 #include "engine/ahead.h"
 #include "engine/ranges.h"
+#include "engine/released.h"
 #include "engine/state/advised.h"
 #include "engine/state/guest.h"
 #include "engine/state/job.h"
@@ -38,7 +39,9 @@ bool fln_quiet_takes(struct fln_guest *guest, uint64_t start, uint64_t end)
 
 	fln_lock(&guest->jobs.lock);
 	for (q = guest->advised.quiet; q && !ours; q = q->next) {
-		ours = start == q->at && end <= q->end;
+		/* Blocks in between that were released raise no event. */
+		ours = start >= q->at && end <= q->end &&
+		       fln_range_all_released(guest, q->at, start);
 		if (ours)
 			q->at = end;
 	}

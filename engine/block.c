@@ -22,6 +22,7 @@
 #include "engine/install.h"
 #include "engine/lift.h"
 #include "engine/region_map.h"
+#include "engine/release_ask.h"
 #include "engine/state/advised.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
@@ -249,11 +250,26 @@ static void post_if_guest_is_whole(struct fln_guest *guest)
 		fln_event_post(&guest->engine->events, &event);
 }
 
+void fln_block_post_whole(struct fln_region *region)
+{
+	if (fln_blockmap_all(&region->map, FLN_PLANE_PRESENT))
+		post_if_guest_is_whole(region->guest);
+}
+
 void fln_block_collapse(struct fln_region *region, uint64_t block, struct fln_chunk *chunk)
 {
-	if (fln_region_collapse(&region->map, block, chunk) &&
-	    fln_blockmap_all(&region->map, FLN_PLANE_PRESENT))
-		post_if_guest_is_whole(region->guest);
+	struct fln_mask valid, present;
+
+	if (fln_region_collapse(&region->map, block, chunk))
+		fln_block_post_whole(region);
+	if (!region->foreign)
+		return;
+	/* No fill tells of a foreign block that it can be released: its last page was copied now. */
+	valid = fln_blockmap_valid(&region->map, block);
+	present = fln_blockmap_load(&region->map, FLN_PLANE_PRESENT, block);
+	valid = fln_mask_andnot(&valid, &present);
+	if (fln_mask_empty(&valid))
+		fln_release_note(&region->guest->shards[0]);
 }
 
 void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned)

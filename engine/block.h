@@ -87,6 +87,9 @@ void fln_block_install(struct fln_block_round *b, bool zero_too);
 /* Free the chunk of a block that is whole; post FLN_EVENT_GUEST_WHOLE if all blocks are. */
 void fln_block_collapse(struct fln_region *region, uint64_t block, struct fln_chunk *chunk);
 
+/* Blocks of the region have become whole or were released: post the same event. */
+void fln_block_post_whole(struct fln_region *region);
+
 /* End the claims: pages become PRESENT, POISONED (those of @poisoned) or ABSENT again. */
 void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned);
 

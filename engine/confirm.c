@@ -50,7 +50,8 @@ struct fln_mask fln_pagemap_confirm(int fd, struct fln_region *r, uint64_t block
 	uint32_t lo, hi = 0;
 
 	look = fln_mask_and(&present, pages);
-	if (fln_mask_empty(&look))
+	/* Of a released block it does not matter what is mapped. */
+	if (fln_mask_empty(&look) || fln_region_is_released(&r->map, block))
 		return look;
 	if (huge)
 		look = present;

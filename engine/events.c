@@ -28,6 +28,7 @@
 #include "engine/held.h"
 #include "engine/lift.h"
 #include "engine/region_map.h"
+#include "engine/release_ask.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
 #include "engine/strays.h"
@@ -63,6 +64,9 @@ static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint
 	uint32_t bit = 1u << FLN_PLANE_DISCARDED, to = discarded ? bit : 0;
 	struct fln_chunk *c;
 
+	/* The event is older than the release; nothing is installed there any more. */
+	if (fln_region_is_released(&r->map, block))
+		return;
 	/* DISCARDED is never cleared. */
 	if (uniform >= 0)
 		to |= (uint32_t)uniform & bit;
@@ -170,8 +174,10 @@ typedef void (*range_fn)(struct fln_region *r, uint64_t start, uint64_t end);
 static void unmap_range(struct fln_region *r, uint64_t start, uint64_t end)
 {
 	/* The closer maps over unfilled pages, whatever the map says: spare it the work. */
-	if (r->foreign || !atomic_load_explicit(&r->closing, memory_order_acquire))
-		forget_range(r, start, end, FORGET);
+	if (!r->foreign && atomic_load_explicit(&r->closing, memory_order_acquire))
+		return;
+	atomic_store_explicit(&r->has_gaps, true, memory_order_relaxed);
+	forget_range(r, start, end, FORGET);
 }
 
 /*
@@ -201,6 +207,7 @@ static void each_region(struct fln_shard *shard, uint64_t start, uint64_t end, r
 static void removed(struct fln_shard *shard, uint64_t start, uint64_t end)
 {
 	each_region(shard, start, end, remove_range);
+	fln_release_note(shard); /* poison may be gone, and discarded foreign pages are the guest's */
 	fln_jobs_look(shard->guest); /* jobs may have zeros to map now: no image's change says so */
 }
 

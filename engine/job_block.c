@@ -335,6 +335,10 @@ uint32_t fln_job_block_work(struct fln_worker *w, struct fln_job_part *part,
 		fln_job_fail(part->job, -ESHUTDOWN);
 		return 1;
 	}
+	if (fln_region_is_released(&r->map, b.block)) {
+		settle_todo(part, jb, &jb->todo);
+		return 1;
+	}
 	note_slots(w, jb, &b);
 	settle_known(part, jb, &b);
 	elsewhere = fln_region_stray_pages(r, b.in.block_addr);

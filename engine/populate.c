@@ -27,6 +27,7 @@
 #include "engine/jobs.h"
 #include "engine/owners.h"
 #include "engine/region_map.h"
+#include "engine/released.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/job.h"
@@ -63,7 +64,8 @@ static bool open_block(struct fln_worker *w, struct fln_job_part *part, uint32_t
 		stop = fln_block_end(at, job->end);
 		stop = stop < r->addr + r->len_bytes ? stop : r->addr + r->len_bytes;
 		part->at = stop;
-		if (fln_region_shard_at(r, at)->worker != w)
+		/* First: when all of the guest is released its shards leave their workers. */
+		if (fln_released_at(r, at) || fln_region_shard_at(r, at)->worker != w)
 			continue;
 		jb->state = FLN_JOB_TRY;
 		jb->todo = fln_mask_range((uint32_t)fln_bytes_to_pages(at - jb->addr),

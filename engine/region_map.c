@@ -165,3 +165,74 @@ bool fln_region_collapse(struct fln_blockmap *map, uint64_t block, struct fln_ch
 	fln_chunk_clear(c, FLN_PLANE_CLAIMED, &won);
 	return false;
 }
+
+static enum fln_region_hold hold_chunk(struct fln_blockmap *map, uint64_t block,
+				       struct fln_chunk *c)
+{
+	struct fln_mask all = fln_mask_range(0, FLN_BLOCK_PAGES), poisoned;
+	struct fln_mask valid = fln_blockmap_valid(map, block);
+	struct fln_mask won = fln_chunk_set(c, FLN_PLANE_CLAIMED, &all); /* I3 */
+	enum fln_region_hold result = FLN_HOLD_OK;
+
+	/* After claiming: from here on no thread poisons a page that it has claimed. */
+	poisoned = fln_chunk_load(c, FLN_PLANE_POISONED);
+	poisoned = fln_mask_and(&poisoned, &valid);
+	if (!fln_mask_empty(&poisoned) && !fln_planted(FLN_BUG_RELEASED_POISONED))
+		result = FLN_HOLD_POISONED;
+	else if (fln_mask_count(&won) < FLN_BLOCK_PAGES)
+		result = FLN_HOLD_BUSY;
+	if (result != FLN_HOLD_OK)
+		fln_chunk_clear(c, FLN_PLANE_CLAIMED, &won);
+	return result;
+}
+
+enum fln_region_hold fln_region_hold(struct fln_blockmap *map, uint64_t block)
+{
+	uint32_t claimed = 1u << FLN_PLANE_CLAIMED;
+	struct fln_chunk *c;
+	int uniform;
+
+	fln_rcu_assert_reading();
+	for (;;) {
+		uniform = fln_blockmap_uniform(map, block);
+		if (uniform >= 0) {
+			FLN_ASSERT(!((uint32_t)uniform & (claimed | FLN_MAP_CLOSED)));
+			if (fln_blockmap_swap_uniform(map, block, (uint32_t)uniform,
+						      (uint32_t)uniform | claimed))
+				return FLN_HOLD_OK;
+			continue;
+		}
+		c = fln_blockmap_peek(map, block);
+		if (c)
+			return hold_chunk(map, block, c);
+	}
+}
+
+void fln_region_unhold(struct fln_blockmap *map, uint64_t block)
+{
+	uint32_t claimed = 1u << FLN_PLANE_CLAIMED;
+	struct fln_mask all = fln_mask_range(0, FLN_BLOCK_PAGES);
+	int uniform = fln_blockmap_uniform(map, block);
+
+	fln_rcu_assert_reading();
+	/* Meanwhile a thread may have made a chunk of the uniform state: all its pages are claimed. */
+	if (uniform >= 0 && fln_blockmap_swap_uniform(map, block, (uint32_t)uniform,
+						      (uint32_t)uniform & ~claimed))
+		return;
+	fln_chunk_clear(fln_blockmap_peek(map, block), FLN_PLANE_CLAIMED, &all);
+}
+
+void fln_region_set_released(struct fln_blockmap *map, uint64_t block)
+{
+	int uniform = fln_blockmap_uniform(map, block);
+	bool done = false;
+
+	fln_rcu_assert_reading();
+	if (uniform >= 0)
+		done = fln_blockmap_swap_uniform(map, block, (uint32_t)uniform,
+						 FLN_REGION_RELEASED);
+	if (!done)
+		done = fln_blockmap_collapse(map, block, fln_blockmap_peek(map, block),
+					     FLN_REGION_RELEASED);
+	FLN_ASSERT(done); /* its pages are claimed: nothing else moves it */
+}

@@ -12,6 +12,10 @@
  * owns the page (I3), and it alone moves it on.  Any thread may claim, also in a signal handler;
  * nothing here blocks.
  *
+ * A block that has been released from its userfaultfd (release.c) is in one state as a whole, for
+ * good, and has no chunk: nothing moves its pages any more.  On the way there its pages are all
+ * claimed.
+ *
  * Besides its state a page can be DISCARDED, in foreign and private regions, whose discards the
  * page cache does not know of: zeros are due there from then on, not the image's contents, and
  * for good, because the page may be zapped once more after zeros were mapped.  Only the shard's
@@ -74,6 +78,29 @@ void fln_region_give_up(struct fln_chunk *c, const struct fln_mask *pages, bool 
  * RCU read lock held.  True: it was freed.
  */
 bool fln_region_collapse(struct fln_blockmap *map, uint64_t block, struct fln_chunk *c);
+
+/* The state of a released block.  To readers of planes its pages are PRESENT: there for the guest. */
+#define FLN_REGION_RELEASED ((1u << FLN_PLANE_PRESENT) | FLN_MAP_CLOSED)
+
+/* Does the kernel serve the block? */
+static inline bool fln_region_is_released(const struct fln_blockmap *map, uint64_t block)
+{
+	return fln_blockmap_uniform(map, block) == (int)FLN_REGION_RELEASED;
+}
+
+enum fln_region_hold {
+	FLN_HOLD_OK,
+	FLN_HOLD_BUSY,     /* some thread has claimed a page */
+	FLN_HOLD_POISONED, /* a page is POISONED */
+};
+
+/*
+ * Claim all pages of a block, whatever their states, to release it; undo that; or end it: the block
+ * is released.  RCU read lock held; one thread at a time for each block.
+ */
+enum fln_region_hold fln_region_hold(struct fln_blockmap *map, uint64_t block);
+void fln_region_unhold(struct fln_blockmap *map, uint64_t block);
+void fln_region_set_released(struct fln_blockmap *map, uint64_t block);
 
 /* Is the page DISCARDED?  RCU read lock held. */
 static inline bool fln_region_given_up(const struct fln_blockmap *map, uint64_t page)

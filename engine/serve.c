@@ -18,6 +18,7 @@
 #include "engine/foreign.h"
 #include "engine/held.h"
 #include "engine/region_map.h"
+#include "engine/released.h"
 #include "engine/serve_block.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
@@ -199,10 +200,15 @@ void fln_serve_faults(struct fln_worker *w, struct fln_shard *shard, struct fln_
 
 		end = i + 1;
 		if (f[i].kind == FLN_FAULT_PROTECTED && !is_closers(region) &&
+		    !(region && fln_released_at(region, f[i].addr)) &&
 		    fln_foreign_flagged(w, shard, NULL, &f[i]))
 			continue;
 		if (!region || fln_region_is_stray(region, f[i].addr)) {
 			end_outside_regions(w, shard, &f[i]);
+			continue;
+		}
+		if (fln_released_at(region, f[i].addr)) {
+			fln_released_end_faults(shard, region, &f[i], 1);
 			continue;
 		}
 		if (atomic_load_explicit(&region->closing, memory_order_acquire)) {
@@ -375,7 +381,8 @@ static bool is_due(struct fln_worker *w, const struct fln_held *h, uint64_t now_
 	region = fln_directory_find(h->shard->guest, h->fault.addr);
 	if (h->reason == FLN_HELD_REGION)
 		return region;
-	if (!region || atomic_load_explicit(&region->closing, memory_order_acquire))
+	if (!region || atomic_load_explicit(&region->closing, memory_order_acquire) ||
+	    fln_released_at(region, h->fault.addr))
 		return true;
 	if (h->reason == FLN_HELD_MEMORY)
 		return false;

@@ -33,6 +33,7 @@
 #include "engine/event_queue.h"
 #include "engine/mapping.h"
 #include "engine/owners.h"
+#include "engine/released.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/job.h"
@@ -227,6 +228,7 @@ void fln_stray_add(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t
 {
 	uint64_t end = from + len_bytes, limit = mark_regions(shard->guest, to, to + len_bytes);
 
+	atomic_store(&shard->guest->has_strays, true);
 	if (shard->nr_strays < FLN_MAX_STRAYS)
 		shard->strays[shard->nr_strays++] =
 			(struct fln_stray){ .addr = to, .len_bytes = len_bytes };
@@ -249,10 +251,30 @@ void fln_stray_add(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t
 	}
 }
 
+/*
+ * The region's last block is released: is there memory behind it that is still registered, because
+ * the mapping had grown before?  What has grown since is the embedder's.
+ */
+static bool has_grown_before(struct fln_shard *shard, uint64_t end)
+{
+	enum fln_uffd_place place = FLN_UFFD_PLACE_UNKNOWN;
+	uint64_t until = fln_now_ns() + PATIENCE_NS;
+
+	/* Unknown while an event is unread. */
+	while (shard->uffd.fd >= 0 && place == FLN_UFFD_PLACE_UNKNOWN && fln_now_ns() < until) {
+		place = fln_uffd_place(&shard->uffd, end);
+		if (place == FLN_UFFD_PLACE_UNKNOWN)
+			fln_sleep_ns(NAP_NS);
+	}
+	return place == FLN_UFFD_PLACE_SMALL || place == FLN_UFFD_PLACE_HUGE ||
+	       place == FLN_UFFD_PLACE_LARGE;
+}
+
 void fln_region_deny_grown(struct fln_region *r)
 {
 	uint64_t end = r->addr + r->len_bytes, limit;
 	struct fln_undenied u = { .lo = end, .hi = end };
+	bool released;
 	int rc;
 
 	if (r->foreign || fln_planted(FLN_BUG_STRAY_LEFT))
@@ -260,7 +282,10 @@ void fln_region_deny_grown(struct fln_region *r)
 	limit = next_begin(r->guest, end);
 	u.shard = fln_region_shard_at(r, end - FLN_PAGE_BYTES);
 	u.due = fln_mapping_due(r, 0);
-	rc = limit > end ? fln_mapping_deny(&u.due, end, end, limit, false) : 0;
+	released = fln_released_at(r, end - FLN_PAGE_BYTES);
+	if (limit == end || (released && !has_grown_before(u.shard, end)))
+		return;
+	rc = fln_mapping_deny(&u.due, end, end, limit, released);
 	/* /proc/self/maps cannot be read: a part that has grown is registered, like the rest. */
 	if (rc && fln_uffd_place(&u.shard->uffd, end) != FLN_UFFD_PLACE_NONE)
 		note_undenied(r->guest, &u, rc);

@@ -157,6 +157,7 @@ void fln_uffd_close(struct fln_uffd *u)
 	if (u->fd >= 0)
 		u->ops->close(u);
 	u->fd = -1;
+	atomic_store_explicit(&u->is_open, false, memory_order_relaxed);
 }
 
 int fln_uffd_register(struct fln_uffd *u, uint64_t addr, uint64_t len_bytes, uint64_t modes)

@@ -51,6 +51,7 @@ struct fln_uffd {
 	_Atomic uint64_t nr_calls; /* install calls */
 	_Atomic uint64_t nr_wakes; /* explicit wake calls */
 	_Atomic bool process_gone; /* an install failed with ESRCH: its process has ended */
+	_Atomic bool is_open;      /* for statistics */
 };
 
 /* The result of an install call; the data plane knows no other errors. */

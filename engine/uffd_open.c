@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -175,6 +176,7 @@ int fln_uffd_open(struct fln_uffd *u, bool user_mode_only, uint64_t features)
 				(unsigned long long)(features & known), strerror(-rc));
 	}
 	u->features = features & known;
+	atomic_store_explicit(&u->is_open, true, memory_order_relaxed);
 	return 0;
 }
 
@@ -184,6 +186,7 @@ void fln_uffd_adopt(struct fln_uffd *u, int fd)
 	u->ops = &fln_uffd_kernel_ops;
 	u->fd = fd;
 	u->shared = true;
+	atomic_store_explicit(&u->is_open, true, memory_order_relaxed);
 }
 
 /* The file that a descriptor refers to, by /proc.  False: unknown. */

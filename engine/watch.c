@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "engine/event_queue.h"
+#include "engine/release.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
 #include "engine/uffd.h"
@@ -31,6 +32,7 @@ int fln_worker_watch(struct fln_worker *w, struct fln_shard *shard)
 		return -errno;
 	shard->next_of_worker = w->shards;
 	w->shards = shard;
+	fln_release_enter(shard);
 	return 0;
 }
 
@@ -93,6 +95,7 @@ void fln_worker_unwatch(struct fln_worker *w, struct fln_shard *shard)
 		at = &(*at)->next_of_worker;
 	if (!*at)
 		return; /* unwatched when it could not be read */
+	fln_release_forget(w, shard);
 	*at = shard->next_of_worker;
 	if (w->polls || epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, shard->uffd.fd, NULL) == 0)
 		return;

@@ -29,6 +29,7 @@
 #include "engine/job_parts.h"
 #include "engine/oldest.h"
 #include "engine/populate.h"
+#include "engine/release.h"
 #include "engine/serve.h"
 #include "engine/serve_block.h"
 #include "engine/state/guest.h"
@@ -120,6 +121,7 @@ int fln_worker_init(struct fln_worker *w, const struct fln_worker_opts *opts)
 	w->opts = *opts;
 	w->next_due_ns = UINT64_MAX;
 	fln_job_parts_init(w);
+	fln_release_init(w);
 	atomic_store(&w->beat, 1); /* odd: busy until its thread has reached its loop */
 	w->held = alloc_unzeroed(w, held_bytes(w));
 	w->held_spare = alloc_unzeroed(w, held_bytes(w));
@@ -382,6 +384,7 @@ void fln_worker_round(struct fln_worker *w, int64_t timeout_ns)
 	fln_unpoison_round(w);
 	fln_serve_later(w, served ? LATER_PAGES_BUSY : LATER_PAGES_IDLE);
 	work_on_jobs(w, served, kicked);
+	fln_release_round(w, served, kicked);
 	/* Last: after DETACH nothing in this round may name the shard. */
 	if (rung)
 		obey_all(w);
@@ -473,7 +476,7 @@ static void *worker_main(void *arg)
 	raise_priority(w);
 	w->gap_ns = UINT32_MAX;
 	while (!w->stopping)
-		fln_worker_round(w, patience(w));
+		fln_worker_round(w, fln_release_patience(w, patience(w)));
 	fln_rcu_leave(entered);
 	fln_thread_end(&before);
 	return NULL;

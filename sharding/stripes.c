@@ -215,6 +215,18 @@ bool fln_stripe_get(const struct fln_stripe_plan *plan, uint64_t index, uint64_t
 	return true;
 }
 
+uint64_t fln_stripe_next_of(const struct fln_stripe_plan *plan, uint64_t index, uint32_t shard)
+{
+	uint64_t ahead, at;
+
+	if (index >= plan->nr_stripes || shard < plan->base_shard ||
+	    shard >= plan->base_shard + plan->nr_shards)
+		return plan->nr_stripes;
+	at = (plan->first_shard + index) % plan->nr_shards;
+	ahead = (shard - plan->base_shard + plan->nr_shards - at) % plan->nr_shards;
+	return ahead < plan->nr_stripes - index ? index + ahead : plan->nr_stripes;
+}
+
 void fln_stripe_clip(const struct fln_stripe_plan *plan, uint64_t addr, uint64_t *lo_addr,
 		     uint64_t *hi_addr)
 {

@@ -134,6 +134,17 @@ bool fln_stripe_get(const struct fln_stripe_plan *plan, uint64_t index, uint64_t
 		    uint64_t *len_bytes, uint32_t *shard);
 
 /**
+ * fln_stripe_next_of() - The first stripe of a shard, from a stripe on
+ * @index: index of the stripe to begin with
+ * @shard: the shard
+ *
+ * Return:  the stripe's index; nr_stripes: there is none
+ * Threads: any
+ * Blocks:  no
+ */
+uint64_t fln_stripe_next_of(const struct fln_stripe_plan *plan, uint64_t index, uint32_t shard);
+
+/**
  * fln_stripe_clip() - Clip a window to the stripe of an address
  * @addr:    in the region and in the window
  * @lo_addr: first byte of the window; raised to the stripe's when below

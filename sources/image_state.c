@@ -118,8 +118,9 @@ struct fln_chunk *fln_image_chunk(struct fln_image *image, uint64_t block) FLN_R
 /*
  * Give the chunk back when the whole block is FILLED or ZERO.  Where a region may have poison
  * a mixed one keeps it: poison is lifted where zeros are due, and that must not be forgotten.
+ * Returns those that wait for whole blocks, if it is one.
  */
-static void collapse(struct fln_image *image, uint64_t block, struct fln_chunk *c)
+static uint64_t collapse(struct fln_image *image, uint64_t block, struct fln_chunk *c)
 	FLN_REQUIRES(image->lock)
 {
 	struct fln_mask valid = fln_blockmap_valid(&image->map, block);
@@ -130,15 +131,16 @@ static void collapse(struct fln_image *image, uint64_t block, struct fln_chunk *
 	uint32_t to = FLN_IMAGE_PLANE_FILLED;
 
 	if (!fln_mask_empty(&rest))
-		return;
+		return 0;
 	zero = fln_mask_and(&zero, &valid);
 	if (fln_mask_count(&zero) == fln_mask_count(&valid))
 		to = FLN_IMAGE_PLANE_ZERO;
 	else if (!fln_mask_empty(&zero) && !fln_planted(FLN_BUG_GIVEN_UP_AS_FILLED) &&
 		 fln_image_may_have_poison(image, block * FLN_BLOCK_PAGES, FLN_BLOCK_PAGES))
-		return;
+		return atomic_exchange(&image->block_waiters, 0);
 	/* FILLED may stand for ZERO too: the page cache has a hole there, and that decides. */
 	(void)fln_blockmap_collapse(&image->map, block, c, 1u << to);
+	return atomic_exchange(&image->block_waiters, 0);
 }
 
 static uint32_t bucket_of(uint64_t page)
@@ -260,8 +262,8 @@ void fln_image_kick(struct fln_image *image, uint64_t waiters)
 		fln_filler_tell(image->filler, waiters, FLN_CHANGE_PAGES, fln_image_set(image));
 }
 
-/* Pages @range of a fill move to @to, and of them @dead to ZERO. */
-static void move_run(struct fln_image *image, struct fln_fill *fill, const struct fln_mask *range,
+/* Pages @range of a fill move to @to, and of them @dead to ZERO.  Returns as collapse(). */
+static uint64_t move_run(struct fln_image *image, struct fln_fill *fill, const struct fln_mask *range,
 		     const struct fln_mask *dead, enum fln_image_page to) FLN_REQUIRES(image->lock)
 {
 	uint64_t block = fill->page / FLN_BLOCK_PAGES;
@@ -271,7 +273,7 @@ static void move_run(struct fln_image *image, struct fln_fill *fill, const struc
 
 	/* All taken over: the block may be whole by now, and have no chunk. */
 	if (fln_mask_empty(range))
-		return;
+		return 0;
 	for (uint32_t i = 0; i < fill->nr_pages; i++) {
 		if (fln_mask_test(range, i))
 			fln_mask_set(fln_mask_test(dead, i) ? &zero : &live, shift + i);
@@ -279,7 +281,7 @@ static void move_run(struct fln_image *image, struct fln_fill *fill, const struc
 	c = fln_image_chunk(image, block);
 	fln_image_move(image, c, &live, FLN_IMAGE_FILLING, to);
 	fln_image_move(image, c, &zero, FLN_IMAGE_FILLING, FLN_IMAGE_ZERO);
-	collapse(image, block, c);
+	return collapse(image, block, c);
 }
 
 /*
@@ -290,7 +292,7 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 		      enum fln_image_page to)
 {
 	struct fln_mask punched = { { 0 } }, range, fresh, dead;
-	uint64_t waiters;
+	uint64_t waiters, of_blocks;
 
 	/* What was given up before we wrote it, or while we did: the image knows from here on. */
 	if (to == FLN_IMAGE_FILLED)
@@ -309,7 +311,7 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 		punched = fln_mask_or(&punched, &fresh);
 		fln_lock(&image->lock);
 	}
-	move_run(image, fill, &range, &dead, to);
+	of_blocks = move_run(image, fill, &range, &dead, to);
 	fln_image_note_change(image, fill->page);
 	fill->gone = fln_mask_or(&fill->gone, &range);
 	fill->writing = false;
@@ -321,7 +323,7 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 		let_go(image);
 	fln_unlock(&image->lock);
 	fln_rcu_read_unlock();
-	fln_image_kick(image, waiters);
+	fln_image_kick(image, waiters | of_blocks);
 }
 
 /*
@@ -360,7 +362,7 @@ static bool learn_pages(struct fln_image *image, uint64_t block, struct fln_chun
 void fln_image_learn(struct fln_image *image, uint64_t block, const struct fln_mask *filled,
 		     const struct fln_mask *zero)
 {
-	uint64_t waiters = 0;
+	uint64_t waiters = 0, of_blocks = 0;
 
 	fln_rcu_read_lock();
 	fln_lock(&image->lock);
@@ -374,13 +376,13 @@ void fln_image_learn(struct fln_image *image, uint64_t block, const struct fln_m
 			let_go(image);
 		/* Once only (fln_image_chunk()): not of a block that was whole, and has holes since. */
 		if (news)
-			collapse(image, block, c);
+			of_blocks = collapse(image, block, c);
 		fln_image_note_change(image, block * FLN_BLOCK_PAGES);
 		waiters |= fln_image_take_waiters(image);
 	}
 	fln_unlock(&image->lock);
 	fln_rcu_read_unlock();
-	fln_image_kick(image, waiters);
+	fln_image_kick(image, waiters | of_blocks);
 }
 
 enum fln_image_page fln_image_state(const struct fln_image *image, uint64_t page)

@@ -133,6 +133,13 @@ static int will_need(struct fln_guest *guest, uint64_t addr, uint64_t end)
 	return 0;
 }
 
+/* A guest that is released has no worker any more, and needs none. */
+static void pass_worker(const struct fln_shard *shard)
+{
+	if (shard->worker)
+		(void)fln_worker_command(shard->worker, FLN_COMMAND_PASS, NULL);
+}
+
 /* DONTNEED of a piece of one stripe that is wholly mapped; @moved unused. */
 static int drop_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
 {
@@ -150,7 +157,7 @@ static int drop_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, u
 	if (madvise((void *)(uintptr_t)addr, len_bytes, MADV_DONTNEED) != 0)
 		rc = -errno;
 	/* After this the worker has handled the events that madvise() has waited for. */
-	(void)fln_worker_command(shard->worker, FLN_COMMAND_PASS, NULL);
+	pass_worker(shard);
 	fln_lock(&guest->jobs.lock);
 	for (at = &guest->advised.quiet; *at != &quiet; at = &(*at)->next)
 		;
@@ -169,8 +176,7 @@ static int drop_stripe(struct fln_region *r, uint64_t addr, uint64_t end)
 		int rc = madvise(at, end - addr, MADV_DONTNEED) == 0 ? 0 : -errno;
 
 		/* After this the map has forgotten the poison, also for threads in context. */
-		(void)fln_worker_command(fln_region_shard_at(r, addr)->worker, FLN_COMMAND_PASS,
-					 NULL);
+		pass_worker(fln_region_shard_at(r, addr));
 		return rc;
 	}
 	/* msync(MS_ASYNC) does nothing, but fails if part of the range is not mapped. */

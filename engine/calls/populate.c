@@ -18,13 +18,16 @@
 #include "engine/calls/verify.h"
 #include "engine/command.h"
 #include "engine/confirm.h"
+#include "engine/directory.h"
 #include "engine/jobs.h"
 #include "engine/ranges.h"
+#include "engine/released.h"
 #include "engine/state/advised.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/job.h"
 #include "engine/turn.h"
+#include "sources/image.h"
 
 #include <errno.h>
 #include <faultlane/advice.h>
@@ -37,7 +40,12 @@
 #include <unistd.h>
 
 #define DEFAULT_INTERVAL_NS (100 * FLN_NS_PER_MS)
+#define RELEASED_PIECE (UINT64_C(64) << 20)
 
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
 #ifndef MLOCK_ONFAULT
 #define MLOCK_ONFAULT 1
 #endif
@@ -125,16 +133,12 @@ static int populate_with(struct fln_guest *guest, struct fln_job *job,
 	return rc;
 }
 
-static int populate(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,
-		    const struct fln_populate_opts *o)
+static int populate_served(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,
+			   const struct fln_populate_opts *o)
 {
-	struct fln_job *job;
+	struct fln_job *job = fln_job_alloc(guest);
 	int rc;
 
-	rc = fln_range_check(guest, addr, len_bytes);
-	if (rc)
-		return rc;
-	job = fln_job_alloc(guest);
 	if (!job)
 		return fln_fail(ENOMEM, "guest %s: no memory to populate a range", guest->name);
 	fln_job_init(job, guest, addr, addr + len_bytes);
@@ -144,6 +148,72 @@ static int populate(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,
 		(void)close(job->pagemap_fd);
 	fln_job_free(guest, job);
 	return rc;
+}
+
+/* The released blocks in [addr, *end), from @addr on: up to *end.  False: @addr is not in one. */
+static bool released_run(struct fln_guest *guest, uint64_t addr, uint64_t *end, int *advice)
+{
+	bool entered = fln_rcu_enter(), found = false;
+	const struct fln_region *r;
+	uint64_t at = addr, stop = *end;
+
+	fln_rcu_read_lock();
+	r = fln_directory_find(guest, addr);
+	if (r && stop > r->addr + r->len_bytes)
+		stop = r->addr + r->len_bytes;
+	while (r && at < stop && fln_released_at(r, at)) {
+		found = true;
+		at = fln_block_end(at, stop);
+	}
+	/* A write would copy the pages of a private mapping, and is refused by a sealed memfd. */
+	*advice = r && (r->is_private || r->image->read_only) ? MADV_POPULATE_READ
+							      : MADV_POPULATE_WRITE;
+	fln_rcu_read_unlock();
+	fln_rcu_leave(entered);
+	*end = found ? at : fln_block_end(addr, *end);
+	return found;
+}
+
+/*
+ * Map the released blocks in the range, which no worker can: by the kernel, on the caller's thread.
+ * A turn for each piece, so that its region stays, and other calls wait for one piece at most.
+ */
+static int populate_released(struct fln_guest *guest, uint64_t addr, uint64_t end)
+{
+	int rc = 0;
+
+	for (uint64_t stop; rc == 0 && addr < end; addr = stop) {
+		int advice;
+
+		stop = end - addr > RELEASED_PIECE ? addr + RELEASED_PIECE : end;
+		fln_guest_take_turn(guest);
+		if (released_run(guest, addr, &stop, &advice) &&
+		    madvise((void *)(uintptr_t)addr, stop - addr, advice) != 0)
+			rc = fln_fail(errno == ENOMEM ? ENOMEM : EIO,
+				      "guest %s: released memory at 0x%" PRIx64
+				      " cannot be mapped: %s",
+				      guest->name, addr, strerror(errno));
+		fln_guest_give_turn(guest);
+	}
+	return rc;
+}
+
+static int populate(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,
+		    const struct fln_populate_opts *o)
+{
+	uint64_t end = addr + len_bytes;
+	int rc = fln_range_check(guest, addr, len_bytes);
+
+	if (rc)
+		return rc;
+	if (!fln_range_all_released(guest, addr, end))
+		rc = populate_served(guest, addr, len_bytes, o);
+	else if (o->progress)
+		(void)o->progress(o->progress_ctx, len_bytes, len_bytes);
+	/* Its last block may have been released meanwhile, which ends the guest's jobs. */
+	if (rc == -ESHUTDOWN && fln_range_all_released(guest, addr, end))
+		rc = 0;
+	return rc || guest->foreign ? rc : populate_released(guest, addr, end);
 }
 
 int fln_guest_populate(struct fln_guest *guest, uint64_t addr, uint64_t len_bytes,

@@ -96,10 +96,13 @@ static void count_block(const struct fln_region *r, uint64_t page, uint32_t nr, 
 {
 	uint64_t block = page / FLN_BLOCK_PAGES;
 	uint32_t lo = (uint32_t)(page % FLN_BLOCK_PAGES);
-	int uniform = nr == FLN_BLOCK_PAGES ? uniform_state(r, block) : -1;
+	int uniform = fln_region_is_released(&r->map, block) ? FLN_RESIDENCY_RELEASED
+		      : nr == FLN_BLOCK_PAGES		     ? uniform_state(r, block)
+							     : -1;
 	struct look l;
 
-	if (uniform >= 0 && (fd < 0 || uniform == FLN_RESIDENCY_PRESENT)) {
+	if (uniform == FLN_RESIDENCY_RELEASED || uniform == FLN_RESIDENCY_PRESENT ||
+	    (uniform >= 0 && fd < 0)) {
 		sum[uniform] += nr;
 		if (vec)
 			memset(vec, uniform, nr);

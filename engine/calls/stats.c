@@ -72,6 +72,9 @@ static void add_shard(struct fln_stats *out, const struct fln_shard *shard)
 	add_oldest(out, fln_oldest_since(shard));
 	out->remote += get(&c->remote);
 	out->populated += get(&c->populated);
+	out->released_bytes += get(&c->released_bytes);
+	out->released_faults += get(&c->released_faults);
+	out->userfaultfds += atomic_load_explicit(&shard->uffd.is_open, memory_order_relaxed);
 	fln_histogram_merge(&out->service, &c->service);
 }
 

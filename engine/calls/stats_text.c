@@ -69,6 +69,9 @@ static const struct field fields[] = {
 	COUNTER(remote, "Faults whose worker runs on another node than the memory."),
 	COUNTER(populated, "Pages mapped by populate, advice and read-ahead."),
 	COUNTER(no_memory, "Faults that waited more than a second for memory of the kernel."),
+	COUNTER(released_bytes, "Memory that was released from its userfaultfd."),
+	COUNTER(released_faults, "Faults whose block was released while they waited."),
+	GAUGE(userfaultfds, "Open userfaultfds."),
 };
 
 #define NR_FIELDS (sizeof(fields) / sizeof(fields[0]))

@@ -128,9 +128,9 @@ static enum round ask(struct fln_block_round *b, struct access *a, uint32_t page
 
 /*
  * The page's range is not registered: either not yet, and the fault comes from an earlier region
- * at this place; or no longer, as the region is being closed.  In both cases the kernel serves the
- * page, so the access is repeated.  If it faults again, the range was unmapped or mapped over
- * (deny.c), and the signal is passed on.
+ * at this place; or no longer, as the block is being released or the region closed.  In all cases
+ * the kernel serves the page, so the access is repeated.  If it faults again, the range was unmapped
+ * or mapped over (deny.c), or the signal is the kernel's own, and it is passed on.
  */
 static enum round serve_gone(const struct fln_block_round *b, const struct access *a)
 {
@@ -299,7 +299,13 @@ static enum round serve(struct fln_region *r, struct access *a)
 		end_fault(&b, a, (struct fln_context_ending){ .failed = true });
 		return ROUND_PASS_ON;
 	}
+	/* The signal is older than the release: the kernel serves the access when it is repeated. */
+	if (fln_region_is_released(&r->map, b.block))
+		return serve_gone(&b, a);
 	b.chunk = fln_blockmap_chunk(&r->map, b.block);
+	/* Or it was released just now. */
+	if (!b.chunk && fln_region_is_released(&r->map, b.block))
+		return serve_gone(&b, a);
 	/* No read-ahead: submitting it takes a lock. */
 	range = fln_advice_at(r->guest, a->addr);
 	b.advice = range ? (enum fln_advice)range->what : FLN_ADVICE_NORMAL;

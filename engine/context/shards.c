@@ -65,6 +65,21 @@ static int open_uffds(struct fln_guest *guest, struct fln_shard *shards)
 	return 0;
 }
 
+int fln_context_reopen(struct fln_guest *guest)
+{
+	struct fln_shard *shards = fln_context_shards(guest);
+
+	return shards ? open_uffds(guest, shards) : 0;
+}
+
+void fln_context_close_uffds(struct fln_guest *guest)
+{
+	struct fln_shard *shards = fln_context_shards(guest);
+
+	for (uint32_t i = 0; shards && i < guest->nr_shards; i++)
+		fln_uffd_close(&shards[i].uffd);
+}
+
 int fln_context_open(struct fln_guest *guest)
 {
 	struct fln_engine *engine = guest->engine;

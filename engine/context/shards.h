@@ -21,6 +21,10 @@ int fln_context_attach(struct fln_guest *guest);
 void fln_context_detach(struct fln_guest *guest);
 void fln_context_close(struct fln_guest *guest);
 
+/* Open the userfaultfds of such shards again, if there are any; undo that. */
+int fln_context_reopen(struct fln_guest *guest);
+void fln_context_close_uffds(struct fln_guest *guest);
+
 /*
  * Chunks have run out: have the workers give back those of wholly mapped blocks.  Any thread, also
  * in a signal handler; does not block.

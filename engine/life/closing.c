@@ -33,6 +33,7 @@
 #include "engine/life/deny.h"
 #include "engine/mapping.h"
 #include "engine/region_map.h"
+#include "engine/released.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/strays.h"
@@ -396,6 +397,33 @@ static void unregister_foreign(struct fln_shard *shard, uint64_t addr, uint64_t 
 	}
 }
 
+/*
+ * Unregister [addr, end) of one stripe, except for blocks that are released: another mapping may
+ * lie there by now, and belong to a userfaultfd of the embedder's.
+ * Return: was some of it replaced by another mapping?
+ */
+static bool unregister_stripe(struct fln_region *r, struct fln_shard *shard, uint64_t addr,
+			      uint64_t end)
+{
+	bool replaced = false;
+	uint64_t stop;
+
+	for (; addr < end; addr = stop) {
+		bool released = fln_released_at(r, addr);
+
+		stop = fln_block_end(addr, end);
+		while (stop < end && fln_released_at(r, stop) == released)
+			stop = fln_block_end(stop, end);
+		if (released)
+			continue;
+		if (r->foreign)
+			unregister_foreign(shard, addr, stop - addr);
+		else
+			replaced |= unregister(shard, addr, stop - addr) == -EINVAL;
+	}
+	return replaced;
+}
+
 /* fln_mapping_each() callback: unregister one still-mapped piece, stripe by stripe. */
 static int unregister_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
 {
@@ -409,7 +437,7 @@ static int unregister_piece(struct fln_region *r, uint64_t addr, uint64_t len_by
 		(void)fln_stripe_get(&r->plan, fln_stripe_index(&r->plan, at), &stripe, &stripe_len,
 				     &shard);
 		stop = stripe + stripe_len < end ? stripe + stripe_len : end;
-		(void)unregister(fln_region_shard(r, shard), at, stop - at);
+		(void)unregister_stripe(r, fln_region_shard(r, shard), at, stop);
 	}
 	return 0;
 }
@@ -429,11 +457,8 @@ void fln_region_unregister(struct fln_region *region)
 	     i < region->nr_registered && fln_stripe_get(&region->plan, i, &addr, &len, &shard);
 	     i++) {
 		end_of_registered = addr + len;
-		if (region->foreign)
-			unregister_foreign(fln_region_shard(region, shard), addr, len);
-		else
-			replaced |=
-				unregister(fln_region_shard(region, shard), addr, len) == -EINVAL;
+		replaced |= unregister_stripe(region, fln_region_shard(region, shard), addr,
+					      addr + len);
 	}
 	if (replaced)
 		(void)fln_mapping_each(region, region->addr, end_of_registered, 0,

@@ -25,7 +25,8 @@
  * run becomes PROT_NONE and stays so: mapping over it would zap its mapped pages one by one, each
  * with a TLB flush on all processors, and make every shard's worker read an event.  So there are
  * two walks: the first counts the gaps between runs by powers of two of their size; the second
- * closes all gaps below some size, and as many of that size as necessary.
+ * closes all gaps below some size, and as many of that size as necessary.  A gap with a released
+ * block stays open: that memory no longer depends on the region, and is a mapping of its own.
  */
 #include "engine/life/deny.h"
 
@@ -36,7 +37,7 @@
 #include "base/plant.h"
 #include "base/rcu.h"
 #include "engine/doubt.h"
-#include "engine/life/budget.h"
+#include "engine/budget.h"
 #include "engine/life/deny_kernel.h"
 #include "engine/region_map.h"
 #include "engine/state/advised.h"
@@ -79,6 +80,7 @@ struct fln_denial {
 	uint32_t join_below;       /* close every gap of a lower class, */
 	uint64_t nr_open;          /* and of this class all but so many */
 	uint64_t nr_lost;          /* readable pages lost by closing gaps */
+	bool over_released;        /* since @run there was a released block: that gap stays open */
 	int error;                 /* the first, negative */
 };
 
@@ -242,6 +244,7 @@ static void add_run(struct fln_region *r, struct fln_denial *d, const struct run
 	if (!d->pending) {
 		d->run = *next;
 		d->pending = true;
+		d->over_released = false;
 		return;
 	}
 	if (next->addr == d->run.end && next->zero == d->run.zero) {
@@ -249,7 +252,9 @@ static void add_run(struct fln_region *r, struct fln_denial *d, const struct run
 		return;
 	}
 	class = class_of_gap(d, next);
-	if (!d->apply) {
+	if (d->over_released) {
+		/* Its end is a mapping's in any case, so it takes no more of them. */
+	} else if (!d->apply) {
 		d->gaps[class < NR_CLASSES ? class : NR_CLASSES - 1]++;
 	} else if (must_join(d, class)) {
 		d->nr_lost += nr_lost_between(d, next);
@@ -261,6 +266,7 @@ static void add_run(struct fln_region *r, struct fln_denial *d, const struct run
 	finish_run(r, d);
 	d->run = *next;
 	d->pending = true;
+	d->over_released = false;
 }
 
 /* The runs of one block that lie in [addr, end). */
@@ -268,11 +274,16 @@ static void walk_block(struct fln_region *r, struct fln_denial *d, uint64_t bloc
 		       uint64_t end)
 {
 	uint64_t base = fln_region_addr_of(r, block * FLN_BLOCK_PAGES);
-	struct fln_mask unsafe = fln_region_unsafe(r, block);
-	struct fln_mask zero = discarded(r, d, block, &unsafe);
-	struct fln_mask either = fln_mask_or(&unsafe, &zero);
 	uint32_t lo = (uint32_t)fln_bytes_to_pages(addr > base ? addr - base : 0), hi;
+	struct fln_mask unsafe, zero, either;
 
+	if (fln_region_is_released(&r->map, block) && !fln_planted(FLN_BUG_RELEASED_DENIED)) {
+		d->over_released = true;
+		return;
+	}
+	unsafe = fln_region_unsafe(r, block);
+	zero = discarded(r, d, block, &unsafe);
+	either = fln_mask_or(&unsafe, &zero);
 	for (; fln_mask_next_run(&either, &lo, &hi); lo = hi) {
 		struct run run = { .addr = base + fln_pages_to_bytes(lo) };
 
@@ -335,7 +346,8 @@ static bool are_events_read(const struct fln_region *r)
 static void charge_budget(struct fln_region *r, struct fln_denial *d)
 {
 	struct fln_engine *engine = r->guest->engine;
-	uint64_t nr_maps = 2 * d->nr_runs, have = r->plan.nr_stripes + r->nr_denial_maps;
+	uint64_t nr_maps = 2 * d->nr_runs;
+	uint64_t have = r->plan.nr_stripes + (uint64_t)r->nr_release_maps + r->nr_denial_maps;
 
 	if (nr_maps <= have || fln_engine_take_stripes(engine, nr_maps - have) != 0)
 		return;

@@ -14,6 +14,7 @@
 #include "base/rcu.h"
 #include "base/thread.h"
 #include "engine/event_queue.h"
+#include "engine/life/let_go.h"
 #include "engine/life/pins.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
@@ -152,6 +153,7 @@ static void do_all(struct fln_engine *engine)
 	do {
 		stop_unserved_guests(engine);
 		close_children(engine);
+		fln_guests_let_go(engine);
 	} while (end_first(&engine->ender));
 }
 
@@ -164,7 +166,9 @@ static bool has_work(struct fln_engine *engine)
 	fln_unlock(&engine->ender.lock);
 	fln_lock(&engine->lock);
 	for (struct fln_guest *g = engine->guests; g && !has; g = g->next)
-		has = atomic_load_explicit(&g->must_stop, memory_order_relaxed) || has_children(g);
+		has = atomic_load_explicit(&g->must_stop, memory_order_relaxed) ||
+		      has_children(g) ||
+		      atomic_load_explicit(&g->release.is_due, memory_order_relaxed);
 	fln_unlock(&engine->lock);
 	return has;
 }

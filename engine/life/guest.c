@@ -24,14 +24,14 @@
 #include "engine/life/deny.h"
 #include "engine/life/ender.h"
 #include "engine/life/features.h"
+#include "engine/life/guest_shards.h"
 #include "engine/life/region.h"
-#include "engine/owners.h"
+#include "engine/release_ask.h"
 #include "engine/state/engine.h"
 #include "engine/state/worker.h"
 #include "engine/strays.h"
 #include "engine/turn.h"
 #include "engine/uffd.h"
-#include "engine/uffd_compat.h"
 #include "engine/uffd_open.h"
 #include "engine/window.h"
 #include "sharding/stripes.h"
@@ -40,7 +40,6 @@
 #include <faultlane/base.h>
 #include <faultlane/engine.h>
 #include <faultlane/guest.h>
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -66,8 +65,9 @@ static int check_opts(const struct fln_guest_opts *o)
 	if (o->nr_shards > MAX_SHARDS)
 		return fln_fail(EINVAL, "guest: nr_shards is %u; use at most %u", o->nr_shards,
 				MAX_SHARDS);
-	if (o->reserved)
-		return fln_fail(EINVAL, "guest: reserved is %u; set it to 0", o->reserved);
+	if (o->release >= FLN_RELEASE_NR)
+		return fln_fail(EINVAL, "guest: release is %u; use one of enum fln_release",
+				o->release);
 	if (fln_failure_check_opts(o) != 0)
 		return -EINVAL;
 	if (!(o->flags & FLN_GUEST_F_FOREIGN)) {
@@ -84,35 +84,6 @@ static int check_opts(const struct fln_guest_opts *o)
 				"guest: nr_shards is %u; a foreign guest has one shard, use 0 or 1",
 				o->nr_shards);
 	return fln_uffd_check_fd(o->foreign_uffd);
-}
-
-static int open_shards(struct fln_guest *guest, const struct fln_guest_opts *o)
-{
-	struct fln_engine *engine = guest->engine;
-	bool user_only = engine->opts.flags & FLN_ENGINE_F_USER_MODE_ONLY;
-
-	for (uint32_t i = 0; i < guest->nr_shards; i++) {
-		struct fln_shard *s = &guest->shards[i];
-		int rc;
-
-		s->guest = guest;
-		s->index = i;
-		if (guest->foreign) {
-			(void)fcntl(o->foreign_uffd, F_SETFL,
-				    fcntl(o->foreign_uffd, F_GETFL) | O_NONBLOCK);
-			fln_uffd_adopt(&s->uffd, o->foreign_uffd);
-			/* Its own process registers, so POISON is assumed until a call fails. */
-			s->uffd.range_ioctls = UINT64_C(1) << _UFFDIO_POISON;
-			continue;
-		}
-		rc = fln_uffd_open(&s->uffd, user_only, FLN_UFFD_GUEST_FEATURES);
-		if (rc == 0)
-			continue;
-		while (i-- > 0)
-			fln_uffd_close(&guest->shards[i].uffd);
-		return rc;
-	}
-	return 0;
 }
 
 static void free_guest(struct fln_guest *guest)
@@ -189,6 +160,7 @@ int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opt
 	guest->max_failures = o.max_failures ? o.max_failures : 1;
 	guest->ask = o.ask;
 	guest->ask_ctx = o.ask_ctx;
+	guest->release_default = (enum fln_release)o.release;
 	guest->nr_shards = choose_nr_shards(engine, &o);
 	guest->turn_no = atomic_fetch_add(&engine->next_worker, guest->nr_shards);
 	rc = choose_windows(guest, &o);
@@ -203,12 +175,13 @@ int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opt
 	if (rc == 0 && !guest->foreign)
 		rc = fln_engine_check_features(engine);
 	if (rc == 0)
-		rc = open_shards(guest, &o);
+		rc = fln_guest_open_shards(guest, o.foreign_uffd);
 	if (rc)
 		goto fail;
 	fln_lock_init(&guest->lock, FLN_RANK_GUEST);
 	fln_turn_init(&guest->turn);
 	fln_jobs_init(&guest->jobs);
+	fln_guest_release_init(&guest->release);
 	fln_lock(&engine->lock);
 	guest->id = ++engine->nr_guests_made;
 	guest->next = engine->guests;
@@ -219,37 +192,6 @@ int fln_guest_create(struct fln_engine *engine, const struct fln_guest_opts *opt
 fail:
 	free_guest(guest);
 	return rc;
-}
-
-/* Wake threads whose faults were read by a worker that has let go of the shard: they refault. */
-static void wake_all(struct fln_guest *guest)
-{
-	for (uint32_t i = 0; i < guest->nr_shards; i++) {
-		struct fln_shard *shard = &guest->shards[i];
-
-		for (const struct fln_region *r = guest->regions; r; r = r->next)
-			fln_uffd_wake(&shard->uffd, r->addr, r->len_bytes);
-	}
-}
-
-/* Attach the shards to the workers of their nodes, round-robin; all or none. */
-static int attach_shards(struct fln_guest *guest)
-{
-	for (uint32_t i = 0; i < guest->nr_shards; i++) {
-		struct fln_worker *w = fln_guest_worker(guest, i);
-		int rc = fln_worker_command(w, FLN_COMMAND_ATTACH, &guest->shards[i]);
-
-		if (rc == 0)
-			continue;
-		fln_shards_detach(guest->shards, i);
-		wake_all(guest);
-		return fln_fail(-rc, "guest %s: epoll cannot watch a userfaultfd: %s%s",
-				guest->name, strerror(-rc),
-				rc == -EPERM    ? "; foreign_uffd is not a userfaultfd"
-				: rc == -ENOSPC ? "; raise fs.epoll.max_user_watches"
-						: "");
-	}
-	return 0;
 }
 
 static int start_in_turn(struct fln_guest *guest)
@@ -273,19 +215,14 @@ static int start_in_turn(struct fln_guest *guest)
 			EINVAL,
 			"guest %s: the engine is not running; call fln_engine_start() first",
 			guest->name);
-	rc = attach_shards(guest);
+	rc = fln_guest_attach_shards(guest);
 	if (rc)
 		return rc;
-	rc = fln_context_attach(guest);
-	if (rc) {
-		fln_shards_detach(guest->shards, guest->nr_shards);
-		wake_all(guest);
-		return rc;
-	}
 	fln_lock(&guest->lock);
 	guest->running = true;
 	fln_unlock(&guest->lock);
 	fln_jobs_open(guest);
+	fln_release_look_now(guest);
 	return 0;
 }
 
@@ -310,15 +247,6 @@ static int unsafe_error(const struct fln_guest *guest)
 		"userfaultfd stays open, and threads that touch them block forever; unmap "
 		"them",
 		guest->name);
-}
-
-/* Close a shard's userfaultfd.  True: it stays open for good, as unfilled pages depend on it. */
-static bool close_shard(struct fln_shard *shard)
-{
-	if (atomic_load_explicit(&shard->keep_open, memory_order_relaxed))
-		return true;
-	fln_uffd_close(&shard->uffd);
-	return false;
 }
 
 /*
@@ -347,9 +275,9 @@ static int stop_in_turn(struct fln_guest *guest)
 	fln_guest_close_strays(guest);
 	for (uint32_t i = 0; i < guest->nr_shards; i++) {
 		fln_strays_close(&guest->shards[i]);
-		kept |= close_shard(&guest->shards[i]);
+		kept |= fln_shard_close(&guest->shards[i]);
 		if (in_context)
-			kept |= close_shard(&in_context[i]);
+			kept |= fln_shard_close(&in_context[i]);
 	}
 	fln_children_close(guest);
 	fln_lock(&guest->lock);
@@ -411,6 +339,7 @@ int fln_guest_destroy(struct fln_guest *guest)
 		fln_region_release(r);
 	}
 	fln_advised_deinit(guest);
+	fln_guest_release_deinit(&guest->release);
 	fln_turn_deinit(&guest->turn);
 	fln_lock_deinit(&guest->lock);
 	free_guest(guest);

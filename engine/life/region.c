@@ -24,13 +24,16 @@
 #include "engine/directory.h"
 #include "engine/doubt.h"
 #include "engine/foreign.h"
-#include "engine/life/budget.h"
+#include "engine/budget.h"
 #include "engine/life/closing.h"
 #include "engine/life/deny.h"
+#include "engine/life/let_go.h"
 #include "engine/life/nodes.h"
 #include "engine/life/region_mapping.h"
 #include "engine/life/region_opts.h"
 #include "engine/owners.h"
+#include "engine/release_ask.h"
+#include "engine/release_policy.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/turn.h"
@@ -301,6 +304,7 @@ int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 	r->image_page = fln_bytes_to_pages(o.image_offset_bytes);
 	r->page_bytes = o.image->page_bytes;
 	r->discard = fln_region_discard(guest, &o);
+	r->release = fln_release_option((enum fln_release)o.release, guest->release_default);
 	r->foreign = guest->foreign;
 	r->is_private = o.sharing == FLN_SHARING_PRIVATE;
 	r->in_context = o.delivery == FLN_DELIVERY_IN_CONTEXT;
@@ -310,7 +314,13 @@ int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 	if (guest->stopped)
 		rc = fln_fail(EINVAL, "guest %s was stopped; make a new one", guest->name);
 	else
+		rc = fln_guest_take_back(guest);
+	if (rc == 0)
 		rc = build_region(guest, r, o.max_chunks);
+	if (rc == 0)
+		fln_release_look_now(guest);
+	else
+		fln_guest_let_go(guest); /* if it was taken back in vain */
 	fln_guest_give_turn(guest);
 	if (rc) {
 		atomic_fetch_sub(&r->image->nr_users, 1);
@@ -334,7 +344,9 @@ void fln_region_release(struct fln_region *region)
 	fln_region_unmap(region);
 	fln_region_deny_free(region);
 	if (!region->foreign)
-		fln_engine_give_back_stripes(guest->engine, region->plan.nr_stripes);
+		fln_engine_give_back_stripes(guest->engine,
+					     region->plan.nr_stripes +
+						     (uint64_t)region->nr_release_maps);
 	fln_blockmap_deinit(&region->map);
 	atomic_fetch_sub(&region->image->nr_users, 1);
 	fln_free(&guest->engine->alloc, region, sizeof(*region), FLN_NODE_ANY);

@@ -143,6 +143,11 @@ int fln_region_check_opts(const struct fln_guest *guest, const struct fln_region
 	if (o->delivery >= FLN_DELIVERY_NR)
 		return fln_fail(EINVAL, "region: delivery is %u; use one of enum fln_delivery",
 				o->delivery);
+	if (o->release >= FLN_RELEASE_NR)
+		return fln_fail(EINVAL, "region: release is %u; use one of enum fln_release",
+				o->release);
+	if (o->reserved)
+		return fln_fail(EINVAL, "region: reserved is %u; set it to 0", o->reserved);
 	if (o->delivery == FLN_DELIVERY_IN_CONTEXT && guest->foreign)
 		return fln_fail(EINVAL, "region: delivery is FLN_DELIVERY_IN_CONTEXT in a foreign "
 					"guest, whose threads run in another process; use "

@@ -72,6 +72,7 @@ struct fln_region {
 	uint64_t image_page; /* the image's page at addr */
 	uint32_t page_bytes;
 	enum fln_discard discard;
+	enum fln_release release; /* the default filled in */
 	bool foreign;
 	bool is_private;     /* MAP_PRIVATE: writes and discards affect only this guest */
 	bool in_context;     /* its shards raise SIGBUS and queue nothing */
@@ -97,6 +98,12 @@ struct fln_region {
 
 	/* Set once, in the guest's turn; read by workers and in signal handlers. */
 	_Atomic bool closing; /* workers leave its faults alone */
+
+	/* Set by readers of events: the embedder has unmapped or moved a part. */
+	_Atomic bool has_gaps;
+
+	/* Beyond the plan's stripes, taken from the engine's budget; guarded by release.lock. */
+	int64_t nr_release_maps;
 
 	/* A page is changed by the thread that has set its CLAIMED bit. */
 	struct fln_blockmap map;
@@ -140,6 +147,7 @@ struct fln_shard_counters {
 	_Atomic uint64_t resumed, poisoned, failed;
 	_Atomic uint64_t pages_installed, pages_raced, reads, events, again;
 	_Atomic uint64_t held_full, no_chunk, no_memory, remote, populated;
+	_Atomic uint64_t released_bytes, released_faults;
 	struct fln_histogram service;
 };
 
@@ -202,6 +210,10 @@ struct fln_shard {
 	struct fln_shard *next_overflowed;
 	struct fln_shard *next_in_context, *next_of_worker;
 	struct fln_oldest_next next_oldest;
+	uint64_t release_seen;   /* fln_release_sum() before the last sweep */
+	uint64_t release_passed; /* guest->release.nr_passes of the last sweep */
+	bool release_left;       /* some of it could not be released for now */
+	bool release_gone;       /* no worker looks at it; guarded by release.lock */
 
 	/*
 	 * Written by the reader of its events: the worker, or while it is detached the thread with
@@ -230,6 +242,30 @@ struct fln_shard {
 	struct fln_oldest oldest;
 };
 
+/* What kept a block from being released (release_run.c). */
+enum fln_release_fate {
+	FLN_RELEASE_DONE,
+	FLN_RELEASE_READY, /* it can be released */
+	FLN_RELEASE_UNFILLED,
+	FLN_RELEASE_FAILED,
+	FLN_RELEASE_KEPT,
+	FLN_RELEASE_LIMITED,
+	FLN_RELEASE_BUSY,
+	FLN_RELEASE_NR_FATES
+};
+
+/* A guest's state of release. */
+struct fln_guest_release {
+	struct fln_lock lock; /* FLN_RANK_LEAF; held while mappings are counted and unregistered */
+	pthread_cond_t passed;
+	_Atomic uint64_t nr_looks;  /* how often blocks may have become ready for other reasons */
+	_Atomic uint64_t nr_passes; /* asked for by fln_guest_release(), in the guest's turn */
+	uint32_t nr_pending; /* shards that the last of these is still to look at; guarded by lock */
+	_Atomic uint64_t bytes[FLN_RELEASE_NR_FATES]; /* what that pass has found */
+	_Atomic bool is_due; /* all is released: the ender closes the userfaultfds */
+	bool closed;         /* that was done; in the guest's turn */
+};
+
 /* A guest's share of one worker.  Only that worker uses it. */
 struct fln_guest_at {
 	uint32_t nr_shards; /* the guest's shards that it serves */
@@ -251,6 +287,8 @@ struct fln_guest {
 	struct fln_density *density;
 	struct fln_jobs jobs;
 	struct fln_advised advised;
+	struct fln_guest_release release;
+	enum fln_release release_default; /* of its regions */
 	bool foreign;
 	uint32_t on_failure;   /* as in struct fln_guest_opts, with the default filled in */
 	uint32_t max_failures; /* at least 1 */
@@ -259,6 +297,7 @@ struct fln_guest {
 	_Atomic bool found_pages;    /* foreign: pages were there that the engine had not copied */
 	_Atomic bool failed;         /* unfilled pages are poisoned when touched; never cleared */
 	_Atomic bool told_whole;     /* FLN_EVENT_GUEST_WHOLE has been posted */
+	_Atomic bool has_strays;     /* mremap() has moved some of it; never cleared */
 	_Atomic bool must_stop;      /* the ender is to stop it */
 	_Atomic uint32_t nr_reading; /* workers that are reading events of in-context shards */
 	uint64_t told_t0_ns,

@@ -102,6 +102,24 @@ struct fln_later {
 /* Blocks that can have such pages at a time; a power of two. */
 #define FLN_NR_LATER 1024u
 
+/* A worker's look at all of its blocks for those to release (release.c), in slices. */
+struct fln_release_sweep {
+	bool active;
+	bool asked;                /* without delay: another one after this */
+	bool wanted;               /* some block is to be released by itself, once it is filled */
+	bool left;                 /* some block could not be released for now */
+	bool forced;               /* fln_guest_release() has asked for @shard's */
+	struct fln_shard *shard;   /* whose blocks it looks at; NULL: between two */
+	struct fln_shard *next;    /* the one after that */
+	uint64_t addr;             /* the next block's */
+	uint64_t seen, pass;       /* of @shard's guest, before the look */
+	uint64_t busy_ns;          /* what this one has cost */
+	uint64_t not_before_ns;    /* when the next one may begin, unless it is asked for */
+	uint64_t at_ns;            /* when it begins; UINT64_MAX: not until something changes */
+	uint64_t retry_ns;         /* pause before what is left is tried again */
+	uint32_t nr_put_off;       /* rounds, because faults came in */
+};
+
 enum fln_command_kind {
 	FLN_COMMAND_ATTACH,
 	FLN_COMMAND_DETACH,
@@ -149,6 +167,7 @@ struct fln_worker {
 	_Atomic(struct fln_job_part *) given;    /* parts of new jobs */
 	_Atomic(struct fln_wanted *) wanted_new; /* new requests of threads in context */
 	_Atomic bool kicked;                     /* page states have changed: look at held faults */
+	_Atomic bool release_asked;              /* look for blocks to release now */
 
 	/* Guarded by lock. */
 	struct fln_lock lock; /* FLN_RANK_WORKER */
@@ -199,6 +218,7 @@ struct fln_worker {
 	uint32_t nr_jobs_put_off;   /* rounds, because faults came in */
 	uint64_t last_jobs_ns;      /* of the last fln_populate_tick() */
 	uint64_t last_jobs_look_ns; /* when all that waits in them was looked at */
+	struct fln_release_sweep release;
 	struct uffd_msg *msgs;
 	struct fln_fault *faults; /* of one read, or of one pass over held faults */
 	uint64_t last_arrival_ns;

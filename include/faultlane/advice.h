@@ -127,6 +127,7 @@ enum fln_residency_state {
 	FLN_RESIDENCY_PRESENT,   /* mapped, as far as the engine knows */
 	FLN_RESIDENCY_DISCARDED, /* discarded in private memory: not mapped, reads zero */
 	FLN_RESIDENCY_POISONED,  /* its contents have failed */
+	FLN_RESIDENCY_RELEASED,  /* its contents are there, and the kernel maps it when touched */
 	FLN_RESIDENCY_NR
 };
 
@@ -150,7 +151,8 @@ struct fln_residency {
  * @sum:       receives the counts; may be NULL
  *
  * A hole of the image is FILLED, because zeros need no reading; so is a page discarded in shared
- * memory, which is a hole from then on.  PRESENT may be stale: a page that is removed from the
+ * memory, which is a hole from then on.  Pages of released blocks (fln_guest_release()) are
+ * RELEASED, whether the kernel has mapped them or not.  PRESENT may be stale: a page that is removed from the
  * page cache raises no event, and stays PRESENT until it is touched.
  *
  * Return:  0; -EINVAL

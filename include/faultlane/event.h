@@ -18,13 +18,14 @@ enum fln_event_kind {
 	FLN_EVENT_PAGE_POISONED,   /* a page of a guest has failed, and is inaccessible */
 	FLN_EVENT_GUEST_FAILED,    /* FLN_ON_FAILURE_STOP: end the virtual machine */
 	FLN_EVENT_IMAGE_FILLED,    /* every page of an image is filled or zero; once */
-	FLN_EVENT_GUEST_WHOLE,     /* every page of a guest's regions is mapped; once */
+	FLN_EVENT_GUEST_WHOLE,     /* every page of a guest's regions is mapped or released; once */
 	FLN_EVENT_OVERFLOW,        /* the queue was full: @value events were lost */
 	FLN_EVENT_FAULT_STALLED,   /* a guest's oldest fault has stalled; once for each fault */
 	FLN_EVENT_WORKER_STALLED,  /* a worker has not finished its round; once for each round */
 	FLN_EVENT_WORKER_FAILED,   /* a worker's epoll set has failed; it serves on */
 	FLN_EVENT_MEMORY_MOVED,    /* mremap() has moved guest memory, which is inaccessible now */
 	FLN_EVENT_GUEST_DESTROYED, /* fln_guest_destroy_async() has completed */
+	FLN_EVENT_GUEST_RELEASED,  /* all of a guest's memory is released: fln_guest_release() */
 	FLN_EVENT_NR
 };
 
@@ -50,6 +51,9 @@ enum fln_event_kind {
  * MEMORY_MOVED: the engine does not follow memory that mremap() moves.  At its new address it is
  * inaccessible in this process; in a foreign guest only its unmapped pages are.  The rest of the
  * guest is served on.
+ *
+ * GUEST_RELEASED: the guest's userfaultfds are closed, and no worker has any part of it.  It comes
+ * again if regions were added since and have been released, too.
  *
  * Pages made inaccessible because a guest or region ends are not reported.  OVERFLOW comes before
  * the events left in the queue.  PAGE_POISONED and MEMORY_MOVED cannot take the room that is kept

@@ -17,6 +17,19 @@ extern "C" {
 struct fln_guest;
 struct fln_region;
 
+/*
+ * Whether memory is released from its userfaultfd, block by block of 2 MiB, once all pages of a
+ * block are there: the kernel serves it from then on, and nothing of it depends on the engine.
+ * See fln_guest_release().
+ */
+enum fln_release {
+	FLN_RELEASE_DEFAULT, /* of a region: the guest's; of a guest: FLN_RELEASE_ON_CALL */
+	FLN_RELEASE_ON_CALL, /* by fln_guest_release() */
+	FLN_RELEASE_AUTO,    /* also by itself, soon after a block's last page is filled */
+	FLN_RELEASE_NEVER,   /* the registration is kept */
+	FLN_RELEASE_NR
+};
+
 enum fln_guest_flags {
 	/*
 	 * The guest's memory belongs to another process, which created and
@@ -114,7 +127,7 @@ typedef enum fln_answer (*fln_ask_fn)(void *ctx, const struct fln_failure *failu
  *                source_retries, before @on_failure is carried out; 0: once.  Each
  *                failure but the last is followed by a pause of a second for that page.
  *                With FLN_ON_FAILURE_ASK: 0
- * @reserved:     zero
+ * @release:      enum fln_release, for regions that do not say otherwise
  */
 struct fln_guest_opts {
 	size_t size;
@@ -129,7 +142,7 @@ struct fln_guest_opts {
 	fln_ask_fn ask;
 	void *ask_ctx;
 	uint32_t max_failures;
-	uint32_t reserved;
+	uint32_t release;
 };
 
 #define FLN_GUEST_OPTS_INIT FLN_SIZED(struct fln_guest_opts)
@@ -226,6 +239,8 @@ enum fln_delivery {
  * @node:               NUMA node of the region's memory and of the workers that serve
  *                      it, the kernel's number plus one; 0: any.  Pages of the image
  *                      that are filled already stay where they are
+ * @release:            enum fln_release
+ * @reserved:           zero
  */
 struct fln_region_opts {
 	size_t size;
@@ -239,6 +254,8 @@ struct fln_region_opts {
 	uint32_t sharing;
 	uint32_t delivery;
 	uint32_t node;
+	uint32_t release;
+	uint32_t reserved;
 };
 
 #define FLN_REGION_OPTS_INIT FLN_SIZED(struct fln_region_opts)
@@ -306,6 +323,60 @@ FLN_API int fln_region_remove(struct fln_region *region);
  * Blocks:  until the workers have taken on its shards
  */
 FLN_API int fln_guest_start(struct fln_guest *guest);
+
+/**
+ * struct fln_release_report - What of a guest has been released, and why the rest has not
+ * @size:           sizeof(struct fln_release_report), set by the caller
+ * @released_bytes: released so far
+ * @unfilled_bytes: blocks with pages that are not filled; in a foreign guest, not copied
+ * @failed_bytes:   blocks with poisoned pages
+ * @kept_bytes:     blocks that have to be served: by FLN_RELEASE_NEVER, because of what a discard
+ *                  must read (see fln_guest_release()), or because mremap() has moved other memory
+ *                  there
+ * @limited_bytes:  blocks for which there was no mapping left, in fln_engine_opts.max_stripes or
+ *                  in vm.max_map_count; neighbouring blocks that are released make room
+ * @busy_bytes:     blocks of which a page was just being mapped, or whose release the kernel has
+ *                  refused for now
+ *
+ * The bytes of a block count in one of these.  Blocks end with their region.
+ */
+struct fln_release_report {
+	size_t size;
+	uint64_t released_bytes;
+	uint64_t unfilled_bytes;
+	uint64_t failed_bytes;
+	uint64_t kept_bytes;
+	uint64_t limited_bytes;
+	uint64_t busy_bytes;
+};
+
+#define FLN_RELEASE_REPORT_INIT FLN_SIZED(struct fln_release_report)
+
+/**
+ * fln_guest_release() - Release all memory of a guest whose contents are all there
+ * @guest: a running guest
+ * @out:   what is left and why; may be NULL
+ *
+ * Released memory is a plain mapping: the kernel resolves its faults at its own price, as if there
+ * were no userfaultfd, and no worker is needed.  What is released stays so.  Blocks that are filled
+ * later are released by another call, or by themselves with FLN_RELEASE_AUTO.
+ *
+ * A block is released as a whole, when all of its pages are filled or zero and none is poisoned; in
+ * a foreign guest, when all have been copied or discarded.  Not in private regions with
+ * FLN_DISCARD_ZERO, and not in foreign ones with FLN_DISCARD_IMAGE: there a later discard must read
+ * what the kernel alone would not give.
+ *
+ * When the last block of a guest has been released, by this call or by itself, its userfaultfds are
+ * closed and FLN_EVENT_GUEST_RELEASED is posted.  The guest, its image and the engine may then be
+ * destroyed, and a mapping of the caller's stays readable and writable.  fln_region_add() opens
+ * userfaultfds again, but not in a foreign guest (-EINVAL).
+ *
+ * Return:  0, also when nothing could be released; -ESHUTDOWN when the guest is not running;
+ *          -EINVAL
+ * Threads: any, except a thread of the engine
+ * Blocks:  until the guest's workers have looked at all of its blocks once; faults go first
+ */
+FLN_API int fln_guest_release(struct fln_guest *guest, struct fln_release_report *out);
 
 /**
  * fln_guest_stop() - Stop serving a guest, and make its unfilled pages inaccessible

@@ -88,6 +88,11 @@ FLN_API uint64_t fln_histogram_quantile(const struct fln_histogram *h, double q)
  *                   memory to map their pages; they are retried until it has
  * @oldest_ns:       age of the oldest waiting fault; 0: none waits.  Faults younger than
  *                   100 ms may be missing
+ * @released_bytes:  memory that was released from its userfaultfd so far
+ * @released_faults: of @resumed, those whose block was released while they waited: the kernel
+ *                   has mapped their pages.  Once a guest is released no faults are added, so
+ *                   @faults says how many it has taken before
+ * @userfaultfds:    userfaultfds of the guest or the shard that are open now
  */
 struct fln_stats {
 	size_t size;
@@ -117,6 +122,9 @@ struct fln_stats {
 	uint64_t populated;
 	uint64_t no_memory;
 	uint64_t oldest_ns;
+	uint64_t released_bytes;
+	uint64_t released_faults;
+	uint64_t userfaultfds;
 };
 
 #define FLN_STATS_INIT FLN_SIZED(struct fln_stats)

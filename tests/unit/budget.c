@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The budget of mappings: it is kept, also when many take from it at once. */
-#include "engine/life/budget.h"
+#include "engine/budget.h"
 
 #include "engine/state/engine.h"
 

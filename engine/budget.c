@@ -2,7 +2,7 @@
 /*
  * The engine's budget of stripes; see budget.h.
  */
-#include "engine/life/budget.h"
+#include "engine/budget.h"
 
 #include "base/error.h"
 #include "engine/state/engine.h"

@@ -3,8 +3,8 @@
  * The engine's budget of stripes, which all its guests share: each stripe is a VMA, and
  * vm.max_map_count bounds those of the process.  Any thread; never blocks.
  */
-#ifndef FLN_ENGINE_LIFE_BUDGET_H
-#define FLN_ENGINE_LIFE_BUDGET_H
+#ifndef FLN_ENGINE_BUDGET_H
+#define FLN_ENGINE_BUDGET_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Releasing a run of blocks from its userfaultfd.
+ *
+ * The order: all pages of the run are claimed, so that no thread is about to map or poison one; the
+ * range is unregistered; the map says RELEASED; the range is woken.  So RELEASED is never ahead of
+ * the kernel, and a failure changes nothing.  UNREGISTER excludes installs, which hold the
+ * mapping's lock: those before it are done, those after it find nothing (ENOENT), and the fault
+ * that they were for is repeated, and served by the kernel.  UNREGISTER itself wakes, but before it
+ * takes that lock: a thread that faults in between is woken by the second wake.  A fault that a
+ * worker has read or holds ends when it looks the block up (released.h).
+ *
+ * Each change of mappings is counted before it is made, and taken from the budget, under one lock
+ * for the guest: two workers that release neighbouring stripes would count the boundary between
+ * them twice, or not at all.
+ *
+ * Tested by unit.release, integration.release.
+ */
+#include "engine/release_run.h"
+
+#include "base/blockmap.h"
+#include "base/error.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/page.h"
+#include "base/plant.h"
+#include "base/rcu.h"
+#include "engine/block.h"
+#include "engine/budget.h"
+#include "engine/command.h"
+#include "engine/mapping.h"
+#include "engine/owners.h"
+#include "engine/region_map.h"
+#include "engine/released.h"
+#include "engine/state/engine.h"
+#include "engine/state/guest.h"
+#include "engine/state/worker.h"
+#include "engine/strays.h"
+#include "engine/uffd.h"
+#include "sharding/stripes.h"
+#include "sources/image.h"
+#include "sources/image_ready.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#define NO_SHARD UINT32_MAX
+/*
+ * Mappings that releases may add to a foreign process, whose limit is not known here: few of the
+ * 65 530 that it has by default.
+ */
+#define FOREIGN_MAPS 1024
+
+bool fln_release_is_possible(const struct fln_region *r)
+{
+	/*
+	 * Discards of anonymous memory read zero, as the kernel has it; those of a private mapping
+	 * read the image.  Shared memory has the page cache, which is the same for both meanings
+	 * once every page is filled.
+	 */
+	return r->foreign ? fln_region_keeps_discards(r) : !fln_region_keeps_discards(r);
+}
+
+static uint64_t addr_of_block(const struct fln_region *r, uint64_t block)
+{
+	uint64_t addr = fln_region_addr_of(r, block * FLN_BLOCK_PAGES);
+	uint64_t end = r->addr + r->len_bytes;
+
+	addr = addr > r->addr ? addr : r->addr;
+	return addr < end ? addr : end;
+}
+
+uint64_t fln_release_bytes(const struct fln_region *r, uint64_t block, uint64_t end)
+{
+	return addr_of_block(r, end) - addr_of_block(r, block);
+}
+
+/* A foreign block: pages that were copied, or discarded, are the process's own from then on. */
+static bool is_copied(const struct fln_region *r, uint64_t block, const struct fln_mask *valid)
+{
+	struct fln_mask there = fln_blockmap_load(&r->map, FLN_PLANE_PRESENT, block), m;
+
+	m = fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, block);
+	there = fln_mask_or(&there, &m);
+	m = fln_mask_andnot(valid, &there);
+	return fln_mask_empty(&m);
+}
+
+/*
+ * A huge page of zeros must be allocated when it is touched, and the kernel's answer is a signal
+ * if none is left.  An image of ours has reserved its huge pages; in an adopted memfd such a block
+ * is served, and retried, until its page is there.
+ */
+static bool must_allocate(const struct fln_region *r, uint64_t block, const struct fln_mask *filled)
+{
+	struct fln_mask present;
+
+	if (r->page_bytes == FLN_PAGE_BYTES || !r->image->adopted || !fln_mask_empty(filled))
+		return false;
+	present = fln_blockmap_load(&r->map, FLN_PLANE_PRESENT, block);
+	return fln_mask_empty(&present);
+}
+
+/* Does the image have all contents of the block?  That is for good. */
+static enum fln_release_fate look_at_image(const struct fln_region *r, uint64_t block,
+					   const struct fln_mask *valid)
+{
+	uint32_t lo = fln_mask_next_set(valid, 0), nr = fln_mask_count(valid);
+	struct fln_mask filled, zero;
+
+	fln_image_ready(r->image, fln_region_image_page(r, block * FLN_BLOCK_PAGES + lo), nr,
+			&filled, &zero);
+	zero = fln_mask_or(&filled, &zero);
+	if (fln_planted(FLN_BUG_RELEASED_UNFILLED) && fln_mask_count(&zero) > nr / 2)
+		return FLN_RELEASE_READY;
+	if (fln_mask_count(&zero) < nr)
+		return FLN_RELEASE_UNFILLED;
+	return must_allocate(r, block, &filled) ? FLN_RELEASE_KEPT : FLN_RELEASE_READY;
+}
+
+enum fln_release_fate fln_release_look(const struct fln_region *r, uint64_t block)
+{
+	struct fln_mask valid = fln_blockmap_valid(&r->map, block), m;
+	enum fln_release_fate fate = FLN_RELEASE_UNFILLED;
+
+	fln_rcu_assert_reading();
+	if (fln_region_is_released(&r->map, block))
+		return FLN_RELEASE_DONE;
+	if (!r->foreign)
+		fate = look_at_image(r, block, &valid);
+	else if (is_copied(r, block, &valid))
+		/* PRESENT may stand for a page whose contents are unknown (foreign.c). */
+		fate = atomic_load_explicit(&r->guest->found_pages, memory_order_relaxed)
+			       ? FLN_RELEASE_KEPT
+			       : FLN_RELEASE_READY;
+	if (fate != FLN_RELEASE_READY)
+		return fate;
+	m = fln_region_stray_pages(r, fln_region_addr_of(r, block * FLN_BLOCK_PAGES));
+	if (!fln_mask_empty(&m))
+		return FLN_RELEASE_KEPT;
+	m = fln_blockmap_load(&r->map, FLN_PLANE_POISONED, block);
+	m = fln_mask_and(&m, &valid);
+	if (!fln_mask_empty(&m) && !fln_planted(FLN_BUG_RELEASED_POISONED))
+		return FLN_RELEASE_FAILED;
+	m = fln_blockmap_load(&r->map, FLN_PLANE_CLAIMED, block);
+	return fln_mask_empty(&m) ? FLN_RELEASE_READY : FLN_RELEASE_BUSY;
+}
+
+/* The shard whose mapping a block is in; NO_SHARD: it is released. */
+static uint32_t shard_of(const struct fln_region *r, uint64_t block)
+{
+	return fln_region_is_released(&r->map, block)
+		       ? NO_SHARD
+		       : fln_stripe_shard(&r->plan, addr_of_block(r, block));
+}
+
+/*
+ * By how many the process's mappings grow when the blocks [block, end), of one stripe, leave their
+ * userfaultfd.  A mapping ends where the userfaultfd changes.
+ */
+static int64_t growth(const struct fln_region *r, uint64_t block, uint64_t end)
+{
+	uint32_t own = fln_stripe_shard(&r->plan, addr_of_block(r, block)), beside;
+	int64_t nr = 0;
+
+	if (block > 0) {
+		beside = shard_of(r, block - 1);
+		nr += (beside != NO_SHARD) - (beside != own);
+	}
+	if (end < r->map.nr_blocks) {
+		beside = shard_of(r, end);
+		nr += (beside != NO_SHARD) - (beside != own);
+	}
+	return nr;
+}
+
+/* Change what the region has of the budget by @nr mappings.  False: so many are not left. */
+static bool take_mappings(struct fln_region *r, int64_t nr) FLN_REQUIRES(r->guest->release.lock)
+{
+	struct fln_engine *engine = r->guest->engine;
+
+	if (r->foreign && r->nr_release_maps + nr > FOREIGN_MAPS)
+		return false;
+	/* Half of what is left stays for regions to come. */
+	if (!r->foreign && nr > 0 &&
+	    ((uint64_t)nr > fln_engine_stripes_left(engine) / 2 ||
+	     fln_engine_take_stripes(engine, (uint64_t)nr) != 0))
+		return false;
+	if (!r->foreign && nr < 0)
+		fln_engine_give_back_stripes(engine, (uint64_t)-nr);
+	r->nr_release_maps += nr;
+	return true;
+}
+
+/* fln_mapping_each_seen() callback: a piece that still maps the region's image. */
+static int unregister_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
+{
+	(void)moved;
+	return fln_uffd_unregister(&fln_region_shard_at(r, addr)->uffd, addr, len_bytes);
+}
+
+/*
+ * Where the embedder has unmapped a part, another mapping may lie there by now, and be registered
+ * with a userfaultfd of the embedder's: older kernels would unregister it from that.
+ */
+static int unregister(struct fln_shard *shard, struct fln_region *r, uint64_t addr, uint64_t end)
+{
+	if (!r->foreign && atomic_load_explicit(&r->has_gaps, memory_order_relaxed))
+		return fln_mapping_each_seen(r, addr, end, 0, unregister_piece);
+	return fln_uffd_unregister(&shard->uffd, addr, end - addr);
+}
+
+static void log_refused(struct fln_worker *w, const struct fln_region *r, uint64_t addr, int rc)
+{
+	fln_log_limited(&w->opts.log, &r->guest->log_limit, FLN_LOG_WARNING,
+			"guest %s: memory at 0x%" PRIx64 " cannot be released for now (errno %d), "
+			"and is served; raise vm.max_map_count if mappings ran out",
+			r->guest->name, addr, -rc);
+}
+
+/* Claim the blocks [block, *end), or as many from the first on as can be. */
+static enum fln_release_fate hold(struct fln_region *r, uint64_t block, uint64_t *end)
+{
+	enum fln_region_hold held = FLN_HOLD_OK;
+	uint64_t at = block;
+
+	while (at < *end && (held = fln_region_hold(&r->map, at)) == FLN_HOLD_OK)
+		at++;
+	if (at > block) {
+		*end = at;
+		return FLN_RELEASE_READY;
+	}
+	*end = block + 1;
+	return held == FLN_HOLD_POISONED ? FLN_RELEASE_FAILED : FLN_RELEASE_BUSY;
+}
+
+static enum fln_release_fate release_held(struct fln_shard *shard, struct fln_region *r,
+					  uint64_t block, uint64_t end, int *error)
+	FLN_REQUIRES(r->guest->release.lock)
+{
+	int64_t nr = growth(r, block, end);
+	int rc;
+
+	/* Taken before the call, given back after it: the count is never below the truth. */
+	if (nr > 0 && !take_mappings(r, nr))
+		return FLN_RELEASE_LIMITED;
+	rc = unregister(shard, r, addr_of_block(r, block), addr_of_block(r, end));
+	if (rc) {
+		if (nr > 0)
+			(void)take_mappings(r, -nr);
+		*error = rc;
+		return rc == -ENOMEM ? FLN_RELEASE_LIMITED : FLN_RELEASE_BUSY;
+	}
+	if (nr < 0)
+		(void)take_mappings(r, nr);
+	return FLN_RELEASE_DONE;
+}
+
+enum fln_release_fate fln_release_run(struct fln_worker *w, struct fln_shard *shard,
+				      struct fln_region *r, uint64_t block, uint64_t *end)
+{
+	struct fln_guest_release *release = &r->guest->release;
+	enum fln_release_fate fate;
+	int error = 0;
+
+	fln_rcu_assert_reading();
+	FLN_ASSERT(block < *end && *end <= r->map.nr_blocks);
+	fln_lock(&release->lock);
+	fate = hold(r, block, end);
+	if (fate == FLN_RELEASE_READY) {
+		fate = release_held(shard, r, block, *end, &error);
+		for (uint64_t b = block; b < *end; b++) {
+			if (fate == FLN_RELEASE_DONE)
+				fln_region_set_released(&r->map, b);
+			else
+				fln_region_unhold(&r->map, b);
+		}
+	}
+	fln_unlock(&release->lock);
+	if (error)
+		log_refused(w, r, addr_of_block(r, block), error);
+	if (fate != FLN_RELEASE_DONE)
+		return fate;
+	if (!fln_planted(FLN_BUG_RELEASED_UNWOKEN))
+		fln_uffd_wake(&shard->uffd, addr_of_block(r, block), fln_release_bytes(r, block, *end));
+	fln_count(&shard->count.released_bytes, fln_release_bytes(r, block, *end));
+	/* Faults that it holds there end: it looks at them when it is kicked. */
+	if (shard->nr_held > 0)
+		fln_worker_kick(w);
+	fln_block_post_whole(r);
+	fln_released_note(r);
+	return FLN_RELEASE_DONE;
+}
