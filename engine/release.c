@@ -127,11 +127,11 @@ static bool next_shard(struct fln_worker *w)
 
 /* Note what became of blocks [block, end). */
 static void note_fate(struct fln_worker *w, const struct fln_region *r, uint64_t block,
-		      uint64_t end, enum fln_release_fate fate)
+		      uint64_t end, enum fln_fate fate)
 {
 	struct fln_release_sweep *s = &w->release;
 
-	if (fate == FLN_RELEASE_LIMITED || fate == FLN_RELEASE_BUSY)
+	if (fate == FLN_FATE_LIMITED || fate == FLN_FATE_BUSY)
 		s->shard->release_left = true;
 	if (s->forced)
 		(void)atomic_fetch_add_explicit(&r->guest->release.bytes[fate],
@@ -153,16 +153,16 @@ static uint64_t look_at_stripe(struct fln_worker *w, struct fln_region *r, uint6
 
 	if (!fln_release_is_possible(r) || !fln_release_wants(&c)) {
 		spend(budget, 1);
-		note_fate(w, r, block, end, FLN_RELEASE_KEPT);
+		note_fate(w, r, block, end, FLN_FATE_KEPT);
 		return end;
 	}
 	while (block < end && block - first < SECTION_BLOCKS && *budget > 0) {
-		enum fln_release_fate fate = fln_release_look(r, block);
+		enum fln_fate fate = fln_release_look(r, block);
 		uint64_t stop = block + 1;
 
-		if (fate == FLN_RELEASE_READY) {
+		if (fate == FLN_FATE_READY) {
 			while (stop < end && stop - block < SECTION_BLOCKS &&
-			       fln_release_look(r, stop) == FLN_RELEASE_READY)
+			       fln_release_look(r, stop) == FLN_FATE_READY)
 				stop++;
 			fate = fln_release_run(w, w->release.shard, r, block, &stop);
 			spend(budget, RUN_COST);
@@ -359,7 +359,7 @@ void fln_release_pass(struct fln_guest *guest)
 {
 	struct fln_guest_release *release = &guest->release;
 
-	for (uint32_t i = 0; i < FLN_RELEASE_NR_FATES; i++)
+	for (uint32_t i = 0; i < FLN_FATE_NR; i++)
 		atomic_store_explicit(&release->bytes[i], 0, memory_order_relaxed);
 	fln_lock(&release->lock);
 	release->nr_pending = nr_watched(guest, guest->shards) +

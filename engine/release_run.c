@@ -104,7 +104,7 @@ static bool must_allocate(const struct fln_region *r, uint64_t block, const stru
 }
 
 /* Does the image have all contents of the block?  That is for good. */
-static enum fln_release_fate look_at_image(const struct fln_region *r, uint64_t block,
+static enum fln_fate look_at_image(const struct fln_region *r, uint64_t block,
 					   const struct fln_mask *valid)
 {
 	uint32_t lo = fln_mask_next_set(valid, 0), nr = fln_mask_count(valid);
@@ -114,38 +114,38 @@ static enum fln_release_fate look_at_image(const struct fln_region *r, uint64_t 
 			&filled, &zero);
 	zero = fln_mask_or(&filled, &zero);
 	if (fln_planted(FLN_BUG_RELEASED_UNFILLED) && fln_mask_count(&zero) > nr / 2)
-		return FLN_RELEASE_READY;
+		return FLN_FATE_READY;
 	if (fln_mask_count(&zero) < nr)
-		return FLN_RELEASE_UNFILLED;
-	return must_allocate(r, block, &filled) ? FLN_RELEASE_KEPT : FLN_RELEASE_READY;
+		return FLN_FATE_UNFILLED;
+	return must_allocate(r, block, &filled) ? FLN_FATE_KEPT : FLN_FATE_READY;
 }
 
-enum fln_release_fate fln_release_look(const struct fln_region *r, uint64_t block)
+enum fln_fate fln_release_look(const struct fln_region *r, uint64_t block)
 {
 	struct fln_mask valid = fln_blockmap_valid(&r->map, block), m;
-	enum fln_release_fate fate = FLN_RELEASE_UNFILLED;
+	enum fln_fate fate = FLN_FATE_UNFILLED;
 
 	fln_rcu_assert_reading();
 	if (fln_region_is_released(&r->map, block))
-		return FLN_RELEASE_DONE;
+		return FLN_FATE_DONE;
 	if (!r->foreign)
 		fate = look_at_image(r, block, &valid);
 	else if (is_copied(r, block, &valid))
 		/* PRESENT may stand for a page whose contents are unknown (foreign.c). */
 		fate = atomic_load_explicit(&r->guest->found_pages, memory_order_relaxed)
-			       ? FLN_RELEASE_KEPT
-			       : FLN_RELEASE_READY;
-	if (fate != FLN_RELEASE_READY)
+			       ? FLN_FATE_KEPT
+			       : FLN_FATE_READY;
+	if (fate != FLN_FATE_READY)
 		return fate;
 	m = fln_region_stray_pages(r, fln_region_addr_of(r, block * FLN_BLOCK_PAGES));
 	if (!fln_mask_empty(&m))
-		return FLN_RELEASE_KEPT;
+		return FLN_FATE_KEPT;
 	m = fln_blockmap_load(&r->map, FLN_PLANE_POISONED, block);
 	m = fln_mask_and(&m, &valid);
 	if (!fln_mask_empty(&m) && !fln_planted(FLN_BUG_RELEASED_POISONED))
-		return FLN_RELEASE_FAILED;
+		return FLN_FATE_FAILED;
 	m = fln_blockmap_load(&r->map, FLN_PLANE_CLAIMED, block);
-	return fln_mask_empty(&m) ? FLN_RELEASE_READY : FLN_RELEASE_BUSY;
+	return fln_mask_empty(&m) ? FLN_FATE_READY : FLN_FATE_BUSY;
 }
 
 /* The shard whose mapping a block is in; NO_SHARD: it is released. */
@@ -221,7 +221,7 @@ static void log_refused(struct fln_worker *w, const struct fln_region *r, uint64
 }
 
 /* Claim the blocks [block, *end), or as many from the first on as can be. */
-static enum fln_release_fate hold(struct fln_region *r, uint64_t block, uint64_t *end)
+static enum fln_fate hold(struct fln_region *r, uint64_t block, uint64_t *end)
 {
 	enum fln_region_hold held = FLN_HOLD_OK;
 	uint64_t at = block;
@@ -230,13 +230,13 @@ static enum fln_release_fate hold(struct fln_region *r, uint64_t block, uint64_t
 		at++;
 	if (at > block) {
 		*end = at;
-		return FLN_RELEASE_READY;
+		return FLN_FATE_READY;
 	}
 	*end = block + 1;
-	return held == FLN_HOLD_POISONED ? FLN_RELEASE_FAILED : FLN_RELEASE_BUSY;
+	return held == FLN_HOLD_POISONED ? FLN_FATE_FAILED : FLN_FATE_BUSY;
 }
 
-static enum fln_release_fate release_held(struct fln_shard *shard, struct fln_region *r,
+static enum fln_fate release_held(struct fln_shard *shard, struct fln_region *r,
 					  uint64_t block, uint64_t end, int *error)
 	FLN_REQUIRES(r->guest->release.lock)
 {
@@ -245,34 +245,34 @@ static enum fln_release_fate release_held(struct fln_shard *shard, struct fln_re
 
 	/* Taken before the call, given back after it: the count is never below the truth. */
 	if (nr > 0 && !take_mappings(r, nr))
-		return FLN_RELEASE_LIMITED;
+		return FLN_FATE_LIMITED;
 	rc = unregister(shard, r, addr_of_block(r, block), addr_of_block(r, end));
 	if (rc) {
 		if (nr > 0)
 			(void)take_mappings(r, -nr);
 		*error = rc;
-		return rc == -ENOMEM ? FLN_RELEASE_LIMITED : FLN_RELEASE_BUSY;
+		return rc == -ENOMEM ? FLN_FATE_LIMITED : FLN_FATE_BUSY;
 	}
 	if (nr < 0)
 		(void)take_mappings(r, nr);
-	return FLN_RELEASE_DONE;
+	return FLN_FATE_DONE;
 }
 
-enum fln_release_fate fln_release_run(struct fln_worker *w, struct fln_shard *shard,
+enum fln_fate fln_release_run(struct fln_worker *w, struct fln_shard *shard,
 				      struct fln_region *r, uint64_t block, uint64_t *end)
 {
 	struct fln_guest_release *release = &r->guest->release;
-	enum fln_release_fate fate;
+	enum fln_fate fate;
 	int error = 0;
 
 	fln_rcu_assert_reading();
 	FLN_ASSERT(block < *end && *end <= r->map.nr_blocks);
 	fln_lock(&release->lock);
 	fate = hold(r, block, end);
-	if (fate == FLN_RELEASE_READY) {
+	if (fate == FLN_FATE_READY) {
 		fate = release_held(shard, r, block, *end, &error);
 		for (uint64_t b = block; b < *end; b++) {
-			if (fate == FLN_RELEASE_DONE)
+			if (fate == FLN_FATE_DONE)
 				fln_region_set_released(&r->map, b);
 			else
 				fln_region_unhold(&r->map, b);
@@ -281,7 +281,7 @@ enum fln_release_fate fln_release_run(struct fln_worker *w, struct fln_shard *sh
 	fln_unlock(&release->lock);
 	if (error)
 		log_refused(w, r, addr_of_block(r, block), error);
-	if (fate != FLN_RELEASE_DONE)
+	if (fate != FLN_FATE_DONE)
 		return fate;
 	if (!fln_planted(FLN_BUG_RELEASED_UNWOKEN))
 		fln_uffd_wake(&shard->uffd, addr_of_block(r, block), fln_release_bytes(r, block, *end));
@@ -291,5 +291,5 @@ enum fln_release_fate fln_release_run(struct fln_worker *w, struct fln_shard *sh
 		fln_worker_kick(w);
 	fln_block_post_whole(r);
 	fln_released_note(r);
-	return FLN_RELEASE_DONE;
+	return FLN_FATE_DONE;
 }

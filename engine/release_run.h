@@ -20,15 +20,15 @@ struct fln_worker;
  */
 bool fln_release_is_possible(const struct fln_region *r);
 
-/* Why a block cannot be released, or FLN_RELEASE_READY, or FLN_RELEASE_DONE. */
-enum fln_release_fate fln_release_look(const struct fln_region *r, uint64_t block);
+/* Why a block cannot be released, or FLN_FATE_READY, or FLN_FATE_DONE. */
+enum fln_fate fln_release_look(const struct fln_region *r, uint64_t block);
 
 /*
  * Release the blocks [block, *end) of a region, which lie in one stripe of the shard and were
  * READY.  *end: behind the last one that the returned fate holds for.  BUSY, FAILED, LIMITED: they
  * stay as they are.
  */
-enum fln_release_fate fln_release_run(struct fln_worker *w, struct fln_shard *shard,
+enum fln_fate fln_release_run(struct fln_worker *w, struct fln_shard *shard,
 				      struct fln_region *r, uint64_t block, uint64_t *end);
 
 /* The bytes of the region in blocks [block, end). */

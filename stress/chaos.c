@@ -17,6 +17,7 @@
 #include "stress/chaos_neighbours.h"
 #include "stress/chaos_owed.h"
 #include "stress/chaos_regions.h"
+#include "stress/chaos_release.h"
 #include "stress/collapse.h"
 #include "stress/complain.h"
 #include "stress/gate.h"
@@ -154,6 +155,7 @@ static const struct {
 	[CHAOS_OWED] = { chaos_owed, 100, false },
 	[CHAOS_ADDRESSES] = { chaos_addresses, 1, false },
 	[CHAOS_FOREIGN] = { chaos_foreign, 100, false },
+	[CHAOS_RELEASE] = { chaos_release, 500, false },
 };
 
 struct chaos_thread {

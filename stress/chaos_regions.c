@@ -29,8 +29,12 @@ struct extra {
 	uint32_t nr;
 };
 
-/* With @own_mapping this program makes the mapping, which stays when the region is removed. */
-static bool extra_add(struct stress *s, struct rng *rng, struct extra *x, bool own_mapping)
+/*
+ * With @own_mapping this program makes the mapping, which stays when the region is removed; without
+ * @may_release it is served until then, whatever its guest does.
+ */
+static bool extra_add(struct stress *s, struct rng *rng, struct extra *x, bool own_mapping,
+		      bool may_release)
 {
 	struct fln_region_opts o = FLN_REGION_OPTS_INIT;
 	const struct segment *g = layout_at(&s->layout, rng_below(rng, s->nr_pages));
@@ -48,6 +52,7 @@ static bool extra_add(struct stress *s, struct rng *rng, struct extra *x, bool o
 	o.image = images_of(s, g);
 	o.image_offset_bytes = layout_offset(g, x->first_page);
 	o.len_bytes = nr * PAGE_BYTES;
+	o.release = may_release ? FLN_RELEASE_DEFAULT : FLN_RELEASE_NEVER;
 	if (own_mapping) {
 		void *p = mmap(NULL, o.len_bytes, PROT_READ | PROT_WRITE,
 			       s->opts.is_private ? MAP_PRIVATE : MAP_SHARED,
@@ -198,7 +203,7 @@ bool chaos_regions(struct stress *s, struct rng *rng)
 	struct extra x;
 	bool ok;
 
-	if (!extra_add(s, rng, &x, !s->opts.huge))
+	if (!extra_add(s, rng, &x, !s->opts.huge, true))
 		return false;
 	for (; nr < NR_READERS && !s->opts.huge; nr++) {
 		readers[nr].s = s;
@@ -232,7 +237,7 @@ bool chaos_unmap(struct stress *s, struct rng *rng)
 	void *cover;
 	bool ok;
 
-	if (!extra_add(s, rng, &x, false))
+	if (!extra_add(s, rng, &x, false, true))
 		return false;
 	if (hi > x.nr) {
 		hi = x.nr;
@@ -266,12 +271,11 @@ static void look_at_moved(struct stress *s, struct rng *rng, struct guard *g, co
  * was as well.
  */
 static bool move_block(struct stress *s, struct rng *rng, struct guard *g, struct extra *x,
-		       uint32_t lo, char *to)
+		       uint32_t lo, char *to, uint64_t dice)
 {
 	char *from = x->addr + (size_t)lo * PAGE_BYTES;
 	uint64_t moved = (uint64_t)(uintptr_t)to - (uint64_t)(uintptr_t)from;
 	int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
-	uint64_t dice = rng_below(rng, 4);
 	size_t len = HUGE_BYTES;
 	uint32_t hi;
 	bool ok;
@@ -299,6 +303,7 @@ bool chaos_remap(struct stress *s, struct rng *rng)
 	struct guard g = { .armed = 0 };
 	struct extra x;
 	char *room, *to;
+	uint64_t dice;
 	bool ok;
 
 	room = mmap(NULL, HUGE_BYTES * 3, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
@@ -306,7 +311,9 @@ bool chaos_remap(struct stress *s, struct rng *rng)
 	if (room == MAP_FAILED)
 		return false;
 	to = (char *)(((uintptr_t)room + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
-	ok = extra_add(s, rng, &x, false);
+	/* Where it grows it maps pages that nobody serves, which is noticed of served memory only. */
+	dice = rng_below(rng, 4);
+	ok = extra_add(s, rng, &x, false, dice != 1);
 	if (ok && x.nr < lo + HUGE_PAGES) {
 		(void)extra_remove(s, &x);
 		ok = false;
@@ -314,7 +321,7 @@ bool chaos_remap(struct stress *s, struct rng *rng)
 	if (ok) {
 		guard_set(&g);
 		(void)extra_touch(s, rng, &g, &x, 0, 0, x.nr, 16, false);
-		ok = move_block(s, rng, &g, &x, lo, to);
+		ok = move_block(s, rng, &g, &x, lo, to, dice);
 		guard_set(NULL);
 	}
 	(void)munmap(room, HUGE_BYTES * 3);
@@ -326,7 +333,7 @@ static bool extra_seen(struct stress *s, struct rng *rng, struct extra *x, uint3
 {
 	struct guard g = { .armed = 0 };
 
-	if (!extra_add(s, rng, x, false))
+	if (!extra_add(s, rng, x, false, true))
 		return false;
 	guard_set(&g);
 	(void)extra_touch(s, rng, &g, x, 0, 0, x->nr, nr, false);

@@ -7,6 +7,7 @@
 
 #include "stress/account.h"
 #include "stress/chaos_crowd.h"
+#include "stress/chaos_release.h"
 #include "stress/complain.h"
 #include "stress/gate.h"
 #include "stress/images.h"
@@ -104,6 +105,7 @@ static int create_guest(struct stress *s)
 	g.nr_shards = s->opts.nr_shards ? s->opts.nr_shards : s->layout.nr_shards;
 	g.window_first = s->opts.window ? s->opts.window : s->layout.window;
 	g.window_max = s->opts.window;
+	g.release = chaos_release_option(s);
 	rc = fln_guest_create(s->engine, &g, &s->guest);
 	if (rc)
 		return failed("guest", rc);

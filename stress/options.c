@@ -40,6 +40,7 @@ const char *const chaos_names[CHAOS_NR] = {
 	[CHAOS_OWED] = "owed",
 	[CHAOS_ADDRESSES] = "addresses",
 	[CHAOS_FOREIGN] = "foreign",
+	[CHAOS_RELEASE] = "release",
 };
 
 static void usage(FILE *to)

@@ -30,6 +30,7 @@ enum chaos_kind {
 	CHAOS_OWED,
 	CHAOS_ADDRESSES,
 	CHAOS_FOREIGN,
+	CHAOS_RELEASE,
 	CHAOS_NR
 };
 

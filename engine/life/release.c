@@ -18,7 +18,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-static uint64_t found(struct fln_guest *guest, enum fln_release_fate fate)
+static uint64_t found(struct fln_guest *guest, enum fln_fate fate)
 {
 	return atomic_load_explicit(&guest->release.bytes[fate], memory_order_relaxed);
 }
@@ -26,12 +26,12 @@ static uint64_t found(struct fln_guest *guest, enum fln_release_fate fate)
 static void look(struct fln_guest *guest, struct fln_release_report *full)
 {
 	fln_release_pass(guest);
-	full->released_bytes = found(guest, FLN_RELEASE_DONE);
-	full->unfilled_bytes = found(guest, FLN_RELEASE_UNFILLED);
-	full->failed_bytes = found(guest, FLN_RELEASE_FAILED);
-	full->kept_bytes = found(guest, FLN_RELEASE_KEPT);
-	full->limited_bytes = found(guest, FLN_RELEASE_LIMITED);
-	full->busy_bytes = found(guest, FLN_RELEASE_BUSY);
+	full->released_bytes = found(guest, FLN_FATE_DONE);
+	full->unfilled_bytes = found(guest, FLN_FATE_UNFILLED);
+	full->failed_bytes = found(guest, FLN_FATE_FAILED);
+	full->kept_bytes = found(guest, FLN_FATE_KEPT);
+	full->limited_bytes = found(guest, FLN_FATE_LIMITED);
+	full->busy_bytes = found(guest, FLN_FATE_BUSY);
 }
 
 int fln_guest_release(struct fln_guest *guest, struct fln_release_report *out)

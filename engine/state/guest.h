@@ -243,15 +243,15 @@ struct fln_shard {
 };
 
 /* What kept a block from being released (release_run.c). */
-enum fln_release_fate {
-	FLN_RELEASE_DONE,
-	FLN_RELEASE_READY, /* it can be released */
-	FLN_RELEASE_UNFILLED,
-	FLN_RELEASE_FAILED,
-	FLN_RELEASE_KEPT,
-	FLN_RELEASE_LIMITED,
-	FLN_RELEASE_BUSY,
-	FLN_RELEASE_NR_FATES
+enum fln_fate {
+	FLN_FATE_DONE,
+	FLN_FATE_READY, /* it can be released */
+	FLN_FATE_UNFILLED,
+	FLN_FATE_FAILED,
+	FLN_FATE_KEPT,
+	FLN_FATE_LIMITED,
+	FLN_FATE_BUSY,
+	FLN_FATE_NR
 };
 
 /* A guest's state of release. */
@@ -261,7 +261,7 @@ struct fln_guest_release {
 	_Atomic uint64_t nr_looks;  /* how often blocks may have become ready for other reasons */
 	_Atomic uint64_t nr_passes; /* asked for by fln_guest_release(), in the guest's turn */
 	uint32_t nr_pending; /* shards that the last of these is still to look at; guarded by lock */
-	_Atomic uint64_t bytes[FLN_RELEASE_NR_FATES]; /* what that pass has found */
+	_Atomic uint64_t bytes[FLN_FATE_NR]; /* what that pass has found */
 	_Atomic bool is_due; /* all is released: the ender closes the userfaultfds */
 	bool closed;         /* that was done; in the guest's turn */
 };

@@ -183,9 +183,34 @@ static void op_flags(struct game *g)
 	}
 }
 
+/*
+ * A whole block is filled, and what is whole is released.  The embedder has unmapped nothing so
+ * far: where it has, /proc/self/maps is asked, which knows nothing of the fake.
+ */
+static void release(struct game *g)
+{
+	struct rig *r = g->r;
+	uint64_t first = fln_align_down(r->opts.lead_pages + g->last, FLN_BLOCK_PAGES);
+	uint64_t end = first + FLN_BLOCK_PAGES, last = r->opts.lead_pages + g->nr_pages;
+
+	if (atomic_load(&r->region.has_gaps) || atomic_load(&r->region.closing))
+		return;
+	first = first > r->opts.lead_pages ? first - r->opts.lead_pages : 0;
+	end = (end < last ? end : last) - r->opts.lead_pages;
+	if (!g->in_read && g->nr_runs % 16 == 0)
+		(void)fln_image_fill(&r->image, fln_pages_to_bytes(rig_image_page(r, first)),
+				     fln_pages_to_bytes(end - first));
+	r->fake.unregister_errno = g->nr_runs % 32 == 8 ? ENOMEM : 0;
+	memory.forbidden = true;
+	rig_release_only(r);
+	memory.forbidden = false;
+}
+
 static void op_run(struct game *g)
 {
 	model_let_run(g);
+	if (g->releases && ++g->nr_runs % 8 == 0)
+		release(g);
 }
 
 /* The worker. */
@@ -317,6 +342,29 @@ static void op_junk(struct game *g)
 
 /* What the guest and the embedder do to memory. */
 
+/* Mapping by mapping: of released memory nobody is told. */
+static void discard(struct game *g, uint32_t slot, uint32_t nr, bool punch)
+{
+	struct fake_uffd *f = &g->r->fake;
+	uint32_t end = slot + nr, to;
+
+	for (; slot < end && f->nr_events < FAKE_MAX_EVENTS; slot = to) {
+		bool plain = fake_page(f, game_addr(g, slot))->plain;
+
+		for (to = slot; to < end && fake_page(f, game_addr(g, to))->plain == plain; to++)
+			;
+		if (!plain) {
+			fake_discard(f, game_addr(g, slot), to - slot, punch);
+			continue;
+		}
+		model_take_effect(g, slot, to - slot, punch);
+		if (punch)
+			fake_punch(f, game_addr(g, slot), to - slot);
+		else
+			fake_zap(f, game_addr(g, slot), to - slot);
+	}
+}
+
 static void op_discard(struct game *g)
 {
 	uint32_t nr, page = some_range(g, &nr, 60), slot = slot_near(g, page);
@@ -333,7 +381,7 @@ static void op_discard(struct game *g)
 		    (!m->written && !(g->ignores_discards && !m->junk)))
 			m->may_zero = true;
 	}
-	fake_discard(&g->r->fake, game_addr(g, slot), nr, punch);
+	discard(g, slot, nr, punch);
 }
 
 static void op_discard_block(struct game *g)
@@ -345,7 +393,7 @@ static void op_discard_block(struct game *g)
 		return;
 	for (uint32_t s = slot; s < slot + nr; s++)
 		g->page[g->home[s]].may_zero = true;
-	fake_discard(&g->r->fake, game_addr(g, slot), nr, false);
+	discard(g, slot, nr, false);
 }
 
 static bool is_clear(const struct game *g, uint32_t slot, uint32_t nr)
@@ -628,6 +676,7 @@ static void no_more_trouble(struct game *g)
 	g->r->fake.fail_in = 0;
 	g->r->fake.max_pages = 0;
 	g->r->fake.again_after_read = 0;
+	g->r->fake.unregister_errno = 0;
 	memory.fail_in = 0;
 }
 
@@ -816,11 +865,12 @@ static void say_game(const struct game *g)
 	const struct fln_shard_counters *c = &g->r->shard.count;
 
 	printf("  %u steps, %u read, %u killed, %llu faults, %llu refaults, %llu put off, "
-	       "%llu put back\n",
+	       "%llu put back, %llu bytes released\n",
 	       g->nr_steps, g->nr_read, g->nr_killed, (unsigned long long)rig_count(&c->faults),
 	       (unsigned long long)rig_count(&c->refaults),
 	       (unsigned long long)rig_count(&c->again),
-	       (unsigned long long)rig_count(&c->held_full));
+	       (unsigned long long)rig_count(&c->held_full),
+	       (unsigned long long)rig_count(&c->released_bytes));
 }
 
 void game_play(const uint8_t *bytes, size_t nr, bool say)
@@ -833,7 +883,9 @@ void game_play(const uint8_t *bytes, size_t nr, bool say)
 	g->trace = getenv("FUZZ_TRACE");
 	memset(&memory, 0, sizeof(memory));
 	fake_clock_set(CLOCK_BEGIN_NS);
+	g->releases = nr > 0 && (bytes[nr - 1] & 1);
 	choose_opts(g, &opts);
+	opts.release = g->releases ? FLN_RELEASE_AUTO : FLN_RELEASE_NEVER;
 	g->r = rig_create(&opts);
 	g->nr_slots = opts.lead_pages + opts.nr_pages + opts.spare_pages;
 	g->r->in_read = in_read;

@@ -59,6 +59,7 @@ struct game {
 	enum game_kind kind;
 	enum game_ending ending;
 	bool ignores_discards; /* FLN_DISCARD_IMAGE */
+	bool releases;         /* now and then a block is filled, and what is whole released */
 	bool draining;
 	const char *trace; /* not NULL: operations are said on stderr */
 	bool in_read;      /* a source is being read */
@@ -73,7 +74,7 @@ struct game {
 	uint32_t last; /* the page that was chosen last */
 	uint64_t nr_written, nr_junk;
 	struct fln_job *job;
-	uint32_t nr_read, nr_killed, nr_steps;
+	uint32_t nr_read, nr_killed, nr_steps, nr_runs;
 };
 
 /* One game, from the first byte to the last.  Fails as a cmocka test does. */
@@ -90,6 +91,8 @@ bool game_is_pending(const struct game *g, uint32_t slot);
 void model_begin(struct game *g);
 /* What threads that have gone on have seen. */
 void model_check_threads(struct game *g);
+/* [slot, slot + nr) is discarded, and the event, if there is one, has been read. */
+void model_take_effect(struct game *g, uint32_t slot, uint32_t nr, bool punch);
 /* Events that were read come into effect, and woken threads run. */
 void model_let_run(struct game *g);
 /* After each operation. */

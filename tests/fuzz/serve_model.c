@@ -127,11 +127,8 @@ void model_check_threads(struct game *g)
  * was not filled then (what the image says now is what it said then), and for memory that
  * is not the cache's.
  */
-static void take_effect(struct game *g, const struct fake_event *e)
+void model_take_effect(struct game *g, uint32_t first, uint32_t nr, bool punch)
 {
-	uint32_t first = game_slot(g, e->msg.arg.remove.start);
-	uint32_t nr = (uint32_t)fln_bytes_to_pages(e->msg.arg.remove.end - e->msg.arg.remove.start);
-
 	for (uint32_t slot = first; slot < first + nr; slot++) {
 		uint32_t page = g->home[slot];
 		struct page_model *m;
@@ -139,9 +136,9 @@ static void take_effect(struct game *g, const struct fake_event *e)
 		if (page >= g->nr_pages)
 			continue;
 		m = &g->page[page];
-		if (!e->punch && g->kind == GAME_SHARED && game_is_filled(g, page))
+		if (!punch && g->kind == GAME_SHARED && game_is_filled(g, page))
 			continue;
-		if (e->punch || g->kind != GAME_SHARED)
+		if (punch || g->kind != GAME_SHARED)
 			m->written = 0;
 		if (g->ignores_discards && g->kind == GAME_SHARED)
 			continue;
@@ -159,8 +156,12 @@ void model_let_run(struct game *g)
 
 	model_check_threads(g);
 	for (uint32_t i = 0; i < f->nr_events; i++) {
-		if (f->events[i].read && f->events[i].zap)
-			take_effect(g, &f->events[i]);
+		const struct fake_event *e = &f->events[i];
+		uint64_t start = e->msg.arg.remove.start, end = e->msg.arg.remove.end;
+
+		if (e->read && e->zap)
+			model_take_effect(g, game_slot(g, start),
+					  (uint32_t)fln_bytes_to_pages(end - start), e->punch);
 	}
 	fake_run(f);
 	model_check_threads(g);
@@ -264,6 +265,27 @@ static void on_injected(void *ctx, uint64_t addr, int err)
 		g->page[g->home[slot]].hurt = true;
 }
 
+/* The kernel serves the page from now on: it must have what is due, and nothing forbid it. */
+static void on_plain(void *ctx, uint64_t addr)
+{
+	struct game *g = ((struct rig *)ctx)->user;
+	uint32_t page = g->home[game_slot(g, addr)];
+	const struct fake_page *p = fake_page(&g->r->fake, addr);
+
+	/* The closer unregisters all that it has made safe: model_check_closed(). */
+	if (atomic_load(&g->r->region.closing) || page >= g->nr_pages || g->page[page].hurt)
+		return;
+	if (g->kind == GAME_FOREIGN ? p->pte != FAKE_MAPPED && !g->page[page].may_zero
+				    : !is_ready(g, page)) {
+		say_page(g, page, "was released at", addr);
+		fail_msg("a page was released that is not there");
+	}
+	if (p->pte == FAKE_POISONED && rig_count(&g->r->shard.count.no_chunk) == 0) {
+		say_page(g, page, "is poisoned, and was released at", addr);
+		fail_msg("a poisoned page was released");
+	}
+}
+
 void model_begin(struct game *g)
 {
 	struct rig *r = g->r;
@@ -274,6 +296,7 @@ void model_begin(struct game *g)
 	r->fake.on_deny = on_deny;
 	r->fake.on_unpoison = on_unpoison;
 	r->fake.on_injected = on_injected;
+	r->fake.on_plain = on_plain;
 	for (uint32_t slot = 0; slot < g->nr_slots; slot++)
 		g->home[slot] = g->stray_of[slot] = GAME_NOTHING;
 	for (uint32_t p = 0; p < g->nr_pages; p++) {

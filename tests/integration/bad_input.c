@@ -186,7 +186,7 @@ static void guests(void)
 	begin(16);
 	guest_refused("0x40", -EINVAL, (struct fln_guest_opts){ .flags = 0x40 });
 	guest_refused("nr_shards 1025", -EINVAL, (struct fln_guest_opts){ .nr_shards = 1025 });
-	guest_refused("reserved 3", -EINVAL, (struct fln_guest_opts){ .reserved = 3 });
+	guest_refused("release 4", -EINVAL, (struct fln_guest_opts){ .release = FLN_RELEASE_NR });
 	guest_refused("window_first 3", -EINVAL, (struct fln_guest_opts){ .window_first = 3 });
 	guest_refused("window_max 1024", -EINVAL, (struct fln_guest_opts){ .window_max = 1024 });
 	guest_refused("window_first 8", -EINVAL,

@@ -67,10 +67,26 @@ uint64_t fake_contents(const struct fake_page *page)
 	return word_of(words);
 }
 
+/* Nobody is asked: the page cache's, or zeros, which a shared mapping puts there. */
+static void map_plainly(struct fake_page *page)
+{
+	static const uint64_t zeros[PAGE_WORDS];
+
+	if (page->fd >= 0 && !fake_in_cache(page))
+		FLN_ASSERT(pwrite(page->fd, zeros, sizeof(zeros),
+				  (off_t)fln_pages_to_bytes(page->file_page)) ==
+			   (ssize_t)sizeof(zeros));
+	if (page->fd < 0)
+		page->value = 0;
+	page->pte = FAKE_MAPPED;
+}
+
 static void touch(struct fake_uffd *f, struct fake_thread *t)
 {
-	const struct fake_page *page = fake_page(f, t->addr);
+	struct fake_page *page = fake_page(f, t->addr);
 
+	if (page && page->vma && page->plain && !page->denied && page->pte == FAKE_ABSENT)
+		map_plainly(page);
 	if (!page || !page->vma || page->denied || page->pte == FAKE_POISONED) {
 		t->state = FAKE_KILLED;
 	} else if (page->pte == FAKE_MAPPED && !page->wp) {
@@ -88,7 +104,7 @@ void fake_protect(struct fake_uffd *f, uint64_t addr, uint64_t nr_pages)
 	for (uint64_t i = 0; i < nr_pages; i++) {
 		struct fake_page *page = fake_page(f, addr + fln_pages_to_bytes(i));
 
-		if (page && page->pte == FAKE_MAPPED)
+		if (page && page->pte == FAKE_MAPPED && !page->plain)
 			page->wp = true;
 	}
 }
@@ -304,7 +320,7 @@ static bool is_one_mapping(struct fake_uffd *f, uint64_t start, uint64_t nr_page
 	for (uint64_t i = 0; i < nr_pages; i++) {
 		const struct fake_page *page = fake_page(f, start + fln_pages_to_bytes(i));
 
-		if (!page || !page->vma || page->fd != first->fd ||
+		if (!page || !page->vma || page->plain || page->fd != first->fd ||
 		    (page->fd >= 0 && page->file_page != first->file_page + i))
 			return false;
 	}
@@ -427,7 +443,7 @@ static int tell_place(struct fake_uffd *f, const struct uffdio_range *range)
 		return -EAGAIN;
 	if (f->process_gone)
 		return -ESRCH;
-	if (!page || !page->vma)
+	if (!page || !page->vma || page->plain)
 		return -ENOENT;
 	return f->has_huge ? -EINVAL : -EFAULT;
 }
@@ -498,7 +514,21 @@ static int do_ioctl(struct fln_uffd *u, unsigned long request, void *arg)
 		wake(f, a->start, a->len);
 		if (f->on_unregister)
 			f->on_unregister(f->ctx, a->start, a->len);
-		return f->unregister_errno ? -f->unregister_errno : 0;
+		if (f->process_gone)
+			return -ENOMEM;
+		if (f->unregister_errno)
+			return -f->unregister_errno;
+		for (uint64_t at = 0; at < a->len; at += FLN_PAGE_BYTES) {
+			struct fake_page *page = fake_page(f, a->start + at);
+
+			if (!page || !page->vma)
+				continue;
+			page->plain = true;
+			page->wp = false;
+			if (f->on_plain)
+				f->on_plain(f->ctx, a->start + at);
+		}
+		return 0;
 	}
 	return -EINVAL;
 }

@@ -39,6 +39,7 @@ enum fake_pte {
 struct fake_page {
 	enum fake_pte pte;
 	bool vma;           /* mapped and registered here */
+	bool plain;         /* it was unregistered: the kernel serves it */
 	int fd;             /* -1: anonymous */
 	uint64_t file_page; /* with a file */
 	bool is_private;    /* a private mapping of it */
@@ -114,6 +115,8 @@ struct fake_uffd {
 	void (*on_injected)(void *ctx, uint64_t addr, int err);
 	/* Called when messages have been read and nobody has acted upon them yet. */
 	void (*on_read)(void *ctx);
+	/* Called for each page that is unregistered. */
+	void (*on_plain)(void *ctx, uint64_t addr);
 	/* Called by UNREGISTER when it has woken and the range is still registered. */
 	void (*on_unregister)(void *ctx, uint64_t start, uint64_t len_bytes);
 	void *ctx;

@@ -19,6 +19,8 @@
 #include "engine/life/ender.h"
 #include "engine/life/guard.h"
 #include "engine/region_map.h"
+#include "engine/release.h"
+#include "engine/release_ask.h"
 #include "engine/serve.h"
 #include "engine/serve_block.h"
 #include "engine/state/engine.h"
@@ -199,6 +201,7 @@ static void make_guest(struct rig *r)
 	(void)snprintf(g->name, sizeof(g->name), "rig");
 	fln_lock_init(&g->lock, FLN_RANK_GUEST);
 	fln_jobs_init(&g->jobs);
+	fln_guest_release_init(&g->release);
 	assert_int_equal(fln_window_policy_init(&g->window, r->opts.window, r->opts.window_max), 0);
 
 	reg->guest = g;
@@ -209,6 +212,7 @@ static void make_guest(struct rig *r)
 	reg->image_page = r->opts.image_page;
 	reg->page_bytes = FLN_PAGE_BYTES;
 	reg->discard = r->opts.discard;
+	reg->release = r->opts.release ? r->opts.release : FLN_RELEASE_NEVER;
 	reg->foreign = r->opts.foreign;
 	reg->is_private = r->opts.is_private;
 	assert_int_equal(fln_stripe_plan_init(&reg->plan, reg->addr, reg->len_bytes, 1, 0, 1), 0);
@@ -288,6 +292,7 @@ void rig_destroy(struct rig *r)
 	fake_deinit(&r->fake);
 	fln_worker_deinit(&r->worker);
 	fln_directory_destroy(&r->guest);
+	fln_guest_release_deinit(&r->guest.release);
 	fln_region_deny_free(&r->region);
 	fln_blockmap_deinit(&r->region.map);
 	fln_lock_deinit(&r->guest.lock);
@@ -361,6 +366,24 @@ void rig_lift(struct rig *r)
 	r->worker.shards = &r->shard;
 	fln_unpoison_round(&r->worker);
 	r->worker.shards = NULL;
+}
+
+void rig_release_only(struct rig *r)
+{
+	struct fln_release_sweep *s = &r->worker.release;
+
+	r->worker.shards = &r->shard;
+	atomic_store(&r->worker.release_asked, true);
+	do {
+		fln_release_round(&r->worker, false, false);
+	} while (s->active);
+	r->worker.shards = NULL;
+}
+
+void rig_release(struct rig *r)
+{
+	rig_release_only(r);
+	fake_run(&r->fake);
 }
 
 static void earlier(uint64_t *when_ns, uint64_t by_ns)

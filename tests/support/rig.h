@@ -43,6 +43,7 @@ struct rig_opts {
 	uint32_t nr_retries;
 	uint64_t timeout_ns; /* of sources; 0: none */
 	enum fln_discard discard;
+	enum fln_release release; /* 0: never */
 	enum fln_on_failure on_failure;
 	uint32_t max_failures;
 	fln_ask_fn ask; /* its ctx is the rig */
@@ -104,6 +105,8 @@ const struct fake_thread *rig_thread(const struct rig *r, uint32_t thread);
 void rig_serve(struct rig *r); /* and lets threads run */
 void rig_held(struct rig *r);  /* the same */
 void rig_lift(struct rig *r);  /* poison of what was given up; the worker has no other shard */
+void rig_release(struct rig *r); /* a sweep of the worker's for blocks to release; likewise */
+void rig_release_only(struct rig *r); /* the same, and no thread runs */
 /* Let @ns pass for all that is held: deadlines and pauses come nearer. */
 void rig_pass_time(struct rig *r, uint64_t ns);
 /* Do up to @nr queued fills.  Returns how many there were to do. */
