@@ -29,6 +29,7 @@
 #include "engine/budget.h"
 #include "engine/command.h"
 #include "engine/mapping.h"
+#include "engine/memory_ops.h"
 #include "engine/owners.h"
 #include "engine/region_map.h"
 #include "engine/released.h"
@@ -201,15 +202,31 @@ static int unregister_piece(struct fln_region *r, uint64_t addr, uint64_t len_by
 	return fln_uffd_unregister(&fln_region_shard_at(r, addr)->uffd, addr, len_bytes);
 }
 
+/* fln_memory_ops.each callback: the part of a piece that is to be released. */
+static int unregister_part(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
+{
+	uint64_t lo = addr > r->release_lo ? addr : r->release_lo;
+	uint64_t hi = addr + len_bytes < r->release_hi ? addr + len_bytes : r->release_hi;
+
+	return lo < hi ? unregister_piece(r, lo, hi - lo, 0) : 0;
+}
+
 /*
  * Where the embedder has unmapped a part, another mapping may lie there by now, and be registered
  * with a userfaultfd of the embedder's: older kernels would unregister it from that.
  */
 static int unregister(struct fln_shard *shard, struct fln_region *r, uint64_t addr, uint64_t end)
+	FLN_REQUIRES(r->guest->release.lock)
 {
-	if (!r->foreign && atomic_load_explicit(&r->has_gaps, memory_order_relaxed))
+	const struct fln_memory_ops *ops = r->guest->engine->memory;
+
+	if (r->foreign || !atomic_load_explicit(&r->has_gaps, memory_order_relaxed))
+		return fln_uffd_unregister(&shard->uffd, addr, end - addr);
+	if (!ops)
 		return fln_mapping_each_seen(r, addr, end, 0, unregister_piece);
-	return fln_uffd_unregister(&shard->uffd, addr, end - addr);
+	r->release_lo = addr;
+	r->release_hi = end;
+	return ops->each(r, unregister_part);
 }
 
 static void log_refused(struct fln_worker *w, const struct fln_region *r, uint64_t addr, int rc)

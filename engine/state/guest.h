@@ -104,6 +104,7 @@ struct fln_region {
 
 	/* Beyond the plan's stripes, taken from the engine's budget; guarded by release.lock. */
 	int64_t nr_release_maps;
+	uint64_t release_lo, release_hi; /* the run that is being released; guarded likewise */
 
 	/* A page is changed by the thread that has set its CLAIMED bit. */
 	struct fln_blockmap map;

@@ -8,7 +8,7 @@ set -uo pipefail
 program=$1
 corpus=$(mktemp -d)
 bugs=(wake-left-out neighbour zeros-for-failed discard-refilled left-claimed counted-twice
-	wake-only continue-unfilled poison-overwritten eexist-served)
+	wake-only continue-unfilled poison-overwritten eexist-served released-unfilled)
 rc=0
 ulimit -c 0
 

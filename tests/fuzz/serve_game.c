@@ -183,23 +183,27 @@ static void op_flags(struct game *g)
 	}
 }
 
-/*
- * A whole block is filled, and what is whole is released.  The embedder has unmapped nothing so
- * far: where it has, /proc/self/maps is asked, which knows nothing of the fake.
- */
+/* Contents come from elsewhere. */
+static void push(struct game *g, uint32_t page, uint32_t nr)
+{
+	for (uint32_t p = page; p < page + nr; p++)
+		g->page[p].may_contents |= !g->page[p].given_up && !g->page[p].written;
+	rig_put(g->r, page, nr);
+}
+
+/* A whole block is filled, and what is whole is released. */
 static void release(struct game *g)
 {
 	struct rig *r = g->r;
 	uint64_t first = fln_align_down(r->opts.lead_pages + g->last, FLN_BLOCK_PAGES);
 	uint64_t end = first + FLN_BLOCK_PAGES, last = r->opts.lead_pages + g->nr_pages;
 
-	if (atomic_load(&r->region.has_gaps) || atomic_load(&r->region.closing))
+	if (atomic_load(&r->region.closing))
 		return;
 	first = first > r->opts.lead_pages ? first - r->opts.lead_pages : 0;
 	end = (end < last ? end : last) - r->opts.lead_pages;
 	if (!g->in_read && g->nr_runs % 16 == 0)
-		(void)fln_image_fill(&r->image, fln_pages_to_bytes(rig_image_page(r, first)),
-				     fln_pages_to_bytes(end - first));
+		push(g, (uint32_t)first, (uint32_t)(end - first));
 	r->fake.unregister_errno = g->nr_runs % 32 == 8 ? ENOMEM : 0;
 	memory.forbidden = true;
 	rig_release_only(r);
@@ -317,9 +321,7 @@ static void op_push(struct game *g)
 {
 	uint32_t nr, page = some_range(g, &nr, 40);
 
-	for (uint32_t p = page; p < page + nr; p++)
-		g->page[p].may_contents |= !g->page[p].given_up && !g->page[p].written;
-	rig_put(g->r, page, nr);
+	push(g, page, nr);
 }
 
 /* What an adopted memfd had before, where nothing was filled: a minor fault, and no contents. */
@@ -848,8 +850,9 @@ static void choose_pages(struct game *g)
 
 	for (uint32_t p = 0; p < g->nr_pages; p++) {
 		uint64_t image_page = rig_image_page(g->r, p);
+		bool spared = g->releases && p / FLN_BLOCK_PAGES % 2 == 0; /* else all have poison */
 
-		if (p % bad == bad / 2) {
+		if (p % bad == bad / 2 && !spared) {
 			g->r->bad[image_page] = true;
 			g->page[p].bad = true;
 			g->page[p].may_contents = false; /* unless it is pushed */

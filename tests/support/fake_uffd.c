@@ -576,16 +576,17 @@ static int memory_each(struct fln_region *r,
 {
 	struct fake_uffd *f = fake_below(r);
 	uint64_t end = r->addr + r->len_bytes, lo = r->addr, hi;
+	int rc = 0, first_rc = 0;
 
 	if (f->maps_unknown)
 		return -EMFILE;
 	for (; lo < end; lo = hi + FLN_PAGE_BYTES) {
 		for (hi = lo; hi < end && fake_page(f, hi)->vma; hi += FLN_PAGE_BYTES)
 			;
-		if (hi > lo)
-			(void)fn(r, lo, hi - lo);
+		rc = hi > lo ? fn(r, lo, hi - lo) : 0;
+		first_rc = first_rc ? first_rc : rc;
 	}
-	return 0;
+	return first_rc;
 }
 
 static int memory_vacate(struct fln_region *r, uint64_t addr, uint64_t len_bytes)
