@@ -187,7 +187,9 @@ static bool look_at_next(struct fln_worker *w, uint32_t *budget)
 	at = s->addr > r->addr ? s->addr : r->addr;
 	s->addr = r->addr + r->len_bytes;
 	spend(budget, 1);
+	/* While a region is added workers find it, and a stripe could still be registered after this. */
 	if (r->in_context != s->shard->in_context ||
+	    !atomic_load_explicit(&r->is_open, memory_order_acquire) ||
 	    atomic_load_explicit(&r->closing, memory_order_acquire))
 		return true;
 	index = fln_stripe_next_of(&r->plan, fln_stripe_index(&r->plan, at), s->shard->index);

@@ -226,8 +226,10 @@ static int open_region(struct fln_region *r)
 	/* Only now make the engine's own mapping accessible: touches fault, and are served. */
 	if (rc == 0 && !r->foreign)
 		rc = fln_region_allow(r);
-	if (rc == 0)
+	if (rc == 0) {
+		atomic_store_explicit(&r->is_open, true, memory_order_release);
 		return 0;
+	}
 	atomic_store_explicit(&r->closing, true, memory_order_release);
 	take_out(r);
 	fln_region_undo_restore(r);

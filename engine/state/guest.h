@@ -99,6 +99,9 @@ struct fln_region {
 	/* Set once, in the guest's turn; read by workers and in signal handlers. */
 	_Atomic bool closing; /* workers leave its faults alone */
 
+	/* Set in the guest's turn: all of it is registered, so a part of it can be released. */
+	_Atomic bool is_open;
+
 	/* Set by readers of events: the embedder has unmapped or moved a part. */
 	_Atomic bool has_gaps;
 

@@ -260,6 +260,9 @@ static void regions(void)
 						 .len_bytes = 5 * PAGE });
 	region_refused("page_bytes 2097152", -EINVAL,
 		       (struct fln_region_opts){ .page_bytes = 1u << 21, .len_bytes = PAGE });
+	region_refused("release 4", -EINVAL,
+		       (struct fln_region_opts){ .release = FLN_RELEASE_NR });
+	region_refused("reserved 1", -EINVAL, (struct fln_region_opts){ .reserved = 1 });
 	region_refused("discard 3", -EINVAL,
 		       (struct fln_region_opts){ .discard = 3, .len_bytes = PAGE });
 	region_refused("sharing 9", -EINVAL,

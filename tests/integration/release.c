@@ -538,11 +538,11 @@ static void within_the_budget(void)
 	struct fln_release_report r;
 	uint32_t most = 0;
 
-	bed_init(&bed, 128 * 512);
+	bed_init(&bed, 64 * 512);
 	bed.engine_opts.max_stripes = 16;
 	bed.guest_opts.nr_shards = 4;
 	bed_up(&bed);
-	for (uint32_t turn = 0, block = 0; turn < 128; turn++, block = (block + 37) % 128) {
+	for (uint32_t turn = 0, block = 0; turn < 64; turn++, block = (block + 37) % 64) {
 		fill(block * 512, 512);
 		r = release();
 		most = nr_mappings() > most ? nr_mappings() : most;

@@ -212,6 +212,7 @@ static void make_guest(struct rig *r)
 	reg->image_page = r->opts.image_page;
 	reg->page_bytes = FLN_PAGE_BYTES;
 	reg->discard = r->opts.discard;
+	reg->is_open = true;
 	reg->release = r->opts.release ? r->opts.release : FLN_RELEASE_NEVER;
 	reg->foreign = r->opts.foreign;
 	reg->is_private = r->opts.is_private;

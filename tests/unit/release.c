@@ -103,6 +103,23 @@ static void whole_blocks_only(void **state)
 	rig_destroy(r);
 }
 
+/* While it is added its stripes are still to be registered: released before, they would fault. */
+static void not_before_it_is_registered(void **state)
+{
+	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 1024 });
+
+	(void)state;
+	rig_put(r, 0, 1024);
+	atomic_store(&r->region.is_open, false);
+	rig_release(r);
+	assert_false(is_released(r, 0));
+	assert_int_equal(r->fake.nr_unregisters, 0);
+	atomic_store(&r->region.is_open, true);
+	rig_release(r);
+	assert_true(is_released(r, 0));
+	rig_destroy(r);
+}
+
 /* The region's blocks lie across the image's. */
 static void not_aligned_with_its_image(void **state)
 {
@@ -536,6 +553,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(whole_blocks_only),
+		cmocka_unit_test(not_before_it_is_registered),
 		cmocka_unit_test(not_aligned_with_its_image),
 		cmocka_unit_test(unless_declined),
 		cmocka_unit_test(not_where_discards_read_zero),
