@@ -207,7 +207,8 @@ static void each_region(struct fln_shard *shard, uint64_t start, uint64_t end, r
 static void removed(struct fln_shard *shard, uint64_t start, uint64_t end)
 {
 	each_region(shard, start, end, remove_range);
-	fln_release_note(shard); /* poison may be gone, and discarded foreign pages are the guest's */
+	/* Poison may be gone, and discarded foreign pages are the guest's. */
+	fln_release_note(shard);
 	fln_jobs_look(shard->guest); /* jobs may have zeros to map now: no image's change says so */
 }
 

@@ -216,8 +216,8 @@ void fln_region_unhold(struct fln_blockmap *map, uint64_t block)
 
 	fln_rcu_assert_reading();
 	/* Meanwhile a thread may have made a chunk of the uniform state: all its pages are claimed. */
-	if (uniform >= 0 && fln_blockmap_swap_uniform(map, block, (uint32_t)uniform,
-						      (uint32_t)uniform & ~claimed))
+	if (uniform >= 0 &&
+	    fln_blockmap_swap_uniform(map, block, (uint32_t)uniform, (uint32_t)uniform & ~claimed))
 		return;
 	fln_chunk_clear(fln_blockmap_peek(map, block), FLN_PLANE_CLAIMED, &all);
 }

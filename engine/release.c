@@ -47,7 +47,7 @@
 #define SLICE_BLOCKS 4096u /* looked at in a slice */
 #define SLICE_BUSY 64u     /* the same while faults come in, after so many rounds: */
 #define ROUNDS_BUSY 4u
-#define RUN_COST 64u       /* to release a run costs as much as to look at so many blocks */
+#define RUN_COST 64u        /* to release a run costs as much as to look at so many blocks */
 #define SECTION_BLOCKS 512u /* in one read section, and in one run */
 
 void fln_release_init(struct fln_worker *w)
@@ -108,16 +108,19 @@ static bool next_shard(struct fln_worker *w)
 
 	while ((s->shard = s->next) != NULL) {
 		struct fln_shard *shard = s->shard;
+		bool wanted;
 
 		s->next = shard->next_of_worker;
 		s->addr = 0;
 		s->pass = atomic_load(&shard->guest->release.nr_passes);
 		s->forced = s->pass > shard->release_passed;
 		fln_rcu_read_lock();
-		s->wanted |= wait_for_blocks(w, shard->guest);
+		wanted = wait_for_blocks(w, shard->guest);
 		s->seen = sum_of(shard->guest);
 		fln_rcu_read_unlock();
-		if (s->forced || s->seen != shard->release_seen || shard->release_left) {
+		s->wanted |= wanted;
+		if (s->forced ||
+		    (wanted && (s->seen != shard->release_seen || shard->release_left))) {
 			shard->release_left = false;
 			return true;
 		}
@@ -156,7 +159,7 @@ static uint64_t look_at_stripe(struct fln_worker *w, struct fln_region *r, uint6
 		note_fate(w, r, block, end, FLN_FATE_KEPT);
 		return end;
 	}
-	while (block < end && block - first < SECTION_BLOCKS && *budget > 0) {
+	while (block < end && block - first<SECTION_BLOCKS && * budget> 0) {
 		enum fln_fate fate = fln_release_look(r, block);
 		uint64_t stop = block + 1;
 
@@ -364,8 +367,8 @@ void fln_release_pass(struct fln_guest *guest)
 	for (uint32_t i = 0; i < FLN_FATE_NR; i++)
 		atomic_store_explicit(&release->bytes[i], 0, memory_order_relaxed);
 	fln_lock(&release->lock);
-	release->nr_pending = nr_watched(guest, guest->shards) +
-			      nr_watched(guest, fln_context_shards(guest));
+	release->nr_pending =
+		nr_watched(guest, guest->shards) + nr_watched(guest, fln_context_shards(guest));
 	(void)atomic_fetch_add(&release->nr_passes, 1);
 	fln_unlock(&release->lock);
 	fln_release_ask_workers(guest);

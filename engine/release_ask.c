@@ -41,13 +41,15 @@ void fln_release_note(struct fln_shard *shard)
 		w->release.at_ns = fln_now_ns() + TOGETHER_NS;
 }
 
-static void ask_workers(struct fln_shard *shards, uint32_t nr)
+/* Each worker once, however many of the shards it has: @asked has a bit for each. */
+static void ask_workers(struct fln_shard *shards, uint32_t nr, uint64_t *asked)
 {
 	for (uint32_t i = 0; shards && i < nr; i++) {
 		struct fln_worker *w = shards[i].worker;
 
-		if (!w)
+		if (!w || ((*asked >> w->opts.index) & 1))
 			continue;
+		*asked |= UINT64_C(1) << w->opts.index;
 		atomic_store_explicit(&w->release_asked, true, memory_order_release);
 		fln_worker_kick(w);
 	}
@@ -55,8 +57,10 @@ static void ask_workers(struct fln_shard *shards, uint32_t nr)
 
 void fln_release_ask_workers(struct fln_guest *guest)
 {
-	ask_workers(guest->shards, guest->nr_shards);
-	ask_workers(fln_context_shards(guest), guest->nr_shards);
+	uint64_t asked = 0;
+
+	ask_workers(guest->shards, guest->nr_shards, &asked);
+	ask_workers(fln_context_shards(guest), guest->nr_shards, &asked);
 }
 
 void fln_release_look_now(struct fln_guest *guest)

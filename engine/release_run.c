@@ -106,7 +106,7 @@ static bool must_allocate(const struct fln_region *r, uint64_t block, const stru
 
 /* Does the image have all contents of the block?  That is for good. */
 static enum fln_fate look_at_image(const struct fln_region *r, uint64_t block,
-					   const struct fln_mask *valid)
+				   const struct fln_mask *valid)
 {
 	uint32_t lo = fln_mask_next_set(valid, 0), nr = fln_mask_count(valid);
 	struct fln_mask filled, zero;
@@ -253,9 +253,8 @@ static enum fln_fate hold(struct fln_region *r, uint64_t block, uint64_t *end)
 	return held == FLN_HOLD_POISONED ? FLN_FATE_FAILED : FLN_FATE_BUSY;
 }
 
-static enum fln_fate release_held(struct fln_shard *shard, struct fln_region *r,
-					  uint64_t block, uint64_t end, int *error)
-	FLN_REQUIRES(r->guest->release.lock)
+static enum fln_fate release_held(struct fln_shard *shard, struct fln_region *r, uint64_t block,
+				  uint64_t end, int *error) FLN_REQUIRES(r->guest->release.lock)
 {
 	int64_t nr = growth(r, block, end);
 	int rc;
@@ -275,8 +274,8 @@ static enum fln_fate release_held(struct fln_shard *shard, struct fln_region *r,
 	return FLN_FATE_DONE;
 }
 
-enum fln_fate fln_release_run(struct fln_worker *w, struct fln_shard *shard,
-				      struct fln_region *r, uint64_t block, uint64_t *end)
+enum fln_fate fln_release_run(struct fln_worker *w, struct fln_shard *shard, struct fln_region *r,
+			      uint64_t block, uint64_t *end)
 {
 	struct fln_guest_release *release = &r->guest->release;
 	enum fln_fate fate;
@@ -301,7 +300,8 @@ enum fln_fate fln_release_run(struct fln_worker *w, struct fln_shard *shard,
 	if (fate != FLN_FATE_DONE)
 		return fate;
 	if (!fln_planted(FLN_BUG_RELEASED_UNWOKEN))
-		fln_uffd_wake(&shard->uffd, addr_of_block(r, block), fln_release_bytes(r, block, *end));
+		fln_uffd_wake(&shard->uffd, addr_of_block(r, block),
+			      fln_release_bytes(r, block, *end));
 	fln_count(&shard->count.released_bytes, fln_release_bytes(r, block, *end));
 	/* Faults that it holds there end: it looks at them when it is kicked. */
 	if (shard->nr_held > 0)

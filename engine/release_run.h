@@ -28,8 +28,8 @@ enum fln_fate fln_release_look(const struct fln_region *r, uint64_t block);
  * READY.  *end: behind the last one that the returned fate holds for.  BUSY, FAILED, LIMITED: they
  * stay as they are.
  */
-enum fln_fate fln_release_run(struct fln_worker *w, struct fln_shard *shard,
-				      struct fln_region *r, uint64_t block, uint64_t *end);
+enum fln_fate fln_release_run(struct fln_worker *w, struct fln_shard *shard, struct fln_region *r,
+			      uint64_t block, uint64_t *end);
 
 /* The bytes of the region in blocks [block, end). */
 uint64_t fln_release_bytes(const struct fln_region *r, uint64_t block, uint64_t end);

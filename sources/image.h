@@ -71,7 +71,8 @@ struct fln_image {
 	struct fln_blockmap map;                          /* changed under lock, read under RCU */
 	struct fln_fill *in_flight[FLN_IMAGE_NR_BUCKETS]; /* guarded by lock */
 	uint64_t waiters; /* those of pages that no fill covers; guarded by lock */
-	_Atomic uint64_t block_waiters; /* to be kicked when a block has become whole; then forgotten */
+	_Atomic uint64_t
+		block_waiters; /* to be kicked when a block has become whole; then forgotten */
 	/*
 	 * How often waiters were kicked before their page had changed.  Fills begun since then do
 	 * not know those waiters, so these must request again.  Changed under lock.

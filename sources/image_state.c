@@ -263,8 +263,9 @@ void fln_image_kick(struct fln_image *image, uint64_t waiters)
 }
 
 /* Pages @range of a fill move to @to, and of them @dead to ZERO.  Returns as collapse(). */
-static uint64_t move_run(struct fln_image *image, struct fln_fill *fill, const struct fln_mask *range,
-		     const struct fln_mask *dead, enum fln_image_page to) FLN_REQUIRES(image->lock)
+static uint64_t move_run(struct fln_image *image, struct fln_fill *fill,
+			 const struct fln_mask *range, const struct fln_mask *dead,
+			 enum fln_image_page to) FLN_REQUIRES(image->lock)
 {
 	uint64_t block = fill->page / FLN_BLOCK_PAGES;
 	uint32_t shift = (uint32_t)(fill->page % FLN_BLOCK_PAGES);

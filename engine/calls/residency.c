@@ -97,7 +97,7 @@ static void count_block(const struct fln_region *r, uint64_t page, uint32_t nr, 
 	uint64_t block = page / FLN_BLOCK_PAGES;
 	uint32_t lo = (uint32_t)(page % FLN_BLOCK_PAGES);
 	int uniform = fln_region_is_released(&r->map, block) ? FLN_RESIDENCY_RELEASED
-		      : nr == FLN_BLOCK_PAGES		     ? uniform_state(r, block)
+		      : nr == FLN_BLOCK_PAGES                ? uniform_state(r, block)
 							     : -1;
 	struct look l;
 

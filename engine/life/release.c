@@ -5,11 +5,11 @@
  *
  * Tested by integration.release.
  */
+#include "engine/release.h"
 #include "base/cancel.h"
 #include "base/error.h"
 #include "base/fork.h"
 #include "engine/life/let_go.h"
-#include "engine/release.h"
 #include "engine/state/guest.h"
 #include "engine/turn.h"
 

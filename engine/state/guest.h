@@ -264,7 +264,8 @@ struct fln_guest_release {
 	pthread_cond_t passed;
 	_Atomic uint64_t nr_looks;  /* how often blocks may have become ready for other reasons */
 	_Atomic uint64_t nr_passes; /* asked for by fln_guest_release(), in the guest's turn */
-	uint32_t nr_pending; /* shards that the last of these is still to look at; guarded by lock */
+	uint32_t
+		nr_pending; /* shards that the last of these is still to look at; guarded by lock */
 	_Atomic uint64_t bytes[FLN_FATE_NR]; /* what that pass has found */
 	_Atomic bool is_due; /* all is released: the ender closes the userfaultfds */
 	bool closed;         /* that was done; in the guest's turn */

@@ -105,19 +105,19 @@ struct fln_later {
 /* A worker's look at all of its blocks for those to release (release.c), in slices. */
 struct fln_release_sweep {
 	bool active;
-	bool asked;                /* without delay: another one after this */
-	bool wanted;               /* some block is to be released by itself, once it is filled */
-	bool left;                 /* some block could not be released for now */
-	bool forced;               /* fln_guest_release() has asked for @shard's */
-	struct fln_shard *shard;   /* whose blocks it looks at; NULL: between two */
-	struct fln_shard *next;    /* the one after that */
-	uint64_t addr;             /* the next block's */
-	uint64_t seen, pass;       /* of @shard's guest, before the look */
-	uint64_t busy_ns;          /* what this one has cost */
-	uint64_t not_before_ns;    /* when the next one may begin, unless it is asked for */
-	uint64_t at_ns;            /* when it begins; UINT64_MAX: not until something changes */
-	uint64_t retry_ns;         /* pause before what is left is tried again */
-	uint32_t nr_put_off;       /* rounds, because faults came in */
+	bool asked;              /* without delay: another one after this */
+	bool wanted;             /* some block is to be released by itself, once it is filled */
+	bool left;               /* some block could not be released for now */
+	bool forced;             /* fln_guest_release() has asked for @shard's */
+	struct fln_shard *shard; /* whose blocks it looks at; NULL: between two */
+	struct fln_shard *next;  /* the one after that */
+	uint64_t addr;           /* the next block's */
+	uint64_t seen, pass;     /* of @shard's guest, before the look */
+	uint64_t busy_ns;        /* what this one has cost */
+	uint64_t not_before_ns;  /* when the next one may begin, unless it is asked for */
+	uint64_t at_ns;          /* when it begins; UINT64_MAX: not until something changes */
+	uint64_t retry_ns;       /* pause before what is left is tried again */
+	uint32_t nr_put_off;     /* rounds, because faults came in */
 };
 
 enum fln_command_kind {

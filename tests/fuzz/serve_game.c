@@ -850,7 +850,8 @@ static void choose_pages(struct game *g)
 
 	for (uint32_t p = 0; p < g->nr_pages; p++) {
 		uint64_t image_page = rig_image_page(g->r, p);
-		bool spared = g->releases && p / FLN_BLOCK_PAGES % 2 == 0; /* else all have poison */
+		bool spared =
+			g->releases && p / FLN_BLOCK_PAGES % 2 == 0; /* else all have poison */
 
 		if (p % bad == bad / 2 && !spared) {
 			g->r->bad[image_page] = true;

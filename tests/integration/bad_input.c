@@ -261,8 +261,9 @@ static void regions(void)
 	region_refused("page_bytes 2097152", -EINVAL,
 		       (struct fln_region_opts){ .page_bytes = 1u << 21, .len_bytes = PAGE });
 	region_refused("release 4", -EINVAL,
-		       (struct fln_region_opts){ .release = FLN_RELEASE_NR });
-	region_refused("reserved 1", -EINVAL, (struct fln_region_opts){ .reserved = 1 });
+		       (struct fln_region_opts){ .release = FLN_RELEASE_NR, .len_bytes = PAGE });
+	region_refused("reserved 1", -EINVAL,
+		       (struct fln_region_opts){ .reserved = 1, .len_bytes = PAGE });
 	region_refused("discard 3", -EINVAL,
 		       (struct fln_region_opts){ .discard = 3, .len_bytes = PAGE });
 	region_refused("sharing 9", -EINVAL,

@@ -359,8 +359,7 @@ static void with_poison(void)
 	CHECK(release().failed_bytes == BLOCK, "the block with poison is released");
 	toucher_read(&t, bed_page(&bed, 600));
 	toucher_expect(&t, TOUCH_SIGBUS, "a poisoned page whose contents came later");
-	OK(fln_guest_advise(bed.guest, (uintptr_t)bed_page(&bed, 600), PAGE,
-			    FLN_ADVICE_DONTNEED));
+	OK(fln_guest_advise(bed.guest, (uintptr_t)bed_page(&bed, 600), PAGE, FLN_ADVICE_DONTNEED));
 	expect_event(FLN_EVENT_GUEST_RELEASED);
 	expect_page(600, due(600), "a page whose poison was lifted");
 	bed_down(&bed);

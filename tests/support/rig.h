@@ -102,9 +102,9 @@ void rig_put(struct rig *r, uint64_t page, uint64_t nr_pages);
 uint32_t rig_touch(struct rig *r, uint64_t page);
 const struct fake_thread *rig_thread(const struct rig *r, uint32_t thread);
 
-void rig_serve(struct rig *r); /* and lets threads run */
-void rig_held(struct rig *r);  /* the same */
-void rig_lift(struct rig *r);  /* poison of what was given up; the worker has no other shard */
+void rig_serve(struct rig *r);   /* and lets threads run */
+void rig_held(struct rig *r);    /* the same */
+void rig_lift(struct rig *r);    /* poison of what was given up; the worker has no other shard */
 void rig_release(struct rig *r); /* a sweep of the worker's for blocks to release; likewise */
 void rig_release_only(struct rig *r); /* the same, and no thread runs */
 /* Let @ns pass for all that is held: deadlines and pauses come nearer. */

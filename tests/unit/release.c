@@ -95,7 +95,7 @@ static void whole_blocks_only(void **state)
 	rig_put(r, 1014, 486);
 	rig_release(r);
 	assert_true(is_released(r, 1014));
-	assert_true(is_released(r, 1499)); /* the last one is shorter, too */
+	assert_true(is_released(r, 1499));           /* the last one is shorter, too */
 	assert_int_equal(r->fake.nr_unregisters, 2); /* neighbours leave together */
 	assert_true(atomic_load(&r->guest.release.is_due));
 	assert_int_equal(COUNT(r, released_bytes), fln_pages_to_bytes(1500));
@@ -115,6 +115,7 @@ static void not_before_it_is_registered(void **state)
 	assert_false(is_released(r, 0));
 	assert_int_equal(r->fake.nr_unregisters, 0);
 	atomic_store(&r->region.is_open, true);
+	fln_release_look_now(&r->guest);
 	rig_release(r);
 	assert_true(is_released(r, 0));
 	rig_destroy(r);
@@ -197,8 +198,8 @@ static void foreign_when_copied(void **state)
 	assert_plain(r, 8, rig_due(r, 8));
 	rig_destroy(r);
 	/* Discards bring contents back: they have to be served. */
-	r = rig_of((struct rig_opts){
-		.foreign = true, .window = 512, .discard = FLN_DISCARD_IMAGE });
+	r = rig_of(
+		(struct rig_opts){ .foreign = true, .window = 512, .discard = FLN_DISCARD_IMAGE });
 	rig_put(r, 0, 1024);
 	(void)rig_touch(r, 3);
 	rig_settle(r);
@@ -334,7 +335,8 @@ static void whoever_waits_goes_on(void **state)
 	assert_true(is_released(r, 0));
 	rig_assert_read(r, held, rig_due(r, 3));
 	rig_assert_read(r, unread, rig_due(r, 5));
-	rig_assert_read(r, late, rig_due(r, 9)); /* it came between UNREGISTER's wake and its lock */
+	rig_assert_read(r, late,
+			rig_due(r, 9)); /* it came between UNREGISTER's wake and its lock */
 	/* Its entry is still in the table, and ends at the next look, which is due. */
 	assert_int_equal(r->worker.nr_held, 1);
 	assert_true(atomic_load(&r->worker.kicked));
