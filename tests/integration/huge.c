@@ -482,6 +482,36 @@ static void part_of_a_page_that_went(void)
 	bed_down(&b);
 }
 
+/* Huge pages leave their userfaultfd as blocks do; a hole of a reserved image, too. */
+static void released(void)
+{
+	struct fln_release_report r = FLN_RELEASE_REPORT_INIT;
+	struct fln_stats s = FLN_STATS_INIT;
+	struct bed b;
+
+	huge_init(&b, 8);
+	bed_up(&b);
+	OK(fln_image_fill(b.image, 0, 3 * BLOCK));
+	CHECK(madvise(bed_page(&b, 4 * PER_BLOCK), BLOCK, MADV_REMOVE) == 0, "madvise");
+	OK(fln_guest_release(b.guest, &r));
+	CHECK(r.released_bytes == 4 * BLOCK && r.unfilled_bytes == 4 * BLOCK,
+	      "%llu released, %llu unfilled", (unsigned long long)r.released_bytes,
+	      (unsigned long long)r.unfilled_bytes);
+	expect_contents(&b, 2 * PER_BLOCK + 5);
+	expect_zero(&b, 4 * PER_BLOCK + 5);
+	OK(fln_guest_stats(b.guest, &s));
+	CHECK(s.faults == 0, "%llu faults", (unsigned long long)s.faults);
+	CHECK(madvise(bed_page(&b, 0), BLOCK, MADV_REMOVE) == 0, "madvise");
+	expect_zero(&b, 5);
+	expect_contents(&b, 6 * PER_BLOCK);
+	OK(fln_image_fill(b.image, 0, b.nr_pages * PAGE));
+	OK(fln_guest_release(b.guest, &r));
+	CHECK(r.released_bytes == b.nr_pages * PAGE, "%llu released",
+	      (unsigned long long)r.released_bytes);
+	expect_contents(&b, 7 * PER_BLOCK);
+	bed_down(&b);
+}
+
 int main(void)
 {
 	const char *why;
@@ -503,6 +533,7 @@ int main(void)
 	RUN(ranges);
 	RUN(residency_of_parts);
 	RUN(part_of_a_page_that_went);
+	RUN(released);
 	if (test_engine_flags() == 0)
 		return 0;
 }
