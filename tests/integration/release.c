@@ -243,11 +243,9 @@ static void by_itself(void)
 	bed_init(&bed, NR_PAGES);
 	bed.guest_opts.release = FLN_RELEASE_AUTO;
 	bed.engine_opts.fill_pages = 64;
-	bed.maker.every_zero = 13;
 	bed.maker.concurrency = FLN_SOURCE_PARALLEL;
 	bed.maker.delay_ns = 50000;
 	bed_up(&bed);
-	bed.maker.every_zero = 0;
 	touch_with(192, false);
 	fill(0, NR_PAGES);
 	expect_event(FLN_EVENT_GUEST_RELEASED);
