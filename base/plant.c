@@ -50,6 +50,7 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_RELEASED_UNFILLED] = "released-unfilled",
 	[FLN_BUG_RELEASED_POISONED] = "released-poisoned",
 	[FLN_BUG_RELEASED_UNWOKEN] = "released-unwoken",
+	[FLN_BUG_RELEASED_EARLY] = "released-early",
 	[FLN_BUG_RELEASED_DENIED] = "released-denied",
 };
 

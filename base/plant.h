@@ -52,7 +52,8 @@ enum fln_bug {
 	FLN_BUG_UNMAPS_TWICE,       /* removing a region unmaps newer mappings of others */
 	FLN_BUG_RELEASED_UNFILLED,  /* a block is released while some of its pages are unfilled */
 	FLN_BUG_RELEASED_POISONED,  /* a block is released with a poisoned page */
-	FLN_BUG_RELEASED_UNWOKEN,   /* waiters of a released block are not woken */
+	FLN_BUG_RELEASED_UNWOKEN,   /* waiters of a block that counts as released are not woken */
+	FLN_BUG_RELEASED_EARLY,     /* a block counts as released before it is unregistered */
 	FLN_BUG_RELEASED_DENIED,    /* region end takes released memory for its own */
 	FLN_BUG_NR
 };

@@ -262,7 +262,15 @@ static enum fln_fate release_held(struct fln_shard *shard, struct fln_region *r,
 	/* Taken before the call, given back after it: the count is never below the truth. */
 	if (nr > 0 && !take_mappings(r, nr))
 		return FLN_FATE_LIMITED;
-	rc = unregister(shard, r, addr_of_block(r, block), addr_of_block(r, end));
+	if (fln_planted(FLN_BUG_RELEASED_EARLY)) {
+		for (uint64_t b = block; b < end; b++)
+			fln_region_set_released(&r->map, b);
+		fln_plant_preempt(FLN_BUG_RELEASED_EARLY, 1);
+	}
+	rc = 0;
+	/* The waiters' userfaultfd keeps them, and nobody knows of them any more. */
+	if (!fln_planted_in(FLN_BUG_RELEASED_UNWOKEN, 2))
+		rc = unregister(shard, r, addr_of_block(r, block), addr_of_block(r, end));
 	if (rc) {
 		if (nr > 0)
 			(void)take_mappings(r, -nr);
@@ -288,9 +296,9 @@ enum fln_fate fln_release_run(struct fln_worker *w, struct fln_shard *shard, str
 	if (fate == FLN_FATE_READY) {
 		fate = release_held(shard, r, block, *end, &error);
 		for (uint64_t b = block; b < *end; b++) {
-			if (fate == FLN_FATE_DONE)
+			if (fate == FLN_FATE_DONE && !fln_planted(FLN_BUG_RELEASED_EARLY))
 				fln_region_set_released(&r->map, b);
-			else
+			else if (fate != FLN_FATE_DONE)
 				fln_region_unhold(&r->map, b);
 		}
 	}

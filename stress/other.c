@@ -66,6 +66,7 @@ static int make_guest(struct other *o, uint64_t bytes, int uffd, uint64_t addr,
 
 	go.name = "neighbour";
 	go.nr_vcpus = 8;
+	go.release = has_chaos(&o->s->opts, CHAOS_RELEASE) ? FLN_RELEASE_AUTO : FLN_RELEASE_DEFAULT;
 	if (uffd >= 0) {
 		go.flags = FLN_GUEST_F_FOREIGN;
 		go.foreign_uffd = uffd;
