@@ -2,7 +2,6 @@
 /*
  * The engine's threads, created by pthread_create() or by the embedder's hooks, which may
  * lend existing threads.
-
  *
  * A lent thread is returned with its previous name, affinity, nice value, signal mask and
  * cancellation state.

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The plan of a machine: which worker serves which node's memory, and where the worker runs.
-
  *
  * Pure arithmetic on a topology: nothing is started, pinned or bound here.  The engine
  * carries the plan out, and fln_plan_print() prints it, by the same functions.

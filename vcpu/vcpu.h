@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * KVM vCPUs that run plain C functions of this program.
-
  *
  * Such a guest has no kernel, no devices and no address space of its own: memory has the
  * same address in the guest and in this process.  The guest can access the program's own
@@ -9,7 +8,6 @@
  * vcpu_run() calls a function in the guest, on the calling thread, and returns when the
  * function returns.  Page faults of the function are those of a vCPU: KVM handles them
  * in kernel mode, on the thread that runs it.
-
  *
  * Guest functions, and all functions that they call, are compiled by fln_guest_code() of
  * cmake/Faultlane.cmake: without sanitizers, and without calls that the compiler inserts
