@@ -238,6 +238,7 @@ uint64_t fln_mapping_nr_left(void)
 
 	if (fln_maps_open(&maps, 0) != 0)
 		return 0;
+	maps.as_text = true;
 	if (fln_fd_read_number("/proc/sys/vm/max_map_count", 0, &max)) {
 		while (fln_maps_next(&maps, &m))
 			nr++;

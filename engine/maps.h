@@ -23,7 +23,7 @@ struct fln_maps {
 	FILE *file;
 	uint64_t at; /* mappings that end at or below it have been passed */
 	uint32_t nr_queries;
-	bool as_text;
+	bool as_text; /* set by a caller that wants all mappings, which is cheaper as text */
 };
 
 /*

@@ -34,9 +34,10 @@ void stage_begin(const char *stage)
 {
 	if (!my_stage)
 		return;
+	/* First, so that no stage is ever seen with the age of the one before it. */
+	atomic_store(&my_stage->since_ns, now_ns());
 	if (!is_wait(atomic_exchange(&my_stage->stage, stage)) || !is_wait(stage))
 		atomic_store(&worked_ns, now_ns());
-	atomic_store(&my_stage->since_ns, now_ns());
 }
 
 void stage_end(void)
