@@ -105,8 +105,8 @@ bool vcpu_sigbus(const siginfo_t *info);
 int vcpu_sigbus_install(void);
 
 /*
- * Do vCPUs read the host's time-stamp counter, so that their readings compare with those of
- * other vCPUs and of threads?  False before Linux 5.16, where the counter lags by the time
+ * Do vCPUs read the host's time-stamp counter, so that their readings can be compared with those
+ * of other vCPUs and of threads?  False before Linux 5.16, where the counter lags by the time
  * that setting it takes.
  */
 bool vcpu_vm_tsc_is_host(const struct vcpu_vm *vm);
