@@ -278,7 +278,8 @@ struct fln_region_opts {
  *          -EOPNOTSUPP for options that are not supported together; -EEXIST when the range
  *          overlaps a region of this guest, or an in-context region of any guest (the kernel may
  *          choose such a place where part of a region was unmapped: then give an address); -EBUSY
- *          when another userfaultfd has registered it; -EMFILE or -ENFILE; -ENOMEM, also when
+ *          when another userfaultfd has registered it; -EMFILE or -ENFILE; -EPERM or -EACCES when
+ *          the guest was released and may not open userfaultfds again; -ENOMEM, also when
  *          stripes or mappings have run out (fln_last_error() counts them).  On failure nothing
  *          stays registered
  * Threads: any, except a thread of the engine

@@ -529,6 +529,62 @@ static void calls_on_released_memory(void)
 	bed_down(&bed);
 }
 
+/* Memory of the embedder's lies in a hole of the region, registered elsewhere: it stays so. */
+static void beside_other_memory(void)
+{
+	uint8_t *hole;
+	int uffd, other;
+
+	bed_init(&bed, NR_PAGES);
+	bed_up(&bed);
+	fill(0, NR_PAGES);
+	hole = bed_page(&bed, 3 * 512 + 100);
+	CHECK(mmap(hole, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		   -1, 0) == hole,
+	      "mmap: %s", strerror(errno));
+	uffd = raw_uffd(0);
+	other = raw_uffd(0);
+	CHECK(raw_register(uffd, hole, 4 * PAGE, UFFDIO_REGISTER_MODE_MISSING) == 0, "register");
+	CHECK(release().released_bytes == LEN, "not all is released");
+	CHECK(stats().userfaultfds == 0, "userfaultfds");
+	CHECK(raw_register(other, hole, 4 * PAGE, UFFDIO_REGISTER_MODE_MISSING) == EBUSY,
+	      "the hole was unregistered");
+	CHECK(raw_unregister(uffd, hole, 4 * PAGE) == 0, "unregister");
+	CHECK(*(volatile uint8_t *)hole == 0, "the hole has contents");
+	expect_page(3 * 512 + 99, due(3 * 512 + 99), "the page before the hole");
+	expect_page(3 * 512 + 104, due(3 * 512 + 104), "the page behind it");
+	(void)close(uffd);
+	(void)close(other);
+	bed_down(&bed);
+	(void)munmap(hole, 4 * PAGE);
+}
+
+/* What mremap() moves before the release stays inaccessible, after it it keeps its contents. */
+static void moved(void)
+{
+	uint8_t *room = mmap(NULL, 4 * BLOCK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *first = room, *second = room + 2 * BLOCK;
+
+	CHECK(room != MAP_FAILED, "mmap: %s", strerror(errno));
+	bed_init(&bed, NR_PAGES);
+	bed_up(&bed);
+	fill(0, NR_PAGES);
+	CHECK(mremap(bed_page(&bed, 512), BLOCK, BLOCK, MREMAP_MAYMOVE | MREMAP_FIXED, first) ==
+		      first,
+	      "mremap: %s", strerror(errno));
+	CHECK(release().released_bytes == LEN, "not all is released");
+	CHECK(mremap(bed_page(&bed, 5 * 512), BLOCK, BLOCK, MREMAP_MAYMOVE | MREMAP_FIXED,
+		     second) == second,
+	      "mremap: %s", strerror(errno));
+	CHECK(touch_read(first, &(uint64_t){ 0 }) == TOUCH_SIGSEGV, "moved before the release");
+	CHECK(*(volatile uint64_t *)second == due(5 * 512), "moved after the release");
+	expect_page(6 * 512, due(6 * 512), "what stayed");
+	bed_down(&bed);
+	CHECK(touch_read(first, &(uint64_t){ 0 }) == TOUCH_SIGSEGV, "moved before the release");
+	CHECK(*(volatile uint64_t *)second == due(5 * 512), "moved after the release");
+	(void)munmap(room, 4 * BLOCK);
+}
+
 /* Scattered blocks take mappings: never more than the budget has, and in the end there is one. */
 static void within_the_budget(void)
 {
@@ -571,6 +627,8 @@ int main(void)
 	RUN(half_released_then_destroyed);
 	RUN(region_removed_and_added);
 	RUN(calls_on_released_memory);
+	RUN(beside_other_memory);
+	RUN(moved);
 	RUN(within_the_budget);
 	return 0;
 }
