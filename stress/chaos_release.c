@@ -15,17 +15,15 @@
 enum fln_release chaos_release_option(struct stress *s)
 {
 	static uint64_t nr_guests;
+	uint64_t dice;
 
 	if (!has_chaos(&s->opts, CHAOS_RELEASE))
 		return FLN_RELEASE_DEFAULT;
-	switch (mix(s->opts.seed ^ mix(0x2e1ea5e + nr_guests++)) % 4) {
-	case 0:
+	dice = mix(s->opts.seed ^ mix(0x2e1ea5e + nr_guests++)) % 4;
+	/* Not the first: in a run without restarts it is the only one. */
+	if (dice == 0 && nr_guests > 1)
 		return FLN_RELEASE_NEVER;
-	case 1:
-		return FLN_RELEASE_AUTO;
-	default:
-		return FLN_RELEASE_ON_CALL;
-	}
+	return dice == 1 ? FLN_RELEASE_AUTO : FLN_RELEASE_ON_CALL;
 }
 
 static uint64_t served_bytes(const struct layout *l)

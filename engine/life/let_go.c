@@ -33,12 +33,16 @@
 #include <stdbool.h>
 
 /* Does some memory depend on a userfaultfd of these, by what mremap() has done to it? */
-static bool has_kept_open(const struct fln_guest *guest, const struct fln_shard *shards)
+static bool has_kept_open(const struct fln_guest *guest)
 {
+	const struct fln_shard *in_context = fln_context_shards(guest);
 	bool kept = false;
 
-	for (uint32_t i = 0; shards && i < guest->nr_shards; i++)
-		kept |= atomic_load_explicit(&shards[i].keep_open, memory_order_relaxed);
+	for (uint32_t i = 0; i < guest->nr_shards; i++) {
+		kept |= atomic_load_explicit(&guest->shards[i].keep_open, memory_order_relaxed);
+		kept |= in_context &&
+			atomic_load_explicit(&in_context[i].keep_open, memory_order_relaxed);
+	}
 	return kept;
 }
 
@@ -51,6 +55,8 @@ static bool may_let_go(struct fln_guest *guest)
 	/* Pages that a foreign process has moved are poisoned one by one, as they are touched. */
 	if (guest->foreign && atomic_load(&guest->has_strays))
 		return false;
+	if (has_kept_open(guest))
+		return false;
 	fln_rcu_read_lock();
 	released = fln_guest_all_released(guest);
 	fln_rcu_read_unlock();
@@ -59,29 +65,30 @@ static bool may_let_go(struct fln_guest *guest)
 
 /*
  * What mremap() has moved or grown is still registered, and must be inaccessible first.  False: it
- * is not, and the userfaultfds stay open until the guest ends.
+ * is not yet.
  */
 static bool close_strays(struct fln_guest *guest)
 {
 	for (struct fln_region *r = guest->regions; r; r = r->next)
 		fln_region_deny_grown(r);
 	fln_children_close(guest);
-	return fln_strays_deny_again(guest) && !has_kept_open(guest, guest->shards) &&
-	       !has_kept_open(guest, fln_context_shards(guest)) &&
+	return fln_strays_deny_again(guest) &&
 	       atomic_load_explicit(&guest->nr_children, memory_order_acquire) == 0;
 }
 
-void fln_guest_let_go(struct fln_guest *guest)
+bool fln_guest_let_go(struct fln_guest *guest)
 {
 	struct fln_shard *in_context = fln_context_shards(guest);
 	struct fln_event event = FLN_EVENT_INIT;
-	bool entered;
+	bool entered, may, closed;
 
 	fln_guest_assert_turn(guest);
 	entered = fln_rcu_enter();
-	if (!may_let_go(guest) || !close_strays(guest)) {
+	may = may_let_go(guest);
+	closed = may && close_strays(guest);
+	if (!closed || has_kept_open(guest)) {
 		fln_rcu_leave(entered);
-		return;
+		return closed || !may;
 	}
 	fln_jobs_close(guest);
 	/* Faults that are held end, and so does what was read before the last block was released. */
@@ -99,6 +106,7 @@ void fln_guest_let_go(struct fln_guest *guest)
 	event.kind = FLN_EVENT_GUEST_RELEASED;
 	event.guest = guest;
 	fln_event_post(&guest->engine->events, &event);
+	return true;
 }
 
 int fln_guest_take_back(struct fln_guest *guest)
@@ -129,20 +137,25 @@ int fln_guest_take_back(struct fln_guest *guest)
 	return 0;
 }
 
-/* True once: the caller lets go of it. */
-static bool take_due(struct fln_guest *guest, void *ctx)
+/* @ctx: ids from this one on have been looked at. */
+static bool is_next_due(struct fln_guest *guest, void *ctx)
 {
-	(void)ctx;
-	return atomic_exchange(&guest->release.is_due, false);
+	const uint64_t *before = ctx;
+
+	return guest->id < *before && atomic_exchange(&guest->release.is_due, false);
 }
 
+/* What failed for now is due again; the guard calls the ender every second while something is. */
 void fln_guests_let_go(struct fln_engine *engine)
 {
 	struct fln_guest *guest;
+	uint64_t before = UINT64_MAX;
 
-	while ((guest = fln_engine_pin(engine, take_due, NULL)) != NULL) {
+	while ((guest = fln_engine_pin(engine, is_next_due, &before)) != NULL) {
+		before = guest->id;
 		fln_guest_take_turn(guest);
-		fln_guest_let_go(guest);
+		if (!fln_guest_let_go(guest))
+			atomic_store(&guest->release.is_due, true);
 		fln_guest_give_turn(guest);
 		fln_engine_unpin(engine, guest);
 	}

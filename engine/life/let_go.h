@@ -5,14 +5,17 @@
 #ifndef FLN_ENGINE_LIFE_LET_GO_H
 #define FLN_ENGINE_LIFE_LET_GO_H
 
+#include <stdbool.h>
+
 struct fln_engine;
 struct fln_guest;
 
 /*
  * If all memory of the guest is released, take its shards from the workers, close its userfaultfds
  * and post FLN_EVENT_GUEST_RELEASED.  In the guest's turn.  Blocks for the workers' rounds.
+ * Return: false: that failed for now, for want of descriptors or mappings.
  */
-void fln_guest_let_go(struct fln_guest *guest);
+bool fln_guest_let_go(struct fln_guest *guest);
 
 /*
  * A region is to be added to a running guest: open its userfaultfds again if they were closed so.

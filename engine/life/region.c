@@ -322,7 +322,7 @@ int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 	if (rc == 0)
 		fln_release_look_now(guest);
 	else
-		fln_guest_let_go(guest); /* if it was taken back in vain */
+		(void)fln_guest_let_go(guest); /* if it was taken back in vain */
 	fln_guest_give_turn(guest);
 	if (rc) {
 		atomic_fetch_sub(&r->image->nr_users, 1);

@@ -53,7 +53,8 @@ int fln_guest_release(struct fln_guest *guest, struct fln_release_report *out)
 		full.released_bytes += r->len_bytes;
 	if (!guest->release.closed)
 		look(guest, &full);
-	fln_guest_let_go(guest);
+	if (!fln_guest_let_go(guest))
+		atomic_store(&guest->release.is_due, true); /* the ender tries again */
 	fln_guest_give_turn(guest);
 	return out ? fln_out_copy(out, &full, sizeof(full), "fln_release_report") : 0;
 }
