@@ -610,6 +610,44 @@ static void within_the_budget(void)
 	bed_down(&bed);
 }
 
+/* The process has no mapping left: the block is served, and released once there are some. */
+static void at_the_limit_of_mappings(void)
+{
+	uint64_t room = (uint64_t)200000 * PAGE;
+	uint8_t *taken = mmap(NULL, room, PROT_NONE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct fln_release_report r;
+	uint64_t at = PAGE, word;
+
+	CHECK(taken != MAP_FAILED, "mmap: %s", strerror(errno));
+	bed_init(&bed, NR_PAGES);
+	bed.guest_opts.release = FLN_RELEASE_AUTO;
+	bed.guest_opts.nr_shards = 1; /* one stripe, which would be cut in three */
+	bed_up(&bed);
+	fill(10 * 512, 511);
+	while (at < room && mprotect(taken + at, PAGE, PROT_READ) == 0)
+		at += 2 * PAGE;
+	if (at >= room) {
+		test_note("this process may have more than 200 000 mappings");
+	} else {
+		fill(10 * 512 + 511, 1);
+		r = release();
+		CHECK(r.limited_bytes == BLOCK && r.released_bytes == 0, "%llu released",
+		      (unsigned long long)r.released_bytes);
+		/* On this thread: there is no mapping for another one's stack. */
+		CHECK(touch_read(bed_page(&bed, 10 * 512 + 5), &word) == TOUCH_OK &&
+			      word == due(10 * 512 + 5),
+		      "a page of a block that could not be released");
+	}
+	STEP("until there are mappings again");
+	(void)munmap(taken, room);
+	wait_released(BLOCK); /* nobody asks for it */
+	fill(0, NR_PAGES);
+	expect_event(FLN_EVENT_GUEST_RELEASED);
+	read_all(&bed, 4);
+	bed_down(&bed);
+}
+
 int main(void)
 {
 	test_init();
@@ -630,5 +668,8 @@ int main(void)
 	RUN(beside_other_memory);
 	RUN(moved);
 	RUN(within_the_budget);
+	/* The sanitizers map memory of their own at any moment. */
+	if (!TEST_ASAN && !TEST_TSAN)
+		RUN(at_the_limit_of_mappings);
 	return 0;
 }
