@@ -614,8 +614,8 @@ static void within_the_budget(void)
 static void at_the_limit_of_mappings(void)
 {
 	uint64_t room = (uint64_t)200000 * PAGE;
-	uint8_t *taken = mmap(NULL, room, PROT_NONE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *taken =
+		mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	struct fln_release_report r;
 	uint64_t at = PAGE, word;
 
