@@ -78,6 +78,7 @@ void fln_folio_deinit(struct fln_folios *f)
 	if (f->blocks)
 		(void)munmap(f->blocks, table_bytes(f->nr_blocks));
 	f->blocks = NULL;
+	f->nr_blocks = 0;
 }
 
 /* Would memory beyond what was asked for stay within its bound with one large folio more? */

@@ -49,6 +49,7 @@ struct rig_opts {
 	bool pushed;    /* the image has no source */
 	bool foreign;
 	bool is_private;
+	bool large;                        /* the image may have large folios */
 	const struct fln_allocator *alloc; /* NULL: the C library's */
 	bool may_unpoison;                 /* markers that are about to go may be mapped over */
 };
