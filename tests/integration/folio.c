@@ -1,0 +1,575 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Images in large folios: the contents are the same whatever the host permits, memory stays within
+ * its bound, and what is discarded, pushed, shared or failed reads as with small folios.
+ */
+#include "tests/integration/harness.h"
+
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SHMEM_ENABLED "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+#define NR_BLOCKS 12u
+#define NR_PAGES (NR_BLOCKS * 512u + 100u) /* the last ones are no block */
+
+/* The setting of the host, as it was before; and who puts it back, whatever becomes of us. */
+static char before[32];
+static int keeper = -1;
+
+static bool read_setting(char *word)
+{
+	char line[128], *at = NULL;
+	FILE *f = fopen(SHMEM_ENABLED, "re");
+
+	if (f) {
+		at = fgets(line, sizeof(line), f) ? strchr(line, '[') : NULL;
+		(void)fclose(f);
+	}
+	return at && sscanf(at + 1, "%30[a-z_]", word) == 1;
+}
+
+static bool write_setting(const char *word)
+{
+	int fd = open(SHMEM_ENABLED, O_WRONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? write(fd, word, strlen(word)) : -1;
+
+	if (fd >= 0)
+		(void)close(fd);
+	return n == (ssize_t)strlen(word);
+}
+
+/* A process of its own: a test that is killed leaves the host as it was. */
+static void keep_setting(void)
+{
+	int ends[2];
+	char end;
+
+	CHECK(pipe(ends) == 0, "pipe: %s", strerror(errno));
+	(void)fflush(stdout);
+	if (fork() == 0) {
+		(void)signal(SIGINT, SIG_IGN);
+		(void)signal(SIGTERM, SIG_IGN);
+		(void)setsid();
+		(void)close(ends[1]);
+		while (read(ends[0], &end, 1) < 0 && errno == EINTR)
+			;
+		(void)write_setting(before);
+		_exit(0);
+	}
+	(void)close(ends[0]);
+	keeper = fcntl(ends[1], F_DUPFD_CLOEXEC, 0);
+	(void)close(ends[1]);
+}
+
+static void put_setting_back(void)
+{
+	(void)close(keeper);
+	(void)wait(NULL);
+}
+
+static struct fln_memory_stats memory_of(const struct bed *b)
+{
+	struct fln_memory_stats s = FLN_MEMORY_STATS_INIT;
+
+	OK(fln_image_memory_stats(b->image, &s));
+	return s;
+}
+
+static uint64_t due(const struct bed *b, uint64_t page)
+{
+	uint32_t every = b->maker.every_zero;
+
+	return every && page % every == every - 1 ? 0 : word_of(b->maker.salt, page, 0);
+}
+
+static void expect(const struct bed *b, uint64_t page, uint64_t want)
+{
+	uint64_t value = ~want;
+
+	CHECK(touch_read(bed_page(b, page), &value) == TOUCH_OK && value == want,
+	      "page %llu reads 0x%llx, and 0x%llx is due", (unsigned long long)page,
+	      (unsigned long long)value, (unsigned long long)want);
+}
+
+static void expect_all(const struct bed *b)
+{
+	for (uint64_t page = 0; page < b->nr_pages; page++)
+		expect(b, page, due(b, page));
+}
+
+struct part {
+	struct bed *b;
+	uint32_t nr;
+};
+
+static void touch_part(void *arg, uint32_t index)
+{
+	struct part *p = arg;
+	uint64_t seed = index + 1;
+
+	for (uint32_t i = 0; i < 3000; i++) {
+		uint64_t page = next_random(&seed) % p->b->nr_pages;
+
+		expect(p->b, page, due(p->b, page));
+	}
+}
+
+static void touch_by_threads(struct bed *b)
+{
+	struct part p = { b, 8 };
+	struct crew crew;
+
+	STEP("reading at random with 8 threads");
+	crew_start(&crew, p.nr, touch_part, &p);
+	crew_wait(&crew, 60, "threads that read at random");
+}
+
+static void contents(bool is_private, uint32_t folio)
+{
+	struct fln_memory_stats s;
+	struct bed b;
+
+	bed_init(&b, NR_PAGES);
+	b.maker.every_zero = 7;
+	b.image_opts.folio = folio;
+	if (is_private) {
+		b.region_opts.sharing = FLN_SHARING_PRIVATE;
+		b.region_opts.discard = FLN_DISCARD_IMAGE;
+	}
+	bed_up(&b);
+	touch_by_threads(&b);
+	expect_all(&b);
+	s = memory_of(&b);
+	CHECK(s.large_blocks + s.refused_blocks + s.bounded_blocks <= NR_BLOCKS,
+	      "%llu + %llu + %llu blocks", (unsigned long long)s.large_blocks,
+	      (unsigned long long)s.refused_blocks, (unsigned long long)s.bounded_blocks);
+	/* Each page is somewhere: in a folio of its own, or in one of 512. */
+	CHECK(s.memory_bytes <= (NR_PAGES + 511) / 512 * BLOCK && s.memory_bytes >= s.spare_bytes,
+	      "%llu bytes", (unsigned long long)s.memory_bytes);
+	bed_down(&b);
+}
+
+/* How many blocks become large now; memory may be fragmented. */
+static uint64_t nr_large_now(struct fln_memory_stats *s, bool *told)
+{
+	struct bed b;
+
+	bed_init(&b, NR_PAGES);
+	bed_up(&b);
+	OK(fln_guest_populate(b.guest, (uint64_t)(uintptr_t)b.mem, NR_PAGES * PAGE, NULL));
+	*s = memory_of(&b);
+	*told = log_names(&b.log, FLN_LOG_INFO, "shmem_enabled");
+	bed_down(&b);
+	return s->large_blocks;
+}
+
+static void whatever_the_host_permits(void)
+{
+	static const struct {
+		const char *word;
+		bool permits;
+	} words[] = { { "never", false },
+		      { "advise", true },
+		      { "within_size", true },
+		      { "always", true },
+		      { "deny", false } };
+
+	for (uint32_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		struct fln_memory_stats s;
+		bool told;
+
+		if (!write_setting(words[i].word))
+			test_skip("cannot set %s: %s", SHMEM_ENABLED, strerror(errno));
+		STEP("shmem_enabled = %s", words[i].word);
+		nr_large_now(&s, &told);
+		test_note("%s: %llu of %u blocks are large", words[i].word,
+			  (unsigned long long)s.large_blocks, NR_BLOCKS);
+		if (!words[i].permits)
+			CHECK(s.large_blocks == 0, "%llu", (unsigned long long)s.large_blocks);
+		CHECK(s.large_blocks + s.refused_blocks == NR_BLOCKS, "%llu and %llu",
+		      (unsigned long long)s.large_blocks, (unsigned long long)s.refused_blocks);
+		CHECK(told == (s.refused_blocks > 0), "told: %d", told);
+		contents(false, FLN_FOLIO_AUTO);
+		contents(true, FLN_FOLIO_AUTO);
+		contents(false, FLN_FOLIO_LARGE);
+	}
+	CHECK(write_setting(before), "%s", SHMEM_ENABLED);
+}
+
+static void small_by_choice(void)
+{
+	struct fln_memory_stats s;
+	struct bed b;
+
+	bed_init(&b, NR_PAGES);
+	b.image_opts.folio = FLN_FOLIO_SMALL;
+	bed_up(&b);
+	for (uint64_t page = 0; page < NR_PAGES; page += 512)
+		expect(&b, page, due(&b, page));
+	s = memory_of(&b);
+	CHECK(s.large_blocks == 0 && s.memory_bytes == s.filled_bytes, "%llu large, %llu of %llu",
+	      (unsigned long long)s.large_blocks, (unsigned long long)s.memory_bytes,
+	      (unsigned long long)s.filled_bytes);
+	bed_down(&b);
+}
+
+/* One page in 512 is touched: memory is at most twice that of small folios, and the bound. */
+static void sparse_guests_are_bounded(void)
+{
+	const uint64_t spare = 8 * BLOCK, nr_blocks = 96;
+	struct fln_memory_stats s;
+	struct bed b;
+
+	bed_init(&b, nr_blocks * 512);
+	b.image_opts.folio_spare_bytes = spare;
+	bed_up(&b);
+	for (uint64_t page = 3; page < b.nr_pages; page += 512)
+		expect(&b, page, due(&b, page));
+	s = memory_of(&b);
+	CHECK(s.memory_bytes <= 2 * s.filled_bytes + spare, "%llu bytes for %llu",
+	      (unsigned long long)s.memory_bytes, (unsigned long long)s.filled_bytes);
+	CHECK(s.spare_bytes <= s.filled_bytes + spare, "%llu to spare",
+	      (unsigned long long)s.spare_bytes);
+	if (s.refused_blocks == 0)
+		CHECK(s.bounded_blocks > 0 && s.large_blocks >= 8, "%llu bounded, %llu large",
+		      (unsigned long long)s.bounded_blocks, (unsigned long long)s.large_blocks);
+	expect_all(&b);
+	bed_down(&b);
+}
+
+static void discards_of_parts(void)
+{
+	struct bed b;
+	char old[PAGE];
+
+	bed_init(&b, NR_PAGES);
+	bed_up(&b);
+	for (uint64_t block = 0; block < NR_BLOCKS; block++)
+		expect(&b, block * 512 + 64, due(&b, block * 512 + 64));
+	STEP("discards of parts of folios");
+	/* Filled pages, unfilled ones, and both. */
+	CHECK(madvise(bed_page(&b, 66), 3 * PAGE, MADV_REMOVE) == 0, "%s", strerror(errno));
+	CHECK(madvise(bed_page(&b, 512 + 300), 7 * PAGE, MADV_REMOVE) == 0, "%s", strerror(errno));
+	CHECK(madvise(bed_page(&b, 1024 + 60), 300 * PAGE, MADV_REMOVE) == 0, "%s",
+	      strerror(errno));
+	CHECK(madvise(bed_page(&b, 1536 + 300), 5 * PAGE, MADV_DONTNEED) == 0, "%s",
+	      strerror(errno));
+	OK(fln_image_discard(b.image, (2048 + 10) * PAGE, 500 * PAGE));
+	OK(fln_image_discard(b.image, 2560 * PAGE, 512 * PAGE));
+	/* A page that was written, discarded, and pushed in vain. */
+	CHECK(touch_write(bed_page(&b, 3072 + 64), 99) == TOUCH_OK, "write");
+	OK(fln_image_discard(b.image, (3072 + 64) * PAGE, PAGE));
+	memset(old, 0xaa, sizeof(old));
+	OK(fln_image_put(b.image, (3072 + 64) * PAGE, old, PAGE));
+	for (uint64_t page = 0; page < NR_PAGES; page++) {
+		bool gone = (page >= 66 && page < 69) || (page >= 812 && page < 819) ||
+			    (page >= 1084 && page < 1384) || (page >= 2058 && page < 2558) ||
+			    (page >= 2560 && page < 3072) || page == 3072 + 64 ||
+			    (page >= 1836 && page < 1841);
+
+		expect(&b, page, gone ? 0 : due(&b, page));
+	}
+	bed_down(&b);
+}
+
+static void push_part(void *arg, uint32_t index)
+{
+	struct part *p = arg;
+	uint64_t seed = 77;
+	char *buf = malloc(64 * PAGE);
+
+	CHECK(buf, "no memory");
+	/* All threads push everything, in the same order of pieces. */
+	for (uint64_t i = 0; i < p->b->nr_pages * 2 / 24; i++) {
+		uint64_t page = next_random(&seed) % p->b->nr_pages;
+		uint64_t nr = 1 + (next_random(&seed) + index) % 48;
+
+		nr = nr > p->b->nr_pages - page ? p->b->nr_pages - page : nr;
+		for (uint64_t k = 0; k < nr; k++)
+			contents_of(p->b->maker.salt, page + k, buf + k * PAGE);
+		OK(fln_image_put(p->b->image, page * PAGE, buf, nr * PAGE));
+	}
+	for (uint64_t page = 0; page < p->b->nr_pages; page++) {
+		contents_of(p->b->maker.salt, page, buf);
+		OK(fln_image_put(p->b->image, page * PAGE, buf, PAGE));
+	}
+	free(buf);
+}
+
+static void pushed_by_parts(void)
+{
+	struct part p = { NULL, 4 };
+	struct crew crew;
+	struct bed b;
+
+	bed_init(&b, NR_PAGES);
+	b.maker.concurrency = FLN_SOURCE_PARALLEL;
+	atomic_store(&b.maker.gate_closed, true); /* its source never comes back in time */
+	bed_up(&b);
+	p.b = &b;
+	crew_start(&crew, p.nr, push_part, &p);
+	crew_wait(&crew, 60, "threads that push contents");
+	touch_by_threads(&b);
+	atomic_store(&b.maker.gate_closed, false);
+	expect_all(&b);
+	bed_down(&b);
+}
+
+static char path[] = "/tmp/fln-folio-XXXXXX";
+
+/* A file with the contents of @salt, and a hole of whole blocks and of pages. */
+static void make_file(uint64_t salt)
+{
+	char page[PAGE];
+	int fd = mkostemp(path, O_CLOEXEC);
+
+	CHECK(fd >= 0 && ftruncate(fd, NR_PAGES * PAGE) == 0, "%s: %s", path, strerror(errno));
+	for (uint64_t p = 0; p < NR_PAGES; p++) {
+		if ((p >= 1024 && p < 2048) || p % 16 == 15)
+			continue;
+		contents_of(salt, p, page);
+		CHECK(pwrite(fd, page, PAGE, (off_t)(p * PAGE)) == (ssize_t)PAGE, "%s: %s", path,
+		      strerror(errno));
+	}
+	CHECK(fsync(fd) == 0, "%s: %s", path, strerror(errno));
+	(void)close(fd);
+}
+
+static void from_a_file(bool cold)
+{
+	struct fln_memory_stats s;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct bed b;
+
+	/* Every third page is not in the page cache: what is read in place stops there. */
+	for (uint64_t p = 0; cold && p < NR_PAGES; p += 3)
+		(void)posix_fadvise(fd, (off_t)(p * PAGE), (off_t)PAGE, POSIX_FADV_DONTNEED);
+	(void)close(fd);
+	bed_init(&b, NR_PAGES);
+	OK(fln_source_open_file(path, 0, &b.source));
+	b.image_opts.source = b.source;
+	bed_up(&b);
+	for (uint64_t p = 0; p < NR_PAGES; p += 200)
+		expect(&b, p, (p >= 1024 && p < 2048) || p % 16 == 15 ? 0 : word_of(1, p, 0));
+	OK(fln_image_fill(b.image, 0, NR_PAGES * PAGE));
+	for (uint64_t p = 0; p < NR_PAGES; p++)
+		expect(&b, p, (p >= 1024 && p < 2048) || p % 16 == 15 ? 0 : word_of(1, p, 0));
+	/* Blocks that are holes take no memory but what was touched in them. */
+	s = memory_of(&b);
+	CHECK(s.memory_bytes <= NR_PAGES * PAGE, "%llu bytes", (unsigned long long)s.memory_bytes);
+	CHECK(s.large_blocks <= NR_BLOCKS - 2, "%llu large", (unsigned long long)s.large_blocks);
+	bed_down(&b);
+}
+
+static void from_files(void)
+{
+	make_file(1);
+	from_a_file(false);
+	from_a_file(true);
+	(void)unlink(path);
+}
+
+static void from_memory(void)
+{
+	char *src = mmap(NULL, NR_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			 -1, 0);
+	struct bed b;
+
+	CHECK(src != MAP_FAILED, "mmap: %s", strerror(errno));
+	for (uint64_t p = 0; p < NR_PAGES; p++)
+		contents_of(1, p, src + p * PAGE);
+	bed_init(&b, NR_PAGES);
+	OK(fln_source_from_memory(src, NR_PAGES * PAGE, &b.source));
+	b.image_opts.source = b.source;
+	bed_up(&b);
+	touch_by_threads(&b);
+	read_all(&b, 4);
+	bed_down(&b);
+	(void)munmap(src, NR_PAGES * PAGE);
+}
+
+/* Pages that fail are poisoned, their neighbours in the folio are not; later they are zero, or filled. */
+static void failing_sources(void)
+{
+	struct fln_source_error_opts o = FLN_SOURCE_ERROR_OPTS_INIT;
+	struct fln_source *inner;
+	uint64_t value;
+	struct bed b;
+
+	bed_init(&b, NR_PAGES);
+	maker_source(&b.maker, &inner);
+	o.error = EIO;
+	o.fail_percent = 100;
+	o.offset_bytes = 100 * PAGE;
+	o.len_bytes = 8 * PAGE;
+	OK(fln_source_with_errors(inner, &o, &b.source));
+	fln_source_destroy(inner);
+	b.image_opts.source = b.source;
+	b.engine_opts.source_retries = UINT32_MAX;
+	bed_up(&b);
+	for (uint64_t p = 64; p < 128; p++) {
+		bool bad = p >= 100 && p < 108;
+		enum touch end = touch_read(bed_page(&b, p), &value);
+
+		CHECK(end == (bad ? TOUCH_SIGBUS : TOUCH_OK) && (bad || value == due(&b, p)),
+		      "page %llu: the thread %s", (unsigned long long)p, touch_name(end));
+	}
+	OK(fln_image_discard(b.image, 100 * PAGE, 4 * PAGE));
+	for (uint64_t p = 0; p < NR_PAGES; p++) {
+		if (p < 104 || p >= 108)
+			expect(&b, p, p >= 100 && p < 104 ? 0 : due(&b, p));
+	}
+	bed_down(&b);
+}
+
+struct sharing {
+	struct fln_image *image;
+	int fd;
+};
+
+static void share(void *arg, uint32_t index)
+{
+	struct sharing *s = arg;
+
+	(void)index;
+	OK(fln_image_share(s->image, s->fd));
+}
+
+/* Two engines, as two processes have them. */
+static void attached(void)
+{
+	struct sharing s;
+	struct crew crew;
+	struct bed a, b;
+	int ends[2];
+
+	CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0, "socketpair: %s",
+	      strerror(errno));
+	bed_init(&a, NR_PAGES);
+	a.maker.every_zero = 5;
+	bed_up(&a);
+	s = (struct sharing){ a.image, ends[0] };
+	crew_start(&crew, 1, share, &s);
+	bed_init(&b, NR_PAGES);
+	b.maker.every_zero = 5;
+	OK(fln_engine_create(&b.engine_opts, &b.engine));
+	OK(fln_engine_start(b.engine));
+	OK(fln_image_attach(b.engine, ends[1], NULL, &b.image));
+	bed_up(&b);
+	touch_by_threads(&b);
+	touch_by_threads(&a);
+	CHECK(memory_of(&b).large_blocks == 0, "the attached image allocates");
+	CHECK(madvise(bed_page(&b, 700), 9 * PAGE, MADV_REMOVE) == 0, "%s", strerror(errno));
+	for (uint64_t p = 0; p < NR_PAGES; p++) {
+		expect(&b, p, p >= 700 && p < 709 ? 0 : due(&b, p));
+		expect(&a, p, p >= 700 && p < 709 ? 0 : due(&a, p));
+	}
+	bed_down(&b);
+	(void)shutdown(ends[1], SHUT_RDWR);
+	crew_wait(&crew, WAIT_S, "fln_image_share() returns");
+	bed_down(&a);
+	(void)close(ends[0]);
+	(void)close(ends[1]);
+}
+
+/* Anonymous memory that is filled by copies from the folios. */
+static void foreign(void)
+{
+	uint8_t *p = mmap(NULL, NR_PAGES * PAGE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int uffd = raw_uffd(UFFD_FEATURE_EVENT_REMOVE);
+	struct bed b;
+
+	CHECK(p != MAP_FAILED, "mmap: %s", strerror(errno));
+	(void)madvise(p, NR_PAGES * PAGE, MADV_NOHUGEPAGE);
+	CHECK(raw_register(uffd, p, NR_PAGES * PAGE, UFFDIO_REGISTER_MODE_MISSING) == 0,
+	      "register");
+	bed_init(&b, NR_PAGES);
+	b.maker.every_zero = 6;
+	b.guest_opts.flags = FLN_GUEST_F_FOREIGN;
+	b.guest_opts.foreign_uffd = uffd;
+	b.region_opts.addr = (uintptr_t)p;
+	bed_up(&b);
+	touch_by_threads(&b);
+	expect_all(&b);
+	bed_down(&b);
+	(void)munmap(p, NR_PAGES * PAGE);
+}
+
+/* A file on tmpfs that has room for less than two of its three blocks. */
+static void no_room(void)
+{
+	char dir[] = "/tmp/fln-folio-room-XXXXXX", name[64];
+	char *buf = malloc(BLOCK);
+	struct bed b;
+	int fd, rc = 0;
+
+	CHECK(buf && mkdtemp(dir), "%s: %s", dir, strerror(errno));
+	if (mount("none", dir, "tmpfs", 0, "size=3m,huge=advise") != 0) {
+		test_note("no tmpfs of our own: %s", strerror(errno));
+		(void)rmdir(dir);
+		free(buf);
+		return;
+	}
+	(void)snprintf(name, sizeof(name), "%s/image", dir);
+	fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	CHECK(fd >= 0 && ftruncate(fd, (off_t)(3 * BLOCK)) == 0, "%s: %s", name, strerror(errno));
+	(void)umount2(dir, MNT_DETACH);
+	(void)rmdir(dir);
+	bed_init(&b, 3 * 512);
+	b.image_opts.flags = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_UNSEALED;
+	b.image_opts.memfd = fd;
+	bed_up(&b);
+	for (uint64_t block = 0; block < 3; block++) {
+		for (uint64_t p = 0; p < 512; p++)
+			contents_of(1, block * 512 + p, buf + p * PAGE);
+		rc = fln_image_put(b.image, block * BLOCK, buf, BLOCK);
+		CHECK(rc == (block == 0 ? 0 : -ENOSPC), "block %llu: %d: %s",
+		      (unsigned long long)block, rc, fln_last_error());
+	}
+	for (uint64_t p = 0; p < 512; p++)
+		expect(&b, p, word_of(1, p, 0));
+	/* Room is made, and what found none is pushed again. */
+	OK(fln_image_discard(b.image, 0, BLOCK));
+	OK(fln_image_put(b.image, 2 * BLOCK, buf, BLOCK / 2));
+	for (uint64_t p = 1024; p < 1024 + 256; p++)
+		expect(&b, p, word_of(1, p, 0));
+	expect(&b, 5, 0);
+	bed_down(&b);
+	(void)close(fd);
+	free(buf);
+}
+
+int main(void)
+{
+	bool may_set = read_setting(before) && write_setting(before);
+
+	/* Before there are threads. */
+	if (may_set)
+		keep_setting();
+	test_init();
+	RUN(small_by_choice);
+	RUN(sparse_guests_are_bounded);
+	RUN(discards_of_parts);
+	RUN(pushed_by_parts);
+	RUN(from_files);
+	RUN(from_memory);
+	RUN(failing_sources);
+	RUN(attached);
+	RUN(foreign);
+	RUN(no_room);
+	if (may_set) {
+		RUN(whatever_the_host_permits);
+		put_setting_back();
+	} else {
+		test_note("%s cannot be set here: only its value now was tested", SHMEM_ENABLED);
+	}
+	return 0;
+}
