@@ -47,6 +47,8 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_WRITERS_DENIED] = "writers-denied",
 	[FLN_BUG_EVENTS_NO_SHARE] = "events-no-share",
 	[FLN_BUG_UNMAPS_TWICE] = "unmaps-twice",
+	[FLN_BUG_HOLE_IN_FOLIO] = "hole-in-folio",
+	[FLN_BUG_FOLIO_OVER_OLD] = "folio-over-old-bytes",
 };
 
 static enum fln_bug chosen;

@@ -50,6 +50,8 @@ enum fln_bug {
 	FLN_BUG_WRITERS_DENIED,     /* region end signals threads that write to zero pages */
 	FLN_BUG_EVENTS_NO_SHARE,    /* one guest's events may fill the event queue */
 	FLN_BUG_UNMAPS_TWICE,       /* removing a region unmaps newer mappings of others */
+	FLN_BUG_HOLE_IN_FOLIO,      /* unfilled pages of large folios count as filled */
+	FLN_BUG_FOLIO_OVER_OLD,     /* large folios keep an adopted memfd's old contents */
 	FLN_BUG_NR
 };
 

@@ -78,6 +78,8 @@ static void take_zeros_of_folios(struct fln_block_round *b, uint32_t lead)
 						 FLN_BLOCK_PAGES - lead);
 
 	cached = fln_mask_up(&cached, lead);
+	if (fln_planted(FLN_BUG_HOLE_IN_FOLIO))
+		b->filled = fln_mask_or(&b->filled, &cached);
 	cached = fln_mask_and(&cached, &b->zero);
 	b->filled = fln_mask_or(&b->filled, &cached);
 	b->zero = fln_mask_andnot(&b->zero, &cached);

@@ -21,6 +21,7 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "base/plant.h"
 #include "sources/source.h"
 
 #include <errno.h>
@@ -197,7 +198,7 @@ static void begin_block(struct fln_folios *f, uint64_t page, uint32_t nr_pages)
 		return;
 	}
 	/* Bytes that an adopted memfd came with would be taken for zeros. */
-	if (!is_empty(f, block)) {
+	if (!fln_planted(FLN_BUG_FOLIO_OVER_OLD) && !is_empty(f, block)) {
 		(void)make_small(f, block, STATE_NEW);
 		return;
 	}

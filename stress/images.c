@@ -101,6 +101,12 @@ static int create_image(struct stress *s, struct layout_image *im)
 	o.len_bytes = im->nr_pages * PAGE_BYTES;
 	o.name = "stress";
 	o.page_bytes = s->opts.huge ? (uint32_t)HUGE_BYTES : 0;
+	o.folio = s->opts.folio;
+	/* In a random layout some images have none, a tight bound or no bound. */
+	if (s->opts.random_layout && o.folio == FLN_FOLIO_AUTO)
+		o.folio = (uint32_t)(mix(s->opts.seed + im->index) % FLN_FOLIO_NR);
+	if (o.folio == FLN_FOLIO_AUTO && mix(s->opts.seed) % 2)
+		o.folio_spare_bytes = HUGE_BYTES;
 	if (im->kind != IMAGE_MADE) {
 		o.flags = FLN_IMAGE_F_ADOPT | (im->kind == IMAGE_FILLED ? FLN_IMAGE_F_FILLED : 0);
 		o.memfd = own_memfd(s, im);
