@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/file_size.h"
 #include "base/plant.h"
 
 #include <errno.h>
@@ -142,6 +143,7 @@ static uint32_t fill_in_place(struct fln_image *image, struct fln_fill *fill, ui
 	struct fln_mask todo;
 
 	if (!image->source->read_at_hand ||
+	    !fln_file_size_permitted(fln_pages_to_bytes(fill->page + hi)) ||
 	    !fln_folio_begin(&image->folios, fill->page + lo, hi - lo))
 		return lo;
 	todo = begin_writing(image, fill, lo, hi);

@@ -60,12 +60,13 @@ int fln_image_write(struct fln_image *image, uint64_t page, const void *buf, uin
 		(void)fln_image_punch(image, page, nr_pages);
 		return write_failed(image, -rc, at, len);
 	}
+	/* No store hits this limit, but which folios there are must not matter to it. */
+	if (!fln_file_size_permitted(at + len))
+		return write_failed(image, EFBIG, at, len);
 	/* What the alias refuses, the file tells why. */
 	if (fln_folio_begin(&image->folios, page, nr_pages) &&
 	    fln_alias_write(image, at, buf, len) == 0)
 		done = len;
-	else if (!fln_file_size_permitted(at + len))
-		return write_failed(image, EFBIG, at, len);
 	while (done < len) {
 		ssize_t n = pwrite(image->memfd, (const char *)buf + done, len - done,
 				   (off_t)(at + done));

@@ -57,7 +57,13 @@ static int write_pages(int fd, uint64_t page, const void *buf)
 	return pwrite(fd, buf, PAGE_BYTES, (off_t)(page * PAGE_BYTES)) == PAGE_BYTES ? 0 : -1;
 }
 
-/* Write the image's contents, or stale words to one run in four. */
+/* Stale words are in one run of pages in four, and in all of one block in four. */
+static bool is_stale(const struct stress *s, uint64_t page)
+{
+	return mix(s->opts.seed + page / 16) % 4 == 0 || mix(~s->opts.seed + page / 512) % 4 == 0;
+}
+
+/* Write the image's contents, or stale words. */
 static int write_image(struct stress *s, const struct layout_image *im, int fd)
 {
 	uint64_t words[PAGE_WORDS];
@@ -71,7 +77,7 @@ static int write_image(struct stress *s, const struct layout_image *im, int fd)
 				continue;
 			page_write(words, page_stamp(s->opts.seed, model_page, 0));
 			rc = write_pages(fd, page, words);
-		} else if (mix(s->opts.seed + page / 16) % 4 == 0) {
+		} else if (is_stale(s, page)) {
 			for (uint32_t i = 0; i < PAGE_WORDS; i++)
 				words[i] = STALE_WORD;
 			rc = write_pages(fd, page, words);
