@@ -220,6 +220,29 @@ static void small_by_choice(void)
 	bed_down(&b);
 }
 
+static void bad_arguments(void)
+{
+	struct fln_memory_stats s = FLN_MEMORY_STATS_INIT;
+	struct {
+		size_t size;
+		uint64_t filled_bytes;
+		uint64_t guard;
+	} shorter = { 16, 1, 2 };
+	struct bed b;
+
+	bed_init(&b, 512);
+	bed_up(&b);
+	REFUSED(fln_image_memory_stats(NULL, &s), -EINVAL, "NULL");
+	REFUSED(fln_image_memory_stats(b.image, NULL), -EINVAL, "NULL");
+	s.size = 0;
+	REFUSED(fln_image_memory_stats(b.image, &s), -EINVAL, "fln_memory_stats");
+	/* An older program knows fewer fields. */
+	OK(fln_image_memory_stats(b.image, (struct fln_memory_stats *)(void *)&shorter));
+	CHECK(shorter.filled_bytes == 0 && shorter.guard == 2, "%llu and %llu",
+	      (unsigned long long)shorter.filled_bytes, (unsigned long long)shorter.guard);
+	bed_down(&b);
+}
+
 /* One page in 512 is touched: memory is at most twice that of small folios, and the bound. */
 static void sparse_guests_are_bounded(void)
 {
@@ -555,6 +578,7 @@ int main(void)
 	if (may_set)
 		keep_setting();
 	test_init();
+	RUN(bad_arguments);
 	RUN(small_by_choice);
 	RUN(sparse_guests_are_bounded);
 	RUN(discards_of_parts);
