@@ -13,7 +13,7 @@
  * block which is just becoming large go through the alias as well: the kernel gives all of them the
  * same folio.
  *
- * Tested by unit.folio, integration.folio.
+ * Tested by unit.folio, integration.folio, integration.folio_sources.
  */
 #include "sources/folio.h"
 
