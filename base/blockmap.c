@@ -7,7 +7,8 @@
  * loaded a chunk's address may use the chunk until the end of its RCU section,
  * even after the slot has changed.  What it reads may then be stale, so users
  * of the map treat it as a hint.
-
+ *
+ * Any thread may change slots and the pool, without a lock.
  *
  * The pool is a stack of free chunks, linked by index.  A tag in its head changes
  * at every pop and push, which defeats ABA.  A chunk that has been in a slot is pushed
@@ -276,7 +277,7 @@ struct fln_chunk *fln_blockmap_chunk(struct fln_blockmap *map, uint64_t block)
 	while (slot_is_uniform(slot)) {
 		struct fln_chunk *c = chunk_new(map, slot_planes(slot));
 
-		/* The pool was empty, but a chunk may have returned since. */
+		/* The pool was empty.  If no chunk is on its way back, one may be back already. */
 		if (!c && !fln_blockmap_chunks_return(map))
 			c = chunk_new(map, slot_planes(slot));
 		if (!c)

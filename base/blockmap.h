@@ -7,7 +7,6 @@
  * bits.  The users of the map define what the planes mean (engine/region_map.h,
  * sources/image_state.c).  A map without chunks costs 8 bytes per 2 MiB, and less
  * where slots were never accessed: the kernel allocates their pages on first touch.
-
  *
  * Readers hold the RCU read lock and never block.  Chunks come from the map's own
  * lock-free pool, whose address space is reserved by fln_blockmap_init().  A chunk returns
@@ -94,7 +93,7 @@ struct fln_chunk *fln_blockmap_chunk(struct fln_blockmap *map, uint64_t block);
 /*
  * After fln_blockmap_chunk() returned NULL: will a chunk be free soon?  It will if the pool
  * has more chunks than the map has blocks and some await their grace period.  The caller
- * tries again; one grace period later there is a chunk at the latest.
+ * tries again; it gets a chunk after one grace period at the latest.
  */
 static inline bool fln_blockmap_chunks_return(const struct fln_blockmap *map)
 {

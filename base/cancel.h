@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Disables pthread_cancel() while a thread of the embedder is inside a public call.
-
  *
  * A thread that is cancelled inside a call never releases what it holds (a lock, a turn, a
  * fill, a claim), and other threads wait for that forever.  Almost any system call is a

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Keeps the library's descriptors above 0, 1 and 2, the numbers of the standard streams.
-
  *
  * When a host has closed its standard streams, the kernel reuses their numbers.  If a memfd
  * became descriptor 2, the host's next error message would be written into guest memory; if a

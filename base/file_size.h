@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Respects RLIMIT_FSIZE without raising SIGXFSZ, by which the kernel enforces it.
-
  *
  * A write or an ftruncate() beyond the limit raises SIGXFSZ in the calling thread.  That kills
  * the process; on a thread lent by the embedder it stays pending until the thread gets its own

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Refuses library calls in forked children.
-
  *
  * A child has neither the threads nor the guest memory of its parent's engine, and another
  * thread may have held locks at the time of the fork.  The child shares the parent's

@@ -8,7 +8,10 @@
 
 #include <pthread.h>
 
-/* Gaps are deliberate; a new lock needs a new row. */
+/*
+ * The gaps leave room for more ranks.  Each lock also needs a row in the table of
+ * docs/CONCURRENCY.md, section 2.
+ */
 enum fln_rank {
 	FLN_RANK_ENGINE = 10, /* life cycle: start, stop, lists of guests and images */
 	FLN_RANK_GUEST = 20,  /* region table writers; readers use RCU */
@@ -16,7 +19,7 @@ enum fln_rank {
 	FLN_RANK_FILLER = 40, /* the fillers' run queue */
 	FLN_RANK_IMAGE = 50,  /* page states of one image */
 	FLN_RANK_SOURCE = 55, /* a source's own state */
-	FLN_RANK_LEAF = 60,   /* tables that call nobody */
+	FLN_RANK_LEAF = 60,   /* locks whose holders acquire no other */
 };
 
 #if defined(__clang__)
@@ -54,9 +57,9 @@ _Bool fln_cond_wait_until(pthread_cond_t *cond, struct fln_lock *lock,
 			  unsigned long long deadline_ns) FLN_REQUIRES(lock);
 
 /*
- * One step of a wait of at most *left_ns (ULLONG_MAX: forever), which excludes time in which the
- * process was stopped (fln_stopped_ns()).  Returns after 100 ms at the latest, and reduces
- * *left_ns by the time that has passed.  The caller loops.  False: nothing is left.
+ * One step of a wait of at most *left_ns (ULLONG_MAX: forever), not counting time in which the
+ * process was stopped (fln_stopped_ns()).  Waits for 100 ms at most, and reduces *left_ns by the
+ * time that has passed.  The caller loops.  False: this step timed out, and no time is left.
  */
 _Bool fln_cond_wait_part(pthread_cond_t *cond, struct fln_lock *lock, unsigned long long *left_ns)
 	FLN_REQUIRES(lock);

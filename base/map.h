@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Maps memory without populating any page of it.
-
  *
  * mmap() alone may populate: after mlockall(MCL_FUTURE) the kernel faults in every page of a
  * new mapping at once, and a wrapper of mmap() may add MAP_POPULATE.  For an image's memfd that

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Pages, blocks and masks, and all conversions between bytes and pages.
-
  *
  * A page has 4 KiB.  A block has 2 MiB, the range of one page table; it is the unit of
  * the page-state map, and windows never cross it.

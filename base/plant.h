@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Bugs planted on purpose, to prove that the stress program finds such bugs.
-
  *
  * They exist only in faultlane-stress-planted and fuzz.serve_planted, for which the files
  * that include this header are compiled again, with FLN_PLANTS.  The environment

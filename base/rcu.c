@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * RCU: the thread that runs callbacks after a grace period.
-
  *
  * liburcu's call_rcu() aborts the process when its thread cannot be created, and that thread
  * lives until the process exits.  Here a failed creation is an error code, and the thread
  * ends with the last engine.
-
  *
  * Pending callbacks are a lock-free stack.  Any thread pushes; the RCU thread takes the whole
  * stack and waits one grace period for all of it.  No push is missed: the thread sets

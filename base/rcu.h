@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * RCU, by liburcu (memb flavour).  No other file includes liburcu.
-
  *
  * Distributions do not build liburcu for ThreadSanitizer, which therefore sees
  * neither its barriers nor its grace periods.  We publish pointers with C11

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Creates, names and ends the engine's threads. */
+/*
+ * The engine's threads: created and joined by the thread that starts or stops them; each sets up
+ * its own name and signal mask when it begins, and restores what it found when it ends.
+ */
 #include "base/thread.h"
 
 #include "base/error.h"
 #include "base/lock.h"
 
-#include <errno.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -20,7 +22,10 @@ static const char *const kind_names[] = {
 _Static_assert(sizeof(kind_names) / sizeof(kind_names[0]) == FLN_THREAD_NR_KINDS,
 	       "every kind has a name");
 
-/* SCHED_DEADLINE, which some C libraries do not define.  Such a thread cannot create threads. */
+/*
+ * SCHED_DEADLINE, which some C libraries do not define.  A thread of this policy can create
+ * threads only with SCHED_FLAG_RESET_ON_FORK.
+ */
 #define POLICY_DEADLINE 6
 
 int fln_thread_refused(int err, const char *name, uint32_t index)
@@ -92,8 +97,6 @@ void fln_thread_begin(struct fln_thread_before *before, enum fln_thread_kind kin
 		before->name[0] = '\0';
 	before->cpu_bytes =
 		syscall(SYS_sched_getaffinity, thread_id(), sizeof(before->cpus), before->cpus);
-	/* -1 is also a valid nice value: errno tells an error. */
-	errno = 0;
 	before->nice = getpriority(PRIO_PROCESS, (id_t)thread_id());
 	(void)snprintf(name, sizeof(name), "fln-%s-%u", kind_names[kind], index % 1000);
 	(void)pthread_setname_np(pthread_self(), name);
@@ -109,7 +112,10 @@ void fln_thread_end(const struct fln_thread_before *before)
 			      before->cpus);
 	if (before->name[0])
 		(void)pthread_setname_np(pthread_self(), before->name);
-	/* Leaves SIGXFSZ and SIGPIPE blocked until fln_signals_ours_end() has discarded ours. */
+	/*
+	 * Leaves SIGXFSZ and SIGPIPE blocked until fln_signals_ours_end() has discarded those that
+	 * our own system calls raised.
+	 */
 	fln_signals_restore(&before->signals);
 	fln_signals_ours_end(&before->ours);
 	(void)pthread_setcancelstate(before->cancel, NULL);

@@ -50,7 +50,7 @@ class by_populate : public by_kernel {
 
 	void before_touching(uint32_t thread) override
 	{
-		/* Populate exactly the pages that this thread touches. */
+		/* If threads are disjoint and density is 1: just the pages of this thread. */
 		uint64_t nr_pages = s_.len_bytes / page_bytes;
 		uint64_t lo = nr_pages * thread / s_.nr_threads * page_bytes;
 		uint64_t hi = nr_pages * (thread + 1) / s_.nr_threads * page_bytes;
@@ -154,7 +154,10 @@ class by_handler : public by_kernel {
 	}
 
       private:
-	/* Pin each reader to the processor of the thread whose faults it handles, if pinned. */
+	/*
+	 * One reader for each touching thread.  If threads are pinned, reader i is pinned to the
+	 * processor of thread i; with disjoint threads it handles the faults of that thread.
+	 */
 	void give_readers(fln_handler_opts *o)
 	{
 		o->nr_readers = s_.nr_threads;
@@ -319,6 +322,7 @@ std::unique_ptr<served> open_engine_in_context(memory &mem, const setup &s, std:
 
 } /* namespace */
 
+/* Columns: name, open, kernel, in_context, has_window, populates (see struct design). */
 const design designs[] = {
 	{ "kernel", open_mapped<by_kernel>, true, false, false, false },
 	{ "kernel_populate", open_mapped<by_populate>, true, false, false, true },

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kvm/<design>/<order>/<op>/density:<D>/vcpus:<N>: like touch/, with KVM vCPUs.
+ * kvm/<design>/<order>/<op>/density:<D>/vcpus:<N>[/window:<W>]: like touch/, with KVM vCPUs.
  *
  * Each vCPU runs on a thread of the crowd, touches its own part of the memory, and
- * measures its touches itself by the time-stamp counter.  Its work list and results lie in an
+ * measures its touches itself with the time-stamp counter.  Its work list and results lie in an
  * arena, which is mapped in the guest and faulted in before the measurement.
  */
 #include "bench/bench.h"
@@ -297,7 +297,7 @@ void add_vcpus(test_case c)
 void register_kvm()
 {
 	for (uint32_t d = 0; d < nr_designs; d++) {
-		/* Where threads get SIGBUS, KVM_RUN fails with EFAULT, without the address. */
+		/* Where a thread would get SIGBUS, KVM_RUN fails with EFAULT and no address. */
 		if (designs[d].in_context)
 			continue;
 		for (unsigned bits = 0; bits < 4; bits++) {

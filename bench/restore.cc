@@ -130,6 +130,7 @@ bool fill_piece(measure_crew *crew, uint64_t item)
 	return rc == 0 || measure_crew_fail(crew, "fln_image_fill() failed: %s", fln_last_error());
 }
 
+/* The memory under test: of a guest of its own engine, or the baseline's mapping of the file. */
 class restored {
       public:
 	restored(const restore_case &c, uint64_t len_bytes) : c_(c), len_bytes_(len_bytes)
@@ -294,7 +295,10 @@ bool measure_once(const restore_case &c, figures *f, quietest<filling> *quiet, s
 
 	if (!p.usable(why))
 		return false;
-	/* Twice: the image, and either copies of written pages or the source's contents. */
+	/*
+	 * Twice: the image, or the page cache of a mapped file; and the source's contents, or
+	 * copies of written pages.
+	 */
 	if (measure_memory_available(&have) && 2 * len_bytes > have / 10 * 9) {
 		*why = "left out: it takes " + std::to_string(2 * len_bytes >> 20) +
 		       " MiB of memory";

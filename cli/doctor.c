@@ -38,10 +38,13 @@ struct doctor {
 	bool as_json;
 	struct cli_json json;
 	bool engine_can_run;
-	bool privileged; /* may handle faults of kernel mode (KVM) */
+	bool privileged; /* this user may handle kernel-mode faults (of KVM) */
 };
 
-/* Print one line of the report; @remedy may be NULL. */
+/*
+ * Print one line of the report.  @remedy may be NULL, and is left out with STATE_OK.
+ * STATE_MISSING also records that the engine cannot run.
+ */
 static void say(struct doctor *d, enum state state, const char *name, const char *remedy,
 		const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 
@@ -115,7 +118,7 @@ static void check_access(struct doctor *d)
 		    a.syscall_user_mode == ENOSYS
 			    ? "use Linux 5.14 or newer with CONFIG_USERFAULTFD=y; in a container, check its seccomp profile"
 			    : syscall_remedy,
-		    "unavailable by device and by system call");
+		    "available neither from the device nor by the system call");
 }
 
 static void check_features(struct doctor *d)
@@ -244,7 +247,7 @@ static void check_machine(struct doctor *d)
 		    "%" PRIu64 " MiB for this process; images (shmem) use it", bytes >> 20);
 	check_large_folios(d);
 	say(d, kvm >= 0 ? STATE_OK : STATE_NOTE, "/dev/kvm",
-	    "for KVM guests: load the kvm module, join the group that owns /dev/kvm", "%s", why);
+	    "for KVM guests: load the kvm module, or join the group that owns /dev/kvm", "%s", why);
 	if (kvm >= 0)
 		(void)close(kvm);
 }
@@ -258,8 +261,8 @@ static void check_limits(struct doctor *d)
 	if (measure_read_number("/proc/sys/vm/max_map_count", &maps))
 		say(d, maps < 65530 ? STATE_NOTE : STATE_OK, "vm.max_map_count",
 		    "sysctl vm.max_map_count=1048576",
-		    "%" PRIu64 "; a quarter of them is for stripes, enough for %" PRIu64
-		    " GiB with stripes of 2 MiB, which grow beyond that",
+		    "%" PRIu64 "; a quarter of them is for stripes: enough for %" PRIu64
+		    " GiB in stripes of 2 MiB; for more memory, stripes are larger",
 		    maps, maps / 4 * 2 / 1024);
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
 		say(d, limit.rlim_cur < 1024 ? STATE_NOTE : STATE_OK, "RLIMIT_NOFILE",

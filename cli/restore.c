@@ -51,8 +51,8 @@ static bool contents(struct measure_crew *crew, const void *ctx, uint64_t offset
 }
 
 /*
- * Verify every guest's touched pages.  With private writes, verify all of every guest's memory,
- * and that the image is unchanged.
+ * Verify every guest's touched pages.  With --sharing private, verify all of every guest's
+ * memory, and that the image is unchanged.
  */
 static bool verify(const struct cli_options *o, const struct cli_input *in, struct cli_memory *m,
 		   struct cli_report *r)
@@ -159,7 +159,7 @@ static int report(const struct cli_report *r)
 	return CLI_OK;
 }
 
-/* Verification touches memory on the main thread too, so it must resolve its own faults. */
+/* The main thread touches memory too, to verify it, so it must resolve its own faults. */
 static bool enter_context(void)
 {
 	int rc = fln_sigbus_install();

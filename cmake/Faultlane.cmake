@@ -76,13 +76,13 @@ function(fln_program)
   target_link_libraries(${P_NAME} PRIVATE fln_flags ${P_LIBS} m)
 endfunction()
 
-# fln_test(NAME unit_mask LABEL unit SOURCES mask.c [LIBS fln_static] [TIMEOUT 120] [ARGS ...])
+# fln_test(NAME unit_mask LABEL unit SOURCES mask.c [LIBS fln_static] [TIMEOUT 240] [ARGS ...])
 # A program that exits 0 (pass), 77 (skipped, with the reason on stdout) or else (failed).
 # Its test name is <label>.<name>.  Links the internal static library and cmocka.
 function(fln_test)
   cmake_parse_arguments(T "" "NAME;LABEL;TIMEOUT" "SOURCES;LIBS;ARGS" ${ARGN})
   if(NOT T_TIMEOUT)
-    set(T_TIMEOUT 120)
+    set(T_TIMEOUT 240)
   endif()
   if(FAULTLANE_SANITIZE)
     math(EXPR T_TIMEOUT "${T_TIMEOUT} * 4")

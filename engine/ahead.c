@@ -2,13 +2,15 @@
 /*
  * Read-ahead: blocks are filled and mapped before a sequential stream of touches reaches them.
  *
- * Only in ranges that were advised to be SEQUENTIAL.  A fault there that continues a stream begins
- * its next piece, twice as long as the last, up to AHEAD_MAX blocks.  Touches of mapped pages cause
- * no faults; so the first page of each piece is left out, and its fault shows that the stream has
- * reached the piece: the next one is begun then.  The price is one fault a piece.
+ * Only in ranges that were advised to be SEQUENTIAL.  The pages ahead of a stream are mapped piece
+ * by piece, each piece twice as long as the last, up to AHEAD_MAX blocks.  Touches of mapped pages
+ * cause no faults, so the first page of each piece is left unmapped: a fault there shows that the
+ * stream has reached the piece, and begins the next one.  The price is one fault per piece.
  *
- * A fault elsewhere begins another stream, with a small piece; of FLN_NR_STREAMS streams the one
- * whose last fault is longest ago is replaced.
+ * A fault that continues no stream begins one, with a small piece.  There are FLN_NR_STREAMS
+ * streams per guest; the new one replaces the one whose last fault is longest ago.
+ *
+ * Runs on workers and in the guest's turn.  jobs.lock guards the streams, and which jobs are taken.
  *
  * Tested by integration.advice.
  */
@@ -93,7 +95,10 @@ static struct fln_job *take_job(struct fln_ahead *ahead)
 	return NULL;
 }
 
-/* The job for the next piece of the stream that @addr belongs to.  NULL: none is due. */
+/*
+ * The job for the next piece of the stream that @addr belongs to; no piece goes beyond @limit.
+ * NULL: none is due, or no job is free.  jobs.lock held.
+ */
 static struct fln_job *next_piece(struct fln_guest *guest, struct fln_ahead *ahead, uint64_t addr,
 				  uint64_t limit)
 {
@@ -125,7 +130,7 @@ static struct fln_job *next_piece(struct fln_guest *guest, struct fln_ahead *ahe
 	if (s->end > limit)
 		s->end = limit;
 	if (lo >= s->end) {
-		s->used = 0; /* it has ended: a later pass must not continue it */
+		s->used = 0; /* it has reached @limit: a later stream must not continue it */
 		job->taken = false;
 		return NULL;
 	}

@@ -11,30 +11,79 @@
 #include "base/page.h"
 #include "base/rcu.h"
 #include "engine/pagemap.h"
+#include "engine/proc_compat.h"
 #include "engine/region_map.h"
 #include "engine/state/guest.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#define SCAN_RUNS 64u
 #define DISTRUST_BYTES FLN_BLOCK_BYTES /* mapping again so much costs little */
 
-bool fln_pagemap_mapped(int fd, uint64_t addr, uint32_t lo, uint32_t hi, struct fln_mask *mapped)
+/*
+ * Ask for runs of mapped pages: in a block that is mapped whole, a fourth of the cost of reading
+ * its entries.  Return: 0; -errno, of a kernel without PAGEMAP_SCAN -ENOTTY, and *mapped is void.
+ */
+static int scan(int fd, uint64_t addr, uint32_t lo, uint32_t hi, struct fln_mask *mapped)
+{
+	struct page_region runs[SCAN_RUNS];
+	struct pm_scan_arg scan = {
+		.size = sizeof(scan),
+		.start = addr + fln_pages_to_bytes(lo),
+		.end = addr + fln_pages_to_bytes(hi),
+		.vec = (uintptr_t)runs,
+		.vec_len = SCAN_RUNS,
+		.category_mask = PAGE_IS_PRESENT,
+		.return_mask = PAGE_IS_PRESENT,
+	};
+
+	for (; scan.start < scan.end; scan.start = scan.walk_end) {
+		int nr = ioctl(fd, PAGEMAP_SCAN, &scan);
+
+		if (nr < 0)
+			return -errno;
+		for (int i = 0; i < nr; i++) {
+			uint64_t from = fln_bytes_to_pages(runs[i].start - addr);
+			uint64_t to = fln_bytes_to_pages(runs[i].end - addr);
+			struct fln_mask run = fln_mask_range((uint32_t)from, (uint32_t)to);
+
+			*mapped = fln_mask_or(mapped, &run);
+		}
+		if (scan.walk_end <= scan.start)
+			return -EIO;
+	}
+	return 0;
+}
+
+static bool read_entries(int fd, uint64_t addr, uint32_t lo, uint32_t hi, struct fln_mask *mapped)
 {
 	uint64_t entries[FLN_BLOCK_PAGES];
 	uint64_t first = fln_bytes_to_pages(addr) + lo;
 	size_t len = (hi - lo) * sizeof(*entries);
 
-	memset(mapped, 0, sizeof(*mapped));
-	if (fd < 0 || pread(fd, entries, len, (off_t)(first * sizeof(*entries))) != (ssize_t)len)
+	if (pread(fd, entries, len, (off_t)(first * sizeof(*entries))) != (ssize_t)len)
 		return false;
 	for (uint32_t i = 0; i < hi - lo; i++) {
 		if (entries[i] & FLN_PAGEMAP_PRESENT)
 			fln_mask_set(mapped, lo + i);
 	}
 	return true;
+}
+
+bool fln_pagemap_mapped(int fd, uint64_t addr, uint32_t lo, uint32_t hi, struct fln_mask *mapped)
+{
+	memset(mapped, 0, sizeof(*mapped));
+	if (fd < 0)
+		return false;
+	if (scan(fd, addr, lo, hi, mapped) == 0)
+		return true;
+	memset(mapped, 0, sizeof(*mapped));
+	return read_entries(fd, addr, lo, hi, mapped);
 }
 
 struct fln_mask fln_pagemap_confirm(int fd, struct fln_region *r, uint64_t block,

@@ -3,8 +3,9 @@
  * The worker's table of held faults, and how a fault ends.
  *
  * A fault on an unfilled page is held: the image has been asked to fill the page, and the worker
- * goes on.  When it is kicked it looks at all faults that it holds.  The image's states say what
- * to do, so a kick carries no message that could be lost or arrive twice.
+ * goes on to other faults.  A worker that is kicked looks at all faults that it holds.  The page
+ * states of the image say what to do, so a kick carries no message that could be lost or arrive
+ * twice.  Faults are also held for other reasons (enum fln_held_reason).
  */
 #include "engine/held.h"
 
@@ -51,6 +52,7 @@ static uint32_t *find_slot(struct fln_worker *w, const struct fln_shard *shard, 
 	}
 }
 
+/* The guest's entries in the table.  A shard's nr_held counts faults: an entry may hold several. */
 static uint32_t *nr_held_of(const struct fln_worker *w, const struct fln_guest *guest)
 {
 	return (uint32_t *)&guest->at[w->opts.index].nr_held;
@@ -66,9 +68,9 @@ void fln_held_forget(struct fln_worker *w, const struct fln_held *h)
 }
 
 /*
- * A guest may hold as many entries as are free: one greedy guest ends with half of the table, n
- * of them with a part in n + 1 each, and one part stays for newcomers.  A guest that has the
- * worker to itself may fill the table.
+ * A guest may hold at most as many entries as are free.  So one greedy guest ends up with half of
+ * the table; n of them end up with 1/(n + 1) each, and as much stays free for newcomers.  A guest
+ * that has the worker to itself may fill the table.
  */
 bool fln_may_hold(const struct fln_worker *w, const struct fln_shard *shard)
 {
@@ -80,7 +82,7 @@ bool fln_may_hold(const struct fln_worker *w, const struct fln_shard *shard)
 	       fln_planted(FLN_BUG_HELD_NO_SHARE);
 }
 
-/* Is there so much room that faults which were put back would not just be put back again? */
+/* Is there enough room that faults which were put back would not be put back again at once? */
 static bool has_ample_room(const struct fln_worker *w, const struct fln_shard *shard)
 {
 	uint32_t nr_free = w->opts.held_max - w->nr_held;
@@ -90,7 +92,10 @@ static bool has_ample_room(const struct fln_worker *w, const struct fln_shard *s
 	return nr_free > 0 && *nr_held_of(w, shard->guest) <= nr_free / 2;
 }
 
-/* Leave a fault to the kernel: its thread sleeps on, and its next fault is counted as another. */
+/*
+ * Leave a fault with the kernel.  The faulting thread sleeps on; once woken it faults again, which
+ * counts as another fault.
+ */
 static void put_back(struct fln_worker *w, struct fln_shard *shard, const struct fln_fault *fault)
 {
 	fln_count(&shard->count.held_full, fault->nr);
@@ -117,7 +122,7 @@ void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fa
 		shard->nr_held += fault->nr;
 		return;
 	}
-	/* A fault that was held before keeps its place. */
+	/* A fault that was held before keeps its entry, even beyond its guest's share. */
 	if (w->nr_held == w->opts.held_max || (!fault->kept && !fln_may_hold(w, shard))) {
 		put_back(w, shard, fault);
 		return;
@@ -163,7 +168,7 @@ void fln_end_fault(struct fln_shard *shard, const struct fln_fault *fault, enum 
 bool fln_fill_will_tell(const struct fln_image *image, const struct fln_fault *fault,
 			enum fln_image_page state)
 {
-	/* Not if the waiters were kicked since: a fill that began after that does not know this one. */
+	/* Not if waiters were let go since: a fill begun after that knows nothing of this fault. */
 	return state == FLN_IMAGE_FILLING &&
 	       atomic_load_explicit(&image->nr_let_go, memory_order_relaxed) == fault->nr_let_go;
 }
@@ -199,7 +204,7 @@ bool fln_fault_is_unmapped(const struct fln_shard *shard, const struct fln_fault
 	return !closing;
 }
 
-/* Rebuild the table without those faults of a shard that end: all, or those in [start, end). */
+/* End the faults of a shard, all or those unmapped in [start, end), and rebuild the table. */
 static void drop(struct fln_worker *w, struct fln_shard *shard, bool all, uint64_t start,
 		 uint64_t end)
 {
@@ -239,7 +244,7 @@ void fln_drop_held(struct fln_worker *w, struct fln_shard *shard)
 	}
 }
 
-/* Wakes all threads that wait, not only those put back: a page still unfilled is held again. */
+/* Wake all threads that wait, also those whose faults are held: these are held once more. */
 static void wake_shard(struct fln_shard *shard)
 {
 	const struct fln_directory *d;

@@ -2,8 +2,8 @@
 /*
  * The worker's table of held faults, and how a fault ends.
  *
- * The table is the worker's own: all calls are made on its thread, but fln_fault_credit() and
- * fln_fill_will_tell(), which look at one fault, and fln_fault_is_unmapped().  Nothing here blocks.
+ * The table is the worker's own, without a lock: all calls are made on its thread.  Those that
+ * take no worker concern one fault only, which need not be in the table.  Nothing here blocks.
  */
 #ifndef FLN_ENGINE_HELD_H
 #define FLN_ENGINE_HELD_H

@@ -6,6 +6,10 @@
 #include "engine/state/worker.h"
 #include "sources/changed.h"
 
+/*
+ * Lists are doubly linked: the at_ field of an entry points to the pointer that leads to the entry,
+ * so that it can be taken out without a search.
+ */
 static void append(struct fln_job_list *list, struct fln_job_part *part)
 {
 	part->next = NULL;
@@ -90,6 +94,7 @@ void fln_job_block_done(struct fln_job_part *part, struct fln_job_block *jb)
 	if (jb == last)
 		return;
 	*jb = *last;
+	/* The last block has moved to @jb: its neighbours in the list must point there. */
 	if (!jb->at_watched)
 		return;
 	*jb->at_watched = jb;

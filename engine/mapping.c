@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is mapped where in this process, by /proc/self/maps.
+ * What is mapped in a region's range.
  *
  * The embedder may unmap parts of a region and map something else there.  Code that is about to
  * change a region's mappings asks here first which of them still map the region's image.
@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/page.h"
+#include "engine/maps.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/vacant.h"
@@ -22,83 +23,31 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/sysmacros.h>
 
-struct map_line {
-	uint64_t lo, hi, offset, inode;
-	dev_t device;
-	bool shared, accessible;
-	bool vacant; /* the empty file of engine/vacant.h */
-};
-
-/* "lo-hi perms offset major:minor inode path": all numbers but the inode are hexadecimal. */
-static bool parse_line(const char *line, struct map_line *m)
-{
-	unsigned long major, minor;
-	char *at;
-
-	m->lo = strtoull(line, &at, 16);
-	if (*at != '-')
-		return false;
-	m->hi = strtoull(at + 1, &at, 16);
-	if (*at != ' ' || strlen(at) < sizeof(" rwxs 0"))
-		return false;
-	m->accessible = at[1] == 'r' || at[2] == 'w' || at[3] == 'x';
-	m->shared = at[4] == 's';
-	m->offset = strtoull(at + 6, &at, 16);
-	major = strtoul(at, &at, 16);
-	if (*at != ':')
-		return false;
-	minor = strtoul(at + 1, &at, 16);
-	m->device = makedev((unsigned int)major, (unsigned int)minor);
-	m->inode = strtoull(at, &at, 10);
-	at += strspn(at, " ");
-	m->vacant = strncmp(at, FLN_VACANT_PATH "\n", sizeof(FLN_VACANT_PATH)) == 0;
-	return true;
-}
-
-static bool next_line(FILE *maps, struct map_line *m)
-{
-	bool begins = true; /* @line holds the beginning of a line: paths can be longer */
-	char line[512];
-
-	while (fgets(line, sizeof(line), maps)) {
-		bool found = begins && parse_line(line, m);
-
-		begins = strchr(line, '\n') != NULL;
-		if (found) {
-			while (!begins && fgets(line, sizeof(line), maps))
-				begins = strchr(line, '\n') != NULL;
-			return true;
-		}
-	}
-	return false;
-}
-
-/* Does @addr, in the line, have the file offset due at @home, and is it shared as the region is? */
-static bool is_at_home(const struct fln_region *r, const struct map_line *m, uint64_t addr,
+/* Does @addr, in @m, have the file offset due at @home, and is it shared as the region is? */
+static bool is_at_home(const struct fln_region *r, const struct fln_map *m, uint64_t addr,
 		       uint64_t home)
 {
 	return m->shared != r->is_private &&
 	       m->offset + (addr - m->lo) == fln_pages_to_bytes(r->image_page) + (home - r->addr);
 }
 
-/* Does the line map the region's image, with the page due for @home at @addr? */
-static bool is_own(const struct fln_region *r, const struct map_line *m, uint64_t addr,
+/* Does @m map the region's image, with the page due for @home at @addr? */
+static bool is_own(const struct fln_region *r, const struct fln_map *m, uint64_t addr,
 		   uint64_t home)
 {
 	return m->inode == r->image->inode && m->device == r->image->device &&
 	       is_at_home(r, m, addr, home);
 }
 
-static bool is_zeros(const struct fln_vacant *v, const struct map_line *m)
+static bool is_zeros(const struct fln_vacant *v, const struct fln_map *m)
 {
 	return v->zero_fd > 0 && m->inode == v->zero_inode && m->device == v->zero_device &&
 	       !m->shared;
 }
 
 /* Is the mapping at @addr a placeholder that a closed region has left? */
-static bool is_left(const struct fln_region *r, const struct map_line *m, uint64_t addr,
+static bool is_left(const struct fln_region *r, const struct fln_map *m, uint64_t addr,
 		    uint64_t home)
 {
 	return (m->vacant || is_zeros(&r->guest->engine->vacant, m)) &&
@@ -107,18 +56,16 @@ static bool is_left(const struct fln_region *r, const struct map_line *m, uint64
 
 int fln_mapping_check(const struct fln_region *r)
 {
-	FILE *maps = fln_fd_fopen("/proc/self/maps");
 	const char *kind = r->is_private ? "private" : "shared";
 	const char *flag = r->is_private ? "MAP_PRIVATE" : "MAP_SHARED";
 	uint64_t at = r->addr, end = r->addr + r->len_bytes;
-	struct map_line m;
+	struct fln_maps maps;
+	struct fln_map m;
 	int rc = 0;
 
-	if (!maps)
+	if (fln_maps_open(&maps, at) != 0)
 		return 0; /* without /proc the kernel's own checks must suffice */
-	while (rc == 0 && at < end && next_line(maps, &m)) {
-		if (m.hi <= at)
-			continue;
+	while (rc == 0 && at < end && fln_maps_next(&maps, &m)) {
 		if (m.lo > at)
 			break;
 		if (!is_own(r, &m, at, at) && !is_left(r, &m, at, at))
@@ -130,7 +77,7 @@ int fln_mapping_check(const struct fln_region *r)
 				      fln_pages_to_bytes(r->image_page) + (at - r->addr), flag);
 		at = m.hi;
 	}
-	(void)fclose(maps);
+	fln_maps_close(&maps);
 	if (rc == 0 && at < end)
 		rc = fln_fail(EINVAL,
 			      "region: nothing is mapped at 0x%" PRIx64 "; map "
@@ -154,7 +101,7 @@ bool fln_mapping_is_kept_from_children(const struct fln_region *r)
 {
 	bool kept = nr_resident() > SMAPS_MAX_PAGES;
 	FILE *maps = kept ? NULL : fln_fd_fopen("/proc/self/smaps");
-	struct map_line m = { .hi = 0 };
+	struct fln_map m = { .hi = 0 };
 	char line[512];
 
 	while (maps && !kept && m.lo < r->addr + r->len_bytes && fgets(line, sizeof(line), maps)) {
@@ -163,28 +110,28 @@ bool fln_mapping_is_kept_from_children(const struct fln_region *r)
 			kept = m.hi > r->addr && m.lo < r->addr + r->len_bytes &&
 			       strstr(line, " dc") != NULL;
 		else
-			(void)parse_line(line, &m);
+			(void)fln_maps_parse_line(line, &m);
 	}
 	if (maps)
 		(void)fclose(maps);
 	return kept;
 }
 
-typedef bool (*line_fn)(const struct fln_region *r, const struct map_line *m, uint64_t addr,
-			uint64_t home);
+typedef bool (*map_fn)(const struct fln_region *r, const struct fln_map *m, uint64_t addr,
+		       uint64_t home);
 
-/* As fln_mapping_each(), for the lines that @is_one accepts.  Closes @maps. */
-static int each_piece(FILE *maps, struct fln_region *r, uint64_t start, uint64_t end,
-		      uint64_t moved, line_fn is_one, fln_mapping_fn fn)
+/* As fln_mapping_each(), for the mappings that @is_one accepts.  Closes @maps. */
+static int each_piece(struct fln_maps *maps, struct fln_region *r, uint64_t start, uint64_t end,
+		      uint64_t moved, map_fn is_one, fln_mapping_fn fn)
 {
 	uint64_t lo = start, hi = start; /* the piece so far: adjacent lines are joined */
-	struct map_line m;
+	struct fln_map m;
 	int rc = 0, first_rc = 0;
 
-	while (next_line(maps, &m) && m.lo < end) {
+	while (fln_maps_next(maps, &m) && m.lo < end) {
 		uint64_t from = m.lo > start ? m.lo : start, to = m.hi < end ? m.hi : end;
 
-		if (m.hi <= start || !is_one(r, &m, from, from - moved))
+		if (!is_one(r, &m, from, from - moved))
 			continue;
 		if (from > hi) {
 			rc = hi > lo ? fn(r, lo, hi - lo, moved) : 0;
@@ -193,7 +140,7 @@ static int each_piece(FILE *maps, struct fln_region *r, uint64_t start, uint64_t
 		}
 		hi = to;
 	}
-	(void)fclose(maps);
+	fln_maps_close(maps);
 	rc = hi > lo ? fn(r, lo, hi - lo, moved) : 0;
 	return first_rc ? first_rc : rc;
 }
@@ -201,21 +148,33 @@ static int each_piece(FILE *maps, struct fln_region *r, uint64_t start, uint64_t
 int fln_mapping_each(struct fln_region *r, uint64_t start, uint64_t end, uint64_t moved,
 		     fln_mapping_fn fn)
 {
-	FILE *maps = fln_fd_fopen("/proc/self/maps");
+	struct fln_maps maps;
 
-	return maps ? each_piece(maps, r, start, end, moved, is_own, fn)
-		    : fn(r, start, end - start, moved);
+	return fln_maps_open(&maps, start) == 0
+		       ? each_piece(&maps, r, start, end, moved, is_own, fn)
+		       : fn(r, start, end - start, moved);
 }
 
 int fln_mapping_each_seen(struct fln_region *r, uint64_t start, uint64_t end, uint64_t moved,
 			  fln_mapping_fn fn)
 {
-	FILE *maps = fln_fd_fopen("/proc/self/maps");
+	struct fln_maps maps;
+	int rc = fln_maps_open(&maps, start);
 
-	return maps ? each_piece(maps, r, start, end, moved, is_own, fn) : -errno;
+	return rc ? rc : each_piece(&maps, r, start, end, moved, is_own, fn);
 }
 
-static bool is_denied(const struct fln_region *r, const struct map_line *m, uint64_t addr,
+/* For the pieces of the region at its own place; if the mappings cannot be read, for none. */
+static int each_placed(struct fln_region *r, map_fn is_one, fln_mapping_fn fn)
+{
+	struct fln_maps maps;
+
+	if (fln_maps_open(&maps, r->addr) != 0)
+		return 0;
+	return each_piece(&maps, r, r->addr, r->addr + r->len_bytes, 0, is_one, fn);
+}
+
+static bool is_denied(const struct fln_region *r, const struct fln_map *m, uint64_t addr,
 		      uint64_t home)
 {
 	return !m->accessible && is_own(r, m, addr, home);
@@ -223,16 +182,12 @@ static bool is_denied(const struct fln_region *r, const struct map_line *m, uint
 
 int fln_mapping_each_denied(struct fln_region *r, fln_mapping_fn fn)
 {
-	FILE *maps = fln_fd_fopen("/proc/self/maps");
-
-	return maps ? each_piece(maps, r, r->addr, r->addr + r->len_bytes, 0, is_denied, fn) : 0;
+	return each_placed(r, is_denied, fn);
 }
 
 int fln_mapping_each_left(struct fln_region *r, fln_mapping_fn fn)
 {
-	FILE *maps = fln_fd_fopen("/proc/self/maps");
-
-	return maps ? each_piece(maps, r, r->addr, r->addr + r->len_bytes, 0, is_left, fn) : 0;
+	return each_placed(r, is_left, fn);
 }
 
 struct fln_mapping_due fln_mapping_due(const struct fln_region *r, uint64_t moved)
@@ -245,7 +200,7 @@ struct fln_mapping_due fln_mapping_due(const struct fln_region *r, uint64_t move
 	};
 }
 
-static bool is_due(const struct fln_mapping_due *due, const struct map_line *m)
+static bool is_due(const struct fln_mapping_due *due, const struct fln_map *m)
 {
 	return m->shared != due->is_private && m->inode == due->inode && m->device == due->device &&
 	       m->offset - m->lo == due->offset_less_addr;
@@ -254,16 +209,16 @@ static bool is_due(const struct fln_mapping_due *due, const struct map_line *m)
 int fln_mapping_deny(const struct fln_mapping_due *due, uint64_t lo, uint64_t hi, uint64_t limit,
 		     bool cut)
 {
-	FILE *maps = fln_fd_fopen("/proc/self/maps");
-	struct map_line m;
-	int rc = 0;
+	struct fln_maps maps;
+	struct fln_map m;
+	int rc = fln_maps_open(&maps, lo);
 
-	if (!maps)
-		return -errno;
-	while (next_line(maps, &m) && m.lo < hi + cut) {
+	if (rc)
+		return rc;
+	while (fln_maps_next(&maps, &m) && m.lo < hi + cut) {
 		uint64_t from = m.lo > lo ? m.lo : lo, to = m.hi;
 
-		if (m.hi < lo || !is_due(due, &m))
+		if (!is_due(due, &m))
 			continue;
 		if (to > hi)
 			to = to < limit ? to : limit;
@@ -271,23 +226,24 @@ int fln_mapping_deny(const struct fln_mapping_due *due, uint64_t lo, uint64_t hi
 		    mprotect((void *)(uintptr_t)from, (size_t)(to - from), PROT_NONE) != 0)
 			rc = rc ? rc : -errno;
 	}
-	(void)fclose(maps);
+	fln_maps_close(&maps);
 	return rc;
 }
 
 uint64_t fln_mapping_nr_left(void)
 {
-	FILE *maps = fln_fd_fopen("/proc/self/maps");
 	uint64_t max = 0, nr = 0;
-	struct map_line m;
+	struct fln_maps maps;
+	struct fln_map m;
 
-	if (!maps)
+	if (fln_maps_open(&maps, 0) != 0)
 		return 0;
+	maps.as_text = true;
 	if (fln_fd_read_number("/proc/sys/vm/max_map_count", 0, &max)) {
-		while (next_line(maps, &m))
+		while (fln_maps_next(&maps, &m))
 			nr++;
 	}
-	(void)fclose(maps);
+	fln_maps_close(&maps);
 	return max > nr ? max - nr : 0;
 }
 
@@ -331,17 +287,17 @@ static void each_zeroed(struct fln_region *r, uint64_t lo, uint64_t hi, uint64_t
 
 void fln_mapping_each_of_ours(struct fln_region *r, fln_mapping_fn fn)
 {
-	FILE *maps = fln_fd_fopen("/proc/self/maps");
 	uint64_t done = r->addr, end = r->addr + r->len_bytes, next = 0;
-	struct map_line m;
+	struct fln_maps maps;
+	struct fln_map m;
 
-	if (!maps) {
+	if (fln_maps_open(&maps, r->addr) != 0) {
 		(void)fn(r, r->addr, r->len_bytes, 0);
 		return;
 	}
 	if (r->nr_zeroed)
 		qsort(r->zeroed, (size_t)r->nr_zeroed, sizeof(*r->zeroed), by_addr);
-	while (next_line(maps, &m) && m.lo < end) {
+	while (fln_maps_next(&maps, &m) && m.lo < end) {
 		uint64_t from = m.lo > done ? m.lo : done, to = m.hi < end ? m.hi : end;
 
 		if (to <= from)
@@ -352,5 +308,5 @@ void fln_mapping_each_of_ours(struct fln_region *r, fln_mapping_fn fn)
 			each_zeroed(r, from, to, &next, fn);
 		done = to;
 	}
-	(void)fclose(maps);
+	fln_maps_close(&maps);
 }

@@ -5,7 +5,7 @@
  * The map of a region is a hint: punches in the page cache zap pages, and no event reports that.
  * The next fault on such a page corrects the map.  A caller that hands memory to a system call
  * which does not wait for faults must know before, so fln_guest_populate() asks the kernel
- * (confirm.c): eight bytes a page, at a tenth of the cost of mapping it.  So does a thread that
+ * (confirm.c), at a tenth of the cost of mapping a page or less.  So does a thread that
  * resolves its own fault on a page that the map calls POISONED (resolve.c).
  */
 #include "engine/pagemap.h"

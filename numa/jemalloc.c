@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The jemalloc adapter: an arena per node; its extents are bound to the node when mapped.
-
  *
  * Thread caches are bypassed on purpose.  A cache returns memory that was freed into it,
  * whatever its arena, so a thread that serves two nodes would mix them.  The library

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * An allocator (struct fln_allocator) backed by jemalloc, with an arena per NUMA node.
-
  *
  * For programs only.  The library never links it: libjemalloc exports malloc(), so linking
  * it replaces the allocator of the whole process.

@@ -33,7 +33,7 @@ struct candidate {
 	const struct fln_pu *pu;
 	bool beside_vcpu;
 	uint32_t rank; /* index among the candidates of its core */
-	uint32_t turn; /* index among the candidates of its cache that are as good */
+	uint32_t turn; /* index among the equally good candidates of its cache */
 };
 
 /* The working state of the planner; its arrays are one allocation. */
@@ -46,7 +46,8 @@ struct planner {
 	uint32_t *first;              /* by node: index of its first candidate */
 	uint32_t *nr;                 /* by node: number of candidates, later of workers */
 	uint32_t *flaws;              /* by node: flaws_of() its best processor */
-	uint64_t *charge; /* by node: memory that its workers serve, MiB or processors */
+	/* By node: memory that its workers serve, in MiB; in processors if no size is known. */
+	uint64_t *charge;
 };
 
 static int by_core(const void *va, const void *vb)
@@ -113,7 +114,10 @@ static uint32_t flaws_of(const struct fln_plan *plan, const struct fln_pu *pu)
 	return (fln_cpuset_has(&plan->vcpu_cpus, pu->os_index) ? 2u : 0u) + pu->stray;
 }
 
-/* Count each node's processors by kind.  @may: processors for workers; NULL: all. */
+/*
+ * Count each node's processors by kind, and find the smallest flaws_of() of those for workers.
+ * @may: the processors that workers may use; NULL: all.
+ */
 static void count_pus(struct planner *m, const struct fln_cpuset *may)
 {
 	const struct fln_plan *plan = m->plan;
@@ -214,7 +218,10 @@ static uint32_t default_nr_workers(const struct planner *m)
 	for (uint32_t i = 0; i < m->plan->nr_nodes; i++)
 		any_free |= m->plan->nodes[i].nr_free > 0;
 	for (uint32_t i = 0; i < m->plan->nr_nodes; i++) {
-		/* If other nodes have free processors, a node with only vCPUs' takes one worker. */
+		/*
+		 * If other nodes have free processors, a node that has only processors of vCPUs
+		 * takes one worker.
+		 */
 		nr_candidates +=
 			m->plan->nodes[i].nr_free > 0 || !any_free ? m->nr[i] : m->nr[i] > 0;
 		nr_serving += m->charge[i] > 0;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The plan of a machine: which worker serves which node's memory, and where the worker runs.
-
  *
  * Pure arithmetic on a topology: nothing is started, pinned or bound here.  The engine
  * carries the plan out, and fln_plan_print() prints it, by the same functions.
@@ -18,9 +17,9 @@
  * struct fln_plan_input - Parameters of a plan
  * @worker_cpus: processors that workers may use, as "0-3,8"; NULL: all
  * @vcpu_cpus:   processors that vCPUs run on; NULL: unknown
- * @nr_workers:  0: one per 8 processors; at least two, and one for each node that has
- *               processors and memory to serve; at most one for each processor that
- *               workers may use, and FLN_PLAN_MAX_WORKERS
+ * @nr_workers:  number of workers, at most FLN_PLAN_MAX_WORKERS.  0: one per 8 processors, but
+ *               at least two, and at least one for each node that has processors and memory to
+ *               serve, and at most one for each processor that workers may use
  */
 struct fln_plan_input {
 	const char *worker_cpus;
@@ -122,9 +121,9 @@ void fln_plan_destroy(struct fln_plan *plan);
  * fln_plan_is_pinned() - Whether a worker is pinned to its processor
  * @worker: index of the worker
  *
- * It is if the vCPUs' processors are known and its own is none of them.  Otherwise it may run
- * on all of its node's worker_cpus, and the scheduler tends to wake it on the processor of the
- * faulting thread, which sleeps meanwhile.
+ * A worker is pinned if the vCPUs' processors are known and its own is not one of them.
+ * Otherwise it may run on all of its node's worker_cpus, and the scheduler tends to wake it on
+ * the processor of the faulting thread, which sleeps meanwhile.
  *
  * Return:  true; false: it runs on struct fln_plan_node.worker_cpus
  * Threads: any
@@ -161,7 +160,7 @@ bool fln_plan_node_shards(const struct fln_plan *plan, uint32_t node, uint32_t n
  * @turn:      as for fln_plan_node_shards()
  * @shard:     below @nr_shards
  *
- * Neighbouring shards of a node have different workers.
+ * Neighbouring shards of a node have different workers, if the node has more than one.
  *
  * Return:  index of the worker, which belongs to the shard's node
  * Threads: any
@@ -178,7 +177,7 @@ uint32_t fln_plan_shard_worker(const struct fln_plan *plan, uint32_t nr_shards, 
  * @len_bytes:    receives the length of the part
  *
  * The guest's memory is split in proportion to the nodes' memory, in blocks of 2 MiB; the last
- * node takes the remainder.  The parts are consecutive and cover all of it.
+ * node that has memory takes the remainder.  The parts are consecutive and cover all of it.
  *
  * Return:  whether the part is not empty
  * Threads: any

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Validate /sys before hwloc parses it.
-
  *
  * Without processor entries hwloc prints to standard error, which is the embedder's; with an
  * empty node directory hwloc 2.9 aborts on an assertion.  Chroots and sandboxes expose such

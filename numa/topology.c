@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Reads the topology through hwloc once, into tables of its own. */
+/*
+ * Reads the topology once, through hwloc where /sys describes the machine, into tables that do
+ * not change afterwards.
+ */
 #include "numa/topology.h"
 
 #include "base/error.h"
@@ -81,7 +84,7 @@ static int hw_load(hwloc_topology_t hw, const struct origin *from)
 
 	errno = 0;
 	/*
-	 * Filter out no type: without groups and packages hwloc reports all
+	 * No object type is filtered out: without groups and packages hwloc would report all
 	 * nodes as local to every processor.
 	 */
 	if (hwloc_topology_set_flags(hw, flags))
@@ -99,7 +102,7 @@ static int hw_load(hwloc_topology_t hw, const struct origin *from)
 	return 0;
 }
 
-/* The processors that the process may use; on the live machine also limited to this thread's. */
+/* The processors that the process may use, and on this machine also the calling thread. */
 static int hw_allowed(hwloc_topology_t hw, hwloc_bitmap_t *out)
 {
 	hwloc_bitmap_t allowed = hwloc_bitmap_dup(hwloc_topology_get_allowed_cpuset(hw));
@@ -228,12 +231,16 @@ static hwloc_obj_t last_cache(hwloc_obj_t pu)
 	return found;
 }
 
-/* Numbers the objects of one type from 0; hwloc's order visits equal objects consecutively. */
+/*
+ * Numbers the objects of one type from 0.  In hwloc's order the processors of an object are
+ * consecutive, so a comparison with the last object tells a new one.
+ */
 struct numbering {
 	hwloc_obj_t last;
 	uint32_t nr; /* so far */
 };
 
+/* @alone: hwloc knows no object of this type, and each processor counts as one. */
 static uint32_t number_of(struct numbering *n, hwloc_obj_t obj, bool alone)
 {
 	if (n->nr == 0 || alone || obj != n->last)
@@ -257,7 +264,7 @@ static void read_pus(struct fln_topology *t, hwloc_topology_t hw, hwloc_const_bi
 
 		if (!hwloc_bitmap_isset(allowed, obj->os_index))
 			continue;
-		/* A core's processors are consecutive; without core objects each is a core. */
+		/* A core's processors are consecutive; without core objects, each one is a core. */
 		rank = core && core == last_core ? rank + 1 : 0;
 		last_core = core;
 		home = nearest_node(t, hw, obj->os_index);

@@ -170,11 +170,11 @@ uint64_t fln_topology_node_memory_bytes(const struct fln_topology *t, uint32_t n
 
 /**
  * fln_topology_distance() - How far a node's memory is from another's processors
- * @from: node index
- * @to:   node index
+ * @from: index of the node with the processors
+ * @to:   index of the node with the memory
  *
- * Return:  the distance that firmware gives, 10 for the node itself; without one, a guess
- *          by packages
+ * Return:  the distance that firmware gives, 10 for the node itself; where it gives none, a
+ *          guess by packages
  * Threads: any
  * Blocks:  no
  */

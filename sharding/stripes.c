@@ -11,8 +11,8 @@
  *
  * Stripes are 2^stripe_shift bytes and are counted from base_addr, the start of the
  * 2 MiB block that the region begins in.  So every boundary between two stripes is a
- * block boundary in address space, whatever the size of a stripe: no page
- * table or map chunk straddles two shards.  (Counting from a
+ * block boundary in address space, whatever the size of a stripe: no page table of 512 entries,
+ * and no chunk of a block map (base/blockmap.h), belongs to two shards.  (Counting from a
  * multiple of the stripe size would work too, but waste up to a stripe.)
  * The first and the last stripe are cut to the region and may be a page long.
  *
@@ -22,8 +22,8 @@
  *
  * Each stripe is a VMA of its own, because its neighbours are registered with
  * other userfaultfds, and the number of VMAs per process is limited.  The caller passes the
- * region's share of that budget, and stripes are doubled until they fit it.  With one shard
- * the kernel would merge neighbours anyway, so there is one stripe.
+ * region's budget, the number of stripes that it may have, and their size is doubled until they
+ * fit it.  With one shard the kernel would merge neighbours anyway, so there is one stripe.
  *
  * A region that is large for its budget has three parts, each with one stripe size:
  *
@@ -41,7 +41,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
-/* Below this, splitting off fine ends leaves too few stripes for the middle. */
+/* With a smaller budget, fine ends would leave too few stripes for the middle. */
 #define MIN_FOR_FINE_ENDS 64u
 
 static int check_range(uint64_t addr, uint64_t len_bytes)
@@ -114,7 +114,7 @@ int fln_stripe_plan_init(struct fln_stripe_plan *plan, uint64_t addr, uint64_t l
 				FLN_STRIPE_SHARDS_MAX);
 	if (max_stripes == 0)
 		return fln_fail(ENOSPC,
-				"the budget of mappings is used up for the region at 0x%" PRIx64
+				"the budget of mappings has none left for the region at 0x%" PRIx64
 				"; raise max_stripes, and with it vm.max_map_count",
 				addr);
 

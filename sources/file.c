@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A source that reads a raw file or a block device.
-
  *
  * The descriptor is our own, never shared with the embedder.  lseek() with
  * SEEK_DATA and SEEK_HOLE moves its file offset, from several threads at once;
  * that is harmless, because all reads are pread().
-
  *
  * The length is read once, when the file is opened.  If the file is truncated
  * later, reads beyond its new end fail; those pages are never treated as holes.

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fills: a pool of them, queues that take turns, and which may begin.
+ * Fills: their pool, their queues, and which of them the filler threads may begin.
  *
  * A queue is in line while it has fills.  A thread (filler_threads.c) takes the first queue that
- * may begin one, takes its first fill, and the queue goes back to the end if it has more.
+ * may begin one and removes its first fill; the queue moves to the end of the line if it has more.
  */
 #include "sources/filler.h"
 
@@ -13,7 +13,7 @@
 
 #include <errno.h>
 
-/* The free fills of a pool or a reserve of @nr: the first half is for faults alone. */
+/* Put a fill on the free list of its half of a pool or reserve; the first half is for faults only. */
 static void put_free(struct fln_fill *fill, const struct fln_fill *fills, uint32_t nr,
 		     struct fln_fill **free, struct fln_fill **free_background)
 {
@@ -86,7 +86,7 @@ void fln_filler_deinit(struct fln_filler *filler)
 	free_tables(filler);
 }
 
-/* The queue that counts for all of a source, but for @except; NULL: there is none. */
+/* The lead queue of a source, or another of its queues if @except leads; NULL: none. */
 static struct fln_fill_queue *find_lead(const struct fln_filler *filler,
 					const struct fln_source *source,
 					const struct fln_fill_queue *except)
@@ -99,7 +99,7 @@ static struct fln_fill_queue *find_lead(const struct fln_filler *filler,
 	return q && q->lead != except ? q->lead : q;
 }
 
-/* A fill of a queue begins, or ends. */
+/* Account for a fill of a queue that begins or ends. */
 static void count_active(struct fln_filler *filler, struct fln_fill_queue *queue, bool begins)
 	FLN_REQUIRES(filler->lock)
 {
@@ -168,7 +168,7 @@ void fln_filler_remove_queue(struct fln_filler *filler, struct fln_fill_queue *q
 		 filler->opts.nr_own_fills * sizeof(*queue->own_fills), FLN_NODE_ANY);
 }
 
-/* Has no thread come back from its source for long? */
+/* Have all busy threads waited for their sources for FLN_FILLER_STUCK_NS? */
 static bool all_are_stuck(const struct fln_filler *filler, uint64_t now_ns)
 {
 	for (uint32_t i = 0; i < filler->nr_started; i++) {
@@ -181,9 +181,9 @@ static bool all_are_stuck(const struct fln_filler *filler, uint64_t now_ns)
 }
 
 /*
- * May a fill of @queue begin now?  A source that never comes back keeps the
- * threads that are inside for good, so no source, whatever images it has, takes more
- * than half of them beside others, and the last free one is for a source that has
+ * May a fill of @queue begin now?  A source that never returns occupies the
+ * threads inside it forever.  So if there are several sources, none may occupy more
+ * than half of the threads, and the last free thread is for a source that occupies
  * none (I7).
  */
 static bool may_begin(const struct fln_filler *filler, const struct fln_fill_queue *queue)
@@ -198,8 +198,8 @@ static bool may_begin(const struct fln_filler *filler, const struct fln_fill_que
 	    nr_of_source > 0)
 		return false;
 	/*
-	 * A fault finds a thread free whatever populate and read-ahead have asked for; unless
-	 * sources keep all others, which must not end the populating of what they have not.
+	 * Background fills leave a thread free for faults; unless stuck sources occupy all others,
+	 * which must not block background fills of healthy sources.
 	 */
 	if (background && filler->nr_active > 0 && filler->nr_active + 2 >= nr)
 		return nr_of_source == 0 &&
@@ -211,7 +211,7 @@ static bool may_begin(const struct fln_filler *filler, const struct fln_fill_que
 	return filler->nr_active + 1 < nr;
 }
 
-/* May nothing begin, whatever queue it is of?  Many images may have fills: no look at each then. */
+/* A quick check, independent of the number of images, that no queue may begin a fill. */
 static bool none_may_begin(const struct fln_filler *filler)
 {
 	uint32_t nr = filler->opts.nr_threads, nr_active = filler->nr_active;
@@ -222,7 +222,7 @@ static bool none_may_begin(const struct fln_filler *filler)
 		return true;
 	if (filler->nr_demand > 0 || nr_active == 0 || nr_active + 2 < nr)
 		return false;
-	/* As may_begin() says of background fills. */
+	/* Only background fills are queued: see may_begin(). */
 	return filler->nr_busy_sources == filler->nr_sources ||
 	       (nr_active + 1 >= nr && !all_are_stuck(filler, fln_now_ns()));
 }
@@ -270,8 +270,8 @@ bool fln_filler_must_watch(const struct fln_filler *filler)
 }
 
 /*
- * A thread for what may begin; it sees to it that there is one more if there is more.  Without
- * anything that may begin, the last thread is woken to watch the others: no kick comes for that.
+ * Wake a thread if a fill may begin.  That thread wakes the next one, if more may.  If none may
+ * begin, wake the last idle thread to watch for stuck ones, which no event reports.
  */
 static void wake_one(struct fln_filler *filler) FLN_REQUIRES(filler->lock)
 {
@@ -279,8 +279,8 @@ static void wake_one(struct fln_filler *filler) FLN_REQUIRES(filler->lock)
 		(void)pthread_cond_signal(&filler->work);
 }
 
-/* filler->lock held */
-static struct fln_fill *take(struct fln_filler *filler, struct fln_fill_queue *queue)
+/* Remove the first fill of a queue.  filler->lock held. */
+static struct fln_fill *dequeue(struct fln_filler *filler, struct fln_fill_queue *queue)
 {
 	struct fln_fill *fill = queue->first;
 
@@ -300,7 +300,7 @@ struct fln_fill *fln_filler_begin(struct fln_filler *filler, struct fln_fill_que
 	struct fln_fill *fill;
 
 	leave_line(filler, queue);
-	fill = take(filler, queue);
+	fill = dequeue(filler, queue);
 	count_active(filler, queue, true);
 	enter_line(filler, queue);
 	wake_one(filler);
@@ -313,9 +313,9 @@ void fln_filler_end(struct fln_filler *filler, struct fln_fill_queue *queue)
 	(void)pthread_cond_broadcast(&filler->idle);
 }
 
-/* Of the pool, as far as @queue's share goes: no more than it leaves to others. */
-static struct fln_fill *take_of_pool(struct fln_filler *filler, struct fln_fill_queue *queue,
-				     bool for_fault)
+/* Take a fill from the pool, unless @queue would then use more than it leaves free. */
+static struct fln_fill *take_from_pool(struct fln_filler *filler, struct fln_fill_queue *queue,
+				       bool for_fault)
 {
 	uint32_t left = filler->nr_free_background + (for_fault ? filler->nr_free : 0);
 	struct fln_fill *fill = NULL;
@@ -343,7 +343,7 @@ struct fln_fill *fln_filler_alloc(struct fln_filler *filler, struct fln_fill_que
 	if (for_fault && own)
 		fill = take_free(&queue->own);
 	if (!fill)
-		fill = take_of_pool(filler, queue, for_fault);
+		fill = take_from_pool(filler, queue, for_fault);
 	if (!fill && own)
 		fill = take_free(&queue->own_background);
 	if (!fill) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The threads that read sources: started, at work, stopped.
+ * The filler threads, which read sources: start, main loop, stop.
  *
- * A thread takes what may begin (filler.c), works on it with no lock held (I2), and frees it.
+ * A thread takes a fill that may begin (filler.c), runs it with no lock held (I2), and frees it.
  */
 #include "sources/filler_threads.h"
 
@@ -24,9 +24,9 @@
 #include <string.h>
 
 /*
- * Resident from the first fill on: a copy out of it into the page cache never stops half-way.
- * Before that it takes no memory.  The rest is for fills of huge pages, which are at work on all
- * of it long before.
+ * Fault the buffer in before the first fill, so that a copy from it into the page cache never
+ * stops half-way.  Until then it takes no memory.  The part beyond fill_pages is for huge pages
+ * only, and reads from the source fault it in.
  */
 static void make_resident(struct fln_filler_thread *self)
 {
@@ -51,7 +51,7 @@ static void *filler_main(void *arg)
 		struct fln_fill *fill;
 
 		if (!queue && fln_filler_must_watch(filler)) {
-			/* What may not begin now may when the others turn out to be stuck. */
+			/* Recheck later: may_begin() allows more once all other threads are stuck. */
 			filler->is_watched = true;
 			(void)fln_cond_wait_until(&filler->work, &filler->lock,
 						  fln_now_ns() + FLN_FILLER_STUCK_NS);
@@ -121,7 +121,7 @@ int fln_filler_start(struct fln_filler *filler)
 		rc = start_one(filler, &filler->threads[filler->nr_started]);
 		filler->nr_started += rc == 0;
 	}
-	/* Nothing fails on the way back that would take the sentence's place. */
+	/* Cannot fail here, so it keeps the error message of start_one(). */
 	if (rc)
 		(void)fln_filler_stop(filler, UINT64_MAX);
 	return rc;

@@ -47,7 +47,7 @@ struct fln_folios {
 	_Atomic bool said;
 };
 
-/* Zeroed, it is one of small folios only.  Return: 0; -ENOMEM. */
+/* A zeroed struct stands for small folios only.  Return: 0; -ENOMEM. */
 int fln_folio_init(struct fln_folios *f, const struct fln_folio_opts *opts);
 void fln_folio_deinit(struct fln_folios *f);
 

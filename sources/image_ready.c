@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What of an image may be mapped, and what a page waits for that may not.
+ * Which pages of an image may be installed, and what the others wait for.
  *
- * States are read here without a lock, and nothing is changed: a page that is FILLED or ZERO
- * stays one of the two.
+ * States are read without a lock, which is safe because a page that is FILLED or ZERO stays one
+ * of the two.  Nothing is changed here.
  */
 #include "sources/image_ready.h"
 
@@ -23,8 +23,8 @@
 #include <sys/mman.h>
 
 /*
- * A huge page may be installed when all of it may, whichever part is asked about; the
- * cache has its zeros if it has any of it.
+ * A huge page may be installed when all of its parts may.  If any part is FILLED the page cache
+ * has the huge page, with zeros in its ZERO parts.
  */
 static void ready_whole(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
 			struct fln_mask *filled, struct fln_mask *zero)
@@ -52,7 +52,7 @@ static void ready_whole(const struct fln_image *image, uint64_t page, uint32_t n
 	}
 }
 
-/* For two bugs: what the cache has, or what has failed, taken for filled. */
+/* For two planted bugs: pages in the page cache, or failed pages, count as filled. */
 static struct fln_mask plant_cached(const struct fln_image *image, uint64_t page, uint32_t nr_pages,
 				    const struct fln_mask *filled)
 {
@@ -78,7 +78,7 @@ void fln_image_ready(const struct fln_image *image, uint64_t page, uint32_t nr_p
 	fln_rcu_assert_reading();
 	*filled = fln_blockmap_load_span(&image->map, FLN_IMAGE_PLANE_FILLED, page, nr_pages);
 	*zero = fln_blockmap_load_span(&image->map, FLN_IMAGE_PLANE_ZERO, page, nr_pages);
-	/* A page may move from FILLED to ZERO between the two looks; it is in one at least. */
+	/* A page that moves from FILLED to ZERO between the two loads is seen in one at least. */
 	*filled = fln_mask_andnot(filled, zero);
 	if (fln_planted(FLN_BUG_CONTINUE_UNFILLED) || fln_planted(FLN_BUG_POISON_OVERWRITTEN))
 		*filled = plant_cached(image, page, nr_pages, filled);
@@ -122,7 +122,7 @@ void fln_image_known(const struct fln_image *image, uint64_t page, uint32_t nr_p
 	struct fln_mask zero;
 
 	if (fln_image_is_huge(image)) {
-		/* One part that has failed keeps all of a huge page away. */
+		/* A huge page fails as a whole. */
 		*failed = fln_blockmap_load_span(&image->map, FLN_IMAGE_PLANE_FAILED,
 						 fln_align_down(page, FLN_BLOCK_PAGES),
 						 FLN_BLOCK_PAGES);

@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The states of an image's pages, and the fills that move them.
+ * The states of an image's pages, their transitions, and the fills that cause them.
  *
- * Contents come in by fills.  A fill claims a run of UNFILLED pages (FILLING),
- * writes them into the page cache and publishes them (FILLED), all by pieces.
- * fln_image_put() and fln_image_fill() make a fill on their own stack, faults
- * take one from the fillers' pool; from there on it is the same path.
+ * Contents arrive by fills.  A fill claims a run of UNFILLED pages (FILLING),
+ * writes them into the page cache and publishes them (FILLED), in one or several steps.
+ * fln_image_put() and fln_image_fill() use a fill on their own stack, faults
+ * one from the fillers' pool; otherwise the path is the same.
  *
- * States move under image->lock, in fln_image_move() and nowhere else, and are read
- * without it.  A thread that wants to wait for a page registers under the same lock
- * under which the page would be published, so no wake-up is lost: either the
- * page is found published, or the publisher finds the waiter.
+ * States change under image->lock, only in fln_image_move(), and are read
+ * without it.  A waiter registers under the same lock
+ * under which the page is published, so no wake-up is lost: either the
+ * waiter finds the page published, or the publisher finds the waiter.
  *
- * fln_image_put() takes a page over from a fill that has not begun to write it:
- * its contents are here, and the source may hang, or fail.  What the source
- * delivers for the page later is dropped.  A fill that writes already goes first.
+ * fln_image_put() takes over pages from a fill that has not begun to write:
+ * it has the contents, whereas the source may hang or fail.  What the source
+ * delivers for these pages later is dropped.  fln_image_put() waits for a fill that
+ * is writing.
  *
- * ZERO permits an install, and what is mapped then is what the cache has.  That may be
- * something: an adopted memfd comes with the bytes that were in it.  So no page goes from
- * UNFILLED or FAILED to ZERO at once.  What makes it ZERO claims it as a fill does,
- * has the cache be empty there (fln_image_empty()), and publishes.
+ * A ZERO page may be installed, which maps what the page cache has there.  That need not be
+ * zeros: an adopted memfd may arrive with contents.  So no page moves directly from
+ * UNFILLED or FAILED to ZERO: it is first claimed as by a fill, then
+ * emptied in the page cache (fln_image_empty()), then published.
  */
 #include "sources/image_state.h"
 
@@ -38,7 +39,7 @@ _Static_assert(FLN_IMAGE_PLANE_FAILED < FLN_MAP_PLANES, "planes");
 #define NO_PLANE UINT32_MAX
 #define TO(state) (1u << (state))
 
-/* Where a page may go from each state. */
+/* The permitted transitions from each state. */
 static const unsigned char image_next[] = {
 	[FLN_IMAGE_UNFILLED] = TO(FLN_IMAGE_FILLING),
 	[FLN_IMAGE_FILLING] = TO(FLN_IMAGE_FILLED) | TO(FLN_IMAGE_ZERO) | TO(FLN_IMAGE_FAILED) |
@@ -58,7 +59,6 @@ static const uint32_t plane_of[] = {
 	[FLN_IMAGE_FAILED] = FLN_IMAGE_PLANE_FAILED,
 };
 
-/* Pages of a chunk that are in a state.  Exact only under image->lock. */
 struct fln_mask fln_image_in_state(const struct fln_chunk *c, enum fln_image_page state)
 {
 	struct fln_mask any = { { 0 } }, all = fln_mask_range(0, FLN_BLOCK_PAGES);
@@ -73,7 +73,6 @@ struct fln_mask fln_image_in_state(const struct fln_chunk *c, enum fln_image_pag
 	return fln_mask_andnot(&all, &any);
 }
 
-/* The one place where states of an image move.  All of @pages is in the state @from. */
 void fln_image_move(struct fln_image *image, struct fln_chunk *c, const struct fln_mask *pages,
 		    enum fln_image_page from, enum fln_image_page to) FLN_REQUIRES(image->lock)
 {
@@ -89,7 +88,7 @@ void fln_image_move(struct fln_image *image, struct fln_chunk *c, const struct f
 #endif
 	if (from == to)
 		return;
-	/* The new plane first: readers see the page in one state or the other, never in none. */
+	/* Set the new plane first, so that readers always see the page in one of the two states. */
 	if (plane_of[to] != NO_PLANE)
 		(void)fln_chunk_set(c, plane_of[to], pages);
 	if (plane_of[from] != NO_PLANE)
@@ -103,9 +102,9 @@ void fln_image_move(struct fln_image *image, struct fln_chunk *c, const struct f
 }
 
 /*
- * The chunk to change a block in.  There is always one: a block takes one to
- * begin with, becomes uniform at most once (fills only ever end), and takes one
- * more for discards after that; the pool has two per block.
+ * The pool has two chunks per block, so one is always available: a block takes one
+ * initially, becomes uniform at most once, and takes one
+ * more for discards after that.
  */
 struct fln_chunk *fln_image_chunk(struct fln_image *image, uint64_t block) FLN_REQUIRES(image->lock)
 {
@@ -116,8 +115,8 @@ struct fln_chunk *fln_image_chunk(struct fln_image *image, uint64_t block) FLN_R
 }
 
 /*
- * Give the chunk back when the whole block is FILLED or ZERO.  Where a region may have poison
- * a mixed one keeps it: poison is lifted where zeros are due, and that must not be forgotten.
+ * Return the chunk to the pool when the whole block is FILLED or ZERO.  A mixed block keeps it if
+ * a region may have poison there, because poison is lifted from ZERO pages only.
  */
 static void collapse(struct fln_image *image, uint64_t block, struct fln_chunk *c)
 	FLN_REQUIRES(image->lock)
@@ -137,7 +136,7 @@ static void collapse(struct fln_image *image, uint64_t block, struct fln_chunk *
 	else if (!fln_mask_empty(&zero) && !fln_planted(FLN_BUG_GIVEN_UP_AS_FILLED) &&
 		 fln_image_may_have_poison(image, block * FLN_BLOCK_PAGES, FLN_BLOCK_PAGES))
 		return;
-	/* FILLED may stand for ZERO too: the page cache has a hole there, and that decides. */
+	/* A uniformly FILLED block may include ZERO pages: an install finds the hole in the cache. */
 	(void)fln_blockmap_collapse(&image->map, block, c, 1u << to);
 }
 
@@ -146,7 +145,6 @@ static uint32_t bucket_of(uint64_t page)
 	return (uint32_t)(page / FLN_BLOCK_PAGES) % FLN_IMAGE_NR_BUCKETS;
 }
 
-/* The fill that a page which is FILLING belongs to, or NULL. */
 struct fln_fill *fln_fill_find(struct fln_image *image, uint64_t page) FLN_REQUIRES(image->lock)
 {
 	struct fln_fill *fill = image->in_flight[bucket_of(page)];
@@ -168,26 +166,22 @@ void fln_fill_enter(struct fln_image *image, struct fln_fill *fill, uint64_t pag
 	image->in_flight[bucket_of(page)] = fill;
 }
 
-/*
- * Claim the run of pages from @page on, within [.., end), that wait to be filled
- * (also those that failed, with @also_failed), for @fill.  False: there is none.
- */
 bool fln_fill_begin(struct fln_image *image, struct fln_fill *fill, uint64_t page, uint64_t end,
 		    bool also_failed) FLN_REQUIRES(image->lock)
 {
 	uint64_t block = page / FLN_BLOCK_PAGES, base = block * FLN_BLOCK_PAGES;
 	struct fln_chunk *c = fln_image_chunk(image, block);
 	struct fln_mask unfilled = fln_image_in_state(c, FLN_IMAGE_UNFILLED), failed = { { 0 } },
-			open, run;
+			claimable, run;
 	uint32_t lo = (uint32_t)(page - base), hi;
 
 	FLN_DEBUG_ASSERT(end > page && end <= base + FLN_BLOCK_PAGES);
 	if (also_failed)
 		failed = fln_image_in_state(c, FLN_IMAGE_FAILED);
-	open = fln_mask_or(&unfilled, &failed);
-	if (!fln_mask_test(&open, lo))
+	claimable = fln_mask_or(&unfilled, &failed);
+	if (!fln_mask_test(&claimable, lo))
 		return false;
-	hi = fln_mask_next_clear(&open, lo);
+	hi = fln_mask_next_clear(&claimable, lo);
 	if (hi > end - base)
 		hi = (uint32_t)(end - base);
 	run = fln_mask_range(lo, hi);
@@ -212,7 +206,6 @@ void fln_fill_end(struct fln_image *image, struct fln_fill *fill)
 	fln_unlock(&image->lock);
 }
 
-/* Pages [lo, hi) of a fill, as far as they are still its own. */
 struct fln_mask fln_fill_owned(const struct fln_fill *fill, uint32_t lo, uint32_t hi)
 {
 	struct fln_mask range = fln_mask_range(lo, hi);
@@ -220,7 +213,7 @@ struct fln_mask fln_fill_owned(const struct fln_fill *fill, uint32_t lo, uint32_
 	return fln_mask_andnot(&range, &fill->gone);
 }
 
-/* Before waiters are kicked; release: a reader that sees the count sees the states. */
+/* Release: a reader that sees the new count sees the new states. */
 void fln_image_note_change(struct fln_image *image, uint64_t page)
 {
 	_Atomic uint32_t *changes = image->filler->changes;
@@ -231,19 +224,18 @@ void fln_image_note_change(struct fln_image *image, uint64_t page)
 					memory_order_release);
 }
 
-/* Waiters are kicked and forgotten: what they wait for may be another fill's by now. */
-static void let_go(struct fln_image *image) FLN_REQUIRES(image->lock)
+/* Waiters are removed although their page may not be ready: they must request again. */
+static void count_let_go(struct fln_image *image) FLN_REQUIRES(image->lock)
 {
 	(void)atomic_fetch_add_explicit(&image->nr_let_go, 1, memory_order_relaxed);
 }
 
-/* States have moved: the waiters for what no fill covers, and listeners elsewhere. */
 uint64_t fln_image_take_waiters(struct fln_image *image) FLN_REQUIRES(image->lock)
 {
 	uint64_t waiters = image->waiters, one = 1;
 
 	if (waiters)
-		let_go(image);
+		count_let_go(image);
 	image->waiters = 0;
 	for (struct fln_listener *l = image->listeners; l; l = l->next) {
 		if (!l->waits)
@@ -260,7 +252,7 @@ void fln_image_kick(struct fln_image *image, uint64_t waiters)
 		fln_filler_tell(image->filler, waiters, FLN_CHANGE_PAGES, fln_image_set(image));
 }
 
-/* Pages @range of a fill move to @to, and of them @dead to ZERO. */
+/* Move the pages @range of a fill to @to, but those in @dead to ZERO. */
 static void move_run(struct fln_image *image, struct fln_fill *fill, const struct fln_mask *range,
 		     const struct fln_mask *dead, enum fln_image_page to) FLN_REQUIRES(image->lock)
 {
@@ -269,7 +261,7 @@ static void move_run(struct fln_image *image, struct fln_fill *fill, const struc
 	struct fln_mask live = { { 0 } }, zero = { { 0 } };
 	struct fln_chunk *c;
 
-	/* All taken over: the block may be whole by now, and have no chunk. */
+	/* All pages were taken over: the block may be uniform by now and need no chunk. */
 	if (fln_mask_empty(range))
 		return;
 	for (uint32_t i = 0; i < fill->nr_pages; i++) {
@@ -282,17 +274,13 @@ static void move_run(struct fln_image *image, struct fln_fill *fill, const struc
 	collapse(image, block, c);
 }
 
-/*
- * Publish pages [lo, hi) of a fill in the state @to, those that were given up
- * meanwhile as ZERO, and kick the waiters.
- */
 void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t hi,
 		      enum fln_image_page to)
 {
 	struct fln_mask punched = { { 0 } }, range, fresh, dead;
 	uint64_t waiters;
 
-	/* What was given up before we wrote it, or while we did: the image knows from here on. */
+	/* After this the image knows of all discards before and during our write. */
 	if (to == FLN_IMAGE_FILLED)
 		fln_filler_wait_readers(image->filler);
 	fln_rcu_read_lock();
@@ -303,7 +291,7 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 		fresh = fln_mask_andnot(&dead, &punched);
 		if (fln_mask_empty(&fresh))
 			break;
-		/* Take back what was written after the guest had given the page up. */
+		/* Punch out what was written after the guest had discarded the page. */
 		fln_unlock(&image->lock);
 		fln_image_punch_runs(image, fill->page, &fresh);
 		punched = fln_mask_or(&punched, &fresh);
@@ -315,24 +303,24 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 	fill->writing = false;
 	(void)pthread_cond_broadcast(&image->written);
 	waiters = fill->waiters | fln_image_take_waiters(image);
-	/* Another fill may have a page that is not filled before they look, or another part. */
+	/* Before the waiters look, another fill may claim unfilled pages or another part. */
 	if (fill->waiters &&
 	    (to == FLN_IMAGE_UNFILLED || to == FLN_IMAGE_FAILED || fln_image_is_huge(image)))
-		let_go(image);
+		count_let_go(image);
 	fln_unlock(&image->lock);
 	fln_rcu_read_unlock();
 	fln_image_kick(image, waiters);
 }
 
 /*
- * Pages of one block that are FILLED or ZERO elsewhere; adds their waiters to
- * *waiters.  Return: whether that was news of any.
+ * Move the pages @known of one block, which are FILLED or ZERO in the owner's process, to @to;
+ * adds their waiters to *waiters.  Return: whether any page has changed.
  */
 static bool learn_pages(struct fln_image *image, uint64_t block, struct fln_chunk *c,
 			const struct fln_mask *known, enum fln_image_page to, uint64_t *waiters)
 	FLN_REQUIRES(image->lock)
 {
-	static const enum fln_image_page open[] = { FLN_IMAGE_UNFILLED, FLN_IMAGE_FAILED };
+	static const enum fln_image_page from[] = { FLN_IMAGE_UNFILLED, FLN_IMAGE_FAILED };
 	struct fln_mask pages = fln_image_in_state(c, FLN_IMAGE_FILLING);
 	bool news;
 
@@ -348,10 +336,10 @@ static bool learn_pages(struct fln_image *image, uint64_t block, struct fln_chun
 	}
 	fln_image_move(image, c, &pages, FLN_IMAGE_FILLING, to);
 	for (uint32_t s = 0; s < 2; s++) {
-		pages = fln_image_in_state(c, open[s]);
+		pages = fln_image_in_state(c, from[s]);
 		pages = fln_mask_and(&pages, known);
 		news |= !fln_mask_empty(&pages);
-		fln_image_move(image, c, &pages, open[s], FLN_IMAGE_FILLING);
+		fln_image_move(image, c, &pages, from[s], FLN_IMAGE_FILLING);
 		fln_image_move(image, c, &pages, FLN_IMAGE_FILLING, to);
 	}
 	return news;
@@ -369,10 +357,13 @@ void fln_image_learn(struct fln_image *image, uint64_t block, const struct fln_m
 		bool news = learn_pages(image, block, c, filled, FLN_IMAGE_FILLED, &waiters);
 
 		news |= learn_pages(image, block, c, zero, FLN_IMAGE_ZERO, &waiters);
-		/* Of a huge page another part may be on its way before they look. */
+		/* Before the waiters look, another fill may claim another part of the huge page. */
 		if (waiters && fln_image_is_huge(image))
-			let_go(image);
-		/* Once only (fln_image_chunk()): not of a block that was whole, and has holes since. */
+			count_let_go(image);
+		/*
+		 * Collapse a block once only, as fln_image_chunk() relies on: not again after it was
+		 * uniform and got holes.
+		 */
 		if (news)
 			collapse(image, block, c);
 		fln_image_note_change(image, block * FLN_BLOCK_PAGES);

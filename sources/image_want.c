@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Requests for pages of an image: start a fill if needed, and register the waiter.
+ *
+ * Called by workers, by threads that serve attached processes (share.c), and in a guest's turn.
+ * image->lock guards the page states, the fills in flight and the waiters; it is taken here.
  */
 #include "sources/image_want.h"
 
@@ -67,12 +70,12 @@ static enum fln_image_request request_unfilled(struct fln_image *image, struct r
 	if (!is_fillable(image) || !fill) {
 		q->want->starved = is_fillable(image);
 		image->waiters |= fln_waiter_bit(q->waiter);
-		q->want->nr_covered = UINT64_MAX;
+		q->want->nr_covered = UINT64_MAX; /* image->waiters are kicked by any change */
 		return FLN_IMAGE_IS_PENDING;
 	}
 	if (end > fln_bytes_to_pages(image->len_bytes))
 		end = fln_bytes_to_pages(image->len_bytes);
-	/* Include the window's contiguous unfilled pages before the fault. */
+	/* Include the unfilled pages of the window that lie directly before the requested page. */
 	unfilled = fln_image_in_state(fln_image_chunk(image, lo / FLN_BLOCK_PAGES),
 				      FLN_IMAGE_UNFILLED);
 	while (lo > first && fln_mask_test(&unfilled, (uint32_t)((lo - 1) % FLN_BLOCK_PAGES)))
@@ -156,7 +159,10 @@ enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, ui
 
 	FLN_ASSERT(waiter <= FLN_NO_WAITER);
 	want->starved = false;
-	/* A signal handler on this thread would wait forever for a fill not yet submitted. */
+	/*
+	 * Hold signals off until the fill is submitted: a handler on this thread that needs the
+	 * same page would wait for that fill forever.
+	 */
 	fln_signals_hold();
 	do {
 		/* Outside image->lock: filler->lock has the lower rank. */
@@ -164,7 +170,7 @@ enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, ui
 		q.spare = taken;
 		fln_rcu_read_lock();
 		fln_lock(&image->lock);
-		/* The page's fill was put off since needs_fill(): allocate one after all. */
+		/* A fill has become necessary since needs_fill(): allocate one after all. */
 		again = !may_fill && needs_fill(image, page, want->retry);
 		if (!again)
 			result = answer(image, &q);
@@ -178,7 +184,7 @@ enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, ui
 	else if (taken)
 		fill_submit(image, taken);
 	else if (q.promote && !image->link)
-		fln_filler_promote(image->filler, &image->queue, page);
+		fln_filler_promote(image->filler, &image->queue, q.page);
 	fln_signals_release();
 	return result;
 }

@@ -15,7 +15,7 @@ enum fln_image_request {
 	FLN_IMAGE_IS_READY,   /* the page is FILLED or ZERO: install it */
 	FLN_IMAGE_IS_PENDING, /* @waiter is kicked when the page's state has changed */
 	FLN_IMAGE_IS_FAILED,  /* the source has failed for this page */
-	FLN_IMAGE_IS_STARVED, /* no free fill for a retry: @waiter is kicked, then request again */
+	FLN_IMAGE_IS_STARVED, /* no fill free for a retry: request again once @waiter is kicked */
 };
 
 /* Request @page for a fault.  Never blocks on a source.  @waiter may be FLN_NO_WAITER. */
@@ -27,8 +27,8 @@ struct fln_image_want {
 	bool background;     /* no fault waits: fills for faults take precedence */
 	bool peer;           /* another process requests the page */
 	bool retry;          /* if the page is FAILED, read it once more, alone */
-	uint64_t nr_covered; /* out, PENDING: pages from @page on whose change kicks as well */
-	bool starved;        /* out: a fill is needed but none was free; the waiter is kicked */
+	uint64_t nr_covered; /* out, PENDING: pages from @page on whose changes kick @waiter */
+	bool starved;        /* out: no fill was free for it: @waiter is kicked once one is */
 	uint64_t nr_let_go;  /* out, PENDING: request again when image->nr_let_go has grown */
 };
 

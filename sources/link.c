@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The attached side of an image of another process: asks and what comes of them.
+ * The attached side of an image that another process owns: sends asks, receives news.
  *
- * A thread that needs pages (a worker, mostly) begins a fill as in any image, and sends
- * the ask itself, without waiting; when the socket is full the link's thread sends
- * it later.  The thread receives the news and moves the states.  A fill is in the
- * table of asks from before it is sent until the news that it is done.
+ * A thread that needs pages (mostly a worker) begins a fill as in any image and sends
+ * the ask itself, without blocking; if the socket is full, the link's thread sends
+ * it later.  The link's thread receives the news and changes the states.  A fill is in
+ * the table of asks from before it is sent until news says that it is done.
  */
 #include "sources/link.h"
 
@@ -24,26 +24,26 @@
 
 #define SHORT_PAUSE_NS FLN_NS_PER_MS
 
-/* One ask: the fill's number is the id. */
+/* An ask; its index in link->asks is its id. */
 struct ask {
 	struct fln_fill fill;
-	bool asked;  /* in flight, or to be sent; guarded by link->lock, as what follows */
-	bool unsent; /* there was no room */
+	bool asked;  /* in flight, or unsent; guarded by link->lock, as is unsent */
+	bool unsent; /* the socket was full */
 };
 
 struct fln_link {
 	struct fln_image *image;
 	int socket;
-	int event_fd; /* rung to stop, and when there is something unsent */
+	int event_fd; /* wakes the thread to stop, or to send unsent asks */
 	struct fln_thread thread;
 	_Atomic bool stopping;
 	struct fln_lock lock; /* FLN_RANK_SOURCE */
-	_Atomic bool anew;    /* questions are for what had failed, too */
+	_Atomic bool anew;    /* asks request that FAILED pages be read once more */
 	struct fln_fill *free;
 	uint32_t nr_free;
-	uint64_t starved; /* waiters that found no fill */
+	uint64_t starved; /* waiters that found no free fill */
 	uint32_t nr_unsent;
-	bool broken; /* nobody answers any more */
+	bool broken; /* the connection has ended */
 	struct ask asks[FLN_LINK_MAX_ASKS];
 };
 
@@ -59,7 +59,7 @@ static void ring(struct fln_link *link)
 	(void)!write(link->event_fd, &one, sizeof(one));
 }
 
-/* Life. */
+/* Opening the link (closing: at the end of the file). */
 
 static void *link_main(void *arg);
 
@@ -70,7 +70,7 @@ int fln_link_open(struct fln_image *image, int fd, bool can_be_late)
 	int rc;
 
 	if (!link)
-		return fln_fail(ENOMEM, "image %s: no memory to be attached", image->name);
+		return fln_fail(ENOMEM, "image %s: no memory to attach it", image->name);
 	link->image = image;
 	link->socket = fln_fd_keep(fcntl(fd, F_DUPFD_CLOEXEC, 0));
 	link->event_fd = fln_fd_keep(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -137,7 +137,7 @@ void fln_link_free(struct fln_link *link, struct fln_fill *fill)
 				fln_image_set(link->image));
 }
 
-/* A fill is over: what of it is not published goes to @to. */
+/* End a fill: its unpublished pages move to @to. */
 static void end_fill(struct fln_link *link, struct fln_fill *fill, enum fln_image_page to)
 {
 	struct fln_fill_join *join = fill->join;
@@ -154,7 +154,7 @@ static void end_fill(struct fln_link *link, struct fln_fill *fill, enum fln_imag
 	fln_unlock(&image->lock);
 }
 
-/* The message for a fill that nobody ends meanwhile. */
+/* The message for an ask; no other thread may end the fill meanwhile. */
 static struct fln_link_ask message_of(struct fln_link *link, const struct ask *ask)
 {
 	const struct fln_fill *fill = &ask->fill;
@@ -169,11 +169,11 @@ static struct fln_link_ask message_of(struct fln_link *link, const struct ask *a
 }
 
 /*
- * True: the link's thread has to do it later.  A socket that takes nothing any more is
- * shut: then the thread finds that the connection has ended, and all that was asked for
- * fails, where it would wait for an answer to what was never sent.
+ * Send an ask.  True: the socket is full, and the link's thread must send it later.  On any other
+ * error shut the socket down: the thread then sees the end of the connection and fails all asks,
+ * which would otherwise wait for answers to messages that were never sent.
  */
-static bool send_later(struct fln_link *link, const struct fln_link_ask *message)
+static bool must_send_later(struct fln_link *link, const struct fln_link_ask *message)
 {
 	int rc = fln_link_send(link->socket, message, sizeof(*message), -1, false);
 
@@ -190,7 +190,7 @@ void fln_link_ask_anew(struct fln_link *link)
 void fln_link_ask(struct fln_link *link, struct fln_fill *fill)
 {
 	struct ask *ask = ask_of(fill);
-	/* Once it is asked for it may be over at any time: the connection may end. */
+	/* Built first: after ask->asked is set, the end of the connection may end the fill. */
 	struct fln_link_ask message = message_of(link, ask);
 	bool broken;
 
@@ -203,7 +203,7 @@ void fln_link_ask(struct fln_link *link, struct fln_fill *fill)
 		end_fill(link, fill, FLN_IMAGE_FAILED);
 		return;
 	}
-	if (!send_later(link, &message))
+	if (!must_send_later(link, &message))
 		return;
 	fln_lock(&link->lock);
 	if (ask->asked && !link->broken) {
@@ -216,7 +216,7 @@ void fln_link_ask(struct fln_link *link, struct fln_fill *fill)
 
 /* The thread. */
 
-static bool something_unsent(struct fln_link *link)
+static bool has_unsent(struct fln_link *link)
 {
 	bool unsent;
 
@@ -226,7 +226,10 @@ static bool something_unsent(struct fln_link *link)
 	return unsent;
 }
 
-/* There is room in the socket.  If it takes none, the kernel has no memory: a pause. */
+/*
+ * Send unsent asks, because the socket has room.  If it takes none nevertheless, the kernel is
+ * short of memory: pause.
+ */
 static void send_unsent(struct fln_link *link)
 {
 	bool sent = false;
@@ -239,11 +242,11 @@ static void send_unsent(struct fln_link *link)
 		fln_lock(&link->lock);
 		unsent = ask->unsent;
 		fln_unlock(&link->lock);
-		/* Only this thread ends it, so it does not change meanwhile. */
+		/* Only this thread ends it, so it cannot change meanwhile. */
 		if (!unsent)
 			continue;
 		message = message_of(link, ask);
-		if (send_later(link, &message)) {
+		if (must_send_later(link, &message)) {
 			if (!sent)
 				fln_sleep_ns(SHORT_PAUSE_NS);
 			return;
@@ -260,7 +263,7 @@ static void send_unsent(struct fln_link *link)
 	fln_unlock(&link->lock);
 }
 
-/* The fill that is asked for under @id, or NULL. */
+/* The fill of the ask @id that is in flight; NULL: there is none. */
 static struct fln_fill *asked(struct fln_link *link, uint32_t id)
 {
 	bool is_asked;
@@ -273,7 +276,7 @@ static struct fln_fill *asked(struct fln_link *link, uint32_t id)
 	return is_asked ? &link->asks[id].fill : NULL;
 }
 
-/* Pages of the fill that failed on the other side. */
+/* Publish pages of the fill that have failed in the owner's process. */
 static void learn_failed(struct fln_link *link, struct fln_fill *fill,
 			 const struct fln_mask *failed)
 {
@@ -286,7 +289,7 @@ static void learn_failed(struct fln_link *link, struct fln_fill *fill,
 	}
 }
 
-/* False: the other side talks nonsense. */
+/* Validate news and apply it.  False: it is invalid. */
 static bool learn(struct fln_link *link, const struct fln_link_news *news)
 {
 	struct fln_mask any = fln_mask_or(&news->filled, &news->zero), want, twice, rest, valid;
@@ -323,11 +326,11 @@ static bool learn(struct fln_link *link, const struct fln_link_news *news)
 	fln_lock(&link->lock);
 	link->asks[news->id].asked = link->asks[news->id].unsent = false;
 	fln_unlock(&link->lock);
-	end_fill(link, fill, FLN_IMAGE_FAILED); /* nothing is left of it */
+	end_fill(link, fill, FLN_IMAGE_FAILED); /* all its pages are published already */
 	return true;
 }
 
-/* All news that are there.  Return: -EAGAIN; 0 when the other end was closed; -EPROTO … */
+/* Receive all pending news.  Return: -EAGAIN: all received; 0: the other end was closed; -errno. */
 static int receive_news(struct fln_link *link)
 {
 	while (!atomic_load_explicit(&link->stopping, memory_order_acquire)) {
@@ -347,7 +350,7 @@ static int receive_news(struct fln_link *link)
 	return -EAGAIN;
 }
 
-/* Nobody answers any more: what was asked for goes to @to. */
+/* The connection has ended: end all asks, and move their pages to @to. */
 static void end_all(struct fln_link *link, enum fln_image_page to)
 {
 	fln_lock(&link->lock);
@@ -365,18 +368,18 @@ static void end_all(struct fln_link *link, enum fln_image_page to)
 	}
 }
 
-static void tell_broken(struct fln_link *link, int rc)
+static void log_broken(struct fln_link *link, int rc)
 {
 	const struct fln_log *log = &link->image->filler->opts.log;
 
 	if (rc == -EPROTO)
 		fln_log(log, FLN_LOG_ERROR,
-			"image %s: the other process does not keep to the protocol and is not "
-			"listened to any more; pages that are not filled fail",
+			"image %s: the other process violated the protocol, and the connection is "
+			"closed; pages that are not filled fail",
 			link->image->name);
 	else
 		fln_log(log, FLN_LOG_WARNING,
-			"image %s: the process that shares it has ended the connection (%s); "
+			"image %s: the process that shares it has closed the connection (%s); "
 			"pages that are not filled fail",
 			link->image->name, rc ? strerror(-rc) : "closed");
 }
@@ -395,7 +398,7 @@ static void *link_main(void *arg)
 		uint64_t count;
 		int rc;
 
-		if (something_unsent(link))
+		if (has_unsent(link))
 			p[1].events |= POLLOUT;
 		(void)poll(p, 2, -1);
 		if (p[0].revents)
@@ -408,7 +411,7 @@ static void *link_main(void *arg)
 		if (rc == -EAGAIN)
 			continue;
 		broken = true;
-		tell_broken(link, rc);
+		log_broken(link, rc);
 		(void)shutdown(link->socket, SHUT_RDWR);
 		end_all(link, FLN_IMAGE_FAILED);
 	}

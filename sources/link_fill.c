@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fln_image_fill() of an image that another process owns.
+ * fln_image_fill() for an attached image, which another process owns.
  *
- * The caller asks for run after run, as there are fills of the link's to ask with, and then
- * waits until all that it has asked for have ended.
+ * The caller sends an ask for each run, as fills of the link become free, and then waits until
+ * all of them have ended.
  */
 #include "sources/link_fill.h"
 
@@ -25,28 +25,28 @@
 #define SHORT_PAUSE_NS FLN_NS_PER_MS
 
 /*
- * The next run of [*page, end) that waits to be filled or failed, in the block of *page;
- * asked for by @fill.  False: there is none in that block, and *page is behind it.
+ * Claim for @fill the next UNFILLED or FAILED run of [*page, end) in the block of *page; *page
+ * becomes its end.  False: the block has none, and *page becomes the end of the block.
  */
-static bool ask_next(struct fln_image *image, struct fln_fill *fill, uint64_t *page, uint64_t end,
-		     struct fln_fill_join *join)
+static bool claim_next(struct fln_image *image, struct fln_fill *fill, uint64_t *page, uint64_t end,
+		       struct fln_fill_join *join)
 {
 	uint64_t base = fln_align_down(*page, FLN_BLOCK_PAGES),
 		 stop = fln_block_end_page(*page, end);
-	struct fln_mask open = { { 0 } }, failed;
+	struct fln_mask claimable = { { 0 } }, failed;
 	bool begun = false;
 
-	/* One block at a time: a worker that serves a fault does not wait for more (I7). */
+	/* One block per critical section, which bounds the delay of workers (I7). */
 	fln_rcu_read_lock();
 	fln_lock(&image->lock);
 	if (fln_blockmap_uniform(&image->map, base / FLN_BLOCK_PAGES) <= 0) {
 		struct fln_chunk *c = fln_image_chunk(image, base / FLN_BLOCK_PAGES);
 
-		open = fln_image_in_state(c, FLN_IMAGE_UNFILLED);
+		claimable = fln_image_in_state(c, FLN_IMAGE_UNFILLED);
 		failed = fln_image_in_state(c, FLN_IMAGE_FAILED);
-		open = fln_mask_or(&open, &failed);
+		claimable = fln_mask_or(&claimable, &failed);
 	}
-	*page = base + fln_mask_next_set(&open, (uint32_t)(*page - base));
+	*page = base + fln_mask_next_set(&claimable, (uint32_t)(*page - base));
 	if (*page < stop) {
 		begun = fln_fill_begin(image, fill, *page, stop, true);
 		FLN_ASSERT(begun);
@@ -69,12 +69,12 @@ int fln_link_fill(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 	while (at < end) {
 		struct fln_fill *fill;
 
-		/* No handler may wait for a fill that only this thread can ask for. */
+		/* A signal handler on this thread would wait forever for a fill not yet sent. */
 		fln_signals_hold();
 		fill = fln_link_alloc(image->link, FLN_NO_WAITER, true);
 		if (!fill)
 			fln_sleep_ns(SHORT_PAUSE_NS);
-		else if (ask_next(image, fill, &at, end, &join))
+		else if (claim_next(image, fill, &at, end, &join))
 			fln_link_ask(image->link, fill);
 		else
 			fln_link_free(image->link, fill);
@@ -91,8 +91,8 @@ int fln_link_fill(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 		else if (fln_image_state(image, at) == FLN_IMAGE_FAILED)
 			return fln_fail(
 				EIO,
-				"image %s: page %llu is unavailable: so says the process that "
-				"shares it",
+				"image %s: page %llu has failed in the process that shares the "
+				"image",
 				image->name, (unsigned long long)at);
 	}
 	return 0;

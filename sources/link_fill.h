@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fln_image_fill() of an image that another process owns.
+ * fln_image_fill() for an attached image, which another process owns.
  */
 #ifndef FLN_SOURCES_LINK_FILL_H
 #define FLN_SOURCES_LINK_FILL_H
@@ -9,7 +9,10 @@
 
 struct fln_image;
 
-/* Ask for a range, and wait for the answers.  Return: 0; -EIO, and the sentence names the page. */
+/*
+ * Request a range from the owner and block until it has answered.  Return: 0; -EIO, with a message
+ * that names the failed page.
+ */
 int fln_link_fill(struct fln_image *image, uint64_t page, uint64_t nr_pages);
 
 #endif

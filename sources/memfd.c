@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The memfd of an image: created or adopted, and mapped for our own use (the alias).
-
  *
  * The alias is never registered with a userfaultfd, and not inherited by children: a
  * child that read a hole through it would put a zero page into the page cache.

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Readers of events, and fills that wait for them before they publish.
+ * Orders the publishing of fills after events that waiters have read but not handled yet.
  *
- * A waiter's sequence is odd while it has read events that it has not acted upon.
+ * A waiter's sequence number is odd while it may have read events that it has not handled.
  */
 #include "sources/reading.h"
 
@@ -15,14 +15,14 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define YIELDS 64u /* before a wait for readers of events sleeps */
+#define YIELDS 64u /* before wait_reader() sleeps instead */
 
 void fln_filler_closer_begin(struct fln_filler *filler)
 {
 	_Atomic uint64_t *seq = &filler->reading[FLN_MAX_WAITERS].seq;
 	uint64_t before;
 
-	/* Fills that publish wait for this section: no handler that waits for contents runs in it. */
+	/* Publishing waits for this section, so it must not run handlers that wait for contents. */
 	fln_signals_hold();
 	before = atomic_load(seq);
 	while (before % 2 == 1 || !atomic_compare_exchange_weak(seq, &before, before + 1)) {
@@ -37,7 +37,7 @@ void fln_filler_closer_end(struct fln_filler *filler)
 	fln_signals_release();
 }
 
-/* Wait until a waiter that is reading events has acted upon them. */
+/* Wait until a waiter has handled the events that it has read. */
 static void wait_reader(const struct fln_reading *reading)
 {
 	uint64_t seq = atomic_load(&reading->seq);
@@ -55,7 +55,7 @@ static void wait_reader(const struct fln_reading *reading)
 void fln_filler_wait_readers(struct fln_filler *filler)
 {
 	fln_lock_assert_none();
-	/* Of those that there are: each is a cache line, and this is done for each publish. */
+	/* Only existing waiters: each is a cache line, and this runs for every publish. */
 	for (uint32_t i = 0; i < filler->opts.nr_waiters; i++)
 		wait_reader(&filler->reading[i]);
 	wait_reader(&filler->reading[FLN_MAX_WAITERS]);

@@ -2,10 +2,11 @@
 /*
  * The owner's side of an image that is shared with another process (protocol: link.h).
  *
- * Runs on one thread of the embedder per attached process, inside fln_image_share().  It
- * answers at once for pages that are ready.  For others it requests fills, as a fault
- * would, and checks again when pages have changed: it is a listener of the image, which
- * is notified under the lock under which pages are published.
+ * Runs on one thread of the embedder per attached process, inside fln_image_share(), which alone
+ * uses its struct share; only the listener in it is shared, and guarded by image->lock.  The
+ * process sends asks, each for some pages of one block.  An ask for ready pages is answered at
+ * once.  For other pages the thread requests fills, as a fault would, and checks again when it is
+ * notified that pages have changed.  Pages are published and listeners notified under image->lock.
  */
 #include "base/cancel.h"
 #include "base/error.h"
@@ -25,7 +26,7 @@
 #include <unistd.h>
 
 #define LOOK_AHEAD_BLOCKS 1024u
-#define RETRY_MS 20 /* after no fill was free, or one was put off */
+#define RETRY_MS 20 /* the pause when no fill was free, or one was put off */
 #define ASKS_PER_ROUND 64u
 /*
  * A process may have this many fills in use, or twice the number of filler threads if that is
@@ -39,7 +40,7 @@ struct ask {
 	uint32_t nr_pages;    /* 0: the id is free */
 	struct fln_mask told; /* pages of its block that were answered */
 	uint32_t nr_fills;    /* fills in use for it, counted in share->nr_fills */
-	uint32_t nr_anew; /* FAILED ones among the first nr_anew pages are still to be read again */
+	uint32_t nr_anew;     /* FAILED pages among its first nr_anew are still to be retried */
 };
 
 struct share {
@@ -88,8 +89,8 @@ static enum fln_image_request want(struct fln_image *image, uint64_t page, bool 
 }
 
 /*
- * Request fills for the missing pages that are not FILLING.  True: some page still is not,
- * because no fill was free or one was put off; the rest would fail likewise.
+ * Request fills for the missing pages that are not FILLING.  Return: true if some page is still
+ * UNFILLED, because no fill was free or one was put off; further requests would fail likewise.
  */
 static bool request_missing(struct fln_image *image, const struct fln_mask *missing, uint64_t block)
 {
@@ -131,7 +132,7 @@ static uint32_t count_fills(const struct fln_image *image, const struct fln_mask
 	return nr;
 }
 
-/* May the process use another fill?  If not, notes that an ask is put off. */
+/* May the process use another fill?  If not, note that an ask is put off. */
 static bool may_use_fill(struct share *s)
 {
 	if (s->nr_fills < s->max_fills)
@@ -145,7 +146,7 @@ static void serve_missing(struct share *s, struct ask *ask, const struct fln_mas
 			  uint64_t block)
 {
 	if (!s->image->source || fln_mask_empty(missing))
-		return; /* nothing missing, or it must be pushed by the embedder */
+		return; /* nothing is missing, or only the embedder can push it */
 	if (!may_use_fill(s))
 		return;
 	s->stalled |= request_missing(s->image, missing, block);
@@ -154,8 +155,8 @@ static void serve_missing(struct share *s, struct ask *ask, const struct fln_mas
 }
 
 /*
- * Retry the FAILED pages of an ask, before their states are read for the answer.  False: no
- * fill was free for some of them.
+ * Retry the FAILED pages of an ask that are to be read anew, before their states are read for the
+ * answer.  False: some could not be retried, as no fill was free or the process is at its limit.
  */
 static bool retry_failed(struct share *s, struct ask *ask)
 {
@@ -237,8 +238,8 @@ static int answer_active(struct share *s)
 }
 
 /*
- * Asks that were put off are answered again when a page changes.  If the fills they waited for
- * have ended meanwhile, nothing may change any more: retry by timer.
+ * Asks that were put off are looked at again when a page changes.  If the fills that they waited
+ * for have ended already, perhaps no page will ever change: retry by timer.
  */
 static void recheck_put_off(struct share *s)
 {
@@ -246,7 +247,7 @@ static void recheck_put_off(struct share *s)
 	s->put_off = false;
 }
 
-/* Called before states are read: later changes are notified. */
+/* To be called before states are read, so that all later changes are notified. */
 static void arm_listener(struct share *s)
 {
 	fln_lock(&s->image->lock);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Sources that wrap another source, for tests: one delays reads, the other fails them.
-
  *
  * A wrapper has the concurrency and the length of the inner source, and its extents.  Holes
  * are not read, so they are neither delayed nor failed.

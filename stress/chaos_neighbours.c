@@ -14,6 +14,7 @@
 #include "stress/stress.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -25,9 +26,10 @@
 #define VICTIM_BYTES (UINT64_C(8) << 20)
 #define VICTIM_PAGES (VICTIM_BYTES / PAGE_BYTES)
 #define HANGING_FEW 32u
-#define HANGING_MANY 1600u /* more than an engine reads at a time, and than a worker holds */
+#define HANGING_MANY 1600u /* more than the engine's pool of fills, and than a worker can hold */
 #define FORGED 6000u
-/* Limit of faults on one page of a neighbour: more is a livelock. */
+#define FIRST_HIGH_FD 16
+/* Limit of a neighbour's faults, besides one for each of its pages: more is a livelock. */
 #define FAULTS_MAX 1000u
 
 extern char **environ;
@@ -45,7 +47,7 @@ static bool victim_reads(struct stress *s, struct rng *rng, struct other *v, con
 		const char *at = (const char *)fln_region_addr(v->region) + page * PAGE_BYTES;
 		int signo;
 
-		/* A time limit for each page: on a busy machine all of them take long. */
+		/* A time limit for each page: on a busy machine all of them together take long. */
 		stage_begin("reads a page beside its neighbours");
 		signo = guard_copy(&g, at, copy);
 
@@ -108,7 +110,7 @@ static uint32_t start_waiters(struct waiter *w, uint32_t nr, const char *base)
 	return n;
 }
 
-/* Wait until most of them have faulted; on a busy machine some may not have. */
+/* Wait for all waiters to fault, but 5 seconds at most: on a busy machine some may not have. */
 static void wait_waiters(const struct other *o, uint32_t nr)
 {
 	struct fln_stats st = FLN_STATS_INIT;
@@ -134,7 +136,7 @@ static bool beside_hanging_source(struct stress *s, struct rng *rng)
 	if (done)
 		wait_waiters(&o, nr);
 	done = done && with_victim(s, rng, "a guest whose source hangs");
-	stage_begin("lets a source go on that hung");
+	stage_begin("lets a hanging source continue");
 	atomic_store(&o.hangs, false);
 	if (o.guest)
 		(void)fln_guest_stop(o.guest);
@@ -186,7 +188,7 @@ static bool process_start(struct process *p, enum neighbour_kind kind)
 	char number[16], arg[] = NEIGHBOUR_ARG, name[] = "faultlane-stress";
 	char *argv[] = { name, arg, number, NULL };
 	posix_spawn_file_actions_t actions;
-	int talk[2], image[2], rc;
+	int talk[2], image[2], high[2], rc;
 
 	(void)snprintf(number, sizeof(number), "%d", (int)kind);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, talk) != 0)
@@ -196,16 +198,22 @@ static bool process_start(struct process *p, enum neighbour_kind kind)
 		(void)close(talk[1]);
 		return false;
 	}
-	(void)posix_spawn_file_actions_init(&actions);
-	/* First to high numbers, which cannot collide with the final ones. */
-	(void)posix_spawn_file_actions_adddup2(&actions, talk[1], 200);
-	(void)posix_spawn_file_actions_adddup2(&actions, image[1], 201);
-	(void)posix_spawn_file_actions_adddup2(&actions, 200, NEIGHBOUR_TALK_FD);
-	(void)posix_spawn_file_actions_adddup2(&actions, 201, NEIGHBOUR_IMAGE_FD);
-	rc = posix_spawn(&p->pid, "/proc/self/exe", &actions, NULL, argv, environ);
-	(void)posix_spawn_file_actions_destroy(&actions);
+	/* To numbers that cannot collide with those that the process expects. */
+	high[0] = fcntl(talk[1], F_DUPFD_CLOEXEC, FIRST_HIGH_FD);
+	high[1] = fcntl(image[1], F_DUPFD_CLOEXEC, FIRST_HIGH_FD);
 	(void)close(talk[1]);
 	(void)close(image[1]);
+	(void)posix_spawn_file_actions_init(&actions);
+	(void)posix_spawn_file_actions_adddup2(&actions, high[0], NEIGHBOUR_TALK_FD);
+	(void)posix_spawn_file_actions_adddup2(&actions, high[1], NEIGHBOUR_IMAGE_FD);
+	rc = high[0] < 0 || high[1] < 0
+		     ? EMFILE
+		     : posix_spawn(&p->pid, "/proc/self/exe", &actions, NULL, argv, environ);
+	(void)posix_spawn_file_actions_destroy(&actions);
+	for (int i = 0; i < 2; i++) {
+		if (high[i] >= 0)
+			(void)close(high[i]);
+	}
 	p->talk = talk[0];
 	p->image = image[0];
 	if (rc == 0)
@@ -256,7 +264,7 @@ static void *sharer_main(void *arg)
 	return NULL;
 }
 
-/* A process that attaches requests everything at once, of a source that hangs. */
+/* A process attaches an image whose source hangs, and requests all of it at once. */
 static bool beside_greedy_peer(struct stress *s, struct rng *rng)
 {
 	struct process p;
@@ -340,7 +348,7 @@ static void check_neighbours_faults(struct stress *s, const struct other *o, con
 
 	if (fln_guest_stats(o->guest, &st) == 0 &&
 	    st.faults > FAULTS_MAX + NEIGHBOUR_BYTES / PAGE_BYTES)
-		complain(s, "beside %s: %llu faults, %llu resumed, of a page or two", what,
+		complain(s, "beside %s: %llu faults, %llu resumed: a livelock", what,
 			 (unsigned long long)st.faults, (unsigned long long)st.resumed);
 }
 
@@ -357,7 +365,7 @@ static bool beside_foreign(struct stress *s, struct rng *rng, enum neighbour_kin
 		return false;
 	uffd = receive_uffd(p.talk, &hello);
 	done = uffd >= 0 && other_image(s, &o, NEIGHBOUR_BYTES, false) == 0;
-	/* The engine may refuse it. */
+	/* The engine may refuse the userfaultfd; the victim must not be affected either way. */
 	if (done &&
 	    other_foreign_guest(&o, NEIGHBOUR_BYTES, uffd, hello.addr, FLN_DISCARD_DEFAULT) == 0)
 		done = process_go(&p);
@@ -407,13 +415,13 @@ bool chaos_foreign(struct stress *s, struct rng *rng)
 	stage_begin("lets a process check its pages");
 	done = done && send(p.talk, "!", 1, MSG_NOSIGNAL) == 1 && recv(p.talk, &said, 1, 0) == 1;
 	if (done && said != '!')
-		complain(s, "a process reads zeros where its image is due, after the stop");
+		complain(s, "a process reads zeros where the image is due, after the stop");
 	process_end(&p);
 	other_end(&o);
 	return done;
 }
 
-/* In turn, so that a short run has all of them; the seed decides which is first. */
+/* One neighbour after the other, so that a short run has all; the seed decides which is first. */
 bool chaos_neighbours(struct stress *s, struct rng *rng)
 {
 	static uint64_t number;
@@ -441,5 +449,5 @@ const char *chaos_neighbours_prepare(struct stress *s)
 	(void)s;
 	return access("/proc/self/exe", X_OK) == 0
 		       ? NULL
-		       : "/proc is missing, by which the program starts itself";
+		       : "/proc is missing, through which the program starts itself again";
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Private guests touched only by these steps, so that the expected contents are exact.  A thread
- * that never gets its page is caught by the watchdog (watch.c).
+ * Each step makes guests of its own, which nothing else touches, so that their expected contents
+ * are known exactly.  A thread that never gets its page is caught by the watchdog (watch.c).
+ *
+ * One thread takes all of these steps (chaos.c), so they may keep state in static variables.
  */
 #include "stress/chaos_owed.h"
 
@@ -185,8 +187,8 @@ static int punch_and_populate(const struct other *o, struct toucher_of_one *t, u
 
 /*
  * A punch through the descriptor raises no event, and the caller of populate may pass the pages to
- * a system call that does not wait, so all of them must be mapped after populate.  Tolerate one
- * miss: the kernel may zap PTEs itself.
+ * a system call that fails rather than wait for a fault, so all of them must be mapped after
+ * populate.  Tolerate one miss: the kernel may zap PTEs itself.
  */
 static bool populate_after_punch(struct stress *s, struct rng *rng)
 {
@@ -211,7 +213,7 @@ static bool populate_after_punch(struct stress *s, struct rng *rng)
 	}
 	if (nr_missing > 1 && !has_chaos(&s->opts, CHAOS_HOST) &&
 	    !has_chaos(&s->opts, CHAOS_MEMORY))
-		complain(s, "of 100 runs of pages %llu are not mapped after a populate",
+		complain(s, "%llu of 100 runs of pages are not wholly mapped after a populate",
 			 (unsigned long long)nr_missing);
 	other_end(&o);
 	return ran;
@@ -239,8 +241,8 @@ static void *willing_main(void *arg)
 }
 
 /*
- * Discard a failed page by its guest, by the embedder, or by both.  Where the guest's discards
- * read the image, only the embedder's discard makes the page zero.
+ * Have a failed page discarded by its guest, by the embedder, or by both.  With @image_due, pages
+ * that the guest discards read the image, and only the embedder's discard makes the page zero.
  */
 static bool discard_failed(const struct other *o, uint64_t page, bool image_due, bool by_guest)
 {
@@ -250,7 +252,7 @@ static bool discard_failed(const struct other *o, uint64_t page, bool image_due,
 	       fln_image_discard(o->image, page * PAGE_BYTES, PAGE_BYTES) == 0;
 }
 
-/* A worker lifts the page's poison, and may get no processor for a while. */
+/* Retry for a while: the worker that lifts the page's poison may get no processor at first. */
 static void wait_for_zeros(struct stress *s, struct guard *g, const struct other *o, uint64_t page)
 {
 	static uint64_t copy[PAGE_WORDS];
@@ -281,7 +283,7 @@ static bool discard_all_failed(struct stress *s, struct rng *rng, const struct o
 			complain(s, "page %llu of a neighbour fails, but could be read",
 				 (unsigned long long)page);
 	}
-	/* Then the last page that is discarded makes its block whole. */
+	/* With the rest filled, the discard of the last failed page makes its block whole. */
 	if (rng_below(rng, 2))
 		done = fln_image_fill(o->image, OWED_FAILED * PAGE_BYTES,
 				      OWED_BYTES - OWED_FAILED * PAGE_BYTES) == 0;
@@ -318,12 +320,12 @@ static bool discard_failed_during_populate(struct stress *s, struct rng *rng)
 	return done;
 }
 
-#define EVENTS_PAGES 4096u /* more than the queue has room for poisoned pages */
+#define EVENTS_PAGES 4096u /* more poisoned pages than the queue of events has room for */
 #define EVENTS_BYTES ((uint64_t)EVENTS_PAGES * PAGE_BYTES)
 #define EVENTS_THREADS 16u
-#define EVENTS_GUESTS \
-	3u /* several, because one may share its share with the guest that fills the queue */
+#define EVENTS_GUESTS 3u /* several: the share of one may be that of the flooding guest, too */
 
+/* A thread that touches pages that all fail. */
 struct fails {
 	pthread_t thread;
 	const char *at;
@@ -405,7 +407,7 @@ static bool report_beside_flood(struct stress *s, struct rng *rng)
 	return done;
 }
 
-/* In turn, so that a short run has all of them. */
+/* The steps are taken in turn, so that even a short run takes each of them. */
 bool chaos_owed(struct stress *s, struct rng *rng)
 {
 	static uint64_t number;

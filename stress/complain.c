@@ -14,6 +14,14 @@
 
 #define REMEMBERED_MAX 16u
 
+/* Seconds since the start; main() may set that again at the same time. */
+static double elapsed_s(const struct stress *s)
+{
+	uint64_t begin = atomic_load(&s->begin_ns), now = now_ns();
+
+	return now > begin ? (double)(now - begin) / 1e9 : 0;
+}
+
 static undo_fn undoes[UNDOES_MAX];
 static uint32_t nr_undoes;
 
@@ -31,7 +39,7 @@ void remember(const struct stress *s, const char *msg)
 
 	(void)pthread_mutex_lock(&remembered_lock);
 	at = nr_remembered++ % REMEMBERED_MAX;
-	remembered[at].at_s = (double)(now_ns() - atomic_load(&s->begin_ns)) / 1e9;
+	remembered[at].at_s = elapsed_s(s);
 	(void)snprintf(remembered[at].text, sizeof(remembered[at].text), "%s", msg);
 	(void)pthread_mutex_unlock(&remembered_lock);
 }
@@ -79,8 +87,7 @@ void complain(struct stress *s, const char *format, ...)
 	va_start(args, format);
 	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	(void)fprintf(stderr, "\nfaultlane-stress: WRONG: %s (after %.1f s)\n", text,
-		      (double)(now_ns() - atomic_load(&s->begin_ns)) / 1e9);
+	(void)fprintf(stderr, "\nfaultlane-stress: WRONG: %s (after %.1f s)\n", text, elapsed_s(s));
 	if (n == 0)
 		tell_remembered();
 	if (s->opts.until_wrong)

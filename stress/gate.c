@@ -2,9 +2,9 @@
 /*
  * The gate that stops touches, and the turn of the step that may close it.
  *
- * Threads sleep at a closed gate until it opens.  They do not poll: hundreds of polling threads,
- * each of which enters its vCPU to look, would leave no processor to the step for which the gate
- * was closed.
+ * Touching threads sleep at a closed gate until it opens; the threads of chaos, whose steps close
+ * it, never pass it.  The sleepers do not poll: hundreds of polling threads, each of which enters
+ * its vCPU to look, would leave no processor to the step for which the gate was closed.
  */
 #include "stress/gate.h"
 
@@ -27,6 +27,7 @@ void gate_init(struct stress *s)
 	(void)pthread_mutex_init(&s->turn, NULL);
 }
 
+/* Change what the threads at the gate wait for, and wake them. */
 static void change(struct stress *s, _Atomic bool *what, bool to)
 {
 	(void)pthread_mutex_lock(&s->gate_lock);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The model: one word per page, changed by compare-and-exchange, also by vCPUs. */
+/*
+ * The model: one atomic word per page, which touching threads, vCPUs and the steps of chaos
+ * change without a lock.
+ */
 #include "stress/model.h"
 
 #include "stress/contents.h"

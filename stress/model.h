@@ -39,7 +39,10 @@ struct model {
 int model_init(struct model *m, uint64_t nr_pages, uint64_t seed);
 void model_deinit(struct model *m);
 
-/* Begin to read: false while a thread writes the page.  Pass *@word to model_end_read(). */
+/*
+ * Begin to read: false while a thread writes the page, and in a gap.  *word: to be passed to
+ * model_end_read().
+ */
 bool model_begin_read(struct model *m, uint64_t page, uint64_t *word);
 
 /*
@@ -55,7 +58,7 @@ void model_end_write(struct model *m, uint64_t page, bool written);
 
 enum discard_effect {
 	DISCARD_NOTHING,  /* the page was not discarded after all */
-	DISCARD_KEEPS,    /* MADV_DONTNEED of shared memory: contents come back, once filled */
+	DISCARD_KEEPS,    /* MADV_DONTNEED of shared memory: only unfilled pages may become zero */
 	DISCARD_ZEROES,   /* the page is zero afterwards */
 	DISCARD_TO_IMAGE, /* the image's contents come back: private memory that is unmapped */
 	DISCARD_TO_IMAGE_OR_ZERO, /* either, because no engine decides any more */
@@ -74,10 +77,11 @@ bool model_is_settled(const struct model *m, uint64_t page);
 
 /*
  * Note which pages are settled, before the guest is stopped: only these are sure to stay readable.
- * A page that a fill in flight brings meanwhile may be read, and then be mapped over.
+ * A page whose fill ends during the stop may be read, and become inaccessible afterwards, because
+ * the engine maps over pages that were unfilled when it looked.
  */
 void model_note_settled(struct model *m);
-/* Whether a page was settled then, and is. */
+/* Whether a page was settled at model_note_settled(), and still is. */
 bool model_stays_settled(const struct model *m, uint64_t page);
 
 /* For messages: describe what the page may hold. */

@@ -88,12 +88,18 @@ static bool tell(int sock)
 	return send(sock, "!", 1, MSG_NOSIGNAL) == 1;
 }
 
+/* Where a thread begins to touch; it goes on to the end. */
+struct touching {
+	volatile char *mem;
+	uint64_t from;
+};
+
 static void *touch_all(void *arg)
 {
-	volatile char *p = arg;
+	const struct touching *t = arg;
 
-	for (uint64_t at = 0; at < NEIGHBOUR_BYTES; at += PAGE_BYTES)
-		(void)p[at];
+	for (uint64_t at = t->from; at < NEIGHBOUR_BYTES; at += PAGE_BYTES)
+		(void)t->mem[at];
 	return NULL;
 }
 
@@ -102,14 +108,17 @@ static int blocks(int sock)
 {
 	int uffd = open_uffd(0);
 	char *p = uffd >= 0 ? register_memory(uffd, UFFDIO_REGISTER_MODE_MISSING) : NULL;
+	struct touching touching[8];
 	pthread_t thread;
 	struct uffd_msg msg;
 
 	if (!p || send_uffd(sock, uffd, p) != 0 || !wait_go(sock))
 		return FAILED;
 	(void)fcntl(uffd, F_SETFL, fcntl(uffd, F_GETFL) & ~O_NONBLOCK);
-	for (uint32_t i = 0; i < 8; i++)
-		(void)pthread_create(&thread, NULL, touch_all, p + (uint64_t)i * PAGE_BYTES * 64);
+	for (uint32_t i = 0; i < 8; i++) {
+		touching[i] = (struct touching){ .mem = p, .from = (uint64_t)i * PAGE_BYTES * 64 };
+		(void)pthread_create(&thread, NULL, touch_all, &touching[i]);
+	}
 	(void)tell(sock);
 	for (;;) {
 		(void)fcntl(uffd, F_SETFL, fcntl(uffd, F_GETFL) & ~O_NONBLOCK);

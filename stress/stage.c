@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Stages of the steps of chaos.  When the run fails they are printed; a stage that never ends is
- * reported as lost (watch.c).
+ * Stages of the steps of chaos, one step at a time of each kind.  Each stage is written by the
+ * thread of its kind alone, and read by the main thread, which reports a stage that never ends as
+ * lost, and prints all stages when a thread or a step is lost (watch.c).
  */
 #include "stress/stage.h"
 
@@ -34,20 +35,24 @@ void stage_begin(const char *stage)
 {
 	if (!my_stage)
 		return;
+	/* First, so that no stage is ever seen with the age of the one before it. */
+	atomic_store(&my_stage->since_ns, now_ns());
 	if (!is_wait(atomic_exchange(&my_stage->stage, stage)) || !is_wait(stage))
 		atomic_store(&worked_ns, now_ns());
-	atomic_store(&my_stage->since_ns, now_ns());
 }
 
 void stage_end(void)
 {
+	if (!my_stage)
+		return;
 	atomic_store(&worked_ns, now_ns());
 	atomic_store(&my_stage->since_ns, 0);
 }
 
 /*
  * A step that waits for its turn, or for other steps to end, waits for steps that have their own
- * time limits.  So its wait counts from when the last of them got its turn or made progress.
+ * time limits.  So its wait counts from when any step last began or ended a stage that is not
+ * such a wait.
  */
 static double age_of(struct stage *t, uint64_t now)
 {
@@ -82,7 +87,7 @@ void stage_say_all(void)
 		const char *stage = atomic_load(&stages[k].stage);
 
 		if (atomic_load(&stages[k].since_ns))
-			(void)fprintf(stderr, "  under way: %s%s%s, for %.1f s; it %s\n",
+			(void)fprintf(stderr, "  under way: %s%s%s, for %.1f s; its thread %s\n",
 				      chaos_names[k], stage ? ", which " : "", stage ? stage : "",
 				      age_of(&stages[k], now),
 				      task_state(atomic_load(&stages[k].tid)));

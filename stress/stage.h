@@ -11,7 +11,7 @@ extern const char stage_waits_turn[], stage_waits_others[];
 void stage_thread(enum chaos_kind kind);
 /*
  * Begin a stage of this thread's step, with a time limit of its own.  NULL: the step has only one
- * stage.  Does nothing on threads that are not of chaos.
+ * stage.  Does nothing on threads that take no steps of chaos.
  */
 void stage_begin(const char *stage);
 /* The step is over. */

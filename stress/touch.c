@@ -40,7 +40,7 @@ void touch_describe_wrong(struct toucher *t, uint64_t page)
 
 	while (i + 1 < PAGE_WORDS && t->copy[i + 1] == t->copy[i] + (t->copy[0] ? 2 : 0))
 		i++;
-	complain(s, "page %llu reads %016llx … %016llx (alike up to word %u), where %s is due",
+	complain(s, "page %llu reads %016llx … %016llx (consistent to word %u), where %s is due",
 		 (unsigned long long)page, (unsigned long long)t->copy[0],
 		 (unsigned long long)t->copy[PAGE_WORDS - 1], i,
 		 model_describe(&s->model, page, buf, sizeof(buf)));

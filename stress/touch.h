@@ -20,7 +20,11 @@ static inline bool touch_belongs_to_crowd(const struct toucher *t)
 	       (atomic_load(&s->hot) || atomic_load(&s->stampede) != atomic_load(&t->stampede));
 }
 
-/* Pass the gate; false: it is closed. */
+/*
+ * Pass the gate; false: it is closed.  @inside is set before the gate is read, and a step closes
+ * the gate before it reads @inside: so either this finds the gate closed, or
+ * gate_wait_outside() waits for the touch.
+ */
 static inline bool touch_enter(struct toucher *t)
 {
 	atomic_store(&t->inside, true);
@@ -41,7 +45,7 @@ static inline uint64_t touch_nr_warm(const struct stress *s)
 	return has_chaos(&s->opts, CHAOS_DISCARD) ? s->nr_pages / 2 : s->nr_pages;
 }
 
-/* Choose a page near a border of two regions, which share a block; false: there is one region. */
+/* Choose a page near the border between two regions that share a block; false: one region. */
 static inline bool touch_go_to_border(struct toucher *t, uint64_t *page)
 {
 	const struct layout *l = &t->s->layout;
@@ -80,7 +84,7 @@ static inline struct touch touch_pick(struct toucher *t)
 	}
 	if (hot)
 		page = hot - 1 + rng_below(&t->rng, 4);
-	/* Some threads often touch pages near the failed one, which must not be affected. */
+	/* Some threads often touch the failing page and its neighbours, which must not fail. */
 	else if (t->index % 32 == 0 && dead != UINT64_MAX && rng_below(&t->rng, 16) == 0)
 		page = dead + (rng_next(&t->rng) & rng_next(&t->rng) & 7);
 	else if ((rng_below(&t->rng, 4) != 0 || !touch_follow_trail(t, &page)) &&
@@ -109,8 +113,9 @@ static inline void touch_end(struct toucher *t, uint64_t took_ns)
 }
 
 /*
- * A touch ended in a signal: complains unless that was what was declared.  @settled: when it
- * began the page held something for certain, which an end of the guest does not take away.
+ * A touch ended in a signal: complain, unless the page is the one that is declared to fail, or
+ * the guest is being stopped.  @settled: model_is_settled() when the touch began; if the page
+ * stays settled, it must be readable while the guest is being stopped, too.
  */
 void touch_after_signal(struct toucher *t, uint64_t page, int signo, bool settled);
 /* Report the page in t->copy as wrong. */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A thread that waits too long is lost: print what it waits for, and end the run. */
+/*
+ * A thread or a step that waits too long is lost: print what it waits for, and end the run.  All
+ * of this runs on the main thread.
+ */
 #include "stress/watch.h"
 
 #include "stress/account.h"
@@ -32,7 +35,7 @@ double watch_oldest_touch(struct stress *s, struct toucher **whose)
 	return (double)(now - oldest) / 1e9;
 }
 
-/* Print the oldest fault that the engine knows. */
+/* Print the oldest fault that the engine knows of. */
 static void print_engines_view(struct stress *s)
 {
 	struct fln_oldest_fault f = FLN_OLDEST_FAULT_INIT;
@@ -45,9 +48,8 @@ static void print_engines_view(struct stress *s)
 	if (found != 1) {
 		(void)fprintf(
 			stderr, "  the engine %s\n",
-			found == 0
-				? "knows of no waiting fault"
-				: "cannot be asked: a step has the guest to itself, or waits for that");
+			found == 0 ? "knows of no waiting fault"
+				   : "cannot be asked: a step holds the guest alone, or waits to");
 		return;
 	}
 	(void)fprintf(stderr,
@@ -68,7 +70,7 @@ _Noreturn void watch_lost(struct stress *s, struct toucher *t, double age_s)
 
 	account_add(s, &now);
 	(void)fprintf(stderr,
-		      "\nfaultlane-stress: LOST: thread %u waits for page %" PRIu64
+		      "\nfaultlane-stress: LOST: thread %u has waited for page %" PRIu64
 		      " for %.1f s, where %s is due\n"
 		      "  %" PRIu64 " faults, %" PRIu64 " resumed, %" PRIu64 " poisoned, %" PRIu64
 		      " failed, %" PRIu64 " put off, gate %s, seed %" PRIu64 "\n",

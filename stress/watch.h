@@ -7,7 +7,7 @@
 
 /* The age of the oldest current touch in seconds, and its thread. */
 double watch_oldest_touch(struct stress *s, struct toucher **whose);
-/* Report what a thread waits for that has waited too long, and end the program. */
+/* @t has waited too long, @age_s seconds: report what it waits for, and end the program. */
 _Noreturn void watch_lost(struct stress *s, struct toucher *t, double age_s);
 /* Check once: no touch or step is lost, no fault ended twice.  Returns the oldest touch's age. */
 double watch_once(struct stress *s);

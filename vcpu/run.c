@@ -18,8 +18,9 @@ bool vcpu_sigbus(const siginfo_t *info)
 	struct vcpu *v = running;
 
 	/*
-	 * While KVM_RUN runs, no code of this thread touches guest memory itself.  Accesses beyond
-	 * the end of a file raise BUS_ADRERR instead.
+	 * While a vCPU runs on this thread, the thread itself touches no guest memory.  So
+	 * BUS_MCEERR_AR means that the vCPU touched a failed page.  For an access beyond the end
+	 * of a file the code is BUS_ADRERR.
 	 */
 	if (!v || info->si_code != BUS_MCEERR_AR)
 		return false;

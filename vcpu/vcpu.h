@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * KVM vCPUs that run plain C functions of this program.
-
  *
  * Such a guest has no kernel, no devices and no address space of its own: memory has the
  * same address in the guest and in this process.  The guest can access the program's own
@@ -9,7 +8,6 @@
  * vcpu_run() calls a function in the guest, on the calling thread, and returns when the
  * function returns.  Page faults of the function are those of a vCPU: KVM handles them
  * in kernel mode, on the thread that runs it.
-
  *
  * Guest functions, and all functions that they call, are compiled by fln_guest_code() of
  * cmake/Faultlane.cmake: without sanitizers, and without calls that the compiler inserts
@@ -107,8 +105,8 @@ bool vcpu_sigbus(const siginfo_t *info);
 int vcpu_sigbus_install(void);
 
 /*
- * Do vCPUs read the host's time-stamp counter, so that their readings compare with those of
- * other vCPUs and of threads?  False before Linux 5.16, where the counter lags by the time
+ * Do vCPUs read the host's time-stamp counter, so that their readings can be compared with those
+ * of other vCPUs and of threads?  False before Linux 5.16, where the counter lags by the time
  * that setting it takes.
  */
 bool vcpu_vm_tsc_is_host(const struct vcpu_vm *vm);

@@ -75,7 +75,10 @@ static int read_cpuid(struct vcpu_vm *vm)
 	return 0;
 }
 
-/* Write the counter: it then lags behind the host's by the time that this call takes. */
+/*
+ * Set the vCPU's time-stamp counter to what the host's reads now: it then lags behind by the time
+ * that this call takes.
+ */
 static void set_tsc_roughly(struct vcpu *v)
 {
 	char room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)]
@@ -88,7 +91,10 @@ static void set_tsc_roughly(struct vcpu *v)
 	(void)ioctl(v->fd, KVM_SET_MSRS, m);
 }
 
-/* Set the counter's offset to 0.  False: this kernel cannot (before Linux 5.16); approximated. */
+/*
+ * Let the vCPU's time-stamp counter read the same as the host's (offset 0).  False: this kernel
+ * cannot (before Linux 5.16), and the counter is only approximately the same.
+ */
 static bool set_tsc(struct vcpu *v)
 {
 	uint64_t zero = 0;
@@ -122,7 +128,7 @@ static int init_vcpu(struct vcpu_vm *vm, uint32_t index)
 	if (ioctl(v->fd, KVM_SET_CPUID2, vm->cpuid))
 		return vcpu_fail(-errno, "KVM_SET_CPUID2 for vCPU %u: %s", index, strerror(errno));
 	vm->tsc_is_host &= set_tsc(v);
-	/* Leave the page between unmapped, to catch stack overflows. */
+	/* Leave the page between mailbox and stack unmapped, to catch stack overflows. */
 	rc = vcpu_vm_map(vm, own, VCPU_PAGE, true);
 	if (rc == 0)
 		rc = vcpu_vm_map(vm, own + VCPU_STACK_AT, VCPU_OWN_BYTES - VCPU_STACK_AT, true);

@@ -2,7 +2,6 @@
 /*
  * The subjects of the micro benchmarks: the library's internals and the kernel's calls,
  * behind plain functions, because internal headers are C11 and Google Benchmark is C++.
-
  *
  * Functions that return nanoseconds time only what their name says, without set-up.
  * NAN: the measurement failed, and micro_error() returns the reason.

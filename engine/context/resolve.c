@@ -3,15 +3,16 @@
  * Resolving a fault on the faulting thread, in a SIGBUS handler.  The interface is
  * <faultlane/context.h>.
  *
- * The signal may have interrupted any code: malloc(), the library itself, or this code.  So it
- * takes no lock, allocates nothing, and never waits for a claim, whose owner may be the
- * interrupted thread.  It maps a page that is claimed without a claim of its own; mapping a page
- * twice does no harm.
+ * The signal may have interrupted any code: malloc(), the library itself, or this code.  So the
+ * handler takes no lock, allocates nothing, and never waits for a claim, whose owner may be the
+ * interrupted code.  A page that is claimed already is mapped without a claim; mapping a page twice
+ * does no harm.
  *
- * A thread that waits here for contents holds nothing that filling them needs: a thread that has
- * entered runs no handlers while it holds a lock of the library or is in an RCU read section
- * (base/signals.h).  Therefore each round below is a read section of its own, in which no other
- * handler runs, and looks the region up anew, as it may have been removed in between.
+ * A thread that waits here for contents holds nothing that filling them needs: after
+ * fln_thread_enter() a thread runs no handlers while it holds a lock of the library or is in an
+ * RCU read section (base/signals.h).  Nor does it wait in a read section of its own: each round
+ * below is one, in which no other handler runs, and all waiting is between rounds.  So each round
+ * looks the region up anew, as it may have been removed in between.
  *
  * A region that is being closed is still served: filled pages are mapped, and faults on unfilled
  * pages are passed on.  It leaves the registry only when every page is inaccessible or served by
@@ -57,14 +58,17 @@
 #define AGAIN_NS (50 * FLN_NS_PER_US) /* pause for an unread event, or for memory */
 #define AGAIN_LONG_NS FLN_NS_PER_MS   /* the same after AGAIN_SHORT_ROUNDS */
 #define AGAIN_SHORT_ROUNDS 20u
-#define NOT_STARTED_NS FLN_NS_PER_MS /* pause until the guest is started, or a slot is free */
+#define NOT_STARTED_NS FLN_NS_PER_MS /* pause while the guest is not started, or no slot is free */
 
-/* The last fault of this thread outside any region, and fln_context_nr_left() at that time. */
+/*
+ * The last fault of this thread outside any region, and how many regions had been removed by then
+ * (fln_context_nr_left()).
+ */
 static _Thread_local struct {
 	uint64_t addr, nr_left;
 } stranger __attribute__((tls_model("initial-exec")));
 
-/* The last fault of this thread within a region on a page that was not registered. */
+/* The same for faults within a region on a page that was not registered; found: there was one. */
 static _Thread_local struct {
 	uint64_t addr, nr_left;
 	bool found, closing;
@@ -74,12 +78,11 @@ static _Thread_local struct {
 struct access {
 	uint64_t addr; /* of its page */
 	uint64_t t0_ns;
-	uint64_t starved_since_ns; /* since when there is no memory to map it; 0: there is */
-	uint64_t
-		looked_ns; /* when it was last credited with time in which the process was stopped */
-	bool counted;      /* it was handed to a worker, which counts the end of its fault */
-	bool failed;       /* its page has failed */
-	bool again;        /* not the first round */
+	uint64_t starved_since_ns; /* since when there is no memory to map it; 0: there is some */
+	uint64_t looked_ns;        /* up to then, starved_since_ns leaves out time spent stopped */
+	bool counted;              /* a worker has been asked, and counts the end of its fault */
+	bool failed;               /* its page has failed */
+	bool again;                /* not the first round */
 	struct fln_wanted *wanted;
 };
 
@@ -173,14 +176,17 @@ static enum round poison(struct fln_block_round *b, struct access *a, uint32_t p
 	return ROUND_AGAIN;
 }
 
-/* Has there been no memory to map the page for longer than the source timeout? */
+/*
+ * Has there been no memory to map the page for longer than the source timeout?  The time begins
+ * with the first call.
+ */
 static bool is_late(const struct fln_block_round *b, struct access *a)
 {
 	uint64_t limit = b->in.region->guest->engine->opts.source_timeout_ns;
 
 	if (a->starved_since_ns == 0)
 		a->starved_since_ns = a->looked_ns = fln_now_ns();
-	/* Not by the clock: the process may have been stopped since. */
+	/* As of looked_ns, not of now: the process may have been stopped in between. */
 	return limit != UINT64_MAX && fln_is_over(a->starved_since_ns, a->looked_ns, limit);
 }
 
@@ -255,9 +261,9 @@ static void install(struct fln_block_round *b, uint32_t page)
 
 /*
  * The map calls the page POISONED, but a discard may have dropped the poison before the map learns
- * of it.  Unlike in a queue, a fault does not prove that: it can be older than the poison, and
- * some kernels raise the same signal for poison.  Poison cannot be seen in a huge page, nor where
- * PROT_NONE replaces it.
+ * of it.  Unlike a fault read from a userfaultfd, one that arrives as a signal does not prove that:
+ * it can be older than the poison, and some kernels raise the same signal for poison.  Poison
+ * cannot be seen in a huge page, nor where PROT_NONE replaces it.
  */
 static bool was_lifted(const struct fln_block_round *b, const struct access *a)
 {
@@ -275,7 +281,7 @@ static bool was_given_up(const struct fln_block_round *b, uint32_t page)
 	return !fln_mask_empty(&one);
 }
 
-/* RCU read lock held. */
+/* One round for an access to region @r.  RCU read lock held. */
 static enum round serve(struct fln_region *r, struct access *a)
 {
 	uint64_t first = fln_region_page_of(r, a->addr);
@@ -292,6 +298,7 @@ static enum round serve(struct fln_region *r, struct access *a)
 	b.in.block_addr = fln_region_addr_of(r, b.in.block_page);
 	page = (uint32_t)(first - b.in.block_page);
 	page = fln_block_fault(&b, page);
+	/* A worker may be acting on an event which says that mremap() has moved memory here. */
 	if (!fln_strays_are_known(r->guest))
 		return ROUND_AGAIN;
 	/* mremap() has moved other memory there. */
@@ -311,6 +318,7 @@ static enum round serve(struct fln_region *r, struct access *a)
 		}
 		fln_block_claim(&b, &fault, 1, &page);
 	} else {
+		/* No chunk is free: have workers free some; wait if any is on its way back. */
 		fln_context_kick_all(r->guest);
 		if (fln_blockmap_chunks_return(&r->map))
 			return ROUND_AGAIN;
@@ -329,8 +337,9 @@ static enum round serve(struct fln_region *r, struct access *a)
 }
 
 /*
- * The address is in no region.  But the fault may come from a region that was removed since: then
- * the access is repeated, and succeeds if the page is filled.  A foreign fault comes again.
+ * The address is in no region.  But the fault may come from a region that was removed since, so
+ * the access is repeated; it succeeds if the page is filled.  If the fault was never ours it comes
+ * again, and is passed on then.
  */
 static enum round serve_stranger(const struct access *a)
 {

@@ -2,9 +2,9 @@
 /*
  * Threads that resolve their own faults: entering and leaving.
  *
- * A thread that has entered reads under RCU in its signal handler, and has handlers wait while
- * it holds what filling a page may need (base/signals.h).  It resolves on its own stack only:
- * on an alternate one, which the next signal begins anew, it must not wait.
+ * A thread that has entered is an RCU reader in its signal handler, and blocks signals while it
+ * holds a lock that filling a page may need (base/signals.h).  It resolves on its own stack only:
+ * on an alternate signal stack, which the next signal overwrites, it must not wait.
  *
  * Tested by integration.context, integration.host_refuses.
  */
@@ -29,7 +29,7 @@
 
 #define FIRST_STACK_MAX_BYTES (UINT64_C(1) << 32) /* if RLIMIT_STACK is unlimited */
 
-/* The bounds of the thread's own stack, as opposed to an alternate signal stack. */
+/* The bounds of the thread's own stack, not of an alternate signal stack. */
 static _Thread_local struct {
 	uintptr_t lo, hi;
 	bool rcu_entered;

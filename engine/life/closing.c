@@ -5,18 +5,20 @@
  * After a userfaultfd is closed the kernel resolves faults itself: cached pages are mapped, and
  * holes read as zeros.  So before a range is unregistered or its userfaultfd closed, every page
  * whose contents are due and not in the cache is made inaccessible: in this process by
- * mprotect() (deny.c), in a foreign guest, whose mappings we cannot change, by poison.  Then its
- * waiters are woken, and refault into a signal.  Threads waiting for filled pages are woken too,
- * here and by UNREGISTER; they refault and find the page cached.
+ * mprotect() (deny.c), in a foreign guest, whose mappings we cannot change, by poison.  Then the
+ * threads that wait for such pages are woken, and refault into a signal.  Threads waiting for
+ * filled pages are woken too, here and by UNREGISTER; they refault and find the page cached.
  *
  * Where neither works (an mseal()ed mapping; foreign memory on a kernel without UFFDIO_POISON),
  * the range stays registered and its userfaultfd open for good: a thread that touches an
  * unfilled page blocks forever.  The same happens if the kernel keeps failing the calls with
- * EAGAIN or ENOMEM past the deadline.  In our own memory such pages are also poisoned, so a
- * touch raises SIGBUS until the poison is dropped (collapse, MADV_DONTNEED).
+ * EAGAIN or ENOMEM past the deadline.  In our own memory such pages are poisoned nevertheless
+ * where that works: a touch then raises SIGBUS instead of blocking, until the poison is dropped
+ * (collapse, MADV_DONTNEED).
  *
  * Workers leave the region's faults alone once `closing` is set and a grace period has passed.
- * Shards stay attached meanwhile: an unread event would fail every UFFDIO_POISON with EAGAIN.
+ * Shards stay attached meanwhile, so that workers go on reading events: an unread one would fail
+ * every UFFDIO_POISON with EAGAIN.
  */
 #include "engine/life/closing.h"
 
@@ -87,7 +89,7 @@ static bool drain_events(struct fln_shard *shard)
 		fln_strays_reading_begin(shard);
 		nr = fln_uffd_read(&shard->uffd, msgs, NR_MSGS);
 		for (ssize_t i = 0; i < nr; i++) {
-			/* Even though the region closes: other guests may share its image. */
+			/* Needed although the region closes: other guests may share its image. */
 			fln_shard_event(shard, NULL, &msgs[i]);
 			discarded |= msgs[i].event == UFFD_EVENT_REMOVE;
 		}
@@ -105,7 +107,7 @@ static bool drain_events(struct fln_shard *shard)
 #define YIELD_ROUNDS 16u
 #define MAX_DOUBLINGS 6u /* 64 ms */
 
-/* Yield, later sleep, each time longer; false once *@waited_ns has used up the budget. */
+/* Yield in early rounds, later sleep, ever longer; false once *@waited_ns exceeds the budget. */
 static bool backoff(const struct fln_engine *engine, uint64_t *waited_ns, uint32_t round)
 {
 	uint64_t budget = engine->close_patience_ns, t0 = fln_now_ns();
@@ -161,6 +163,7 @@ static struct fln_mask poison_block(struct fln_region *r, struct fln_shard *shar
 		refused = fln_mask_or(&refused, &in.broken);
 		if (fln_mask_empty(&todo))
 			break;
+		/* No worker reads a detached shard's events, and an unread one fails every try. */
 		if (!shard->worker)
 			(void)drain_events(shard);
 		if (backoff(r->guest->engine, &r->close_waited_ns, round))
@@ -172,9 +175,9 @@ static struct fln_mask poison_block(struct fln_region *r, struct fln_shard *shar
 }
 
 /*
- * Also PROT_NONE the pages just poisoned: poison is dropped by MADV_DONTNEED, this is not.  A
- * successful poison proves that the range is still ours, even when /proc/self/maps could not be
- * read.
+ * Make the pages just poisoned PROT_NONE as well: MADV_DONTNEED drops poison, but not protection.
+ * That they could be poisoned proves that the range is still ours, even when /proc/self/maps could
+ * not be read.
  */
 static bool deny_poisoned(struct fln_region *r, uint64_t block, const struct fln_mask *pages)
 {
@@ -184,7 +187,7 @@ static bool deny_poisoned(struct fln_region *r, uint64_t block, const struct fln
 	if (fln_planted(FLN_BUG_END_BY_POISON))
 		return true;
 	for (; fln_mask_next_run(pages, &lo, &hi); lo = hi) {
-		/* Of any shard: mprotect() does not take a userfaultfd. */
+		/* Any shard's userfaultfd will do: mprotect() uses none. */
 		if (fln_uffd_deny(&r->guest->shards[0].uffd, base + fln_pages_to_bytes(lo),
 				  fln_pages_to_bytes(hi - lo)) != 0)
 			return false;
@@ -193,9 +196,9 @@ static bool deny_poisoned(struct fln_region *r, uint64_t block, const struct fln
 }
 
 /*
- * Discarded pages of a private region must not show the image.  UFFDIO_POISON skips PTEs that map
- * the zero page, and those can be zapped later, exposing the image: false if the range has any
- * discarded page.
+ * Add the discarded pages in [start, end) to *@pages: in a private region they must not show the
+ * image.  Return: false if there are any, because poisoning them is not enough: UFFDIO_POISON
+ * skips PTEs that map the zero page, and those can be zapped later, which exposes the image.
  */
 static bool add_discarded(const struct fln_region *r, uint64_t block, uint64_t start, uint64_t end,
 			  struct fln_mask *pages)
@@ -227,7 +230,7 @@ static bool poison_range(struct fln_region *r, struct fln_shard *shard, uint64_t
 		if (r->is_private)
 			done &= add_discarded(r, block, start, end, &pages);
 		if (!fln_mask_empty(&pages)) {
-			r->sealed = true;
+			r->sealed = true; /* pages become inaccessible, but still map the image */
 			if (!fln_uffd_can_poison(&shard->uffd))
 				return false;
 			refused = poison_block(r, shard, block, &pages, &poisoned);
@@ -300,6 +303,7 @@ static void make_unfilled_inaccessible(struct fln_region *r)
 {
 	struct fln_guest *guest = r->guest;
 
+	/* A later discard must not uncover stale bytes of the image in a private region. */
 	fln_region_empty_given_up(r);
 	if (!r->foreign && deny_with_retries(r)) {
 		wake_all(r);
@@ -415,8 +419,8 @@ static int unregister_piece(struct fln_region *r, uint64_t addr, uint64_t len_by
 }
 
 /*
- * close() is not enough: a forked child that has not exec'd holds a reference, so the release and
- * its wakeup would wait for it.
+ * close() is not enough: a forked child that has not exec'd holds a reference to the userfaultfd,
+ * so its release, which wakes the waiters, would be put off until the child execs or exits.
  */
 void fln_region_unregister(struct fln_region *region)
 {

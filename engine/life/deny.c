@@ -379,8 +379,11 @@ static uint64_t max_runs(const struct fln_region *r, const struct fln_denial *d)
 {
 	uint64_t left = fln_engine_stripes_left(r->guest->engine);
 	uint64_t nr = (left / 2 + r->plan.nr_stripes) / 2;
-	uint64_t spare = (d->ops->nr_left ? d->ops->nr_left() : 0) / 8;
+	uint64_t spare = 0;
 
+	/* Counting mappings reads a line for each: only where it can make a difference. */
+	if (nr < fln_bytes_to_pages(r->len_bytes) && d->ops->nr_left)
+		spare = d->ops->nr_left() / 8;
 	nr = nr > spare ? nr : spare;
 	return nr > MIN_RUNS ? nr : MIN_RUNS;
 }

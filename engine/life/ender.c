@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ender's work, done strictly in sequence, and its life cycle.
+ * The ender's work, one guest after another, and the life cycle of its thread.
  *
- * Only two callers wait for it: fln_engine_stop(), and fln_guest_destroy() of a guest that the
- * ender is just stopping.
+ * The work runs on the ender's thread; on the guard's if no thread can be created; and what is
+ * left at the end, on the thread that calls fln_ender_stop().  Never on two at a time.
+ *
+ * Only two callers wait for the ender: fln_engine_stop(), and fln_guest_destroy() of a guest that
+ * the ender is stopping at that moment.
  *
  * Tested by unit.guard, integration.destroy_async.
  */
@@ -83,14 +86,14 @@ static bool has_children(const struct fln_guest *guest)
 	return atomic_load_explicit(&guest->nr_children, memory_order_acquire) > 0;
 }
 
-/* It can no longer be served.  True once: the caller stops it. */
+/* Can the guest no longer be served?  True only once: the caller must then stop it. */
 static bool take_must_stop(struct fln_guest *guest, void *ctx)
 {
 	(void)ctx;
 	return atomic_exchange(&guest->must_stop, false);
 }
 
-/* @ctx: ids from this one on have been looked at. */
+/* @ctx: guests with this id or a higher one have been looked at. */
 static bool is_next_parent(struct fln_guest *guest, void *ctx)
 {
 	const uint64_t *before = ctx;
@@ -146,7 +149,10 @@ static bool end_first(struct fln_ender *ender)
 	return guest != NULL;
 }
 
-/* Before each guest that is destroyed: guests that have failed do not wait for all of them. */
+/*
+ * Destroying a guest takes long.  So before each one, stop failed guests and close children, rather
+ * than have them wait until all queued guests are destroyed.
+ */
 static void do_all(struct fln_engine *engine)
 {
 	do {

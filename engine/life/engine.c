@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The engine's life cycle: options and defaults, creation, start, stop, destruction.  The public
- * calls run on the caller's thread, one after the other in the engine's turn.
+ * The engine's life cycle: creation, start, stop, destruction.  The public calls run on the
+ * caller's thread, one after the other in the engine's turn.
  *
  * Tested by integration.bad_input, integration.life_calls.
  */
@@ -10,15 +10,14 @@
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/fd.h"
 #include "base/fork.h"
 #include "base/lock.h"
 #include "base/log.h"
-#include "base/page.h"
 #include "base/rcu.h"
 #include "engine/command.h"
 #include "engine/event_queue.h"
 #include "engine/life/ender.h"
+#include "engine/life/engine_opts.h"
 #include "engine/life/features.h"
 #include "engine/life/guard.h"
 #include "engine/life/nodes.h"
@@ -46,80 +45,11 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#define MAX_FILLERS 256u
 #define NR_FILLS 1024u
-#define NR_OWN_FILLS 16u /* of each image */
-#define DEFAULT_FILLERS 4u
-#define DEFAULT_BATCH 64u
-#define DEFAULT_HELD 4096u
-#define DEFAULT_FILL_PAGES 64u
-#define DEFAULT_RETRIES 3u
-#define DEFAULT_STALL_REPORT_MS 10000u
-#define DEFAULT_SOURCE_TIMEOUT_NS (30 * FLN_NS_PER_S)
+#define NR_OWN_FILLS 16u                      /* of each image */
 #define DEFAULT_SPIN_NS (200 * FLN_NS_PER_US) /* measured: see docs/TUNING.md */
-#define FALLBACK_MAX_MAP_COUNT 65530u
 
 _Static_assert(FLN_PLAN_MAX_WORKERS <= FLN_MAX_WAITERS, "a bit per worker");
-
-/* Take @value in [lo, hi], or the default for 0. */
-static int take_u32(uint32_t *value, uint32_t lo, uint32_t hi, uint32_t dflt, const char *name)
-{
-	if (*value == 0)
-		*value = dflt;
-	if (*value < lo || *value > hi)
-		return fln_fail(EINVAL, "engine: %s is %u; use %u to %u", name, *value, lo, hi);
-	return 0;
-}
-
-static uint32_t read_max_map_count(void)
-{
-	uint64_t value = 0;
-
-	(void)fln_fd_read_number("/proc/sys/vm/max_map_count", 0, &value);
-	return value > 0 && value <= UINT32_MAX ? (uint32_t)value : FALLBACK_MAX_MAP_COUNT;
-}
-
-static int set_defaults(struct fln_engine_opts *o)
-{
-	uint64_t known = FLN_ENGINE_F_NO_PIN | FLN_ENGINE_F_USER_MODE_ONLY;
-	int rc;
-
-	if (o->flags & ~known)
-		return fln_fail(EINVAL, "engine: flags has unknown bits 0x%llx; leave them out",
-				(unsigned long long)(o->flags & ~known));
-	if (o->reserved)
-		return fln_fail(EINVAL, "engine: reserved is %u; set it to 0", o->reserved);
-	if (o->worker_nice != FLN_NICE_KEEP && (o->worker_nice < -20 || o->worker_nice > 19))
-		return fln_fail(EINVAL,
-				"engine: worker_nice is %d; use -20 to 19, or "
-				"FLN_NICE_KEEP",
-				o->worker_nice);
-	rc = take_u32(&o->nr_fillers, 1, MAX_FILLERS, DEFAULT_FILLERS, "nr_fillers");
-	if (rc == 0)
-		rc = take_u32(&o->batch_max, 1, FLN_BATCH_LIMIT, DEFAULT_BATCH, "batch_max");
-	if (rc == 0)
-		rc = take_u32(&o->held_max, o->batch_max, 1u << 20,
-			      o->batch_max > DEFAULT_HELD ? o->batch_max : DEFAULT_HELD,
-			      "held_max");
-	if (rc == 0)
-		rc = take_u32(&o->fill_pages, 1, FLN_BLOCK_PAGES, DEFAULT_FILL_PAGES, "fill_pages");
-	if (rc)
-		return rc;
-	if (!fln_is_pow2(o->fill_pages))
-		return fln_fail(EINVAL, "engine: fill_pages is %u; use a power of two",
-				o->fill_pages);
-	if (o->source_retries == 0)
-		o->source_retries = DEFAULT_RETRIES;
-	else if (o->source_retries == UINT32_MAX)
-		o->source_retries = 0;
-	if (o->source_timeout_ns == 0)
-		o->source_timeout_ns = DEFAULT_SOURCE_TIMEOUT_NS;
-	if (o->stall_report_ms == 0)
-		o->stall_report_ms = DEFAULT_STALL_REPORT_MS;
-	if (o->max_stripes == 0)
-		o->max_stripes = read_max_map_count() / 4;
-	return 0;
-}
 
 /*
  * Can an engine run here?  This also opens engine->asking, the userfaultfd that later finds out
@@ -250,25 +180,6 @@ static int init_filler(struct fln_engine *engine)
 	return fln_filler_init(&engine->filler, &o);
 }
 
-/* Copy the hooks, because the struct in the options is the caller's. */
-static int take_hooks(struct fln_engine *engine)
-{
-	const struct fln_thread_hooks *from = engine->opts.thread_hooks;
-	int rc;
-
-	if (!from)
-		return 0;
-	rc = fln_opts_copy(&engine->hooks, sizeof(engine->hooks), from, "fln_thread_hooks");
-	if (rc)
-		return rc;
-	if (!engine->hooks.create != !engine->hooks.join)
-		return fln_fail(EINVAL, "engine: thread_hooks has %s without %s; give both or none",
-				engine->hooks.create ? "create" : "join",
-				engine->hooks.create ? "join" : "create");
-	engine->opts.thread_hooks = &engine->hooks;
-	return 0;
-}
-
 static void deinit_workers(struct fln_engine *engine)
 {
 	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
@@ -311,13 +222,13 @@ put_rcu:
 /* First the prerequisites (topology, options, features, nodes), then the parts. */
 static int init_engine(struct fln_engine *engine)
 {
-	int rc = take_hooks(engine);
+	int rc = fln_engine_take_hooks(engine);
 
 	if (rc == 0)
 		rc = fln_topology_load(&engine->topology, &engine->alloc, NULL);
 	if (rc)
 		return rc;
-	rc = set_defaults(&engine->opts);
+	rc = fln_engine_set_defaults(&engine->opts);
 	if (rc)
 		goto destroy_topology;
 	engine->asking.fd = -1;

@@ -17,7 +17,7 @@ trap 'rm -rf "$said" "$corpus"' EXIT
 "$(dirname "$0")"/unpack serve "$corpus"
 for bug in none "${bugs[@]}"; do
 	{
-		FAULTLANE_PLANT=$bug timeout 60 "$program" "$corpus" >"$said" 2>&1
+		FAULTLANE_PLANT=$bug timeout 200 "$program" "$corpus" >"$said" 2>&1
 		status=$?
 	} 2>/dev/null # bash says what was aborted
 	played=$(grep -c "^$corpus/" "$said")

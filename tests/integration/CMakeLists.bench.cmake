@@ -2,7 +2,7 @@
 if(TARGET faultlane-bench)
   add_test(NAME integration.bench
     COMMAND ${CMAKE_CURRENT_LIST_DIR}/bench.sh $<TARGET_FILE:faultlane-bench>)
-  set(FLN_BENCH_TIMEOUT 120)
+  set(FLN_BENCH_TIMEOUT 240)
   if(FAULTLANE_SANITIZE)
     set(FLN_BENCH_TIMEOUT 480)
   endif()

@@ -4,7 +4,7 @@ fln_test(NAME baselines_handler LABEL integration
 
 add_test(NAME integration.cli_restore
   COMMAND ${CMAKE_CURRENT_LIST_DIR}/cli_restore.sh $<TARGET_FILE:faultlane_cli>)
-set(FLN_CLI_TIMEOUT 120)
+set(FLN_CLI_TIMEOUT 240)
 if(FAULTLANE_SANITIZE)
   set(FLN_CLI_TIMEOUT 480)
 endif()

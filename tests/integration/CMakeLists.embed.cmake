@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
 # What an embedder relies on besides faults: his handlers, allocator, children, filters.
 fln_test(NAME seccomp LABEL integration
-  SOURCES ${CMAKE_CURRENT_LIST_DIR}/seccomp.c LIBS fln_harness TIMEOUT 120)
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/seccomp.c LIBS fln_harness TIMEOUT 240)
 
 # A program with a malloc of its own.
 set(FLN_INTERPOSE ${PROJECT_SOURCE_DIR}/tests/support/interpose.c)
 fln_test(NAME vmm_like LABEL integration
-  SOURCES ${CMAKE_CURRENT_LIST_DIR}/vmm_like.c ${FLN_INTERPOSE} LIBS fln_harness TIMEOUT 120)
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/vmm_like.c ${FLN_INTERPOSE} LIBS fln_harness TIMEOUT 240)
 
 fln_test(NAME vmm_sigbus LABEL integration
-  SOURCES ${CMAKE_CURRENT_LIST_DIR}/vmm_sigbus.c ${FLN_INTERPOSE} LIBS fln_harness TIMEOUT 120)
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/vmm_sigbus.c ${FLN_INTERPOSE} LIBS fln_harness TIMEOUT 240)
 
 # One that loads the library late, as plug-ins are, and links nothing of it.
 add_executable(test_integration_plugin ${CMAKE_CURRENT_LIST_DIR}/plugin.c ${FLN_INTERPOSE})

@@ -14,7 +14,7 @@
 
 #define SHMEM_ENABLED "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 
-/* The setting of the host, as it was before; and who puts it back, whatever becomes of us. */
+/* The host's setting before the test, and the pipe to the process that restores it. */
 static char before[32];
 static int keeper = -1;
 
@@ -40,7 +40,7 @@ static bool write_setting(const char *word)
 	return n == (ssize_t)strlen(word);
 }
 
-/* A process of its own: a test that is killed leaves the host as it was. */
+/* Start a process that restores the setting when this one ends, even if it is killed. */
 static void keep_setting(void)
 {
 	int ends[2];

@@ -12,6 +12,9 @@
 	CALL(ioctl) \
 	CALL(read) \
 	CALL(pread64) \
+	CALL(openat) \
+	CALL(newfstatat) \
+	CALL(brk) \
 	CALL(preadv2) \
 	CALL(fcntl) \
 	CALL(epoll_pwait2) \

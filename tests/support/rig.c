@@ -380,7 +380,7 @@ void rig_pass_time(struct rig *r, uint64_t ns)
 		earlier(&f->not_before_ns, ns);
 		earlier(&f->again_since_ns, ns);
 	}
-	/* The worker has run all the time: none of it is to be credited. */
+	/* The process was not stopped meanwhile: none of @ns is to be credited. */
 	if (r->worker.looked_ns)
 		r->worker.looked_ns = fln_now_ns();
 }
@@ -423,7 +423,7 @@ void rig_settle(struct rig *r)
 		    fake_count(&r->fake, FAKE_WOKEN) == 0 && !fake_event_pending(&r->fake))
 			return;
 	}
-	fail_msg("still moving after %u rounds", MAX_ROUNDS);
+	fail_msg("faults, fills or events are still left after %u rounds", MAX_ROUNDS);
 }
 
 uint64_t rig_count(const _Atomic uint64_t *counter)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A guest built by hand on the fake kernel: one worker, one shard, one region,
- * one image, and no thread but the test's own.
+ * A guest built by hand on the fake kernel: one worker, one shard, one region, one image.  All of
+ * it runs on the test's thread; only RCU callbacks have a thread of their own.
  *
- * epoll cannot watch a fake, so the test calls what the worker's thread would:
- * rig_serve() reads the shard, rig_held() looks at what is held, rig_fill() does
- * the work of a filler, fake_run() lets the guest's threads go on.
+ * epoll cannot watch a fake, so the test calls what the worker's thread would: rig_serve() reads
+ * the shard, rig_held() looks at the held faults, rig_fill() does the work of a filler, fake_run()
+ * lets the guest's threads go on.
  */
 #ifndef FLN_TESTS_RIG_H
 #define FLN_TESTS_RIG_H
@@ -51,12 +51,12 @@ struct rig_opts {
 	bool is_private;
 	bool large;                        /* the image may have large folios */
 	const struct fln_allocator *alloc; /* NULL: the C library's */
-	bool may_unpoison;                 /* markers that are about to go may be mapped over */
+	bool may_unpoison;                 /* poison that is about to go may be mapped over */
 };
 
 struct rig {
 	struct rig_opts opts;
-	struct fln_engine engine; /* its allocator, log and events only */
+	struct fln_engine engine; /* set up in part, and never started */
 	struct fln_filler filler; /* without threads */
 	struct fln_source *source;
 	struct fln_image image;
@@ -102,15 +102,18 @@ void rig_put(struct rig *r, uint64_t page, uint64_t nr_pages);
 uint32_t rig_touch(struct rig *r, uint64_t page);
 const struct fake_thread *rig_thread(const struct rig *r, uint32_t thread);
 
-void rig_serve(struct rig *r); /* and lets threads run */
-void rig_held(struct rig *r);  /* the same */
-void rig_lift(struct rig *r);  /* poison of what was given up; the worker has no other shard */
+/* Read the shard and serve its faults; then let threads run. */
+void rig_serve(struct rig *r);
+/* Look at the held faults; then let threads run. */
+void rig_held(struct rig *r);
+/* Lift the poison of pages that were given up. */
+void rig_lift(struct rig *r);
 /* Let @ns pass for all that is held: deadlines and pauses come nearer. */
 void rig_pass_time(struct rig *r, uint64_t ns);
 /* Do up to @nr queued fills.  Returns how many there were to do. */
 uint32_t rig_fill(struct rig *r, uint32_t nr);
 uint32_t rig_nr_queued_fills(struct rig *r);
-/* All of it until nothing moves any more; fails the test if that takes too long. */
+/* Serve, fill and pass time until nothing is left to do; fails the test if that takes too long. */
 void rig_settle(struct rig *r);
 
 /* I4: nothing is lost and nothing counted twice. */

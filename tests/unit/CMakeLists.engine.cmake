@@ -26,6 +26,7 @@ fln_test(NAME image_learn LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/image_lea
 fln_test(NAME closing LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/closing.c ${FLN_RIG})
 fln_test(NAME deny LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/deny.c ${FLN_RIG} ${FLN_DEATH})
 fln_test(NAME mapping LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/mapping.c)
+fln_test(NAME maps LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/maps.c)
 fln_test(NAME ranges LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/ranges.c)
 fln_test(NAME orders LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/orders.c ${FLN_RIG})
 fln_test(NAME install LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/install.c ${FLN_RIG})

@@ -237,7 +237,7 @@ static void memory_beyond_what_is_filled_is_bounded(void **state)
 	assert_int_equal(nr_populated, nr_large);
 	assert_int_equal(b.nr_lines, 0);
 	bare_deinit(&b);
-	/* Whoever fills all of each block is not hindered. */
+	/* Blocks that are filled as a whole meet no bound. */
 	bare_init(&b, 512, NULL);
 	for (uint64_t page = 0; page < NR_BLOCKS * 512; page += 64)
 		assert_true(write_pages(&b, page, 64));

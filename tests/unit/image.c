@@ -410,6 +410,30 @@ static uint32_t nr_free_fills(const struct rig *r)
 	return nr;
 }
 
+/* The fill that a fault on a huge page waits for need not cover the page that was touched. */
+static void a_fault_in_a_huge_page_speeds_up_its_missing_part(void **state)
+{
+	struct fln_image_want background = { .background = true };
+	struct rig *r = rig(512, 512);
+	struct fln_fill *fill;
+
+	(void)state;
+	rig_put(r, 3, 1);
+	r->image.page_bytes = FLN_BLOCK_BYTES;
+	assert_int_equal(fln_image_want(&r->image, 0, WAITER, &background), FLN_IMAGE_IS_PENDING);
+	fill = r->image.queue.first;
+	assert_non_null(fill);
+	assert_int_equal(fill->page, 0);
+	assert_int_equal(fill->nr_pages, 3);
+	assert_true(atomic_load(&fill->background));
+	assert_int_equal(fln_image_request(&r->image, 3, WAITER), FLN_IMAGE_IS_PENDING);
+	assert_ptr_equal(r->image.queue.first, fill);
+	assert_false(atomic_load(&fill->background));
+	r->image.page_bytes = FLN_PAGE_BYTES;
+	assert_int_equal(rig_fill(r, UINT32_MAX), 1);
+	rig_destroy(r);
+}
+
 static void fills_that_nobody_began_go_back(void **state)
 {
 	struct rig *r = rig(64, 1);
@@ -476,6 +500,7 @@ int main(void)
 		cmocka_unit_test(whole_blocks_cost_nothing),
 		cmocka_unit_test(ready_pages_of_any_span),
 		cmocka_unit_test(bad_ranges),
+		cmocka_unit_test(a_fault_in_a_huge_page_speeds_up_its_missing_part),
 		cmocka_unit_test(fills_that_nobody_began_go_back),
 		cmocka_unit_test(moves_that_do_not_exist_abort),
 	};

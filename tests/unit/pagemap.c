@@ -86,12 +86,35 @@ static void pages_that_are_mapped(void **state)
 	assert_int_equal(munmap(p, NR_PAGES * FLN_PAGE_BYTES), 0);
 }
 
+/* More runs than one call returns. */
+static void scattered_pages_that_are_mapped(void **state)
+{
+	char *p = mmap(NULL, FLN_BLOCK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		       -1, 0);
+	struct fln_mask mapped;
+	int fd = fln_pagemap_open();
+
+	(void)state;
+	if (fd < 0)
+		skip();
+	assert_ptr_not_equal(p, MAP_FAILED);
+	assert_int_equal(madvise(p, FLN_BLOCK_BYTES, MADV_NOHUGEPAGE), 0);
+	for (uint32_t i = 0; i < FLN_BLOCK_PAGES; i += 3)
+		p[i * FLN_PAGE_BYTES] = 1;
+	assert_true(fln_pagemap_mapped(fd, (uintptr_t)p, 1, FLN_BLOCK_PAGES, &mapped));
+	for (uint32_t i = 0; i < FLN_BLOCK_PAGES; i++)
+		assert_int_equal(fln_mask_test(&mapped, i), i != 0 && i % 3 == 0);
+	(void)close(fd);
+	assert_int_equal(munmap(p, FLN_BLOCK_BYTES), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_page_is_empty_until_it_is_touched),
 		cmocka_unit_test(without_a_descriptor_nothing_is_called_empty),
 		cmocka_unit_test(pages_that_are_mapped),
+		cmocka_unit_test(scattered_pages_that_are_mapped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
