@@ -201,10 +201,15 @@ static uint32_t count_list(const char *path)
 	return nr;
 }
 
-static void check_shmem_huge(struct doctor *d)
+/* What the kernel gives images that are filled: large folios need permission. */
+static void check_large_folios(struct doctor *d)
 {
+	static const char remedy[] =
+		"as root: echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled; only "
+		"memory that asks for large folios gets them then, as images do";
 	char line[128];
 	char *chosen = NULL, *end = NULL;
+	bool permitted;
 
 	if (measure_read_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "", line,
 			      sizeof(line)))
@@ -212,11 +217,19 @@ static void check_shmem_huge(struct doctor *d)
 	if (chosen)
 		end = strchr(chosen, ']');
 	if (!chosen || !end) {
-		say(d, STATE_OK, "huge pages of shmem", NULL, "not supported by the kernel");
+		say(d, STATE_NOTE, "large folios of images",
+		    "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE",
+		    "not supported by the kernel: filling a page costs two to three times as much");
 		return;
 	}
 	*end = '\0';
-	say(d, STATE_OK, "huge pages of shmem", NULL, "%s (images use pages of 4 KiB)", chosen + 1);
+	chosen++;
+	permitted = strcmp(chosen, "never") != 0 && strcmp(chosen, "deny") != 0;
+	say(d, permitted ? STATE_OK : STATE_NOTE, "large folios of images", remedy,
+	    permitted ? "shmem_enabled is %s: permitted"
+		      : "shmem_enabled is %s: images have pages of 4 KiB, and filling one costs "
+			"two to three times as much",
+	    chosen);
 }
 
 static void check_machine(struct doctor *d)
@@ -232,7 +245,7 @@ static void check_machine(struct doctor *d)
 	if (measure_memory_available(&bytes))
 		say(d, STATE_OK, "memory available", NULL,
 		    "%" PRIu64 " MiB for this process; images (shmem) use it", bytes >> 20);
-	check_shmem_huge(d);
+	check_large_folios(d);
 	say(d, kvm >= 0 ? STATE_OK : STATE_NOTE, "/dev/kvm",
 	    "for KVM guests: load the kvm module, or join the group that owns /dev/kvm", "%s", why);
 	if (kvm >= 0)

@@ -205,6 +205,7 @@ static bool create_image(struct cli_memory *m)
 	opts.len_bytes = m->in->len_bytes;
 	opts.source = m->source;
 	opts.page_bytes = m->o.page_size == CLI_PAGE_2M ? 2u << 20 : 4096;
+	opts.folio = (uint32_t)m->o.folio;
 	opts.node = (uint32_t)(m->o.node + 1); /* 0 means any node */
 	rc = fln_image_create(m->engine, &opts, &m->image);
 	if (rc)

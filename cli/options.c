@@ -26,6 +26,7 @@ const char *const cli_advice_names[CLI_NR_ADVICES] = { "normal", "sequential", "
 const char *const cli_delivery_names[CLI_NR_DELIVERIES] = { "queued", "in-context" };
 const char *const cli_source_names[CLI_NR_SOURCES] = { "memory", "file" };
 const char *const cli_page_size_names[CLI_NR_PAGE_SIZES] = { "4K", "2M" };
+const char *const cli_folio_names[CLI_NR_FOLIOS] = { "auto", "4K", "2M" };
 const char *const cli_sharing_names[CLI_NR_SHARINGS] = { "shared", "private" };
 
 #define MAX_THREADS 4096u
@@ -52,6 +53,7 @@ enum opt {
 	OPT_SOURCE,
 	OPT_SHARING,
 	OPT_PAGE_SIZE,
+	OPT_FOLIO,
 	OPT_GUESTS,
 	OPT_DELIVERY,
 	OPT_ADVICE,
@@ -86,6 +88,7 @@ static const struct option long_options[] = {
 	{ "source", required_argument, NULL, OPT_SOURCE },
 	{ "sharing", required_argument, NULL, OPT_SHARING },
 	{ "page-size", required_argument, NULL, OPT_PAGE_SIZE },
+	{ "folio", required_argument, NULL, OPT_FOLIO },
 	{ "guests", required_argument, NULL, OPT_GUESTS },
 	{ "delivery", required_argument, NULL, OPT_DELIVERY },
 	{ "advice", required_argument, NULL, OPT_ADVICE },
@@ -146,6 +149,8 @@ static const char help[] =
 	"  --lock              the same, and lock it in memory\n"
 	"  --delivery HOW      queued: workers answer faults; in-context: every thread its\n"
 	"                      own, in a signal handler (queued)\n"
+	"  --folio SIZE        what the image's memory is allocated in: auto, 4K, or 2M with no\n"
+	"                      bound on what that takes beyond what is filled (auto)\n"
 	"  --source SOURCE     memory: FILE is read before the clock starts; file: it is\n"
 	"                      read while its pages are touched (memory)\n"
 	"  --delay-ms MS       with --source file: reads of every second 256 KiB take MS longer\n"
@@ -209,6 +214,7 @@ static const struct choice {
 	  offsetof(struct cli_options, delivery) },
 	{ OPT_PAGE_SIZE, CLI_NR_PAGE_SIZES, cli_page_size_names,
 	  offsetof(struct cli_options, page_size) },
+	{ OPT_FOLIO, CLI_NR_FOLIOS, cli_folio_names, offsetof(struct cli_options, folio) },
 	{ OPT_SOURCE, CLI_NR_SOURCES, cli_source_names, offsetof(struct cli_options, source) },
 };
 
@@ -296,6 +302,7 @@ static int parse_one(struct cli_options *o, int opt, const char *option, const c
 	case OPT_SOURCE:
 	case OPT_SHARING:
 	case OPT_PAGE_SIZE:
+	case OPT_FOLIO:
 		return parse_choice(o, opt, option, value);
 	case OPT_WORKER_CPUS:
 		return parse_cpus(option, value, &o->worker_cpus);
@@ -364,6 +371,8 @@ static int check(const struct cli_options *o)
 		    "--page-size 2M", "--design engine or kernel");
 	rc |= needs(o->page_size == CLI_PAGE_2M, o->sharing == CLI_SHARED, "--page-size 2M",
 		    "--sharing shared");
+	rc |= needs(o->folio != CLI_FOLIO_AUTO, engine && o->page_size == CLI_PAGE_4K, "--folio",
+		    "--design engine and --page-size 4K");
 	rc |= needs(o->nr_guests > 1, engine, "--guests", "--design engine");
 	rc |= needs(o->nr_guests > 1 && o->op == CLI_WRITE, o->sharing == CLI_PRIVATE,
 		    "--guests with --op write", "--sharing private");

@@ -49,6 +49,15 @@ enum cli_page_size {
 	CLI_NR_PAGE_SIZES
 };
 
+/* In the order of enum fln_folio. */
+enum cli_folio {
+	CLI_FOLIO_AUTO,
+	CLI_FOLIO_4K,
+	CLI_FOLIO_2M,
+	CLI_NR_FOLIOS
+};
+
+extern const char *const cli_folio_names[CLI_NR_FOLIOS];
 extern const char *const cli_page_size_names[CLI_NR_PAGE_SIZES];
 extern const char *const cli_design_names[CLI_NR_DESIGNS];
 extern const char *const cli_order_names[CLI_NR_ORDERS];
@@ -77,6 +86,7 @@ struct cli_options {
 	enum cli_source source;
 	enum cli_sharing sharing;
 	enum cli_page_size page_size;
+	enum cli_folio folio;
 	uint32_t nr_guests;
 	uint32_t nr_threads; /* of all guests together; each guest has the same number */
 	enum cli_delivery delivery;

@@ -65,6 +65,7 @@ static void json_what(struct cli_json *j, const struct cli_report *r)
 	cli_json_string(j, "delivery", cli_delivery_names[r->o->delivery]);
 	cli_json_string(j, "source", cli_source_names[r->o->source]);
 	cli_json_string(j, "page_size", cli_page_size_names[r->o->page_size]);
+	cli_json_string(j, "folio", cli_folio_names[r->o->folio]);
 	cli_json_string(j, "sharing", cli_sharing_names[r->o->sharing]);
 	cli_json_uint(j, "guests", r->o->nr_guests);
 	cli_json_uint(j, "delay_ms", r->o->delay_ms);

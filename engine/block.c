@@ -30,6 +30,7 @@
 #include "engine/strays.h"
 #include "engine/uffd.h"
 #include "engine/window.h"
+#include "sources/folio.h"
 #include "sources/image.h"
 #include "sources/image_cache.h"
 #include "sources/image_ready.h"
@@ -66,6 +67,25 @@ static void find_cached(struct fln_block_round *b)
 	}
 }
 
+/*
+ * Holes in large folios are zeros in the page cache, which CONTINUE maps with what is around them.
+ * A foreign region's are left to ZEROPAGE, which takes no memory.
+ */
+static void take_zeros_of_folios(struct fln_block_round *b, uint32_t lead)
+{
+	const struct fln_region *r = b->in.region;
+	struct fln_mask cached = fln_folio_pages(&r->image->folios,
+						 fln_region_image_page(r, b->in.block_page + lead),
+						 FLN_BLOCK_PAGES - lead);
+
+	cached = fln_mask_up(&cached, lead);
+	if (fln_planted(FLN_BUG_HOLE_IN_FOLIO))
+		b->filled = fln_mask_or(&b->filled, &cached);
+	cached = fln_mask_and(&cached, &b->zero);
+	b->filled = fln_mask_or(&b->filled, &cached);
+	b->zero = fln_mask_andnot(&b->zero, &cached);
+}
+
 void fln_block_look(struct fln_block_round *b)
 {
 	const struct fln_region *r = b->in.region;
@@ -82,6 +102,8 @@ void fln_block_look(struct fln_block_round *b)
 			     : fln_blockmap_load(&r->map, FLN_PLANE_DISCARDED, b->block);
 	b->filled = fln_mask_andnot(&b->filled, &discarded);
 	b->zero = fln_mask_andnot(&b->zero, &discarded);
+	if (!r->foreign)
+		take_zeros_of_folios(b, lead);
 	if (r->is_private)
 		find_cached(b);
 	b->zero = fln_mask_or(&b->zero, &discarded);

@@ -4,11 +4,14 @@
  */
 #include "sources/fill.h"
 #include "sources/filler_threads.h"
+#include "sources/folio.h"
+#include "sources/huge.h"
 #include "sources/image_cache.h"
 #include "sources/image_state.h"
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/file_size.h"
 #include "base/plant.h"
 
 #include <errno.h>
@@ -129,6 +132,44 @@ static int publish_fetched(struct fln_image *image, struct fln_fill *fill, uint3
 }
 
 /*
+ * Read into the folio itself the pages of [lo, hi) that the source has at hand, and publish them.
+ * Return: the end of what was published.  Nothing here waits for a device, because others may have
+ * to wait for us: pages are not taken over while they are written.
+ */
+static uint32_t fill_in_place(struct fln_image *image, struct fln_fill *fill, uint32_t lo,
+			      uint32_t hi)
+{
+	uint32_t at = 0, end, upto = hi;
+	struct fln_mask todo;
+
+	if (!image->source->read_at_hand ||
+	    !fln_file_size_permitted(fln_pages_to_bytes(fill->page + hi)) ||
+	    !fln_folio_begin(&image->folios, fill->page + lo, hi - lo))
+		return lo;
+	todo = begin_writing(image, fill, lo, hi);
+	for (; upto == hi && fln_mask_next_run(&todo, &at, &end); at = end) {
+		uint64_t page = fill->page + at, from = fln_pages_to_bytes(page);
+		uint64_t n = fln_source_read_at_hand(image->source, from, image->alias + from,
+						     fln_pages_to_bytes(end - at));
+		uint32_t nr = (uint32_t)fln_bytes_to_pages(n);
+
+		/* What no fill has published reads zero. */
+		if (!fln_is_aligned(n, FLN_PAGE_BYTES) &&
+		    fln_alias_zero(image, page + nr, page + nr + 1) != 0)
+			(void)fln_image_punch(image, page + nr, 1);
+		if (nr > 0)
+			fln_folio_wrote(&image->folios, page, nr);
+		if (nr < end - at)
+			upto = at + nr;
+	}
+	if (upto > lo)
+		fln_fill_publish(image, fill, lo, upto, FLN_IMAGE_FILLED);
+	else
+		end_writing(image, fill);
+	return upto;
+}
+
+/*
  * Fill pages [lo, hi) of a fill, which are all data.  If reading the whole run fails, read
  * page by page, so that a failing page does not fail its neighbours.  A huge page
  * fails as a whole.
@@ -137,10 +178,15 @@ static int fill_data(struct fln_image *image, struct fln_fill *fill, uint32_t lo
 		     void *buffer)
 {
 	uint32_t nr_retries = image->filler->opts.nr_retries;
-	bool at_once = hi - lo == 1 || fln_image_is_huge(image);
-	int rc = fetch(image, fill, lo, hi, buffer, at_once ? nr_retries : 0);
-	int first = 0;
+	bool at_once;
+	int rc, first = 0;
 
+	fln_folio_ask_source(&image->folios, fill->page + lo);
+	lo = fill_in_place(image, fill, lo, hi);
+	if (lo == hi)
+		return 0;
+	at_once = hi - lo == 1 || fln_image_is_huge(image);
+	rc = fetch(image, fill, lo, hi, buffer, at_once ? nr_retries : 0);
 	if (rc == 0 || (at_once && !fill->put_off))
 		return publish_fetched(image, fill, lo, hi, rc);
 	if (at_once)

@@ -22,6 +22,7 @@
 #include "base/lock.h"
 #include "base/page.h"
 #include "sources/filler.h"
+#include "sources/folio.h"
 #include "sources/source.h"
 
 #include <faultlane/image.h>
@@ -82,6 +83,7 @@ struct fln_image {
 	_Atomic uint64_t nr_done;       /* pages FILLED or ZERO */
 	/* Bounds of all pages that any region has ever poisoned: [poison_lo, poison_hi). */
 	_Atomic uint64_t poison_lo, poison_hi;
+	struct fln_folios folios;
 	struct fln_fill_queue queue;
 	struct fln_log_limit log_limit;
 	_Atomic bool ending;       /* running fills end early */
@@ -116,6 +118,16 @@ static inline uint32_t fln_filler_change(const struct fln_filler *filler, uint32
 static inline bool fln_image_is_huge(const struct fln_image *image)
 {
 	return image->page_bytes == FLN_BLOCK_BYTES;
+}
+
+/*
+ * Is the block a large folio, as far as the image knows?  A hint, and cheap: the kernel splits a
+ * folio when pages are punched out of it, and nothing is known (false) of contents that an adopted
+ * memfd came with, and of attached images.
+ */
+static inline bool fln_image_block_is_large(const struct fln_image *image, uint64_t block)
+{
+	return fln_folio_is_large(&image->folios, block);
 }
 
 /* Refuse a call that only the owner of the image may make.  Return: -EOPNOTSUPP. */

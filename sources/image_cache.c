@@ -60,8 +60,13 @@ int fln_image_write(struct fln_image *image, uint64_t page, const void *buf, uin
 		(void)fln_image_punch(image, page, nr_pages);
 		return write_failed(image, -rc, at, len);
 	}
+	/* No store hits this limit, but which folios there are must not matter to it. */
 	if (!fln_file_size_permitted(at + len))
 		return write_failed(image, EFBIG, at, len);
+	/* What the alias refuses, the file tells why. */
+	if (fln_folio_begin(&image->folios, page, nr_pages) &&
+	    fln_alias_write(image, at, buf, len) == 0)
+		done = len;
 	while (done < len) {
 		ssize_t n = pwrite(image->memfd, (const char *)buf + done, len - done,
 				   (off_t)(at + done));
@@ -82,6 +87,7 @@ int fln_image_write(struct fln_image *image, uint64_t page, const void *buf, uin
 		}
 		done += (uint64_t)n;
 	}
+	fln_folio_wrote(&image->folios, page, nr_pages);
 	return 0;
 }
 
@@ -89,6 +95,7 @@ int fln_image_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 {
 	if (fln_image_is_huge(image))
 		return fln_huge_punch(image, page, nr_pages);
+	fln_folio_gone(&image->folios, page, nr_pages);
 	if (fallocate(image->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		      (off_t)fln_pages_to_bytes(page), (off_t)fln_pages_to_bytes(nr_pages)) == 0)
 		return 0;
@@ -106,6 +113,9 @@ int fln_image_empty(struct fln_image *image, uint64_t page, uint32_t nr_pages)
 	/* hugetlbfs does not tell holes.  Our own memfds hold only what we wrote. */
 	if (fln_image_is_huge(image))
 		return image->adopted ? fln_image_punch(image, page, nr_pages) : 0;
+	/* A hole in a large folio takes memory, and stays in the page cache as zeros. */
+	if (fln_image_block_is_large(image, page / FLN_BLOCK_PAGES))
+		return 0;
 	return fln_image_hole(image, page, nr_pages) == nr_pages
 		       ? 0
 		       : fln_image_punch(image, page, nr_pages);

@@ -153,6 +153,9 @@ void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, b
 		waiters = claimed ? 0 : fln_image_take_waiters(image);
 		fln_unlock(&image->lock);
 		fln_rcu_read_unlock();
+		/* The page cache may have lost pages, and is asked about zeros again. */
+		if (claimed || filled_too)
+			fln_folio_gone(&image->folios, page, stop - page);
 		if (claimed)
 			publish_discarded(image, &fill);
 		fln_image_kick(image, waiters);

@@ -11,6 +11,28 @@
 
 #include <errno.h>
 
+static int init_folios(struct fln_image *image, const struct fln_image_opts *opts)
+{
+	struct fln_folio_opts o = {
+		.alias = image->alias,
+		.memfd = image->memfd,
+		.len_bytes = image->len_bytes,
+		.spare_pages = opts->folio == FLN_FOLIO_LARGE ? UINT64_MAX
+			       : opts->folio_spare_bytes
+				       ? fln_bytes_to_pages(opts->folio_spare_bytes)
+				       : fln_bytes_to_pages(FLN_FOLIO_SPARE_BYTES),
+		.source = image->source,
+		.name = image->name,
+		.log = &image->filler->opts.log,
+	};
+
+	/* What is filled already, or cannot be written, is not allocated here. */
+	if (opts->folio == FLN_FOLIO_SMALL || fln_image_is_huge(image) || image->read_only ||
+	    opts->flags & FLN_IMAGE_F_FILLED)
+		return 0;
+	return fln_folio_init(&image->folios, &o);
+}
+
 int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *init)
 {
 	const struct fln_image_opts *opts = &init->opts;
@@ -36,10 +58,13 @@ int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *in
 	rc = fln_image_open_memfd(image, opts);
 	if (rc)
 		return rc;
+	rc = init_folios(image, opts);
+	if (rc)
+		goto err_memfd;
 	rc = fln_blockmap_init(&image->map, 0, nr_pages, (uint32_t)nr_blocks * 2,
 			       filled ? 1u << FLN_IMAGE_PLANE_FILLED : 0);
 	if (rc)
-		goto err_memfd;
+		goto err_folio;
 	rc = fln_filler_add_queue(image->filler, &image->queue, image->source);
 	if (rc)
 		goto err_map;
@@ -54,6 +79,8 @@ int fln_image_init(struct fln_image *image, const struct fln_image_init_opts *in
 
 err_map:
 	fln_blockmap_deinit(&image->map);
+err_folio:
+	fln_folio_deinit(&image->folios);
 err_memfd:
 	fln_image_close_memfd(image);
 	return rc;
@@ -90,6 +117,7 @@ int fln_image_deinit(struct fln_image *image, uint64_t limit_ns)
 	}
 	fln_filler_remove_queue(image->filler, &image->queue);
 	fln_blockmap_deinit(&image->map);
+	fln_folio_deinit(&image->folios);
 	fln_image_close_memfd(image);
 	(void)pthread_cond_destroy(&image->written);
 	fln_lock_deinit(&image->lock);

@@ -218,6 +218,36 @@ static int adopt_memfd(struct fln_image *image, const struct fln_image_opts *opt
 }
 
 /*
+ * Map the memfd at a multiple of 2 MiB, where it can be mapped by large folios, in address space
+ * that is reserved first.  Return: the address; MAP_FAILED with errno.
+ */
+static void *map_aligned(const struct fln_image *image)
+{
+	uint64_t len = fln_align_up(image->len_bytes, FLN_PAGE_BYTES);
+	char *place = fln_map_closed(NULL, len + FLN_BLOCK_BYTES,
+				     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t lead;
+	void *p;
+	int err;
+
+	if (place == MAP_FAILED)
+		return MAP_FAILED;
+	lead = fln_align_up((uintptr_t)place, FLN_BLOCK_BYTES) - (uintptr_t)place;
+	p = fln_map_closed(place + lead, len, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, image->memfd,
+			   0);
+	err = errno;
+	if (p == MAP_FAILED) {
+		(void)munmap(place, len + FLN_BLOCK_BYTES);
+		errno = err;
+		return MAP_FAILED;
+	}
+	if (lead)
+		(void)munmap(place, lead);
+	(void)munmap(place + lead + len, FLN_BLOCK_BYTES - lead);
+	return p;
+}
+
+/*
  * Map the alias.  For our own memfd of huge pages this reserves all of them, so that a shortage
  * is reported here and not while the guest runs.  Pages discarded later lose their
  * reservation.  Nothing is reserved for an adopted memfd, so hosts that overcommit huge pages
@@ -228,8 +258,11 @@ static int map_alias(struct fln_image *image, bool adopted)
 	bool reserve = fln_image_is_huge(image) && !adopted;
 	int err;
 
-	image->alias = fln_map_closed(NULL, image->len_bytes,
-				      MAP_SHARED | (reserve ? 0 : MAP_NORESERVE), image->memfd, 0);
+	image->alias = fln_image_is_huge(image)
+			       ? fln_map_closed(NULL, image->len_bytes,
+						MAP_SHARED | (reserve ? 0 : MAP_NORESERVE),
+						image->memfd, 0)
+			       : map_aligned(image);
 	err = image->alias == MAP_FAILED
 		      ? errno
 		      : -fln_map_open(image->alias, image->len_bytes, !image->read_only);

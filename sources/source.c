@@ -200,6 +200,20 @@ static int check_end(const struct fln_source *source, uint64_t offset_bytes, uin
 	return 0;
 }
 
+uint64_t fln_source_read_at_hand(struct fln_source *source, uint64_t offset_bytes, void *buf,
+				 uint64_t len_bytes)
+{
+	int64_t n;
+
+	if (!source->read_at_hand)
+		return 0;
+	fln_lock_assert_none(); /* I2 */
+	FLN_DEBUG_ASSERT(source->ops.concurrency == FLN_SOURCE_PARALLEL);
+	n = source->read_at_hand(source->ctx, offset_bytes, buf, len_bytes);
+	FLN_ASSERT(n <= (int64_t)len_bytes);
+	return n > 0 ? (uint64_t)n : 0;
+}
+
 int fln_source_fetch(struct fln_source *source, uint64_t offset_bytes, void *buf,
 		     uint64_t len_bytes, const void **contents)
 {

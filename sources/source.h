@@ -19,6 +19,12 @@ struct fln_source {
 	 * truncated, so it is only passed to system calls: reading it directly could raise SIGBUS.
 	 */
 	const char *memory;
+	/*
+	 * Optional.  Read what needs no I/O, such as what of a file is in the page cache, and
+	 * never block on a device.  Return: the bytes read, from @offset_bytes on; 0 or a negative
+	 * errno: none.  @buf may lie in the alias of an image, where a store may fail.
+	 */
+	int64_t (*read_at_hand)(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes);
 	_Atomic uint32_t nr_refs;
 };
 
@@ -38,7 +44,14 @@ int fln_source_read_all(struct fln_source *source, uint64_t offset_bytes, void *
 			uint64_t len_bytes);
 
 /*
- * The same for callers that only pass the contents to a system call: *contents is @buf, or
+ * Read what of [offset, offset + len) needs no I/O.  Return: the bytes read, from the beginning;
+ * possibly 0.
+ */
+uint64_t fln_source_read_at_hand(struct fln_source *source, uint64_t offset_bytes, void *buf,
+				 uint64_t len_bytes);
+
+/*
+ * fln_source_read_all() for callers that only pass the contents to a system call: *contents is @buf, or
  * points into a source in memory.  Return: as fln_source_read_all(); -EFAULT when unreadable.
  */
 int fln_source_fetch(struct fln_source *source, uint64_t offset_bytes, void *buf,

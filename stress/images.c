@@ -57,7 +57,13 @@ static int write_pages(int fd, uint64_t page, const void *buf)
 	return pwrite(fd, buf, PAGE_BYTES, (off_t)(page * PAGE_BYTES)) == PAGE_BYTES ? 0 : -1;
 }
 
-/* Write the image's contents, or stale words to one run in four. */
+/* Stale words are in one run of pages in four, and in all of one block in four. */
+static bool is_stale(const struct stress *s, uint64_t page)
+{
+	return mix(s->opts.seed + page / 16) % 4 == 0 || mix(~s->opts.seed + page / 512) % 4 == 0;
+}
+
+/* Write the image's contents, or stale words. */
 static int write_image(struct stress *s, const struct layout_image *im, int fd)
 {
 	uint64_t words[PAGE_WORDS];
@@ -71,7 +77,7 @@ static int write_image(struct stress *s, const struct layout_image *im, int fd)
 				continue;
 			page_write(words, page_stamp(s->opts.seed, model_page, 0));
 			rc = write_pages(fd, page, words);
-		} else if (mix(s->opts.seed + page / 16) % 4 == 0) {
+		} else if (is_stale(s, page)) {
 			for (uint32_t i = 0; i < PAGE_WORDS; i++)
 				words[i] = STALE_WORD;
 			rc = write_pages(fd, page, words);
@@ -101,6 +107,12 @@ static int create_image(struct stress *s, struct layout_image *im)
 	o.len_bytes = im->nr_pages * PAGE_BYTES;
 	o.name = "stress";
 	o.page_bytes = s->opts.huge ? (uint32_t)HUGE_BYTES : 0;
+	o.folio = s->opts.folio;
+	/* In a random layout some images have none, a tight bound or no bound. */
+	if (s->opts.random_layout && o.folio == FLN_FOLIO_AUTO)
+		o.folio = (uint32_t)(mix(s->opts.seed + im->index) % FLN_FOLIO_NR);
+	if (o.folio == FLN_FOLIO_AUTO && mix(s->opts.seed) % 2)
+		o.folio_spare_bytes = HUGE_BYTES;
 	if (im->kind != IMAGE_MADE) {
 		o.flags = FLN_IMAGE_F_ADOPT | (im->kind == IMAGE_FILLED ? FLN_IMAGE_F_FILLED : 0);
 		o.memfd = own_memfd(s, im);

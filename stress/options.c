@@ -3,6 +3,7 @@
 #include "stress/options.h"
 
 #include <errno.h>
+#include <faultlane/image.h>
 #include <getopt.h>
 #include <math.h>
 #include <stdio.h>
@@ -69,6 +70,8 @@ static void usage(FILE *to)
 		"  --delivery queued|in-context  how faults are served (default queued)\n"
 		"  --layout one|random   one region, or many of several images (default one)\n"
 		"  --page-size 4K|2M (default 4K)\n"
+		"  --folio auto|4K|2M    what images are allocated in (default auto; with a random\n"
+		"                    layout some images of each)\n"
 		"  --max-wait S      a touch that takes longer is lost (default %.0f, vCPUs %.0f)\n"
 		"  --until-wrong     end at the first error\n"
 		"  --workers N, --shards N, --window PAGES   engine options\n"
@@ -175,28 +178,33 @@ static int parse_either(const char *s, const char *no, const char *yes, bool *ou
 	return 0;
 }
 
+static int parse_folio(const char *value, uint32_t *out)
+{
+	static const char *const names[FLN_FOLIO_NR] = {
+		[FLN_FOLIO_AUTO] = "auto",
+		[FLN_FOLIO_SMALL] = "4K",
+		[FLN_FOLIO_LARGE] = "2M",
+	};
+
+	for (*out = 0; *out < FLN_FOLIO_NR; ++*out) {
+		if (strcmp(value, names[*out]) == 0)
+			return 0;
+	}
+	return -1;
+}
+
 static const struct option long_options[] = {
-	{ "threads", required_argument, NULL, 't' },
-	{ "memory", required_argument, NULL, 'm' },
-	{ "seconds", required_argument, NULL, 's' },
-	{ "touches", required_argument, NULL, 'T' },
-	{ "chaos", required_argument, NULL, 'c' },
-	{ "seed", required_argument, NULL, 'x' },
-	{ "guest", required_argument, NULL, 'g' },
-	{ "sharing", required_argument, NULL, 'S' },
-	{ "delivery", required_argument, NULL, 'd' },
-	{ "page-size", required_argument, NULL, 'p' },
-	{ "max-wait", required_argument, NULL, 'w' },
-	{ "workers", required_argument, NULL, 'W' },
-	{ "shards", required_argument, NULL, 'H' },
-	{ "window", required_argument, NULL, 'i' },
-	{ "layout", required_argument, NULL, 'l' },
-	{ "until-wrong", no_argument, NULL, 'U' },
-	{ "user-mode-only", no_argument, NULL, 'u' },
-	{ "json", no_argument, NULL, 'j' },
-	{ "quiet", no_argument, NULL, 'q' },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 },
+	{ "threads", required_argument, NULL, 't' },  { "memory", required_argument, NULL, 'm' },
+	{ "seconds", required_argument, NULL, 's' },  { "touches", required_argument, NULL, 'T' },
+	{ "chaos", required_argument, NULL, 'c' },    { "seed", required_argument, NULL, 'x' },
+	{ "guest", required_argument, NULL, 'g' },    { "sharing", required_argument, NULL, 'S' },
+	{ "delivery", required_argument, NULL, 'd' }, { "page-size", required_argument, NULL, 'p' },
+	{ "folio", required_argument, NULL, 'f' },    { "max-wait", required_argument, NULL, 'w' },
+	{ "workers", required_argument, NULL, 'W' },  { "shards", required_argument, NULL, 'H' },
+	{ "window", required_argument, NULL, 'i' },   { "layout", required_argument, NULL, 'l' },
+	{ "until-wrong", no_argument, NULL, 'U' },    { "user-mode-only", no_argument, NULL, 'u' },
+	{ "json", no_argument, NULL, 'j' },           { "quiet", no_argument, NULL, 'q' },
+	{ "help", no_argument, NULL, 'h' },           { NULL, 0, NULL, 0 },
 };
 
 static int take_number(struct options *o, int c, const char *value)
@@ -271,6 +279,9 @@ static int take(struct options *o, int c, const char *value)
 		return parse_either(value, "4K", "2M", &o->huge)
 			       ? wrong("page-size", value, "use 4K or 2M")
 			       : 0;
+	case 'f':
+		return parse_folio(value, &o->folio) ? wrong("folio", value, "use auto, 4K or 2M")
+						     : 0;
 	case 'l':
 		return parse_either(value, "one", "random", &o->random_layout)
 			       ? wrong("layout", value, "use one or random")

@@ -48,6 +48,7 @@ struct options {
 	bool in_context;
 	bool kvm;           /* vCPUs touch, not threads */
 	bool huge;          /* 2 MiB pages */
+	uint32_t folio;     /* enum fln_folio */
 	bool random_layout; /* many regions of several images */
 	bool json;
 	bool quiet;       /* no status line */

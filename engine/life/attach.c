@@ -31,6 +31,8 @@ static int make_image(struct fln_engine *engine, const struct fln_link_hello *he
 	o.name = name ? name : "attached";
 	o.flags = FLN_IMAGE_F_ADOPT;
 	o.memfd = memfd;
+	/* Only the owner allocates. */
+	o.folio = FLN_FOLIO_SMALL;
 	if (hello->flags & FLN_LINK_F_FILLED)
 		o.flags |= FLN_IMAGE_F_FILLED;
 	if (hello->flags & FLN_LINK_F_UNSEALED)

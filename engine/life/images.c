@@ -37,8 +37,17 @@ static int check_image_opts(const struct fln_image_opts *o)
 		return fln_fail(EINVAL, "image: page_bytes is %u; use %llu, or %llu for huge pages",
 				o->page_bytes, (unsigned long long)FLN_PAGE_BYTES,
 				(unsigned long long)FLN_BLOCK_BYTES);
-	if (o->reserved)
-		return fln_fail(EINVAL, "image: reserved is %u; set it to 0", o->reserved);
+	if (o->folio >= FLN_FOLIO_NR)
+		return fln_fail(EINVAL,
+				"image: folio is %u; use FLN_FOLIO_AUTO, FLN_FOLIO_SMALL or "
+				"FLN_FOLIO_LARGE",
+				o->folio);
+	if (o->folio_spare_bytes && o->folio != FLN_FOLIO_AUTO)
+		return fln_fail(
+			EINVAL,
+			"image: folio_spare_bytes is %llu, but only FLN_FOLIO_AUTO keeps to "
+			"it; set folio to that, or this to 0",
+			(unsigned long long)o->folio_spare_bytes);
 	if (o->len_bytes == 0 || !fln_is_aligned(o->len_bytes, page))
 		return fln_fail(EINVAL,
 				"image: len_bytes is %llu; use a multiple of %llu, at least "

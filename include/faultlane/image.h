@@ -38,6 +38,21 @@ enum fln_image_flags {
 	FLN_IMAGE_F_UNSEALED = 1 << 2,
 };
 
+/* Which folios (allocations of the kernel) the memory of an image consists of. */
+enum fln_folio {
+	/*
+	 * A block of 2 MiB begins as one large folio where the kernel permits that and
+	 * folio_spare_bytes is kept to.  Filling it costs a third of what small folios cost, and
+	 * one page-table entry maps it.  See docs/TUNING.md.
+	 */
+	FLN_FOLIO_AUTO,
+	/* Pages of 4 KiB: no memory is allocated beyond what is filled. */
+	FLN_FOLIO_SMALL,
+	/* As FLN_FOLIO_AUTO, with no bound on the memory that this takes. */
+	FLN_FOLIO_LARGE,
+	FLN_FOLIO_NR
+};
+
 /**
  * struct fln_image_opts - Options of an image
  * @size:      sizeof(struct fln_image_opts)
@@ -55,7 +70,11 @@ enum fln_image_flags {
  *             pages come from vm.nr_hugepages: a new image takes all of them at once,
  *             so that none is missing later; an adopted memfd takes them as they are
  *             filled or touched
- * @reserved:  zero
+ * @folio:     enum fln_folio.  No effect on images of huge pages, and on contents that an adopted
+ *             memfd has already
+ * @folio_spare_bytes: with FLN_FOLIO_AUTO: how much memory large folios may take beyond what
+ *             was filled, besides as much again as was filled; when that is reached, further
+ *             blocks have small folios.  0: 64 MiB
  */
 struct fln_image_opts {
 	size_t size;
@@ -66,7 +85,8 @@ struct fln_image_opts {
 	int32_t memfd;
 	uint32_t node;
 	uint32_t page_bytes;
-	uint32_t reserved;
+	uint32_t folio;
+	uint64_t folio_spare_bytes;
 };
 
 #define FLN_IMAGE_OPTS_INIT FLN_SIZED(struct fln_image_opts)
@@ -169,6 +189,40 @@ FLN_API int fln_image_memfd(const struct fln_image *image);
  * Blocks:  no
  */
 FLN_API uint64_t fln_image_filled_bytes(const struct fln_image *image);
+
+/**
+ * struct fln_memory_stats - What an image holds
+ * @size:           sizeof(struct fln_memory_stats), set by the caller
+ * @filled_bytes:   as fln_image_filled_bytes()
+ * @memory_bytes:   memory that its page cache takes
+ * @large_blocks:   blocks of 2 MiB that were allocated as one large folio.  Pages that others punch
+ *                  out of one may split it, which is counted here only once it is noticed
+ * @refused_blocks: blocks for which the kernel gave no large folio: it does not permit them, or
+ *                  has no 2 MiB of memory in one piece
+ * @bounded_blocks: blocks that have small folios because of folio_spare_bytes
+ * @spare_bytes:    memory of large folios that was not filled, or not yet
+ */
+struct fln_memory_stats {
+	size_t size;
+	uint64_t filled_bytes;
+	uint64_t memory_bytes;
+	uint64_t large_blocks;
+	uint64_t refused_blocks;
+	uint64_t bounded_blocks;
+	uint64_t spare_bytes;
+};
+
+#define FLN_MEMORY_STATS_INIT FLN_SIZED(struct fln_memory_stats)
+
+/**
+ * fln_image_memory_stats() - What an image holds: filled pages, memory, large folios
+ * @out: its size field must be set, see FLN_MEMORY_STATS_INIT
+ *
+ * Return:  0; -EINVAL; or a negative errno of fstat()
+ * Threads: any
+ * Blocks:  no
+ */
+FLN_API int fln_image_memory_stats(const struct fln_image *image, struct fln_memory_stats *out);
 
 /**
  * fln_image_share() - Share an image with another process

@@ -116,6 +116,17 @@ static void images(void)
 	image_refused("source", -EINVAL, o);
 	o.source = NULL;
 	o.flags = 0;
+	o.memfd = 0;
+	o.folio = FLN_FOLIO_NR;
+	image_refused("folio 3", -EINVAL, o);
+	o.folio = FLN_FOLIO_SMALL;
+	o.folio_spare_bytes = 12345;
+	image_refused("folio_spare_bytes 12345", -EINVAL, o);
+	o.folio = FLN_FOLIO_LARGE;
+	image_refused("folio_spare_bytes 12345", -EINVAL, o);
+	o.folio = FLN_FOLIO_AUTO;
+	o.folio_spare_bytes = 0;
+	o.memfd = shm;
 	(void)snprintf(path, sizeof(path), "memfd %d", shm);
 	image_refused(path, -EINVAL, o);
 

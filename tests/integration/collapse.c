@@ -74,6 +74,7 @@ static void whole_blocks_only(void)
 	struct bed b;
 
 	bed_init(&b, 8 * 512);
+	b.image_opts.folio = FLN_FOLIO_SMALL; /* they are not large from the beginning */
 	bed_up(&b);
 	OK(fln_guest_collapse(b.guest, base(&b), 8 * BLOCK, &nr));
 	CHECK(nr == 0, "%llu blocks of which nothing is mapped", (unsigned long long)nr);

@@ -53,7 +53,9 @@
 
 #define FILLER_CALLS(CALL) \
 	CALL(pread64) \
+	CALL(preadv2) \
 	CALL(pwrite64) \
+	CALL(mincore) \
 	CALL(lseek) \
 	CALL(fallocate) \
 	CALL(process_vm_writev) \

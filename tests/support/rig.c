@@ -176,6 +176,7 @@ static void make_image(struct rig *r)
 		assert_int_equal(fln_source_create(&source_ops, r, &r->source), 0);
 	image.opts.len_bytes = fln_pages_to_bytes(r->opts.image_page + r->opts.nr_pages);
 	image.opts.source = r->source;
+	image.opts.folio = r->opts.large ? FLN_FOLIO_LARGE : FLN_FOLIO_SMALL;
 	assert_int_equal(fln_image_init(&r->image, &image), 0);
 	r->buffer = aligned_alloc(FLN_PAGE_BYTES, FLN_BLOCK_BYTES);
 	assert_non_null(r->buffer);

@@ -50,6 +50,7 @@ struct rig_opts {
 	bool pushed;    /* the image has no source */
 	bool foreign;
 	bool is_private;
+	bool large;                        /* the image may have large folios */
 	const struct fln_allocator *alloc; /* NULL: the C library's */
 	bool may_unpoison;                 /* poison that is about to go may be mapped over */
 };

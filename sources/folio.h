@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Large folios of an image: which of its blocks begin as one, and what they take beyond what was
+ * asked for.
+ *
+ * A block begins as a large folio by a single fault of the alias, before anything is written to
+ * it, and is filled through the alias in parts, in any order.  Nothing of it is visible in a guest
+ * before its pages are FILLED and mapped.
+ *
+ * Invariant: in a block that is large, pages that no fill has written read as zeros, and are in the
+ * page cache.  Whatever takes pages out of the page cache calls fln_folio_gone().
+ */
+#ifndef FLN_SOURCES_FOLIO_H
+#define FLN_SOURCES_FOLIO_H
+
+#include "base/page.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fln_log;
+struct fln_source;
+
+/* Memory that may be allocated beyond what was asked for, besides as much as was asked for. */
+#define FLN_FOLIO_SPARE_BYTES (UINT64_C(64) << 20)
+
+struct fln_folio_opts {
+	char *alias; /* mapped at a multiple of 2 MiB */
+	int memfd;
+	uint64_t len_bytes;
+	uint64_t spare_pages;      /* UINT64_MAX: no limit */
+	struct fln_source *source; /* or NULL */
+	const char *name;          /* of the image, as long as that lives; so the log */
+	const struct fln_log *log;
+};
+
+struct fln_folios {
+	struct fln_folio_opts opts;
+	_Atomic uint32_t *blocks;  /* folio.c; NULL: all are small */
+	uint64_t nr_blocks;        /* whole ones; the end of an image is small */
+	_Atomic uint64_t nr_asked; /* pages written */
+	_Atomic uint64_t nr_spare; /* pages of large folios that were not */
+	_Atomic uint64_t nr_large; /* blocks, as those that follow */
+	_Atomic uint64_t nr_refused, nr_bounded;
+	_Atomic uint32_t refused_in_row;
+	_Atomic bool said;
+};
+
+/* A zeroed struct stands for small folios only.  Return: 0; -ENOMEM. */
+int fln_folio_init(struct fln_folios *f, const struct fln_folio_opts *opts);
+void fln_folio_deinit(struct fln_folios *f);
+
+/*
+ * Before a fill reads data of the block: if most of the block is a hole of the source, which would
+ * take memory in a large folio for good, the block stays small.  Calls the source; holds no lock.
+ */
+void fln_folio_ask_source(struct fln_folios *f, uint64_t page);
+
+/*
+ * Pages of one block are about to be written, the first ones perhaps: allocate its folio then.
+ * True: write through the alias, where nothing is allocated and no lock of the file is taken.
+ * False: the block has small folios: write by the file.  Holds no lock; blocks while the kernel
+ * clears 2 MiB.
+ */
+bool fln_folio_begin(struct fln_folios *f, uint64_t page, uint32_t nr_pages);
+
+/* They have been written, either way. */
+void fln_folio_wrote(struct fln_folios *f, uint64_t page, uint32_t nr_pages);
+
+/* Pages are, or may be, taken out of the page cache: their blocks are not large any more. */
+void fln_folio_gone(struct fln_folios *f, uint64_t page, uint64_t nr_pages);
+
+/* Of @nr_pages (at most 512) from @page on, those in blocks that are large; bit 0 is @page. */
+struct fln_mask fln_folio_pages(const struct fln_folios *f, uint64_t page, uint32_t nr_pages);
+
+/* A hint: fln_image_block_is_large(). */
+bool fln_folio_is_large(const struct fln_folios *f, uint64_t block);
+
+#endif
