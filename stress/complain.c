@@ -14,8 +14,7 @@
 
 #define REMEMBERED_MAX 16u
 
-/* Seconds since the start; main() may set that again at the same time. */
-static double elapsed_s(const struct stress *s)
+double run_time_s(const struct stress *s)
 {
 	uint64_t begin = atomic_load(&s->begin_ns), now = now_ns();
 
@@ -39,7 +38,7 @@ void remember(const struct stress *s, const char *msg)
 
 	(void)pthread_mutex_lock(&remembered_lock);
 	at = nr_remembered++ % REMEMBERED_MAX;
-	remembered[at].at_s = elapsed_s(s);
+	remembered[at].at_s = run_time_s(s);
 	(void)snprintf(remembered[at].text, sizeof(remembered[at].text), "%s", msg);
 	(void)pthread_mutex_unlock(&remembered_lock);
 }
@@ -87,7 +86,8 @@ void complain(struct stress *s, const char *format, ...)
 	va_start(args, format);
 	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	(void)fprintf(stderr, "\nfaultlane-stress: WRONG: %s (after %.1f s)\n", text, elapsed_s(s));
+	(void)fprintf(stderr, "\nfaultlane-stress: WRONG: %s (after %.1f s)\n", text,
+		      run_time_s(s));
 	if (n == 0)
 		tell_remembered();
 	if (s->opts.until_wrong)

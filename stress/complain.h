@@ -13,6 +13,9 @@ void undo_all(struct stress *s);
 /* Exit without joining threads, after all undo functions. */
 _Noreturn void end_at_once(struct stress *s);
 
+/* Seconds since the run began; main() may set its beginning again at the same time. */
+double run_time_s(const struct stress *s);
+
 /*
  * Keep the engine's last messages, and print them.  With chaos most messages are expected, but
  * the last ones before an error may explain it.

@@ -138,7 +138,7 @@ static double watch(struct stress *s)
 		double age;
 
 		sleep_ms(100);
-		elapsed = (double)(now_ns() - atomic_load(&s->begin_ns)) / 1e9;
+		elapsed = run_time_s(s);
 		age = watch_once(s);
 		if (tty && n++ % 3 == 0)
 			status_line(s, elapsed, age);

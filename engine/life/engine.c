@@ -414,11 +414,8 @@ int fln_engine_destroy(struct fln_engine *engine)
 		return rc;
 	fln_event_queue_deinit(&engine->events, &engine->alloc);
 	fln_filler_deinit(&engine->filler);
-	for (uint32_t i = 0; i < engine->opts.nr_workers; i++)
-		fln_worker_deinit(&engine->workers[i]);
+	deinit_workers(engine);
 	alloc = engine->alloc;
-	fln_free(&alloc, engine->workers, engine->opts.nr_workers * sizeof(*engine->workers),
-		 FLN_NODE_ANY);
 	fln_nodes_deinit(engine);
 	deinit_asking(engine);
 	fln_topology_destroy(engine->topology);

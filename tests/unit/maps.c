@@ -49,6 +49,13 @@ static char *reserve(uint32_t nr_pages)
 	return p;
 }
 
+/* Give every other page the access @prot, so that each page is a mapping. */
+static void allow_every_other(char *p, int prot)
+{
+	for (uint32_t i = 0; i < NR_MAPPINGS; i += 2)
+		assert_int_equal(mprotect(p + i * FLN_PAGE_BYTES, FLN_PAGE_BYTES, prot), 0);
+}
+
 static void put(char *at, int prot, int flags, int fd, uint64_t page)
 {
 	assert_ptr_equal(mmap(at, FLN_PAGE_BYTES, prot, flags | MAP_FIXED, fd,
@@ -62,14 +69,12 @@ static void begin(struct fln_maps *maps, const char *at, bool as_text)
 	maps->as_text = as_text;
 }
 
-/* Pages that are alternately accessible, so that each is a mapping. */
 static void each_mapping_is_found_once(void **state)
 {
 	char *p = reserve(NR_MAPPINGS);
 
 	(void)state;
-	for (uint32_t i = 0; i < NR_MAPPINGS; i += 2)
-		assert_int_equal(mprotect(p + i * FLN_PAGE_BYTES, FLN_PAGE_BYTES, PROT_READ), 0);
+	allow_every_other(p, PROT_READ);
 	for (int as_text = 0; as_text < 2; as_text++) {
 		struct fln_maps maps;
 		struct fln_map m;
@@ -99,10 +104,7 @@ static void mappings_that_merge_during_a_walk(void **state)
 		struct fln_map m;
 
 		end = (uintptr_t)p + (NR_MAPPINGS - 1) * FLN_PAGE_BYTES;
-		for (uint32_t i = 0; i < NR_MAPPINGS; i += 2)
-			assert_int_equal(mprotect(p + i * FLN_PAGE_BYTES, FLN_PAGE_BYTES,
-						  PROT_READ),
-					 0);
+		allow_every_other(p, PROT_READ);
 		begin(&maps, p + FLN_PAGE_BYTES, as_text);
 		while (at < end) {
 			assert_true(fln_maps_next(&maps, &m));
@@ -166,10 +168,7 @@ static void refused_calls_leave_nothing_out(void **state)
 	char *p = reserve(NR_MAPPINGS);
 
 	(void)state;
-	for (uint32_t i = 0; i < NR_MAPPINGS; i += 2)
-		assert_int_equal(mprotect(p + i * FLN_PAGE_BYTES, FLN_PAGE_BYTES,
-					  PROT_READ | PROT_WRITE),
-				 0);
+	allow_every_other(p, PROT_READ | PROT_WRITE);
 	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
 		int status = -1;
 		pid_t pid = fork();

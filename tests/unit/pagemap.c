@@ -15,13 +15,13 @@
 
 #define NR_PAGES 16u
 
-static char *map_pages(void)
+static char *map_pages(uint32_t nr_pages)
 {
-	char *p = mmap(NULL, NR_PAGES * FLN_PAGE_BYTES, PROT_READ | PROT_WRITE,
+	char *p = mmap(NULL, nr_pages * FLN_PAGE_BYTES, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	assert_ptr_not_equal(p, MAP_FAILED);
-	assert_int_equal(madvise(p, NR_PAGES * FLN_PAGE_BYTES, MADV_NOHUGEPAGE), 0);
+	assert_int_equal(madvise(p, nr_pages * FLN_PAGE_BYTES, MADV_NOHUGEPAGE), 0);
 	return p;
 }
 
@@ -32,7 +32,7 @@ static bool is_empty(const char *p, uint32_t page)
 
 static void a_page_is_empty_until_it_is_touched(void **state)
 {
-	char *p = map_pages();
+	char *p = map_pages(NR_PAGES);
 	int fd = fln_pagemap_open();
 
 	(void)state;
@@ -51,7 +51,7 @@ static void a_page_is_empty_until_it_is_touched(void **state)
 static void without_a_descriptor_nothing_is_called_empty(void **state)
 {
 	struct rlimit old, none;
-	char *p = map_pages();
+	char *p = map_pages(NR_PAGES);
 
 	(void)state;
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
@@ -66,7 +66,7 @@ static void without_a_descriptor_nothing_is_called_empty(void **state)
 static void pages_that_are_mapped(void **state)
 {
 	struct fln_mask mapped;
-	char *p = map_pages();
+	char *p = map_pages(NR_PAGES);
 	int fd = fln_pagemap_open();
 
 	(void)state;
@@ -89,16 +89,13 @@ static void pages_that_are_mapped(void **state)
 /* More runs than one call returns. */
 static void scattered_pages_that_are_mapped(void **state)
 {
-	char *p = mmap(NULL, FLN_BLOCK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-		       -1, 0);
+	char *p = map_pages(FLN_BLOCK_PAGES);
 	struct fln_mask mapped;
 	int fd = fln_pagemap_open();
 
 	(void)state;
 	if (fd < 0)
 		skip();
-	assert_ptr_not_equal(p, MAP_FAILED);
-	assert_int_equal(madvise(p, FLN_BLOCK_BYTES, MADV_NOHUGEPAGE), 0);
 	for (uint32_t i = 0; i < FLN_BLOCK_PAGES; i += 3)
 		p[i * FLN_PAGE_BYTES] = 1;
 	assert_true(fln_pagemap_mapped(fd, (uintptr_t)p, 1, FLN_BLOCK_PAGES, &mapped));

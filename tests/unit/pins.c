@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Pins: the guest that is wanted gets one, and a thread that waits for a guest's last pin is woken when that is taken off. */
+/*
+ * Pins: the guest that is wanted gets one, and a thread that waits for a guest's last pin is woken
+ * when that is taken off.
+ */
 #include "engine/life/pins.h"
 
 #include "base/clock.h"
