@@ -6,8 +6,16 @@
 #include "measure/error.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+/* Entries of /proc/self/pagemap: one of 8 bytes for each page. */
+#define PAGEMAP_ENTRIES 512u
+#define PAGEMAP_FILE (UINT64_C(1) << 61) /* of the page cache */
+#define PAGEMAP_SWAPPED (UINT64_C(1) << 62)
+#define PAGEMAP_PRESENT (UINT64_C(1) << 63)
 
 static void handler_counters(struct cli_memory *m, struct cli_counters *out)
 {
@@ -114,4 +122,53 @@ bool cli_counters_read(struct cli_memory *m, struct cli_counters *out)
 			return false;
 	}
 	return true;
+}
+
+/* A page of a private mapping that is not the page cache's is the guest's own. */
+static bool is_copy(uint64_t entry)
+{
+	return (entry & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) && !(entry & PAGEMAP_FILE);
+}
+
+static bool add_copied(int fd, const char *addr, uint64_t nr_pages, uint64_t *bytes)
+{
+	uint64_t entries[PAGEMAP_ENTRIES];
+	uint64_t first = (uint64_t)(uintptr_t)addr / 4096;
+
+	for (uint64_t page = 0; page < nr_pages;) {
+		uint64_t nr = nr_pages - page < PAGEMAP_ENTRIES ? nr_pages - page : PAGEMAP_ENTRIES;
+		ssize_t got = pread(fd, entries, nr * sizeof(entries[0]),
+				    (off_t)((first + page) * sizeof(entries[0])));
+
+		if (got < (ssize_t)sizeof(entries[0])) {
+			measure_error("cannot read /proc/self/pagemap: %s",
+				      got < 0 ? strerror(errno) : "it ends early");
+			return false;
+		}
+		nr = (uint64_t)got / sizeof(entries[0]);
+		for (uint64_t i = 0; i < nr; i++)
+			*bytes += is_copy(entries[i]) ? 4096 : 0;
+		page += nr;
+	}
+	return true;
+}
+
+bool cli_counters_copied(const struct cli_memory *m, uint64_t *bytes)
+{
+	bool ok = true;
+	int fd;
+
+	*bytes = 0;
+	if (m->o.sharing != CLI_PRIVATE)
+		return true;
+	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (fd < 0) {
+		measure_error("cannot open /proc/self/pagemap: %s; is /proc mounted?",
+			      strerror(errno));
+		return false;
+	}
+	for (uint32_t i = 0; ok && i < m->o.nr_guests; i++)
+		ok = add_copied(fd, m->addrs[i], m->in->len_bytes / 4096, bytes);
+	(void)close(fd);
+	return ok;
 }

@@ -123,6 +123,7 @@ struct cli_options {
 };
 
 /*
+ * Whether the options go together is for cli_options_check().
  * Return: CLI_OK, with *done if nothing is left to do (--help); CLI_USAGE, after an
  * error message.
  */

@@ -128,7 +128,7 @@ static bool run_phase(const struct run *run, uint32_t phase, struct cli_phase *p
 	p->released_bytes = counters->stats.released_bytes;
 	p->memory_bytes = counters->memory_bytes;
 	p->userfaultfds = counters->stats.userfaultfds;
-	return verify_touched(run, phase, p);
+	return cli_counters_copied(run->m, &p->copied_bytes) && verify_touched(run, phase, p);
 }
 
 /* Add what was used from @from to @to. */

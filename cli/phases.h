@@ -27,6 +27,7 @@ struct cli_phase {
 	uint64_t filled_bytes;
 	uint64_t released_bytes;
 	uint64_t memory_bytes;
+	uint64_t copied_bytes; /* by guests with --sharing private */
 	uint64_t userfaultfds;
 	/* Of all pages touched until then. */
 	struct measure_verify_result verify;

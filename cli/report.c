@@ -115,6 +115,7 @@ static void json_counters(struct cli_json *j, const struct cli_report *r)
 	cli_json_uint(j, "userfaultfds_at_end", s->userfaultfds);
 	cli_json_uint(j, "filled_bytes", r->phases.counters.filled_bytes);
 	cli_json_uint(j, "memory_bytes", r->phases.counters.memory_bytes);
+	cli_json_uint(j, "copied_bytes", last_phase(r)->copied_bytes);
 	cli_json_uint(j, "large_blocks", r->phases.counters.large_blocks);
 }
 
@@ -134,6 +135,7 @@ static void json_phase(struct cli_json *j, const struct cli_phase *p)
 	cli_json_uint(j, "released_bytes", p->released_bytes);
 	cli_json_uint(j, "userfaultfds", p->userfaultfds);
 	cli_json_uint(j, "memory_bytes", p->memory_bytes);
+	cli_json_uint(j, "copied_bytes", p->copied_bytes);
 	cli_json_uint(j, "pages_verified", p->verify.nr_verified);
 	cli_json_uint(j, "pages_wrong", p->verify.nr_wrong);
 	cli_json_close(j, '}');
@@ -187,6 +189,11 @@ static void row(const char *name, const struct fln_histogram *h)
 		     (double)h->max_ns / 1e3);
 }
 
+static const char *plural(uint64_t nr)
+{
+	return nr == 1 ? "" : "s";
+}
+
 static void table_design(const struct cli_report *r)
 {
 	const struct cli_counters *c = &r->phases.counters;
@@ -198,36 +205,33 @@ static void table_design(const struct cli_report *r)
 		return;
 	if (r->o->nr_guests > 1 || r->o->sharing == CLI_PRIVATE)
 		(void)printf("  %u guest%s of one image, writes %s\n", r->o->nr_guests,
-			     r->o->nr_guests == 1 ? "" : "s",
+			     plural(r->o->nr_guests),
 			     r->o->sharing == CLI_PRIVATE ? "private" : "shared");
-	(void)printf("  %u shard%s, %u worker%s, windows of %u", c->nr_shards,
-		     c->nr_shards == 1 ? "" : "s", c->nr_workers, c->nr_workers == 1 ? "" : "s",
-		     c->window_first);
+	(void)printf("  %u shard%s, %u worker%s, windows of %u", c->nr_shards, plural(c->nr_shards),
+		     c->nr_workers, plural(c->nr_workers), c->window_first);
 	if (c->window_max != c->window_first)
 		(void)printf(" to %u", c->window_max);
-	(void)printf(" page%s%s%s\n", c->window_max == 1 ? "" : "s",
+	(void)printf(" page%s%s%s\n", plural(c->window_max),
 		     r->o->delivery == CLI_IN_CONTEXT ? ", in context" : "",
 		     r->o->user_mode_only ? ", faults of user mode only" : "");
-}
-
-/* "1 userfaultfd", "2 userfaultfds" */
-static const char *plural(uint64_t nr)
-{
-	return nr == 1 ? "" : "s";
 }
 
 static void table_memory(const struct cli_report *r)
 {
 	const struct cli_counters *c = &r->phases.counters;
+	uint64_t mib = r->plan->total_pages >> 8;
 
 	(void)printf("\n  memory: %" PRIu64 " MiB allocated", c->memory_bytes >> 20);
 	if (c->large_blocks)
-		(void)printf(", %" PRIu64 " MiB of it as large folios", c->large_blocks * 2);
+		(void)printf(", %" PRIu64 " MiB of it in large folios", c->large_blocks * 2);
+	if (r->o->sharing == CLI_PRIVATE)
+		(void)printf("; %" PRIu64 " MiB copied by the guest%s",
+			     last_phase(r)->copied_bytes >> 20, plural(r->o->nr_guests));
 	if (r->o->design == CLI_ENGINE)
-		(void)printf("; %" PRIu64 " MiB filled, %" PRIu64 " MiB of guests released",
-			     c->filled_bytes >> 20, c->stats.released_bytes >> 20);
-	if (r->o->design != CLI_KERNEL)
-		(void)printf("; %" PRIu64 " userfaultfd%s open at the end", c->stats.userfaultfds,
+		(void)printf("\n  %" PRIu64 " of %" PRIu64 " MiB filled, %" PRIu64 " of %" PRIu64
+			     " MiB released, %" PRIu64 " userfaultfd%s open at the end",
+			     c->filled_bytes >> 20, mib, c->stats.released_bytes >> 20,
+			     mib * r->o->nr_guests, c->stats.userfaultfds,
 			     plural(c->stats.userfaultfds));
 	(void)fputc('\n', stdout);
 }

@@ -5,6 +5,7 @@
 #include "cli/input.h"
 #include "cli/memory.h"
 #include "cli/options.h"
+#include "cli/options_check.h"
 #include "cli/phases.h"
 #include "cli/report.h"
 #include "measure/clock.h"
@@ -155,6 +156,9 @@ int cli_restore(int argc, char **argv)
 	int status = cli_options_parse(&o, argc, argv, &done);
 
 	if (status || done)
+		return status;
+	status = cli_options_check(&o);
+	if (status)
 		return status;
 	if (!cli_input_open(&in, o.image))
 		return CLI_FAILED;
