@@ -65,12 +65,13 @@ static void note_given_up(const struct settling *s, const struct cli_counters *c
 {
 	const char *what = pending(s, c);
 
-	measure_error("note: waited %u s for %s, in vain: %llu of %llu MiB are filled, %llu MiB "
-		      "released by %u guests, %llu userfaultfds open; figures go on from there",
+	measure_error("note: gave up after %u s waiting for %s: %llu of %llu MiB are filled, "
+		      "%llu of %llu MiB released, %llu userfaultfds open",
 		      (unsigned)(LIMIT_NS / 1000000000), what ? what : "fills to end",
 		      (unsigned long long)(c->filled_bytes >> 20),
 		      (unsigned long long)(s->len_bytes >> 20),
-		      (unsigned long long)(c->stats.released_bytes >> 20), s->o->nr_guests,
+		      (unsigned long long)(c->stats.released_bytes >> 20),
+		      (unsigned long long)(s->len_bytes >> 20) * s->o->nr_guests,
 		      (unsigned long long)c->stats.userfaultfds);
 }
 
