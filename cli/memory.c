@@ -7,9 +7,8 @@
  */
 #include "cli/memory.h"
 
-#include "baselines/handler.h"
-#include "baselines/shmem.h"
 #include "cli/cli.h"
+#include "cli/memory_state.h"
 #include "measure/clock.h"
 #include "measure/crew.h"
 #include "measure/error.h"
@@ -25,23 +24,7 @@
 #define MAX_MESSAGES 8u
 #define DELAY_UNIT_BYTES (CLI_PART_PAGES * UINT64_C(4096))
 
-struct cli_memory {
-	struct cli_options o;
-	const struct cli_input *in;
-	char **addrs;
-	double fill_seconds;
-	/* kernel, single, single_window */
-	struct fln_shmem shmem;
-	struct fln_handler *handler;
-	/* engine */
-	struct fln_engine *engine;
-	struct fln_source *source;
-	struct fln_image *image;
-	struct fln_guest **guests;
-};
-
-/* Report the library's own error message.  Always returns false. */
-static bool failed(const char *what, int rc)
+bool cli_memory_failed(const char *what, int rc)
 {
 	const char *message = fln_last_error();
 
@@ -124,18 +107,18 @@ static bool create_baseline(struct cli_memory *m)
 		      : fln_shmem_init(&m->shmem, m->in->len_bytes);
 
 	if (rc)
-		return failed("cannot create the memory", rc);
+		return cli_memory_failed("cannot create the memory", rc);
 	if (!fill(m, FILL_CHUNK_BYTES, put_chunk))
 		return false;
 	rc = fln_shmem_map(&m->shmem);
 	if (rc)
-		return failed("cannot map the memory", rc);
+		return cli_memory_failed("cannot map the memory", rc);
 	m->addrs[0] = m->shmem.addr;
 	if (m->o.design == CLI_KERNEL)
 		return true;
 	opts.addr = m->shmem.addr;
 	rc = fln_handler_start(&opts, &m->handler);
-	return rc == 0 || failed("cannot start the fault handler", rc);
+	return rc == 0 || cli_memory_failed("cannot start the fault handler", rc);
 }
 
 /* Rate-limit: a failing source logs once per page. */
@@ -174,7 +157,7 @@ static bool start_engine(struct cli_memory *m)
 	rc = fln_engine_create(&opts, &m->engine);
 	if (rc == 0)
 		rc = fln_engine_start(m->engine);
-	return rc == 0 || failed("cannot start the engine", rc);
+	return rc == 0 || cli_memory_failed("cannot start the engine", rc);
 }
 
 static bool open_source(struct cli_memory *m)
@@ -184,14 +167,14 @@ static bool open_source(struct cli_memory *m)
 	int rc = fln_source_open_file(m->in->path, 0, &m->source);
 
 	if (rc)
-		return failed("cannot open the image", rc);
+		return cli_memory_failed("cannot open the image", rc);
 	if (m->o.delay_ms == 0)
 		return true;
 	opts.delay_ns = m->o.delay_ms * 1000000;
 	opts.every_pages = CLI_PART_PAGES;
 	rc = fln_source_with_delay(m->source, &opts, &slow);
 	if (rc)
-		return failed("cannot wrap the source with a delay", rc);
+		return cli_memory_failed("cannot wrap the source with a delay", rc);
 	fln_source_destroy(m->source); /* the wrapper holds a reference */
 	m->source = slow;
 	return true;
@@ -209,7 +192,7 @@ static bool create_image(struct cli_memory *m)
 	opts.node = (uint32_t)(m->o.node + 1); /* 0 means any node */
 	rc = fln_image_create(m->engine, &opts, &m->image);
 	if (rc)
-		return failed("cannot create the image", rc);
+		return cli_memory_failed("cannot create the image", rc);
 	if (m->o.source == CLI_MEMORY)
 		return fill(m, FILL_CHUNK_BYTES, fill_chunk);
 	return !m->o.prefill || fill(m, 2 * DELAY_UNIT_BYTES, fill_undelayed_unit);
@@ -229,13 +212,14 @@ static bool advise(struct cli_memory *m, uint32_t i)
 	if (m->o.advice != CLI_NORMAL)
 		rc = fln_guest_advise(m->guests[i], addr, len, advice[m->o.advice]);
 	if (rc)
-		return failed("fln_guest_advise() failed", rc);
+		return cli_memory_failed("fln_guest_advise() failed", rc);
 	if (m->o.lock)
 		rc = fln_guest_lock(m->guests[i], addr, len);
 	else if (m->o.populate)
 		rc = fln_guest_populate(m->guests[i], addr, len, NULL);
-	return rc == 0 ||
-	       failed(m->o.lock ? "cannot lock the memory" : "cannot populate the memory", rc);
+	return rc == 0 || cli_memory_failed(m->o.lock ? "cannot lock the memory"
+						      : "cannot populate the memory",
+					    rc);
 }
 
 static bool create_guest(struct cli_memory *m, uint32_t i)
@@ -249,26 +233,32 @@ static bool create_guest(struct cli_memory *m, uint32_t i)
 	guest_opts.nr_shards = m->o.nr_shards;
 	guest_opts.window_first = m->o.window_first;
 	guest_opts.window_max = m->o.window_max;
+	guest_opts.release =
+		m->o.release == CLI_RELEASE_AUTO ? FLN_RELEASE_AUTO : FLN_RELEASE_NEVER;
 	rc = fln_guest_create(m->engine, &guest_opts, &m->guests[i]);
 	if (rc)
-		return failed("cannot create the guest", rc);
+		return cli_memory_failed("cannot create the guest", rc);
 	region_opts.image = m->image;
 	region_opts.len_bytes = m->in->len_bytes;
 	if (m->o.sharing == CLI_PRIVATE)
 		region_opts.sharing = FLN_SHARING_PRIVATE;
 	region_opts.node = (uint32_t)(m->o.node + 1); /* 0 means any node */
-	if (m->o.delivery == CLI_IN_CONTEXT) {
+	if (m->o.delivery == CLI_IN_CONTEXT)
 		region_opts.delivery = FLN_DELIVERY_IN_CONTEXT;
-		/* In-context private regions support only this. */
+	/*
+	 * Nothing is discarded here.  Private regions are released, and served in context, only
+	 * with this meaning.
+	 */
+	if (m->o.delivery == CLI_IN_CONTEXT ||
+	    (m->o.sharing == CLI_PRIVATE && m->o.release == CLI_RELEASE_AUTO))
 		region_opts.discard = FLN_DISCARD_IMAGE;
-	}
 	rc = fln_region_add(m->guests[i], &region_opts, &region);
 	if (rc)
-		return failed("cannot add the guest's memory", rc);
+		return cli_memory_failed("cannot add the guest's memory", rc);
 	m->addrs[i] = fln_region_addr(region);
 	rc = fln_guest_start(m->guests[i]);
 	if (rc)
-		return failed("cannot start the guest", rc);
+		return cli_memory_failed("cannot start the guest", rc);
 	return advise(m, i);
 }
 
@@ -328,11 +318,11 @@ void cli_memory_destroy(struct cli_memory *m)
 		(void)fln_guest_destroy(m->guests[i]);
 	rc = fln_image_destroy(m->image);
 	if (rc)
-		(void)failed("cannot destroy the image", rc);
+		(void)cli_memory_failed("cannot destroy the image", rc);
 	fln_source_destroy(m->source);
 	rc = fln_engine_destroy(m->engine);
 	if (rc)
-		(void)failed("cannot stop the engine", rc);
+		(void)cli_memory_failed("cannot stop the engine", rc);
 	free_memory(m);
 }
 
@@ -349,80 +339,4 @@ int cli_memory_image(const struct cli_memory *m)
 double cli_memory_fill_seconds(const struct cli_memory *m)
 {
 	return m->fill_seconds;
-}
-
-static void handler_counters(struct cli_memory *m, struct cli_counters *out)
-{
-	struct fln_handler_stats from;
-
-	fln_handler_stats(m->handler, &from);
-	out->stats.faults = from.faults;
-	out->stats.refaults = from.refaults;
-	out->stats.zero = from.zero;
-	out->stats.minor = from.faults - from.zero;
-	out->stats.resumed = from.faults - from.failed;
-	out->stats.failed = from.failed;
-	out->stats.pages_installed = from.pages_installed;
-	out->stats.pages_raced = from.pages_raced;
-	out->stats.installs = from.installs;
-	out->stats.wakes = from.wakes;
-	out->stats.reads = from.reads;
-	out->stats.service = from.service;
-}
-
-/* Add one guest's counters to @to. */
-static bool add_guest_counters(struct fln_guest *guest, struct fln_stats *to)
-{
-	struct fln_stats s = FLN_STATS_INIT;
-	int rc = fln_guest_stats(guest, &s);
-
-	if (rc)
-		return failed("fln_guest_stats() failed", rc);
-	to->faults += s.faults;
-	to->minor += s.minor;
-	to->major += s.major;
-	to->zero += s.zero;
-	to->invalid += s.invalid;
-	to->refaults += s.refaults;
-	to->resumed += s.resumed;
-	to->poisoned += s.poisoned;
-	to->failed += s.failed;
-	to->in_flight += s.in_flight;
-	to->pages_installed += s.pages_installed;
-	to->pages_raced += s.pages_raced;
-	to->installs += s.installs;
-	to->wakes += s.wakes;
-	to->reads += s.reads;
-	to->map_bytes += s.map_bytes;
-	fln_histogram_merge(&to->service, &s.service);
-	return true;
-}
-
-bool cli_memory_counters(struct cli_memory *m, struct cli_counters *out)
-{
-	memset(out, 0, sizeof(*out));
-	out->stats.size = sizeof(out->stats);
-	if (m->o.design == CLI_KERNEL)
-		return true;
-	out->window_first = 1;
-	out->window_max = 1;
-	out->nr_shards = 1;
-	out->nr_workers = 1;
-	if (m->o.design != CLI_SINGLE) {
-		out->window_first = m->o.window_first;
-		out->window_max = m->o.window_max;
-		(void)fln_handler_window_defaults(&out->window_first, &out->window_max);
-	}
-	if (m->o.design != CLI_ENGINE) {
-		handler_counters(m, out);
-		return true;
-	}
-	out->nr_shards = 0;
-	out->nr_workers = fln_engine_nr_workers(m->engine);
-	for (uint32_t i = 0; i < m->o.nr_guests; i++) {
-		out->nr_shards += fln_guest_nr_shards(m->guests[i]);
-		if (!add_guest_counters(m->guests[i], &out->stats))
-			return false;
-	}
-	return true;
 }

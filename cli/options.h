@@ -57,6 +57,13 @@ enum cli_folio {
 	CLI_NR_FOLIOS
 };
 
+enum cli_release {
+	CLI_RELEASE_AUTO,
+	CLI_RELEASE_NEVER,
+	CLI_NR_RELEASES
+};
+
+extern const char *const cli_release_names[CLI_NR_RELEASES];
 extern const char *const cli_folio_names[CLI_NR_FOLIOS];
 extern const char *const cli_page_size_names[CLI_NR_PAGE_SIZES];
 extern const char *const cli_design_names[CLI_NR_DESIGNS];
@@ -78,6 +85,8 @@ extern const char *const cli_sharing_names[CLI_NR_SHARINGS];
 /* --delay-ms and --prefill divide an image into parts of this size and treat them alternately. */
 #define CLI_PART_PAGES 64u
 
+#define CLI_MAX_PHASES 2u
+
 struct cli_options {
 	const char *image;
 	enum cli_design design;
@@ -87,6 +96,8 @@ struct cli_options {
 	enum cli_sharing sharing;
 	enum cli_page_size page_size;
 	enum cli_folio folio;
+	enum cli_release release;
+	uint32_t nr_phases; /* of touching, 1 to CLI_MAX_PHASES */
 	uint32_t nr_guests;
 	uint32_t nr_threads; /* of all guests together; each guest has the same number */
 	enum cli_delivery delivery;
@@ -112,6 +123,7 @@ struct cli_options {
 };
 
 /*
+ * Whether the options go together is for cli_options_check().
  * Return: CLI_OK, with *done if nothing is left to do (--help); CLI_USAGE, after an
  * error message.
  */

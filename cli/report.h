@@ -5,19 +5,15 @@
 #ifndef CLI_REPORT_H
 #define CLI_REPORT_H
 
-#include "cli/memory.h"
 #include "cli/options.h"
+#include "cli/phases.h"
 #include "measure/order.h"
-#include "measure/touch.h"
-#include "measure/verify.h"
 
 struct cli_report {
 	const struct cli_options *o;
 	const struct measure_plan *plan;
 	double fill_seconds;
-	struct measure_touch_result touch;
-	struct cli_counters counters;
-	struct measure_verify_result verify;
+	struct cli_phases phases;
 };
 
 /* Print one JSON object, on one line. */

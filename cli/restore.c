@@ -5,22 +5,18 @@
 #include "cli/input.h"
 #include "cli/memory.h"
 #include "cli/options.h"
+#include "cli/options_check.h"
+#include "cli/phases.h"
 #include "cli/report.h"
 #include "measure/clock.h"
 #include "measure/order.h"
-#include "measure/touch.h"
-#include "measure/verify.h"
 
 #include "baselines/probe.h"
 #include "measure/error.h"
 
 #include <faultlane/faultlane.h>
 #include <stdio.h>
-#include <string.h>
-#include <time.h>
-
-/* Workers install the windows of the last faults a little after the last touch. */
-#define SETTLE_NS 20000000
+#include <stdlib.h>
 
 /* If this user may handle user-mode faults only, that is enough here: warn and continue. */
 static void choose_mode(struct cli_options *o)
@@ -39,97 +35,29 @@ static void choose_mode(struct cli_options *o)
 	}
 }
 
-static bool contents(struct measure_crew *crew, const void *ctx, uint64_t offset_bytes, void *buf,
-		     uint64_t len_bytes)
+/* Every page of every phase must be right, and none may have been left out. */
+static int judge(const struct cli_report *r)
 {
-	const struct cli_input *in = ctx;
-	int rc = cli_input_read(in, offset_bytes, buf, len_bytes);
+	for (uint32_t i = 0; i < r->phases.nr; i++) {
+		const struct measure_verify_result *v = &r->phases.phase[i].verify;
 
-	return rc == 0 ||
-	       measure_crew_fail(crew, "cannot read --image '%s' at offset %llu to verify: %s",
-				 in->path, (unsigned long long)offset_bytes, strerror(-rc));
-}
-
-/*
- * Verify every guest's touched pages.  With --sharing private, verify all of every guest's
- * memory, and that the image is unchanged.
- */
-static bool verify(const struct cli_options *o, const struct cli_input *in, struct cli_memory *m,
-		   struct cli_report *r)
-{
-	struct measure_verify_opts v = {
-		.title = "verifying",
-		.plan = r->plan,
-		.contents = contents,
-		.ctx = in,
-		.written = o->op == CLI_WRITE,
-		.whole = o->sharing == CLI_PRIVATE,
-	};
-
-	for (uint32_t i = 0; i < o->nr_guests; i++) {
-		v.addr = cli_memory_addrs(m)[i];
-		v.first_thread = i * r->plan->nr_threads;
-		if (!measure_verify(&v, &r->verify))
-			return false;
+		if (v->nr_wrong) {
+			measure_error("%llu of %llu pages are wrong, the first is page %llu "
+				      "(offset %llu)",
+				      (unsigned long long)v->nr_wrong,
+				      (unsigned long long)v->nr_verified,
+				      (unsigned long long)v->first_wrong_page,
+				      (unsigned long long)(v->first_wrong_page * 4096));
+			return CLI_FAILED;
+		}
+		if (v->nr_verified != r->phases.phase[i].nr_expected) {
+			measure_error("%llu pages were verified, but %llu were expected",
+				      (unsigned long long)v->nr_verified,
+				      (unsigned long long)r->phases.phase[i].nr_expected);
+			return CLI_FAILED;
+		}
 	}
-	if (!v.whole)
-		return true;
-	v.addr = NULL;
-	v.fd = cli_memory_image(m);
-	v.written = false;
-	return measure_verify(&v, &r->verify);
-}
-
-static uint64_t nr_expected_pages(const struct cli_report *r)
-{
-	if (r->o->sharing == CLI_PRIVATE)
-		return r->plan->total_pages * (r->o->nr_guests + 1);
-	return r->plan->nr_pages * r->o->nr_guests;
-}
-
-/* The kernel does no fault-around for writes, so every slow write has faulted. */
-static enum measure_fault_mark fault_mark(const struct cli_options *o)
-{
-	if (o->delivery == CLI_IN_CONTEXT || (o->design == CLI_KERNEL && o->op == CLI_WRITE))
-		return MEASURE_SLOW;
-	return o->design == CLI_KERNEL ? MEASURE_COUNTED : MEASURE_SLEPT;
-}
-
-static bool touch(const struct cli_options *o, const struct cli_memory *m, struct cli_report *r)
-{
-	struct measure_touch_opts opts = {
-		.plan = r->plan,
-		.addrs = cli_memory_addrs(m),
-		.nr_guests = o->nr_guests,
-		.cpus = o->vcpu_cpus,
-		.title = "touching",
-		.mark = fault_mark(o),
-		.kernel = o->design == CLI_KERNEL,
-		.writes = o->op == CLI_WRITE,
-		.in_context = o->delivery == CLI_IN_CONTEXT,
-		.part_pages = CLI_PART_PAGES,
-	};
-	struct measure_crowd *crowd = measure_crowd_create();
-	bool ok = crowd && measure_touch(crowd, &opts, &r->touch);
-
-	measure_crowd_destroy(crowd);
-	return ok;
-}
-
-static bool measure(const struct cli_options *o, const struct cli_input *in, struct cli_memory *m,
-		    struct cli_report *r)
-{
-	const struct timespec settle = { .tv_nsec = SETTLE_NS };
-	r->fill_seconds = cli_memory_fill_seconds(m);
-	if (!touch(o, m, r))
-		return false;
-	(void)nanosleep(&settle, NULL);
-	if (!cli_memory_counters(m, &r->counters))
-		return false;
-	if (o->design == CLI_KERNEL)
-		r->counters.stats.faults =
-			r->touch.crowd.to.nr_minor_faults - r->touch.crowd.from.nr_minor_faults;
-	return verify(o, in, m, r);
+	return CLI_OK;
 }
 
 static int report(const struct cli_report *r)
@@ -142,21 +70,7 @@ static int report(const struct cli_report *r)
 		measure_error("cannot write the results to standard output");
 		return CLI_FAILED;
 	}
-	if (r->verify.nr_wrong) {
-		measure_error("%llu of %llu pages are wrong, the first is page %llu (offset %llu)",
-			      (unsigned long long)r->verify.nr_wrong,
-			      (unsigned long long)r->verify.nr_verified,
-			      (unsigned long long)r->verify.first_wrong_page,
-			      (unsigned long long)(r->verify.first_wrong_page * 4096));
-		return CLI_FAILED;
-	}
-	if (r->verify.nr_verified != nr_expected_pages(r)) {
-		measure_error("%llu pages were verified, but %llu were expected",
-			      (unsigned long long)r->verify.nr_verified,
-			      (unsigned long long)nr_expected_pages(r));
-		return CLI_FAILED;
-	}
-	return CLI_OK;
+	return judge(r);
 }
 
 /* The main thread touches memory too, to verify it, so it must resolve its own faults. */
@@ -171,27 +85,65 @@ static bool enter_context(void)
 	return rc == 0;
 }
 
-static int restore(const struct cli_options *o, const struct cli_input *in,
-		   const struct measure_plan *plan)
+static bool measure(const struct cli_options *o, const struct cli_input *in, struct cli_memory *m,
+		    struct cli_report *r)
 {
-	struct cli_report r = { .o = o, .plan = plan };
-	struct cli_memory *m = cli_memory_create(o, in);
 	bool ok;
 
-	if (!m)
-		return CLI_FAILED;
+	r->fill_seconds = cli_memory_fill_seconds(m);
 	cli_guard_install(cli_memory_addrs(m), o->nr_guests, in->len_bytes);
 	/* After the guard, so that the library's handler chains to it for failed pages. */
 	ok = o->delivery == CLI_QUEUED || enter_context();
 	if (ok) {
-		ok = measure(o, in, m, &r);
+		ok = cli_phases_run(o, r->plan, in, m, &r->phases);
 		if (o->delivery == CLI_IN_CONTEXT)
 			fln_thread_leave();
 	}
 	(void)fln_sigbus_remove();
 	cli_guard_remove();
-	cli_memory_destroy(m);
-	return ok ? report(&r) : CLI_FAILED;
+	return ok;
+}
+
+static int restore(const struct cli_options *o, const struct cli_input *in,
+		   const struct measure_plan *plan)
+{
+	struct cli_report *r = calloc(1, sizeof(*r)); /* too large for a small stack */
+	struct cli_memory *m;
+	int status = CLI_FAILED;
+
+	if (!r) {
+		measure_error("out of memory");
+		return CLI_FAILED;
+	}
+	r->o = o;
+	r->plan = plan;
+	m = cli_memory_create(o, in);
+	if (m) {
+		bool ok = measure(o, in, m, r);
+
+		cli_memory_destroy(m);
+		status = ok ? report(r) : CLI_FAILED;
+	}
+	free(r);
+	return status;
+}
+
+/* Each thread must have a page to touch in each phase. */
+static int check_plan(const struct cli_options *o, const struct measure_plan *plan)
+{
+	unsigned long long nr_pages = (unsigned long long)plan->nr_pages * o->nr_guests;
+
+	if (plan->nr_pages / plan->nr_phases >= plan->nr_threads)
+		return CLI_OK;
+	if (plan->nr_phases == 1)
+		measure_error("--threads %u exceeds the %llu pages to touch; "
+			      "use fewer threads, a lower --density or a larger image",
+			      o->nr_threads, nr_pages);
+	else
+		measure_error("--threads %u with --phases %u exceeds the %llu pages to touch; use "
+			      "--phases 1, fewer threads, a lower --density or a larger image",
+			      o->nr_threads, plan->nr_phases, nr_pages);
+	return CLI_USAGE;
 }
 
 int cli_restore(int argc, char **argv)
@@ -205,6 +157,9 @@ int cli_restore(int argc, char **argv)
 
 	if (status || done)
 		return status;
+	status = cli_options_check(&o);
+	if (status)
+		return status;
 	if (!cli_input_open(&in, o.image))
 		return CLI_FAILED;
 	plan_opts = (struct measure_plan_opts){
@@ -213,6 +168,7 @@ int cli_restore(int argc, char **argv)
 		.nr_threads = o.nr_threads / o.nr_guests,
 		.shuffled = o.order == CLI_RANDOM,
 		.mixed = o.order == CLI_RANDOM,
+		.nr_phases = o.nr_phases,
 		.seed = o.seed,
 	};
 	if (measure_plan_init(&plan, &plan_opts)) {
@@ -221,12 +177,8 @@ int cli_restore(int argc, char **argv)
 		cli_input_close(&in);
 		return CLI_FAILED;
 	}
-	if (plan.nr_pages < plan.nr_threads) {
-		measure_error("--threads %u exceeds the %llu pages to touch; "
-			      "use fewer threads, a lower --density or a larger image",
-			      o.nr_threads, (unsigned long long)plan.nr_pages * o.nr_guests);
-		status = CLI_USAGE;
-	} else {
+	status = check_plan(&o, &plan);
+	if (status == CLI_OK) {
 		measure_clock_init();
 		choose_mode(&o);
 		status = restore(&o, &in, &plan);

@@ -91,14 +91,15 @@ static int arrange(struct measure_plan *plan, const struct measure_plan_opts *op
 	return 0;
 }
 
-static void note_owners(struct measure_plan *plan)
+/* Note the owners of the pages that are touched in @phase. */
+static void note_owners(const struct measure_plan *plan, uint32_t phase, uint16_t *owners)
 {
 	for (uint32_t thread = 0; thread < plan->nr_threads; thread++) {
 		uint64_t lo, hi;
 
-		measure_plan_slice(plan, thread, &lo, &hi);
+		measure_plan_phase_slice(plan, thread, phase, &lo, &hi);
 		for (; lo < hi; lo++)
-			plan->owners[plan->pages[lo]] = (uint16_t)(thread + 1);
+			owners[plan->pages[lo]] = (uint16_t)(thread + 1);
 	}
 }
 
@@ -110,6 +111,7 @@ int measure_plan_init(struct measure_plan *plan, const struct measure_plan_opts 
 		.nr_pages = nr_pages ? nr_pages : 1,
 		.total_pages = opts->total_pages,
 		.nr_threads = opts->nr_threads,
+		.nr_phases = opts->nr_phases ? opts->nr_phases : 1,
 		.seed = opts->seed,
 	};
 	plan->pages = calloc(plan->nr_pages, sizeof(*plan->pages));
@@ -117,7 +119,8 @@ int measure_plan_init(struct measure_plan *plan, const struct measure_plan_opts 
 	if (plan->pages && plan->owners) {
 		choose(plan, &state);
 		if (arrange(plan, opts, &state) == 0) {
-			note_owners(plan);
+			for (uint32_t phase = 0; phase < plan->nr_phases; phase++)
+				note_owners(plan, phase, plan->owners);
 			return 0;
 		}
 	}
@@ -138,6 +141,44 @@ void measure_plan_slice(const struct measure_plan *plan, uint32_t thread, uint64
 {
 	*lo = plan->nr_pages * thread / plan->nr_threads;
 	*hi = plan->nr_pages * (thread + 1) / plan->nr_threads;
+}
+
+void measure_plan_phase_slice(const struct measure_plan *plan, uint32_t thread, uint32_t phase,
+			      uint64_t *lo, uint64_t *hi)
+{
+	uint64_t from, to;
+
+	measure_plan_slice(plan, thread, &from, &to);
+	*lo = from + (to - from) * phase / plan->nr_phases;
+	*hi = from + (to - from) * (phase + 1) / plan->nr_phases;
+}
+
+uint64_t measure_plan_phase_pages(const struct measure_plan *plan, uint32_t phase)
+{
+	uint64_t nr = 0;
+
+	for (uint32_t thread = 0; thread < plan->nr_threads; thread++) {
+		uint64_t lo, hi;
+
+		measure_plan_phase_slice(plan, thread, phase, &lo, &hi);
+		nr += hi - lo;
+	}
+	return nr;
+}
+
+int measure_plan_touched(struct measure_plan *out, const struct measure_plan *plan, uint32_t phase)
+{
+	*out = *plan;
+	out->pages = NULL;
+	out->nr_pages = 0;
+	out->owners = calloc(plan->total_pages, sizeof(*out->owners));
+	if (!out->owners)
+		return -ENOMEM;
+	for (uint32_t i = 0; i <= phase; i++) {
+		note_owners(plan, i, out->owners);
+		out->nr_pages += measure_plan_phase_pages(plan, i);
+	}
+	return 0;
 }
 
 uint64_t measure_plan_token(const struct measure_plan *plan, uint32_t page, uint32_t thread)

@@ -19,6 +19,7 @@ struct measure_plan {
 	uint64_t nr_pages; /* number of chosen pages */
 	uint64_t total_pages;
 	uint32_t nr_threads;
+	uint32_t nr_phases;
 	uint64_t seed;
 };
 
@@ -29,6 +30,7 @@ struct measure_plan_opts {
 	uint32_t nr_threads;
 	bool shuffled; /* each thread touches its pages in random order, else ascending */
 	bool mixed;    /* pages are interleaved between threads; else each has a contiguous part */
+	uint32_t nr_phases; /* each thread's pages are touched in so many phases; 0: in one */
 	uint64_t seed;
 };
 
@@ -39,6 +41,20 @@ void measure_plan_deinit(struct measure_plan *plan);
 /* The slice of @thread: plan->pages[*lo] to plan->pages[*hi - 1]. */
 void measure_plan_slice(const struct measure_plan *plan, uint32_t thread, uint64_t *lo,
 			uint64_t *hi);
+
+/* As measure_plan_slice(): the part of it that is touched in @phase, from 0 on. */
+void measure_plan_phase_slice(const struct measure_plan *plan, uint32_t thread, uint32_t phase,
+			      uint64_t *lo, uint64_t *hi);
+
+/* How many pages are touched in @phase. */
+uint64_t measure_plan_phase_pages(const struct measure_plan *plan, uint32_t phase);
+
+/*
+ * Make @out a plan of the same memory in which only those pages have owners that have been
+ * touched when @phase ends, to verify them: nr_pages of them.  It has no list of pages.
+ * Return: 0 or -ENOMEM; measure_plan_deinit() frees it.
+ */
+int measure_plan_touched(struct measure_plan *out, const struct measure_plan *plan, uint32_t phase);
 
 /* The token that @thread writes to @page; never zero. */
 uint64_t measure_plan_token(const struct measure_plan *plan, uint32_t page, uint32_t thread);

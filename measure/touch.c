@@ -90,7 +90,7 @@ static void touch_pages(void *ctx, uint32_t thread)
 	char *addr = o->addrs[thread / plan->nr_threads];
 	uint64_t lo, hi, sum = 0, from;
 
-	measure_plan_slice(plan, thread % plan->nr_threads, &lo, &hi);
+	measure_plan_phase_slice(plan, thread % plan->nr_threads, o->phase, &lo, &hi);
 	if (o->before)
 		o->before(o->before_ctx, thread);
 	t->fault_marks = fault_marks(o->mark);
@@ -161,8 +161,9 @@ bool measure_touch(struct measure_crowd *crowd, const struct measure_touch_opts 
 		measure_error("out of memory for %u touching threads", all.nr);
 		return false;
 	}
-	measure_progress_start(&progress, o->title, o->plan->nr_pages * o->nr_guests, pages_done,
-			       &all);
+	measure_progress_start(&progress, o->title,
+			       measure_plan_phase_pages(o->plan, o->phase) * o->nr_guests,
+			       pages_done, &all);
 	ok = measure_crowd_run(crowd, all.nr, o->cpus, &work, &out->crowd);
 	measure_progress_stop(&progress);
 	if (ok)

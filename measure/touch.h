@@ -27,6 +27,7 @@ struct measure_touch_opts {
 	const struct measure_plan *plan; /* for the threads of one guest */
 	char *const *addrs;              /* the address of each guest's memory */
 	uint32_t nr_guests;
+	uint32_t phase;    /* of the plan's, from 0 on */
 	const char *cpus;  /* as measure_crowd_run() */
 	const char *title; /* of the progress bar; NULL: none */
 	enum measure_fault_mark mark;
@@ -49,8 +50,8 @@ struct measure_touch_result {
 };
 
 /*
- * Touch every page of the plan once, in each guest; blocks until done.  False: an error has
- * been printed.
+ * Touch every page of a phase of the plan once, in each guest; blocks until done.  False: an
+ * error has been printed.
  *
  * A touch counts as faulted when it took longer than a cache and TLB miss and @mark
  * indicates a fault.

@@ -2,14 +2,16 @@
 fln_test(NAME baselines_handler LABEL integration
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/baselines_handler.c LIBS fln_baselines)
 
-add_test(NAME integration.cli_restore
-  COMMAND ${CMAKE_CURRENT_LIST_DIR}/cli_restore.sh $<TARGET_FILE:faultlane_cli>)
 set(FLN_CLI_TIMEOUT 240)
 if(FAULTLANE_SANITIZE)
   set(FLN_CLI_TIMEOUT 480)
 endif()
-set_tests_properties(integration.cli_restore PROPERTIES
-  LABELS integration TIMEOUT ${FLN_CLI_TIMEOUT} SKIP_RETURN_CODE 77)
+foreach(test cli_restore cli_phases)
+  add_test(NAME integration.${test}
+    COMMAND ${CMAKE_CURRENT_LIST_DIR}/${test}.sh $<TARGET_FILE:faultlane_cli>)
+  set_tests_properties(integration.${test} PROPERTIES
+    LABELS integration TIMEOUT ${FLN_CLI_TIMEOUT} SKIP_RETURN_CODE 77)
+endforeach()
 
 add_test(NAME integration.programs
   COMMAND ${CMAKE_CURRENT_LIST_DIR}/programs.sh $<TARGET_FILE:faultlane_cli>

@@ -115,6 +115,60 @@ static void dealt_like_cards(void **state)
 	measure_plan_deinit(&plan);
 }
 
+static void check_phases(uint64_t total, uint32_t density, uint32_t threads, uint32_t nr_phases)
+{
+	const struct measure_plan_opts opts = {
+		.total_pages = total,
+		.density = density,
+		.nr_threads = threads,
+		.nr_phases = nr_phases,
+		.shuffled = true,
+		.mixed = true,
+		.seed = 5,
+	};
+	struct measure_plan plan;
+	uint64_t sum = 0;
+
+	assert_int_equal(measure_plan_init(&plan, &opts), 0);
+	for (uint32_t phase = 0; phase < nr_phases; phase++) {
+		struct measure_plan touched;
+		uint64_t owned = 0, pages = measure_plan_phase_pages(&plan, phase);
+
+		sum += pages;
+		/* Each thread's share is even but for one page. */
+		assert_in_range(pages, plan.nr_pages / nr_phases - threads,
+				plan.nr_pages / nr_phases + threads);
+		assert_int_equal(measure_plan_touched(&touched, &plan, phase), 0);
+		assert_int_equal(touched.nr_pages, sum);
+		for (uint32_t t = 0; t < threads; t++) {
+			uint64_t lo, hi;
+
+			measure_plan_phase_slice(&plan, t, phase, &lo, &hi);
+			for (; lo < hi; lo++)
+				assert_int_equal(touched.owners[plan.pages[lo]], t + 1);
+		}
+		for (uint64_t page = 0; page < total; page++) {
+			owned += touched.owners[page] != 0;
+			assert_true(touched.owners[page] == 0 ||
+				    touched.owners[page] == plan.owners[page]);
+		}
+		/* None that is touched later. */
+		assert_int_equal(owned, sum);
+		measure_plan_deinit(&touched);
+	}
+	assert_int_equal(sum, plan.nr_pages);
+	measure_plan_deinit(&plan);
+}
+
+static void phases_share_the_pages(void **state)
+{
+	(void)state;
+	check_phases(4096, 1, 3, 1);
+	check_phases(4096, 1, 3, 2);
+	check_phases(10007, 8, 200, 2);
+	check_phases(10007, 8, 200, 5);
+}
+
 static void tokens_differ(void **state)
 {
 	struct measure_plan plan = { .seed = 1 };
@@ -130,7 +184,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_chosen_page_once), cmocka_unit_test(seed_decides),
 		cmocka_unit_test(sample_is_spread),       cmocka_unit_test(dealt_like_cards),
-		cmocka_unit_test(tokens_differ),
+		cmocka_unit_test(phases_share_the_pages), cmocka_unit_test(tokens_differ),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
