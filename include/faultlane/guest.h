@@ -25,7 +25,11 @@ struct fln_region;
 enum fln_release {
 	FLN_RELEASE_DEFAULT, /* of a region: the guest's; of a guest: FLN_RELEASE_ON_CALL */
 	FLN_RELEASE_ON_CALL, /* by fln_guest_release() */
-	FLN_RELEASE_AUTO,    /* also by itself, soon after a block's last page is filled */
+	/*
+	 * Also by itself: a block of a large folio when its last page is filled, one of small
+	 * folios when it has had no new fault for half a second.  docs/TUNING.md says more.
+	 */
+	FLN_RELEASE_AUTO,
 	FLN_RELEASE_NEVER,   /* the registration is kept */
 	FLN_RELEASE_NR
 };
