@@ -30,7 +30,7 @@ enum fln_release {
 	 * folios when it has had no new fault for half a second.  docs/TUNING.md says more.
 	 */
 	FLN_RELEASE_AUTO,
-	FLN_RELEASE_NEVER,   /* the registration is kept */
+	FLN_RELEASE_NEVER, /* the registration is kept */
 	FLN_RELEASE_NR
 };
 
