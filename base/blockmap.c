@@ -169,6 +169,7 @@ static struct fln_chunk *chunk_new(struct fln_blockmap *map, uint32_t planes)
 					      memory_order_relaxed);
 	}
 	atomic_store_explicit(&c->nr_faults, 0, memory_order_relaxed);
+	atomic_store_explicit(&c->nr_faults_seen, 0, memory_order_relaxed);
 	return c;
 }
 

@@ -28,8 +28,9 @@ struct fln_chunk_pool;
 
 struct fln_chunk {
 	_Atomic uint64_t plane[FLN_MAP_PLANES][FLN_MASK_WORDS];
-	_Atomic uint32_t nr_faults; /* for the window policy */
-	_Atomic uint32_t next;      /* in the pool's free list: index + 1 */
+	_Atomic uint16_t nr_faults;      /* for the window policy; it stays at its maximum */
+	_Atomic uint16_t nr_faults_seen; /* at the last look of release_case.c */
+	_Atomic uint32_t next;           /* in the pool's free list: index + 1 */
 	struct fln_chunk_pool *pool;
 	struct fln_rcu_head rcu;
 };

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * clone/<design>/<op>/density:<D>/guests:<N>: N guests of one image with private writes, each
- * with one thread, until each has touched its working set.
+ * clone/<design>/<op>/density:<D>[/folio:<F>]/guests:<N>: N guests of one image with private writes,
+ * each with one thread, until each has touched its working set.
  *
  * The working set is one page in D: the same pages in the same random order in every
  * guest, because clones of one snapshot behave alike.  The image is filled before the clock
- * starts.  The baseline is the kernel without userfaultfd: each clone is a private mapping
- * of the filled memfd.
+ * starts.  The baselines are the kernel without userfaultfd: each clone is a private mapping
+ * of the filled memfd, in small folios (kernel) or large ones (kernel_huge).
+ *
+ * Clones are released only if what they discard reads the image's contents again; so it does
+ * in the designs that release.
  */
 #include "bench/bench.h"
 #include "bench/c.h"
 #include "bench/host.h"
 #include "bench/plan.h"
+#include "bench/use.h"
 #include "measure/clock.h"
 #include "measure/error.h"
 #include "measure/machine.h"
@@ -27,11 +31,26 @@ namespace bench {
 namespace {
 
 constexpr uint64_t max_image_bytes = UINT64_C(256) << 20;
-const uint32_t densities[] = { 1, 8, 64 };
+const uint32_t densities[] = { 1, 8, 64, 512 };
 const uint32_t default_guests[] = { 1, 4, 16, 64, 256 };
 
+struct clone_design {
+	const char *name;
+	const engine_setup *engine; /* nullptr: the kernel alone */
+	enum backing backing;
+};
+
+const clone_design clone_designs[] = {
+	{ "engine", &engine_both, backing::own },
+	{ "engine_small", &engine_neither, backing::small },
+	{ "engine_released", &engine_released_before, backing::own },
+	{ "kernel", nullptr, backing::small },
+	{ "kernel_huge", nullptr, backing::large },
+};
+
 struct clone_case {
-	bool engine;
+	const clone_design *d;
+	fln_folio folio;
 	bool writes;
 	uint32_t density;
 	uint32_t nr_guests;
@@ -42,6 +61,14 @@ struct clone_figures {
 	double set_up_seconds = 0;
 	uint64_t pss_bytes = 0;
 };
+
+/* The memory that a design's runs share; nullptr: the image is its own. */
+memory *memory_of(const clone_case &c)
+{
+	if (c.d->backing == backing::own)
+		return nullptr;
+	return &the_memory(c.d->backing == backing::large ? folios::large : folios::small);
+}
 
 uint64_t image_bytes()
 {
@@ -57,7 +84,7 @@ class clones {
 
 	~clones()
 	{
-		if (c_.engine)
+		if (c_.d->engine)
 			return; /* host_ unmaps them */
 		for (char *addr : addrs_)
 			(void)munmap(addr, len_bytes_);
@@ -66,19 +93,48 @@ class clones {
 	clones(const clones &) = delete;
 	clones &operator=(const clones &) = delete;
 
-	bool open(const memory &mem, std::string *why)
+	/* Make the image, unless all runs share it. */
+	bool make_image(const memory *mem, std::string *why)
 	{
-		if (c_.engine && !(host_.start(why) && host_.adopt(mem.memfd(), len_bytes_, why)))
-			return false;
+		fln_folio folio;
+
+		mem_ = mem;
+		if (!c_.d->engine)
+			return true;
+		folio = c_.folio == FLN_FOLIO_AUTO ? c_.d->engine->folio : c_.folio;
+		return host_.start(nullptr, why) &&
+		       (mem ? host_.adopt(mem->memfd(), len_bytes_, why)
+			    : host_.make_filled(len_bytes_, folio, why));
+	}
+
+	/* Make the guests. */
+	bool open(std::string *why)
+	{
 		for (uint32_t i = 0; i < c_.nr_guests; i++) {
 			char *addr;
 
-			if (!(c_.engine ? host_.add_guest(FLN_SHARING_PRIVATE, 1, &addr, why)
-					: map(mem, &addr, why)))
+			if (!(c_.d->engine ? add_guest(&addr, why) : map(&addr, why)))
 				return false;
 			addrs_.push_back(addr);
 		}
-		return true;
+		return !c_.d->engine || !c_.d->engine->released || host_.release(why);
+	}
+
+	int memfd() const
+	{
+		return mem_ ? mem_->memfd() : fln_image_memfd(host_.image());
+	}
+
+	double fill_seconds() const
+	{
+		return mem_ ? mem_->fill_seconds() : host_.fill_seconds();
+	}
+
+	uint64_t large_bytes() const
+	{
+		if (c_.d->engine)
+			return host_.large_bytes();
+		return c_.d->backing == backing::large ? len_bytes_ : 0;
 	}
 
 	const std::vector<char *> &addrs() const
@@ -92,21 +148,27 @@ class clones {
 	}
 
       private:
-	bool map(const memory &mem, char **addr, std::string *why) const
+	bool add_guest(char **addr, std::string *why)
 	{
-		void *at = mmap(nullptr, len_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE,
-				mem.memfd(), 0);
+		guest_setup g;
 
-		if (at == MAP_FAILED) {
-			*why = std::string("cannot map memory: ") + std::strerror(errno);
-			return false;
-		}
-		*addr = static_cast<char *>(at);
-		return true;
+		g.sharing = FLN_SHARING_PRIVATE;
+		g.release = c_.d->engine->release;
+		if (g.release != FLN_RELEASE_NEVER)
+			g.discard = FLN_DISCARD_IMAGE;
+		return host_.add_guest(g, addr, why);
+	}
+
+	bool map(char **addr, std::string *why) const
+	{
+		/* Aligned, so that large folios can be mapped by large entries. */
+		*addr = mem_->map(len_bytes_, why, MAP_PRIVATE);
+		return *addr != nullptr;
 	}
 
 	clone_case c_;
 	uint64_t len_bytes_;
+	const memory *mem_ = nullptr;
 	std::vector<char *> addrs_;
 	host host_;
 };
@@ -138,8 +200,7 @@ bool verify_one(measure_verify_opts *v, std::string *why)
 }
 
 /* Verify the touched pages of each guest, and that all of the image is unchanged. */
-bool verify(const clone_case &c, const clones &all, const memory &mem, const measure_plan &p,
-	    std::string *why)
+bool verify(const clone_case &c, const clones &all, const measure_plan &p, std::string *why)
 {
 	measure_verify_opts v = {};
 
@@ -154,7 +215,7 @@ bool verify(const clone_case &c, const clones &all, const memory &mem, const mea
 		}
 	}
 	v.addr = nullptr;
-	v.fd = mem.memfd();
+	v.fd = all.memfd();
 	v.written = false;
 	v.whole = true;
 	if (verify_one(&v, why))
@@ -163,77 +224,105 @@ bool verify(const clone_case &c, const clones &all, const memory &mem, const mea
 	return false;
 }
 
-bool touch(const clone_case &c, const clones &all, const measure_plan &p, figures *f,
+bool touch(const clone_case &c, const clones &all, const measure_plan &p, measure_touch_result *r,
 	   std::string *why)
 {
 	measure_touch_opts o = {};
-	measure_touch_result r;
-	fln_stats stats;
 
 	o.plan = &p;
 	o.addrs = all.addrs().data();
 	o.nr_guests = c.nr_guests;
 	o.cpus = pin_cpus();
-	o.kernel = !c.engine;
+	o.kernel = !c.d->engine || c.d->engine->released;
 	o.writes = c.writes;
-	o.mark = c.engine ? MEASURE_SLEPT : c.writes ? MEASURE_SLOW : MEASURE_COUNTED;
-	if (!measure_touch(the_crowd(), &o, &r)) {
-		*why = measure_last_error();
-		return false;
-	}
-	settle();
-	f->take(r, p.nr_pages * c.nr_guests);
-	f->nr_faults = r.crowd.to.nr_minor_faults - r.crowd.from.nr_minor_faults;
-	if (!c.engine)
+	o.mark = !o.kernel ? MEASURE_SLEPT : c.writes ? MEASURE_SLOW : MEASURE_COUNTED;
+	if (measure_touch(the_crowd(), &o, r))
 		return true;
-	if (!all.engine_host().stats(&stats, why))
+	*why = measure_last_error();
+	return false;
+}
+
+bool take(const clone_case &c, const clones &all, const measure_touch_result &r, uint64_t nr_pages,
+	  uint64_t tables_bytes, figures *f, std::string *why)
+{
+	mapped_use use;
+	fln_stats stats = FLN_STATS_INIT;
+	uint64_t now_bytes;
+
+	settle();
+	if (c.d->engine)
+		all.engine_host().settle();
+	f->take(r, nr_pages);
+	f->take_settled(r);
+	if (c.d->engine && !all.engine_host().stats(&stats, why))
 		return false;
-	f->fault = stats.service;
-	f->nr_faults = stats.faults;
+	f->take_stats(stats);
+	if (!c.d->engine || c.d->engine->released)
+		f->nr_faults = r.crowd.to.nr_minor_faults - r.crowd.from.nr_minor_faults;
+	now_bytes = page_table_bytes();
+	use = use_of(all.addrs(), image_bytes());
+	f->memory.page_table_bytes = now_bytes - std::min(now_bytes, tables_bytes);
+	f->memory.all_bytes += f->memory.page_table_bytes + use.anonymous_bytes +
+			       std::min(file_bytes(all.memfd()), image_bytes());
+	f->memory.large_folio_bytes = all.large_bytes();
+	f->memory.large_mapped_bytes = use.large_bytes;
+	f->fill_seconds = all.fill_seconds();
 	return true;
 }
 
-/* Each guest needs memory for copies of written pages and for page tables. */
+/* Each guest takes memory for copies of written pages and for page tables. */
+uint64_t clone_bytes(const clone_case &c, uint64_t len_bytes)
+{
+	return ((c.writes ? len_bytes / c.density : 0) + len_bytes / 512) * c.nr_guests;
+}
+
 bool fits(const clone_case &c, uint64_t len_bytes, std::string *why)
 {
-	uint64_t need = (c.writes ? len_bytes / c.density : 0) + len_bytes / 512;
-	uint64_t have;
+	uint64_t need = clone_bytes(c, len_bytes), have;
 
-	if (!measure_memory_available(&have) || need * c.nr_guests < have / 10 * 8)
+	if (!measure_memory_available(&have) || need < have / 10 * 8)
 		return true;
-	*why = "left out: it takes " + std::to_string(need * c.nr_guests >> 20) +
-	       " MiB of memory, but only " + std::to_string(have >> 20) + " MiB are available";
+	*why = "left out: it takes " + std::to_string(need >> 20) + " MiB of memory, but only " +
+	       std::to_string(have >> 20) + " MiB are available";
 	return false;
 }
 
 bool measure_once(const clone_case &c, figures *f, quietest<clone_figures> *quiet, std::string *why)
 {
 	clone_figures more;
-	uint64_t len_bytes = image_bytes(), start_ns;
-	memory &mem = the_memory();
+	uint64_t len_bytes = image_bytes(), tables_bytes, start_ns;
+	memory *mem = memory_of(c);
 	plan p(plan_opts(c, len_bytes));
 	clones all(c, len_bytes);
+	measure_touch_result r;
 
-	if (!p.usable(why) || !mem.need(len_bytes, why) || !fits(c, len_bytes, why))
+	if (!p.usable(why) || (mem && !mem->need(len_bytes, why)) || !fits(c, len_bytes, why) ||
+	    !all.make_image(mem, why))
 		return false;
 	if (spoils())
-		mem.spoil(p.get().pages[0]);
+		memory::spoil(all.memfd(), p.get().pages[0]);
+	tables_bytes = page_table_bytes();
 	start_ns = measure_now_ns();
-	if (!all.open(mem, why))
+	if (!all.open(why))
 		return false;
 	more.set_up_seconds = static_cast<double>(measure_now_ns() - start_ns) / 1e9;
-	if (!touch(c, all, p.get(), f, why))
+	f->warm_seconds = warm_memory(clone_bytes(c, len_bytes));
+	if (!touch(c, all, p.get(), &r, why) ||
+	    !take(c, all, r, p.get().nr_pages * c.nr_guests, tables_bytes, f, why))
 		return false;
-	more.pss_bytes = memory_in_use(all.addrs(), len_bytes);
+	more.pss_bytes = use_of(all.addrs(), len_bytes).pss_bytes;
 	quiet->offer(more, f->others);
-	return verify(c, all, mem, p.get(), why);
+	if (verify(c, all, p.get(), why))
+		return true;
+	if (mem)
+		mem->refill();
+	return false;
 }
 
 void add(const clone_case &c)
 {
-	std::string name = std::string("clone/") + (c.engine ? "engine" : "kernel") +
-			   (c.writes ? "/write" : "/read") +
-			   "/density:" + std::to_string(c.density) +
+	std::string name = std::string("clone/") + c.d->name + (c.writes ? "/write" : "/read") +
+			   "/density:" + std::to_string(c.density) + folio_part(c.folio) +
 			   "/guests:" + std::to_string(c.nr_guests);
 
 	benchmark::RegisterBenchmark(name.c_str(), [c](benchmark::State &state) {
@@ -247,17 +336,25 @@ void add(const clone_case &c)
 	})->Unit(benchmark::kMillisecond);
 }
 
+void add_guests(const clone_design &d, fln_folio folio, const std::vector<uint32_t> &guests)
+{
+	for (bool writes : { true, false }) {
+		for (uint32_t density : densities) {
+			for (uint32_t nr_guests : guests)
+				add({ &d, folio, writes, density, nr_guests });
+		}
+	}
+}
+
 void register_clone()
 {
 	std::vector<uint32_t> guests(std::begin(default_guests), std::end(default_guests));
 
 	if (!opts.threads.empty())
 		guests = opts.threads;
-	for (unsigned bits = 0; bits < 4; bits++) {
-		for (uint32_t density : densities) {
-			for (uint32_t nr_guests : guests)
-				add({ (bits & 2) == 0, (bits & 1) != 0, density, nr_guests });
-		}
+	for (const clone_design &d : clone_designs) {
+		for (fln_folio folio : folios_of(d.backing == backing::own))
+			add_guests(d, folio, guests);
 	}
 }
 

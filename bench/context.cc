@@ -4,6 +4,7 @@
 #include "bench/host.h"
 
 #include "bench/bench.h"
+#include "bench/use.h"
 #include "measure/clock.h"
 #include "measure/line.h"
 #include "measure/machine.h"
@@ -143,6 +144,11 @@ void add_machine()
 	add("mitigations", mitigations());
 	add("thp", first_line("/sys/kernel/mm/transparent_hugepage/enabled"));
 	add("thp_shmem", first_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled"));
+	add("large_folios",
+	    large_folios_permitted()
+		    ? "permitted"
+		    : "not permitted: no kernel_huge, and the engine's images are in "
+		      "folios of 4 KiB");
 	add("governor", first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"));
 	add("kvm", access("/dev/kvm", R_OK | W_OK) == 0 ? "usable" : "not usable");
 	add("hypervisor",
@@ -162,6 +168,8 @@ void add_settings()
 	add("seed", std::to_string(opts.seed));
 	add("max_others", decimal(opts.max_others));
 	add("retries", std::to_string(opts.nr_retries));
+	add("memory_warmed", "before each run, as much as it touches, at most half of what is "
+			     "available: allocated in pages of 2 MiB, and freed again");
 	add("user_mode_only", user_mode_only() ? "yes" : "no");
 }
 

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* The designs: the kernel alone, baseline handlers, the engine. */
+/* The designs, but those of the engine: the kernel alone, baseline handlers. */
 #include "bench/design.h"
 
 #include "bench/c.h"
 #include "bench/host.h"
 #include "bench/options.h"
+#include "bench/plan.h"
+#include "bench/use.h"
 #include "measure/cpus.h"
 
-#include <cerrno>
-#include <cstring>
-#include <faultlane/faultlane.h>
+#include <algorithm>
 #include <sys/mman.h>
 #include <vector>
 
@@ -20,8 +20,8 @@ namespace {
 /* No userfaultfd. */
 class by_kernel : public served {
       public:
-	by_kernel(memory &mem, const setup &s, std::string *why)
-	    : s_(s), addr_(mem.map(s.len_bytes, why))
+	by_kernel(memory *mem, const setup &s, std::string *why)
+	    : s_(s), mem_(mem), addr_(mem->map(s.len_bytes, why))
 	{
 	}
 
@@ -35,79 +35,79 @@ class by_kernel : public served {
 		return addr_;
 	}
 
+	int memfd() const override
+	{
+		return mem_->memfd();
+	}
+
+	double fill_seconds() const override
+	{
+		return mem_->fill_seconds();
+	}
+
       protected:
 	setup s_;
+	memory *mem_;
 	char *addr_;
 };
 
 /*
- * No userfaultfd; each thread populates its part of the memory by one call before
- * it touches: all pages are known to be needed.
+ * No userfaultfd; threads populate the pages that are touched before they touch any: all of
+ * them are known to be needed.  Each thread populates one part of them, in ascending order: its own,
+ * where threads are disjoint.
  */
 class by_populate : public by_kernel {
       public:
-	using by_kernel::by_kernel;
+	by_populate(memory *mem, const setup &s, std::string *why) : by_kernel(mem, s, why)
+	{
+		const measure_plan &p = *s.plan;
+		uint64_t nr = 0, lo, hi;
+		uint32_t thread = 0;
+
+		runs_.resize(p.nr_threads);
+		for (uint64_t page = 0; page < p.total_pages; page++) {
+			if (!p.owners[page])
+				continue;
+			do {
+				measure_plan_slice(&p, thread, &lo, &hi);
+			} while (nr >= hi && ++thread);
+			add(&runs_[thread], page);
+			nr++;
+		}
+	}
 
 	void before_touching(uint32_t thread) override
 	{
-		/* If threads are disjoint and density is 1: just the pages of this thread. */
-		uint64_t nr_pages = s_.len_bytes / page_bytes;
-		uint64_t lo = nr_pages * thread / s_.nr_threads * page_bytes;
-		uint64_t hi = nr_pages * (thread + 1) / s_.nr_threads * page_bytes;
-
-		if (lo < hi)
-			(void)madvise(addr_ + lo, hi - lo,
+		for (const run &r : runs_[thread])
+			(void)madvise(addr_ + r.first * page_bytes, r.nr * page_bytes,
 				      s_.writes ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
-	}
-};
-
-/*
- * No userfaultfd, and a page cache of 2 MiB pages: a fault maps one of them.  It has
- * memory of its own, because collapsed pages stay collapsed.
- */
-class by_huge : public served {
-      public:
-	explicit by_huge(const setup &s) : s_(s)
-	{
-	}
-
-	~by_huge() override
-	{
-		memory::unmap(addr_, s_.len_bytes);
-	}
-
-	bool start(std::string *why)
-	{
-		fln_shmem shmem = {};
-		uint64_t large_bytes;
-
-		if (!own_.need(s_.len_bytes, why))
-			return false;
-		addr_ = own_.map(s_.len_bytes, why);
-		if (!addr_)
-			return false;
-		shmem.addr = addr_;
-		shmem.len_bytes = s_.len_bytes;
-		if (fln_shmem_collapse(&shmem, &large_bytes))
-			*why = std::string("left out: ") + fln_last_error();
-		else if (large_bytes != s_.len_bytes)
-			*why = "left out: the kernel collapsed only " +
-			       std::to_string(large_bytes >> 20) + " of " +
-			       std::to_string(s_.len_bytes >> 20) + " MiB to large pages";
-		else
-			return true;
-		return false;
-	}
-
-	char *addr() const override
-	{
-		return addr_;
 	}
 
       private:
-	setup s_;
-	memory own_;
-	char *addr_ = nullptr;
+	struct run {
+		uint64_t first, nr; /* pages */
+	};
+
+	static void add(std::vector<run> *runs, uint64_t page)
+	{
+		if (!runs->empty() && runs->back().first + runs->back().nr == page)
+			runs->back().nr++;
+		else
+			runs->push_back({ page, 1 });
+	}
+
+	std::vector<std::vector<run>> runs_; /* by thread */
+};
+
+/* No userfaultfd, and page cache in folios of 2 MiB: a fault maps one of them. */
+class by_huge : public by_kernel {
+      public:
+	using by_kernel::by_kernel;
+
+	uint64_t large_bytes() const override
+	{
+		return s_.len_bytes;
+	}
 };
 
 /* One userfaultfd and one handler thread; or one of each per touching thread. */
@@ -134,6 +134,7 @@ class by_handler : public by_kernel {
 		o.user_mode_only = user_mode_only();
 		if (design == FLN_HANDLER_PER_VCPU)
 			give_readers(&o);
+		nr_userfaultfds_ = o.nr_readers ? o.nr_readers : 1;
 		rc = fln_handler_start(&o, &handler_);
 		return rc == 0 || library_failed("cannot start the fault handler", rc, why);
 	}
@@ -143,6 +144,7 @@ class by_handler : public by_kernel {
 		struct fln_handler_stats from;
 
 		fln_handler_stats(handler_, &from);
+		out->userfaultfds = nr_userfaultfds_;
 		out->faults = from.faults;
 		out->refaults = from.refaults;
 		out->pages_installed = from.pages_installed;
@@ -160,114 +162,19 @@ class by_handler : public by_kernel {
 	 */
 	void give_readers(fln_handler_opts *o)
 	{
-		o->nr_readers = s_.nr_threads;
-		for (uint32_t i = 0; s_.cpus && i < s_.nr_threads; i++)
+		o->nr_readers = s_.plan->nr_threads;
+		for (uint32_t i = 0; s_.cpus && i < s_.plan->nr_threads; i++)
 			reader_cpus_.push_back(measure_cpus_nth(s_.cpus, i));
 		o->reader_cpus = s_.cpus ? reader_cpus_.data() : nullptr;
 	}
 
 	std::vector<uint32_t> reader_cpus_;
+	uint32_t nr_userfaultfds_ = 0;
 	struct fln_handler *handler_ = nullptr;
 };
 
-/* The engine, with an image that is completely filled. */
-class by_engine : public served {
-      public:
-	explicit by_engine(const setup &s) : s_(s)
-	{
-	}
-
-	~by_engine() override
-	{
-		(void)fln_guest_destroy(guest_);
-		(void)fln_image_destroy(image_);
-		(void)fln_engine_destroy(engine_);
-	}
-
-	bool start(const memory &mem, uint32_t window, fln_delivery delivery, std::string *why)
-	{
-		return start_engine(why) && make_image(mem, why) &&
-		       start_guest(window, delivery, why);
-	}
-
-	char *addr() const override
-	{
-		return static_cast<char *>(fln_region_addr(region_));
-	}
-
-	bool stats(fln_stats *out, std::string *why) override
-	{
-		int rc;
-
-		out->size = sizeof(*out);
-		rc = fln_guest_stats(guest_, out);
-		return rc == 0 || library_failed("cannot read the statistics", rc, why);
-	}
-
-      private:
-	bool start_engine(std::string *why)
-	{
-		fln_engine_opts o = FLN_ENGINE_OPTS_INIT;
-		int rc;
-
-		o.nr_workers = opts.nr_workers;
-		o.vcpu_cpus = s_.cpus;
-		if (user_mode_only())
-			o.flags |= FLN_ENGINE_F_USER_MODE_ONLY;
-		rc = fln_engine_create(&o, &engine_);
-		if (rc == 0)
-			rc = fln_engine_start(engine_);
-		return rc == 0 || library_failed("cannot start the engine", rc, why);
-	}
-
-	bool make_image(const memory &mem, std::string *why)
-	{
-		fln_image_opts o = FLN_IMAGE_OPTS_INIT;
-		int rc;
-
-		o.len_bytes = s_.len_bytes;
-		o.flags = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_FILLED;
-		o.memfd = mem.memfd();
-		rc = fln_image_create(engine_, &o, &image_);
-		return rc == 0 || library_failed("cannot create the image", rc, why);
-	}
-
-	bool start_guest(uint32_t window, fln_delivery delivery, std::string *why)
-	{
-		fln_guest_opts g = FLN_GUEST_OPTS_INIT;
-		fln_region_opts r = FLN_REGION_OPTS_INIT;
-		int rc;
-
-		g.nr_vcpus = s_.nr_threads;
-		g.flags = s_.kvm ? FLN_GUEST_F_KVM : 0;
-		g.nr_shards = opts.nr_shards;
-		g.window_first = window;
-		g.window_max = window;
-		rc = fln_guest_create(engine_, &g, &guest_);
-		if (rc)
-			return library_failed("cannot create the guest", rc, why);
-		r.image = image_;
-		r.len_bytes = s_.len_bytes;
-		r.delivery = static_cast<uint32_t>(delivery);
-		if (delivery == FLN_DELIVERY_IN_CONTEXT)
-			r.discard = FLN_DISCARD_IMAGE;
-		rc = fln_region_add(guest_, &r, &region_);
-		if (rc == 0 && delivery == FLN_DELIVERY_IN_CONTEXT)
-			rc = fln_sigbus_install();
-		if (rc == 0)
-			rc = fln_guest_start(guest_);
-		return rc == 0 || library_failed("cannot start the guest", rc, why);
-	}
-
-	setup s_;
-	struct fln_engine *engine_ = nullptr;
-	struct fln_image *image_ = nullptr;
-	struct fln_guest *guest_ = nullptr;
-	struct fln_region *region_ = nullptr;
-};
-
 template <class mapped>
-std::unique_ptr<served> open_mapped(memory &mem, const setup &s, std::string *why)
+std::unique_ptr<served> open_mapped(memory *mem, const setup &s, std::string *why)
 {
 	auto p = std::make_unique<mapped>(mem, s, why);
 
@@ -277,7 +184,7 @@ std::unique_ptr<served> open_mapped(memory &mem, const setup &s, std::string *wh
 }
 
 template <fln_handler_design design>
-std::unique_ptr<served> open_handler(memory &mem, const setup &s, std::string *why)
+std::unique_ptr<served> open_handler(memory *mem, const setup &s, std::string *why)
 {
 	auto p = std::make_unique<by_handler>(mem, s, why);
 
@@ -286,64 +193,70 @@ std::unique_ptr<served> open_handler(memory &mem, const setup &s, std::string *w
 	return p;
 }
 
-std::unique_ptr<served> open_huge(memory &, const setup &s, std::string *why)
-{
-	auto p = std::make_unique<by_huge>(s);
-
-	if (!p->start(why))
-		return nullptr;
-	return p;
-}
-
-std::unique_ptr<served> open_engine_with(memory &mem, const setup &s, uint32_t window,
-					 fln_delivery delivery, std::string *why)
-{
-	auto p = std::make_unique<by_engine>(s);
-
-	if (!p->start(mem, window, delivery, why))
-		return nullptr;
-	return p;
-}
-
-std::unique_ptr<served> open_engine(memory &mem, const setup &s, std::string *why)
-{
-	return open_engine_with(mem, s, s.window, FLN_DELIVERY_QUEUED, why);
-}
-
-std::unique_ptr<served> open_engine_page(memory &mem, const setup &s, std::string *why)
-{
-	return open_engine_with(mem, s, 1, FLN_DELIVERY_QUEUED, why);
-}
-
-std::unique_ptr<served> open_engine_in_context(memory &mem, const setup &s, std::string *why)
-{
-	return open_engine_with(mem, s, s.window, FLN_DELIVERY_IN_CONTEXT, why);
-}
-
 } /* namespace */
 
-/* Columns: name, open, kernel, in_context, has_window, populates (see struct design). */
+/*
+ * Columns: name, open, backing, kernel, in_context, has_window, has_folio, populates (see struct
+ * design).  Of engine_released the kernel alone resolves faults, too.
+ */
 const design designs[] = {
-	{ "kernel", open_mapped<by_kernel>, true, false, false, false },
-	{ "kernel_populate", open_mapped<by_populate>, true, false, false, true },
-	{ "kernel_huge", open_huge, true, false, false, false },
-	{ "single", open_handler<FLN_HANDLER_SINGLE>, false, false, false, false },
-	{ "single_window", open_handler<FLN_HANDLER_SINGLE_WINDOW>, false, false, true, false },
-	{ "per_vcpu", open_handler<FLN_HANDLER_PER_VCPU>, false, false, false, false },
-	{ "engine", open_engine, false, false, true, false },
-	{ "engine_page", open_engine_page, false, false, false, false },
-	{ "engine_in_context", open_engine_in_context, false, true, true, false },
+	{ "kernel", open_mapped<by_kernel>, backing::small, true, false, false, false, false },
+	{ "kernel_populate", open_mapped<by_populate>, backing::small, true, false, false, false,
+	  true },
+	{ "kernel_huge", open_mapped<by_huge>, backing::large, true, false, false, false, false },
+	{ "single", open_handler<FLN_HANDLER_SINGLE>, backing::small, false, false, false, false,
+	  false },
+	{ "single_window", open_handler<FLN_HANDLER_SINGLE_WINDOW>, backing::small, false, false,
+	  true, false, false },
+	{ "per_vcpu", open_handler<FLN_HANDLER_PER_VCPU>, backing::small, false, false, false,
+	  false, false },
+	{ "engine", open_engine, backing::own, false, false, true, true, false },
+	{ "engine_small", open_engine_small, backing::small, false, false, true, false, false },
+	{ "engine_released", open_engine_released, backing::own, true, false, false, true, false },
+	{ "engine_page", open_engine_page, backing::small, false, false, false, false, false },
+	{ "engine_in_context", open_engine_in_context, backing::small, false, true, true, false,
+	  false },
 };
 
 const uint32_t nr_designs = static_cast<uint32_t>(std::size(designs));
 
-const design *find_design(const std::string &name)
+memory *memory_of(const design &d)
 {
-	for (const design &d : designs) {
-		if (name == d.name)
-			return &d;
+	switch (d.backing) {
+	case backing::small:
+		return &the_memory(folios::small);
+	case backing::large:
+		return &the_memory(folios::large);
+	default:
+		return nullptr;
 	}
-	return nullptr;
+}
+
+bool take_figures(const design &d, const setup &s, served *under_test,
+		  const measure_touch_result &r, uint64_t tables_bytes, figures *f,
+		  std::string *why)
+{
+	fln_stats stats = FLN_STATS_INIT;
+	uint64_t now_bytes;
+
+	settle();
+	under_test->settle();
+	f->take(r, s.plan->nr_pages);
+	f->take_settled(r);
+	if (!under_test->stats(&stats, why))
+		return false;
+	f->take_stats(stats);
+	if (d.kernel)
+		f->nr_faults = r.crowd.to.nr_minor_faults - r.crowd.from.nr_minor_faults;
+	now_bytes = page_table_bytes();
+	f->memory.page_table_bytes = now_bytes - std::min(now_bytes, tables_bytes);
+	/* A memory that other runs share may be larger. */
+	f->memory.all_bytes +=
+		f->memory.page_table_bytes + std::min(file_bytes(under_test->memfd()), s.len_bytes);
+	f->memory.large_folio_bytes = under_test->large_bytes();
+	f->memory.large_mapped_bytes = use_of({ under_test->addr() }, s.len_bytes).large_bytes;
+	f->fill_seconds = under_test->fill_seconds();
+	return true;
 }
 
 } /* namespace bench */

@@ -9,9 +9,11 @@
 #ifndef BENCH_DESIGN_H
 #define BENCH_DESIGN_H
 
+#include "bench/figures.h"
 #include "bench/memory.h"
 
 #include <cstdint>
+#include <faultlane/image.h>
 #include <faultlane/stats.h>
 #include <memory>
 #include <string>
@@ -25,6 +27,9 @@ class served {
 
 	/* Its address, a multiple of 2 MiB. */
 	virtual char *addr() const = 0;
+
+	/* The memfd that it maps. */
+	virtual int memfd() const = 0;
 
 	/*
 	 * Read the counters so far; 0 where a design has none.  False: failed, @why
@@ -42,35 +47,72 @@ class served {
 	{
 		(void)thread;
 	}
+
+	/* Wait, for a second at most, until nothing is left to be done after the touches. */
+	virtual void settle()
+	{
+	}
+
+	/* How much of its memory is in folios of 2 MiB. */
+	virtual uint64_t large_bytes() const
+	{
+		return 0;
+	}
+
+	/* The time spent filling its memory. */
+	virtual double fill_seconds() const = 0;
 };
 
 /* Parameters of a design. */
 struct setup {
 	uint64_t len_bytes;
-	uint32_t nr_threads; /* that will touch it */
 	bool writes;
-	bool disjoint;    /* each thread touches a part of its own; parts have equal lengths */
-	uint32_t window;  /* fixed window in pages; 0: the design's default */
-	bool kvm;         /* vCPUs will touch it */
+	const measure_plan *plan; /* the pages and threads that will touch it */
+	uint32_t window;          /* fixed window in pages; 0: the design's default */
+	fln_folio folio;          /* of the engine's images; FLN_FOLIO_AUTO: the design's own */
+	bool kvm;                 /* vCPUs will touch it */
 	const char *cpus; /* the touching threads are pinned there in turn; nullptr: not pinned */
 };
 
-typedef std::unique_ptr<served> open_fn(memory &mem, const setup &s, std::string *why);
+/* @mem: the memory that the design maps; nullptr: it has an image of its own. */
+typedef std::unique_ptr<served> open_fn(memory *mem, const setup &s, std::string *why);
+
+/* The memory that a design maps. */
+enum class backing {
+	small, /* the_memory(folios::small) */
+	large, /* the_memory(folios::large) */
+	own,   /* an image that the engine fills before the clock starts */
+};
 
 struct design {
 	const char *name;
 	open_fn *open;
+	enum backing backing;
 	bool kernel;     /* the kernel alone resolves faults */
 	bool in_context; /* threads resolve their own faults */
 	bool has_window; /* setup.window has an effect */
+	bool has_folio;  /* setup.folio has an effect */
 	bool populates;  /* before_touching() does something */
 };
 
 extern const design designs[];
 extern const uint32_t nr_designs;
 
-/* Find a design by its name; nullptr: none. */
-const design *find_design(const std::string &name);
+/* The memory that all runs of a design share; nullptr: each has an image of its own. */
+memory *memory_of(const design &d);
+
+/*
+ * Wait until all is settled that the touches of @r have caused, and take what they have shown,
+ * what the design has counted, and the memory that it takes.  @tables_bytes: page_table_bytes()
+ * before it was set up.
+ */
+bool take_figures(const design &d, const setup &s, served *under_test,
+		  const measure_touch_result &r, uint64_t tables_bytes, figures *f,
+		  std::string *why);
+
+/* The engine's designs; see design_engine.cc. */
+open_fn open_engine, open_engine_small, open_engine_released, open_engine_page,
+	open_engine_in_context;
 
 } /* namespace bench */
 

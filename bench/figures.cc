@@ -2,7 +2,6 @@
 /* Converts results to counters of the report. */
 #include "bench/figures.h"
 
-#include "bench/memory.h"
 #include "bench/options.h"
 #include "measure/machine.h"
 
@@ -34,6 +33,26 @@ void add_task(measure_task *to, const measure_task &from)
 	to->nr_switches += from.nr_switches;
 }
 
+void keep_largest(memory_figures *to, const memory_figures &from)
+{
+	to->all_bytes = std::max(to->all_bytes, from.all_bytes);
+	to->page_table_bytes = std::max(to->page_table_bytes, from.page_table_bytes);
+	to->large_folio_bytes = std::max(to->large_folio_bytes, from.large_folio_bytes);
+	to->large_mapped_bytes = std::max(to->large_mapped_bytes, from.large_mapped_bytes);
+	to->released_bytes = std::max(to->released_bytes, from.released_bytes);
+	to->nr_userfaultfds = std::max(to->nr_userfaultfds, from.nr_userfaultfds);
+}
+
+void report_memory(const memory_figures &from, benchmark::UserCounters *c)
+{
+	(*c)["memory_bytes"] = static_cast<double>(from.all_bytes);
+	(*c)["page_table_bytes"] = static_cast<double>(from.page_table_bytes);
+	(*c)["large_folio_bytes"] = static_cast<double>(from.large_folio_bytes);
+	(*c)["large_mapped_bytes"] = static_cast<double>(from.large_mapped_bytes);
+	(*c)["released_bytes"] = static_cast<double>(from.released_bytes);
+	(*c)["userfaultfds_at_end"] = static_cast<double>(from.nr_userfaultfds);
+}
+
 } /* namespace */
 
 void figures::take(const measure_touch_result &from, uint64_t pages)
@@ -45,6 +64,24 @@ void figures::take(const measure_touch_result &from, uint64_t pages)
 	touch = from.all;
 	faulted = from.faulted;
 	judge(from.crowd);
+}
+
+void figures::take_settled(const measure_touch_result &from)
+{
+	measure_usage now;
+
+	measure_usage_read(&now);
+	settle_seconds = static_cast<double>(now.wall_ns - from.crowd.to.wall_ns) / 1e9;
+	settled_cpu_ns = now.own_cpu_ns - from.crowd.from.own_cpu_ns;
+}
+
+void figures::take_stats(const fln_stats &from)
+{
+	fault = from.service;
+	nr_faults = from.faults;
+	memory.released_bytes = from.released_bytes;
+	memory.nr_userfaultfds = from.userfaultfds;
+	memory.all_bytes += from.map_bytes;
 }
 
 void figures::judge(const measure_crowd_result &from)
@@ -69,6 +106,11 @@ void figures::add(const figures &from)
 	noisy = noisy || from.noisy;
 	nr_retries += from.nr_retries;
 	nr_faults += from.nr_faults;
+	fill_seconds = from.fill_seconds;
+	warm_seconds += from.warm_seconds;
+	settle_seconds += from.settle_seconds;
+	settled_cpu_ns += from.settled_cpu_ns;
+	keep_largest(&memory, from.memory);
 	fln_histogram_merge(&touch, &from.touch);
 	fln_histogram_merge(&faulted, &from.faulted);
 	fln_histogram_merge(&fault, &from.fault);
@@ -83,10 +125,13 @@ void figures::report(benchmark::State &state) const
 
 	c["seconds"] = seconds / iterations;
 	c["cpu_seconds"] = static_cast<double>(cpu_ns) / 1e9 / iterations;
-	c["fill_seconds"] = the_memory().fill_seconds();
+	c["fill_seconds"] = fill_seconds;
+	c["warm_seconds"] = warm_seconds / iterations;
+	c["settle_seconds"] = settle_seconds / iterations;
 	c["pages"] = pages / iterations;
 	c["pages_per_second"] = seconds > 0 ? pages / seconds : 0;
 	c["cpu_us_per_page"] = us(cpu_ns) / pages;
+	c["settled_cpu_us_per_page"] = us(settled_cpu_ns) / pages;
 	c["worker_cpu_us_per_page"] = us(workers.cpu_ns) / pages;
 	c["touch_p50_us"] = quantile_us(touch, 0.5);
 	c["touch_p99_us"] = quantile_us(touch, 0.99);
@@ -103,6 +148,7 @@ void figures::report(benchmark::State &state) const
 		static_cast<double>(touchers.nr_switches + workers.nr_switches) / pages;
 	c["runqueue_wait_us"] = us(touchers.wait_ns + workers.wait_ns) / pages;
 	c["worker_runqueue_wait_us"] = us(workers.wait_ns) / pages;
+	report_memory(memory, &c);
 	c["cpu_used_by_others"] = others;
 	c["remeasured"] = nr_retries;
 	c["noisy"] = noisy ? 1 : 0;

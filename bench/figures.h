@@ -13,6 +13,16 @@
 
 namespace bench {
 
+/* Memory at the end of a run; of several iterations the largest. */
+struct memory_figures {
+	uint64_t all_bytes = 0;          /* page cache, private copies, page tables, the maps */
+	uint64_t page_table_bytes = 0;   /* since the design was set up */
+	uint64_t large_folio_bytes = 0;  /* page cache in folios of 2 MiB */
+	uint64_t large_mapped_bytes = 0; /* mapped by entries of 2 MiB */
+	uint64_t released_bytes = 0;
+	uint64_t nr_userfaultfds = 0; /* open */
+};
+
 struct figures {
 	uint64_t nr_pages = 0; /* touched */
 	double seconds = 0;    /* from the first touch to the last */
@@ -22,12 +32,21 @@ struct figures {
 	bool noisy = false;        /* others exceeded --max-others */
 	uint32_t nr_retries = 0;
 	uint64_t nr_faults = 0;
+	double fill_seconds = 0;     /* before the clock started */
+	double warm_seconds = 0;     /* warm_memory() */
+	double settle_seconds = 0;   /* after the last touch */
+	uint64_t settled_cpu_ns = 0; /* of the process, from the start until all was settled */
+	memory_figures memory;
 	fln_histogram touch = {};   /* every touch */
 	fln_histogram faulted = {}; /* touches that faulted */
 	fln_histogram fault = {};   /* from read to wake */
 
-	/* Set all but fault and nr_faults, which come from the design's counters. */
+	/* Set what the touches have shown; the rest comes from the design's counters. */
 	void take(const measure_touch_result &from, uint64_t pages);
+	/* Call it once all is settled. */
+	void take_settled(const measure_touch_result &from);
+	/* What the design has counted. */
+	void take_stats(const fln_stats &from);
 	/* Decide whether the run is noisy. */
 	void judge(const measure_crowd_result &from);
 	/* Add the results of another iteration. */

@@ -11,6 +11,7 @@
 #include "bench/c.h"
 #include "bench/host.h"
 #include "bench/plan.h"
+#include "bench/use.h"
 #include "measure/error.h"
 
 #include <cerrno>
@@ -108,6 +109,11 @@ class server {
 		return guest_memory_.addr();
 	}
 
+	uint64_t len_bytes() const
+	{
+		return len_;
+	}
+
 	bool stats(fln_stats *out, std::string *why) const
 	{
 		struct fln_handler_stats from;
@@ -118,6 +124,7 @@ class server {
 			return rc == 0 || library_failed("cannot read the statistics", rc, why);
 		}
 		fln_handler_stats(handler_, &from);
+		out->userfaultfds = 1;
 		out->faults = from.faults;
 		out->pages_installed = from.pages_installed;
 		out->service = from.service;
@@ -217,10 +224,11 @@ bool touch(const server &s, const measure_plan &p, figures *f, double *copied, s
 	}
 	settle();
 	f->take(r, p.nr_pages);
+	f->take_settled(r);
 	if (!s.stats(&stats, why))
 		return false;
-	f->fault = stats.service;
-	f->nr_faults = stats.faults;
+	f->take_stats(stats);
+	f->memory.all_bytes += use_of({ addr }, s.len_bytes()).anonymous_bytes;
 	*copied = static_cast<double>(stats.pages_installed) / static_cast<double>(p.nr_pages);
 	return true;
 }
@@ -244,11 +252,16 @@ bool measure_once(const foreign_case &c, figures *f, quietest<double> *copied, s
 	if (!p.usable(why) || !s.open(c, why))
 		return false;
 	if (spoils())
-		mem.spoil(p.get().pages[0]);
+		memory::spoil(mem.memfd(), p.get().pages[0]);
+	f->fill_seconds = mem.fill_seconds();
+	f->warm_seconds = warm_memory(len);
 	if (!touch(s, p.get(), f, &nr_copied, why))
 		return false;
 	copied->offer(nr_copied, f->others);
-	return mem.verify(s.addr(), p.get(), false, why);
+	if (memory::verify(s.addr(), p.get(), false, why))
+		return true;
+	mem.refill();
+	return false;
 }
 
 /* The number of threads is an argument of the family; see touch.cc. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kvm/<design>/<order>/<op>/density:<D>/vcpus:<N>[/window:<W>]: like touch/, with KVM vCPUs.
+ * kvm/<design>/<order>/<op>/density:<D>[/folio:<F>]/vcpus:<N>[/window:<W>]: like touch/, with
+ * KVM vCPUs.
  *
  * Each vCPU runs on a thread of the crowd, touches its own part of the memory, and
  * measures its touches itself with the time-stamp counter.  Its work list and results lie in an
@@ -11,6 +12,7 @@
 #include "bench/host.h"
 #include "bench/kvm_guest.h"
 #include "bench/plan.h"
+#include "bench/use.h"
 #include "measure/error.h"
 #include "vcpu/vcpu.h"
 
@@ -32,6 +34,7 @@ struct test_case {
 	uint32_t density;
 	uint32_t nr_vcpus;
 	uint32_t window;
+	fln_folio folio;
 };
 
 /* A virtual machine with its arena. */
@@ -221,43 +224,37 @@ measure_plan_opts plan_of(const test_case &c, uint64_t len)
 	return o;
 }
 
-bool touch(const test_case &c, served *s, uint64_t len, const measure_plan &p, figures *f,
-	   std::string *why)
-{
-	measure_touch_result r = {};
-	fln_stats stats = FLN_STATS_INIT;
-	machine m;
-
-	if (!m.start(s, len, p, c.writes, why) || !m.touch(c.d->populates, &r, why))
-		return false;
-	settle();
-	f->take(r, p.nr_pages);
-	if (!s->stats(&stats, why))
-		return false;
-	f->fault = stats.service;
-	f->nr_faults = c.d->kernel ? r.crowd.to.nr_minor_faults - r.crowd.from.nr_minor_faults
-				   : stats.faults;
-	return true;
-}
-
 bool measure_once(const test_case &c, figures *f, std::string *why)
 {
-	memory &mem = the_memory();
-	setup s = { len_bytes(c), c.nr_vcpus, c.writes, true, c.window, true, pin_cpus() };
-	plan p(plan_of(c, s.len_bytes));
+	memory *mem = memory_of(*c.d);
+	uint64_t len = len_bytes(c), tables_bytes;
+	plan p(plan_of(c, len));
+	setup s = { len, c.writes, &p.get(), c.window, c.folio, true, pin_cpus() };
 	std::unique_ptr<served> under_test;
+	measure_touch_result r = {};
+	machine m;
 
 	*why = left_out(c);
-	if (!why->empty() || !p.usable(why) || !mem.need(s.len_bytes, why))
+	if (!why->empty() || !p.usable(why) || (mem && !mem->need(len, why)))
 		return false;
+	tables_bytes = page_table_bytes();
 	under_test = c.d->open(mem, s, why);
 	if (!under_test)
 		return false;
 	/* Reads are verified by the vCPU, see fill_arena(). */
 	if (spoils() && c.writes)
-		mem.spoil(p.get().pages[0]);
-	return touch(c, under_test.get(), s.len_bytes, p.get(), f, why) &&
-	       mem.verify(under_test->addr(), p.get(), c.writes, why);
+		memory::spoil(under_test->memfd(), p.get().pages[0]);
+	if (!m.start(under_test.get(), len, p.get(), c.writes, why))
+		return false;
+	f->warm_seconds = warm_memory(len);
+	if (!m.touch(c.d->populates, &r, why) ||
+	    !take_figures(*c.d, s, under_test.get(), r, tables_bytes, f, why))
+		return false;
+	if (memory::verify(under_test->addr(), p.get(), c.writes, why))
+		return true;
+	if (mem)
+		mem->refill();
+	return false;
 }
 
 std::string name_of(const test_case &c)
@@ -266,7 +263,7 @@ std::string name_of(const test_case &c)
 
 	name += c.random ? "/random" : "/sequential";
 	name += c.writes ? "/write" : "/read";
-	name += "/density:" + std::to_string(c.density);
+	name += "/density:" + std::to_string(c.density) + folio_part(c.folio);
 	name += "/vcpus:" + std::to_string(c.nr_vcpus);
 	if (c.window)
 		name += "/window:" + std::to_string(c.window);
@@ -308,7 +305,10 @@ void register_kvm()
 				c.random = !(bits & 2);
 				c.writes = bits & 1;
 				c.density = density;
-				add_vcpus(c);
+				for (fln_folio folio : folios_of(c.d->has_folio)) {
+					c.folio = folio;
+					add_vcpus(c);
+				}
 			}
 		}
 	}

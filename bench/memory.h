@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The memory under test: created and filled once, mapped again for every run.
+ * The memory under test: created and filled once, mapped again for every run.  There are two of it:
+ * one in small folios, one in folios of 2 MiB.
  *
  * Every page has different contents, so that misplaced pages are detected.
  */
@@ -12,15 +13,25 @@
 
 #include <cstdint>
 #include <string>
+#include <sys/mman.h>
 
 namespace bench {
 
 constexpr uint64_t page_bytes = 4096;
 constexpr uint64_t block_bytes = UINT64_C(2) << 20;
 
+/* What the page cache consists of. */
+enum class folios {
+	small, /* pages of 4 KiB */
+	large, /* 2 MiB */
+};
+
 class memory {
       public:
-	memory() = default;
+	explicit memory(folios f) : folios_(f)
+	{
+	}
+
 	~memory();
 	memory(const memory &) = delete;
 	memory &operator=(const memory &) = delete;
@@ -42,18 +53,27 @@ class memory {
 		return fd_;
 	}
 
-	/* Map it shared, without populated pages, at a multiple of 2 MiB.  nullptr: failed. */
-	char *map(uint64_t len_bytes, std::string *why) const;
+	/*
+	 * Map it shared, or by MAP_PRIVATE, without populated pages, at a multiple of 2 MiB.
+	 * nullptr: failed.
+	 */
+	char *map(uint64_t len_bytes, std::string *why, int flags = MAP_SHARED) const;
 	static void unmap(char *addr, uint64_t len_bytes);
 
-	/*
-	 * Compare all of every touched page, and restore what was written.  False: a page is
-	 * wrong, or verification failed; then everything is filled again before the next use.
-	 */
-	bool verify(char *addr, const measure_plan &plan, bool written, std::string *why);
+	/* A page is wrong: fill everything again before the next use. */
+	void refill()
+	{
+		filled_bytes_ = 0;
+	}
 
-	/* For tests: corrupt a page, through the memfd. */
-	void spoil(uint64_t page);
+	/*
+	 * Compare all of every touched page at @addr, and restore what was written.  False: a page
+	 * is wrong, or verification failed.
+	 */
+	static bool verify(char *addr, const measure_plan &plan, bool written, std::string *why);
+
+	/* For tests: corrupt a page, through a memfd. */
+	static void spoil(int memfd, uint64_t page);
 
 	/* Get the contents of page @page. */
 	static void contents(uint64_t page, void *buf);
@@ -63,6 +83,10 @@ class memory {
 				void *buf, uint64_t len_bytes);
 
       private:
+	bool fill(uint64_t to_bytes, std::string *why);
+	bool are_large(char *addr, uint64_t len_bytes, std::string *why) const;
+
+	folios folios_;
 	int fd_ = -1;
 	uint64_t size_bytes_ = 0;
 	uint64_t filled_bytes_ = 0;
@@ -70,7 +94,7 @@ class memory {
 };
 
 /* The memory that all runs share. */
-memory &the_memory();
+memory &the_memory(folios f = folios::small);
 
 } /* namespace bench */
 

@@ -132,6 +132,28 @@ bool set_window(const char *name, const char *value)
 	return parse_list(name, value, 512, true, &opts.windows);
 }
 
+/* Parse a list of folio sizes, "4K", "2M" or both. */
+bool set_folio(const char *name, const char *value)
+{
+	const char *at = value;
+
+	opts.folios.clear();
+	for (;;) {
+		size_t len = std::strcspn(at, ",");
+		std::string word(at, len);
+
+		if (word == folio_name(FLN_FOLIO_SMALL))
+			opts.folios.push_back(FLN_FOLIO_SMALL);
+		else if (word == folio_name(FLN_FOLIO_LARGE))
+			opts.folios.push_back(FLN_FOLIO_LARGE);
+		else
+			return refuse(name, value, "give 4K, 2M or 4K,2M");
+		if (at[len] == '\0')
+			return true;
+		at += len + 1;
+	}
+}
+
 bool set_workers(const char *name, const char *value)
 {
 	return parse_u32(name, value, 0, 64, &opts.nr_workers);
@@ -179,6 +201,9 @@ const option table[] = {
 	{ "--pin", set_pin, "compact|scatter|none  one processor for each touching thread (none)" },
 	{ "--window", set_window,
 	  "N,...  also benchmarks with fixed windows of N pages, named .../window:N" },
+	{ "--folio", set_folio,
+	  "4K,2M  also the engine's benchmarks with images in folios of that size, named "
+	  ".../folio:4K/..." },
 	{ "--workers", set_workers, "N  workers of the engine (0: its default)" },
 	{ "--shards", set_shards, "N  shards of the engine (0: its default)" },
 	{ "--seed", set_seed, "N  of the choice and the order of pages (1)" },
@@ -231,6 +256,11 @@ bool parse_options(int *argc, char **argv)
 	*argc = kept;
 	argv[kept] = nullptr;
 	return true;
+}
+
+const char *folio_name(fln_folio folio)
+{
+	return folio == FLN_FOLIO_SMALL ? "4K" : folio == FLN_FOLIO_LARGE ? "2M" : "auto";
 }
 
 void print_help()

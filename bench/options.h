@@ -6,6 +6,7 @@
 #define BENCH_OPTIONS_H
 
 #include <cstdint>
+#include <faultlane/image.h>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct options {
 	enum pin pin = pin::none;
 	std::vector<uint32_t> threads; /* empty: 1, 2, 4 ... */
 	std::vector<uint32_t> windows; /* fixed windows, in addition to the designs' own */
+	std::vector<fln_folio> folios; /* of images, in addition to the designs' own */
 	uint32_t nr_workers = 0;       /* 0: the engine's default */
 	uint32_t nr_shards = 0;        /* 0: the engine's default */
 	uint64_t seed = 1;
@@ -36,6 +38,9 @@ extern options opts;
  * Benchmark.  False: invalid, and an error was printed.
  */
 bool parse_options(int *argc, char **argv);
+
+/* "4K", "2M": what --folio and names call it. */
+const char *folio_name(fln_folio folio);
 
 /* Print the help for our options, then that of Google Benchmark. */
 void print_help();

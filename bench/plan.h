@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <ctime>
 #include <string>
+#include <vector>
 
 namespace bench {
 
@@ -30,6 +31,22 @@ inline void settle()
 	constexpr timespec a_moment = { 0, 20000000 };
 
 	(void)nanosleep(&a_moment, nullptr);
+}
+
+/* The part of a name for the folios of images; none for the design's own. */
+inline std::string folio_part(fln_folio folio)
+{
+	return folio == FLN_FOLIO_AUTO ? "" : std::string("/folio:") + folio_name(folio);
+}
+
+/* What --folio adds, after the design's own. */
+inline std::vector<fln_folio> folios_of(bool has_folio)
+{
+	std::vector<fln_folio> all = { FLN_FOLIO_AUTO };
+
+	if (has_folio)
+		all.insert(all.end(), opts.folios.begin(), opts.folios.end());
+	return all;
 }
 
 /* Owns a struct measure_plan. */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * touch/<design>/<order>/<op>/density:<D>/share:<S>/threads:<N>: threads touch memory.  weak/ is
- * the same with memory that grows with the number of threads (weak scaling).
+ * the same with memory that grows with the number of threads (weak scaling).  With --folio there are
+ * designs whose images are in folios of a given size: share:<S>/folio:<F>/threads:<N>.
  */
 #include "bench/bench.h"
 #include "bench/c.h"
 #include "bench/plan.h"
+#include "bench/use.h"
 #include "measure/error.h"
 
 namespace bench {
@@ -25,6 +27,7 @@ struct test_case {
 	uint32_t density;
 	uint32_t nr_threads;
 	uint32_t window;
+	fln_folio folio;
 };
 
 uint64_t len_bytes(const test_case &c)
@@ -56,14 +59,13 @@ void before_touching(void *ctx, uint32_t thread)
 	static_cast<served *>(ctx)->before_touching(thread);
 }
 
-bool touch(const test_case &c, served *s, const measure_plan &p, figures *f, std::string *why)
+bool touch(const test_case &c, const setup &st, served *s, measure_touch_result *r,
+	   std::string *why)
 {
 	char *addr = s->addr();
 	measure_touch_opts o = {};
-	measure_touch_result r;
-	fln_stats stats = FLN_STATS_INIT;
 
-	o.plan = &p;
+	o.plan = st.plan;
 	o.addrs = &addr;
 	o.nr_guests = 1;
 	o.cpus = pin_cpus();
@@ -75,39 +77,41 @@ bool touch(const test_case &c, served *s, const measure_plan &p, figures *f, std
 		o.before = before_touching;
 		o.before_ctx = s;
 	}
-	if (!measure_touch(the_crowd(), &o, &r)) {
-		*why = measure_last_error();
-		return false;
-	}
-	settle();
-	f->take(r, p.nr_pages);
-	if (!s->stats(&stats, why))
-		return false;
-	f->fault = stats.service;
-	f->nr_faults = c.d->kernel ? r.crowd.to.nr_minor_faults - r.crowd.from.nr_minor_faults
-				   : stats.faults;
-	return true;
+	if (measure_touch(the_crowd(), &o, r))
+		return true;
+	*why = measure_last_error();
+	return false;
 }
 
 bool measure_once(const test_case &c, figures *f, std::string *why)
 {
-	memory &mem = the_memory();
-	setup s = { len_bytes(c), c.nr_threads, c.writes, !c.mixed, c.window, false, pin_cpus() };
+	memory *mem = memory_of(*c.d);
+	uint64_t len = len_bytes(c), tables_bytes;
 	std::unique_ptr<served> under_test;
+	measure_touch_result r;
 
 	/* Before the plan, which needs memory too. */
-	if (!mem.need(s.len_bytes, why))
+	if (mem && !mem->need(len, why))
 		return false;
-	plan p(plan_of(c, s.len_bytes));
+	plan p(plan_of(c, len));
 	if (!p.usable(why))
 		return false;
+	setup s = { len, c.writes, &p.get(), c.window, c.folio, false, pin_cpus() };
+	tables_bytes = page_table_bytes();
 	under_test = c.d->open(mem, s, why);
 	if (!under_test)
 		return false;
 	if (spoils())
-		mem.spoil(p.get().pages[0]);
-	return touch(c, under_test.get(), p.get(), f, why) &&
-	       mem.verify(under_test->addr(), p.get(), c.writes, why);
+		memory::spoil(under_test->memfd(), p.get().pages[0]);
+	f->warm_seconds = warm_memory(len);
+	if (!touch(c, s, under_test.get(), &r, why) ||
+	    !take_figures(*c.d, s, under_test.get(), r, tables_bytes, f, why))
+		return false;
+	if (memory::verify(under_test->addr(), p.get(), c.writes, why))
+		return true;
+	if (mem)
+		mem->refill();
+	return false;
 }
 
 /* Without threads and window, which are arguments of the Google Benchmark family. */
@@ -120,6 +124,7 @@ std::string name_of(const test_case &c)
 	name += c.writes ? "/write" : "/read";
 	name += "/density:" + std::to_string(c.density);
 	name += c.mixed ? "/share:mixed" : "/share:disjoint";
+	name += folio_part(c.folio);
 	return name;
 }
 
@@ -173,7 +178,10 @@ void register_touch()
 				c.writes = bits & 2;
 				c.mixed = bits & 1;
 				c.density = density;
-				add_threads(c);
+				for (fln_folio folio : folios_of(c.d->has_folio)) {
+					c.folio = folio;
+					add_threads(c);
+				}
 			}
 		}
 	}

@@ -15,6 +15,7 @@
 #include "base/page.h"
 #include "base/plant.h"
 #include "base/rcu.h"
+#include "engine/block_policy.h"
 #include "engine/command.h"
 #include "engine/density.h"
 #include "engine/directory.h"
@@ -127,6 +128,10 @@ static struct fln_window window_for(const struct fln_block_round *b, const struc
 			fln_density_note(guest->density, b->in.block_addr, page, there);
 		win = fln_density_window(guest->density, b->in.block_addr, page);
 		fln_mask_set_range(there, win.lo, win.hi);
+	} else if (b->advice != FLN_ADVICE_RANDOM && b->in.region->release == FLN_RELEASE_AUTO &&
+		   fln_block_is_control(b->in.block_addr)) {
+		win.lo = (uint32_t)fln_align_down(page, FLN_CONTROL_PAGES);
+		win.hi = win.lo + FLN_CONTROL_PAGES;
 	} else if (b->advice != FLN_ADVICE_RANDOM) {
 		win = fln_window_for(&guest->window, seen, page);
 	}
@@ -153,7 +158,9 @@ static struct fln_mask open_windows(struct fln_block_round *b, const struct fln_
 		}
 		fln_mask_set_range(&now, win.lo, win.hi);
 	}
-	atomic_store_explicit(&b->chunk->nr_faults, seen, memory_order_relaxed);
+	atomic_store_explicit(&b->chunk->nr_faults,
+			      (uint16_t)(seen < UINT16_MAX ? seen : UINT16_MAX),
+			      memory_order_relaxed);
 	return now;
 }
 

@@ -25,7 +25,7 @@
 #include "base/rcu.h"
 #include "engine/directory.h"
 #include "engine/release_ask.h"
-#include "engine/release_policy.h"
+#include "engine/release_case.h"
 #include "engine/release_run.h"
 #include "engine/released.h"
 #include "engine/state/engine.h"
@@ -33,7 +33,9 @@
 #include "engine/state/worker.h"
 #include "sharding/stripes.h"
 #include "sources/filler.h"
+#include "sources/folio.h"
 #include "sources/image.h"
+#include "sources/image_punch_unfilled.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -76,11 +78,15 @@ static bool wait_for_blocks(const struct fln_worker *w, const struct fln_guest *
 	bool wanted = false;
 
 	for (uint32_t i = 0; d && i < d->nr; i++) {
-		const struct fln_region *r = d->regions[i];
+		struct fln_region *r = d->regions[i];
 
 		if (r->release != FLN_RELEASE_AUTO || fln_region_all_released(r) ||
 		    !fln_release_is_possible(r))
 			continue;
+		/* Sweeps trim; a guest that has turned out sparse needs no room for it. */
+		fln_folio_set_trimmed(&r->image->folios,
+				      r->image->source && !r->foreign &&
+					      fln_turnout_of(&guest->turnout) != FLN_SEEN_SPARSE);
 		(void)atomic_fetch_or(&r->image->block_waiters, fln_waiter_bit(w->opts.index));
 		wanted = true;
 	}
@@ -119,9 +125,13 @@ static bool next_shard(struct fln_worker *w)
 		s->seen = sum_of(shard->guest);
 		fln_rcu_read_unlock();
 		s->wanted |= wanted;
+		s->restless |= wanted && shard->release_restless;
 		if (s->forced ||
-		    (wanted && (s->seen != shard->release_seen || shard->release_left))) {
+		    (wanted && (s->seen != shard->release_seen || shard->release_left ||
+				(s->quiet_look && shard->release_restless)))) {
 			shard->release_left = false;
+			if (s->quiet_look)
+				shard->release_restless = false;
 			return true;
 		}
 	}
@@ -147,32 +157,70 @@ static void spend(uint32_t *budget, uint32_t nr)
 	*budget -= nr < *budget ? nr : *budget;
 }
 
+/* What is to become of a block of a region with FLN_RELEASE_AUTO, or of any if that is asked for. */
+static enum fln_fate look_at_block(struct fln_worker *w, struct fln_region *r, uint64_t block)
+{
+	struct fln_release_sweep *s = &w->release;
+	enum fln_fate fate = fln_release_look(r, block);
+	struct fln_block_case c;
+
+	if (fate != FLN_FATE_READY && fate != FLN_FATE_UNFILLED)
+		return fate;
+	c = fln_release_case(r, block);
+	c.asked = s->forced;
+	if (fate == FLN_FATE_UNFILLED && (!c.large || !fln_folio_must_trim(&r->image->folios)))
+		return fate;
+	c.quiet = s->quiet_look && fln_release_is_quiet(s->shard, r, block);
+	if (fate == FLN_FATE_UNFILLED && fln_policy_trims(&c)) {
+		fln_image_ask_trim(r->image, fln_region_image_page(r, block * FLN_BLOCK_PAGES));
+		return fate;
+	}
+	if (fate == FLN_FATE_READY && fln_policy_releases(&c)) {
+		fln_release_note_turnout(r, block, &c);
+		return fate;
+	}
+	s->shard->release_restless = true;
+	return fate == FLN_FATE_READY ? FLN_FATE_KEPT : fate;
+}
+
 /* Look at blocks [block, end), which are one stripe's, or a part of them.  Returns how far. */
 static uint64_t look_at_stripe(struct fln_worker *w, struct fln_region *r, uint64_t block,
 			       uint64_t end, uint32_t *budget)
 {
-	struct fln_release_case c = { .option = r->release, .asked = w->release.forced };
+	bool wanted = w->release.forced ? r->release != FLN_RELEASE_NEVER
+					: r->release == FLN_RELEASE_AUTO;
 	uint64_t first = block;
+	enum fln_fate fate;
 
-	if (!fln_release_is_possible(r) || !fln_release_wants(&c)) {
+	if (!wanted || !fln_release_is_possible(r)) {
 		spend(budget, 1);
 		note_fate(w, r, block, end, FLN_FATE_KEPT);
 		return end;
 	}
+	fate = look_at_block(w, r, block);
 	while (block < end && block - first<SECTION_BLOCKS && * budget> 0) {
-		enum fln_fate fate = fln_release_look(r, block);
-		uint64_t stop = block + 1;
+		enum fln_fate after = FLN_FATE_NR; /* of the block at @planned; NR: unknown */
+		uint64_t stop = block + 1, planned;
 
+		while (fate == FLN_FATE_READY && stop < end && stop - block < SECTION_BLOCKS) {
+			after = look_at_block(w, r, stop);
+			if (after != FLN_FATE_READY)
+				break;
+			after = FLN_FATE_NR;
+			stop++;
+		}
+		planned = stop;
 		if (fate == FLN_FATE_READY) {
-			while (stop < end && stop - block < SECTION_BLOCKS &&
-			       fln_release_look(r, stop) == FLN_FATE_READY)
-				stop++;
 			fate = fln_release_run(w, w->release.shard, r, block, &stop);
 			spend(budget, RUN_COST);
 		}
 		spend(budget, (uint32_t)(stop - block));
 		note_fate(w, r, block, stop, fate);
 		block = stop;
+		if (block < end)
+			fate = block == planned && after != FLN_FATE_NR
+				       ? after
+				       : look_at_block(w, r, block);
 	}
 	return block;
 }
@@ -212,6 +260,9 @@ static void end_shard(struct fln_worker *w)
 
 	s->shard->release_seen = s->seen;
 	s->left |= s->shard->release_left;
+	s->restless |= s->shard->release_restless;
+	if (s->quiet_look)
+		fln_release_note_faults(s->shard);
 	if (s->forced) {
 		fln_lock(&s->shard->guest->release.lock);
 		end_pass(s->shard, s->pass);
@@ -234,6 +285,8 @@ static void plan_next(struct fln_release_sweep *s, uint64_t now_ns)
 	} else {
 		s->retry_ns = RETRY_NS;
 	}
+	if (s->restless && s->quiet_at_ns < s->at_ns)
+		s->at_ns = s->quiet_at_ns;
 	if (s->at_ns < s->not_before_ns)
 		s->at_ns = s->not_before_ns;
 }
@@ -285,7 +338,10 @@ static bool is_due(struct fln_worker *w, bool kicked)
 	if (!s->asked && now < s->at_ns)
 		return false;
 	s->active = true;
-	s->asked = s->wanted = s->left = false;
+	s->asked = s->wanted = s->left = s->restless = false;
+	s->quiet_look = now >= s->quiet_at_ns;
+	if (s->quiet_look)
+		s->quiet_at_ns = now + FLN_QUIET_NS;
 	s->at_ns = UINT64_MAX;
 	s->busy_ns = 0;
 	s->shard = NULL;

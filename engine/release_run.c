@@ -22,6 +22,7 @@
 #include "base/error.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "base/map.h"
 #include "base/page.h"
 #include "base/plant.h"
 #include "base/rcu.h"
@@ -32,6 +33,7 @@
 #include "engine/memory_ops.h"
 #include "engine/owners.h"
 #include "engine/region_map.h"
+#include "engine/release_case.h"
 #include "engine/released.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
@@ -46,8 +48,10 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/mman.h>
 
 #define NO_SHARD UINT32_MAX
+#define MANY_REFUSED 16u /* in a row: the kernel does not join entries */
 /*
  * Mappings that releases may add to a foreign process, whose limit is not known here: few of the
  * 65 530 that it has by default.
@@ -282,10 +286,46 @@ static enum fln_fate release_held(struct fln_shard *shard, struct fln_region *r,
 	return FLN_FATE_DONE;
 }
 
+/* Has some block of the run been mapped in part, as far as is known? */
+static bool has_entries(const struct fln_region *r, uint64_t block, uint64_t end)
+{
+	for (uint64_t b = block; b < end; b++) {
+		if (fln_blockmap_uniform(&r->map, b) != 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Entries of single pages, which installs have left behind in blocks of large folios, become one
+ * for each block.  Cheap, as nothing is copied.  The kernel does the same for blocks without entries
+ * at their first touch.
+ */
+static void join_entries(struct fln_region *r, uint64_t block, uint64_t end)
+{
+	struct fln_guest_release *release = &r->guest->release;
+
+	for (uint64_t b = block; b < end; b++) {
+		struct fln_block_case c = fln_release_case(r, b);
+		void *at = (void *)(uintptr_t)addr_of_block(r, b);
+
+		if (!c.large || r->is_private ||
+		    atomic_load_explicit(&release->nr_not_joined, memory_order_relaxed) >=
+			    MANY_REFUSED)
+			continue;
+		if (madvise(at, FLN_BLOCK_BYTES, MADV_COLLAPSE) == 0)
+			atomic_store_explicit(&release->nr_not_joined, 0, memory_order_relaxed);
+		else
+			(void)atomic_fetch_add_explicit(&release->nr_not_joined, 1,
+							memory_order_relaxed);
+	}
+}
+
 enum fln_fate fln_release_run(struct fln_worker *w, struct fln_shard *shard, struct fln_region *r,
 			      uint64_t block, uint64_t *end)
 {
 	struct fln_guest_release *release = &r->guest->release;
+	bool mapped = has_entries(r, block, *end);
 	enum fln_fate fate;
 	int error = 0;
 
@@ -310,6 +350,8 @@ enum fln_fate fln_release_run(struct fln_worker *w, struct fln_shard *shard, str
 	if (!fln_planted(FLN_BUG_RELEASED_UNWOKEN))
 		fln_uffd_wake(&shard->uffd, addr_of_block(r, block),
 			      fln_release_bytes(r, block, *end));
+	if (mapped)
+		join_entries(r, block, *end);
 	fln_count(&shard->count.released_bytes, fln_release_bytes(r, block, *end));
 	/* Faults that it holds there end: it looks at them when it is kicked. */
 	if (shard->nr_held > 0)

@@ -29,6 +29,9 @@
 #include "engine/install.h"
 #include "engine/lift.h"
 #include "engine/region_map.h"
+#include "engine/release_case.h"
+#include "engine/release_run.h"
+#include "engine/released.h"
 #include "engine/state/advised.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
@@ -149,6 +152,8 @@ static void poison_or_hold(struct fln_worker *w, struct fln_block_round *b, stru
 	case UNFILLED:
 		must_poison = fln_failure_must_poison(w, b->in.region, fault, image_page,
 						      fill_pages, now_ns, reason, &error);
+		if (!must_poison && b->advice != FLN_ADVICE_RANDOM)
+			fln_release_fill_rest(b->in.region, b->block);
 		if (must_poison && fln_lift_too_late(b->in.region, b->block, page)) {
 			*reason = FLN_HELD_AGAIN;
 			must_poison = false;
@@ -301,6 +306,27 @@ static bool wait_for_chunk(struct fln_worker *w, struct fln_block_round *b,
 	return true;
 }
 
+/* Release the block, where that serves its faults better than mapping a window would. */
+static bool release_at_fault(struct fln_worker *w, const struct fln_block_round *b,
+			     const struct fln_fault *faults, uint32_t nr)
+{
+	struct fln_region *r = b->in.region;
+	uint64_t end = b->block + 1;
+	struct fln_block_case c;
+
+	if (r->release != FLN_RELEASE_AUTO || r->foreign || !fln_release_is_possible(r) ||
+	    !atomic_load_explicit(&r->is_open, memory_order_acquire))
+		return false;
+	c = fln_release_case(r, b->block);
+	if (b->advice == FLN_ADVICE_RANDOM)
+		c.seen = FLN_SEEN_SPARSE;
+	if (!fln_policy_releases_at_fault(&c) || fln_release_look(r, b->block) != FLN_FATE_READY ||
+	    fln_release_run(w, b->in.shard, r, b->block, &end) != FLN_FATE_DONE)
+		return false;
+	fln_released_end_faults(b->in.shard, r, faults, nr);
+	return true;
+}
+
 void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_region *region,
 		     struct fln_fault *faults, uint32_t nr)
 {
@@ -319,8 +345,10 @@ void fln_serve_block(struct fln_worker *w, struct fln_shard *shard, struct fln_r
 		FLN_DEBUG_ASSERT(pages[i] < FLN_BLOCK_PAGES);
 		pages[i] = fln_block_fault(&b, pages[i]);
 	}
-	b.chunk = fln_blockmap_chunk(&region->map, b.block);
 	b.advice = advice_of(&b, faults, nr);
+	if (release_at_fault(w, &b, faults, nr))
+		return;
+	b.chunk = fln_blockmap_chunk(&region->map, b.block);
 	if (b.chunk)
 		nr = end_poisoned(&b, faults, nr, pages);
 	if (nr == 0)

@@ -7,6 +7,7 @@
 #include "sources/folio.h"
 #include "sources/huge.h"
 #include "sources/image_cache.h"
+#include "sources/image_punch_unfilled.h"
 #include "sources/image_state.h"
 
 #include "base/clock.h"
@@ -92,7 +93,7 @@ static int fetch(struct fln_image *image, struct fln_fill *fill, uint32_t lo, ui
 		 void *buffer, uint32_t nr_retries)
 {
 	const void *contents;
-	uint64_t shift = 0;
+	uint64_t shift = 0, begun_ns;
 	int rc;
 
 	for (uint32_t attempt = 0;; attempt++) {
@@ -104,9 +105,11 @@ static int fetch(struct fln_image *image, struct fln_fill *fill, uint32_t lo, ui
 		if (fln_planted_in(FLN_BUG_NEIGHBOUR, 16) &&
 		    fill->page + hi < fln_bytes_to_pages(image->len_bytes))
 			shift = 1;
+		begun_ns = fln_now_ns();
 		rc = fln_source_fetch(image->source, fln_pages_to_bytes(fill->page + lo + shift),
 				      buffer, fln_pages_to_bytes(hi - lo), &contents);
 		if (rc == 0) {
+			fln_source_note(image->source, hi - lo, fln_now_ns() - begun_ns);
 			rc = write_owned(image, fill, lo, hi, contents);
 			/* Not the source's failure, and memory may become free again. */
 			fill->put_off = rc == -ENOMEM || rc == -ENOSPC;
@@ -149,9 +152,13 @@ static uint32_t fill_in_place(struct fln_image *image, struct fln_fill *fill, ui
 	todo = begin_writing(image, fill, lo, hi);
 	for (; upto == hi && fln_mask_next_run(&todo, &at, &end); at = end) {
 		uint64_t page = fill->page + at, from = fln_pages_to_bytes(page);
+		uint64_t begun_ns = fln_now_ns();
 		uint64_t n = fln_source_read_at_hand(image->source, from, image->alias + from,
 						     fln_pages_to_bytes(end - at));
 		uint32_t nr = (uint32_t)fln_bytes_to_pages(n);
+
+		if (nr > 0)
+			fln_source_note(image->source, nr, fln_now_ns() - begun_ns);
 
 		/* What no fill has published reads zero. */
 		if (!fln_is_aligned(n, FLN_PAGE_BYTES) &&
@@ -267,6 +274,10 @@ int fln_fill_run(struct fln_image *image, struct fln_fill *fill, void *buffer)
 
 void fln_image_run_fill(struct fln_image *image, struct fln_fill *fill, void *buffer)
 {
+	if (fill->trims) {
+		fln_image_trim(image, fill->page / FLN_BLOCK_PAGES);
+		return;
+	}
 	(void)fln_fill_run(image, fill, buffer);
 	fln_fill_end(image, fill);
 }

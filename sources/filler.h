@@ -53,6 +53,7 @@ struct fln_fill {
 	bool stoppable;             /* run by a filler thread, so it ends early on request */
 	bool put_off;               /* only for its thread: unpublished pages go back to UNFILLED */
 	bool again;                 /* some of its pages had failed before */
+	bool trims;                 /* it owns no pages, and trims the block of @page */
 	_Atomic uint64_t begun_ns;  /* when a filler thread took it; 0: queued */
 	struct fln_fill_join *join; /* attached images: the caller to notify; or NULL */
 	struct fln_fill *next_of_image; /* guarded by image->lock */

@@ -82,16 +82,23 @@ void fln_folio_deinit(struct fln_folios *f)
 	f->nr_blocks = 0;
 }
 
+/* Memory beyond what was asked for that is allowed, once @nr_pages more are. */
+static uint64_t limit_of(const struct fln_folios *f, uint64_t nr_pages, bool young)
+{
+	uint64_t asked = atomic_load_explicit(&f->nr_asked, memory_order_relaxed) + nr_pages;
+
+	if (f->opts.spare_pages == UINT64_MAX)
+		return UINT64_MAX;
+	return f->opts.spare_pages + asked + (young ? f->opts.young_pages : 0);
+}
+
 /* Would memory beyond what was asked for stay within its bound with one large folio more? */
 static bool is_within_bound(const struct fln_folios *f, uint32_t nr_pages)
 {
 	uint64_t spare = atomic_load_explicit(&f->nr_spare, memory_order_relaxed);
-	uint64_t asked = atomic_load_explicit(&f->nr_asked, memory_order_relaxed) + nr_pages;
-	uint64_t limit = f->opts.spare_pages;
+	bool young = atomic_load_explicit(&f->trimmed, memory_order_relaxed);
 
-	if (limit >= UINT64_MAX - asked)
-		return true;
-	return spare + FLN_BLOCK_PAGES - nr_pages <= limit + asked;
+	return spare + FLN_BLOCK_PAGES - nr_pages <= limit_of(f, nr_pages, young);
 }
 
 /* Has the page cache nothing of the block? */
@@ -265,11 +272,34 @@ void fln_folio_gone(struct fln_folios *f, uint64_t page, uint64_t nr_pages)
 		(void)make_small(f, block, STATE_LARGE);
 }
 
+void fln_folio_set_trimmed(struct fln_folios *f, bool trimmed)
+{
+	if (atomic_load_explicit(&f->trimmed, memory_order_relaxed) != trimmed)
+		atomic_store_explicit(&f->trimmed, trimmed, memory_order_relaxed);
+}
+
+bool fln_folio_must_trim(const struct fln_folios *f)
+{
+	return atomic_load_explicit(&f->nr_spare, memory_order_relaxed) > limit_of(f, 0, false);
+}
+
+bool fln_folio_trim(struct fln_folios *f, uint64_t block)
+{
+	return block < f->nr_blocks && make_small(f, block, STATE_LARGE);
+}
+
 bool fln_folio_is_large(const struct fln_folios *f, uint64_t block)
 {
 	return block < f->nr_blocks &&
 	       (atomic_load_explicit(&f->blocks[block], memory_order_acquire) & STATE_MASK) ==
 		       STATE_LARGE;
+}
+
+bool fln_folio_may_be_large(const struct fln_folios *f, uint64_t block)
+{
+	return block < f->nr_blocks &&
+	       (atomic_load_explicit(&f->blocks[block], memory_order_acquire) & STATE_MASK) !=
+		       STATE_SMALL;
 }
 
 struct fln_mask fln_folio_pages(const struct fln_folios *f, uint64_t page, uint32_t nr_pages)

@@ -24,12 +24,15 @@ struct fln_source;
 
 /* Memory that may be allocated beyond what was asked for, besides as much as was asked for. */
 #define FLN_FOLIO_SPARE_BYTES (UINT64_C(64) << 20)
+/* So much more may be for a short time, if it is given back where it turns out unneeded. */
+#define FLN_FOLIO_YOUNG_BYTES (UINT64_C(1) << 30)
 
 struct fln_folio_opts {
 	char *alias; /* mapped at a multiple of 2 MiB */
 	int memfd;
 	uint64_t len_bytes;
 	uint64_t spare_pages;      /* UINT64_MAX: no limit */
+	uint64_t young_pages;      /* more than that, while somebody trims */
 	struct fln_source *source; /* or NULL */
 	const char *name;          /* of the image, as long as that lives; so the log */
 	const struct fln_log *log;
@@ -45,6 +48,7 @@ struct fln_folios {
 	_Atomic uint64_t nr_refused, nr_bounded;
 	_Atomic uint32_t refused_in_row;
 	_Atomic bool said;
+	_Atomic bool trimmed; /* somebody looks for blocks to trim, and so young_pages holds */
 };
 
 /* A zeroed struct stands for small folios only.  Return: 0; -ENOMEM. */
@@ -71,10 +75,23 @@ void fln_folio_wrote(struct fln_folios *f, uint64_t page, uint32_t nr_pages);
 /* Pages are, or may be, taken out of the page cache: their blocks are not large any more. */
 void fln_folio_gone(struct fln_folios *f, uint64_t page, uint64_t nr_pages);
 
+/*
+ * Somebody looks, from now on and every second, for blocks whose folios are not needed, and trims
+ * them, or does so no longer.
+ */
+void fln_folio_set_trimmed(struct fln_folios *f, bool trimmed);
+
+/* Is more allocated beyond what was asked for than may be for long? */
+bool fln_folio_must_trim(const struct fln_folios *f);
+
+/* The block is about to be trimmed: it is large no more.  False: it was not. */
+bool fln_folio_trim(struct fln_folios *f, uint64_t block);
+
 /* Of @nr_pages (at most 512) from @page on, those in blocks that are large; bit 0 is @page. */
 struct fln_mask fln_folio_pages(const struct fln_folios *f, uint64_t page, uint32_t nr_pages);
 
-/* A hint: fln_image_block_is_large(). */
+/* A hint: fln_image_block_is_large().  The other also if nothing of the block was written yet. */
 bool fln_folio_is_large(const struct fln_folios *f, uint64_t block);
+bool fln_folio_may_be_large(const struct fln_folios *f, uint64_t block);
 
 #endif

@@ -10,6 +10,18 @@
 #include "sources/memfd.h"
 
 #include <errno.h>
+#include <unistd.h>
+
+/* A bound of the embedder's always holds; ours gives way for a second, where memory is free. */
+static uint64_t young_pages(void)
+{
+	long nr_free = sysconf(_SC_AVPHYS_PAGES);
+	uint64_t max = fln_bytes_to_pages(FLN_FOLIO_YOUNG_BYTES);
+
+	if (nr_free < 0)
+		return 0;
+	return (uint64_t)nr_free / 4 < max ? (uint64_t)nr_free / 4 : max;
+}
 
 static int init_folios(struct fln_image *image, const struct fln_image_opts *opts)
 {
@@ -17,6 +29,7 @@ static int init_folios(struct fln_image *image, const struct fln_image_opts *opt
 		.alias = image->alias,
 		.memfd = image->memfd,
 		.len_bytes = image->len_bytes,
+		.young_pages = opts->folio_spare_bytes ? 0 : young_pages(),
 		.spare_pages = opts->folio == FLN_FOLIO_LARGE ? UINT64_MAX
 			       : opts->folio_spare_bytes
 				       ? fln_bytes_to_pages(opts->folio_spare_bytes)
@@ -89,8 +102,10 @@ err_memfd:
 /* Put the pages of a queued fill back to UNFILLED and free it. */
 static void cancel_fill(struct fln_image *image, struct fln_fill *fill)
 {
-	fln_fill_publish(image, fill, 0, fill->nr_pages, FLN_IMAGE_UNFILLED);
-	fln_fill_end(image, fill);
+	if (!fill->trims) {
+		fln_fill_publish(image, fill, 0, fill->nr_pages, FLN_IMAGE_UNFILLED);
+		fln_fill_end(image, fill);
+	}
 	fln_filler_free(image->filler, &image->queue, fill);
 }
 

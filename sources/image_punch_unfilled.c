@@ -1,17 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Punch the contents that an adopted memfd arrived with out of pages not filled yet.
+ * Punch out pages that are not filled: contents that an adopted memfd arrived with, and what large
+ * folios take beyond the filled pages.
  *
  * To avoid racing a fill, pages are claimed as FILLING, punched, then put back in their
  * previous state.
  */
 #include "sources/image_punch_unfilled.h"
 
+#include "base/error.h"
 #include "base/log.h"
 #include "base/page.h"
 #include "base/signals.h"
+#include "sources/filler.h"
+#include "sources/folio.h"
 #include "sources/image_cache.h"
 #include "sources/image_state.h"
+
+#include <string.h>
 
 /*
  * Claim the first run of [*page, end), within one block, whose pages are all UNFILLED or all
@@ -53,13 +59,10 @@ static bool claim_run(struct fln_image *image, struct fln_fill *fill, uint64_t *
 	return true;
 }
 
-void fln_image_punch_unfilled(struct fln_image *image, uint64_t page, uint64_t nr_pages)
+/* @consequence: of a punch that fails, for the log. */
+static void punch_unfilled(struct fln_image *image, uint64_t page, uint64_t end,
+			   const char *consequence)
 {
-	uint64_t end = page + nr_pages;
-
-	/* Our own memfds hold only what we wrote; attached images belong to their owner. */
-	if (!image->adopted || image->link)
-		return;
 	while (page < end) {
 		enum fln_image_page prev_state = FLN_IMAGE_UNFILLED;
 		struct fln_fill fill;
@@ -77,15 +80,48 @@ void fln_image_punch_unfilled(struct fln_image *image, uint64_t page, uint64_t n
 		fln_rcu_read_unlock();
 		if (claimed) {
 			if (fln_image_empty(image, fill.page, fill.nr_pages) != 0)
-				fln_log_limited(
-					&image->filler->opts.log, &image->log_limit,
-					FLN_LOG_WARNING,
-					"%s; after the private region ends, discarded pages may "
-					"expose the memfd's original contents",
-					fln_last_error());
+				fln_log_limited(&image->filler->opts.log, &image->log_limit,
+						FLN_LOG_WARNING, "%s; %s", fln_last_error(),
+						consequence);
 			fln_fill_publish(image, &fill, 0, fill.nr_pages, prev_state);
 			fln_fill_end(image, &fill);
 		}
 		fln_signals_release();
 	}
+}
+
+void fln_image_punch_unfilled(struct fln_image *image, uint64_t page, uint64_t nr_pages)
+{
+	/* Our own memfds hold only what we wrote; attached images belong to their owner. */
+	if (image->adopted && !image->link)
+		punch_unfilled(image, page, page + nr_pages,
+			       "after the private region ends, discarded pages may expose the "
+			       "memfd's original contents");
+}
+
+void fln_image_trim(struct fln_image *image, uint64_t block)
+{
+	uint64_t page = block * FLN_BLOCK_PAGES;
+
+	/* Fills that begin from now on write to pages of their own. */
+	if (fln_folio_trim(&image->folios, block))
+		punch_unfilled(image, page,
+			       fln_block_end_page(page, fln_bytes_to_pages(image->len_bytes)),
+			       "its memory stays allocated");
+}
+
+void fln_image_ask_trim(struct fln_image *image, uint64_t page)
+{
+	struct fln_fill *fill =
+		fln_filler_alloc(image->filler, &image->queue, FLN_NO_WAITER, FLN_FILL_BACKGROUND);
+
+	FLN_ASSERT(image->source);
+	if (!fill)
+		return;
+	memset(fill, 0, sizeof(*fill));
+	fill->image = image;
+	fill->page = page;
+	fill->trims = true;
+	atomic_store_explicit(&fill->background, true, memory_order_relaxed);
+	fln_filler_submit(image->filler, &image->queue, fill);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Punch the contents that an adopted memfd arrived with out of pages not filled yet.  Called at
- * the end of a private region, so that a later discard cannot expose them.
+ * Punch out pages that are not filled: contents that an adopted memfd arrived with, and what large
+ * folios take beyond the filled pages.
  */
 #ifndef FLN_SOURCES_IMAGE_PUNCH_UNFILLED_H
 #define FLN_SOURCES_IMAGE_PUNCH_UNFILLED_H
@@ -11,11 +11,21 @@
 struct fln_image;
 
 /*
- * Punch out the pages of the range that are UNFILLED or FAILED.  Their states do not change: a
+ * At the end of a private region, so that a later discard cannot expose what an adopted memfd
+ * arrived with: punch out the pages of the range that are UNFILLED or FAILED.  Their states do not change: a
  * later fill still fills them.  Skips pages that are FILLING.  Does nothing in an attached
  * image, whose owner fills it at a time unknown to us.  The caller is registered with RCU and
  * holds no lock.
  */
 void fln_image_punch_unfilled(struct fln_image *image, uint64_t page, uint64_t nr_pages);
+
+/*
+ * Give back what the large folio of a block takes beyond its filled pages, if it is one: the block
+ * is small from then on.  Nothing of its contents changes.  Caller as above.
+ */
+void fln_image_trim(struct fln_image *image, uint64_t block);
+
+/* Have a filler do that for the block of @page, if a fill is free.  Never blocks. */
+void fln_image_ask_trim(struct fln_image *image, uint64_t page);
 
 #endif

@@ -12,6 +12,8 @@
 #include "sources/image_state.h"
 #include "sources/link.h"
 
+#define MAX_REST_FILLS 8u /* of a block, at a time */
+
 /* Allocate a fill from the fillers' pool or, for an attached image, from its link. */
 static struct fln_fill *fill_alloc(struct fln_image *image, uint32_t waiter,
 				   const struct fln_image_want *want)
@@ -194,6 +196,37 @@ enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page,
 	struct fln_image_want want = { .background = false };
 
 	return fln_image_want(image, page, waiter, &want);
+}
+
+/* Pages of the block at @page that are UNFILLED, at a glance. */
+static struct fln_mask unfilled_of(const struct fln_image *image, uint64_t block)
+{
+	struct fln_mask left = fln_blockmap_valid(&image->map, block), m;
+
+	fln_rcu_read_lock();
+	for (uint32_t plane = 0; plane < FLN_MAP_PLANES; plane++) {
+		m = fln_blockmap_load(&image->map, plane, block);
+		left = fln_mask_andnot(&left, &m);
+	}
+	fln_rcu_read_unlock();
+	return left;
+}
+
+void fln_image_fill_rest(struct fln_image *image, uint64_t page)
+{
+	struct fln_image_want want = { .fill_pages = FLN_BLOCK_PAGES, .background = true };
+	uint64_t block = page / FLN_BLOCK_PAGES;
+	struct fln_mask left;
+	uint32_t lo = 0, hi, nr = 0;
+
+	if (!is_fillable(image))
+		return;
+	left = unfilled_of(image, block);
+	for (; nr < MAX_REST_FILLS && fln_mask_next_run(&left, &lo, &hi); lo = hi, nr++) {
+		(void)fln_image_want(image, block * FLN_BLOCK_PAGES + lo, FLN_NO_WAITER, &want);
+		if (want.starved)
+			break;
+	}
 }
 
 void fln_image_forget_failed(struct fln_image *image, uint64_t page, uint64_t nr_pages)

@@ -36,6 +36,12 @@ struct fln_image_want {
 enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, uint32_t waiter,
 				      struct fln_image_want *want);
 
+/*
+ * Have the UNFILLED pages of the block at @page filled in the background, as far as fills are free.
+ * Nothing waits for them, and nothing tells of the end but image->block_waiters.
+ */
+void fln_image_fill_rest(struct fln_image *image, uint64_t page);
+
 /* Make FAILED pages of the range UNFILLED, so that the next fault reads the source again. */
 void fln_image_forget_failed(struct fln_image *image, uint64_t page, uint64_t nr_pages);
 

@@ -200,6 +200,22 @@ static int check_end(const struct fln_source *source, uint64_t offset_bytes, uin
 	return 0;
 }
 
+#define AVERAGE_OF 8u /* reads */
+#define OUTLIER 4u    /* so many times the average: the thread was not running */
+
+void fln_source_note(struct fln_source *source, uint32_t nr_pages, uint64_t ns)
+{
+	uint64_t old = atomic_load_explicit(&source->page_ns, memory_order_relaxed);
+	uint64_t now = ns / nr_pages + 1;
+
+	if (old > 0 && now > old * OUTLIER)
+		now = old * OUTLIER;
+	now = old > 0 ? (old * (AVERAGE_OF - 1) + now + AVERAGE_OF - 1) / AVERAGE_OF : now;
+	if (now > UINT32_MAX)
+		now = UINT32_MAX;
+	atomic_store_explicit(&source->page_ns, (uint32_t)now, memory_order_relaxed);
+}
+
 uint64_t fln_source_read_at_hand(struct fln_source *source, uint64_t offset_bytes, void *buf,
 				 uint64_t len_bytes)
 {

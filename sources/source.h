@@ -26,6 +26,11 @@ struct fln_source {
 	 */
 	int64_t (*read_at_hand)(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes);
 	_Atomic uint32_t nr_refs;
+	/*
+	 * What reading a page takes, averaged over the last reads; 0: unknown.  A hint, which threads
+	 * change without a lock.
+	 */
+	_Atomic uint32_t page_ns;
 };
 
 /* fln_source_create() for sources of known length. */
@@ -56,6 +61,9 @@ uint64_t fln_source_read_at_hand(struct fln_source *source, uint64_t offset_byte
  */
 int fln_source_fetch(struct fln_source *source, uint64_t offset_bytes, void *buf,
 		     uint64_t len_bytes, const void **contents);
+
+/* Reading @nr_pages has taken @ns: for page_ns. */
+void fln_source_note(struct fln_source *source, uint32_t nr_pages, uint64_t ns);
 
 /*
  * The length of the hole or of the data at @offset, at most @len_bytes; *is_hole tells which.

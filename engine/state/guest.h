@@ -14,6 +14,7 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/page.h"
+#include "engine/block_policy.h"
 #include "engine/state/advised.h"
 #include "engine/state/job.h"
 #include "engine/uffd.h"
@@ -217,6 +218,9 @@ struct fln_shard {
 	uint64_t release_seen;   /* fln_release_sum() before the last sweep */
 	uint64_t release_passed; /* guest->release.nr_passes of the last sweep */
 	bool release_left;       /* some of it could not be released for now */
+	bool release_restless;   /* some whole block of it was not quiet */
+	uint64_t release_faults; /* that it had had when its quiet blocks were last looked for */
+	uint32_t release_looks;  /* for its quiet blocks, before its first fault */
 	bool release_gone;       /* no worker looks at it; guarded by release.lock */
 
 	/*
@@ -267,8 +271,10 @@ struct fln_guest_release {
 	uint32_t
 		nr_pending; /* shards that the last of these is still to look at; guarded by lock */
 	_Atomic uint64_t bytes[FLN_FATE_NR]; /* what that pass has found */
-	_Atomic bool is_due; /* all is released: the ender closes the userfaultfds */
-	bool closed;         /* that was done; in the guest's turn */
+	_Atomic bool has_begun;              /* some shard has had a fault, or none for long */
+	_Atomic uint32_t nr_not_joined; /* blocks in a row whose entries the kernel did not join */
+	_Atomic bool is_due;            /* all is released: the ender closes the userfaultfds */
+	bool closed;                    /* that was done; in the guest's turn */
 };
 
 /* A guest's share of one worker.  Only that worker uses it. */
@@ -293,6 +299,7 @@ struct fln_guest {
 	struct fln_jobs jobs;
 	struct fln_advised advised;
 	struct fln_guest_release release;
+	struct fln_turnout turnout;
 	enum fln_release release_default; /* of its regions */
 	bool foreign;
 	uint32_t on_failure;   /* as in struct fln_guest_opts, with the default filled in */

@@ -105,10 +105,13 @@ struct fln_later {
 /* A worker's look at all of its blocks for those to release (release.c), in slices. */
 struct fln_release_sweep {
 	bool active;
-	bool asked;              /* without delay: another one after this */
-	bool wanted;             /* some block is to be released by itself, once it is filled */
-	bool left;               /* some block could not be released for now */
-	bool forced;             /* fln_guest_release() has asked for @shard's */
+	bool asked;           /* without delay: another one after this */
+	bool wanted;          /* some block is to be released by itself, once it is filled */
+	bool left;            /* some block could not be released for now */
+	bool forced;          /* fln_guest_release() has asked for @shard's */
+	bool quiet_look;      /* it looks for quiet blocks, FLN_QUIET_NS after the last such one */
+	bool restless;        /* some whole block was not quiet: another one */
+	uint64_t quiet_at_ns; /* when that may be, at the earliest */
 	struct fln_shard *shard; /* whose blocks it looks at; NULL: between two */
 	struct fln_shard *next;  /* the one after that */
 	uint64_t addr;           /* the next block's */

@@ -375,10 +375,15 @@ void rig_release_only(struct rig *r)
 	struct fln_release_sweep *s = &r->worker.release;
 
 	r->worker.shards = &r->shard;
-	atomic_store(&r->worker.release_asked, true);
-	do {
-		fln_release_round(&r->worker, false, false);
-	} while (s->active);
+	atomic_store(&r->guest.release.has_begun, true);
+	/* As if there were enough time between the two: the second finds blocks quiet. */
+	for (uint32_t i = 0; i < 2; i++) {
+		s->quiet_at_ns = 0;
+		atomic_store(&r->worker.release_asked, true);
+		do {
+			fln_release_round(&r->worker, false, false);
+		} while (s->active);
+	}
 	r->worker.shards = NULL;
 }
 

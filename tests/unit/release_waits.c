@@ -151,6 +151,7 @@ static void faults_go_first(void **state)
 	rig_put(r, 0, 512);
 	rig_put(r, 2 * 512, 512);
 	r->worker.shards = &r->shard;
+	atomic_store(&r->guest.release.has_begun, true);
 	atomic_store(&r->worker.release_asked, true);
 	do {
 		fln_release_round(&r->worker, true, false);

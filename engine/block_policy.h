@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is done with a block: mapped by windows, released, filled to its end, or its large folio
+ * given back.  Pure arithmetic; docs/TUNING.md has the table, and the measurements behind it.
+ *
+ * A whole block of large folios is always better off released: the kernel maps it by one entry.  Of
+ * small folios the kernel maps page by page, for 1.3 µs each where a window takes 0.2, so a block
+ * that is touched densely is cheaper served by windows, and one that is touched sparsely released:
+ * the two cost the same where a quarter of the pages is touched.  So such a block is released once
+ * it is quiet, or at its first fault where blocks of this guest have turned out sparse.
+ *
+ * How densely is observed in one block in FLN_CONTROL_BLOCKS, chosen by address.  Such a control
+ * has windows of FLN_CONTROL_PAGES only, so that the parts of it that are mapped are those that
+ * were touched, and it stays registered until it is quiet.
+ *
+ * The rest of a large folio is filled after the second fault in its block: one fault does not tell a
+ * dense guest from a sparse one, and the rest of the block takes as long to fill as two faults.
+ */
+#ifndef FLN_ENGINE_BLOCK_POLICY_H
+#define FLN_ENGINE_BLOCK_POLICY_H
+
+#include "base/clock.h"
+#include "base/page.h"
+
+#include <faultlane/guest.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define FLN_QUIET_NS (500 * FLN_NS_PER_MS) /* a block without a new fault for so long is quiet */
+#define FLN_CONTROL_BLOCKS 64u
+#define FLN_CONTROL_PAGES 16u
+
+/* How densely the controls of a guest were touched.  Changed by workers. */
+struct fln_turnout {
+	_Atomic uint32_t nr_dense, nr_sparse; /* controls, older ones counting less */
+};
+
+enum fln_density_seen {
+	FLN_SEEN_UNKNOWN,
+	FLN_SEEN_DENSE,
+	FLN_SEEN_SPARSE
+};
+
+/* Is the block at @block_addr a control? */
+bool fln_block_is_control(uint64_t block_addr);
+
+/* A control that had faults is quiet, and @present are its pages that are mapped. */
+void fln_turnout_note(struct fln_turnout *t, const struct fln_mask *present);
+
+enum fln_density_seen fln_turnout_of(const struct fln_turnout *t);
+
+/* What the decisions about a block depend on. */
+struct fln_block_case {
+	enum fln_release option;    /* of the region; not FLN_RELEASE_DEFAULT */
+	bool asked;                 /* fln_guest_release() is under way */
+	bool large;                 /* one large folio, as far as the image knows */
+	bool may_be_large;          /* that, or not begun */
+	bool mapped;                /* all of its pages are mapped */
+	bool quiet;                 /* it had no new fault for FLN_QUIET_NS */
+	bool control;               /* fln_block_is_control() */
+	uint32_t nr_faults;         /* that it has had */
+	enum fln_density_seen seen; /* of the guest; SPARSE if the embedder has said so */
+	uint32_t source_ns;         /* that the source takes for a page; 0: unknown */
+};
+
+/* A sweep finds the block whole: is it to be released? */
+bool fln_policy_releases(const struct fln_block_case *c);
+
+/* A thread waits in the block, which is whole: release it, instead of mapping a window? */
+bool fln_policy_releases_at_fault(const struct fln_block_case *c);
+
+/* A fault's pages are being filled: have the rest of the block filled after them? */
+bool fln_policy_fills_rest(const struct fln_block_case *c);
+
+/*
+ * The block is not whole: give back what its large folio takes beyond the filled pages?  Asked
+ * where such memory is above its bound.
+ */
+bool fln_policy_trims(const struct fln_block_case *c);
+
+/* The option that holds, of a region's and its guest's. */
+enum fln_release fln_release_option(enum fln_release region, enum fln_release guest);
+
+#endif
