@@ -8,7 +8,7 @@
  * RELEASED has left its read section before they are closed.  Jobs end, because they hand shards
  * around; a caller of fln_guest_populate() whose job ends so finds its range released.
  *
- * Tested by integration.release.
+ * Tested by integration.release, integration.release_life.
  */
 #include "engine/life/let_go.h"
 
