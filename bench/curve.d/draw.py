@@ -24,10 +24,12 @@ LOOKS = {
     "single_window": ("#e69f00", "^"),
     "per_vcpu": ("#cc79a7", "D"),
     "engine": ("#0072b2", "o"),
-    "engine_page": ("#56b4e9", "p"),
+    "engine_released": ("#7b3294", "h"),
+    "engine_small": ("#56b4e9", "d"),
+    "engine_page": ("#999999", "p"),
     "engine_in_context": ("#009e73", "*"),
 }
-OURS = ("engine", "engine_in_context")
+OURS = ("engine", "engine_released", "engine_in_context")
 PUBLISHED = "#888888"
 # High resolution for HiDPI screens; the README shows it at half the width.
 PNG_DPI = 150

@@ -13,9 +13,10 @@ from points import BadResults, Name, density_words, label, si
 from run import Failed, Interrupted, Program, left_out, measure_all, plan
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-DESIGNS = ("kernel", "single", "single_window", "per_vcpu", "engine", "engine_in_context")
+DESIGNS = ("kernel", "kernel_huge", "single", "single_window", "per_vcpu", "engine", "engine_small",
+           "engine_released", "engine_in_context")
 # Designs that the program may lack; they are then skipped silently.
-MAY_LACK = ("per_vcpu", "engine_in_context")
+MAY_LACK = ("kernel_huge", "per_vcpu", "engine_small", "engine_released", "engine_in_context")
 QUICK_THREADS = (1, 4, 16, 64, 256)
 OK, FAILED, USAGE = 0, 1, 2
 
