@@ -24,6 +24,7 @@
 #include "engine/lift.h"
 #include "engine/region_map.h"
 #include "engine/release_ask.h"
+#include "engine/release_case.h"
 #include "engine/state/advised.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
@@ -110,6 +111,16 @@ void fln_block_look(struct fln_block_round *b)
 	b->zero = fln_mask_or(&b->zero, &discarded);
 }
 
+static bool maps_little(const struct fln_block_round *b)
+{
+	struct fln_block_case c;
+
+	if (b->in.region->release != FLN_RELEASE_AUTO)
+		return false;
+	c = fln_release_case(b->in.region, b->block);
+	return fln_policy_maps_little(&c);
+}
+
 /*
  * The window of one fault of a block that has had @seen faults before.  *there: the block's pages
  * that are mapped or about to be.
@@ -128,8 +139,7 @@ static struct fln_window window_for(const struct fln_block_round *b, const struc
 			fln_density_note(guest->density, b->in.block_addr, page, there);
 		win = fln_density_window(guest->density, b->in.block_addr, page);
 		fln_mask_set_range(there, win.lo, win.hi);
-	} else if (b->advice != FLN_ADVICE_RANDOM && b->in.region->release == FLN_RELEASE_AUTO &&
-		   fln_block_is_control(b->in.block_addr)) {
+	} else if (b->advice != FLN_ADVICE_RANDOM && maps_little(b)) {
 		win.lo = (uint32_t)fln_align_down(page, FLN_CONTROL_PAGES);
 		win.hi = win.lo + FLN_CONTROL_PAGES;
 	} else if (b->advice != FLN_ADVICE_RANDOM) {

@@ -92,6 +92,11 @@ bool fln_policy_fills_rest(const struct fln_block_case *c)
 	return c->seen == FLN_SEEN_DENSE || c->nr_faults >= MANY_FAULTS;
 }
 
+bool fln_policy_maps_little(const struct fln_block_case *c)
+{
+	return c->option == FLN_RELEASE_AUTO && (c->control || c->large);
+}
+
 bool fln_policy_trims(const struct fln_block_case *c)
 {
 	return c->option == FLN_RELEASE_AUTO && c->large && c->quiet;

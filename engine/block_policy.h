@@ -73,6 +73,9 @@ bool fln_policy_releases_at_fault(const struct fln_block_case *c);
 /* A fault's pages are being filled: have the rest of the block filled after them? */
 bool fln_policy_fills_rest(const struct fln_block_case *c);
 
+/* Does a fault map FLN_CONTROL_PAGES only, because the block is observed, or soon released? */
+bool fln_policy_maps_little(const struct fln_block_case *c);
+
 /*
  * The block is not whole: give back what its large folio takes beyond the filled pages?  Asked
  * where such memory is above its bound.

@@ -13,7 +13,6 @@
 #include "engine/state/guest.h"
 #include "sources/folio.h"
 #include "sources/image.h"
-#include "sources/image_want.h"
 #include "sources/source.h"
 
 #include <stdatomic.h>
@@ -61,12 +60,11 @@ struct fln_block_case fln_release_case(const struct fln_region *r, uint64_t bloc
 	return c;
 }
 
-void fln_release_fill_rest(const struct fln_region *r, uint64_t block)
+bool fln_release_wants_rest(const struct fln_region *r, uint64_t block)
 {
 	struct fln_block_case c = fln_release_case(r, block);
 
-	if (fln_policy_fills_rest(&c))
-		fln_image_fill_rest(r->image, fln_region_image_page(r, block * FLN_BLOCK_PAGES));
+	return fln_policy_fills_rest(&c);
 }
 
 static uint64_t faults_of(const struct fln_shard *shard)

@@ -16,8 +16,8 @@ struct fln_shard;
 /* All but quiet and asked, which are false.  RCU read lock held. */
 struct fln_block_case fln_release_case(const struct fln_region *r, uint64_t block);
 
-/* A fault's pages of the block are being filled: have the rest filled after them, if that pays. */
-void fln_release_fill_rest(const struct fln_region *r, uint64_t block);
+/* A fault's pages of the block are to be filled: does it pay to fill the rest with them? */
+bool fln_release_wants_rest(const struct fln_region *r, uint64_t block);
 
 /*
  * Has the block had no new fault since the last look at it?  Notes its faults for the next look,

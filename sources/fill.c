@@ -247,19 +247,20 @@ static void put_off(struct fln_image *image, struct fln_fill *fill)
 	fln_fill_publish(image, fill, 0, fill->nr_pages, FLN_IMAGE_UNFILLED);
 }
 
-int fln_fill_run(struct fln_image *image, struct fln_fill *fill, void *buffer)
+/* Fill and publish pages [lo, end) of a fill. */
+static int fill_part(struct fln_image *image, struct fln_fill *fill, uint32_t lo, uint32_t end,
+		     void *buffer)
 {
 	int first = 0;
 
-	fill->put_off = must_end(image, fill);
-	for (uint32_t lo = 0; lo < fill->nr_pages && !fill->put_off;) {
+	while (lo < end && !fill->put_off) {
 		int is_hole = 0, rc = 0;
 		uint64_t bytes =
 			fln_source_extent(image->source, fln_pages_to_bytes(fill->page + lo),
-					  fln_pages_to_bytes(fill->nr_pages - lo), &is_hole);
+					  fln_pages_to_bytes(end - lo), &is_hole);
 		uint32_t hi = lo + (uint32_t)fln_bytes_to_pages(bytes);
 
-		FLN_ASSERT(hi > lo && hi <= fill->nr_pages);
+		FLN_ASSERT(hi > lo && hi <= end);
 		if (is_hole)
 			rc = fill_hole(image, fill, lo, hi);
 		else
@@ -267,6 +268,28 @@ int fln_fill_run(struct fln_image *image, struct fln_fill *fill, void *buffer)
 		first = first ? first : rc;
 		lo = hi;
 	}
+	return first;
+}
+
+int fln_fill_run(struct fln_image *image, struct fln_fill *fill, void *buffer)
+{
+	uint32_t part = image->filler->opts.fill_pages, lo = 0, hi = fill->nr_pages;
+	int first = 0, rc;
+
+	/* What a fault waits for comes first: as much as a fill for it alone would have read. */
+	if (fill->has_urgent && fill->nr_pages > part && !fln_image_is_huge(image)) {
+		uint64_t from = fln_align_down(fill->page + fill->urgent, part);
+
+		lo = from > fill->page ? (uint32_t)(from - fill->page) : 0;
+		hi = (uint32_t)(from + part - fill->page);
+		hi = hi < fill->nr_pages ? hi : fill->nr_pages;
+	}
+	fill->put_off = must_end(image, fill);
+	first = fill_part(image, fill, lo, hi, buffer);
+	rc = fill_part(image, fill, hi, fill->nr_pages, buffer);
+	first = first ? first : rc;
+	rc = fill_part(image, fill, 0, lo, buffer);
+	first = first ? first : rc;
 	if (fill->put_off)
 		put_off(image, fill);
 	return first;

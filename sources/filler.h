@@ -45,6 +45,8 @@ struct fln_fill {
 	struct fln_image *image;
 	uint64_t page; /* first page in the image; the run lies in one block */
 	uint32_t nr_pages;
+	uint32_t urgent;            /* the page of these that a fault waits for */
+	bool has_urgent;            /* it was requested for that one */
 	uint64_t waiters;           /* guarded by image->lock */
 	struct fln_mask gone;       /* pages published or taken over; bits and lock as given_up */
 	bool writing;               /* its pages cannot be taken over; guarded by image->lock */

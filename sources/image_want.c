@@ -18,9 +18,9 @@
 static struct fln_fill *fill_alloc(struct fln_image *image, uint32_t waiter,
 				   const struct fln_image_want *want)
 {
-	enum fln_fill_use use = want->background ? FLN_FILL_BACKGROUND
-				: want->peer     ? FLN_FILL_PEER
-						 : FLN_FILL_FAULT;
+	enum fln_fill_use use = want->background || want->rest ? FLN_FILL_BACKGROUND
+				: want->peer                   ? FLN_FILL_PEER
+							       : FLN_FILL_FAULT;
 
 	return image->link ? fln_link_alloc(image->link, waiter, want->background)
 			   : fln_filler_alloc(image->filler, &image->queue, waiter, use);
@@ -85,6 +85,8 @@ static enum fln_image_request request_unfilled(struct fln_image *image, struct r
 	begun = fln_fill_begin(image, fill, lo, end, false);
 	FLN_ASSERT(begun);
 	fill->waiters = fln_waiter_bit(q->waiter);
+	fill->urgent = (uint32_t)(q->page - fill->page);
+	fill->has_urgent = !q->want->background && !q->want->rest;
 	atomic_store_explicit(&fill->background, q->want->background, memory_order_relaxed);
 	q->want->nr_covered = fill->page + fill->nr_pages - q->page;
 	q->spare = NULL;
@@ -214,7 +216,7 @@ static struct fln_mask unfilled_of(const struct fln_image *image, uint64_t block
 
 void fln_image_fill_rest(struct fln_image *image, uint64_t page)
 {
-	struct fln_image_want want = { .fill_pages = FLN_BLOCK_PAGES, .background = true };
+	struct fln_image_want want = { .fill_pages = FLN_BLOCK_PAGES, .rest = true };
 	uint64_t block = page / FLN_BLOCK_PAGES;
 	struct fln_mask left;
 	uint32_t lo = 0, hi, nr = 0;

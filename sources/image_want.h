@@ -25,8 +25,9 @@ enum fln_image_request fln_image_request(struct fln_image *image, uint64_t page,
 struct fln_image_want {
 	uint32_t fill_pages; /* maximum pages of a fill, a power of two; 0: the fillers' default */
 	bool background;     /* no fault waits: fills for faults take precedence */
-	bool peer;           /* another process requests the page */
-	bool retry;          /* if the page is FAILED, read it once more, alone */
+	bool rest;  /* no fault waits, but soon will: it takes turns with fills for faults */
+	bool peer;  /* another process requests the page */
+	bool retry; /* if the page is FAILED, read it once more, alone */
 	uint64_t nr_covered; /* out, PENDING: pages from @page on whose changes kick @waiter */
 	bool starved;        /* out: no fill was free for it: @waiter is kicked once one is */
 	uint64_t nr_let_go;  /* out, PENDING: request again when image->nr_let_go has grown */
@@ -37,8 +38,7 @@ enum fln_image_request fln_image_want(struct fln_image *image, uint64_t page, ui
 				      struct fln_image_want *want);
 
 /*
- * Have the UNFILLED pages of the block at @page filled in the background, as far as fills are free.
- * Nothing waits for them, and nothing tells of the end but image->block_waiters.
+ * Have the UNFILLED pages of the block at @page filled, as far as fills are free.  Nothing waits for them, and nothing tells of the end but image->block_waiters.
  */
 void fln_image_fill_rest(struct fln_image *image, uint64_t page);
 
