@@ -15,6 +15,7 @@ fln_test(NAME changed LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/changed.c)
 fln_test(NAME filler LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/filler.c)
 fln_test(NAME image LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/image.c ${FLN_RIG} ${FLN_DEATH})
 fln_test(NAME image_put LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/image_put.c ${FLN_RIG})
+fln_test(NAME image_rest LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/image_rest.c ${FLN_RIG})
 fln_test(NAME image_calls LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/image_calls.c ${FLN_RIG})
 target_link_options(test_unit_image_calls PRIVATE
   -Wl,--wrap=pwrite64,--wrap=fallocate64,--wrap=process_vm_writev)
