@@ -25,7 +25,11 @@ struct fln_region;
 enum fln_release {
 	FLN_RELEASE_DEFAULT, /* of a region: the guest's; of a guest: FLN_RELEASE_ON_CALL */
 	FLN_RELEASE_ON_CALL, /* by fln_guest_release() */
-	FLN_RELEASE_AUTO,    /* also by itself, soon after a block's last page is filled */
+	/*
+	 * Also by itself, soon after a block's last page is filled.  A foreign guest's userfaultfd is
+	 * closed only after fln_guest_release(), though.
+	 */
+	FLN_RELEASE_AUTO,
 	FLN_RELEASE_NEVER,   /* the registration is kept */
 	FLN_RELEASE_NR
 };
@@ -367,10 +371,16 @@ struct fln_release_report {
  * FLN_DISCARD_ZERO, and not in foreign ones with FLN_DISCARD_IMAGE: there a later discard must read
  * what the kernel alone would not give.
  *
- * When the last block of a guest has been released, by this call or by itself, its userfaultfds are
- * closed and FLN_EVENT_GUEST_RELEASED is posted.  The guest, its image and the engine may then be
- * destroyed, and a mapping of the caller's stays readable and writable.  fln_region_add() opens
- * userfaultfds again, but not in a foreign guest (-EINVAL).
+ * When the last block of a guest has been released, by this call or by itself, or the last region
+ * with others has been removed, its userfaultfds are closed and FLN_EVENT_GUEST_RELEASED is posted.
+ * The guest, its image and the engine may then be destroyed, and a mapping of the caller's stays
+ * readable and writable.  fln_region_add() opens userfaultfds again.
+ *
+ * A foreign guest's userfaultfd cannot be opened again, and once it is closed memory that its
+ * process has registered and no region covers reads zero.  So it is closed only when this call has
+ * been made after the last region was added: call it once all regions have been added, also with
+ * FLN_RELEASE_AUTO.  Blocks that become ready after the call still let the guest go.
+ * fln_region_add() fails then (-EINVAL).
  *
  * Return:  0, also when nothing could be released; -ESHUTDOWN when the guest is not running;
  *          -EINVAL
