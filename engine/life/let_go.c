@@ -27,6 +27,7 @@
 #include "engine/jobs.h"
 #include "engine/life/guest_shards.h"
 #include "engine/life/pins.h"
+#include "engine/release_maps.h"
 #include "engine/released.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
@@ -173,6 +174,8 @@ bool fln_guest_let_go(struct fln_guest *guest)
 		if (in_context)
 			(void)fln_shard_close(&in_context[i]);
 	}
+	for (struct fln_region *r = guest->regions; r; r = r->next)
+		fln_release_recount(r);
 	guest->release.closed = true;
 	post_released(guest);
 	return true;

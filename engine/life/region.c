@@ -34,6 +34,7 @@
 #include "engine/life/region_opts.h"
 #include "engine/owners.h"
 #include "engine/release_ask.h"
+#include "engine/release_maps.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/turn.h"
@@ -354,10 +355,7 @@ void fln_region_release(struct fln_region *region)
 	fln_advised_forget(region);
 	fln_region_unmap(region);
 	fln_region_deny_free(region);
-	if (!region->foreign)
-		fln_engine_give_back_stripes(guest->engine,
-					     region->plan.nr_stripes +
-						     (uint64_t)region->nr_release_maps);
+	fln_release_end_maps(region);
 	fln_blockmap_deinit(&region->map);
 	atomic_fetch_sub(&region->image->nr_users, 1);
 	fln_free(&guest->engine->alloc, region, sizeof(*region), FLN_NODE_ANY);

@@ -109,6 +109,7 @@ struct fln_region {
 	/* Beyond the plan's stripes, taken from the engine's budget; guarded by release.lock. */
 	int64_t nr_release_maps;
 	int64_t nr_failed_maps; /* of these, for a split that a failed UNREGISTER may have left */
+	uint64_t counted_ns;    /* when the mappings were counted last */
 	uint64_t release_lo, release_hi; /* the run that is being released; guarded likewise */
 	int release_error;               /* of a piece of it */
 

@@ -30,7 +30,7 @@ enum fln_release {
 	 * closed only after fln_guest_release(), though.
 	 */
 	FLN_RELEASE_AUTO,
-	FLN_RELEASE_NEVER,   /* the registration is kept */
+	FLN_RELEASE_NEVER, /* the registration is kept */
 	FLN_RELEASE_NR
 };
 
@@ -336,10 +336,11 @@ FLN_API int fln_guest_start(struct fln_guest *guest);
  * @unfilled_bytes: blocks with pages that are not filled; in a foreign guest, not copied
  * @failed_bytes:   blocks with poisoned pages
  * @kept_bytes:     blocks that have to be served: by FLN_RELEASE_NEVER, because of what a discard
- *                  must read (see fln_guest_release()), or because mremap() has moved other memory
- *                  there
+ *                  must read (see fln_guest_release()), because mremap() has moved other memory
+ *                  there, or because a foreign guest's process has ended
  * @limited_bytes:  blocks for which there was no mapping left, in fln_engine_opts.max_stripes or
- *                  in vm.max_map_count; neighbouring blocks that are released make room
+ *                  in vm.max_map_count; in shared memory neighbouring blocks that are released
+ *                  make room, in private memory with pages of its own they may not
  * @busy_bytes:     blocks of which a page was just being mapped, or whose release the kernel has
  *                  refused for now
  *

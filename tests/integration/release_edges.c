@@ -318,7 +318,7 @@ static void private_mappings_stay(void)
 	uint32_t most = 0;
 
 	bed_init(&bed, 64 * 512);
-	bed.engine_opts.max_stripes = 40;
+	bed.engine_opts.max_stripes = 16;
 	bed.guest_opts.nr_shards = 2;
 	bed.region_opts.sharing = FLN_SHARING_PRIVATE;
 	bed.region_opts.discard = FLN_DISCARD_IMAGE;
@@ -328,7 +328,7 @@ static void private_mappings_stay(void)
 		fill(block * 512ull, 512);
 		(void)release();
 		most = nr_mappings() > most ? nr_mappings() : most;
-		CHECK(nr_mappings() <= 40, "%u mappings after %u blocks", nr_mappings(), turn);
+		CHECK(nr_mappings() <= 16, "%u mappings after %u blocks", nr_mappings(), turn);
 	}
 	test_note("up to %u mappings, %u in the end", most, nr_mappings());
 	bed_down(&bed);
