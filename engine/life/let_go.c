@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/plant.h"
 #include "base/rcu.h"
 #include "engine/command.h"
 #include "engine/context/shards.h"
@@ -65,7 +66,7 @@ static bool may_let_go(struct fln_guest *guest)
 	if (!guest->running || guest->stopped || guest->release.closed)
 		return false;
 	/* Memory may be registered for which a region is still to come. */
-	if (guest->foreign && !guest->release.is_complete)
+	if (guest->foreign && !guest->release.is_complete && !fln_planted(FLN_BUG_LET_GO_EARLY))
 		return false;
 	/* Pages that a foreign process has moved are poisoned one by one, as they are touched. */
 	if (guest->foreign && atomic_load(&guest->has_strays))
