@@ -241,9 +241,12 @@ static enum fln_fate release_part(struct fln_shard *shard, struct fln_region *r,
 		fln_release_note_maps(r, -taken);
 		return FLN_FATE_KEPT;
 	}
-	/* A part that has left tells no more that it is unmapped: see what is there, from now on. */
-	atomic_store_explicit(&r->has_gaps, true, memory_order_relaxed);
 	stop = find_registered(shard, r, block, *end);
+	/*
+	 * A part of a block that has left tells no more that it is unmapped: see what is there, from
+	 * now on.  Not before: to read that may take a mapping.
+	 */
+	atomic_store_explicit(&r->has_gaps, true, memory_order_relaxed);
 	if (stop == block || fln_planted(FLN_BUG_RELEASED_HALF)) {
 		fln_release_keep_maps(r, taken);
 		return rc == -ENOMEM ? FLN_FATE_LIMITED : FLN_FATE_BUSY;

@@ -355,8 +355,8 @@ static uint8_t *take_mappings(uint64_t room, uint32_t nr)
 	return taken;
 }
 
-/* The kernel unregisters one mapping of two, and has none left to cut the other. */
-static void half_a_run(void)
+/* The kernel unregisters one mapping of two, and has none left to cut the other, for some @nr. */
+static void half_a_run_with(uint32_t nr_left)
 {
 	uint64_t room = (uint64_t)200000 * PAGE;
 	struct fln_release_report r;
@@ -367,11 +367,12 @@ static void half_a_run(void)
 	bed_up(&bed);
 	fill(6 * 512, 4 * 512);
 	CHECK(mprotect(bed_page(&bed, 8 * 512), 8 * BLOCK, PROT_READ) == 0, "mprotect");
-	taken = take_mappings(room, 1);
+	taken = take_mappings(room, nr_left);
 	if (taken) {
 		r = release();
 		(void)munmap(taken, room);
-		test_note("%llu released, %llu limited", (unsigned long long)r.released_bytes,
+		test_note("%u mappings left: %llu released, %llu limited", nr_left,
+			  (unsigned long long)r.released_bytes,
 			  (unsigned long long)r.limited_bytes);
 		CHECK(r.released_bytes + r.limited_bytes == 4 * BLOCK, "%llu released",
 		      (unsigned long long)r.released_bytes);
@@ -383,6 +384,12 @@ static void half_a_run(void)
 		expect_page(page, due(page), "a page of a run");
 	CHECK(release().released_bytes == 4 * BLOCK, "not all is released");
 	bed_down(&bed);
+}
+
+static void half_a_run(void)
+{
+	for (uint32_t nr_left = 0; nr_left < 5; nr_left++)
+		half_a_run_with(nr_left);
 }
 
 int main(void)
