@@ -52,6 +52,8 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_RELEASED_UNWOKEN] = "released-unwoken",
 	[FLN_BUG_RELEASED_EARLY] = "released-early",
 	[FLN_BUG_RELEASED_DENIED] = "released-denied",
+	[FLN_BUG_RELEASED_HALF] = "released-half",
+	[FLN_BUG_LET_GO_EARLY] = "let-go-early",
 	[FLN_BUG_HOLE_IN_FOLIO] = "hole-in-folio",
 	[FLN_BUG_FOLIO_OVER_OLD] = "folio-over-old-bytes",
 };

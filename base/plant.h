@@ -54,6 +54,8 @@ enum fln_bug {
 	FLN_BUG_RELEASED_UNWOKEN,   /* waiters of a block that counts as released are not woken */
 	FLN_BUG_RELEASED_EARLY,     /* a block counts as released before it is unregistered */
 	FLN_BUG_RELEASED_DENIED,    /* region end takes released memory for its own */
+	FLN_BUG_RELEASED_HALF,      /* an UNREGISTER that fails half way counts as not begun */
+	FLN_BUG_LET_GO_EARLY,       /* a foreign guest is let go while regions are to come */
 	FLN_BUG_HOLE_IN_FOLIO,      /* unfilled pages of large folios count as filled */
 	FLN_BUG_FOLIO_OVER_OLD,     /* large folios keep an adopted memfd's old contents */
 	FLN_BUG_NR

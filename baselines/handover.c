@@ -10,7 +10,7 @@
 
 int fln_handover_register(void *addr, uint64_t len_bytes, bool user_mode_only)
 {
-	struct fln_uffd u;
+	struct fln_uffd u = { .fd = -1 };
 	int rc = fln_uffd_open(&u, user_mode_only, UFFD_FEATURE_EVENT_REMOVE);
 
 	if (rc)

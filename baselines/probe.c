@@ -70,7 +70,7 @@ static const struct feature features[] = {
 static bool has_continue(bool user_mode_only)
 {
 	struct fln_shmem shmem;
-	struct fln_uffd u;
+	struct fln_uffd u = { .fd = -1 };
 	bool has = false;
 
 	if (fln_shmem_init(&shmem, FLN_PAGE_BYTES))

@@ -297,15 +297,20 @@ void fln_block_post_whole(struct fln_region *region)
 
 void fln_block_collapse(struct fln_region *region, uint64_t block, struct fln_chunk *chunk)
 {
-	struct fln_mask valid, present;
+	struct fln_mask valid, present, discarded;
 
 	if (fln_region_collapse(&region->map, block, chunk))
 		fln_block_post_whole(region);
 	if (!region->foreign)
 		return;
-	/* No fill tells of a foreign block that it can be released: its last page was copied now. */
+	/*
+	 * No fill tells of a foreign block that it can be released: its last page was copied now.
+	 * Pages that were discarded are the process's own, whether they are mapped or not.
+	 */
 	valid = fln_blockmap_valid(&region->map, block);
 	present = fln_blockmap_load(&region->map, FLN_PLANE_PRESENT, block);
+	discarded = fln_blockmap_load(&region->map, FLN_PLANE_DISCARDED, block);
+	present = fln_mask_or(&present, &discarded);
 	valid = fln_mask_andnot(&valid, &present);
 	if (fln_mask_empty(&valid))
 		fln_release_note(&region->guest->shards[0]);
@@ -313,11 +318,13 @@ void fln_block_collapse(struct fln_region *region, uint64_t block, struct fln_ch
 
 void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned)
 {
-	struct fln_mask present, dead, rest;
+	struct fln_mask present, dead, rest, lifted;
 
 	if (!b->chunk)
 		return;
 	present = fln_mask_and(&b->claimed, &b->in.present);
+	lifted = fln_chunk_load(b->chunk, FLN_PLANE_POISONED);
+	lifted = fln_mask_and(&lifted, &present);
 	rest = fln_mask_andnot(&b->claimed, &present);
 	dead = fln_mask_and(poisoned, &rest);
 	rest = fln_mask_andnot(&rest, &dead);
@@ -329,10 +336,14 @@ void fln_block_settle(struct fln_block_round *b, const struct fln_mask *poisoned
 	fln_region_settle(b->chunk, &rest, FLN_PAGE_ABSENT);
 	if (!fln_mask_empty(&dead))
 		fln_lift_note(b->in.region, b->block, &dead);
-	if (b->in_context)
+	if (b->in_context) {
 		fln_context_note_whole(b);
-	else
-		fln_block_collapse(b->in.region, b->block, b->chunk);
+		return;
+	}
+	fln_block_collapse(b->in.region, b->block, b->chunk);
+	/* Poison has kept the block from being released. */
+	if (!fln_mask_empty(&lifted))
+		fln_release_note(b->in.shard);
 }
 
 void fln_context_note_whole(const struct fln_block_round *b)

@@ -26,6 +26,11 @@ int fln_engine_take_stripes(struct fln_engine *engine, uint64_t nr)
 	return 0;
 }
 
+void fln_engine_note_stripes(struct fln_engine *engine, uint64_t nr)
+{
+	(void)atomic_fetch_add(&engine->nr_stripes, nr);
+}
+
 void fln_engine_give_back_stripes(struct fln_engine *engine, uint64_t nr)
 {
 	uint64_t before = atomic_fetch_sub(&engine->nr_stripes, nr);

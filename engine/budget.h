@@ -14,7 +14,10 @@ struct fln_engine;
 /* Reserve @nr stripes.  Return: 0; -ENOMEM if fewer are left. */
 int fln_engine_take_stripes(struct fln_engine *engine, uint64_t nr);
 
-/* Undo fln_engine_take_stripes(). */
+/* Count @nr mappings that are there already, even beyond the budget. */
+void fln_engine_note_stripes(struct fln_engine *engine, uint64_t nr);
+
+/* Undo fln_engine_take_stripes(), or fln_engine_note_stripes(). */
 void fln_engine_give_back_stripes(struct fln_engine *engine, uint64_t nr);
 
 /* A snapshot: another thread may take stripes at any time. */

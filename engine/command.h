@@ -29,7 +29,8 @@ void fln_worker_kick_again(struct fln_worker *w);
 /*
  * Hand a shard to a worker, or take it back.  Blocks until the worker has done so; not on a
  * worker, nor in a read section.  After DETACH nothing of the worker's names the shard.
- * Return: 0 or -errno; -ESHUTDOWN: the worker has been stopped.
+ * PASS with a shard, instead of NULL: -EBUSY while the worker holds a fault of it for which a region
+ * is still to come.  Return: 0 or -errno; -ESHUTDOWN: the worker has been stopped.
  */
 int fln_worker_command(struct fln_worker *w, enum fln_command_kind kind, struct fln_shard *shard);
 

@@ -65,6 +65,7 @@ void fln_held_forget(struct fln_worker *w, const struct fln_held *h)
 	FLN_ASSERT(*nr > 0);
 	--*nr;
 	h->shard->nr_held -= h->fault.nr;
+	h->shard->nr_outside -= h->reason == FLN_HELD_REGION;
 }
 
 /*
@@ -136,6 +137,7 @@ void fln_hold(struct fln_worker *w, struct fln_shard *shard, const struct fln_fa
 	h->shard = shard;
 	h->reason = reason;
 	shard->nr_held += fault->nr;
+	shard->nr_outside += reason == FLN_HELD_REGION;
 	++*nr_held_of(w, shard->guest);
 	if (reason == FLN_HELD_AGAIN)
 		w->nr_again++;

@@ -164,6 +164,23 @@ int fln_mapping_each_seen(struct fln_region *r, uint64_t start, uint64_t end, ui
 	return rc ? rc : each_piece(&maps, r, start, end, moved, is_own, fn);
 }
 
+uint64_t fln_mapping_count(const struct fln_region *r)
+{
+	uint64_t end = r->addr + r->len_bytes, nr = 0;
+	struct fln_maps maps;
+	struct fln_map m;
+
+	if (fln_maps_open(&maps, r->addr) != 0)
+		return 0;
+	while (fln_maps_next(&maps, &m) && m.lo < end) {
+		uint64_t from = m.lo > r->addr ? m.lo : r->addr;
+
+		nr += is_own(r, &m, from, from);
+	}
+	fln_maps_close(&maps);
+	return nr;
+}
+
 /* For the pieces of the region at its own place; if the mappings cannot be read, for none. */
 static int each_placed(struct fln_region *r, map_fn is_one, fln_mapping_fn fn)
 {

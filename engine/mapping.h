@@ -15,6 +15,9 @@
 struct fln_mapping_due;
 struct fln_region;
 
+/* The VMAs of the region's range that map its image.  0: /proc/self/maps cannot be read. */
+uint64_t fln_mapping_count(const struct fln_region *region);
+
 /* Called for a piece of a region's range; @moved: how far mremap() has moved it. */
 typedef int (*fln_mapping_fn)(struct fln_region *region, uint64_t addr, uint64_t len_bytes,
 			      uint64_t moved);

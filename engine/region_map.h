@@ -14,7 +14,9 @@
  *
  * A block that has been released from its userfaultfd (release.c) is in one state as a whole, for
  * good, and has no chunk: nothing moves its pages any more.  On the way there its pages are all
- * claimed.
+ * claimed, also where the block has no chunk: then its uniform state is CLAIMED beside what it was.
+ * Other threads may make a chunk of that (a thread in context, confirm.c), in which all pages are
+ * claimed, so that they get none; the releasing thread then goes on with the chunk.
  *
  * Besides its state a page can be DISCARDED, in foreign and private regions, whose discards the
  * page cache does not know of: zeros are due there from then on, not the image's contents, and

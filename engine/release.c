@@ -8,7 +8,8 @@
  * the look kicks them.  A kick leads to a sweep a little later, so that blocks come together in
  * runs; sweeps take at most a twentieth of the worker's time; and a shard is left out if nothing
  * has changed for it (sum_of()).  What was ready but could not be released is tried again
- * by the clock, ever more rarely.
+ * by the clock, ever more rarely.  So is what no kick tells of: a region need not begin and end with
+ * a block of its image, and its first and last block may be whole before those are.
  *
  * A sweep is done in slices, after faults and jobs (I7).  In a round in which faults came in a slice
  * releases one run at most, because UNREGISTER waits for the lock of the address space.
@@ -46,7 +47,7 @@
 #define PAUSE_FACTOR 19u                /* and so many times what the last one took */
 #define RETRY_NS (20 * FLN_NS_PER_MS)   /* until what was left is tried again, doubled up to */
 #define RETRY_MAX_NS FLN_NS_PER_S
-#define SLICE_BLOCKS 4096u /* looked at in a slice */
+#define SLICE_BLOCKS 4096u /* looked at in a slice; a shard or a region counts as one, too */
 #define SLICE_BUSY 64u     /* the same while faults come in, after so many rounds: */
 #define ROUNDS_BUSY 4u
 #define RUN_COST 64u        /* to release a run costs as much as to look at so many blocks */
@@ -55,7 +56,12 @@
 void fln_release_init(struct fln_worker *w)
 {
 	w->release.at_ns = UINT64_MAX;
-	w->release.retry_ns = RETRY_NS;
+	w->release.retry_ns = w->release.edge_ns = RETRY_NS;
+}
+
+static void spend(uint32_t *budget, uint32_t nr)
+{
+	*budget -= nr < *budget ? nr : *budget;
 }
 
 /* Changes when blocks of the guest may have become ready.  RCU read lock held. */
@@ -93,6 +99,14 @@ static bool wait_for_blocks(const struct fln_worker *w, const struct fln_guest *
 	return wanted;
 }
 
+static uint32_t nr_regions(const struct fln_guest *guest)
+{
+	const struct fln_directory *d =
+		atomic_load_explicit(&guest->directory, memory_order_acquire);
+
+	return d ? d->nr : 0;
+}
+
 /* fln_guest_release() waits no longer for the shard. */
 static void end_pass(struct fln_shard *shard, uint64_t pass)
 	FLN_REQUIRES(shard->guest->release.lock)
@@ -107,33 +121,46 @@ static void end_pass(struct fln_shard *shard, uint64_t pass)
 		(void)pthread_cond_broadcast(&release->passed);
 }
 
-/* Go on to the next shard that needs a look.  False: there is none. */
-static bool next_shard(struct fln_worker *w)
+/* Does the shard need a look? */
+static bool begin_shard(struct fln_worker *w, struct fln_shard *shard, uint32_t *budget)
+{
+	struct fln_release_sweep *s = &w->release;
+	bool wanted, grown;
+
+	s->addr = 0;
+	s->pass = atomic_load(&shard->guest->release.nr_passes);
+	s->forced = s->pass > shard->release_passed;
+	fln_rcu_read_lock();
+	wanted = wait_for_blocks(w, shard->guest);
+	s->seen = sum_of(shard->guest);
+	spend(budget, 1 + nr_regions(shard->guest));
+	fln_rcu_read_unlock();
+	grown = s->seen != shard->release_seen;
+	s->wanted |= wanted;
+	s->restless |= wanted && shard->release_restless;
+	s->edge |= wanted && shard->release_edge;
+	if (wanted && grown && shard->release_edge)
+		s->edge_ns = RETRY_NS;
+	if (!s->forced && !(wanted && (grown || shard->release_left ||
+				       (s->quiet_look && shard->release_restless))))
+		return false;
+	shard->release_left = shard->release_edge = false;
+	if (s->quiet_look)
+		shard->release_restless = false;
+	return true;
+}
+
+/* Go on to the next shard that needs a look.  False: there is none, or the budget is spent. */
+static bool next_shard(struct fln_worker *w, uint32_t *budget)
 {
 	struct fln_release_sweep *s = &w->release;
 
-	while ((s->shard = s->next) != NULL) {
-		struct fln_shard *shard = s->shard;
-		bool wanted;
-
-		s->next = shard->next_of_worker;
-		s->addr = 0;
-		s->pass = atomic_load(&shard->guest->release.nr_passes);
-		s->forced = s->pass > shard->release_passed;
-		fln_rcu_read_lock();
-		wanted = wait_for_blocks(w, shard->guest);
-		s->seen = sum_of(shard->guest);
-		fln_rcu_read_unlock();
-		s->wanted |= wanted;
-		s->restless |= wanted && shard->release_restless;
-		if (s->forced ||
-		    (wanted && (s->seen != shard->release_seen || shard->release_left ||
-				(s->quiet_look && shard->release_restless)))) {
-			shard->release_left = false;
-			if (s->quiet_look)
-				shard->release_restless = false;
+	while (s->next && *budget > 0) {
+		s->shard = s->next;
+		s->next = s->shard->next_of_worker;
+		if (begin_shard(w, s->shard, budget))
 			return true;
-		}
+		s->shard = NULL;
 	}
 	return false;
 }
@@ -152,9 +179,21 @@ static void note_fate(struct fln_worker *w, const struct fln_region *r, uint64_t
 						memory_order_relaxed);
 }
 
-static void spend(uint32_t *budget, uint32_t nr)
+/*
+ * May the block become whole before a block of the image does?  That is the first and the last one
+ * of a region, unless the region has all of the image's blocks that they are in.
+ */
+static bool is_at_an_edge(const struct fln_region *r, uint64_t block)
 {
-	*budget -= nr < *budget ? nr : *budget;
+	struct fln_mask valid = fln_blockmap_valid(&r->map, block);
+	uint64_t first = r->image_page, end = first + fln_bytes_to_pages(r->len_bytes);
+	uint64_t nr = fln_bytes_to_pages(r->image->len_bytes);
+	uint64_t lo =
+		fln_region_image_page(r, block * FLN_BLOCK_PAGES + fln_mask_next_set(&valid, 0));
+	uint64_t hi = fln_align_up(lo + fln_mask_count(&valid), FLN_BLOCK_PAGES);
+
+	hi = hi < nr ? hi : nr;
+	return fln_align_down(lo, FLN_BLOCK_PAGES) < first || hi > end;
 }
 
 /* What is to become of a block of a region with FLN_RELEASE_AUTO, or of any if that is asked for. */
@@ -166,6 +205,8 @@ static enum fln_fate look_at_block(struct fln_worker *w, struct fln_region *r, u
 
 	if (fate != FLN_FATE_READY && fate != FLN_FATE_UNFILLED)
 		return fate;
+	if (fate == FLN_FATE_UNFILLED && !r->foreign && is_at_an_edge(r, block))
+		s->shard->release_edge = true;
 	c = fln_release_case(r, block);
 	c.asked = s->forced;
 	if (fate == FLN_FATE_UNFILLED && (!c.large || !fln_folio_must_trim(&r->image->folios)))
@@ -201,8 +242,9 @@ static uint64_t look_at_stripe(struct fln_worker *w, struct fln_region *r, uint6
 	while (block < end && block - first<SECTION_BLOCKS && * budget> 0) {
 		enum fln_fate after = FLN_FATE_NR; /* of the block at @planned; NR: unknown */
 		uint64_t stop = block + 1, planned;
+		uint64_t most = *budget < SECTION_BLOCKS ? *budget : SECTION_BLOCKS;
 
-		while (fate == FLN_FATE_READY && stop < end && stop - block < SECTION_BLOCKS) {
+		while (fate == FLN_FATE_READY && stop < end && stop - block < most) {
 			after = look_at_block(w, r, stop);
 			if (after != FLN_FATE_READY)
 				break;
@@ -260,6 +302,7 @@ static void end_shard(struct fln_worker *w)
 
 	s->shard->release_seen = s->seen;
 	s->left |= s->shard->release_left;
+	s->edge |= s->shard->release_edge;
 	s->restless |= s->shard->release_restless;
 	if (s->quiet_look)
 		fln_release_note_faults(s->shard);
@@ -285,6 +328,12 @@ static void plan_next(struct fln_release_sweep *s, uint64_t now_ns)
 	} else {
 		s->retry_ns = RETRY_NS;
 	}
+	if (s->edge) {
+		uint64_t look = now_ns + s->edge_ns;
+
+		s->at_ns = look < s->at_ns ? look : s->at_ns;
+		s->edge_ns = s->edge_ns < RETRY_MAX_NS / 2 ? s->edge_ns * 2 : RETRY_MAX_NS;
+	}
 	if (s->restless && s->quiet_at_ns < s->at_ns)
 		s->at_ns = s->quiet_at_ns;
 	if (s->at_ns < s->not_before_ns)
@@ -299,8 +348,8 @@ static void slice(struct fln_worker *w, uint32_t budget)
 	while (budget > 0 && s->active) {
 		bool more;
 
-		if (!s->shard && !next_shard(w)) {
-			s->active = false;
+		if (!s->shard && !next_shard(w, &budget)) {
+			s->active = s->next != NULL;
 			break;
 		}
 		/* Short sections: grace periods wait for them. */
@@ -338,7 +387,7 @@ static bool is_due(struct fln_worker *w, bool kicked)
 	if (!s->asked && now < s->at_ns)
 		return false;
 	s->active = true;
-	s->asked = s->wanted = s->left = s->restless = false;
+	s->asked = s->wanted = s->left = s->edge = s->restless = false;
 	s->quiet_look = now >= s->quiet_at_ns;
 	if (s->quiet_look)
 		s->quiet_at_ns = now + FLN_QUIET_NS;

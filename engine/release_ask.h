@@ -14,7 +14,8 @@ void fln_guest_release_deinit(struct fln_guest_release *release);
 
 /*
  * Blocks of the guest may have become ready otherwise than by a fill: a region was added, poison
- * was lifted, the last page was copied.  By the worker of the shard, which looks soon.
+ * was lifted, the last page was copied.  By the worker of the shard, which looks soon; any other
+ * thread only while the shard has no worker, and then the next one to have it looks.
  */
 void fln_release_note(struct fln_shard *shard);
 

@@ -4,15 +4,22 @@
  *
  * The order: all pages of the run are claimed, so that no thread is about to map or poison one; the
  * range is unregistered; the map says RELEASED; the range is woken.  So RELEASED is never ahead of
- * the kernel, and a failure changes nothing.  UNREGISTER excludes installs, which hold the
+ * the kernel, and a failure changes nothing in the map.  UNREGISTER excludes installs, which hold the
  * mapping's lock: those before it are done, those after it find nothing (ENOENT), and the fault
  * that they were for is repeated, and served by the kernel.  UNREGISTER itself wakes, but before it
  * takes that lock: a thread that faults in between is woken by the second wake.  A fault that a
  * worker has read or holds ends when it looks the block up (released.h).
  *
+ * The kernel unregisters mapping by mapping, and a run is of several where the embedder has changed
+ * the protection of a part.  If it fails, how far it came is found out by trying less: UNREGISTER of
+ * what is not registered does nothing.  The blocks before are released, the others stay as they are,
+ * and the range is woken, too, as some of it may have left.  That may be a part of one block, if a
+ * mapping ends within it: its map entries go on to say served, its faults that are read then find
+ * nothing, and it is tried again.
+ *
  * Each change of mappings is counted before it is made, and taken from the budget, under one lock
  * for the guest: two workers that release neighbouring stripes would count the boundary between
- * them twice, or not at all.
+ * them twice, or not at all (release_maps.h).
  *
  * Tested by unit.release, unit.release_waits, integration.release, integration.release_life.
  */
@@ -27,13 +34,13 @@
 #include "base/plant.h"
 #include "base/rcu.h"
 #include "engine/block.h"
-#include "engine/budget.h"
 #include "engine/command.h"
 #include "engine/mapping.h"
 #include "engine/memory_ops.h"
 #include "engine/owners.h"
 #include "engine/region_map.h"
 #include "engine/release_case.h"
+#include "engine/release_maps.h"
 #include "engine/released.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
@@ -50,13 +57,7 @@
 #include <stdbool.h>
 #include <sys/mman.h>
 
-#define NO_SHARD UINT32_MAX
 #define MANY_REFUSED 16u /* in a row: the kernel does not join entries */
-/*
- * Mappings that releases may add to a foreign process, whose limit is not known here: few of the
- * 65 530 that it has by default.
- */
-#define FOREIGN_MAPS 1024
 
 bool fln_release_is_possible(const struct fln_region *r)
 {
@@ -68,18 +69,9 @@ bool fln_release_is_possible(const struct fln_region *r)
 	return r->foreign ? fln_region_keeps_discards(r) : !fln_region_keeps_discards(r);
 }
 
-static uint64_t addr_of_block(const struct fln_region *r, uint64_t block)
-{
-	uint64_t addr = fln_region_addr_of(r, block * FLN_BLOCK_PAGES);
-	uint64_t end = r->addr + r->len_bytes;
-
-	addr = addr > r->addr ? addr : r->addr;
-	return addr < end ? addr : end;
-}
-
 uint64_t fln_release_bytes(const struct fln_region *r, uint64_t block, uint64_t end)
 {
-	return addr_of_block(r, end) - addr_of_block(r, block);
+	return fln_block_addr(r, end) - fln_block_addr(r, block);
 }
 
 /* A foreign block: pages that were copied, or discarded, are the process's own from then on. */
@@ -153,57 +145,15 @@ enum fln_fate fln_release_look(const struct fln_region *r, uint64_t block)
 	return fln_mask_empty(&m) ? FLN_FATE_READY : FLN_FATE_BUSY;
 }
 
-/* The shard whose mapping a block is in; NO_SHARD: it is released. */
-static uint32_t shard_of(const struct fln_region *r, uint64_t block)
-{
-	return fln_region_is_released(&r->map, block)
-		       ? NO_SHARD
-		       : fln_stripe_shard(&r->plan, addr_of_block(r, block));
-}
-
-/*
- * By how many the process's mappings grow when the blocks [block, end), of one stripe, leave their
- * userfaultfd.  A mapping ends where the userfaultfd changes.
- */
-static int64_t growth(const struct fln_region *r, uint64_t block, uint64_t end)
-{
-	uint32_t own = fln_stripe_shard(&r->plan, addr_of_block(r, block)), beside;
-	int64_t nr = 0;
-
-	if (block > 0) {
-		beside = shard_of(r, block - 1);
-		nr += (beside != NO_SHARD) - (beside != own);
-	}
-	if (end < r->map.nr_blocks) {
-		beside = shard_of(r, end);
-		nr += (beside != NO_SHARD) - (beside != own);
-	}
-	return nr;
-}
-
-/* Change what the region has of the budget by @nr mappings.  False: so many are not left. */
-static bool take_mappings(struct fln_region *r, int64_t nr) FLN_REQUIRES(r->guest->release.lock)
-{
-	struct fln_engine *engine = r->guest->engine;
-
-	if (r->foreign && r->nr_release_maps + nr > FOREIGN_MAPS)
-		return false;
-	/* Half of what is left stays for regions to come. */
-	if (!r->foreign && nr > 0 &&
-	    ((uint64_t)nr > fln_engine_stripes_left(engine) / 2 ||
-	     fln_engine_take_stripes(engine, (uint64_t)nr) != 0))
-		return false;
-	if (!r->foreign && nr < 0)
-		fln_engine_give_back_stripes(engine, (uint64_t)-nr);
-	r->nr_release_maps += nr;
-	return true;
-}
-
 /* fln_mapping_each_seen() callback: a piece that still maps the region's image. */
 static int unregister_piece(struct fln_region *r, uint64_t addr, uint64_t len_bytes, uint64_t moved)
 {
 	(void)moved;
-	return fln_uffd_unregister(&fln_region_shard_at(r, addr)->uffd, addr, len_bytes);
+	/* None after one that has failed: what is released is the beginning of the run. */
+	if (r->release_error == 0)
+		r->release_error =
+			fln_uffd_unregister(&fln_region_shard_at(r, addr)->uffd, addr, len_bytes);
+	return r->release_error;
 }
 
 /* fln_memory_ops.each callback: the part of a piece that is to be released. */
@@ -226,6 +176,7 @@ static int unregister(struct fln_shard *shard, struct fln_region *r, uint64_t ad
 
 	if (r->foreign || !atomic_load_explicit(&r->has_gaps, memory_order_relaxed))
 		return fln_uffd_unregister(&shard->uffd, addr, end - addr);
+	r->release_error = 0;
 	if (!ops)
 		return fln_mapping_each_seen(r, addr, end, 0, unregister_piece);
 	r->release_lo = addr;
@@ -257,32 +208,74 @@ static enum fln_fate hold(struct fln_region *r, uint64_t block, uint64_t *end)
 	return held == FLN_HOLD_POISONED ? FLN_FATE_FAILED : FLN_FATE_BUSY;
 }
 
-static enum fln_fate release_held(struct fln_shard *shard, struct fln_region *r, uint64_t block,
-				  uint64_t end, int *error) FLN_REQUIRES(r->guest->release.lock)
+/* UNREGISTER of [block, end) has failed: returns the first block of which some may be registered. */
+static uint64_t find_registered(struct fln_shard *shard, struct fln_region *r, uint64_t block,
+				uint64_t end) FLN_REQUIRES(r->guest->release.lock)
 {
-	int64_t nr = growth(r, block, end);
-	int rc;
+	/* Mostly not even the first: no mapping is left. */
+	if (end - block > 1 &&
+	    unregister(shard, r, fln_block_addr(r, block), fln_block_addr(r, block + 1)) != 0)
+		return block;
+	while (end - block > 1) {
+		uint64_t mid = block + (end - block) / 2;
 
-	/* Taken before the call, given back after it: the count is never below the truth. */
-	if (nr > 0 && !take_mappings(r, nr))
+		if (unregister(shard, r, fln_block_addr(r, block), fln_block_addr(r, mid)) == 0)
+			block = mid;
+		else
+			end = mid;
+	}
+	return block;
+}
+
+/* UNREGISTER of [block, *end) has failed with @rc, and @taken mappings were taken for it. */
+static enum fln_fate release_part(struct fln_shard *shard, struct fln_region *r, uint64_t block,
+				  uint64_t *end, int64_t taken, int rc)
+	FLN_REQUIRES(r->guest->release.lock)
+{
+	uint64_t stop;
+
+	if (r->foreign && rc == -ENOMEM &&
+	    fln_uffd_place(&shard->uffd, fln_block_addr(r, block)) == FLN_UFFD_PLACE_GONE) {
+		/* Not for want of mappings: its process has ended, which is for good. */
+		atomic_store_explicit(&shard->uffd.process_gone, true, memory_order_relaxed);
+		fln_release_note_maps(r, -taken);
+		return FLN_FATE_KEPT;
+	}
+	stop = find_registered(shard, r, block, *end);
+	/*
+	 * A part of a block that has left tells no more that it is unmapped: see what is there, from
+	 * now on.  Not before: to read that may take a mapping.
+	 */
+	atomic_store_explicit(&r->has_gaps, true, memory_order_relaxed);
+	if (stop == block || fln_planted(FLN_BUG_RELEASED_HALF)) {
+		fln_release_keep_maps(r, taken);
+		return rc == -ENOMEM ? FLN_FATE_LIMITED : FLN_FATE_BUSY;
+	}
+	*end = stop;
+	fln_release_note_maps(r, fln_release_growth(r, block, stop) - taken);
+	return FLN_FATE_DONE;
+}
+
+static enum fln_fate release_held(struct fln_shard *shard, struct fln_region *r, uint64_t block,
+				  uint64_t *end, int *error) FLN_REQUIRES(r->guest->release.lock)
+{
+	int64_t nr = fln_release_growth(r, block, *end), taken = nr > 0 ? nr : 0;
+
+	/* Taken before the call, given back after it. */
+	if (!fln_release_take_maps(r, taken))
 		return FLN_FATE_LIMITED;
 	if (fln_planted(FLN_BUG_RELEASED_EARLY)) {
-		for (uint64_t b = block; b < end; b++)
+		for (uint64_t b = block; b < *end; b++)
 			fln_region_set_released(&r->map, b);
 		fln_plant_preempt(FLN_BUG_RELEASED_EARLY, 1);
 	}
-	rc = 0;
 	/* The waiters' userfaultfd keeps them, and nobody knows of them any more. */
 	if (!fln_planted_in(FLN_BUG_RELEASED_UNWOKEN, 2))
-		rc = unregister(shard, r, addr_of_block(r, block), addr_of_block(r, end));
-	if (rc) {
-		if (nr > 0)
-			(void)take_mappings(r, -nr);
-		*error = rc;
-		return rc == -ENOMEM ? FLN_FATE_LIMITED : FLN_FATE_BUSY;
-	}
-	if (nr < 0)
-		(void)take_mappings(r, nr);
+		*error = unregister(shard, r, fln_block_addr(r, block), fln_block_addr(r, *end));
+	if (*error)
+		return release_part(shard, r, block, end, taken, *error);
+	fln_release_note_maps(r, nr - taken);
+	fln_release_give_back_kept(r);
 	return FLN_FATE_DONE;
 }
 
@@ -307,7 +300,7 @@ static void join_entries(struct fln_region *r, uint64_t block, uint64_t end)
 
 	for (uint64_t b = block; b < end; b++) {
 		struct fln_block_case c = fln_release_case(r, b);
-		void *at = (void *)(uintptr_t)addr_of_block(r, b);
+		void *at = (void *)(uintptr_t)fln_block_addr(r, b);
 
 		if (!c.large || r->is_private ||
 		    atomic_load_explicit(&release->nr_not_joined, memory_order_relaxed) >=
@@ -321,35 +314,49 @@ static void join_entries(struct fln_region *r, uint64_t block, uint64_t end)
 	}
 }
 
+/* Claim, unregister and mark the blocks [block, *end), or as many as can be.  Wakes nobody. */
+static enum fln_fate release_run(struct fln_shard *shard, struct fln_region *r, uint64_t block,
+				 uint64_t *end, int *error)
+{
+	struct fln_guest_release *release = &r->guest->release;
+	enum fln_fate fate;
+	uint64_t held;
+
+	fln_lock(&release->lock);
+	fate = hold(r, block, end);
+	held = *end;
+	if (fate == FLN_FATE_READY) {
+		fate = release_held(shard, r, block, end, error);
+		for (uint64_t b = block; b < held; b++) {
+			if (fate != FLN_FATE_DONE || b >= *end)
+				fln_region_unhold(&r->map, b);
+			else if (!fln_planted(FLN_BUG_RELEASED_EARLY))
+				fln_region_set_released(&r->map, b);
+		}
+	}
+	fln_unlock(&release->lock);
+	return fate;
+}
+
 enum fln_fate fln_release_run(struct fln_worker *w, struct fln_shard *shard, struct fln_region *r,
 			      uint64_t block, uint64_t *end)
 {
-	struct fln_guest_release *release = &r->guest->release;
 	bool mapped = has_entries(r, block, *end);
+	uint64_t tried = *end;
 	enum fln_fate fate;
 	int error = 0;
 
 	fln_rcu_assert_reading();
 	FLN_ASSERT(block < *end && *end <= r->map.nr_blocks);
-	fln_lock(&release->lock);
-	fate = hold(r, block, end);
-	if (fate == FLN_FATE_READY) {
-		fate = release_held(shard, r, block, *end, &error);
-		for (uint64_t b = block; b < *end; b++) {
-			if (fate == FLN_FATE_DONE && !fln_planted(FLN_BUG_RELEASED_EARLY))
-				fln_region_set_released(&r->map, b);
-			else if (fate != FLN_FATE_DONE)
-				fln_region_unhold(&r->map, b);
-		}
-	}
-	fln_unlock(&release->lock);
-	if (error)
-		log_refused(w, r, addr_of_block(r, block), error);
+	fate = release_run(shard, r, block, end, &error);
+	if (error && (fate == FLN_FATE_LIMITED || fate == FLN_FATE_BUSY))
+		log_refused(w, r, fln_block_addr(r, block), error);
+	/* Also where it has failed, because some of it may be unregistered. */
+	if ((fate == FLN_FATE_DONE || error) && !fln_planted(FLN_BUG_RELEASED_UNWOKEN))
+		fln_uffd_wake(&shard->uffd, fln_block_addr(r, block),
+			      fln_release_bytes(r, block, tried));
 	if (fate != FLN_FATE_DONE)
 		return fate;
-	if (!fln_planted(FLN_BUG_RELEASED_UNWOKEN))
-		fln_uffd_wake(&shard->uffd, addr_of_block(r, block),
-			      fln_release_bytes(r, block, *end));
 	if (mapped)
 		join_entries(r, block, *end);
 	fln_count(&shard->count.released_bytes, fln_release_bytes(r, block, *end));

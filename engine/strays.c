@@ -252,28 +252,30 @@ void fln_stray_add(struct fln_shard *shard, uint64_t from, uint64_t to, uint64_t
 }
 
 /*
- * The region's last block is released: is there memory behind it that is still registered, because
- * the mapping had grown before?  What has grown since is the embedder's.
+ * The region's last block is released: what is there behind it?  If it is still registered the
+ * mapping had grown before; what has grown since is the embedder's.
  */
-static bool has_grown_before(struct fln_shard *shard, uint64_t end)
+static enum fln_uffd_place place_behind(struct fln_shard *shard, uint64_t end)
 {
 	enum fln_uffd_place place = FLN_UFFD_PLACE_UNKNOWN;
 	uint64_t until = fln_now_ns() + PATIENCE_NS;
 
-	/* Unknown while an event is unread. */
-	while (shard->uffd.fd >= 0 && place == FLN_UFFD_PLACE_UNKNOWN && fln_now_ns() < until) {
+	if (shard->uffd.fd < 0)
+		return FLN_UFFD_PLACE_NONE;
+	/* Unknown while an event is unread, and without a mapping for the probe. */
+	while (place == FLN_UFFD_PLACE_UNKNOWN && fln_now_ns() < until) {
 		place = fln_uffd_place(&shard->uffd, end);
 		if (place == FLN_UFFD_PLACE_UNKNOWN)
 			fln_sleep_ns(NAP_NS);
 	}
-	return place == FLN_UFFD_PLACE_SMALL || place == FLN_UFFD_PLACE_HUGE ||
-	       place == FLN_UFFD_PLACE_LARGE;
+	return place;
 }
 
 void fln_region_deny_grown(struct fln_region *r)
 {
 	uint64_t end = r->addr + r->len_bytes, limit;
 	struct fln_undenied u = { .lo = end, .hi = end };
+	enum fln_uffd_place place = FLN_UFFD_PLACE_SMALL;
 	bool released;
 	int rc;
 
@@ -283,7 +285,13 @@ void fln_region_deny_grown(struct fln_region *r)
 	u.shard = fln_region_shard_at(r, end - FLN_PAGE_BYTES);
 	u.due = fln_mapping_due(r, 0);
 	released = fln_released_at(r, end - FLN_PAGE_BYTES);
-	if (limit == end || (released && !has_grown_before(u.shard, end)))
+	if (limit != end && released)
+		place = place_behind(u.shard, end);
+	/* Asked again before the userfaultfd is closed. */
+	if (limit != end && place == FLN_UFFD_PLACE_UNKNOWN)
+		note_undenied(r->guest, &u, -EAGAIN);
+	if (limit == end || place == FLN_UFFD_PLACE_UNKNOWN || place == FLN_UFFD_PLACE_NONE ||
+	    place == FLN_UFFD_PLACE_GONE)
 		return;
 	rc = fln_mapping_deny(&u.due, end, end, limit, released);
 	/* /proc/self/maps cannot be read: a part that has grown is registered, like the rest. */
@@ -424,7 +432,7 @@ static bool poison_missing(struct fln_guest *guest, struct fln_uffd *u, uint64_t
 static bool poison_child(struct fln_guest *guest, int fd)
 {
 	bool done = true;
-	struct fln_uffd child;
+	struct fln_uffd child = { .fd = -1 };
 
 	fln_uffd_adopt(&child, fd);
 	if (child_is_gone(&child) || fln_planted(FLN_BUG_STRAY_LEFT))

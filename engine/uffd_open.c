@@ -152,6 +152,17 @@ int fln_uffd_check_features(uint64_t features)
 			(unsigned long long)features);
 }
 
+/* The statistics go on when a userfaultfd is opened again, and are read meanwhile. */
+static void begin(struct fln_uffd *u)
+{
+	u->ops = &fln_uffd_kernel_ops;
+	u->fd = -1;
+	u->user_mode_only = u->shared = u->no_nowait = false;
+	u->features = 0;
+	atomic_store_explicit(&u->range_ioctls, 0, memory_order_relaxed);
+	atomic_store_explicit(&u->process_gone, false, memory_order_relaxed);
+}
+
 int fln_uffd_open(struct fln_uffd *u, bool user_mode_only, uint64_t features)
 {
 	struct uffdio_api api = { .api = UFFD_API };
@@ -161,8 +172,7 @@ int fln_uffd_open(struct fln_uffd *u, bool user_mode_only, uint64_t features)
 
 	if (rc)
 		return rc;
-	memset(u, 0, sizeof(*u));
-	u->ops = &fln_uffd_kernel_ops;
+	begin(u);
 	u->user_mode_only = user_mode_only;
 	u->fd = open_descriptor(user_mode_only, &device_err);
 	if (u->fd < 0)
@@ -182,8 +192,7 @@ int fln_uffd_open(struct fln_uffd *u, bool user_mode_only, uint64_t features)
 
 void fln_uffd_adopt(struct fln_uffd *u, int fd)
 {
-	memset(u, 0, sizeof(*u));
-	u->ops = &fln_uffd_kernel_ops;
+	begin(u);
 	u->fd = fd;
 	u->shared = true;
 	atomic_store_explicit(&u->is_open, true, memory_order_relaxed);

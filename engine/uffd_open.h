@@ -14,7 +14,8 @@ struct fln_uffd;
 
 /*
  * Open a userfaultfd with @features, by /dev/userfaultfd or the system call, whichever permits it.
- * Features that the kernel lacks are left out; u->features has those that are enabled.
+ * Features that the kernel lacks are left out; u->features has those that are enabled.  @u: all
+ * zeros but fd, or one that was closed, of which the statistics go on.
  * Return: 0; -EPERM, -EACCES, -ENOSYS, -EMFILE …; the error message names the remedy.
  */
 int fln_uffd_open(struct fln_uffd *u, bool user_mode_only, uint64_t features);

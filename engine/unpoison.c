@@ -25,6 +25,7 @@
 #include "engine/lift.h"
 #include "engine/owners.h"
 #include "engine/region_map.h"
+#include "engine/release_ask.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
@@ -64,6 +65,8 @@ static uint32_t lift_block(struct fln_shard *shard, struct fln_region *r, uint64
 	fln_region_settle(b.chunk, &present, FLN_PAGE_PRESENT);
 	fln_region_settle(b.chunk, &rest, FLN_PAGE_POISONED);
 	fln_block_collapse(r, block, b.chunk);
+	if (!fln_mask_empty(&present))
+		fln_release_note(shard); /* poison has kept the block from being released */
 	/* A page that another thread had claimed may become POISONED again: it is left, too. */
 	rest = fln_mask_andnot(&poisoned, &present);
 	rest = fln_mask_andnot(&rest, &b.in.broken);

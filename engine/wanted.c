@@ -10,8 +10,9 @@
  *
  * Slots belong to the process, not to a worker: a thread may wake late, when guest and engine are
  * gone.  Only the worker follows the pointers in a slot, and they are valid then: a slot is
- * submitted in a read section that found its region not closing; the closing thread waits for
- * such sections, and then for a PASS of the worker, by which all slots of the region have ended.
+ * submitted in a read section that found its region not closing, and the block not released; the
+ * thread that closes the region, or lets the guest go (let_go.c), waits for such sections, and then
+ * for a PASS of the worker, by which all slots of the region have ended.
  *
  * Tested by unit.resolve.
  */

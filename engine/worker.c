@@ -218,7 +218,8 @@ static int obey(struct fln_worker *w, const struct fln_command *cmd)
 		fln_populate_end(w, cmd->shard->guest);
 		return 0;
 	case FLN_COMMAND_PASS:
-		return 0;
+		/* Of a shard: does it hold no fault for which a region is still to come? */
+		return cmd->shard && cmd->shard->nr_outside > 0 ? -EBUSY : 0;
 	case FLN_COMMAND_STOP:
 	default:
 		w->stopping = true;

@@ -174,6 +174,16 @@ static bool released_run(struct fln_guest *guest, uint64_t addr, uint64_t *end, 
 	return found;
 }
 
+/* False, with errno. */
+static bool map_released(void *at, uint64_t len_bytes, int advice)
+{
+	if (madvise(at, len_bytes, advice) == 0)
+		return true;
+	/* The embedder has made some of it read-only, which userfaultfd did not mind. */
+	return advice == MADV_POPULATE_WRITE && (errno == EINVAL || errno == EFAULT) &&
+	       madvise(at, len_bytes, MADV_POPULATE_READ) == 0;
+}
+
 /*
  * Map the released blocks in the range, which no worker can: by the kernel, on the caller's thread.
  * A turn for each piece, so that its region stays, and other calls wait for one piece at most.
@@ -188,7 +198,7 @@ static int populate_released(struct fln_guest *guest, uint64_t addr, uint64_t en
 		stop = end - addr > RELEASED_PIECE ? addr + RELEASED_PIECE : end;
 		fln_guest_take_turn(guest);
 		if (released_run(guest, addr, &stop, &advice) &&
-		    madvise((void *)(uintptr_t)addr, stop - addr, advice) != 0)
+		    !map_released((void *)(uintptr_t)addr, stop - addr, advice))
 			rc = fln_fail(errno == ENOMEM ? ENOMEM : EIO,
 				      "guest %s: released memory at 0x%" PRIx64
 				      " cannot be mapped: %s",

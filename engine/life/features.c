@@ -43,7 +43,7 @@
 /* Does UFFDIO_API grant this feature? */
 static bool can_enable(bool user_mode_only, uint64_t feature)
 {
-	struct fln_uffd u;
+	struct fln_uffd u = { .fd = -1 };
 	bool can;
 
 	if (fln_uffd_open(&u, user_mode_only, feature) != 0)

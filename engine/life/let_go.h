@@ -12,8 +12,9 @@ struct fln_guest;
 
 /*
  * If all memory of the guest is released, take its shards from the workers, close its userfaultfds
- * and post FLN_EVENT_GUEST_RELEASED.  In the guest's turn.  Blocks for the workers' rounds.
- * Return: false: that failed for now, for want of descriptors or mappings.
+ * and post FLN_EVENT_GUEST_RELEASED, once until another region is added.  In the guest's turn.
+ * Blocks for the workers' rounds.  Return: true: nothing is left to do, because that was done or
+ * because the guest is not one to let go of; false: it cannot be done for now, try again.
  */
 bool fln_guest_let_go(struct fln_guest *guest);
 

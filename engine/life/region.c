@@ -34,6 +34,7 @@
 #include "engine/life/region_opts.h"
 #include "engine/owners.h"
 #include "engine/release_ask.h"
+#include "engine/release_maps.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/turn.h"
@@ -278,6 +279,13 @@ unmap:
 	return rc;
 }
 
+/* All that is left of the guest may be released. */
+static void let_go_again(struct fln_guest *guest)
+{
+	if (!fln_guest_let_go(guest))
+		atomic_store(&guest->release.is_due, true); /* the ender tries again */
+}
+
 int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 		   struct fln_region **out)
 {
@@ -319,10 +327,12 @@ int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 		rc = fln_guest_take_back(guest);
 	if (rc == 0)
 		rc = build_region(guest, r, o.max_chunks);
-	if (rc == 0)
+	if (rc == 0) {
+		guest->release.told = guest->release.is_complete = false;
 		fln_release_look_now(guest);
-	else
-		(void)fln_guest_let_go(guest); /* if it was taken back in vain */
+	} else {
+		let_go_again(guest); /* if it was taken back in vain */
+	}
 	fln_guest_give_turn(guest);
 	if (rc) {
 		atomic_fetch_sub(&r->image->nr_users, 1);
@@ -345,10 +355,7 @@ void fln_region_release(struct fln_region *region)
 	fln_advised_forget(region);
 	fln_region_unmap(region);
 	fln_region_deny_free(region);
-	if (!region->foreign)
-		fln_engine_give_back_stripes(guest->engine,
-					     region->plan.nr_stripes +
-						     (uint64_t)region->nr_release_maps);
+	fln_release_end_maps(region);
 	fln_blockmap_deinit(&region->map);
 	atomic_fetch_sub(&region->image->nr_users, 1);
 	fln_free(&guest->engine->alloc, region, sizeof(*region), FLN_NODE_ANY);
@@ -373,6 +380,7 @@ int fln_region_remove(struct fln_region *region)
 		if (!region->mapped_by_us)
 			fln_region_vacate(region);
 		fln_region_release(region);
+		let_go_again(guest);
 	}
 	fln_guest_give_turn(guest);
 	return rc;

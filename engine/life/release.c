@@ -51,6 +51,7 @@ int fln_guest_release(struct fln_guest *guest, struct fln_release_report *out)
 	/* Once it is closed no worker looks any more. */
 	for (const struct fln_region *r = guest->regions; guest->release.closed && r; r = r->next)
 		full.released_bytes += r->len_bytes;
+	guest->release.is_complete = true; /* no region is to come: see let_go.c */
 	if (!guest->release.closed)
 		look(guest, &full);
 	if (!fln_guest_let_go(guest))

@@ -108,7 +108,10 @@ struct fln_region {
 
 	/* Beyond the plan's stripes, taken from the engine's budget; guarded by release.lock. */
 	int64_t nr_release_maps;
+	int64_t nr_failed_maps; /* of these, for a split that a failed UNREGISTER may have left */
+	uint64_t counted_ns;    /* when the mappings were counted last */
 	uint64_t release_lo, release_hi; /* the run that is being released; guarded likewise */
+	int release_error;               /* of a piece of it */
 
 	/* A page is changed by the thread that has set its CLAIMED bit. */
 	struct fln_blockmap map;
@@ -210,14 +213,20 @@ struct fln_shard {
 
 	/* Only the worker, while attached. */
 	uint32_t nr_held;                        /* its faults in worker->held */
+	uint32_t nr_outside;                     /* of those entries, FLN_HELD_REGION */
 	bool overflowed;                         /* it is in worker->overflowed */
 	uint64_t overflowed_ns, overflowed_addr; /* time and address of the first such fault */
 	struct fln_shard *next_overflowed;
 	struct fln_shard *next_in_context, *next_of_worker;
 	struct fln_oldest_next next_oldest;
-	uint64_t release_seen;   /* fln_release_sum() before the last sweep */
+	/*
+	 * The sum of release.c before the last look.  Blocks become ready only as it grows: pages
+	 * are never undone, a region that goes lowers it, and one that comes has nr_looks grow.
+	 */
+	uint64_t release_seen;
 	uint64_t release_passed; /* guest->release.nr_passes of the last sweep */
 	bool release_left;       /* some of it could not be released for now */
+	bool release_edge;       /* some block of it becomes whole before one of the image does */
 	bool release_restless;   /* some whole block of it was not quiet */
 	uint64_t release_faults; /* that it had had when its quiet blocks were last looked for */
 	uint32_t release_looks;  /* for its quiet blocks, before its first fault */
@@ -274,7 +283,11 @@ struct fln_guest_release {
 	_Atomic bool has_begun;              /* some shard has had a fault, or none for long */
 	_Atomic uint32_t nr_not_joined; /* blocks in a row whose entries the kernel did not join */
 	_Atomic bool is_due;            /* all is released: the ender closes the userfaultfds */
-	bool closed;                    /* that was done; in the guest's turn */
+	int64_t nr_maps; /* foreign: sum of its regions' nr_release_maps; guarded by lock */
+	/* In the guest's turn. */
+	bool closed;      /* the userfaultfds were closed */
+	bool told;        /* FLN_EVENT_GUEST_RELEASED was posted, and no region was added since */
+	bool is_complete; /* foreign: no region is to come, as fln_guest_release() has said */
 };
 
 /* A guest's share of one worker.  Only that worker uses it. */

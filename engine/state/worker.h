@@ -108,6 +108,7 @@ struct fln_release_sweep {
 	bool asked;           /* without delay: another one after this */
 	bool wanted;          /* some block is to be released by itself, once it is filled */
 	bool left;            /* some block could not be released for now */
+	bool edge;            /* some block may become whole without a kick */
 	bool forced;          /* fln_guest_release() has asked for @shard's */
 	bool quiet_look;      /* it looks for quiet blocks, FLN_QUIET_NS after the last such one */
 	bool restless;        /* some whole block was not quiet: another one */
@@ -120,6 +121,7 @@ struct fln_release_sweep {
 	uint64_t not_before_ns;  /* when the next one may begin, unless it is asked for */
 	uint64_t at_ns;          /* when it begins; UINT64_MAX: not until something changes */
 	uint64_t retry_ns;       /* pause before what is left is tried again */
+	uint64_t edge_ns;        /* pause before blocks at edges are looked at again */
 	uint32_t nr_put_off;     /* rounds, because faults came in */
 };
 

@@ -53,7 +53,8 @@ enum fln_event_kind {
  * guest is served on.
  *
  * GUEST_RELEASED: the guest's userfaultfds are closed, and no worker has any part of it.  It comes
- * again if regions were added since and have been released, too.
+ * again if regions were added since and have been released, too.  For a foreign guest it comes after
+ * fln_guest_release() only, and is final.
  *
  * Pages made inaccessible because a guest or region ends are not reported.  OVERFLOW comes before
  * the events left in the queue.  PAGE_POISONED and MEMORY_MOVED cannot take the room that is kept

@@ -28,6 +28,7 @@ enum fln_release {
 	/*
 	 * Also by itself: a block of a large folio when its last page is filled, one of small
 	 * folios when it has had no new fault for half a second.  docs/TUNING.md says more.
+	 * A foreign guest's userfaultfd is closed only after fln_guest_release(), though.
 	 */
 	FLN_RELEASE_AUTO,
 	FLN_RELEASE_NEVER, /* the registration is kept */
@@ -336,10 +337,11 @@ FLN_API int fln_guest_start(struct fln_guest *guest);
  * @unfilled_bytes: blocks with pages that are not filled; in a foreign guest, not copied
  * @failed_bytes:   blocks with poisoned pages
  * @kept_bytes:     blocks that have to be served: by FLN_RELEASE_NEVER, because of what a discard
- *                  must read (see fln_guest_release()), or because mremap() has moved other memory
- *                  there
+ *                  must read (see fln_guest_release()), because mremap() has moved other memory
+ *                  there, or because a foreign guest's process has ended
  * @limited_bytes:  blocks for which there was no mapping left, in fln_engine_opts.max_stripes or
- *                  in vm.max_map_count; neighbouring blocks that are released make room
+ *                  in vm.max_map_count; in shared memory neighbouring blocks that are released
+ *                  make room, in private memory with pages of its own they may not
  * @busy_bytes:     blocks of which a page was just being mapped, or whose release the kernel has
  *                  refused for now
  *
@@ -371,10 +373,16 @@ struct fln_release_report {
  * FLN_DISCARD_ZERO, and not in foreign ones with FLN_DISCARD_IMAGE: there a later discard must read
  * what the kernel alone would not give.
  *
- * When the last block of a guest has been released, by this call or by itself, its userfaultfds are
- * closed and FLN_EVENT_GUEST_RELEASED is posted.  The guest, its image and the engine may then be
- * destroyed, and a mapping of the caller's stays readable and writable.  fln_region_add() opens
- * userfaultfds again, but not in a foreign guest (-EINVAL).
+ * When the last block of a guest has been released, by this call or by itself, or the last region
+ * with others has been removed, its userfaultfds are closed and FLN_EVENT_GUEST_RELEASED is posted.
+ * The guest, its image and the engine may then be destroyed, and a mapping of the caller's stays
+ * readable and writable.  fln_region_add() opens userfaultfds again.
+ *
+ * A foreign guest's userfaultfd cannot be opened again, and once it is closed memory that its
+ * process has registered and no region covers reads zero.  So it is closed only when this call has
+ * been made after the last region was added: call it once all regions have been added, also with
+ * FLN_RELEASE_AUTO.  Blocks that become ready after the call still let the guest go.
+ * fln_region_add() fails then (-EINVAL).
  *
  * Return:  0, also when nothing could be released; -ESHUTDOWN when the guest is not running;
  *          -EINVAL

@@ -316,6 +316,8 @@ static void foreign(void)
 	wait_released(BLOCK);
 	expect_page(77, 0, "discarded before it was copied");
 	OK(fln_guest_populate(bed.guest, (uintptr_t)bed.mem, LEN, NULL));
+	wait_released(LEN);
+	(void)release(); /* no region is to come */
 	expect_event(FLN_EVENT_GUEST_RELEASED);
 	CHECK(nr_userfaultfds() == before, "%u userfaultfds", nr_userfaultfds());
 	CHECK(madvise(bed.mem, PAGE, MADV_DONTNEED) == 0, "madvise");

@@ -516,11 +516,11 @@ static int do_ioctl(struct fln_uffd *u, unsigned long request, void *arg)
 			f->on_unregister(f->ctx, a->start, a->len);
 		if (f->process_gone)
 			return -ENOMEM;
-		if (f->unregister_errno)
-			return -f->unregister_errno;
 		for (uint64_t at = 0; at < a->len; at += FLN_PAGE_BYTES) {
 			struct fake_page *page = fake_page(f, a->start + at);
 
+			if (f->unregister_errno && a->start + at >= f->unregister_stop)
+				return -f->unregister_errno;
 			if (!page || !page->vma)
 				continue;
 			page->plain = true;

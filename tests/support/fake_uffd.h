@@ -103,6 +103,7 @@ struct fake_uffd {
 	uint64_t flags;      /* that messages of faults carry besides */
 	int unprotect_errno; /* of UFFDIO_WRITEPROTECT, always */
 	int unregister_errno;
+	uint64_t unregister_stop; /* with it: what lies below this address succeeds */
 	bool process_gone; /* installs are ESRCH from now on */
 	bool has_huge;     /* its pages are of 2 MiB: less is EINVAL, whatever was to be done */
 
