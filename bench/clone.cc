@@ -37,15 +37,15 @@ const uint32_t default_guests[] = { 1, 4, 16, 64, 256 };
 struct clone_design {
 	const char *name;
 	const engine_setup *engine; /* nullptr: the kernel alone */
-	enum backing backing;
+	bool own_memory;            /* else the_memory() */
 };
 
 const clone_design clone_designs[] = {
-	{ "engine", &engine_both, backing::own },
-	{ "engine_small", &engine_neither, backing::small },
-	{ "engine_released", &engine_released_before, backing::own },
-	{ "kernel", nullptr, backing::small },
-	{ "kernel_huge", nullptr, backing::large },
+	{ "engine", &engine_both, true },
+	{ "engine_small", &engine_neither, false },
+	{ "engine_released", &engine_released_before, true },
+	{ "kernel", nullptr, false },
+	{ "kernel_huge", nullptr, true },
 };
 
 struct clone_case {
@@ -65,9 +65,7 @@ struct clone_figures {
 /* The memory that a design's runs share; nullptr: the image is its own. */
 memory *memory_of(const clone_case &c)
 {
-	if (c.d->backing == backing::own)
-		return nullptr;
-	return &the_memory(c.d->backing == backing::large ? folios::large : folios::small);
+	return c.d->own_memory && c.folio != FLN_FOLIO_SMALL ? nullptr : &the_memory();
 }
 
 uint64_t image_bytes()
@@ -100,7 +98,7 @@ class clones {
 
 		mem_ = mem;
 		if (!c_.d->engine)
-			return true;
+			return mem || own_.fill(len_bytes_, why);
 		folio = c_.folio == FLN_FOLIO_AUTO ? c_.d->engine->folio : c_.folio;
 		return host_.start(nullptr, why) &&
 		       (mem ? host_.adopt(mem->memfd(), len_bytes_, why)
@@ -122,19 +120,23 @@ class clones {
 
 	int memfd() const
 	{
-		return mem_ ? mem_->memfd() : fln_image_memfd(host_.image());
+		if (c_.d->engine)
+			return fln_image_memfd(host_.image());
+		return mem_ ? mem_->memfd() : own_.fd();
 	}
 
 	double fill_seconds() const
 	{
-		return mem_ ? mem_->fill_seconds() : host_.fill_seconds();
+		if (mem_)
+			return mem_->fill_seconds();
+		return c_.d->engine ? host_.fill_seconds() : own_.fill_seconds();
 	}
 
 	uint64_t large_bytes() const
 	{
 		if (c_.d->engine)
 			return host_.large_bytes();
-		return c_.d->backing == backing::large ? len_bytes_ : 0;
+		return mem_ ? 0 : len_bytes_;
 	}
 
 	const std::vector<char *> &addrs() const
@@ -162,7 +164,7 @@ class clones {
 	bool map(char **addr, std::string *why) const
 	{
 		/* Aligned, so that large folios can be mapped by large entries. */
-		*addr = mem_->map(len_bytes_, why, MAP_PRIVATE);
+		*addr = memory::map_fd(memfd(), len_bytes_, MAP_PRIVATE, why);
 		return *addr != nullptr;
 	}
 
@@ -170,6 +172,7 @@ class clones {
 	uint64_t len_bytes_;
 	const memory *mem_ = nullptr;
 	std::vector<char *> addrs_;
+	large_memfd own_; /* of kernel_huge */
 	host host_;
 };
 
@@ -353,7 +356,7 @@ void register_clone()
 	if (!opts.threads.empty())
 		guests = opts.threads;
 	for (const clone_design &d : clone_designs) {
-		for (fln_folio folio : folios_of(d.backing == backing::own))
+		for (fln_folio folio : folios_of(d.engine && d.own_memory))
 			add_guests(d, folio, guests);
 	}
 }

@@ -161,7 +161,7 @@ void add_settings()
 {
 	static const char *const pins[] = { "none", "compact", "scatter" };
 
-	add("memory_bytes", std::to_string(opts.memory_bytes));
+	add("memory_under_test_bytes", std::to_string(opts.memory_bytes));
 	add("pin", pins[static_cast<int>(opts.pin)]);
 	add("workers", opts.nr_workers ? std::to_string(opts.nr_workers) : "default");
 	add("shards", opts.nr_shards ? std::to_string(opts.nr_shards) : "default");

@@ -99,15 +99,54 @@ class by_populate : public by_kernel {
 	std::vector<std::vector<run>> runs_; /* by thread */
 };
 
-/* No userfaultfd, and page cache in folios of 2 MiB: a fault maps one of them. */
-class by_huge : public by_kernel {
+/*
+ * No userfaultfd, and page cache in folios of 2 MiB: a fault maps one of them.  It is filled in the
+ * way and at the time that the engine's images are: what the host of a virtual machine
+ * has done about memory in the meantime would be a difference, too.
+ */
+class by_huge : public served {
       public:
-	using by_kernel::by_kernel;
+	explicit by_huge(const setup &s) : s_(s)
+	{
+	}
+
+	~by_huge() override
+	{
+		memory::unmap(addr_, s_.len_bytes);
+	}
+
+	bool start(std::string *why)
+	{
+		if (!own_.fill(s_.len_bytes, why))
+			return false;
+		addr_ = memory::map_fd(own_.fd(), s_.len_bytes, MAP_SHARED, why);
+		return addr_ != nullptr;
+	}
+
+	char *addr() const override
+	{
+		return addr_;
+	}
+
+	int memfd() const override
+	{
+		return own_.fd();
+	}
 
 	uint64_t large_bytes() const override
 	{
 		return s_.len_bytes;
 	}
+
+	double fill_seconds() const override
+	{
+		return own_.fill_seconds();
+	}
+
+      private:
+	setup s_;
+	large_memfd own_;
+	char *addr_ = nullptr;
 };
 
 /* One userfaultfd and one handler thread; or one of each per touching thread. */
@@ -193,43 +232,42 @@ std::unique_ptr<served> open_handler(memory *mem, const setup &s, std::string *w
 	return p;
 }
 
+std::unique_ptr<served> open_huge(memory *, const setup &s, std::string *why)
+{
+	auto p = std::make_unique<by_huge>(s);
+
+	if (!p->start(why))
+		return nullptr;
+	return p;
+}
+
 } /* namespace */
 
 /*
- * Columns: name, open, backing, kernel, in_context, has_window, has_folio, populates (see struct
+ * Columns: name, open, own_memory, kernel, in_context, has_window, has_folio, populates (see struct
  * design).  Of engine_released the kernel alone resolves faults, too.
  */
 const design designs[] = {
-	{ "kernel", open_mapped<by_kernel>, backing::small, true, false, false, false, false },
-	{ "kernel_populate", open_mapped<by_populate>, backing::small, true, false, false, false,
-	  true },
-	{ "kernel_huge", open_mapped<by_huge>, backing::large, true, false, false, false, false },
-	{ "single", open_handler<FLN_HANDLER_SINGLE>, backing::small, false, false, false, false,
-	  false },
-	{ "single_window", open_handler<FLN_HANDLER_SINGLE_WINDOW>, backing::small, false, false,
-	  true, false, false },
-	{ "per_vcpu", open_handler<FLN_HANDLER_PER_VCPU>, backing::small, false, false, false,
+	{ "kernel", open_mapped<by_kernel>, false, true, false, false, false, false },
+	{ "kernel_populate", open_mapped<by_populate>, false, true, false, false, false, true },
+	{ "kernel_huge", open_huge, true, true, false, false, false, false },
+	{ "single", open_handler<FLN_HANDLER_SINGLE>, false, false, false, false, false, false },
+	{ "single_window", open_handler<FLN_HANDLER_SINGLE_WINDOW>, false, false, false, true,
 	  false, false },
-	{ "engine", open_engine, backing::own, false, false, true, true, false },
-	{ "engine_small", open_engine_small, backing::small, false, false, true, false, false },
-	{ "engine_released", open_engine_released, backing::own, true, false, false, true, false },
-	{ "engine_page", open_engine_page, backing::small, false, false, false, false, false },
-	{ "engine_in_context", open_engine_in_context, backing::small, false, true, true, false,
+	{ "per_vcpu", open_handler<FLN_HANDLER_PER_VCPU>, false, false, false, false, false,
 	  false },
+	{ "engine", open_engine, true, false, false, true, true, false },
+	{ "engine_small", open_engine_small, false, false, false, true, false, false },
+	{ "engine_released", open_engine_released, true, true, false, false, true, false },
+	{ "engine_page", open_engine_page, false, false, false, false, false, false },
+	{ "engine_in_context", open_engine_in_context, false, false, true, true, false, false },
 };
 
 const uint32_t nr_designs = static_cast<uint32_t>(std::size(designs));
 
-memory *memory_of(const design &d)
+memory *memory_of(const design &d, fln_folio folio)
 {
-	switch (d.backing) {
-	case backing::small:
-		return &the_memory(folios::small);
-	case backing::large:
-		return &the_memory(folios::large);
-	default:
-		return nullptr;
-	}
+	return d.own_memory && folio != FLN_FOLIO_SMALL ? nullptr : &the_memory();
 }
 
 bool take_figures(const design &d, const setup &s, served *under_test,

@@ -74,20 +74,13 @@ struct setup {
 	const char *cpus; /* the touching threads are pinned there in turn; nullptr: not pinned */
 };
 
-/* @mem: the memory that the design maps; nullptr: it has an image of its own. */
+/* @mem: the memory that the design maps; nullptr: it fills memory of its own. */
 typedef std::unique_ptr<served> open_fn(memory *mem, const setup &s, std::string *why);
-
-/* The memory that a design maps. */
-enum class backing {
-	small, /* the_memory(folios::small) */
-	large, /* the_memory(folios::large) */
-	own,   /* an image that the engine fills before the clock starts */
-};
 
 struct design {
 	const char *name;
 	open_fn *open;
-	enum backing backing;
+	bool own_memory; /* filled for each run, before the clock starts; else the_memory() */
 	bool kernel;     /* the kernel alone resolves faults */
 	bool in_context; /* threads resolve their own faults */
 	bool has_window; /* setup.window has an effect */
@@ -98,8 +91,11 @@ struct design {
 extern const design designs[];
 extern const uint32_t nr_designs;
 
-/* The memory that all runs of a design share; nullptr: each has an image of its own. */
-memory *memory_of(const design &d);
+/*
+ * The memory that the runs of a design share; nullptr: each fills its own.  Images in small
+ * folios are the shared memory, so that there the kernel's design and the engine's map the same.
+ */
+memory *memory_of(const design &d, fln_folio folio);
 
 /*
  * Wait until all is settled that the touches of @r have caused, and take what they have shown,

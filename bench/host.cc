@@ -5,13 +5,17 @@
 #include "bench/c.h"
 #include "bench/memory.h"
 #include "bench/options.h"
+#include "bench/use.h"
 #include "measure/clock.h"
 #include "measure/crew.h"
 #include "measure/error.h"
 #include "measure/machine.h"
 
+#include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <fcntl.h>
+#include <unistd.h>
 #include <vector>
 
 namespace bench {
@@ -104,6 +108,7 @@ bool host::make_filled(uint64_t len_bytes, fln_folio folio, std::string *why)
 	}
 	if (!make_image(nullptr, len_bytes, folio, why))
 		return false;
+	(void)warm_memory(len_bytes);
 	start_ns = measure_now_ns();
 	if (!measure_crew_run(&crew, nullptr, len_bytes / block_bytes, put_block, image_)) {
 		*why = measure_last_error();
@@ -213,6 +218,38 @@ uint64_t host::large_bytes() const
 	fln_memory_stats s = FLN_MEMORY_STATS_INIT;
 
 	return fln_image_memory_stats(image_, &s) == 0 ? s.large_blocks * block_bytes : 0;
+}
+
+large_memfd::~large_memfd()
+{
+	if (fd_ >= 0)
+		(void)close(fd_);
+}
+
+bool large_memfd::fill(uint64_t len_bytes, std::string *why)
+{
+	host h;
+
+	if (!large_folios_permitted()) {
+		*why = "left out: shmem_enabled is '" + shmem_enabled() +
+		       "', which permits no folios of 2 MiB; 'faultlane doctor' names the remedy";
+		return false;
+	}
+	if (!h.start(nullptr, why) || !h.make_filled(len_bytes, FLN_FOLIO_LARGE, why))
+		return false;
+	if (h.large_bytes() != len_bytes) {
+		*why = "left out: the kernel gave folios of 2 MiB for " +
+		       std::to_string(h.large_bytes() >> 20) + " of " +
+		       std::to_string(len_bytes >> 20) +
+		       " MiB; its memory is fragmented, or a cgroup's limit is near";
+		return false;
+	}
+	fill_seconds_ = h.fill_seconds();
+	fd_ = fcntl(fln_image_memfd(h.image()), F_DUPFD_CLOEXEC, 0);
+	if (fd_ >= 0)
+		return true;
+	*why = std::string("cannot duplicate a descriptor: ") + std::strerror(errno);
+	return false;
 }
 
 bool user_mode_only()

@@ -61,7 +61,10 @@ class host {
 	bool adopt(int memfd, uint64_t len_bytes, std::string *why);
 	bool make_image(source_ptr source, uint64_t len_bytes, fln_folio folio, std::string *why);
 
-	/* Create an image, and fill all of it with memory::contents(). */
+	/*
+	 * Create an image, and fill all of it with memory::contents(), in memory that was warmed
+	 * before.
+	 */
 	bool make_filled(uint64_t len_bytes, fln_folio folio, std::string *why);
 
 	/* Add a guest with the whole image as its memory, at *addr. */
@@ -106,6 +109,35 @@ class host {
 	double fill_seconds_ = 0;
 	bool releases_ = false; /* by itself */
 	std::vector<fln_guest *> guests_;
+};
+
+/*
+ * A memfd that an engine has filled in folios of 2 MiB, for designs without an engine: there
+ * is none any more.
+ */
+class large_memfd {
+      public:
+	large_memfd() = default;
+	~large_memfd();
+	large_memfd(const large_memfd &) = delete;
+	large_memfd &operator=(const large_memfd &) = delete;
+
+	/* False: failed, or not all of it is in large folios. */
+	bool fill(uint64_t len_bytes, std::string *why);
+
+	int fd() const
+	{
+		return fd_;
+	}
+
+	double fill_seconds() const
+	{
+		return fill_seconds_;
+	}
+
+      private:
+	int fd_ = -1;
+	double fill_seconds_ = 0;
 };
 
 /*

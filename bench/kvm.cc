@@ -226,7 +226,7 @@ measure_plan_opts plan_of(const test_case &c, uint64_t len)
 
 bool measure_once(const test_case &c, figures *f, std::string *why)
 {
-	memory *mem = memory_of(*c.d);
+	memory *mem = memory_of(*c.d, c.folio);
 	uint64_t len = len_bytes(c), tables_bytes;
 	plan p(plan_of(c, len));
 	setup s = { len, c.writes, &p.get(), c.window, c.folio, true, pin_cpus() };

@@ -2,7 +2,6 @@
 /* The memory under test: a memfd whose pages all have different contents. */
 #include "bench/memory.h"
 
-#include "bench/use.h"
 #include "measure/clock.h"
 #include "measure/error.h"
 #include "measure/machine.h"
@@ -24,7 +23,6 @@ constexpr uint64_t piece_bytes = UINT64_C(2) << 20;
 
 struct filling {
 	int fd;
-	char *alias; /* of large folios: a mapping of all of it; otherwise nullptr */
 	uint64_t from_bytes;
 };
 
@@ -48,12 +46,8 @@ bool fill_piece(measure_crew *crew, uint64_t item)
 {
 	const filling *f = static_cast<const filling *>(crew->ctx);
 	uint64_t offset_bytes = f->from_bytes + item * piece_bytes;
-	std::unique_ptr<char[]> buf;
+	std::unique_ptr<char[]> buf(new char[piece_bytes]);
 
-	if (f->alias)
-		return memory::contents_at(crew, nullptr, offset_bytes, f->alias + offset_bytes,
-					   piece_bytes);
-	buf.reset(new char[piece_bytes]);
 	for (uint64_t at = 0; at < piece_bytes; at += page_bytes)
 		memory::contents((offset_bytes + at) / page_bytes, &buf[at]);
 	return write_all(f->fd, buf.get(), piece_bytes, offset_bytes) ||
@@ -62,11 +56,11 @@ bool fill_piece(measure_crew *crew, uint64_t item)
 
 } /* namespace */
 
-memory &the_memory(folios f)
+memory &the_memory()
 {
-	static memory small(folios::small), large(folios::large);
+	static memory m;
 
-	return f == folios::large ? large : small;
+	return m;
 }
 
 memory::~memory()
@@ -92,58 +86,15 @@ bool memory::contents_at(measure_crew *, const void *, uint64_t offset_bytes, vo
 	return true;
 }
 
-/*
- * Has the kernel given large folios for the @len_bytes that were written through the mapping at
- * @addr?  Then they are mapped by large entries.
- */
-bool memory::are_large(char *addr, uint64_t len_bytes, std::string *why) const
-{
-	uint64_t large_bytes = use_of({ addr }, size_bytes_).large_bytes;
-
-	if (large_bytes == len_bytes)
-		return true;
-	*why = "left out: the kernel gave folios of 2 MiB for " +
-	       std::to_string(large_bytes >> 20) + " of " + std::to_string(len_bytes >> 20) +
-	       " MiB; its memory is fragmented, or a cgroup's limit is near";
-	return false;
-}
-
-/* Fill what is not filled yet. */
-bool memory::fill(uint64_t to_bytes, std::string *why)
-{
-	filling f = { fd_, nullptr, filled_bytes_ };
-	measure_crew crew;
-	bool ok;
-
-	if (folios_ == folios::large) {
-		/* Only the fault path looks at the advice: pwrite() allocates small folios. */
-		f.alias = map(to_bytes, why);
-		if (!f.alias)
-			return false;
-		(void)madvise(f.alias, to_bytes, MADV_HUGEPAGE);
-	}
-	ok = measure_crew_run(&crew, "filling", (to_bytes - filled_bytes_) / piece_bytes,
-			      fill_piece, &f);
-	if (!ok)
-		*why = measure_last_error();
-	if (ok && f.alias)
-		ok = are_large(f.alias, to_bytes - filled_bytes_, why);
-	unmap(f.alias, to_bytes);
-	return ok;
-}
-
 bool memory::need(uint64_t len_bytes, std::string *why)
 {
 	uint64_t want_bytes = (len_bytes + piece_bytes - 1) / piece_bytes * piece_bytes;
 	uint64_t have_bytes, start_ns;
+	filling f;
+	measure_crew crew;
 
 	if (want_bytes <= filled_bytes_)
 		return true;
-	if (folios_ == folios::large && !large_folios_permitted()) {
-		*why = "left out: shmem_enabled is '" + shmem_enabled() +
-		       "', which permits no folios of 2 MiB; 'faultlane doctor' names the remedy";
-		return false;
-	}
 	if (measure_memory_available(&have_bytes) &&
 	    want_bytes - filled_bytes_ > have_bytes / 4 * 3) {
 		*why = "left out: it takes " + std::to_string(want_bytes >> 20) +
@@ -160,17 +111,26 @@ bool memory::need(uint64_t len_bytes, std::string *why)
 		return false;
 	}
 	size_bytes_ = std::max(size_bytes_, want_bytes);
+	f = { fd_, filled_bytes_ };
 	if (filled_bytes_ == 0)
 		fill_seconds_ = 0;
 	start_ns = measure_now_ns();
-	if (!fill(want_bytes, why))
+	if (!measure_crew_run(&crew, "filling", (want_bytes - filled_bytes_) / piece_bytes,
+			      fill_piece, &f)) {
+		*why = measure_last_error();
 		return false;
+	}
 	fill_seconds_ += static_cast<double>(measure_now_ns() - start_ns) / 1e9;
 	filled_bytes_ = want_bytes;
 	return true;
 }
 
-char *memory::map(uint64_t len_bytes, std::string *why, int flags) const
+char *memory::map(uint64_t len_bytes, std::string *why) const
+{
+	return map_fd(fd_, len_bytes, MAP_SHARED, why);
+}
+
+char *memory::map_fd(int memfd, uint64_t len_bytes, int flags, std::string *why)
 {
 	/* Reserve 2 MiB more, to be able to align the address; unmap the rest. */
 	void *reserved = mmap(nullptr, len_bytes + piece_bytes, PROT_NONE,
@@ -179,8 +139,8 @@ char *memory::map(uint64_t len_bytes, std::string *why, int flags) const
 	uintptr_t addr = (start + piece_bytes - 1) / piece_bytes * piece_bytes;
 	void *to = reinterpret_cast<void *>(addr);
 
-	if (reserved == MAP_FAILED ||
-	    mmap(to, len_bytes, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd_, 0) == MAP_FAILED) {
+	if (reserved == MAP_FAILED || mmap(to, len_bytes, PROT_READ | PROT_WRITE, flags | MAP_FIXED,
+					   memfd, 0) == MAP_FAILED) {
 		*why = std::string("cannot map memory: ") + std::strerror(errno);
 		return nullptr;
 	}

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The memory under test: created and filled once, mapped again for every run.  There are two of it:
- * one in small folios, one in folios of 2 MiB.
+ * The memory under test: created and filled once, mapped again for every run.
  *
  * Every page has different contents, so that misplaced pages are detected.
  */
@@ -13,25 +12,15 @@
 
 #include <cstdint>
 #include <string>
-#include <sys/mman.h>
 
 namespace bench {
 
 constexpr uint64_t page_bytes = 4096;
 constexpr uint64_t block_bytes = UINT64_C(2) << 20;
 
-/* What the page cache consists of. */
-enum class folios {
-	small, /* pages of 4 KiB */
-	large, /* 2 MiB */
-};
-
 class memory {
       public:
-	explicit memory(folios f) : folios_(f)
-	{
-	}
-
+	memory() = default;
 	~memory();
 	memory(const memory &) = delete;
 	memory &operator=(const memory &) = delete;
@@ -53,11 +42,10 @@ class memory {
 		return fd_;
 	}
 
-	/*
-	 * Map it shared, or by MAP_PRIVATE, without populated pages, at a multiple of 2 MiB.
-	 * nullptr: failed.
-	 */
-	char *map(uint64_t len_bytes, std::string *why, int flags = MAP_SHARED) const;
+	/* Map it shared, without populated pages, at a multiple of 2 MiB.  nullptr: failed. */
+	char *map(uint64_t len_bytes, std::string *why) const;
+	/* The same of any memfd; @flags: MAP_SHARED or MAP_PRIVATE. */
+	static char *map_fd(int memfd, uint64_t len_bytes, int flags, std::string *why);
 	static void unmap(char *addr, uint64_t len_bytes);
 
 	/* A page is wrong: fill everything again before the next use. */
@@ -83,10 +71,6 @@ class memory {
 				void *buf, uint64_t len_bytes);
 
       private:
-	bool fill(uint64_t to_bytes, std::string *why);
-	bool are_large(char *addr, uint64_t len_bytes, std::string *why) const;
-
-	folios folios_;
 	int fd_ = -1;
 	uint64_t size_bytes_ = 0;
 	uint64_t filled_bytes_ = 0;
@@ -94,7 +78,7 @@ class memory {
 };
 
 /* The memory that all runs share. */
-memory &the_memory(folios f = folios::small);
+memory &the_memory();
 
 } /* namespace bench */
 

@@ -85,7 +85,7 @@ bool touch(const test_case &c, const setup &st, served *s, measure_touch_result 
 
 bool measure_once(const test_case &c, figures *f, std::string *why)
 {
-	memory *mem = memory_of(*c.d);
+	memory *mem = memory_of(*c.d, c.folio);
 	uint64_t len = len_bytes(c), tables_bytes;
 	std::unique_ptr<served> under_test;
 	measure_touch_result r;

@@ -12,9 +12,11 @@
 #define LOOK_NS 5000000
 /* Workers install the windows of the last faults a little after the last touch. */
 #define QUIET_NS UINT64_C(20000000)
-/* A release that was refused is tried again after 20 ms, 40 ms and so on; fills take time, too. */
+/* How long a fill may take that the counters do not show yet. */
 #define QUIET_FILLING_NS UINT64_C(250000000)
-#define QUIET_MAX_NS UINT64_C(2000000000)
+/* Blocks are released, and what is spare of large folios is given back, some time after the last fault. */
+#define QUIET_RELEASING_NS UINT64_C(1500000000)
+#define QUIET_MAX_NS UINT64_C(3000000000)
 
 struct settling {
 	const struct cli_options *o;
@@ -49,13 +51,14 @@ static uint64_t quiet_ns(const struct settling *s, const struct cli_counters *c)
 		return 0;
 	if (is_final(s, c))
 		return QUIET_NS;
-	ns = QUIET_FILLING_NS + s->o->delay_ms * 1000000;
+	ns = s->o->release == CLI_RELEASE_AUTO ? QUIET_RELEASING_NS : QUIET_FILLING_NS;
+	ns += s->o->delay_ms * 1000000;
 	return ns < QUIET_MAX_NS ? ns : QUIET_MAX_NS;
 }
 
 static bool has_changed(const struct cli_counters *a, const struct cli_counters *b)
 {
-	return a->filled_bytes != b->filled_bytes ||
+	return a->filled_bytes != b->filled_bytes || a->memory_bytes != b->memory_bytes ||
 	       a->stats.released_bytes != b->stats.released_bytes ||
 	       a->stats.userfaultfds != b->stats.userfaultfds ||
 	       a->stats.pages_installed != b->stats.pages_installed;

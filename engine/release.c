@@ -14,7 +14,7 @@
  * A sweep is done in slices, after faults and jobs (I7).  In a round in which faults came in a slice
  * releases one run at most, because UNREGISTER waits for the lock of the address space.
  *
- * Tested by unit.release, integration.release.
+ * Tested by unit.release, unit.release_waits, integration.release, integration.release_life.
  */
 #include "engine/release.h"
 

@@ -2,7 +2,7 @@
 /*
  * Asking workers to look for blocks that can be released.
  *
- * Tested by unit.release, integration.release.
+ * Tested by unit.release, unit.release_waits, integration.release.
  */
 #include "engine/release_ask.h"
 

@@ -2,7 +2,7 @@
 /*
  * What is known of a block when its release is decided on.
  *
- * Tested by unit.release, integration.release.
+ * Tested by unit.release, integration.block_policy.
  */
 #include "engine/release_case.h"
 

@@ -21,7 +21,7 @@
  * for the guest: two workers that release neighbouring stripes would count the boundary between
  * them twice, or not at all (release_maps.h).
  *
- * Tested by unit.release, integration.release.
+ * Tested by unit.release, unit.release_waits, integration.release, integration.release_life.
  */
 #include "engine/release_run.h"
 

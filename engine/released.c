@@ -2,7 +2,7 @@
 /*
  * What has been released from its userfaultfd.
  *
- * Tested by unit.release, integration.release.
+ * Tested by unit.release, unit.release_waits, integration.release.
  */
 #include "engine/released.h"
 

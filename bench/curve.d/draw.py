@@ -24,10 +24,12 @@ LOOKS = {
     "single_window": ("#e69f00", "^"),
     "per_vcpu": ("#cc79a7", "D"),
     "engine": ("#0072b2", "o"),
-    "engine_page": ("#56b4e9", "p"),
+    "engine_released": ("#7b3294", "h"),
+    "engine_small": ("#56b4e9", "d"),
+    "engine_page": ("#999999", "p"),
     "engine_in_context": ("#009e73", "*"),
 }
-OURS = ("engine", "engine_in_context")
+OURS = ("engine", "engine_released", "engine_in_context")
 PUBLISHED = "#888888"
 # High resolution for HiDPI screens; the README shows it at half the width.
 PNG_DPI = 150
@@ -291,7 +293,7 @@ def latency_picture(family: str, about: dict, points: list):
     designs = list(dict.fromkeys(design for _, design, _ in series_of(points)))
     handles = [plt.Line2D([], [], label=label(d), **look(d)) for d in designs]
     fig.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.0, 1 - 0.95 / height),
-               ncol=len(handles), frameon=False, fontsize=10, columnspacing=1.4, handlelength=1.8)
+               ncol=min(len(handles), 5), frameon=False, fontsize=10, columnspacing=1.4, handlelength=1.8)
     fig.text(0.01, 0.1 / height, "Lower is better.  Over all touches, those of pages that a window has mapped "
              "before included; with more threads than processors, waiting for a processor too.",
              fontsize=8.5, color="#555555", va="bottom")

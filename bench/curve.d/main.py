@@ -13,9 +13,11 @@ from points import BadResults, Name, density_words, label, si
 from run import Failed, Interrupted, Program, left_out, measure_all, plan
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-DESIGNS = ("kernel", "single", "single_window", "per_vcpu", "engine", "engine_in_context")
+DESIGNS = ("kernel", "kernel_huge", "single", "single_window", "per_vcpu", "engine", "engine_small",
+           "engine_released", "engine_in_context")
 # Designs that the program may lack; they are then skipped silently.
-MAY_LACK = ("per_vcpu", "engine_in_context")
+MAY_LACK = ("kernel_huge", "per_vcpu", "engine_small", "engine_released", "engine_in_context")
+QUICK_DESIGNS = ("kernel", "kernel_huge", "single", "engine", "engine_small", "engine_released")
 QUICK_THREADS = (1, 4, 16, 64, 256)
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -52,7 +54,8 @@ def parse(argv: "list[str] | None") -> argparse.Namespace:
                                 epilog="docs/BENCHMARK.md says how to prepare a large machine, and "
                                 "how to read what comes out.")
     p.add_argument("--quick", action="store_true",
-                   help="threads 1 4 16 64 256, 512 MiB, once each: under three minutes on two cores")
+                   help="six designs, threads 1 4 16 64 256, 512 MiB, once each: under three minutes on two "
+                   "cores")
     p.add_argument("--out", metavar="FOLDER",
                    help="where points and results are kept (build/curve, build/curve-quick)")
     p.add_argument("--fresh", action="store_true",
@@ -102,7 +105,7 @@ def complete(o: argparse.Namespace) -> None:
     if o.threads is None:
         o.threads = list(QUICK_THREADS) if o.quick else all_threads(processors)
     o.asked_designs = o.designs
-    o.designs = o.designs or list(DESIGNS)
+    o.designs = o.designs or list(QUICK_DESIGNS if o.quick else DESIGNS)
     o.repetitions = o.repetitions or (1 if o.quick else 3)
     o.memory = o.memory or ("512M" if o.quick else "1G")
     if o.source:

@@ -26,6 +26,14 @@ COUNTERS = (
     "noisy",
     "remeasured",
     "fill_seconds",
+    "settled_cpu_us_per_page",
+    "settle_seconds",
+    "memory_bytes",
+    "page_table_bytes",
+    "large_folio_bytes",
+    "large_mapped_bytes",
+    "released_bytes",
+    "userfaultfds_at_end",
 )
 
 # The names of the designs in documents.
@@ -37,6 +45,8 @@ LABELS = {
     "single_window": "one userfaultfd, windows",
     "per_vcpu": "one userfaultfd per thread",
     "engine": "faultlane",
+    "engine_released": "faultlane, released before",
+    "engine_small": "faultlane, 4 KiB, registered",
     "engine_page": "faultlane, windows of a page",
     "engine_in_context": "faultlane, in context",
 }
@@ -99,7 +109,7 @@ def parse_name(text: str) -> "Name | None":
     words = [w for w in text.split("/") if ":" not in w]
     values = dict(w.split(":", 1) for w in text.split("/") if ":" in w)
     threads = values.get("vcpus" if words[0] == "kvm" else "threads")
-    if words[0] not in FAMILIES or len(words) < 4 or threads is None or "window" in values:
+    if words[0] not in FAMILIES or len(words) < 4 or threads is None or {"window", "folio"} & set(values):
         return None
     try:
         return Name(words[0], words[1], words[2], words[3], int(values["density"]),

@@ -2,7 +2,7 @@
 /*
  * A guest's userfaultfds: opened, given to workers, closed.
  *
- * Tested by integration.life_calls, integration.release.
+ * Tested by integration.life_calls, integration.release_life.
  */
 #include "engine/life/guest_shards.h"
 

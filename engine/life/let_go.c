@@ -14,7 +14,7 @@
  * userfaultfd is closed none can be added.  So its guest is let go only after
  * fln_guest_release(), which says that all regions have been added.
  *
- * Tested by integration.release.
+ * Tested by integration.release, integration.release_life.
  */
 #include "engine/life/let_go.h"
 

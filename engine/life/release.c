@@ -3,7 +3,7 @@
  * fln_guest_release(), on the caller's thread and in the guest's turn: the workers look at all of
  * its blocks, and release those that can be (release.c).
  *
- * Tested by integration.release.
+ * Tested by integration.release, integration.release_life.
  */
 #include "engine/release.h"
 #include "base/cancel.h"

@@ -26,8 +26,9 @@ enum fln_release {
 	FLN_RELEASE_DEFAULT, /* of a region: the guest's; of a guest: FLN_RELEASE_ON_CALL */
 	FLN_RELEASE_ON_CALL, /* by fln_guest_release() */
 	/*
-	 * Also by itself, soon after a block's last page is filled.  A foreign guest's userfaultfd is
-	 * closed only after fln_guest_release(), though.
+	 * Also by itself: a block of a large folio when its last page is filled, one of small
+	 * folios when it has had no new fault for half a second.  docs/TUNING.md says more.
+	 * A foreign guest's userfaultfd is closed only after fln_guest_release(), though.
 	 */
 	FLN_RELEASE_AUTO,
 	FLN_RELEASE_NEVER, /* the registration is kept */

@@ -74,7 +74,9 @@ enum fln_folio {
  *             memfd has already
  * @folio_spare_bytes: with FLN_FOLIO_AUTO: how much memory large folios may take beyond what
  *             was filled, besides as much again as was filled; when that is reached, further
- *             blocks have small folios.  0: 64 MiB
+ *             blocks have small folios.  0: 64 MiB; and while some region is released by
+ *             itself (FLN_RELEASE_AUTO) up to 1 GiB more, or a quarter of the memory that was
+ *             free, for about a second: what turns out unneeded by then is given back
  */
 struct fln_image_opts {
 	size_t size;

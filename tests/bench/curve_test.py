@@ -109,7 +109,8 @@ class NameTest(unittest.TestCase):
         vcpus = Name("kvm", "single", "random", "write", 1, "disjoint", 4)
         self.assertEqual(vcpus.text(), "kvm/single/random/write/density:1/vcpus:4")
         self.assertEqual(parse_name(vcpus.text()), vcpus)
-        for other in ("restore/file/late/read/density:1/threads:16", name.text() + "/window:16"):
+        for other in ("restore/file/late/read/density:1/threads:16", name.text() + "/window:16",
+                      "touch/engine/random/write/density:64/share:mixed/folio:4K/threads:256"):
             self.assertIsNone(parse_name(other))
 
     def test_designs_take_turns(self):
@@ -228,7 +229,9 @@ class CommandTest(unittest.TestCase):
         with open(os.path.join(self.out, "curve.csv"), encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         self.assertEqual(tuple(rows[0]), write.CSV_COLUMNS)
-        self.assertEqual(len(rows), 90)
+        self.assertEqual(len(rows), 8 * 2 * 9)
+        released = {row["design"] for row in rows if float(row["released_bytes"])}
+        self.assertEqual(released, {"engine", "engine_released"})
         with open(os.path.join(self.out, "curve.json"), encoding="utf-8") as file:
             data = json.load(file)
         self.assertEqual(set(data), {"format", "conditions", "points", "failures", "fits"})

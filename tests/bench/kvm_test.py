@@ -11,8 +11,10 @@ import unittest
 BENCH = sys.argv.pop(1) if len(sys.argv) > 1 else "faultlane-bench"
 LIMIT_S = 100
 PAGES = 4096  # of 16 MiB
-NAME = re.compile(r"kvm/(\w+)/(random|sequential)/(read|write)/density:(1|8|64|512)/vcpus:(\d+)(?:/window:(\d+))?$")
-DESIGNS = {"kernel", "kernel_populate", "single", "single_window", "per_vcpu", "engine", "engine_page"}
+NAME = re.compile(r"kvm/(\w+)/(random|sequential)/(read|write)/density:(1|8|64|512)(?:/folio:(4K|2M))?/"
+                  r"vcpus:(\d+)(?:/window:(\d+))?$")
+DESIGNS = {"kernel", "kernel_populate", "single", "single_window", "per_vcpu", "engine", "engine_small", "engine_released",
+           "engine_page"}
 
 
 def bench(pattern: str, *options: str, spoil: bool = False):
@@ -40,7 +42,7 @@ class KvmTest(unittest.TestCase):
         designs = {match[1] for match in parts}
         self.assertLessEqual(DESIGNS | {"kernel_huge"}, designs)
         self.assertNotIn("engine_in_context", designs)
-        self.assertLessEqual({1, 2, 4, 8, 16, 32, 64, 128, 256}, {int(match[5]) for match in parts})
+        self.assertLessEqual({1, 2, 4, 8, 16, 32, 64, 128, 256}, {int(match[6]) for match in parts})
         self.assertEqual(len(set(listed)), len(listed))
 
     def test_a_small_run_of_each_design(self):
@@ -65,14 +67,20 @@ class KvmTest(unittest.TestCase):
         faults = run["faults_per_page"]
         if design in ("single", "engine_page", "per_vcpu"):
             self.assertGreaterEqual(faults, 1)
-        elif design in ("engine", "single_window"):
+        elif design in ("engine_small", "single_window"):
             # Two for each block of 512, and a few that met in one.
             self.assertGreaterEqual(faults, 1 / 512)
             self.assertLess(faults, 1 / 16)
             self.assertGreater(run["fault_p99_us"], 0)
+        if design in ("engine", "engine_released"):
+            self.assertEqual(run["released_bytes"], PAGES * 4096)
+            self.assertEqual(run["userfaultfds_at_end"], 0)
+        elif design == "engine_small":
+            self.assertEqual(run["released_bytes"], 0)
+            self.assertGreater(run["userfaultfds_at_end"], 0)
 
     def test_a_fixed_window(self):
-        status, runs = bench("^kvm/engine/random/write/density:1/vcpus:3/window:4$", "--threads", "3", "--window", "4")
+        status, runs = bench("^kvm/engine_small/random/write/density:1/vcpus:3/window:4$", "--threads", "3", "--window", "4")
         self.assertEqual(status, 0)
         (run,) = runs.values()
         self.assertGreaterEqual(run["faults_per_page"], 1 / 4)

@@ -2,16 +2,20 @@
 # SPDX-License-Identifier: MIT
 #
 # faultlane-bench: names follow the grammar, each design verifies and has all counters,
-# a page that is wrong is an error, what it writes is JSON.
+# the folios and the release of each design are as its name says, populating maps what
+# is touched and no more, a page that is wrong is an error, what it writes is JSON.
 #
 # usage: bench.sh PATH-OF-faultlane-bench
 set -uo pipefail
 
 bench=${1:?path of faultlane-bench}
-designs=(kernel kernel_populate single single_window per_vcpu engine engine_page engine_in_context)
+designs=(kernel kernel_populate single single_window per_vcpu engine engine_small engine_released
+	engine_page engine_in_context)
 counters=(pages_per_second cpu_us_per_page worker_cpu_us_per_page touch_p50_us touch_p99_us
 	touch_p999_us touch_max_us fault_p50_us fault_p99_us faulted_p50_us faulted_p99_us
-	faulted_max_us switches_per_page runqueue_wait_us cpu_used_by_others)
+	faulted_max_us switches_per_page runqueue_wait_us cpu_used_by_others settled_cpu_us_per_page
+	settle_seconds warm_seconds memory_bytes page_table_bytes large_folio_bytes
+	large_mapped_bytes released_bytes userfaultfds_at_end)
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 nr_failed=0
@@ -71,7 +75,11 @@ names_follow_the_grammar()
 	done
 	run 0 --benchmark_list_tests --threads 3 --window 16,512 \
 		--benchmark_filter='^touch/.*/random/read/density:1/share:mixed/threads:3/window:'
-	[[ $(wc -l <"$dir/out") -eq 6 ]] || fail "fixed windows of engine, in context and single_window"
+	[[ $(wc -l <"$dir/out") -eq 8 ]] ||
+		fail "fixed windows of engine, engine_small, in context and single_window"
+	run 0 --benchmark_list_tests --threads 3 --folio 4K,2M \
+		--benchmark_filter='^touch/.*/random/read/density:1/share:mixed/folio:(4K|2M)/threads:3$'
+	[[ $(wc -l <"$dir/out") -eq 4 ]] || fail "fixed folios of engine and engine_released"
 }
 
 designs_verify_and_have_counters()
@@ -87,10 +95,72 @@ designs_verify_and_have_counters()
 	for name in "${counters[@]}"; do
 		all "$name" '$1 >= 0'
 	done
-	for name in pages_per_second cpu_us_per_page touch_max_us real_time cpu_time; do
+	for name in pages_per_second cpu_us_per_page settled_cpu_us_per_page touch_max_us real_time \
+		cpu_time; do
 		all "$name" '$1 > 0'
 	done
 	all pages '$1 == 4096'
+	# 16 MiB, and page tables and maps.
+	all memory_bytes '$1 >= 16777216 && $1 < 20000000'
+}
+
+# one DESIGN NAME=CONDITION...: a run of it by itself.
+one()
+{
+	local design=$1 pair
+
+	shift
+	run 0 --threads 3 --folio 4K --benchmark_format=json \
+		--benchmark_filter="^touch/$design/threads:3\$"
+	[[ -z $(values error_message) ]] || fail "$design: $(values error_message)"
+	for pair in "$@"; do
+		nr=1 all "${pair%%=*}" "${pair#*=}"
+	done
+}
+
+folios_and_release()
+{
+	local rest=random/write/density:1/share:disjoint all='$1 == 16777216' none='$1 == 0' large
+
+	one kernel/$rest "large_folio_bytes=$none" "released_bytes=$none" "userfaultfds_at_end=$none"
+	one single/$rest 'userfaultfds_at_end=$1 == 1'
+	one engine_small/$rest "large_folio_bytes=$none" "released_bytes=$none" \
+		'userfaultfds_at_end=$1 > 0'
+	one engine_released/$rest/folio:4K "large_folio_bytes=$none" "large_mapped_bytes=$none" \
+		"released_bytes=$all" "userfaultfds_at_end=$none"
+	one engine/$rest/folio:4K "large_folio_bytes=$none" "released_bytes=$all" \
+		"userfaultfds_at_end=$none"
+	large=$(sed 's/.*\[\(.*\)\].*/\1/' /sys/kernel/mm/transparent_hugepage/shmem_enabled 2>/dev/null)
+	case ${large:-never} in
+	never | deny)
+		run 0 --threads 3 --benchmark_filter="^touch/kernel_huge/$rest/"
+		grep -q 'left out: shmem_enabled is' "$dir/out" ||
+			fail "kernel_huge is not left out where shmem_enabled is '$large'"
+		one engine_released/$rest "large_folio_bytes=$none" "released_bytes=$all"
+		;;
+	*)
+		# The kernel may have no 2 MiB in one piece: then both have small folios.
+		run 0 --threads 3 --benchmark_filter="^touch/kernel_huge/$rest/"
+		if grep -q 'left out: the kernel gave' "$dir/out"; then
+			echo "large folios are left out: memory is fragmented"
+			return
+		fi
+		one kernel_huge/$rest "large_folio_bytes=$all" "large_mapped_bytes=$all" \
+			"released_bytes=$none"
+		one engine_released/$rest "large_folio_bytes=$all" "large_mapped_bytes=$all" \
+			"released_bytes=$all" "userfaultfds_at_end=$none"
+		one engine/$rest "large_folio_bytes=$all" "released_bytes=$all" \
+			"userfaultfds_at_end=$none"
+		;;
+	esac
+}
+
+populating_maps_what_is_touched()
+{
+	nr=2
+	run 0 --threads 3 --benchmark_format=json \
+		--benchmark_filter='^touch/kernel_populate/random/write/density:8/share:(mixed|disjoint)/'
+	all faults_per_page '$1 > 0.9 && $1 < 1.5'
 }
 
 other_orders_and_memory()
@@ -100,7 +170,7 @@ other_orders_and_memory()
 	run 0 --threads 3 --pin scatter --benchmark_format=json \
 		--benchmark_filter='^touch/engine/sequential/(read|write)/density:8/share:(mixed|disjoint)/'
 	all pages '$1 >= 2000'
-	nr=3
+	nr=4
 	run 0 --threads 2 --window 16 --benchmark_format=json \
 		--benchmark_filter='^weak/.*/random/write/density:64/share:disjoint/threads:2/window:16$'
 	all pages '$1 == 512'
@@ -126,7 +196,7 @@ wrong_pages_are_errors()
 {
 	local design
 
-	for design in kernel single engine; do
+	for design in kernel single engine engine_small engine_released; do
 		FAULTLANE_BENCH_SPOIL=1 run 1 --threads 2 --benchmark_format=json \
 			--benchmark_filter="^touch/$design/random/read/density:1/share:mixed/"
 		[[ $(values error_message) == '"1 of 4096 pages are wrong'* ]] ||
@@ -139,7 +209,7 @@ bad_input()
 {
 	local bad
 
-	for bad in '--pin sideways' '--window 3' '--threads 0' '--threads 1,' '--memory 1K' '--workers x' \
+	for bad in '--pin sideways' '--window 3' '--folio 8K' '--folio 4K,' '--threads 0' '--threads 1,' '--memory 1K' '--workers x' \
 		'--max-others -1' '--seed' '--nothing'; do
 		# shellcheck disable=SC2086 # an option and its value
 		run 2 $bad --benchmark_list_tests
@@ -153,6 +223,8 @@ bad_input()
 
 names_follow_the_grammar
 designs_verify_and_have_counters
+folios_and_release
+populating_maps_what_is_touched
 other_orders_and_memory
 repetitions_are_json
 wrong_pages_are_errors

@@ -15,10 +15,18 @@ fail()
 	nr_failed=$((nr_failed + 1))
 }
 
+# value_in TEXT NAME: the last value of that name in JSON
+value_in()
+{
+	local value='.*[{ ]"'$2'": "?([^",}]*)'
+
+	[[ ! $1 =~ $value ]] || echo "${BASH_REMATCH[1]}"
+}
+
 # field NAME: a value of the last JSON object
 field()
 {
-	sed -n 's/.*[{ ]"'"$1"'": "\{0,1\}\([^",}]*\).*/\1/p' "$dir/out"
+	value_in "$(<"$dir/out")" "$1"
 }
 
 # restored ARGUMENTS...: a restore that must verify

@@ -14,8 +14,15 @@ faultlane=${1:?path of faultlane}
 # phase N NAME: a value of the N-th phase in the last JSON object
 phase()
 {
-	sed 's/.*"phases": \[\([^]]*\)\].*/\1/' "$dir/out" | grep -o '{[^}]*}' | sed -n "$1p" |
-		sed -n 's/.*[{ ]"'"$2"'": \([^,}]*\).*/\1/p'
+	local all i
+
+	all=$(<"$dir/out")
+	all=${all#*\"phases\": [}
+	all=${all%%]*}
+	for ((i = 1; i < $1; i++)); do
+		all=${all#*\}}
+	done
+	value_in "${all%%\}*}" "$2"
 }
 
 # in_phases ARGUMENTS...: a restore in two phases, each of which must settle and verify

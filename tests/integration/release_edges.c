@@ -4,40 +4,11 @@
  * removed; blocks at the ends of regions and images; mappings that are cut, or run out; processes
  * that end.
  */
-#include "tests/integration/context_bed.h"
+#include "tests/integration/release_bed.h"
 
 #include <linux/userfaultfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#define NR_BLOCKS 16u
-#define NR_PAGES (NR_BLOCKS * 512u)
-#define LEN (NR_PAGES * PAGE)
-
-static struct bed bed;
-
-static struct fln_release_report release(void)
-{
-	struct fln_release_report r = FLN_RELEASE_REPORT_INIT;
-
-	STEP("fln_guest_release()");
-	OK(fln_guest_release(bed.guest, &r));
-	return r;
-}
-
-static void fill(uint64_t page, uint64_t nr)
-{
-	STEP("filling %llu pages", (unsigned long long)nr);
-	OK(fln_image_fill(bed.image, page * PAGE, nr * PAGE));
-}
-
-static struct fln_stats stats(void)
-{
-	struct fln_stats s = FLN_STATS_INIT;
-
-	OK(fln_guest_stats(bed.guest, &s));
-	return s;
-}
 
 /* Events of the bed's guest that are in the queue. */
 static uint32_t nr_events(uint32_t kind)
@@ -47,52 +18,6 @@ static uint32_t nr_events(uint32_t kind)
 
 	while (fln_engine_next_event(bed.engine, &e) == 1)
 		nr += e.kind == kind && e.guest == bed.guest;
-	return nr;
-}
-
-static void expect_event(uint32_t kind)
-{
-	STEP("waiting for event %u", kind);
-	for (uint64_t t0 = now_ns(); nr_events(kind) == 0; sleep_ms(1))
-		CHECK(now_ns() - t0 < WAIT_S * 1000 * MS, "event %u has not come in %u s", kind,
-		      WAIT_S);
-}
-
-static void wait_released(uint64_t bytes)
-{
-	STEP("until %llu bytes are released", (unsigned long long)bytes);
-	for (uint64_t t0 = now_ns(); stats().released_bytes < bytes; sleep_ms(1))
-		CHECK(now_ns() - t0 < WAIT_S * 1000 * MS, "%llu of %llu bytes are released",
-		      (unsigned long long)stats().released_bytes, (unsigned long long)bytes);
-}
-
-static uint64_t due(uint64_t page)
-{
-	return word_of(1, page, 0);
-}
-
-static void expect_page(uint64_t page, uint64_t want, const char *what)
-{
-	struct toucher t;
-
-	toucher_read(&t, bed_page(&bed, page));
-	toucher_expect_value(&t, want, what);
-}
-
-static uint32_t nr_mappings(void)
-{
-	FILE *maps = fopen("/proc/self/maps", "re");
-	unsigned long lo, hi;
-	char line[512];
-	uint32_t nr = 0;
-
-	CHECK(maps, "/proc/self/maps: %s", strerror(errno));
-	while (fgets(line, sizeof(line), maps)) {
-		if (sscanf(line, "%lx-%lx", &lo, &hi) == 2 &&
-		    lo < (uintptr_t)bed.mem + bed.nr_pages * PAGE && hi > (uintptr_t)bed.mem)
-			nr++;
-	}
-	(void)fclose(maps);
 	return nr;
 }
 
@@ -395,7 +320,6 @@ static void half_a_run(void)
 int main(void)
 {
 	test_init();
-	context_init();
 	RUN(foreign_regions_one_by_one);
 	RUN(foreign_with_discarded_pages);
 	RUN(foreign_process_ends);

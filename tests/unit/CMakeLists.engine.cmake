@@ -44,6 +44,7 @@ target_link_options(test_unit_serve_random PRIVATE -Wl,--wrap=clock_gettime)
 fln_test(NAME release LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/release.c ${FLN_RIG})
 fln_test(NAME release_edges LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/release_edges.c
   ${FLN_RIG})
+fln_test(NAME release_waits LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/release_waits.c ${FLN_RIG})
 fln_test(NAME block_policy LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/block_policy.c)
 fln_test(NAME foreign LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/foreign.c ${FLN_RIG})
 fln_test(NAME failure LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/failure.c ${FLN_RIG})

@@ -2,48 +2,19 @@
 /* Release where the kernel refuses half way, mappings stay, poison goes late, shards are many. */
 #include "engine/release.h"
 
-#include "base/blockmap.h"
 #include "engine/life/deny.h"
-#include "engine/region_map.h"
 #include "engine/release_maps.h"
-#include "engine/released.h"
-#include "engine/state/guest.h"
 #include "engine/state/worker.h"
 #include "engine/strays.h"
-#include "tests/support/cm.h"
-#include "tests/support/rig.h"
+#include "tests/support/release_rig.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
-
-#define COUNT(r, what) rig_count(&(r)->shard.count.what)
-
-static struct rig *rig_of(struct rig_opts opts)
-{
-	opts.release = FLN_RELEASE_AUTO;
-	return rig_create(&opts);
-}
-
-static bool is_released(struct rig *r, uint64_t page)
-{
-	return fln_released_at(&r->region, rig_addr(r, page));
-}
-
-/* A thread reads what is due, without a fault. */
-static void assert_plain(struct rig *r, uint64_t page, uint64_t value)
-{
-	uint32_t t = rig_touch(r, page);
-
-	assert_int_equal(rig_thread(r, t)->nr_faults, 0);
-	rig_assert_read(r, t, value);
-	fake_reap(&r->fake, t);
-}
 
 /* The run is of two mappings, and the second one cannot be cut: the blocks of the first have left. */
 static void the_kernel_refuses_half_way(void **state)
 {
-	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 7 * 512, .pushed = true });
+	struct rig *r = release_rig((struct rig_opts){ .nr_pages = 7 * 512, .pushed = true });
 	uint32_t t;
 
 	(void)state;
@@ -80,7 +51,7 @@ static void touch_now(void *ctx, uint64_t start, uint64_t len_bytes)
 /* A thread that faults during a call waits on, and what it waits for may have left by then. */
 static void a_refusal_wakes(void **state)
 {
-	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 1024, .pushed = true });
+	struct rig *r = release_rig((struct rig_opts){ .nr_pages = 1024, .pushed = true });
 
 	(void)state;
 	rig_put(r, 0, 1024);
@@ -103,10 +74,10 @@ static void a_refusal_wakes(void **state)
 /* Private mappings may have pages of their own, and stay apart. */
 static void private_mappings_do_not_merge(void **state)
 {
-	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 5 * 512,
-						  .pushed = true,
-						  .is_private = true,
-						  .discard = FLN_DISCARD_IMAGE });
+	struct rig *r = release_rig((struct rig_opts){ .nr_pages = 5 * 512,
+						       .pushed = true,
+						       .is_private = true,
+						       .discard = FLN_DISCARD_IMAGE });
 
 	(void)state;
 	rig_put(r, 2 * 512, 512);
@@ -130,7 +101,7 @@ static void private_mappings_do_not_merge(void **state)
 static void foreign_mappings_are_its_guests(void **state)
 {
 	struct rig *r =
-		rig_of((struct rig_opts){ .foreign = true, .window = 512, .nr_pages = 1536 });
+		release_rig((struct rig_opts){ .foreign = true, .window = 512, .nr_pages = 1536 });
 
 	(void)state;
 	rig_put(r, 0, 1536);
@@ -150,7 +121,7 @@ static void foreign_mappings_are_its_guests(void **state)
 /* Poison is lifted later than the discard was noted, and a look has found the block poisoned. */
 static void lifting_poison_leads_to_it(void **state)
 {
-	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 512 });
+	struct rig *r = release_rig((struct rig_opts){ .nr_pages = 512 });
 	uint64_t looks;
 	uint32_t t;
 
@@ -176,7 +147,7 @@ static void lifting_poison_leads_to_it(void **state)
 /* What lies behind a released region is unknown while an event is unread: that is no answer. */
 static void unknown_is_not_absent(void **state)
 {
-	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 1024, .spare_pages = 8 });
+	struct rig *r = release_rig((struct rig_opts){ .nr_pages = 1024, .spare_pages = 8 });
 
 	(void)state;
 	rig_put(r, 512, 512);
@@ -195,7 +166,7 @@ static void unknown_is_not_absent(void **state)
 /* Shards that need no look cost something, too: faults go first. */
 static void many_shards_take_slices(void **state)
 {
-	struct rig *r = rig_of((struct rig_opts){ .nr_pages = 512 });
+	struct rig *r = release_rig((struct rig_opts){ .nr_pages = 512 });
 	struct fln_shard *shards = calloc(1000, sizeof(*shards));
 	uint32_t nr_slices = 0;
 
