@@ -101,7 +101,7 @@ static void private_mappings_do_not_merge(void **state)
 static void foreign_mappings_are_its_guests(void **state)
 {
 	struct rig *r =
-		rig_of((struct rig_opts){ .foreign = true, .window = 512, .nr_pages = 1536 });
+		release_rig((struct rig_opts){ .foreign = true, .window = 512, .nr_pages = 1536 });
 
 	(void)state;
 	rig_put(r, 0, 1536);
