@@ -48,7 +48,7 @@ class served {
 		(void)thread;
 	}
 
-	/* Wait, for a second at most, until nothing is left to be done after the touches. */
+	/* Wait, for 10 seconds at most, until nothing is left to be done after the touches. */
 	virtual void settle()
 	{
 	}

@@ -23,7 +23,8 @@ namespace bench {
 namespace {
 
 constexpr timespec poll_time = { 0, 5000000 };
-constexpr unsigned max_polls = 200; /* a second */
+constexpr unsigned max_polls = 200;     /* a second */
+constexpr unsigned settle_polls = 2000; /* 10 seconds: that it takes so long is a figure, too */
 
 bool put_block(measure_crew *crew, uint64_t item)
 {
@@ -184,7 +185,7 @@ void host::settle() const
 {
 	if (!releases_ || fln_image_filled_bytes(image_) < len_bytes_)
 		return;
-	for (unsigned polls = 0; polls < max_polls; polls++) {
+	for (unsigned polls = 0; polls < settle_polls; polls++) {
 		fln_stats s = FLN_STATS_INIT;
 		std::string why;
 

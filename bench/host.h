@@ -74,7 +74,7 @@ class host {
 	bool release(std::string *why) const;
 
 	/*
-	 * Wait, for a second at most, until memory that is released by itself has been released.
+	 * Wait, for 10 seconds at most, until memory that is released by itself has been released.
 	 * No wait where the image is not filled, or nothing is released by itself.
 	 */
 	void settle() const;

@@ -38,6 +38,7 @@ for name in names:
             run.update(error_occurred=True, error_message=os.environ["REASON"])
         else:
             slow = 100 if "engine_small" in name else 1 if "/engine" in name else 10
+            run["large_folio_bytes"] = float(os.environ.get("LARGE", "1"))
             run.update(dict.fromkeys(%s, slow * (0.01, 0.02, 50.0)[i]))
         runs.append(run)
     runs.append({"run_name": name, "run_type": "aggregate", "cpu_us_per_page": 1e9})
@@ -88,6 +89,12 @@ class BlocksTest(unittest.TestCase):
         done = self.run_it("--sections", "filled", FAILS="kernel_huge", REASON="3 pages are wrong")
         self.assertEqual(done.returncode, 1)
         self.assertIn("3 pages are wrong", done.stdout)
+
+    def test_bounds_of_large_folios_need_some(self):
+        done = self.run_it("--sections", "filling", LARGE="0")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stdout.count(": left out: the image is in small folios"), 8)
+        self.assertEqual(done.stdout.count("in small folios, CPU against engine_small: "), 2)
 
     def test_bad_input(self):
         for bad in (["--sections", "other"], ["--threads", "0"], ["--repetitions", "x"]):
