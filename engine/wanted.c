@@ -118,7 +118,8 @@ static enum fln_wanted_end decide_end(struct fln_worker *w, struct fln_wanted *s
 	if (atomic_load_explicit(&s->region->closing, memory_order_acquire))
 		return FLN_WANTED_CLOSED;
 	state = fln_image_due(image, s->image_page);
-	if (state == FLN_IMAGE_FILLED && s->hole_pages > 0) {
+	/* ZERO, too: CONTINUE is also tried on holes in large folios (take_zeros_of_folios()). */
+	if ((state == FLN_IMAGE_FILLED || state == FLN_IMAGE_ZERO) && s->hole_pages > 0) {
 		(void)fln_image_note_hole(image, s->image_page, s->hole_pages);
 		s->hole_pages = 0;
 		state = fln_image_due(image, s->image_page);
