@@ -29,7 +29,8 @@ static int init_folios(struct fln_image *image, const struct fln_image_opts *opt
 		.alias = image->alias,
 		.memfd = image->memfd,
 		.len_bytes = image->len_bytes,
-		.young_pages = opts->folio_spare_bytes ? 0 : young_pages(),
+		.limited = image->room_bytes != 0,
+		.young_pages = opts->folio_spare_bytes || image->room_bytes ? 0 : young_pages(),
 		.spare_pages = opts->folio == FLN_FOLIO_LARGE ? UINT64_MAX
 			       : opts->folio_spare_bytes
 				       ? fln_bytes_to_pages(opts->folio_spare_bytes)

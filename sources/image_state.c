@@ -301,6 +301,10 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 		fln_lock(&image->lock);
 	}
 	of_blocks = move_run(image, fill, &range, &dead, to);
+	if (to == FLN_IMAGE_FILLED) {
+		fresh = fln_mask_andnot(&range, &dead);
+		fln_folio_filled(&image->folios, fill->page, fln_mask_count(&fresh));
+	}
 	fln_image_note_change(image, fill->page);
 	fill->gone = fln_mask_or(&fill->gone, &range);
 	fill->writing = false;
