@@ -137,7 +137,10 @@ static uint64_t collapse(struct fln_image *image, uint64_t block, struct fln_chu
 	else if (!fln_mask_empty(&zero) && !fln_planted(FLN_BUG_GIVEN_UP_AS_FILLED) &&
 		 fln_image_may_have_poison(image, block * FLN_BLOCK_PAGES, FLN_BLOCK_PAGES))
 		return atomic_exchange(&image->block_waiters, 0);
-	/* A uniformly FILLED block may include ZERO pages: an install finds the hole in the cache. */
+	/*
+	 * A uniformly FILLED block may include ZERO pages: an install finds the hole in the cache, or
+	 * the zeros of a large folio.
+	 */
 	(void)fln_blockmap_collapse(&image->map, block, c, 1u << to);
 	return atomic_exchange(&image->block_waiters, 0);
 }
