@@ -129,6 +129,7 @@
 	CALL(fstatfs) \
 	CALL(getdents64) \
 	CALL(faccessat2) \
+	CALL(geteuid) \
 	CALL(readlink) \
 	CALL(pread64) \
 	CALL(userfaultfd) \
