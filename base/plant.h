@@ -56,6 +56,7 @@ enum fln_bug {
 	FLN_BUG_RELEASED_DENIED,    /* region end takes released memory for its own */
 	FLN_BUG_HOLE_IN_FOLIO,      /* unfilled pages of large folios count as filled */
 	FLN_BUG_FOLIO_OVER_OLD,     /* large folios keep an adopted memfd's old contents */
+	FLN_BUG_ZERO_HOLE_LEFT,     /* in context, holes among ZERO pages are not noted */
 	FLN_BUG_NR
 };
 
