@@ -56,6 +56,7 @@ static const char *const names[FLN_BUG_NR] = {
 	[FLN_BUG_LET_GO_EARLY] = "let-go-early",
 	[FLN_BUG_HOLE_IN_FOLIO] = "hole-in-folio",
 	[FLN_BUG_FOLIO_OVER_OLD] = "folio-over-old-bytes",
+	[FLN_BUG_ZERO_HOLE_LEFT] = "zero-hole-left",
 };
 
 static enum fln_bug chosen;

@@ -58,6 +58,7 @@ enum fln_bug {
 	FLN_BUG_LET_GO_EARLY,       /* a foreign guest is let go while regions are to come */
 	FLN_BUG_HOLE_IN_FOLIO,      /* unfilled pages of large folios count as filled */
 	FLN_BUG_FOLIO_OVER_OLD,     /* large folios keep an adopted memfd's old contents */
+	FLN_BUG_ZERO_HOLE_LEFT,     /* in context, holes among ZERO pages are not noted */
 	FLN_BUG_NR
 };
 

@@ -86,6 +86,7 @@ static void take_zeros_of_folios(struct fln_block_round *b, uint32_t lead)
 	cached = fln_mask_and(&cached, &b->zero);
 	b->filled = fln_mask_or(&b->filled, &cached);
 	b->zero = fln_mask_andnot(&b->zero, &cached);
+	b->zero_cached = cached;
 }
 
 void fln_block_look(struct fln_block_round *b)

@@ -32,6 +32,7 @@ struct fln_block_round {
 	struct fln_mask claimed;      /* by this round */
 	struct fln_mask lost;         /* faulting pages that another thread has claimed */
 	struct fln_mask filled, zero; /* what the image permits to install */
+	struct fln_mask zero_cached;  /* those of filled that are holes, in large folios */
 	struct fln_mask later;        /* pages of windows that are mapped after the round */
 	/* On the faulting thread, in a signal handler: it takes no lock and postpones nothing. */
 	bool in_context;
@@ -73,6 +74,12 @@ void fln_block_claim(struct fln_block_round *b, const struct fln_fault *faults, 
 
 /* The same if the pool had no chunk: the faulting pages only, and they are not claimed. */
 void fln_block_go_without(struct fln_block_round *b, const struct fln_fault *faults, uint32_t nr);
+
+/* Is the page, which was mapped, one of the image's holes, whichever call has mapped it? */
+static inline bool fln_block_is_zero(const struct fln_block_round *b, uint32_t page)
+{
+	return fln_mask_test(&b->in.zeroed, page) || fln_mask_test(&b->zero_cached, page);
+}
 
 /* Set b->filled and b->zero: what may be mapped.  After claiming.  RCU read lock held. */
 void fln_block_look(struct fln_block_round *b);

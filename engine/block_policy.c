@@ -99,7 +99,7 @@ bool fln_policy_maps_little(const struct fln_block_case *c)
 
 bool fln_policy_trims(const struct fln_block_case *c)
 {
-	return c->option == FLN_RELEASE_AUTO && c->large && c->quiet;
+	return c->option == FLN_RELEASE_AUTO && c->has_spare && c->quiet;
 }
 
 enum fln_release fln_release_option(enum fln_release region, enum fln_release guest)

@@ -56,6 +56,7 @@ struct fln_block_case {
 	bool asked;                 /* fln_guest_release() is under way */
 	bool large;                 /* one large folio, as far as the image knows */
 	bool may_be_large;          /* that, or not begun */
+	bool has_spare;             /* it may take memory beyond its filled pages */
 	bool mapped;                /* all of its pages are mapped */
 	bool quiet;                 /* it had no new fault for FLN_QUIET_NS */
 	bool control;               /* fln_block_is_control() */

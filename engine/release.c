@@ -89,10 +89,7 @@ static bool wait_for_blocks(const struct fln_worker *w, const struct fln_guest *
 		if (r->release != FLN_RELEASE_AUTO || fln_region_all_released(r) ||
 		    !fln_release_is_possible(r))
 			continue;
-		/* Sweeps trim; a guest that has turned out sparse needs no room for it. */
-		fln_folio_set_trimmed(&r->image->folios,
-				      r->image->source && !r->foreign &&
-					      fln_turnout_of(&guest->turnout) != FLN_SEEN_SPARSE);
+		fln_release_tell_image(r);
 		(void)atomic_fetch_or(&r->image->block_waiters, fln_waiter_bit(w->opts.index));
 		wanted = true;
 	}
@@ -209,7 +206,7 @@ static enum fln_fate look_at_block(struct fln_worker *w, struct fln_region *r, u
 		s->shard->release_edge = true;
 	c = fln_release_case(r, block);
 	c.asked = s->forced;
-	if (fate == FLN_FATE_UNFILLED && (!c.large || !fln_folio_must_trim(&r->image->folios)))
+	if (fate == FLN_FATE_UNFILLED && (!c.has_spare || !fln_folio_must_trim(&r->image->folios)))
 		return fate;
 	c.quiet = s->quiet_look && fln_release_is_quiet(s->shard, r, block);
 	if (fate == FLN_FATE_UNFILLED && fln_policy_trims(&c)) {

@@ -45,6 +45,7 @@ struct fln_block_case fln_release_case(const struct fln_region *r, uint64_t bloc
 	struct fln_block_case c = {
 		.option = r->release,
 		.large = fln_folio_is_large(folios, of_image),
+		.has_spare = fln_folio_has_spare(folios, of_image),
 		.may_be_large = fln_folio_may_be_large(folios, of_image),
 		.mapped = uniform >= 0 && (uniform >> FLN_PLANE_PRESENT) & 1,
 		.control = fln_block_is_control(block_addr(r, block)),
@@ -65,6 +66,13 @@ bool fln_release_wants_rest(const struct fln_region *r, uint64_t block)
 	struct fln_block_case c = fln_release_case(r, block);
 
 	return fln_policy_fills_rest(&c);
+}
+
+void fln_release_tell_image(const struct fln_region *r)
+{
+	if (r->release == FLN_RELEASE_AUTO && !r->foreign && r->image->source)
+		fln_folio_set_trimmed(&r->image->folios,
+				      fln_turnout_of(&r->guest->turnout) != FLN_SEEN_SPARSE);
 }
 
 static uint64_t faults_of(const struct fln_shard *shard)

@@ -20,6 +20,12 @@ struct fln_block_case fln_release_case(const struct fln_region *r, uint64_t bloc
 bool fln_release_wants_rest(const struct fln_region *r, uint64_t block);
 
 /*
+ * Tell the region's image whether sweeps trim it, so that large folios may take more for a while.
+ * A guest that has turned out sparse needs no room for that.
+ */
+void fln_release_tell_image(const struct fln_region *r);
+
+/*
  * Has the block had no new fault since the last look at it?  Notes its faults for the next look,
  * so there must be FLN_QUIET_NS between two.  On the shard's worker, RCU read lock held.
  */

@@ -186,8 +186,8 @@ static void settle_faults(struct fln_worker *w, struct fln_block_round *b, struc
 		poison_or_hold(w, b, &faults[i], p, &poisoned, &reason, now);
 		switch (outcome_of(b, &poisoned, p)) {
 		case MAPPED:
-			fln_end_fault(shard, &faults[i], FLN_ENDED_RESUMED,
-				      fln_mask_test(&b->in.zeroed, p), now);
+			fln_end_fault(shard, &faults[i], FLN_ENDED_RESUMED, fln_block_is_zero(b, p),
+				      now);
 			break;
 		case POISONED:
 			fln_end_fault(shard, &faults[i], FLN_ENDED_POISONED, false, now);

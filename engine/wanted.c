@@ -19,6 +19,7 @@
 #include "engine/wanted.h"
 
 #include "base/clock.h"
+#include "base/plant.h"
 #include "base/rcu.h"
 #include "engine/command.h"
 #include "engine/failure.h"
@@ -119,7 +120,10 @@ static enum fln_wanted_end decide_end(struct fln_worker *w, struct fln_wanted *s
 	if (atomic_load_explicit(&s->region->closing, memory_order_acquire))
 		return FLN_WANTED_CLOSED;
 	state = fln_image_due(image, s->image_page);
-	if (state == FLN_IMAGE_FILLED && s->hole_pages > 0) {
+	/* ZERO, too: CONTINUE is also tried on holes in large folios (take_zeros_of_folios()). */
+	if (s->hole_pages > 0 &&
+	    (state == FLN_IMAGE_FILLED ||
+	     (state == FLN_IMAGE_ZERO && !fln_planted(FLN_BUG_ZERO_HOLE_LEFT)))) {
 		(void)fln_image_note_hole(image, s->image_page, s->hole_pages);
 		s->hole_pages = 0;
 		state = fln_image_due(image, s->image_page);

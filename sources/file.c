@@ -10,25 +10,42 @@
  * later, reads beyond its new end fail; those pages are never treated as holes.
  */
 #include "base/cancel.h"
+#include "base/error.h"
 #include "base/fd.h"
+#include "base/map.h"
 #include "base/page.h"
 #include "sources/source.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
 
 static_assert(sizeof(off_t) == 8, "file offsets have 64 bits");
 
 struct file {
 	int fd;
-	uint64_t offset_bytes; /* where the contents begin */
-	uint64_t len_bytes;    /* of the contents */
+	/*
+	 * Nobody touches it: mincore() tells by it what is in the page cache.  MAP_FAILED: that cannot
+	 * be told.
+	 */
+	char *map;
+	_Atomic bool reads_at_hand; /* the file system supports it, as far as is known */
+	uint64_t offset_bytes;      /* where the contents begin */
+	uint64_t len_bytes;         /* of the contents */
 	char path[];
 };
 
@@ -66,18 +83,83 @@ static int64_t file_read(void *ctx, uint64_t offset_bytes, void *buf, uint64_t l
 	return n;
 }
 
-/* Not O_DIRECT, no readahead: RWF_NOWAIT stops at the first page that is not in the page cache. */
-static int64_t file_read_at_hand(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
+/*
+ * Is all of it in the page cache?  Linux 6.5; it takes a third of the time that mincore() takes.
+ * False: not all of it is, or that cannot be told.
+ */
+static bool is_all_in_cache(const struct file *f, uint64_t offset_bytes, uint64_t len_bytes)
+{
+	struct {
+		uint64_t offset_bytes, len_bytes;
+	} range = { f->offset_bytes + offset_bytes, len_bytes };
+	struct {
+		uint64_t nr_cached, nr_others[4];
+	} stat = { 0, { 0 } };
+
+	return syscall(SYS_cachestat, f->fd, &range, &stat, 0) == 0 &&
+	       stat.nr_cached == fln_bytes_to_pages(len_bytes);
+}
+
+static uint64_t file_at_hand(void *ctx, uint64_t offset_bytes, uint64_t len_bytes)
 {
 	const struct file *f = ctx;
+	unsigned char in_cache[FLN_BLOCK_PAGES];
+	uint64_t nr = 0, nr_pages = fln_bytes_to_pages(len_bytes);
+
+	/* Bytes beyond the end of the contents are somebody else's. */
+	if (!atomic_load_explicit(&f->reads_at_hand, memory_order_relaxed) ||
+	    nr_pages > FLN_BLOCK_PAGES || offset_bytes > f->len_bytes ||
+	    len_bytes > f->len_bytes - offset_bytes)
+		return 0;
+	if (is_all_in_cache(f, offset_bytes, len_bytes))
+		return len_bytes;
+	if (mincore(f->map + offset_bytes, len_bytes, in_cache) != 0)
+		return 0;
+	while (nr < nr_pages && in_cache[nr] & 1)
+		nr++;
+	return fln_pages_to_bytes(nr);
+}
+
+/* Not O_DIRECT.  RWF_NOWAIT stops at the first page that is not in the page cache. */
+static int64_t file_read_at_hand(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes)
+{
+	struct file *f = ctx;
 	struct iovec to = { buf, len_bytes };
 	ssize_t n;
 
-	/* Bytes beyond the end of the contents are somebody else's. */
-	if (offset_bytes > f->len_bytes || len_bytes > f->len_bytes - offset_bytes)
-		return 0;
 	n = preadv2(f->fd, &to, 1, (off_t)(f->offset_bytes + offset_bytes), RWF_NOWAIT);
+	/* The file system has no RWF_NOWAIT, or a filter permits no such call. */
+	if (n < 0 && errno != EAGAIN && errno != EFAULT && errno != EINTR)
+		atomic_store_explicit(&f->reads_at_hand, false, memory_order_relaxed);
 	return n < 0 ? -errno : n;
+}
+
+/*
+ * mincore() calls all pages resident, whatever is, in files that are neither the caller's nor
+ * writable for it: they are not read at hand.
+ */
+static bool tells_residence(const struct file *f, const struct stat *st)
+{
+	char path[32];
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
+	return st->st_uid == geteuid() || faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0;
+}
+
+static void map_for_residence(struct file *f, const struct stat *st)
+{
+	f->map = MAP_FAILED;
+	if (tells_residence(f, st))
+		f->map = fln_map_closed(NULL, f->len_bytes, MAP_SHARED | MAP_NORESERVE, f->fd,
+					(off_t)f->offset_bytes);
+	atomic_init(&f->reads_at_hand, f->map != MAP_FAILED);
+}
+
+static void file_close(struct file *f)
+{
+	if (f->map != MAP_FAILED)
+		(void)munmap(f->map, f->len_bytes);
+	(void)close(f->fd);
 }
 
 static int64_t file_extent(void *ctx, uint64_t offset_bytes, uint64_t len_bytes, int *is_hole)
@@ -117,7 +199,7 @@ static void file_destroy(void *ctx)
 {
 	struct file *f = ctx;
 
-	(void)close(f->fd);
+	file_close(f);
 	free(f);
 }
 
@@ -221,14 +303,16 @@ int fln_source_open_file(const char *path, uint64_t offset_bytes, struct fln_sou
 	/* Block devices do not support SEEK_DATA (EINVAL). */
 	if (S_ISREG(st.st_mode))
 		ops.extent = file_extent;
+	map_for_residence(f, &st);
 	rc = fln_source_make(&ops, f, f->len_bytes, out);
 	if (rc)
 		goto err_close;
+	(*out)->at_hand = file_at_hand;
 	(*out)->read_at_hand = file_read_at_hand;
 	return 0;
 
 err_close:
-	(void)close(f->fd);
+	file_close(f);
 err_free:
 	free(f);
 	return rc;

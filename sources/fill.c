@@ -57,8 +57,8 @@ static int write_owned(struct fln_image *image, struct fln_fill *fill, uint32_t 
 	int rc = 0;
 
 	for (; rc == 0 && fln_mask_next_run(&todo, &at, &end); at = end)
-		rc = fln_image_write(image, fill->page + at, buffer + fln_pages_to_bytes(at - lo),
-				     end - at);
+		rc = fln_image_write_or_trim(image, fill->page + at,
+					     buffer + fln_pages_to_bytes(at - lo), end - at);
 	if (rc) {
 		fln_image_punch_runs(image, fill->page, &todo);
 		end_writing(image, fill);
@@ -135,20 +135,30 @@ static int publish_fetched(struct fln_image *image, struct fln_fill *fill, uint3
 }
 
 /*
- * Read into the folio itself the pages of [lo, hi) that the source has at hand, and publish them.
- * Return: the end of what was published.  Nothing here waits for a device, because others may have
- * to wait for us: pages are not taken over while they are written.
+ * Read into the folio itself the pages from @lo on that the source has at hand, and publish them.
+ * Return: the end of what was published; the pages from there to @hi are the fill's as before,
+ * FILLING, and read zero.
+ *
+ * Others may have to wait for us, because pages are not taken over while they are written, so
+ * nothing here waits for a device.  To try and see does not do: a read that is not to wait may begin
+ * readahead, and that may wait.  So the source is asked before.  What remains is that the pages
+ * leave the source's cache in between, or that one of them is the kernel's mark to read further
+ * ahead.
+ *
+ * Pages that were given up meanwhile are written as well; fln_fill_publish() punches them out.
  */
 static uint32_t fill_in_place(struct fln_image *image, struct fln_fill *fill, uint32_t lo,
 			      uint32_t hi)
 {
-	uint32_t at = 0, end, upto = hi;
+	uint32_t at = 0, end, upto;
 	struct fln_mask todo;
 
-	if (!image->source->read_at_hand ||
-	    !fln_file_size_permitted(fln_pages_to_bytes(fill->page + hi)) ||
-	    !fln_folio_begin(&image->folios, fill->page + lo, hi - lo))
+	hi = lo + (uint32_t)fln_bytes_to_pages(
+			  fln_source_at_hand(image->source, fln_pages_to_bytes(fill->page + lo),
+					     fln_pages_to_bytes(hi - lo)));
+	if (hi == lo)
 		return lo;
+	upto = hi;
 	todo = begin_writing(image, fill, lo, hi);
 	for (; upto == hi && fln_mask_next_run(&todo, &at, &end); at = end) {
 		uint64_t page = fill->page + at, from = fln_pages_to_bytes(page);
@@ -160,12 +170,10 @@ static uint32_t fill_in_place(struct fln_image *image, struct fln_fill *fill, ui
 		if (nr > 0)
 			fln_source_note(image->source, nr, fln_now_ns() - begun_ns);
 
-		/* What no fill has published reads zero. */
+		/* What no fill has published reads zero; of whole pages all was written, or nothing. */
 		if (!fln_is_aligned(n, FLN_PAGE_BYTES) &&
 		    fln_alias_zero(image, page + nr, page + nr + 1) != 0)
 			(void)fln_image_punch(image, page + nr, 1);
-		if (nr > 0)
-			fln_folio_wrote(&image->folios, page, nr);
 		if (nr < end - at)
 			upto = at + nr;
 	}
@@ -188,8 +196,10 @@ static int fill_data(struct fln_image *image, struct fln_fill *fill, uint32_t lo
 	bool at_once;
 	int rc, first = 0;
 
-	fln_folio_ask_source(&image->folios, fill->page + lo);
-	lo = fill_in_place(image, fill, lo, hi);
+	/* Before pages are being written: the kernel may take its time to have a large folio. */
+	if (fln_file_size_permitted(fln_pages_to_bytes(fill->page + hi)) &&
+	    fln_folio_begin_fill(&image->folios, fill->page + lo, hi - lo))
+		lo = fill_in_place(image, fill, lo, hi);
 	if (lo == hi)
 		return 0;
 	at_once = hi - lo == 1 || fln_image_is_huge(image);

@@ -87,7 +87,6 @@ int fln_image_write(struct fln_image *image, uint64_t page, const void *buf, uin
 		}
 		done += (uint64_t)n;
 	}
-	fln_folio_wrote(&image->folios, page, nr_pages);
 	return 0;
 }
 
@@ -97,8 +96,10 @@ int fln_image_punch(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 		return fln_huge_punch(image, page, nr_pages);
 	fln_folio_gone(&image->folios, page, nr_pages);
 	if (fallocate(image->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-		      (off_t)fln_pages_to_bytes(page), (off_t)fln_pages_to_bytes(nr_pages)) == 0)
+		      (off_t)fln_pages_to_bytes(page), (off_t)fln_pages_to_bytes(nr_pages)) == 0) {
+		fln_folio_punched(&image->folios, page, nr_pages);
 		return 0;
+	}
 	/* An adopted memfd was sealed meanwhile.  The alias is older than the seal. */
 	if (errno == EPERM && !image->read_only)
 		return fln_alias_zero(image, page, page + nr_pages);

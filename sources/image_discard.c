@@ -103,6 +103,7 @@ static bool discard_block(struct fln_image *image, struct fln_fill *fill, uint64
 		pages = fln_image_in_state(c, FLN_IMAGE_FILLED);
 		pages = fln_mask_and(&pages, &range);
 		fln_image_move(image, c, &pages, FLN_IMAGE_FILLED, FLN_IMAGE_ZERO);
+		fln_folio_unfilled(&image->folios, block * FLN_BLOCK_PAGES, fln_mask_count(&pages));
 	}
 	pages = fln_image_in_state(c, FLN_IMAGE_FILLING);
 	pages = fln_mask_and(&pages, &range);
@@ -153,11 +154,12 @@ void fln_image_drop(struct fln_image *image, uint64_t page, uint64_t nr_pages, b
 		waiters = claimed ? 0 : fln_image_take_waiters(image);
 		fln_unlock(&image->lock);
 		fln_rcu_read_unlock();
-		/* The page cache may have lost pages, and is asked about zeros again. */
-		if (claimed || filled_too)
-			fln_folio_gone(&image->folios, page, stop - page);
+		/* In a block that is large, what no fill has written reads zero, and is not punched. */
 		if (claimed)
 			publish_discarded(image, &fill);
+		/* The page cache may have lost pages, and is asked about zeros from now on. */
+		if (claimed || filled_too)
+			fln_folio_gone(&image->folios, page, stop - page);
 		fln_image_kick(image, waiters);
 		fln_signals_release();
 		page = stop;

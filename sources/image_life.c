@@ -5,6 +5,7 @@
 #include "sources/image_life.h"
 
 #include "base/error.h"
+#include "sources/free_memory.h"
 #include "sources/image_state.h"
 #include "sources/link.h"
 #include "sources/memfd.h"
@@ -15,12 +16,9 @@
 /* A bound of the embedder's always holds; ours gives way for a second, where memory is free. */
 static uint64_t young_pages(void)
 {
-	long nr_free = sysconf(_SC_AVPHYS_PAGES);
-	uint64_t max = fln_bytes_to_pages(FLN_FOLIO_YOUNG_BYTES);
+	uint64_t bytes = fln_free_memory("") / 4;
 
-	if (nr_free < 0)
-		return 0;
-	return (uint64_t)nr_free / 4 < max ? (uint64_t)nr_free / 4 : max;
+	return fln_bytes_to_pages(bytes < FLN_FOLIO_YOUNG_BYTES ? bytes : FLN_FOLIO_YOUNG_BYTES);
 }
 
 static int init_folios(struct fln_image *image, const struct fln_image_opts *opts)
@@ -29,7 +27,8 @@ static int init_folios(struct fln_image *image, const struct fln_image_opts *opt
 		.alias = image->alias,
 		.memfd = image->memfd,
 		.len_bytes = image->len_bytes,
-		.young_pages = opts->folio_spare_bytes ? 0 : young_pages(),
+		.limited = image->room_bytes != 0,
+		.young_pages = opts->folio_spare_bytes || image->room_bytes ? 0 : young_pages(),
 		.spare_pages = opts->folio == FLN_FOLIO_LARGE ? UINT64_MAX
 			       : opts->folio_spare_bytes
 				       ? fln_bytes_to_pages(opts->folio_spare_bytes)

@@ -17,6 +17,7 @@
 #include "sources/image_cache.h"
 #include "sources/image_state.h"
 
+#include <errno.h>
 #include <string.h>
 
 /*
@@ -59,10 +60,15 @@ static bool claim_run(struct fln_image *image, struct fln_fill *fill, uint64_t *
 	return true;
 }
 
-/* @consequence: of a punch that fails, for the log. */
-static void punch_unfilled(struct fln_image *image, uint64_t page, uint64_t end,
-			   const char *consequence)
+/*
+ * @consequence: of a punch that fails, for the log.  Return: the pages of [page, end) that are not
+ * filled, and have been punched out.
+ */
+static uint64_t punch_unfilled(struct fln_image *image, uint64_t page, uint64_t end,
+			       const char *consequence)
 {
+	uint64_t nr_punched = 0;
+
 	while (page < end) {
 		enum fln_image_page prev_state = FLN_IMAGE_UNFILLED;
 		struct fln_fill fill;
@@ -79,7 +85,9 @@ static void punch_unfilled(struct fln_image *image, uint64_t page, uint64_t end,
 		fln_unlock(&image->lock);
 		fln_rcu_read_unlock();
 		if (claimed) {
-			if (fln_image_empty(image, fill.page, fill.nr_pages) != 0)
+			if (fln_image_empty(image, fill.page, fill.nr_pages) == 0)
+				nr_punched += fill.nr_pages;
+			else
 				fln_log_limited(&image->filler->opts.log, &image->log_limit,
 						FLN_LOG_WARNING, "%s; %s", fln_last_error(),
 						consequence);
@@ -88,26 +96,55 @@ static void punch_unfilled(struct fln_image *image, uint64_t page, uint64_t end,
 		}
 		fln_signals_release();
 	}
+	return nr_punched;
 }
 
 void fln_image_punch_unfilled(struct fln_image *image, uint64_t page, uint64_t nr_pages)
 {
 	/* Our own memfds hold only what we wrote; attached images belong to their owner. */
 	if (image->adopted && !image->link)
-		punch_unfilled(image, page, page + nr_pages,
-			       "after the private region ends, discarded pages may expose the "
-			       "memfd's original contents");
+		(void)punch_unfilled(
+			image, page, page + nr_pages,
+			"after the private region ends, discarded pages may expose the "
+			"memfd's original contents");
 }
 
-void fln_image_trim(struct fln_image *image, uint64_t block)
+uint32_t fln_image_trim(struct fln_image *image, uint64_t block)
 {
-	uint64_t page = block * FLN_BLOCK_PAGES;
+	uint64_t page = block * FLN_BLOCK_PAGES, nr;
 
 	/* Fills that begin from now on write to pages of their own. */
-	if (fln_folio_trim(&image->folios, block))
-		punch_unfilled(image, page,
-			       fln_block_end_page(page, fln_bytes_to_pages(image->len_bytes)),
-			       "its memory stays allocated");
+	if (!fln_folio_trim(&image->folios, block))
+		return 0;
+	nr = punch_unfilled(image, page,
+			    fln_block_end_page(page, fln_bytes_to_pages(image->len_bytes)),
+			    "its memory stays allocated");
+	fln_folio_trimmed(&image->folios, page, (uint32_t)nr);
+	return (uint32_t)nr;
+}
+
+/* Punch out at least as much as a block of what large folios have to spare.  False: nothing. */
+static bool trim_some(struct fln_image *image)
+{
+	const struct fln_folios *f = &image->folios;
+	uint32_t nr = 0;
+
+	for (uint64_t block = 0; block < f->nr_blocks && nr < FLN_BLOCK_PAGES &&
+				 atomic_load_explicit(&f->nr_spare, memory_order_relaxed) > 0;
+	     block++)
+		nr += fln_image_trim(image, block);
+	return nr > 0;
+}
+
+int fln_image_write_or_trim(struct fln_image *image, uint64_t page, const void *buf,
+			    uint32_t nr_pages)
+{
+	int rc = fln_image_write(image, page, buf, nr_pages);
+
+	/* Others may take what was given back, but each round takes some. */
+	while ((rc == -ENOSPC || rc == -ENOMEM) && trim_some(image))
+		rc = fln_image_write(image, page, buf, nr_pages);
+	return rc;
 }
 
 void fln_image_ask_trim(struct fln_image *image, uint64_t page)

@@ -20,12 +20,20 @@ struct fln_image;
 void fln_image_punch_unfilled(struct fln_image *image, uint64_t page, uint64_t nr_pages);
 
 /*
- * Give back what the large folio of a block takes beyond its filled pages, if it is one: the block
- * is small from then on.  Nothing of its contents changes.  Caller as above.
+ * Give back what the large folio of a block takes beyond its filled pages, if it is or was one: the
+ * block is small from then on.  Nothing of its contents changes.  Return: how many pages.  Caller
+ * as above.
  */
-void fln_image_trim(struct fln_image *image, uint64_t block);
+uint32_t fln_image_trim(struct fln_image *image, uint64_t block);
 
-/* Have a filler do that for the block of @page, if a fill is free.  Never blocks. */
+/*
+ * fln_image_write(), for pages that the caller has claimed.  Where there is no memory or no room for
+ * them, large folios give back what they have to spare.
+ */
+int fln_image_write_or_trim(struct fln_image *image, uint64_t page, const void *buf,
+			    uint32_t nr_pages);
+
+/* Have a filler trim the block of @page, if a fill is free.  Never blocks. */
 void fln_image_ask_trim(struct fln_image *image, uint64_t page);
 
 #endif

@@ -5,7 +5,7 @@
  */
 #include "base/cancel.h"
 #include "sources/fill.h"
-#include "sources/image_cache.h"
+#include "sources/image_punch_unfilled.h"
 #include "sources/image_state.h"
 
 #include "base/error.h"
@@ -131,9 +131,9 @@ struct put {
 static int put_run(struct fln_image *image, struct fln_fill *fill, void *arg)
 {
 	const struct put *put = arg;
-	int rc = fln_image_write(image, fill->page,
-				 put->buf + fln_pages_to_bytes(fill->page - put->page),
-				 fill->nr_pages);
+	int rc = fln_image_write_or_trim(image, fill->page,
+					 put->buf + fln_pages_to_bytes(fill->page - put->page),
+					 fill->nr_pages);
 
 	fln_fill_publish(image, fill, 0, fill->nr_pages,
 			 rc ? FLN_IMAGE_UNFILLED : FLN_IMAGE_FILLED);

@@ -137,7 +137,10 @@ static uint64_t collapse(struct fln_image *image, uint64_t block, struct fln_chu
 	else if (!fln_mask_empty(&zero) && !fln_planted(FLN_BUG_GIVEN_UP_AS_FILLED) &&
 		 fln_image_may_have_poison(image, block * FLN_BLOCK_PAGES, FLN_BLOCK_PAGES))
 		return atomic_exchange(&image->block_waiters, 0);
-	/* A uniformly FILLED block may include ZERO pages: an install finds the hole in the cache. */
+	/*
+	 * A uniformly FILLED block may include ZERO pages: an install finds the hole in the cache, or
+	 * the zeros of a large folio.
+	 */
 	(void)fln_blockmap_collapse(&image->map, block, c, 1u << to);
 	return atomic_exchange(&image->block_waiters, 0);
 }
@@ -301,6 +304,10 @@ void fln_fill_publish(struct fln_image *image, struct fln_fill *fill, uint32_t l
 		fln_lock(&image->lock);
 	}
 	of_blocks = move_run(image, fill, &range, &dead, to);
+	if (to == FLN_IMAGE_FILLED) {
+		fresh = fln_mask_andnot(&range, &dead);
+		fln_folio_filled(&image->folios, fill->page, fln_mask_count(&fresh));
+	}
 	fln_image_note_change(image, fill->page);
 	fill->gone = fln_mask_or(&fill->gone, &range);
 	fill->writing = false;

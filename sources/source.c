@@ -216,13 +216,19 @@ void fln_source_note(struct fln_source *source, uint32_t nr_pages, uint64_t ns)
 	atomic_store_explicit(&source->page_ns, (uint32_t)now, memory_order_relaxed);
 }
 
+uint64_t fln_source_at_hand(struct fln_source *source, uint64_t offset_bytes, uint64_t len_bytes)
+{
+	if (!source->at_hand)
+		return 0;
+	fln_lock_assert_none(); /* I2 */
+	return source->at_hand(source->ctx, offset_bytes, len_bytes);
+}
+
 uint64_t fln_source_read_at_hand(struct fln_source *source, uint64_t offset_bytes, void *buf,
 				 uint64_t len_bytes)
 {
 	int64_t n;
 
-	if (!source->read_at_hand)
-		return 0;
 	fln_lock_assert_none(); /* I2 */
 	FLN_DEBUG_ASSERT(source->ops.concurrency == FLN_SOURCE_PARALLEL);
 	n = source->read_at_hand(source->ctx, offset_bytes, buf, len_bytes);

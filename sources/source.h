@@ -20,10 +20,13 @@ struct fln_source {
 	 */
 	const char *memory;
 	/*
-	 * Optional.  Read what needs no I/O, such as what of a file is in the page cache, and
-	 * never block on a device.  Return: the bytes read, from @offset_bytes on; 0 or a negative
-	 * errno: none.  @buf may lie in the alias of an image, where a store may fail.
+	 * Optional, both or none.  at_hand() tells how many bytes from @offset_bytes on can be read
+	 * without I/O, such as what of a file is in the page cache, and does not wait for a device.
+	 * read_at_hand() reads such bytes, which may no longer be there: then it does not wait for
+	 * them.  Return: the bytes read, from @offset_bytes on; 0 or a negative errno: none.  @buf
+	 * may lie in the alias of an image, where a store may fail.
 	 */
+	uint64_t (*at_hand)(void *ctx, uint64_t offset_bytes, uint64_t len_bytes);
 	int64_t (*read_at_hand)(void *ctx, uint64_t offset_bytes, void *buf, uint64_t len_bytes);
 	_Atomic uint32_t nr_refs;
 	/*
@@ -49,8 +52,14 @@ int fln_source_read_all(struct fln_source *source, uint64_t offset_bytes, void *
 			uint64_t len_bytes);
 
 /*
- * Read what of [offset, offset + len) needs no I/O.  Return: the bytes read, from the beginning;
- * possibly 0.
+ * How many bytes from @offset_bytes on, at most @len_bytes, fln_source_read_at_hand() would read
+ * now.
+ */
+uint64_t fln_source_at_hand(struct fln_source *source, uint64_t offset_bytes, uint64_t len_bytes);
+
+/*
+ * Read what of [offset, offset + len) needs no I/O; fln_source_at_hand() has said that all of it
+ * does not.  Return: the bytes read, from the beginning; possibly 0.
  */
 uint64_t fln_source_read_at_hand(struct fln_source *source, uint64_t offset_bytes, void *buf,
 				 uint64_t len_bytes);

@@ -218,7 +218,7 @@ static enum round judge(struct fln_block_round *b, struct access *a, uint32_t pa
 	if (closing && fln_mask_test(&b->in.hole, page))
 		zero_hole(b, page);
 	if (fln_mask_test(&b->in.present, page)) {
-		ending.zero = fln_mask_test(&b->in.zeroed, page);
+		ending.zero = fln_block_is_zero(b, page);
 		end_fault(b, a, ending);
 		return ROUND_DONE;
 	}

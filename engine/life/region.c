@@ -34,12 +34,14 @@
 #include "engine/life/region_opts.h"
 #include "engine/owners.h"
 #include "engine/release_ask.h"
+#include "engine/release_case.h"
 #include "engine/release_maps.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/turn.h"
 #include "engine/uffd.h"
 #include "sharding/stripes.h"
+#include "sources/folio.h"
 #include "sources/image.h"
 
 #include <errno.h>
@@ -329,6 +331,7 @@ int fln_region_add(struct fln_guest *guest, const struct fln_region_opts *opts,
 		rc = build_region(guest, r, o.max_chunks);
 	if (rc == 0) {
 		guest->release.told = guest->release.is_complete = false;
+		fln_release_tell_image(r);
 		fln_release_look_now(guest);
 	} else {
 		let_go_again(guest); /* if it was taken back in vain */
@@ -356,6 +359,8 @@ void fln_region_release(struct fln_region *region)
 	fln_region_unmap(region);
 	fln_region_deny_free(region);
 	fln_release_end_maps(region);
+	/* Sweeps of other regions tell the image that they trim it. */
+	fln_folio_set_trimmed(&region->image->folios, false);
 	fln_blockmap_deinit(&region->map);
 	atomic_fetch_sub(&region->image->nr_users, 1);
 	fln_free(&guest->engine->alloc, region, sizeof(*region), FLN_NODE_ANY);

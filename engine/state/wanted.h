@@ -35,7 +35,7 @@ enum fln_wanted_end {
  */
 struct fln_wanted {
 	_Alignas(64) _Atomic uint32_t state; /* enum fln_wanted_end; a futex */
-	uint32_t hole_pages; /* FILLED pages that are holes in the cache; 0: a fill */
+	uint32_t hole_pages; /* pages that are holes in the cache, FILLED or ZERO; 0: a fill */
 	bool counts;         /* ending the slot ends a fault */
 	struct fln_wanted *next;
 	struct fln_region *region;

@@ -203,7 +203,8 @@ enum fln_sharing {
 	 * Changes of the image show in every guest that has not copied the page: writes
 	 * and MADV_REMOVE of shared guests, fln_image_discard(), holes punched through
 	 * the descriptor.  A hole that is mapped reads zero from then on, also if a
-	 * shared guest writes there later.
+	 * shared guest writes there later; but in a large folio a hole is a page like
+	 * those that are filled, and such writes show there (FLN_FOLIO_SMALL has none).
 	 *
 	 * Not in a foreign guest, and not with an image of huge pages (-EOPNOTSUPP).
 	 * In context only with FLN_DISCARD_IMAGE.

@@ -41,12 +41,17 @@ enum fln_image_flags {
 /* Which folios (allocations of the kernel) the memory of an image consists of. */
 enum fln_folio {
 	/*
-	 * A block of 2 MiB begins as one large folio where the kernel permits that and
-	 * folio_spare_bytes is kept to.  Filling it costs a third of what small folios cost, and
+	 * A block of 2 MiB begins as one large folio where the kernel permits that,
+	 * folio_spare_bytes is kept to and, on a tmpfs that has a size, all of the image still has
+	 * room.  Filling it costs a third of what small folios cost, and
 	 * one page-table entry maps it.  See docs/TUNING.md.
 	 */
 	FLN_FOLIO_AUTO,
-	/* Pages of 4 KiB: no memory is allocated beyond what is filled. */
+	/*
+	 * The library asks for pages of 4 KiB: no memory is allocated beyond what is filled, unless
+	 * the host gives large folios unasked (shmem_enabled=always, a tmpfs mount's huge=always or
+	 * within_size).
+	 */
 	FLN_FOLIO_SMALL,
 	/* As FLN_FOLIO_AUTO, with no bound on the memory that this takes. */
 	FLN_FOLIO_LARGE,
@@ -199,10 +204,14 @@ FLN_API uint64_t fln_image_filled_bytes(const struct fln_image *image);
  * @memory_bytes:   memory that its page cache takes
  * @large_blocks:   blocks of 2 MiB that were allocated as one large folio.  Pages that others punch
  *                  out of one may split it, which is counted here only once it is noticed
- * @refused_blocks: blocks for which the kernel gave no large folio: it does not permit them, or
- *                  has no 2 MiB of memory in one piece
- * @bounded_blocks: blocks that have small folios because of folio_spare_bytes
- * @spare_bytes:    memory of large folios that was not filled, or not yet
+ * @refused_blocks: blocks for which the kernel gave no large folio: it does not permit them, has
+ *                  no 2 MiB of memory in one piece, or is at a limit.  After many refusals in a
+ *                  row it is asked for some blocks only, and the others count here as well
+ * @bounded_blocks: blocks that have small folios because of folio_spare_bytes, or because their
+ *                  tmpfs has no room for all of the image
+ * @spare_bytes:    memory of large folios that was not filled, or not yet, at most: what others
+ *                  have punched out may still be counted.  Holes of the source in large folios
+ *                  stay in memory, and so here, for good
  */
 struct fln_memory_stats {
 	size_t size;

@@ -58,7 +58,8 @@ FLN_API uint64_t fln_histogram_quantile(const struct fln_histogram *h, double q)
  *                   that has ended counts in one of @minor, @major, @zero and @invalid
  * @minor:           faults whose contents were in the cache
  * @major:           faults that waited for contents, from the source or a push
- * @zero:            faults on holes and on discarded pages
+ * @zero:            faults on holes and on discarded pages.  Once all of a block of 2 MiB is
+ *                   filled, holes in a large folio are pages of zeros, and count in @minor
  * @invalid:         faults outside any region, or whose range was unmapped
  * @refaults:        faults on pages that the engine's map called mapped
  * @resumed:         faults that ended with the page mapped

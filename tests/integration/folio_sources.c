@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Where the contents of large folios come from and go to: files that are read in place, memory,
- * sources that fail; other engines, foreign memory, a file system that is full.
+ * sources that fail; other engines, foreign memory.
  */
 #include "tests/integration/folio_bed.h"
 
@@ -9,7 +9,6 @@
 #include <linux/userfaultfd.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -194,50 +193,6 @@ static void foreign(void)
 	(void)munmap(p, NR_PAGES * PAGE);
 }
 
-/* A file on tmpfs that has room for less than two of its three blocks. */
-static void no_room(void)
-{
-	char dir[] = "/tmp/fln-folio-room-XXXXXX", name[64];
-	char *buf = malloc(BLOCK);
-	struct bed b;
-	int fd, rc = 0;
-
-	CHECK(buf && mkdtemp(dir), "%s: %s", dir, strerror(errno));
-	if (mount("none", dir, "tmpfs", 0, "size=3m,huge=advise") != 0) {
-		test_note("no tmpfs of our own: %s", strerror(errno));
-		(void)rmdir(dir);
-		free(buf);
-		return;
-	}
-	(void)snprintf(name, sizeof(name), "%s/image", dir);
-	fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	CHECK(fd >= 0 && ftruncate(fd, (off_t)(3 * BLOCK)) == 0, "%s: %s", name, strerror(errno));
-	(void)umount2(dir, MNT_DETACH);
-	(void)rmdir(dir);
-	bed_init(&b, 3 * 512);
-	b.image_opts.flags = FLN_IMAGE_F_ADOPT | FLN_IMAGE_F_UNSEALED;
-	b.image_opts.memfd = fd;
-	bed_up(&b);
-	for (uint64_t block = 0; block < 3; block++) {
-		for (uint64_t p = 0; p < 512; p++)
-			contents_of(1, block * 512 + p, buf + p * PAGE);
-		rc = fln_image_put(b.image, block * BLOCK, buf, BLOCK);
-		CHECK(rc == (block == 0 ? 0 : -ENOSPC), "block %llu: %d: %s",
-		      (unsigned long long)block, rc, fln_last_error());
-	}
-	for (uint64_t p = 0; p < 512; p++)
-		expect(&b, p, word_of(1, p, 0));
-	/* Room is made, and what found none is pushed again. */
-	OK(fln_image_discard(b.image, 0, BLOCK));
-	OK(fln_image_put(b.image, 2 * BLOCK, buf, BLOCK / 2));
-	for (uint64_t p = 1024; p < 1024 + 256; p++)
-		expect(&b, p, word_of(1, p, 0));
-	expect(&b, 5, 0);
-	bed_down(&b);
-	(void)close(fd);
-	free(buf);
-}
-
 int main(void)
 {
 	test_init();
@@ -246,6 +201,5 @@ int main(void)
 	RUN(failing_sources);
 	RUN(attached);
 	RUN(foreign);
-	RUN(no_room);
 	return 0;
 }

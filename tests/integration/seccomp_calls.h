@@ -6,6 +6,12 @@
 #ifndef FLN_TESTS_SECCOMP_CALLS_H
 #define FLN_TESTS_SECCOMP_CALLS_H
 
+#include <sys/syscall.h>
+
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
+
 /* clang-format off */
 
 #define WORKER_CALLS(CALL) \
@@ -55,7 +61,10 @@
 	CALL(pread64) \
 	CALL(preadv2) \
 	CALL(pwrite64) \
+	CALL(cachestat) \
 	CALL(mincore) \
+	CALL(newfstatat) \
+	CALL(fstatfs) \
 	CALL(lseek) \
 	CALL(fallocate) \
 	CALL(process_vm_writev) \
@@ -120,6 +129,7 @@
 	CALL(fstatfs) \
 	CALL(getdents64) \
 	CALL(faccessat2) \
+	CALL(geteuid) \
 	CALL(readlink) \
 	CALL(pread64) \
 	CALL(userfaultfd) \

@@ -19,8 +19,10 @@ fln_test(NAME image_rest LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/image_rest
 fln_test(NAME image_calls LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/image_calls.c ${FLN_RIG})
 target_link_options(test_unit_image_calls PRIVATE
   -Wl,--wrap=pwrite64,--wrap=fallocate64,--wrap=process_vm_writev)
-fln_test(NAME folio LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/folio.c ${FLN_RIG})
-target_link_options(test_unit_folio PRIVATE -Wl,--wrap=madvise,--wrap=mincore,--wrap=process_vm_writev)
+foreach(name folio folio_spare)
+  fln_test(NAME ${name} LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/${name}.c ${FLN_RIG})
+  target_link_options(test_unit_${name} PRIVATE -Wl,--wrap=madvise,--wrap=mincore,--wrap=process_vm_writev)
+endforeach()
 fln_test(NAME image_race LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/image_race.c ${FLN_RIG})
 fln_test(NAME image_old LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/image_old.c ${FLN_RIG})
 fln_test(NAME image_learn LABEL unit SOURCES ${CMAKE_CURRENT_LIST_DIR}/image_learn.c ${FLN_RIG})

@@ -129,13 +129,13 @@ static void rest_of_a_block(void **state)
 
 static void trims_what_is_quiet(void **state)
 {
-	struct fln_block_case c = { .option = FLN_RELEASE_AUTO, .large = true };
+	struct fln_block_case c = { .option = FLN_RELEASE_AUTO, .has_spare = true };
 
 	(void)state;
 	assert_false(fln_policy_trims(&c));
 	c.quiet = true;
 	assert_true(fln_policy_trims(&c));
-	c.large = false;
+	c.has_spare = false;
 	assert_false(fln_policy_trims(&c));
 }
 
