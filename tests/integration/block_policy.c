@@ -111,11 +111,13 @@ static void sparse_memory_is_given_back(void)
 		touch(i * 512u + i);
 	s = memory_of(&bed);
 	most = 2 * s.filled_bytes + (UINT64_C(64) << 20);
-	test_note("%llu MiB at first, %llu filled, %llu blocks large",
+	test_note("%llu MiB at first, %llu filled, %llu blocks large, %llu refused, %llu bounded",
 		  (unsigned long long)s.memory_bytes >> 20,
-		  (unsigned long long)s.filled_bytes >> 20, (unsigned long long)s.large_blocks);
-	CHECK(s.memory_bytes > most, "%llu bytes: nothing to give back",
-	      (unsigned long long)s.memory_bytes);
+		  (unsigned long long)s.filled_bytes >> 20, (unsigned long long)s.large_blocks,
+		  (unsigned long long)s.refused_blocks, (unsigned long long)s.bounded_blocks);
+	/* Without being given back, all of it would not have found room within the bound. */
+	CHECK(s.bounded_blocks == 0, "%llu blocks are small for the bound",
+	      (unsigned long long)s.bounded_blocks);
 	AWAIT(memory_of(&bed).memory_bytes <= most, "what is not needed is given back");
 	s = memory_of(&bed);
 	CHECK(s.filled_bytes == MANY_BLOCKS * FILL_PAGES * PAGE, "%llu bytes are filled",
