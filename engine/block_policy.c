@@ -17,7 +17,6 @@
 #define DENSE_PARTS 30u
 #define MIN_CONTROLS 2u  /* fewer prove nothing */
 #define MAX_CONTROLS 64u /* both counts are halved then */
-#define MANY_FAULTS 2u   /* in a block, of which the rest is filled then */
 /* A source that takes longer is not fast: the rest of a block would keep a filler for 1 ms. */
 #define FAST_SOURCE_NS 2000u
 
@@ -87,9 +86,10 @@ bool fln_policy_releases_at_fault(const struct fln_block_case *c)
 
 bool fln_policy_fills_rest(const struct fln_block_case *c)
 {
-	if (!c->may_be_large || c->source_ns > FAST_SOURCE_NS || c->seen == FLN_SEEN_SPARSE)
+	if (c->option != FLN_RELEASE_AUTO || !c->may_be_large || c->source_ns > FAST_SOURCE_NS ||
+	    c->seen == FLN_SEEN_SPARSE)
 		return false;
-	return c->seen == FLN_SEEN_DENSE || c->nr_faults >= MANY_FAULTS;
+	return c->seen == FLN_SEEN_DENSE || c->nr_filled > 0;
 }
 
 bool fln_policy_maps_little(const struct fln_block_case *c)

@@ -13,8 +13,9 @@
  * has windows of FLN_CONTROL_PAGES only, so that the parts of it that are mapped are those that
  * were touched, and it stays registered until it is quiet.
  *
- * The rest of a large folio is filled after the second fault in its block: one fault does not tell a
- * dense guest from a sparse one, and the rest of the block takes as long to fill as two faults.
+ * The rest of a large folio is filled when a fault finds a part of it filled, and waits for another:
+ * one fault does not tell a dense guest from a sparse one, nor do many on the same page, and the
+ * rest of the block takes as long to fill as two faults.
  */
 #ifndef FLN_ENGINE_BLOCK_POLICY_H
 #define FLN_ENGINE_BLOCK_POLICY_H
@@ -27,7 +28,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define FLN_QUIET_NS (500 * FLN_NS_PER_MS) /* a block without a new fault for so long is quiet */
+/*
+ * A block without a new fault for so long is quiet.  Two looks are needed to see that, so all is
+ * released within a second of the last fault.
+ */
+#define FLN_QUIET_NS (400 * FLN_NS_PER_MS)
 #define FLN_CONTROL_BLOCKS 64u
 #define FLN_CONTROL_PAGES 16u
 
@@ -61,6 +66,7 @@ struct fln_block_case {
 	bool quiet;                 /* it had no new fault for FLN_QUIET_NS */
 	bool control;               /* fln_block_is_control() */
 	uint32_t nr_faults;         /* that it has had */
+	uint32_t nr_filled;         /* pages, of a large folio */
 	enum fln_density_seen seen; /* of the guest; SPARSE if the embedder has said so */
 	uint32_t source_ns;         /* that the source takes for a page; 0: unknown */
 };

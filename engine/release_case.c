@@ -45,6 +45,7 @@ struct fln_block_case fln_release_case(const struct fln_region *r, uint64_t bloc
 	struct fln_block_case c = {
 		.option = r->release,
 		.large = fln_folio_is_large(folios, of_image),
+		.nr_filled = fln_folio_nr_filled(folios, of_image),
 		.has_spare = fln_folio_has_spare(folios, of_image),
 		.may_be_large = fln_folio_may_be_large(folios, of_image),
 		.mapped = uniform >= 0 && (uniform >> FLN_PLANE_PRESENT) & 1,

@@ -441,6 +441,16 @@ bool fln_folio_may_be_large(const struct fln_folios *f, uint64_t block)
 	return state == STATE_NEW || state == STATE_LARGE;
 }
 
+uint32_t fln_folio_nr_filled(const struct fln_folios *f, uint64_t block)
+{
+	uint32_t word;
+
+	if (block >= f->nr_blocks)
+		return 0;
+	word = atomic_load_explicit(&f->blocks[block], memory_order_relaxed);
+	return STATE(word) == STATE_LARGE ? FLN_BLOCK_PAGES - NR_SPARE(word) : 0;
+}
+
 struct fln_mask fln_folio_pages(const struct fln_folios *f, uint64_t page, uint32_t nr_pages)
 {
 	struct fln_mask m = { { 0 } };

@@ -115,6 +115,9 @@ struct fln_mask fln_folio_pages(const struct fln_folios *f, uint64_t page, uint3
 bool fln_folio_is_large(const struct fln_folios *f, uint64_t block);
 bool fln_folio_may_be_large(const struct fln_folios *f, uint64_t block);
 
+/* Pages of the block that fills have published, if it is large; else 0. */
+uint32_t fln_folio_nr_filled(const struct fln_folios *f, uint64_t block);
+
 /* May the kernel keep memory of the block that no fill has written?  fln_folio_trim() ends that. */
 bool fln_folio_has_spare(const struct fln_folios *f, uint64_t block);
 

@@ -27,7 +27,7 @@ enum fln_release {
 	FLN_RELEASE_ON_CALL, /* by fln_guest_release() */
 	/*
 	 * Also by itself: a block of a large folio when its last page is filled, one of small
-	 * folios when it has had no new fault for half a second.  docs/TUNING.md says more.
+	 * folios when it has had no new fault for 0.4 s.  docs/TUNING.md says more.
 	 * A foreign guest's userfaultfd is closed only after fln_guest_release(), though.
 	 */
 	FLN_RELEASE_AUTO,

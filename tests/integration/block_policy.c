@@ -127,6 +127,35 @@ static void sparse_memory_is_given_back(void)
 	down();
 }
 
+/* The thread's pages of each block, one after the other, while blocks are trimmed. */
+static void touch_slowly(void *arg, uint32_t index)
+{
+	uint64_t seed = index + 1;
+
+	(void)arg;
+	for (uint32_t round = 0; round < 4; round++) {
+		for (uint32_t i = 0; i < MANY_BLOCKS; i++) {
+			uint64_t block = next_random(&seed) % MANY_BLOCKS;
+
+			touch(block * 512u + (index * 128u + round * 37u + 64u) % 512u);
+			if (i % 16 == 0)
+				sleep_ms(10);
+		}
+	}
+}
+
+static void touched_while_it_is_trimmed(void)
+{
+	struct crew crew;
+
+	up(MANY_BLOCKS, FLN_FOLIO_AUTO, false);
+	crew_start(&crew, 4, touch_slowly, NULL);
+	crew_wait(&crew, 120, "threads that touch a page of a block now and then");
+	for (uint64_t page = 0; page < bed.nr_pages; page += 7)
+		touch(page);
+	down();
+}
+
 static void quiet_blocks_are_released(void)
 {
 	up(FEW_BLOCKS, FLN_FOLIO_SMALL, true);
@@ -174,5 +203,6 @@ int main(void)
 	RUN(one_fault_fills_its_part);
 	RUN(second_fault_fills_the_rest);
 	RUN(sparse_memory_is_given_back);
+	RUN(touched_while_it_is_trimmed);
 	return 0;
 }

@@ -6,8 +6,6 @@
 
 #include <stdbool.h>
 
-#define SECOND_FAULT 2
-
 /* Every combination of what a decision depends on, one by one. */
 #define NR_CASES (4 * 2 * 2 * 2 * 2 * 2 * 3)
 
@@ -106,16 +104,24 @@ static void by_folio_and_density(void **state)
 
 static void rest_of_a_block(void **state)
 {
-	struct fln_block_case c = { .may_be_large = true, .nr_faults = SECOND_FAULT };
+	struct fln_block_case c = { .option = FLN_RELEASE_AUTO, .may_be_large = true };
 
 	(void)state;
-	assert_true(fln_policy_fills_rest(&c));
-	c.nr_faults = 1;
+	/* Any number of faults that wait for the same part. */
+	c.nr_faults = 100;
 	assert_false(fln_policy_fills_rest(&c));
+	/* One that waits for another part than was filled. */
+	c.nr_faults = 2;
+	c.nr_filled = 64;
+	assert_true(fln_policy_fills_rest(&c));
+	c.option = FLN_RELEASE_ON_CALL;
+	assert_false(fln_policy_fills_rest(&c));
+	c.option = FLN_RELEASE_AUTO;
+	c.nr_filled = 0;
 	c.seen = FLN_SEEN_DENSE;
 	assert_true(fln_policy_fills_rest(&c));
 	c.seen = FLN_SEEN_SPARSE;
-	c.nr_faults = 100;
+	c.nr_filled = 64;
 	assert_false(fln_policy_fills_rest(&c));
 	/* A network that takes 1 ms for 64 pages; a disk that takes 60 µs. */
 	c.seen = FLN_SEEN_DENSE;
