@@ -29,8 +29,8 @@ static bool contents(struct measure_crew *crew, const void *ctx, uint64_t offset
 
 /*
  * Verify what has been touched until the end of @phase, in every guest.  After the last phase of
- * --sharing private, verify all of every guest's memory, and that the image is unchanged: not
- * before that, because it touches what later phases are to touch.
+ * --sharing private, verify all of every guest's memory, and that the image is unchanged.  Not
+ * after earlier phases, because that touches pages which later phases are to touch first.
  */
 static bool verify(const struct run *run, uint32_t phase, const struct measure_plan *touched,
 		   struct cli_phase *p)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Waits until nothing goes on behind the memory under test: it looks at the counters. */
+/* Waits until the memory under test has settled: until its counters no longer change. */
 #include "cli/settle.h"
 
 #include "measure/clock.h"
@@ -12,9 +12,9 @@
 #define LOOK_NS 5000000
 /* Workers install the windows of the last faults a little after the last touch. */
 #define QUIET_NS UINT64_C(20000000)
-/* How long a fill may take that the counters do not show yet. */
+/* How long a fill that is under way may leave the counters unchanged. */
 #define QUIET_FILLING_NS UINT64_C(250000000)
-/* Blocks are released, and what is spare of large folios is given back, some time after the last fault. */
+/* Releases, and giving back spare memory of large folios, follow a while after the last fault. */
 #define QUIET_RELEASING_NS UINT64_C(1500000000)
 #define QUIET_MAX_NS UINT64_C(3000000000)
 
@@ -23,7 +23,7 @@ struct settling {
 	uint64_t len_bytes;
 };
 
-/* Is there anything that may be filled or released yet? */
+/* Is all filled that can be, and all released that is to be? */
 static bool is_final(const struct settling *s, const struct cli_counters *c)
 {
 	if (s->o->design != CLI_ENGINE)
@@ -42,7 +42,7 @@ static const char *pending(const struct settling *s, const struct cli_counters *
 	return NULL;
 }
 
-/* For how long nothing must change if nothing is pending. */
+/* How long the counters must stay unchanged before the memory counts as settled. */
 static uint64_t quiet_ns(const struct settling *s, const struct cli_counters *c)
 {
 	uint64_t ns;

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is done with a block: mapped by windows, released, filled to its end, or its large folio
- * given back.  Pure arithmetic; docs/TUNING.md has the table, and the measurements behind it.
+ * What is done with a block: mapped by windows, released, filled to its end, or the unneeded memory
+ * of its large folio given back.  Pure arithmetic; docs/TUNING.md has the table, and the
+ * measurements behind it.
  *
- * A whole block of large folios is always better off released: the kernel maps it by one entry.  Of
- * small folios the kernel maps page by page, for 1.3 µs each where a window takes 0.2, so a block
- * that is touched densely is cheaper served by windows, and one that is touched sparsely released:
- * the two cost the same where a quarter of the pages is touched.  So such a block is released once
- * it is quiet, or at its first fault where blocks of this guest have turned out sparse.
+ * A whole block that is one large folio costs least when it is released: the kernel maps it by one
+ * entry.  Small folios are mapped by the kernel page by page, for 1.3 µs each where a window takes
+ * 0.2.  So a block of small folios that is touched densely costs less when windows map it, and one
+ * that is touched sparsely when it is released; both cost the same where a quarter of the pages is
+ * touched.  Such a block is therefore released once all of it is mapped or it is quiet, or at its
+ * first fault where blocks of this guest have turned out sparse.
  *
  * How densely is observed in one block in FLN_CONTROL_BLOCKS, chosen by address.  Such a control
  * has windows of FLN_CONTROL_PAGES only, so that the parts of it that are mapped are those that
@@ -67,7 +69,7 @@ struct fln_block_case {
 	bool control;               /* fln_block_is_control() */
 	uint32_t nr_faults;         /* that it has had */
 	uint32_t nr_filled;         /* pages, of a large folio */
-	enum fln_density_seen seen; /* of the guest; SPARSE if the embedder has said so */
+	enum fln_density_seen seen; /* of the guest; at a fault SPARSE with FLN_ADVICE_RANDOM */
 	uint32_t source_ns;         /* that the source takes for a page; 0: unknown */
 };
 

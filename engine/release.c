@@ -2,17 +2,18 @@
 /*
  * Looking for blocks to release: a worker's sweeps over the stripes of its shards.
  *
- * Which block has become whole is not told by messages: a sweep looks at the states, which say it
- * all.  A thread that makes a block of an image whole kicks the workers that wait for that, once
- * (image->block_waiters): they set their bit before they look, so a block that becomes whole after
- * the look kicks them.  A kick leads to a sweep a little later, so that blocks come together in
- * runs; sweeps take at most a twentieth of the worker's time; and a shard is left out if nothing
- * has changed for it (sum_of()).  What was ready but could not be released is tried again
- * by the clock, ever more rarely.  So is what no kick tells of: a region need not begin and end with
- * a block of its image, and its first and last block may be whole before those are.
+ * No message says which block has become whole: a sweep reads the page states, which hold all of
+ * that.  A thread that makes a block of an image whole kicks, once, the workers that have asked
+ * for that (image->block_waiters).  A worker sets its bit before it looks, so a block that becomes
+ * whole after the look kicks it.  The sweep follows a little after the kick, so that neighbouring
+ * blocks are released together, in runs.  Sweeps take at most a twentieth of the worker's time,
+ * and skip a shard for which nothing has changed (sum_of()).  A block that was ready but could not
+ * be released is tried again by the clock, ever more rarely.  So are blocks of which no kick
+ * tells: a region need not begin and end at the bounds of a block of its image, and its first and
+ * last block may be whole before those blocks of the image are.
  *
- * A sweep is done in slices, after faults and jobs (I7).  In a round in which faults came in a slice
- * releases one run at most, because UNREGISTER waits for the lock of the address space.
+ * A sweep is done in slices, after faults and jobs (I7).  In a round that has served faults a slice
+ * releases one run at most, because UNREGISTER waits for mmap_lock.
  *
  * Tested by unit.release, unit.release_waits, integration.release, integration.release_life.
  */
@@ -193,7 +194,7 @@ static bool is_at_an_edge(const struct fln_region *r, uint64_t block)
 	return fln_align_down(lo, FLN_BLOCK_PAGES) < first || hi > end;
 }
 
-/* What is to become of a block of a region with FLN_RELEASE_AUTO, or of any if that is asked for. */
+/* What should become of a block; without fln_guest_release() only regions with AUTO are asked. */
 static enum fln_fate look_at_block(struct fln_worker *w, struct fln_region *r, uint64_t block)
 {
 	struct fln_release_sweep *s = &w->release;
@@ -221,7 +222,7 @@ static enum fln_fate look_at_block(struct fln_worker *w, struct fln_region *r, u
 	return fate == FLN_FATE_READY ? FLN_FATE_KEPT : fate;
 }
 
-/* Look at blocks [block, end), which are one stripe's, or a part of them.  Returns how far. */
+/* Look at blocks [block, end) of one stripe, as far as the budget permits.  Returns how far. */
 static uint64_t look_at_stripe(struct fln_worker *w, struct fln_region *r, uint64_t block,
 			       uint64_t end, uint32_t *budget)
 {

@@ -10,12 +10,13 @@
  * takes that lock: a thread that faults in between is woken by the second wake.  A fault that a
  * worker has read or holds ends when it looks the block up (released.h).
  *
- * The kernel unregisters mapping by mapping, and a run is of several where the embedder has changed
- * the protection of a part.  If it fails, how far it came is found out by trying less: UNREGISTER of
- * what is not registered does nothing.  The blocks before are released, the others stay as they are,
- * and the range is woken, too, as some of it may have left.  That may be a part of one block, if a
- * mapping ends within it: its map entries go on to say served, its faults that are read then find
- * nothing, and it is tried again.
+ * The kernel unregisters one mapping after the other, and a run consists of several where the
+ * embedder has changed the protection of a part.  If UNREGISTER fails, smaller ranges are tried to
+ * find out how far it came: on memory that is not registered it does nothing.  The blocks up to
+ * there are released, the others stay as they are, and the whole range is woken, because more of it
+ * may have left: a part of one block, if a mapping ends within that block.  The map still says that
+ * this block is served; installs for faults that were read there find nothing (ENOENT), and the
+ * release is tried again.
  *
  * Each change of mappings is counted before it is made, and taken from the budget, under one lock
  * for the guest: two workers that release neighbouring stripes would count the boundary between
@@ -243,8 +244,8 @@ static enum fln_fate release_part(struct fln_shard *shard, struct fln_region *r,
 	}
 	stop = find_registered(shard, r, block, *end);
 	/*
-	 * A part of a block that has left tells no more that it is unmapped: see what is there, from
-	 * now on.  Not before: to read that may take a mapping.
+	 * If a part of a block has left, no event reports any more that it is unmapped: look at the
+	 * mappings from now on.  Not earlier, because reading them may itself take a mapping.
 	 */
 	atomic_store_explicit(&r->has_gaps, true, memory_order_relaxed);
 	if (stop == block || fln_planted(FLN_BUG_RELEASED_HALF)) {
@@ -279,7 +280,7 @@ static enum fln_fate release_held(struct fln_shard *shard, struct fln_region *r,
 	return FLN_FATE_DONE;
 }
 
-/* Has some block of the run been mapped in part, as far as is known? */
+/* May some page of the run be mapped already, as far as the region's map knows? */
 static bool has_entries(const struct fln_region *r, uint64_t block, uint64_t end)
 {
 	for (uint64_t b = block; b < end; b++) {

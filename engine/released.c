@@ -62,8 +62,9 @@ void fln_released_end_faults(struct fln_shard *shard, const struct fln_region *r
 
 	for (uint32_t i = 0; i < nr; i++) {
 		/*
-		 * Mostly it was woken with its block.  But it may have been put back with the
-		 * kernel, or its message be older than another release of a region at this place.
+		 * Usually its thread was woken with its block.  But the fault may have been put
+		 * back with the kernel, or its message may date from before another release of a
+		 * region at this address.
 		 */
 		if (!fln_planted(FLN_BUG_RELEASED_UNWOKEN))
 			fln_uffd_wake(&shard->uffd, faults[i].addr, r->page_bytes);

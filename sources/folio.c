@@ -5,18 +5,18 @@
  *
  * The kernel decides whether there is a large folio: shmem_enabled, a tmpfs mount's huge=, memory
  * that is fragmented or limited.  So we try, with MADV_POPULATE_WRITE, which reports by errno what
- * a store would report by a signal, and look whether the page cache has the whole block then.
+ * a store would report by a signal, and then check whether the page cache has the whole block.
  * After many refusals in a row only a few blocks are tried.
  *
- * A word per block has its state and its spare pages: those that the folio has, and no fill has
- * published.
+ * One word per block holds its state and the number of its spare pages: pages that the folio has,
+ * and that no fill has published.
  *
  *   NEW → LARGE | SMALL; LARGE → SPLIT | SMALL; SPLIT → SMALL
  *
  * A block is SPLIT when some of its pages may have left the page cache: nothing is assumed of the
  * cache any more, but the pages that no fill has published may still take memory, and so stay
- * counted until they are punched out.  If a guest could take them off the count by discarding one
- * page of each folio, the bound would not bound it.
+ * counted until they are punched out.  Otherwise a guest could take them off the count by
+ * discarding one page of each folio, and so evade the bound.
  *
  * Threads that write other pages of a block which is just becoming large go through the alias as
  * well: the kernel gives all of them the same folio.
@@ -97,7 +97,7 @@ void fln_folio_deinit(struct fln_folios *f)
 	f->nr_blocks = 0;
 }
 
-/* Memory beyond what was asked for that is allowed, once @nr_pages more are. */
+/* How much memory beyond the pages asked for is allowed, once @nr_pages more are asked for. */
 static uint64_t limit_of(const struct fln_folios *f, uint64_t nr_pages, bool young)
 {
 	uint64_t asked = atomic_load_explicit(&f->nr_asked, memory_order_relaxed) + nr_pages;
@@ -167,8 +167,8 @@ static bool is_empty(const struct fln_folios *f, uint64_t block)
 }
 
 /*
- * Is at least half of the block data, or at least half of the beginning that a few answers of the
- * source tell of?  A thread waits meanwhile.
+ * Is at least half of the block data?  Only as much of it counts as a few answers of the source
+ * cover, because a thread waits meanwhile.
  */
 static bool is_half_data(struct fln_source *source, uint64_t block)
 {
@@ -272,7 +272,7 @@ static bool is_passed_over(struct fln_folios *f)
 	       0;
 }
 
-/* May the block become large, as far as we are concerned?  If not, it is small from now on. */
+/* Do our own rules permit that the block becomes large?  If not, it is small from now on. */
 static bool may_begin(struct fln_folios *f, uint64_t block, uint32_t nr_pages, bool ask)
 {
 	if (!is_within_bound(f, nr_pages) || !has_room(f)) {
@@ -334,7 +334,7 @@ bool fln_folio_begin_fill(struct fln_folios *f, uint64_t page, uint32_t nr_pages
 	return begin(f, page, nr_pages, true);
 }
 
-/* Of the spare pages of a block, @nr_pages at most are so no longer, if it is in a state of @in. */
+/* Take up to @nr_pages off the spare pages of a block, if it is in a state of @in. */
 static void take_spare(struct fln_folios *f, uint64_t block, uint32_t nr_pages, uint32_t in)
 {
 	uint32_t word = atomic_load_explicit(&f->blocks[block], memory_order_relaxed), nr;

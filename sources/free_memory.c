@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Reads what is free, and the limits of memory cgroups.  Tested by unit.free_memory. */
+/*
+ * How much memory is free: of the host, or less where the limit of a memory cgroup (version 2)
+ * leaves less.
+ *
+ * Tested by unit.free_memory.
+ */
 #include "sources/free_memory.h"
 
 #include "base/fd.h"

@@ -3,9 +3,10 @@
  * The ender: a thread that ends guests.  It is created when the first guest is to end.
  *
  * It stops guests that can no longer be served, destroys those given to
- * fln_guest_destroy_async(), and closes the userfaultfds of forked children (strays.c).  All of
- * that blocks on workers, fillers and the kernel, with no bound.  The guard (guard.h), which
- * reports stalls, only wakes the ender, and so keeps reporting while a guest's end hangs.
+ * fln_guest_destroy_async(), closes the userfaultfds of guests that are released (let_go.c), and
+ * those of forked children (strays.c).  All of that blocks on workers, fillers and the kernel, with
+ * no bound.  The guard (guard.h), which reports stalls, only wakes the ender, and so keeps
+ * reporting while a guest's end hangs.
  */
 #ifndef FLN_ENGINE_LIFE_ENDER_H
 #define FLN_ENGINE_LIFE_ENDER_H

@@ -52,9 +52,9 @@ enum fln_event_kind {
  * inaccessible in this process; in a foreign guest only its unmapped pages are.  The rest of the
  * guest is served on.
  *
- * GUEST_RELEASED: the guest's userfaultfds are closed, and no worker has any part of it.  It comes
- * again if regions were added since and have been released, too.  For a foreign guest it comes after
- * fln_guest_release() only, and is final.
+ * GUEST_RELEASED: the guest's userfaultfds are closed, and no worker serves any part of it.  If
+ * regions are added later, it is posted again when they have been released, too.  For a foreign
+ * guest it is posted only after fln_guest_release(), and only once.
  *
  * Pages made inaccessible because a guest or region ends are not reported.  OVERFLOW comes before
  * the events left in the queue.  PAGE_POISONED and MEMORY_MOVED cannot take the room that is kept

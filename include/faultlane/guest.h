@@ -18,9 +18,9 @@ struct fln_guest;
 struct fln_region;
 
 /*
- * Whether memory is released from its userfaultfd, block by block of 2 MiB, once all pages of a
- * block are there: the kernel serves it from then on, and nothing of it depends on the engine.
- * See fln_guest_release().
+ * Whether memory is released, that is, leaves its userfaultfd: in blocks of 2 MiB, once the
+ * contents of all pages of a block are there.  The kernel serves a released block from then on, and
+ * the block no longer depends on the engine.  See fln_guest_release().
  */
 enum fln_release {
 	FLN_RELEASE_DEFAULT, /* of a region: the guest's; of a guest: FLN_RELEASE_ON_CALL */
@@ -337,16 +337,18 @@ FLN_API int fln_guest_start(struct fln_guest *guest);
  * @released_bytes: released so far
  * @unfilled_bytes: blocks with pages that are not filled; in a foreign guest, not copied
  * @failed_bytes:   blocks with poisoned pages
- * @kept_bytes:     blocks that have to be served: by FLN_RELEASE_NEVER, because of what a discard
- *                  must read (see fln_guest_release()), because mremap() has moved other memory
- *                  there, or because a foreign guest's process has ended
- * @limited_bytes:  blocks for which there was no mapping left, in fln_engine_opts.max_stripes or
- *                  in vm.max_map_count; in shared memory neighbouring blocks that are released
- *                  make room, in private memory with pages of its own they may not
+ * @kept_bytes:     blocks that must still be served: with FLN_RELEASE_NEVER; because of what a
+ *                  discard must read (see fln_guest_release()); because mremap() has moved other
+ *                  memory there; because a huge page of zeros must still be allocated in an
+ *                  adopted memfd; or, in a foreign guest, because its process has ended, or pages
+ *                  were found in it that the engine had not copied
+ * @limited_bytes:  blocks for which no mapping was left, in fln_engine_opts.max_stripes or in
+ *                  vm.max_map_count.  In shared memory mappings become free when neighbouring
+ *                  blocks are released; in private memory that has pages of its own, not always
  * @busy_bytes:     blocks of which a page was just being mapped, or whose release the kernel has
  *                  refused for now
  *
- * The bytes of a block count in one of these.  Blocks end with their region.
+ * Each byte counts in exactly one of these.  The first and last block may be cut by their region.
  */
 struct fln_release_report {
 	size_t size;
@@ -361,29 +363,30 @@ struct fln_release_report {
 #define FLN_RELEASE_REPORT_INIT FLN_SIZED(struct fln_release_report)
 
 /**
- * fln_guest_release() - Release all memory of a guest whose contents are all there
+ * fln_guest_release() - Release the blocks of a guest whose contents are all there
  * @guest: a running guest
  * @out:   what is left and why; may be NULL
  *
- * Released memory is a plain mapping: the kernel resolves its faults at its own price, as if there
- * were no userfaultfd, and no worker is needed.  What is released stays so.  Blocks that are filled
- * later are released by another call, or by themselves with FLN_RELEASE_AUTO.
+ * Released memory is a plain mapping: the kernel resolves its faults, at the cost that they have
+ * without userfaultfd, and no worker is needed.  Released memory stays released.  Blocks that are
+ * filled later are released by another call, or by themselves with FLN_RELEASE_AUTO.
  *
  * A block is released as a whole, when all of its pages are filled or zero and none is poisoned; in
- * a foreign guest, when all have been copied or discarded.  Not in private regions with
- * FLN_DISCARD_ZERO, and not in foreign ones with FLN_DISCARD_IMAGE: there a later discard must read
- * what the kernel alone would not give.
+ * a foreign guest, when all have been copied or discarded.  Private regions with FLN_DISCARD_ZERO
+ * and foreign ones with FLN_DISCARD_IMAGE are never released: pages discarded later must read what
+ * the kernel alone would not supply.
  *
- * When the last block of a guest has been released, by this call or by itself, or the last region
- * with others has been removed, its userfaultfds are closed and FLN_EVENT_GUEST_RELEASED is posted.
+ * When the last block of a guest has been released, by this call or by itself, or when the last
+ * region that had other blocks is removed, the guest's userfaultfds are closed and
+ * FLN_EVENT_GUEST_RELEASED is posted.
  * The guest, its image and the engine may then be destroyed, and a mapping of the caller's stays
  * readable and writable.  fln_region_add() opens userfaultfds again.
  *
  * A foreign guest's userfaultfd cannot be opened again, and once it is closed memory that its
  * process has registered and no region covers reads zero.  So it is closed only when this call has
  * been made after the last region was added: call it once all regions have been added, also with
- * FLN_RELEASE_AUTO.  Blocks that become ready after the call still let the guest go.
- * fln_region_add() fails then (-EINVAL).
+ * FLN_RELEASE_AUTO.  If its last blocks become ready after the call, it is closed then.  Once it is
+ * closed, fln_region_add() fails with -EINVAL.
  *
  * Return:  0, also when nothing could be released; -ESHUTDOWN when the guest is not running;
  *          -EINVAL

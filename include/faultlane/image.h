@@ -41,10 +41,11 @@ enum fln_image_flags {
 /* Which folios (allocations of the kernel) the memory of an image consists of. */
 enum fln_folio {
 	/*
-	 * A block of 2 MiB begins as one large folio where the kernel permits that,
-	 * folio_spare_bytes is kept to and, on a tmpfs that has a size, all of the image still has
-	 * room.  Filling it costs a third of what small folios cost, and
-	 * one page-table entry maps it.  See docs/TUNING.md.
+	 * A block of 2 MiB begins as one large folio where the kernel permits that, within the
+	 * bound of folio_spare_bytes and, on a tmpfs that has a size, while there is room for all
+	 * of the image.  Filling it takes at most half of the CPU time that small folios take, and
+	 * once it is released in a shared region, the kernel maps it by one page-table entry.  See
+	 * docs/TUNING.md.
 	 */
 	FLN_FOLIO_AUTO,
 	/*
@@ -77,11 +78,12 @@ enum fln_folio {
  *             filled or touched
  * @folio:     enum fln_folio.  No effect on images of huge pages, and on contents that an adopted
  *             memfd has already
- * @folio_spare_bytes: with FLN_FOLIO_AUTO: how much memory large folios may take beyond what
- *             was filled, besides as much again as was filled; when that is reached, further
- *             blocks have small folios.  0: 64 MiB; and while some region is released by
- *             itself (FLN_RELEASE_AUTO) up to 1 GiB more, or a quarter of the memory that was
- *             free, for about a second: what turns out unneeded by then is given back
+ * @folio_spare_bytes: with FLN_FOLIO_AUTO: bounds the memory that large folios take and that is
+ *             not filled: as much as is filled, plus this.  When the bound is reached, further
+ *             blocks have small folios.  0: 64 MiB; and for about a second, while a region with
+ *             FLN_RELEASE_AUTO uses the image, a quarter of the memory that was free when the
+ *             image was created, at most 1 GiB, in addition: what turns out to be unneeded by
+ *             then is given back.  Not so on a tmpfs that has a size
  */
 struct fln_image_opts {
 	size_t size;
@@ -202,16 +204,16 @@ FLN_API uint64_t fln_image_filled_bytes(const struct fln_image *image);
  * @size:           sizeof(struct fln_memory_stats), set by the caller
  * @filled_bytes:   as fln_image_filled_bytes()
  * @memory_bytes:   memory that its page cache takes
- * @large_blocks:   blocks of 2 MiB that were allocated as one large folio.  Pages that others punch
- *                  out of one may split it, which is counted here only once it is noticed
- * @refused_blocks: blocks for which the kernel gave no large folio: it does not permit them, has
- *                  no 2 MiB of memory in one piece, or is at a limit.  After many refusals in a
- *                  row it is asked for some blocks only, and the others count here as well
+ * @large_blocks:   blocks of 2 MiB that were allocated as one large folio.  Other code may split
+ *                  one by punching pages out of it; it counts here until that is noticed
+ * @refused_blocks: blocks for which the kernel provided no large folio: it does not permit them,
+ *                  has no 2 MiB of memory in one piece, or is at a limit.  After many refusals in a
+ *                  row the kernel is asked for some blocks only; the others count here as well
  * @bounded_blocks: blocks that have small folios because of folio_spare_bytes, or because their
  *                  tmpfs has no room for all of the image
- * @spare_bytes:    memory of large folios that was not filled, or not yet, at most: what others
- *                  have punched out may still be counted.  Holes of the source in large folios
- *                  stay in memory, and so here, for good
+ * @spare_bytes:    memory in large folios that no fill has filled: an upper bound, because pages
+ *                  that other code has punched out may still be counted.  Holes of the source in
+ *                  large folios stay in memory, and so in this count, for good
  */
 struct fln_memory_stats {
 	size_t size;

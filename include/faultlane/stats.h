@@ -90,9 +90,9 @@ FLN_API uint64_t fln_histogram_quantile(const struct fln_histogram *h, double q)
  * @oldest_ns:       age of the oldest waiting fault; 0: none waits.  Faults younger than
  *                   100 ms may be missing
  * @released_bytes:  memory that was released from its userfaultfd so far
- * @released_faults: of @resumed, those whose block was released while they waited: the kernel
- *                   has mapped their pages.  Once a guest is released no faults are added, so
- *                   @faults says how many it has taken before
+ * @released_faults: of @resumed, those whose block was released while they waited: their threads
+ *                   repeat the access, and the kernel maps the page.  Faults that the kernel
+ *                   resolves in released memory count nowhere, neither here nor in @faults
  * @userfaultfds:    userfaultfds of the guest or the shard that are open now
  */
 struct fln_stats {
