@@ -119,6 +119,8 @@ static bool maps_little(const struct fln_block_round *b)
 	if (b->in.region->release != FLN_RELEASE_AUTO)
 		return false;
 	c = fln_release_case(b->in.region, b->block);
+	/* Else nobody fills its rest. */
+	c.large = c.large && b->in.region->image->source;
 	return fln_policy_maps_little(&c);
 }
 
@@ -298,10 +300,13 @@ void fln_block_post_whole(struct fln_region *region)
 
 void fln_block_collapse(struct fln_region *region, uint64_t block, struct fln_chunk *chunk)
 {
+	uint32_t nr_faults = atomic_load_explicit(&chunk->nr_faults, memory_order_relaxed);
 	struct fln_mask valid, present, discarded;
 
-	if (fln_region_collapse(&region->map, block, chunk))
+	if (fln_region_collapse(&region->map, block, chunk)) {
+		fln_release_note_mapped(region, block, nr_faults);
 		fln_block_post_whole(region);
+	}
 	if (!region->foreign)
 		return;
 	/*

@@ -42,15 +42,25 @@ static void halve(_Atomic uint32_t *nr)
 }
 
 /* Two workers at a time may lose a count of each other, which changes no decision for long. */
-void fln_turnout_note(struct fln_turnout *t, const struct fln_mask *present)
+static void note(struct fln_turnout *t, bool dense)
 {
-	bool dense = nr_touched_parts(present) >= DENSE_PARTS;
 	_Atomic uint32_t *nr = dense ? &t->nr_dense : &t->nr_sparse;
 
 	if (atomic_fetch_add_explicit(nr, 1, memory_order_relaxed) + 1 < MAX_CONTROLS)
 		return;
 	halve(&t->nr_dense);
 	halve(&t->nr_sparse);
+}
+
+void fln_turnout_note(struct fln_turnout *t, const struct fln_mask *present)
+{
+	note(t, nr_touched_parts(present) >= DENSE_PARTS);
+}
+
+void fln_turnout_note_mapped(struct fln_turnout *t, uint32_t nr_faults)
+{
+	if (nr_faults >= DENSE_PARTS)
+		note(t, true);
 }
 
 enum fln_density_seen fln_turnout_of(const struct fln_turnout *t)
@@ -81,7 +91,7 @@ bool fln_policy_releases(const struct fln_block_case *c)
 bool fln_policy_releases_at_fault(const struct fln_block_case *c)
 {
 	return c->option == FLN_RELEASE_AUTO && !c->control &&
-	       (c->large || c->seen == FLN_SEEN_SPARSE);
+	       (c->seen == FLN_SEEN_SPARSE || (c->large && !c->has_entries));
 }
 
 bool fln_policy_fills_rest(const struct fln_block_case *c)
@@ -94,7 +104,8 @@ bool fln_policy_fills_rest(const struct fln_block_case *c)
 
 bool fln_policy_maps_little(const struct fln_block_case *c)
 {
-	return c->option == FLN_RELEASE_AUTO && (c->control || c->large);
+	return c->option == FLN_RELEASE_AUTO &&
+	       (c->control || (c->large && c->source_ns <= FAST_SOURCE_NS));
 }
 
 bool fln_policy_trims(const struct fln_block_case *c)

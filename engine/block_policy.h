@@ -55,6 +55,12 @@ bool fln_block_is_control(uint64_t block_addr);
 /* A control that had faults is quiet, and @present are its pages that are mapped. */
 void fln_turnout_note(struct fln_turnout *t, const struct fln_mask *present);
 
+/*
+ * All of a control is mapped, after @nr_faults faults.  If those were enough for each of its parts
+ * it was touched densely; otherwise it was populated, or read ahead, which tells nothing.
+ */
+void fln_turnout_note_mapped(struct fln_turnout *t, uint32_t nr_faults);
+
 enum fln_density_seen fln_turnout_of(const struct fln_turnout *t);
 
 /* What the decisions about a block depend on. */
@@ -65,6 +71,7 @@ struct fln_block_case {
 	bool may_be_large;          /* that, or not begun */
 	bool has_spare;             /* it may take memory beyond its filled pages */
 	bool mapped;                /* all of its pages are mapped */
+	bool has_entries;           /* some of its pages may be mapped */
 	bool quiet;                 /* it had no new fault for FLN_QUIET_NS */
 	bool control;               /* fln_block_is_control() */
 	uint32_t nr_faults;         /* that it has had */
@@ -76,7 +83,10 @@ struct fln_block_case {
 /* A sweep finds the block whole: is it to be released? */
 bool fln_policy_releases(const struct fln_block_case *c);
 
-/* A thread waits in the block, which is whole: release it, instead of mapping a window? */
+/*
+ * A thread waits in the block, which is whole: release it, instead of mapping a window?  Not one of
+ * large folios with entries of single pages: a sweep joins those of many blocks at once.
+ */
 bool fln_policy_releases_at_fault(const struct fln_block_case *c);
 
 /* A fault's pages are being filled: have the rest of the block filled after them? */

@@ -95,6 +95,8 @@ static void forget_block(struct fln_region *r, uint64_t block, uint32_t lo, uint
 	else
 		fln_region_forget(c, &pages);
 	atomic_store_explicit(&c->nr_faults, 0, memory_order_relaxed);
+	/* Unequal: the block is not quiet at the next look. */
+	atomic_store_explicit(&c->nr_faults_seen, UINT16_MAX, memory_order_relaxed);
 }
 
 static void forget_range(struct fln_region *r, uint64_t start, uint64_t end, enum forget how)

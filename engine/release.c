@@ -156,6 +156,7 @@ static bool next_shard(struct fln_worker *w, uint32_t *budget)
 	while (s->next && *budget > 0) {
 		s->shard = s->next;
 		s->next = s->shard->next_of_worker;
+		s->quiet_addr = UINT64_MAX;
 		if (begin_shard(w, s->shard, budget))
 			return true;
 		s->shard = NULL;
@@ -194,6 +195,20 @@ static bool is_at_an_edge(const struct fln_region *r, uint64_t block)
 	return fln_align_down(lo, FLN_BLOCK_PAGES) < first || hi > end;
 }
 
+/* To ask whether a block is quiet changes the answer, so it is asked once in a sweep. */
+static bool is_quiet(struct fln_release_sweep *s, const struct fln_region *r, uint64_t block)
+{
+	uint64_t addr = fln_region_addr_of(r, block * FLN_BLOCK_PAGES);
+
+	if (!s->quiet_look)
+		return false;
+	if (s->quiet_addr != addr) {
+		s->was_quiet = fln_release_is_quiet(s->shard, r, block);
+		s->quiet_addr = addr;
+	}
+	return s->was_quiet;
+}
+
 /* What should become of a block; without fln_guest_release() only regions with AUTO are asked. */
 static enum fln_fate look_at_block(struct fln_worker *w, struct fln_region *r, uint64_t block)
 {
@@ -209,9 +224,11 @@ static enum fln_fate look_at_block(struct fln_worker *w, struct fln_region *r, u
 	c.asked = s->forced;
 	if (fate == FLN_FATE_UNFILLED && (!c.has_spare || !fln_folio_must_trim(&r->image->folios)))
 		return fate;
-	c.quiet = s->quiet_look && fln_release_is_quiet(s->shard, r, block);
+	c.quiet = is_quiet(s, r, block);
 	if (fate == FLN_FATE_UNFILLED && fln_policy_trims(&c)) {
-		fln_image_ask_trim(r->image, fln_region_image_page(r, block * FLN_BLOCK_PAGES));
+		if (!fln_image_ask_trim(r->image,
+					fln_region_image_page(r, block * FLN_BLOCK_PAGES)))
+			s->shard->release_restless = true;
 		return fate;
 	}
 	if (fate == FLN_FATE_READY && fln_policy_releases(&c)) {
@@ -228,39 +245,29 @@ static uint64_t look_at_stripe(struct fln_worker *w, struct fln_region *r, uint6
 {
 	bool wanted = w->release.forced ? r->release != FLN_RELEASE_NEVER
 					: r->release == FLN_RELEASE_AUTO;
-	uint64_t first = block;
-	enum fln_fate fate;
+	uint64_t last = block + SECTION_BLOCKS;
 
+	end = end < last ? end : last;
 	if (!wanted || !fln_release_is_possible(r)) {
 		spend(budget, 1);
 		note_fate(w, r, block, end, FLN_FATE_KEPT);
 		return end;
 	}
-	fate = look_at_block(w, r, block);
-	while (block < end && block - first<SECTION_BLOCKS && * budget> 0) {
-		enum fln_fate after = FLN_FATE_NR; /* of the block at @planned; NR: unknown */
-		uint64_t stop = block + 1, planned;
+	while (block<end && * budget> 0) {
+		enum fln_fate fate = look_at_block(w, r, block);
 		uint64_t most = *budget < SECTION_BLOCKS ? *budget : SECTION_BLOCKS;
+		uint64_t stop = block + 1;
 
-		while (fate == FLN_FATE_READY && stop < end && stop - block < most) {
-			after = look_at_block(w, r, stop);
-			if (after != FLN_FATE_READY)
-				break;
-			after = FLN_FATE_NR;
-			stop++;
-		}
-		planned = stop;
 		if (fate == FLN_FATE_READY) {
+			while (stop < end && stop - block < most &&
+			       look_at_block(w, r, stop) == FLN_FATE_READY)
+				stop++;
 			fate = fln_release_run(w, w->release.shard, r, block, &stop);
 			spend(budget, RUN_COST);
 		}
 		spend(budget, (uint32_t)(stop - block));
 		note_fate(w, r, block, stop, fate);
 		block = stop;
-		if (block < end)
-			fate = block == planned && after != FLN_FATE_NR
-				       ? after
-				       : look_at_block(w, r, block);
 	}
 	return block;
 }

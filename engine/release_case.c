@@ -36,6 +36,12 @@ static uint64_t image_block(const struct fln_region *r, uint64_t block)
 	return page % FLN_BLOCK_PAGES == 0 ? page / FLN_BLOCK_PAGES : UINT64_MAX;
 }
 
+/* A block that this guest has not begun may be another one's, which is filling it now. */
+static bool may_trim(const struct fln_region *r, const struct fln_chunk *chunk)
+{
+	return chunk || atomic_load_explicit(&r->image->nr_users, memory_order_relaxed) == 1;
+}
+
 struct fln_block_case fln_release_case(const struct fln_region *r, uint64_t block)
 {
 	const struct fln_chunk *chunk = fln_blockmap_peek(&r->map, block);
@@ -46,9 +52,12 @@ struct fln_block_case fln_release_case(const struct fln_region *r, uint64_t bloc
 		.option = r->release,
 		.large = fln_folio_is_large(folios, of_image),
 		.nr_filled = fln_folio_nr_filled(folios, of_image),
-		.has_spare = fln_folio_has_spare(folios, of_image),
-		.may_be_large = fln_folio_may_be_large(folios, of_image),
+		/* Fillers trim and fill, for images that have a source. */
+		.has_spare = r->image->source && may_trim(r, chunk) &&
+			     fln_folio_has_spare(folios, of_image),
+		.may_be_large = r->image->source && fln_folio_may_be_large(folios, of_image),
 		.mapped = uniform >= 0 && (uniform >> FLN_PLANE_PRESENT) & 1,
+		.has_entries = uniform != 0,
 		.control = fln_block_is_control(block_addr(r, block)),
 		.seen = fln_turnout_of(&r->guest->turnout),
 	};
@@ -62,6 +71,16 @@ struct fln_block_case fln_release_case(const struct fln_region *r, uint64_t bloc
 	return c;
 }
 
+bool fln_release_is_possible(const struct fln_region *r)
+{
+	/*
+	 * Discards of anonymous memory read zero, as the kernel has it; those of a private mapping
+	 * read the image.  Shared memory has the page cache, which is the same for both meanings
+	 * once every page is filled.
+	 */
+	return r->foreign ? fln_region_keeps_discards(r) : !fln_region_keeps_discards(r);
+}
+
 bool fln_release_wants_rest(const struct fln_region *r, uint64_t block)
 {
 	struct fln_block_case c = fln_release_case(r, block);
@@ -71,7 +90,11 @@ bool fln_release_wants_rest(const struct fln_region *r, uint64_t block)
 
 void fln_release_tell_image(const struct fln_region *r)
 {
-	if (r->release == FLN_RELEASE_AUTO && !r->foreign && r->image->source)
+	uint64_t shift = r->addr - fln_pages_to_bytes(r->image_page);
+
+	/* Sweeps do not look at other regions, nor at blocks that lie in two of the image's. */
+	if (r->release == FLN_RELEASE_AUTO && !r->foreign && r->image->source &&
+	    fln_release_is_possible(r) && fln_is_aligned(shift, FLN_BLOCK_BYTES))
 		fln_folio_set_trimmed(&r->image->folios,
 				      fln_turnout_of(&r->guest->turnout) != FLN_SEEN_SPARSE);
 }
@@ -99,8 +122,8 @@ bool fln_release_is_quiet(const struct fln_shard *shard, const struct fln_region
 void fln_release_note_faults(struct fln_shard *shard)
 {
 	shard->release_faults = faults_of(shard);
-	/* A guest that does not begin within two looks is not about to. */
-	if (shard->release_faults > 0 || shard->release_looks >= 2)
+	/* A guest that does not begin between two looks is not about to. */
+	if (shard->release_faults > 0 || shard->release_looks >= 1)
 		atomic_store_explicit(&shard->guest->release.has_begun, true, memory_order_relaxed);
 	else
 		shard->release_looks++;
@@ -109,10 +132,21 @@ void fln_release_note_faults(struct fln_shard *shard)
 void fln_release_note_turnout(const struct fln_region *r, uint64_t block,
 			      const struct fln_block_case *c)
 {
+	struct fln_chunk *chunk = fln_blockmap_peek(&r->map, block);
 	struct fln_mask present;
 
-	if (!c->control || !c->quiet || c->nr_faults == 0)
+	if (!c->control || !c->quiet || c->nr_faults == 0 || !chunk)
 		return;
-	present = fln_blockmap_load(&r->map, FLN_PLANE_PRESENT, block);
+	present = fln_chunk_load(chunk, FLN_PLANE_PRESENT);
 	fln_turnout_note(&r->guest->turnout, &present);
+	/* It votes once, even if it cannot be released yet. */
+	atomic_store_explicit(&chunk->nr_faults, 0, memory_order_relaxed);
+	atomic_store_explicit(&chunk->nr_faults_seen, 0, memory_order_relaxed);
+}
+
+void fln_release_note_mapped(const struct fln_region *r, uint64_t block, uint32_t nr_faults)
+{
+	if (r->release == FLN_RELEASE_AUTO && !r->foreign &&
+	    fln_block_is_control(block_addr(r, block)))
+		fln_turnout_note_mapped(&r->guest->turnout, nr_faults);
 }

@@ -13,6 +13,12 @@
 struct fln_region;
 struct fln_shard;
 
+/*
+ * Would the kernel alone give the guest's threads what is due in a region, once all of its pages
+ * are there?  Not where a later discard must read something else.
+ */
+bool fln_release_is_possible(const struct fln_region *r);
+
 /* All but quiet and asked, which are false.  RCU read lock held. */
 struct fln_block_case fln_release_case(const struct fln_region *r, uint64_t block);
 
@@ -34,6 +40,12 @@ bool fln_release_is_quiet(const struct fln_shard *shard, const struct fln_region
 
 /* All blocks of the shard were looked at: note its faults for the next look. */
 void fln_release_note_faults(struct fln_shard *shard);
+
+/*
+ * A block has been mapped as a whole, after @nr_faults faults: what does that tell?  RCU read lock
+ * held.
+ */
+void fln_release_note_mapped(const struct fln_region *r, uint64_t block, uint32_t nr_faults);
 
 /* A block is quiet, and about to be released: what does it tell of the guest's density? */
 void fln_release_note_turnout(const struct fln_region *r, uint64_t block,

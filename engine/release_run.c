@@ -60,16 +60,6 @@
 
 #define MANY_REFUSED 16u /* in a row: the kernel does not join entries */
 
-bool fln_release_is_possible(const struct fln_region *r)
-{
-	/*
-	 * Discards of anonymous memory read zero, as the kernel has it; those of a private mapping
-	 * read the image.  Shared memory has the page cache, which is the same for both meanings
-	 * once every page is filled.
-	 */
-	return r->foreign ? fln_region_keeps_discards(r) : !fln_region_keeps_discards(r);
-}
-
 uint64_t fln_release_bytes(const struct fln_region *r, uint64_t block, uint64_t end)
 {
 	return fln_block_addr(r, end) - fln_block_addr(r, block);
@@ -257,6 +247,46 @@ static enum fln_fate release_part(struct fln_shard *shard, struct fln_region *r,
 	return FLN_FATE_DONE;
 }
 
+/* Is the block one large folio of which single pages are mapped, as far as is known? */
+static bool has_entries_to_join(const struct fln_region *r, uint64_t block)
+{
+	struct fln_mask present = fln_blockmap_load(&r->map, FLN_PLANE_PRESENT, block);
+
+	return !fln_mask_empty(&present) &&
+	       fln_release_bytes(r, block, block + 1) == FLN_BLOCK_BYTES &&
+	       fln_release_case(r, block).large;
+}
+
+/*
+ * Entries of single pages, which installs have left behind in blocks of large folios, become one
+ * for each block.  Cheap, as nothing is copied; but the kernel drains a list of each processor for
+ * each call, so neighbours are joined by one.  Blocks without entries get one at their first touch.
+ *
+ * While the run is still registered, and its pages are claimed: another mapping could lie in its
+ * place later, and a collapse there could map what is not filled.  For the same reason not in a
+ * region with gaps.
+ */
+static void join_entries(struct fln_region *r, uint64_t block, uint64_t end)
+{
+	_Atomic uint32_t *nr_refused = &r->guest->release.nr_not_joined;
+
+	if (r->foreign || r->is_private ||
+	    atomic_load_explicit(&r->has_gaps, memory_order_relaxed) ||
+	    atomic_load_explicit(nr_refused, memory_order_relaxed) >= MANY_REFUSED)
+		return;
+	for (uint64_t lo = block, hi; lo < end; lo = hi + 1) {
+		for (hi = lo; hi < end && has_entries_to_join(r, hi); hi++)
+			;
+		if (hi == lo)
+			continue;
+		if (madvise((void *)(uintptr_t)fln_block_addr(r, lo), (hi - lo) * FLN_BLOCK_BYTES,
+			    MADV_COLLAPSE) == 0)
+			atomic_store_explicit(nr_refused, 0, memory_order_relaxed);
+		else if (errno == EINVAL)
+			(void)atomic_fetch_add_explicit(nr_refused, 1, memory_order_relaxed);
+	}
+}
+
 static enum fln_fate release_held(struct fln_shard *shard, struct fln_region *r, uint64_t block,
 				  uint64_t *end, int *error) FLN_REQUIRES(r->guest->release.lock)
 {
@@ -265,6 +295,7 @@ static enum fln_fate release_held(struct fln_shard *shard, struct fln_region *r,
 	/* Taken before the call, given back after it. */
 	if (!fln_release_take_maps(r, taken))
 		return FLN_FATE_LIMITED;
+	join_entries(r, block, *end);
 	if (fln_planted(FLN_BUG_RELEASED_EARLY)) {
 		for (uint64_t b = block; b < *end; b++)
 			fln_region_set_released(&r->map, b);
@@ -278,41 +309,6 @@ static enum fln_fate release_held(struct fln_shard *shard, struct fln_region *r,
 	fln_release_note_maps(r, nr - taken);
 	fln_release_give_back_kept(r);
 	return FLN_FATE_DONE;
-}
-
-/* May some page of the run be mapped already, as far as the region's map knows? */
-static bool has_entries(const struct fln_region *r, uint64_t block, uint64_t end)
-{
-	for (uint64_t b = block; b < end; b++) {
-		if (fln_blockmap_uniform(&r->map, b) != 0)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Entries of single pages, which installs have left behind in blocks of large folios, become one
- * for each block.  Cheap, as nothing is copied.  The kernel does the same for blocks without entries
- * at their first touch.
- */
-static void join_entries(struct fln_region *r, uint64_t block, uint64_t end)
-{
-	struct fln_guest_release *release = &r->guest->release;
-
-	for (uint64_t b = block; b < end; b++) {
-		struct fln_block_case c = fln_release_case(r, b);
-		void *at = (void *)(uintptr_t)fln_block_addr(r, b);
-
-		if (!c.large || r->is_private ||
-		    atomic_load_explicit(&release->nr_not_joined, memory_order_relaxed) >=
-			    MANY_REFUSED)
-			continue;
-		if (madvise(at, FLN_BLOCK_BYTES, MADV_COLLAPSE) == 0)
-			atomic_store_explicit(&release->nr_not_joined, 0, memory_order_relaxed);
-		else
-			(void)atomic_fetch_add_explicit(&release->nr_not_joined, 1,
-							memory_order_relaxed);
-	}
 }
 
 /* Claim, unregister and mark the blocks [block, *end), or as many as can be.  Wakes nobody. */
@@ -342,7 +338,6 @@ static enum fln_fate release_run(struct fln_shard *shard, struct fln_region *r, 
 enum fln_fate fln_release_run(struct fln_worker *w, struct fln_shard *shard, struct fln_region *r,
 			      uint64_t block, uint64_t *end)
 {
-	bool mapped = has_entries(r, block, *end);
 	uint64_t tried = *end;
 	enum fln_fate fate;
 	int error = 0;
@@ -358,8 +353,6 @@ enum fln_fate fln_release_run(struct fln_worker *w, struct fln_shard *shard, str
 			      fln_release_bytes(r, block, tried));
 	if (fate != FLN_FATE_DONE)
 		return fate;
-	if (mapped)
-		join_entries(r, block, *end);
 	fln_count(&shard->count.released_bytes, fln_release_bytes(r, block, *end));
 	/* Faults that it holds there end: it looks at them when it is kicked. */
 	if (shard->nr_held > 0)

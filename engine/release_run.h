@@ -14,12 +14,6 @@
 
 struct fln_worker;
 
-/*
- * Would the kernel alone give the guest's threads what is due in a region, once all of its pages
- * are there?  Not where a later discard must read something else.
- */
-bool fln_release_is_possible(const struct fln_region *r);
-
 /* Why a block cannot be released, or FLN_FATE_READY, or FLN_FATE_DONE. */
 enum fln_fate fln_release_look(const struct fln_region *r, uint64_t block);
 

@@ -308,7 +308,7 @@ int fln_fill_run(struct fln_image *image, struct fln_fill *fill, void *buffer)
 void fln_image_run_fill(struct fln_image *image, struct fln_fill *fill, void *buffer)
 {
 	if (fill->trims) {
-		fln_image_trim(image, fill->page / FLN_BLOCK_PAGES);
+		fln_image_run_trim(image, fill);
 		return;
 	}
 	(void)fln_fill_run(image, fill, buffer);

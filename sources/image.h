@@ -84,6 +84,7 @@ struct fln_image {
 	/* Bounds of all pages that any region has ever poisoned: [poison_lo, poison_hi). */
 	_Atomic uint64_t poison_lo, poison_hi;
 	struct fln_folios folios;
+	_Atomic uint32_t nr_trims; /* blocks that fillers are asked to trim */
 	struct fln_fill_queue queue;
 	struct fln_log_limit log_limit;
 	_Atomic bool ending;       /* running fills end early */

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "sources/free_memory.h"
+#include "sources/image_punch_unfilled.h"
 #include "sources/image_state.h"
 #include "sources/link.h"
 #include "sources/memfd.h"
@@ -101,7 +102,9 @@ err_memfd:
 /* Put the pages of a queued fill back to UNFILLED and free it. */
 static void cancel_fill(struct fln_image *image, struct fln_fill *fill)
 {
-	if (!fill->trims) {
+	if (fill->trims) {
+		fln_image_trim_ended(image);
+	} else {
 		fln_fill_publish(image, fill, 0, fill->nr_pages, FLN_IMAGE_UNFILLED);
 		fln_fill_end(image, fill);
 	}

@@ -20,6 +20,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define MAX_TRIMS 16u /* of an image, that wait for a filler */
+
 /*
  * Claim the first run of [*page, end), within one block, whose pages are all UNFILLED or all
  * FAILED; *prev_state receives which.  Advances *page past what was examined.  False: nothing
@@ -112,7 +114,11 @@ void fln_image_punch_unfilled(struct fln_image *image, uint64_t page, uint64_t n
 uint32_t fln_image_trim(struct fln_image *image, uint64_t block)
 {
 	uint64_t page = block * FLN_BLOCK_PAGES, nr;
+	int uniform = fln_blockmap_uniform(&image->map, block);
 
+	/* Whole: there is nothing to give back, and it stays large. */
+	if (uniform == 1 << FLN_IMAGE_PLANE_ZERO || uniform == 1 << FLN_IMAGE_PLANE_FILLED)
+		return 0;
 	/* Fills that begin from now on write to pages of their own. */
 	if (!fln_folio_trim(&image->folios, block))
 		return 0;
@@ -147,18 +153,38 @@ int fln_image_write_or_trim(struct fln_image *image, uint64_t page, const void *
 	return rc;
 }
 
-void fln_image_ask_trim(struct fln_image *image, uint64_t page)
+bool fln_image_ask_trim(struct fln_image *image, uint64_t page)
 {
-	struct fln_fill *fill =
-		fln_filler_alloc(image->filler, &image->queue, FLN_NO_WAITER, FLN_FILL_BACKGROUND);
+	struct fln_fill *fill;
 
 	FLN_ASSERT(image->source);
-	if (!fill)
-		return;
+	if (atomic_fetch_add_explicit(&image->nr_trims, 1, memory_order_relaxed) >= MAX_TRIMS) {
+		fln_image_trim_ended(image);
+		return false;
+	}
+	fill = fln_filler_alloc(image->filler, &image->queue, FLN_NO_WAITER, FLN_FILL_BACKGROUND);
+	if (!fill) {
+		fln_image_trim_ended(image);
+		return false;
+	}
 	memset(fill, 0, sizeof(*fill));
 	fill->image = image;
 	fill->page = page;
 	fill->trims = true;
-	atomic_store_explicit(&fill->background, true, memory_order_relaxed);
+	/* Not in the background: it takes turns with fills for faults, or it would never come. */
 	fln_filler_submit(image->filler, &image->queue, fill);
+	return true;
+}
+
+void fln_image_trim_ended(struct fln_image *image)
+{
+	(void)atomic_fetch_sub_explicit(&image->nr_trims, 1, memory_order_relaxed);
+}
+
+void fln_image_run_trim(struct fln_image *image, const struct fln_fill *fill)
+{
+	/* Others may have given back enough meanwhile. */
+	if (fln_folio_must_trim(&image->folios))
+		(void)fln_image_trim(image, fill->page / FLN_BLOCK_PAGES);
+	fln_image_trim_ended(image);
 }

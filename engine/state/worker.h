@@ -113,6 +113,8 @@ struct fln_release_sweep {
 	bool quiet_look;      /* it looks for quiet blocks, FLN_QUIET_NS after the last such one */
 	bool restless;        /* some whole block was not quiet: another one */
 	uint64_t quiet_at_ns; /* when that may be, at the earliest */
+	uint64_t quiet_addr;  /* the block that was last asked about; UINT64_MAX: none */
+	bool was_quiet;       /* the answer */
 	struct fln_shard *shard; /* whose blocks it looks at; NULL: between two */
 	struct fln_shard *next;  /* the one after that */
 	uint64_t addr;           /* the next block's */

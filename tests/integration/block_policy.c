@@ -127,6 +127,43 @@ static void sparse_memory_is_given_back(void)
 	down();
 }
 
+/* Nobody fills the pages of an image without a source on request, and nobody trims it. */
+static void pushed_memory_is_left_alone(void)
+{
+	static uint8_t block[BLOCK];
+	const uint32_t nr = 40;
+
+	bed_init(&bed, 2 * nr * 512u);
+	contents = NULL;
+	bed.image_opts.folio = FLN_FOLIO_AUTO;
+	bed.image_opts.folio_spare_bytes = BLOCK;
+	bed.guest_opts.release = FLN_RELEASE_AUTO;
+	OK(fln_engine_create(&bed.engine_opts, &bed.engine));
+	OK(fln_engine_start(bed.engine));
+	bed.image_opts.len_bytes = bed.nr_pages * PAGE;
+	OK(fln_image_create(bed.engine, &bed.image_opts, &bed.image));
+	bed_up(&bed);
+	for (uint32_t i = 0; i < nr; i++) {
+		for (uint32_t page = 0; page < 511; page++)
+			contents_of(bed.maker.salt, i * 512u + page, block + page * PAGE);
+		OK(fln_image_put(bed.image, i * BLOCK, block, 511 * PAGE));
+	}
+	for (uint32_t i = nr; i < 2 * nr; i++) {
+		contents_of(bed.maker.salt, i * 512u, block);
+		OK(fln_image_put(bed.image, i * BLOCK, block, PAGE));
+	}
+	/* What was pushed goes, and with it the reason for all that memory. */
+	for (uint32_t i = 0; i < nr; i++)
+		CHECK(madvise(bed_page(&bed, i * 512u), 511 * PAGE, MADV_REMOVE) == 0,
+		      "madvise: %s", strerror(errno));
+	sleep_ms(1500);
+	for (uint32_t i = nr; i < 2 * nr; i++)
+		touch(i * 512u);
+	for (uint32_t i = 0; i < nr; i++)
+		expect(&bed, i * 512u + 5, 0);
+	bed_down(&bed);
+}
+
 /* The thread's pages of each block, one after the other, while blocks are trimmed. */
 static void touch_slowly(void *arg, uint32_t index)
 {
@@ -204,5 +241,6 @@ int main(void)
 	RUN(second_fault_fills_the_rest);
 	RUN(sparse_memory_is_given_back);
 	RUN(touched_while_it_is_trimmed);
+	RUN(pushed_memory_is_left_alone);
 	return 0;
 }

@@ -100,6 +100,10 @@ static void by_folio_and_density(void **state)
 	c.large = true;
 	assert_true(fln_policy_releases(&c));
 	assert_true(fln_policy_releases_at_fault(&c));
+	/* But by a sweep, which joins entries of many blocks at once, where there are some. */
+	c.has_entries = true;
+	assert_true(fln_policy_releases(&c));
+	assert_false(fln_policy_releases_at_fault(&c));
 }
 
 static void rest_of_a_block(void **state)
@@ -181,6 +185,25 @@ static void turnout_from_controls(void **state)
 	assert_int_equal(fln_turnout_of(&t), FLN_SEEN_SPARSE);
 }
 
+/* All of a control is mapped: by a fault for each part, or by something else, which proves nothing. */
+static void turnout_from_mapped_controls(void **state)
+{
+	struct fln_turnout t = { 0 };
+	struct fln_mask sparse = touched(64);
+
+	(void)state;
+	for (uint32_t i = 0; i < 10; i++)
+		fln_turnout_note_mapped(&t, 3);
+	assert_int_equal(fln_turnout_of(&t), FLN_SEEN_UNKNOWN);
+	for (uint32_t i = 0; i < 10; i++)
+		fln_turnout_note_mapped(&t, FLN_BLOCK_PAGES / FLN_CONTROL_PAGES);
+	assert_int_equal(fln_turnout_of(&t), FLN_SEEN_DENSE);
+	/* A few that were left when their guest went on are outvoted. */
+	for (uint32_t i = 0; i < 3; i++)
+		fln_turnout_note(&t, &sparse);
+	assert_int_equal(fln_turnout_of(&t), FLN_SEEN_DENSE);
+}
+
 /* One block in FLN_CONTROL_BLOCKS, spread over memory. */
 static void controls_are_spread(void **state)
 {
@@ -215,10 +238,15 @@ static void which_option_holds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(options_are_kept),      cmocka_unit_test(sweeps_agree_with_faults),
-		cmocka_unit_test(controls_stay),         cmocka_unit_test(by_folio_and_density),
-		cmocka_unit_test(rest_of_a_block),       cmocka_unit_test(trims_what_is_quiet),
-		cmocka_unit_test(turnout_from_controls), cmocka_unit_test(controls_are_spread),
+		cmocka_unit_test(options_are_kept),
+		cmocka_unit_test(sweeps_agree_with_faults),
+		cmocka_unit_test(controls_stay),
+		cmocka_unit_test(by_folio_and_density),
+		cmocka_unit_test(rest_of_a_block),
+		cmocka_unit_test(trims_what_is_quiet),
+		cmocka_unit_test(turnout_from_mapped_controls),
+		cmocka_unit_test(turnout_from_controls),
+		cmocka_unit_test(controls_are_spread),
 		cmocka_unit_test(which_option_holds),
 	};
 
