@@ -354,8 +354,11 @@ void fln_folio_filled(struct fln_folios *f, uint64_t page, uint32_t nr_pages)
 	if (block >= f->nr_blocks)
 		return;
 	atomic_fetch_add_explicit(&f->nr_asked, nr_pages, memory_order_relaxed);
-	/* In a block that was trimmed, too: it may have been FILLING then, and was not punched out. */
-	take_spare(f, block, nr_pages, FROM(STATE_LARGE) | FROM(STATE_SPLIT) | FROM(STATE_SMALL));
+	/*
+	 * In a block that was trimmed the page is a new one, mostly.  One that was FILLING then
+	 * stays counted: an upper bound, which st_blocks corrects.
+	 */
+	take_spare(f, block, nr_pages, FROM(STATE_LARGE) | FROM(STATE_SPLIT));
 }
 
 void fln_folio_unfilled(struct fln_folios *f, uint64_t page, uint32_t nr_pages)
