@@ -187,10 +187,10 @@ int fln_image_fill(struct fln_image *image, uint64_t offset_bytes, uint64_t len_
 	if (!image->source)
 		return fln_fail(ENODATA, "image %s has no source to fill it from", image->name);
 	a = &image->filler->opts.alloc;
+	/* Not touched here: holes, and what is read in place, do not need it. */
 	buffer = a->alloc(a->ctx, FLN_BLOCK_BYTES, FLN_PAGE_BYTES, FLN_NODE_ANY);
 	if (!buffer)
 		return fln_fail(ENOMEM, "image %s: no memory for a fill buffer", image->name);
-	memset(buffer, 0, FLN_BLOCK_BYTES);
 	entered = fln_rcu_enter();
 	rc = fill_each_run(image, page, page + fln_bytes_to_pages(len_bytes), false, fln_fill_run,
 			   buffer);
