@@ -176,9 +176,10 @@ elif [[ " $designs " == *" engine "* ]]; then
 	done
 	[[ $status -eq 1 ]] && grep -qF "pages are wrong, the first is page 0 (offset 0)" "$dir/err" ||
 		fail "an image file that was overwritten: status $status, $(cat "$dir/err")"
-	for _ in 1 2 3; do
+	# Where the file is cut off while it is still prefilled, later the next time.
+	for more in 0 0.3 0.8 1.5 0; do
 		cp "$dir/image" "$dir/victim"
-		(sleep "$late" && truncate -s 1M "$dir/victim") &
+		(sleep "$late" && sleep "$more" && truncate -s 1M "$dir/victim") &
 		"$faultlane" restore --image "$dir/victim" --threads 20 --source file --delay-ms "$delay_ms" \
 			--prefill >"$dir/out" 2>"$dir/err"
 		status=$?
