@@ -2,63 +2,28 @@
 /* What memory cgroups leave: both versions, limits of parents, containers, what is no limit. */
 #include "measure/cgroup.h"
 
-#include "tests/support/cm.h"
+#include "tests/support/tree.h"
 
+#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define V1 "/sys/fs/cgroup/memory"
 #define V2 "/sys/fs/cgroup"
 #define MIB (UINT64_C(1) << 20)
 
-static char root[64];
-
-static void make_folders(char *path)
-{
-	for (char *at = path + strlen(root) + 1; (at = strchr(at, '/')) != NULL; at++) {
-		*at = '\0';
-		(void)mkdir(path, 0700);
-		*at = '/';
-	}
-}
-
 static void put(const char *folder, const char *name, const char *text)
 {
-	char path[512];
-	FILE *f;
+	char path[256];
 
-	(void)snprintf(path, sizeof(path), "%s%s/%s", root, folder, name);
-	make_folders(path);
-	f = fopen(path, "we");
-	assert_non_null(f);
-	assert_true(fputs(text, f) >= 0);
-	assert_int_equal(fclose(f), 0);
-}
-
-static int begin(void **state)
-{
-	(void)state;
-	(void)snprintf(root, sizeof(root), "/tmp/fln-cgroup-XXXXXX");
-	return mkdtemp(root) ? 0 : -1;
-}
-
-static int end(void **state)
-{
-	char command[128];
-
-	(void)state;
-	(void)snprintf(command, sizeof(command), "rm -r '%s'", root);
-	return system(command); /* NOLINT(cert-env33-c): a path of our own */
+	(void)snprintf(path, sizeof(path), "%s/%s", folder, name);
+	tree_put(path, text);
 }
 
 static uint64_t available(void)
 {
 	uint64_t bytes = 0;
 
-	return measure_cgroup_available(root, &bytes) ? bytes : UINT64_MAX;
+	return measure_cgroup_available(tree_root, &bytes) ? bytes : UINT64_MAX;
 }
 
 static void mounts(const char *text)
@@ -137,10 +102,10 @@ static void a_part_is_mounted(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(nothing_is_known, begin, end),
-		cmocka_unit_test_setup_teardown(version_1, begin, end),
-		cmocka_unit_test_setup_teardown(version_2, begin, end),
-		cmocka_unit_test_setup_teardown(a_part_is_mounted, begin, end),
+		cmocka_unit_test_setup_teardown(nothing_is_known, tree_begin, tree_end),
+		cmocka_unit_test_setup_teardown(version_1, tree_begin, tree_end),
+		cmocka_unit_test_setup_teardown(version_2, tree_begin, tree_end),
+		cmocka_unit_test_setup_teardown(a_part_is_mounted, tree_begin, tree_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
