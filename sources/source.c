@@ -200,7 +200,7 @@ static int check_end(const struct fln_source *source, uint64_t offset_bytes, uin
 	return 0;
 }
 
-#define AVERAGE_OF 8u /* reads */
+#define AVERAGE_OF 8u /* reads, that took longer than the average; a shorter one counts half */
 #define OUTLIER 4u    /* so many times the average: the thread was not running */
 
 void fln_source_note(struct fln_source *source, uint32_t nr_pages, uint64_t ns)
@@ -210,7 +210,11 @@ void fln_source_note(struct fln_source *source, uint32_t nr_pages, uint64_t ns)
 
 	if (old > 0 && now > old * OUTLIER)
 		now = old * OUTLIER;
-	now = old > 0 ? (old * (AVERAGE_OF - 1) + now + AVERAGE_OF - 1) / AVERAGE_OF : now;
+	/* A thread that is not running makes a read longer, never shorter: that is believed sooner. */
+	if (now < old)
+		now = (old + now) / 2;
+	else if (old > 0)
+		now = (old * (AVERAGE_OF - 1) + now + AVERAGE_OF - 1) / AVERAGE_OF;
 	if (now > UINT32_MAX)
 		now = UINT32_MAX;
 	atomic_store_explicit(&source->page_ns, (uint32_t)now, memory_order_relaxed);

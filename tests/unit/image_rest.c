@@ -3,6 +3,7 @@
 #include "sources/image.h"
 #include "sources/image_state.h"
 #include "sources/image_want.h"
+#include "sources/source.h"
 
 #include "tests/support/cm.h"
 #include "tests/support/rig.h"
@@ -98,9 +99,30 @@ static void a_block_in_pieces(void **state)
 	rig_destroy(r);
 }
 
+/* Pages of 1 µs, and of 20 µs; now and then the thread does not run for 10 ms. */
+static void what_a_read_takes(void **state)
+{
+	struct fln_source s = { .len_bytes = 0 };
+
+	(void)state;
+	fln_source_note(&s, PART, 10 * 1000 * 1000);
+	for (uint32_t i = 0; i < 10; i++)
+		fln_source_note(&s, PART, PART * 1000);
+	assert_in_range(atomic_load(&s.page_ns), 900, 1500);
+	for (uint32_t i = 0; i < 100; i++)
+		fln_source_note(&s, PART, i % 10 == 0 ? 10 * 1000 * 1000 : PART * 1000);
+	assert_in_range(atomic_load(&s.page_ns), 900, 1900);
+	for (uint32_t i = 0; i < 40; i++)
+		fln_source_note(&s, PART, UINT64_C(20) * PART * 1000);
+	assert_in_range(atomic_load(&s.page_ns), 15000, 21000);
+	fln_source_note(&s, 1, UINT64_MAX);
+	assert_true(atomic_load(&s.page_ns) <= UINT32_MAX);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_a_read_takes),
 		cmocka_unit_test(what_a_fault_waits_for_is_read_first),
 		cmocka_unit_test(nobody_waits),
 		cmocka_unit_test(the_rest_only),
