@@ -436,17 +436,16 @@ int64_t fln_release_patience(const struct fln_worker *w, int64_t timeout_ns)
 
 void fln_release_forget(struct fln_worker *w, struct fln_shard *shard)
 {
-	struct fln_guest_release *release = &shard->guest->release;
 	struct fln_release_sweep *s = &w->release;
 
 	if (s->shard == shard)
 		s->shard = NULL;
 	if (s->next == shard)
 		s->next = shard->next_of_worker;
-	fln_lock(&release->lock);
+	fln_lock(&shard->guest->release.lock);
 	shard->release_gone = true;
-	end_pass(shard, atomic_load(&release->nr_passes));
-	fln_unlock(&release->lock);
+	end_pass(shard, atomic_load(&shard->guest->release.nr_passes));
+	fln_unlock(&shard->guest->release.lock);
 }
 
 void fln_release_enter(struct fln_shard *shard)
@@ -476,14 +475,14 @@ void fln_release_pass(struct fln_guest *guest)
 
 	for (uint32_t i = 0; i < FLN_FATE_NR; i++)
 		atomic_store_explicit(&release->bytes[i], 0, memory_order_relaxed);
-	fln_lock(&release->lock);
+	fln_lock(&guest->release.lock);
 	release->nr_pending =
 		nr_watched(guest, guest->shards) + nr_watched(guest, fln_context_shards(guest));
 	(void)atomic_fetch_add(&release->nr_passes, 1);
-	fln_unlock(&release->lock);
+	fln_unlock(&guest->release.lock);
 	fln_release_ask_workers(guest);
-	fln_lock(&release->lock);
+	fln_lock(&guest->release.lock);
 	while (release->nr_pending > 0)
-		fln_cond_wait(&release->passed, &release->lock);
-	fln_unlock(&release->lock);
+		fln_cond_wait(&release->passed, &guest->release.lock);
+	fln_unlock(&guest->release.lock);
 }

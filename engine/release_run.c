@@ -315,11 +315,10 @@ static enum fln_fate release_held(struct fln_shard *shard, struct fln_region *r,
 static enum fln_fate release_run(struct fln_shard *shard, struct fln_region *r, uint64_t block,
 				 uint64_t *end, int *error)
 {
-	struct fln_guest_release *release = &r->guest->release;
 	enum fln_fate fate;
 	uint64_t held;
 
-	fln_lock(&release->lock);
+	fln_lock(&r->guest->release.lock);
 	fate = hold(r, block, end);
 	held = *end;
 	if (fate == FLN_FATE_READY) {
@@ -331,7 +330,7 @@ static enum fln_fate release_run(struct fln_shard *shard, struct fln_region *r, 
 				fln_region_set_released(&r->map, b);
 		}
 	}
-	fln_unlock(&release->lock);
+	fln_unlock(&r->guest->release.lock);
 	return fate;
 }
 
