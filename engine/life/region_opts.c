@@ -86,25 +86,9 @@ static int check_huge(const struct fln_guest *guest, const struct fln_region_opt
 	return 0;
 }
 
-int fln_region_check_opts(const struct fln_guest *guest, const struct fln_region_opts *o)
+/* Length, address and offset, of pages of @page bytes. */
+static int check_range(const struct fln_region_opts *o, uint64_t page)
 {
-	uint64_t page;
-	int rc;
-
-	if (!o->image)
-		return fln_fail(EINVAL, "region: image is NULL; make one with fln_image_create()");
-	/* Its fills would wake the other engine's workers, and not wait for discards read here. */
-	if (o->image->engine != guest->engine)
-		return fln_fail(EINVAL,
-				"region: image %s was made with another engine; make it with the "
-				"guest's, or use fln_image_share() and fln_image_attach()",
-				o->image->name);
-	page = o->image->page_bytes;
-	if (o->page_bytes && o->page_bytes != page)
-		return fln_fail(EINVAL,
-				"region: page_bytes is %u, but image %s has pages of %" PRIu64
-				" bytes; use that or 0",
-				o->page_bytes, o->image->name, page);
 	if (o->len_bytes == 0)
 		return fln_fail(EINVAL, "region: len_bytes is 0; use at least a page");
 	if (!fln_is_aligned(o->len_bytes, page))
@@ -137,6 +121,31 @@ int fln_region_check_opts(const struct fln_guest *guest, const struct fln_region
 				"%s, which has %" PRIu64 "; use a shorter len_bytes",
 				o->len_bytes, o->image_offset_bytes, o->image->name,
 				o->image->len_bytes);
+	return 0;
+}
+
+int fln_region_check_opts(const struct fln_guest *guest, const struct fln_region_opts *o)
+{
+	uint64_t page;
+	int rc;
+
+	if (!o->image)
+		return fln_fail(EINVAL, "region: image is NULL; make one with fln_image_create()");
+	/* Its fills would wake the other engine's workers, and not wait for discards read here. */
+	if (o->image->engine != guest->engine)
+		return fln_fail(EINVAL,
+				"region: image %s was made with another engine; make it with the "
+				"guest's, or use fln_image_share() and fln_image_attach()",
+				o->image->name);
+	page = o->image->page_bytes;
+	if (o->page_bytes && o->page_bytes != page)
+		return fln_fail(EINVAL,
+				"region: page_bytes is %u, but image %s has pages of %" PRIu64
+				" bytes; use that or 0",
+				o->page_bytes, o->image->name, page);
+	rc = check_range(o, page);
+	if (rc)
+		return rc;
 	if (o->sharing >= FLN_SHARING_NR)
 		return fln_fail(EINVAL, "region: sharing is %u; use one of enum fln_sharing",
 				o->sharing);

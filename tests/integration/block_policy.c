@@ -26,6 +26,7 @@ static void up(uint32_t nr_blocks, uint32_t folio, bool fill_first)
 	for (uint64_t page = 0; page < bed.nr_pages; page++)
 		contents_of(bed.maker.salt, page, contents + page * PAGE);
 	OK(fln_source_from_memory(contents, len, &bed.source));
+	bed.image_opts.source = bed.source;
 	bed.image_opts.folio = folio;
 	bed.guest_opts.release = FLN_RELEASE_AUTO;
 	bed_up_image(&bed);

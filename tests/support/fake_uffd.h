@@ -104,8 +104,8 @@ struct fake_uffd {
 	int unprotect_errno; /* of UFFDIO_WRITEPROTECT, always */
 	int unregister_errno;
 	uint64_t unregister_stop; /* with it: what lies below this address succeeds */
-	bool process_gone; /* installs are ESRCH from now on */
-	bool has_huge;     /* its pages are of 2 MiB: less is EINVAL, whatever was to be done */
+	bool process_gone;        /* installs are ESRCH from now on */
+	bool has_huge; /* its pages are of 2 MiB: less is EINVAL, whatever was to be done */
 
 	/* Called for each page that CONTINUE or COPY maps. */
 	void (*on_map)(void *ctx, uint64_t addr);
