@@ -33,6 +33,9 @@
 #ifndef SYS_cachestat
 #define SYS_cachestat 451
 #endif
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 0x8
+#endif
 
 static_assert(sizeof(off_t) == 8, "file offsets have 64 bits");
 
@@ -125,9 +128,12 @@ static int64_t file_read_at_hand(void *ctx, uint64_t offset_bytes, void *buf, ui
 {
 	struct file *f = ctx;
 	struct iovec to = { buf, len_bytes };
+	uint64_t at = f->offset_bytes + offset_bytes;
 	ssize_t n;
 
-	n = preadv2(f->fd, &to, 1, (off_t)(f->offset_bytes + offset_bytes), RWF_NOWAIT);
+	/* Its upper half matters where a long has 32 bits only.  musl has no preadv2(). */
+	n = syscall(SYS_preadv2, f->fd, &to, 1L, (unsigned long)at,
+		    (unsigned long)(at >> (sizeof(long) * 4) >> (sizeof(long) * 4)), RWF_NOWAIT);
 	/* The file system has no RWF_NOWAIT, or a filter permits no such call. */
 	if (n < 0 && errno != EAGAIN && errno != EFAULT && errno != EINTR)
 		atomic_store_explicit(&f->reads_at_hand, false, memory_order_relaxed);
