@@ -119,8 +119,6 @@ static bool maps_little(const struct fln_block_round *b)
 	if (b->in.region->release != FLN_RELEASE_AUTO)
 		return false;
 	c = fln_release_case(b->in.region, b->block);
-	/* Else nobody fills its rest. */
-	c.large = c.large && b->in.region->image->source;
 	return fln_policy_maps_little(&c);
 }
 

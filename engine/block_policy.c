@@ -105,7 +105,7 @@ bool fln_policy_fills_rest(const struct fln_block_case *c)
 bool fln_policy_maps_little(const struct fln_block_case *c)
 {
 	return c->option == FLN_RELEASE_AUTO &&
-	       (c->control || (c->large && c->source_ns <= FAST_SOURCE_NS));
+	       (c->control || (c->large && c->may_be_large && c->source_ns <= FAST_SOURCE_NS));
 }
 
 bool fln_policy_trims(const struct fln_block_case *c)

@@ -68,7 +68,7 @@ struct fln_block_case {
 	enum fln_release option;    /* of the region; not FLN_RELEASE_DEFAULT */
 	bool asked;                 /* fln_guest_release() is under way */
 	bool large;                 /* one large folio, as far as the image knows */
-	bool may_be_large;          /* that, or not begun */
+	bool may_be_large;          /* that, or not begun; and filled on request */
 	bool has_spare;             /* it may take memory beyond its filled pages */
 	bool mapped;                /* all of its pages are mapped */
 	bool has_entries;           /* some of its pages may be mapped */

@@ -16,6 +16,7 @@
 #include "base/page.h"
 #include "engine/command.h"
 #include "engine/event_queue.h"
+#include "engine/release_case.h"
 #include "engine/state/engine.h"
 #include "engine/state/guest.h"
 #include "engine/state/worker.h"
@@ -193,6 +194,12 @@ static int request_page(struct fln_worker *w, const struct fln_region *region,
 {
 	struct fln_image *image = region->image;
 	struct fln_image_want want = { .fill_pages = fill_pages };
+	uint64_t block = fln_region_page_of(region, fault->addr) / FLN_BLOCK_PAGES;
+	/* A caller that says how much to fill means just that. */
+	bool rest = fill_pages == 0 && fln_release_wants_rest(region, block);
+
+	if (rest)
+		want.fill_pages = FLN_BLOCK_PAGES;
 
 	want.retry = next == FLN_NEXT_RETRY || next == FLN_NEXT_STARVED;
 	if (next == FLN_NEXT_RETRY)
@@ -215,6 +222,8 @@ static int request_page(struct fln_worker *w, const struct fln_region *region,
 		*reason = FLN_HELD_PAUSE;
 		return 0;
 	default:
+		if (rest)
+			fln_image_fill_rest(image, image_page);
 		fault->nr_let_go = want.nr_let_go;
 		*reason = FLN_HELD_FILL;
 		return 0;

@@ -253,7 +253,7 @@ static uint64_t look_at_stripe(struct fln_worker *w, struct fln_region *r, uint6
 		note_fate(w, r, block, end, FLN_FATE_KEPT);
 		return end;
 	}
-	while (block<end && * budget> 0) {
+	while (*budget > 0 && block < end) {
 		enum fln_fate fate = look_at_block(w, r, block);
 		uint64_t most = *budget < SECTION_BLOCKS ? *budget : SECTION_BLOCKS;
 		uint64_t stop = block + 1;

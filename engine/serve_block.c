@@ -37,8 +37,6 @@
 #include "engine/state/worker.h"
 #include "engine/strays.h"
 #include "engine/uffd.h"
-#include "sources/image.h"
-#include "sources/image_want.h"
 
 #include <errno.h>
 #include <faultlane/advice.h>
@@ -140,7 +138,6 @@ static void poison_or_hold(struct fln_worker *w, struct fln_block_round *b, stru
 {
 	uint64_t image_page = fln_region_image_page(b->in.region, b->in.block_page + page);
 	uint32_t fill_pages = b->advice == FLN_ADVICE_RANDOM ? 1 : 0;
-	bool rest = false;
 	bool must_poison = false;
 	int error = -EIO;
 
@@ -153,13 +150,8 @@ static void poison_or_hold(struct fln_worker *w, struct fln_block_round *b, stru
 		must_poison = true;
 		break;
 	case UNFILLED:
-		rest = b->advice != FLN_ADVICE_RANDOM &&
-		       fln_release_wants_rest(b->in.region, b->block);
-		fill_pages = rest ? FLN_BLOCK_PAGES : fill_pages;
 		must_poison = fln_failure_must_poison(w, b->in.region, fault, image_page,
 						      fill_pages, now_ns, reason, &error);
-		if (rest && !must_poison)
-			fln_image_fill_rest(b->in.region->image, image_page);
 		if (must_poison && fln_lift_too_late(b->in.region, b->block, page)) {
 			*reason = FLN_HELD_AGAIN;
 			must_poison = false;

@@ -24,7 +24,6 @@
 #include "engine/command.h"
 #include "engine/failure.h"
 #include "engine/held.h"
-#include "engine/release_case.h"
 #include "engine/state/guest.h"
 #include "engine/state/wanted.h"
 #include "engine/state/worker.h"
@@ -32,7 +31,6 @@
 #include "sources/image.h"
 #include "sources/image_discard.h"
 #include "sources/image_ready.h"
-#include "sources/image_want.h"
 
 #include <limits.h>
 #include <linux/futex.h>
@@ -117,7 +115,6 @@ static enum fln_wanted_end decide_end(struct fln_worker *w, struct fln_wanted *s
 	struct fln_image *image = s->region->image;
 	enum fln_held_reason reason = FLN_HELD_FILL;
 	enum fln_image_page state;
-	bool rest;
 	int error = 0;
 
 	if (atomic_load_explicit(&s->region->closing, memory_order_acquire))
@@ -138,13 +135,9 @@ static enum fln_wanted_end decide_end(struct fln_worker *w, struct fln_wanted *s
 	    !fln_fault_is_late(w, &s->fault) &&
 	    !atomic_load_explicit(&s->shard->guest->failed, memory_order_relaxed))
 		return FLN_WANTED_OPEN;
-	rest = fln_release_wants_rest(s->region, fln_region_page_of(s->region, s->fault.addr) /
-							 FLN_BLOCK_PAGES);
-	if (fln_failure_must_poison(w, s->region, &s->fault, s->image_page,
-				    rest ? FLN_BLOCK_PAGES : 0, now_ns, &reason, &error))
+	if (fln_failure_must_poison(w, s->region, &s->fault, s->image_page, 0, now_ns, &reason,
+				    &error))
 		return FLN_WANTED_FAILED;
-	if (rest)
-		fln_image_fill_rest(image, s->image_page);
 	s->fault.held = true;
 	return reason == FLN_HELD_AGAIN ? FLN_WANTED_READY : FLN_WANTED_OPEN;
 }

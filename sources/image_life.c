@@ -12,7 +12,6 @@
 #include "sources/memfd.h"
 
 #include <errno.h>
-#include <unistd.h>
 
 /* A bound of the embedder's always holds; ours gives way for a second, where memory is free. */
 static uint64_t young_pages(void)
